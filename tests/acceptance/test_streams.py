@@ -12,7 +12,18 @@ import pytest
 
 from tests.a2a.sockets import socket
 from tests.ports import free_port
-from tests.servers import PYTHON, SAME_KEYS, SERVE, Server, events_of, new_database, running, running_server, until
+from tests.servers import (
+    MODULES,
+    PYTHON,
+    SAME_KEYS,
+    SERVE,
+    Server,
+    events_of,
+    new_database,
+    running,
+    running_server,
+    until,
+)
 from tests.sizes import size
 from tests.valkey import valkey_server
 
@@ -144,8 +155,11 @@ def memory_of(server: Server) -> int:
 
 def test_who_does_not_read_holds_nobody_up_costs_no_memory_and_misses_nothing(database: str) -> None:
     warm, measured = 7, 8
-    unlimited = {"AIPARTNERUPFLOW_LIMITS_CLIENT_BYTES_PER_SECOND": "0"}
-    with running_server(database, env=unlimited) as server, socket(server.url) as slow, socket(server.url) as quick:
+    env = {
+        "AIPARTNERUPFLOW_LIMITS_CLIENT_BYTES_PER_SECOND": "0",
+        "AIPARTNERUPFLOW_EXECUTORS_MODULES": f"{MODULES},tests.patient_sockets",
+    }
+    with running_server(database, env=env) as server, socket(server.url) as slow, socket(server.url) as quick:
         assert slow.silent()
         assert quick.silent()
         for number in range(warm + measured):
