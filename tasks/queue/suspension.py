@@ -35,10 +35,12 @@ def suspend(claim: Claim, *, heard: Heard) -> bool:
     ):  # locked first: an answer that arrives meanwhile finds the run suspended
         raise LeaseLost(claim.run_id)
     questions = Question.objects.filter(run_id=claim.run_id, closed_at=None)
-    requests = CancelRequest.objects.filter(run_id=claim.run_id)
-    if questions.exclude(answered_at=None).exists() or set(requests.values_list("task_id", "force")) - set(heard):
+    requests = list(CancelRequest.objects.filter(run_id=claim.run_id))
+    asked = {(request.task_id, request.force) for request in requests}
+    if questions.exclude(answered_at=None).exists() or asked - set(heard):
         return False
-    requests.delete()
+    # Only these: one that is committed from now on has not been heard, and whoever made it resumes the run.
+    CancelRequest.objects.filter(id__in=[request.id for request in requests]).delete()
     first = questions.aggregate(end=Min("expires_at"), alarm=Min("alarm_at"))
     until = min(filter(None, first.values()), default=NEVER)
     held.update(lease_owner=SUSPENDED, lease_expires_at=until, claim_token=None, epoch=F("epoch") + 1)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.db.models import QuerySet
 from django.test import Client
 
 from accounts.callers import LOCAL
@@ -336,6 +337,25 @@ def test_a_run_is_not_parked_over_an_answer_or_a_cancellation(worker: WorkerThre
     assert suspension.suspend(claim, heard=[("ask", False)]) is False
     Question.objects.update(answered_at=None)
     assert suspension.suspend(claim, heard=[("ask", False)]) is True
+
+
+def test_a_cancellation_that_comes_while_its_run_is_suspended_is_kept(
+    worker: WorkerThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On PostgreSQL its transaction may commit between any two statements; here it comes before one that deletes."""
+    run = parked(worker, asking())
+    suspension.resume([run.id])
+    (claim,) = leases.claim(owner="another/1/1", limit=1)
+    CancelRequest.objects.create(run_id=run.id, task_id="ask", force=False, message="heard")
+    delete = QuerySet.delete
+
+    def delete_late(rows: Any) -> Any:
+        CancelRequest.objects.create(run_id=run.id, task_id="ask", force=True, message="late")
+        return delete(rows)
+
+    monkeypatch.setattr(QuerySet, "delete", delete_late)
+    assert suspension.suspend(claim, heard=[("ask", False)]) is True
+    assert list(CancelRequest.objects.values_list("message", flat=True)) == ["late"]
 
 
 def test_a_question_is_asked_once_though_its_worker_died(worker: WorkerThread) -> None:
