@@ -7,10 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from tests import servers
 from tests.acceptance.effects import Effects
 from tests.faults.hosts import why_impossible
 from tests.faults.rows import Report, reporter
 from tests.servers import new_database
+
+
+@pytest.fixture(scope="package", autouse=True)
+def product_as_it_is() -> Iterator[None]:
+    """Without `tests.patient`: the limits of the product decide what these tests measure."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(servers, "MODULES", servers.EXECUTORS)
+        yield
 
 
 @pytest.fixture
