@@ -41,7 +41,7 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def new_page(browser: Browser, **options: Any) -> Iterator[Page]:
-    """An empty page with a profile of its own, which has the options of Playwright's `new_context`."""
+    """Open an empty page in a new browser context. `options` are those of Playwright's `new_context`."""
     with browser.new_context(**options) as context:
         context.set_default_timeout(PATIENCE_MS)
         yield context.new_page()
@@ -49,7 +49,7 @@ def new_page(browser: Browser, **options: Any) -> Iterator[Page]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """An empty page. The test fails when a script on it raises what nobody catches."""
+    """An empty page. An uncaught JavaScript error on it fails the test."""
     with new_page(browser) as page:
         errors: list[Error] = []
         page.on("pageerror", lambda error: errors.append(error))

@@ -16,7 +16,7 @@ PRIVATE_WEBHOOKS: Final = {
     "AIPARTNERUPFLOW_WEBHOOKS_ALLOW_PRIVATE": "true",
     "AIPARTNERUPFLOW_WEBHOOKS_TIMEOUT_SECONDS": "120",
 }
-"""Webhooks may lead to this machine, and a receiver that hangs keeps its places to the end of the test."""
+"""Allows webhooks to this machine. The timeout is longer than a test, so a hanging receiver is never retried."""
 QUICK_STOP: Final = {"AIPARTNERUPFLOW_WORKER_DRAIN_SECONDS": "1"}
 """What tests left behind has so long to end when the server stops."""
 

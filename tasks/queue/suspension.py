@@ -39,7 +39,7 @@ def suspend(claim: Claim, *, heard: Heard) -> bool:
     asked = {(request.task_id, request.force) for request in requests}
     if questions.exclude(answered_at=None).exists() or asked - set(heard):
         return False
-    # Only these: one that is committed from now on has not been heard, and whoever made it resumes the run.
+    # Delete only the requests read above. A request that commits later is still pending, and its transaction resumes the run.
     CancelRequest.objects.filter(id__in=[request.id for request in requests]).delete()
     first = questions.aggregate(end=Min("expires_at"), alarm=Min("alarm_at"))
     until = min(filter(None, first.values()), default=NEVER)

@@ -188,7 +188,7 @@ def opened_stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterato
     settings.APFLOW = replace(settings.APFLOW, worker=replace(settings.APFLOW.worker, drain_seconds=0))
     forget_registry()
     monkeypatch.setattr(engine, "STOP_SECONDS", 0.02)
-    # Nobody renews the leases of a life, which has another name than its process.
+    # LeaseKeeper renews the leases of its process, and a life claims under a different owner. So make its leases long.
     monkeypatch.setattr(leases, "CLAIM", leases.CLAIM.replace(f"{leases.LEASE_SECONDS} seconds", "1 day"))
     monkeypatch.setattr(worker, "GroupCommit", MortalJournal)
     monkeypatch.setattr(worker, "Listener", MortalListener)

@@ -1,8 +1,8 @@
 """A worker process: it takes what waits, many trees at once, and gives back what it may not finish."""
 
+import os
 import re
 import threading
-import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -298,16 +298,14 @@ def test_of_a_poisonous_run_only_the_task_that_was_at_work_fails(
 
 
 class Blocking(Executor):
-    """Blocks its event loop until there is a file `gate`."""
+    """Blocks its event loop until the FIFO `gate` is opened for writing."""
 
     id = "stuck_executor"
     name = "Blocking"
     description = "Blocks the event loop."
 
     async def execute(self, inputs: Json, context: Context) -> None:
-        gate = Path(inputs["gate"])
-        while not gate.exists():  # noqa: ASYNC240
-            time.sleep(0.5)  # noqa: ASYNC251  (that is the point)
+        os.close(os.open(inputs["gate"], os.O_RDONLY))
 
 
 def test_a_task_that_blocks_the_loop_for_too_long_fails_and_others_go_on_elsewhere(
@@ -315,20 +313,22 @@ def test_a_task_that_blocks_the_loop_for_too_long_fails_and_others_go_on_elsewhe
 ) -> None:
     settings.APFLOW_EXECUTOR_MODULES = (EXECUTORS, __name__)
     forget_registry()
-    gate, was_ended = tmp_path / "gate", threading.Event()
+    gate, fifo, was_ended = tmp_path / "gate", tmp_path / "fifo", threading.Event()
+    os.mkfifo(fifo)
     neighbour = execute(step("neighbour", inputs={"gate": str(gate)}))
     worker = with_worker(settings, options={"end_process": was_ended.set}, stall_seconds=3)
     working = in_background(worker)
     until(lambda: Task.objects.get().status == "in_progress", seconds=60, what="the neighbour's start")
-    blocking = execute({"id": "blocking", "name": "stuck_executor", "inputs": {"gate": str(gate)}})
+    blocking = execute({"id": "blocking", "name": "stuck_executor", "inputs": {"gate": str(fifo)}})
     assert was_ended.wait(60)
     ran, beside = result_of(blocking), result_of(neighbour)
     assert ran.statuses() == {"blocking": "failed"}
-    told = r"Blocked the worker for \d s in Blocking\.execute \(test_worker\.py:"
-    assert re.match(told, ran.tasks["blocking"].error or "")
+    error = r"Blocked the worker for \d s in Blocking\.execute \(test_worker\.py:"
+    assert re.match(error, ran.tasks["blocking"].error or "")
     assert (beside.run.lease_owner, beside.run.losses, beside.run.strikes, beside.run.finished_at) == (None, 0, 0, None)
     assert re.search(r"has been blocked for \d s by task blocking \(stuck_executor\)", caplog.text)
     gate.touch()
+    os.close(os.open(fifo, os.O_WRONLY))
     working.join()
     WorkerThread().work()
     assert result_of(neighbour).run.status == "completed"
@@ -342,8 +342,9 @@ def test_a_blocked_loop_costs_no_lease(
     settings.APFLOW_EXECUTOR_MODULES = (__name__,)
     forget_registry()
     monkeypatch.setattr(lease_keeper, "KEEP_SECONDS", 0.5)
-    gate = tmp_path / "gate"
-    run = execute({"id": "blocking", "name": "stuck_executor", "inputs": {"gate": str(gate)}})
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    run = execute({"id": "blocking", "name": "stuck_executor", "inputs": {"gate": str(fifo)}})
     working = in_background(WorkerThread())
     until(lambda: Task.objects.get().status == "in_progress", seconds=60, what="the task's start")
     for _ in range(2):
@@ -351,7 +352,7 @@ def test_a_blocked_loop_costs_no_lease(
         expired_at = Run.objects.get().lease_expires_at
         renewed = Run.objects.filter(lease_expires_at__gt=expired_at)
         until(renewed.exists, seconds=60, what="a renewal")
-    gate.touch()
+    os.close(os.open(fifo, os.O_WRONLY))
     working.join()
     ran = result_of(run)
     assert (ran.run.status, ran.run.epoch) == ("completed", 1)
