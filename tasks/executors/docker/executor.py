@@ -1,6 +1,7 @@
 """Runs a command in a container of an image that `executors.docker.images` lists."""
 
 import asyncio
+import signal
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Final
@@ -16,6 +17,7 @@ from tasks.rules.places import places_in
 
 SHOWN_CHARACTERS: Final = 2_000
 DOUBTED_SECONDS: Final = 0.5
+KILLED: Final = 128 + signal.SIGKILL
 DOUBT: Final = (
     "It ended after {seconds:.2f} s, and no output of it arrived. On a busy machine Docker sometimes loses the output of "
     "containers that end so soon. End the command with `sleep 1` if you need it."
@@ -108,7 +110,7 @@ class Docker(Executor):
             raise _failed(order, output, f"was stopped: it took more than {order.seconds:g} s") from None
         except asyncio.CancelledError:
             raise Stopped(result={"exit_code": None, "logs": output.text}) from None
-        _check(state, order, output)
+        check(state, order, output)
         if not output.text and (doubt := doubt_of(state)):
             context.log(doubt)
         return {"exit_code": state["ExitCode"], "logs": output.text}
@@ -121,17 +123,21 @@ def doubt_of(state: Mapping[str, Any]) -> str:
     return DOUBT.format(seconds=seconds) if seconds < DOUBTED_SECONDS else ""
 
 
-def _check(state: Mapping[str, Any], order: Order, output: Output) -> None:
+def check(state: Mapping[str, Any], order: Order, output: Output) -> None:
     """Raise ExecutorError unless the container ended by itself and with exit code 0."""
     if output.is_flooding:
         why = "was stopped: it printed more than a result may have (limits.result_bytes)"
         raise _failed(order, output, why, permanent=True)
+    needed = (
+        f"needed more than {order.memory_bytes / 2**20:g} MiB of memory (inputs.memory, up to "
+        "executors.docker.max_memory_bytes)"
+    )
     if state["ExitCode"] and state["OOMKilled"]:
-        why = (
-            f"was killed, because it needed more than {order.memory_bytes / 2**20:g} MiB of memory (inputs.memory, up to "
-            "executors.docker.max_memory_bytes)"
+        raise _failed(order, output, f"was killed, because it {needed}", permanent=True)
+    if state["ExitCode"] == KILLED:  # the kernel's notice can be lost before it reaches Docker
+        raise _failed(
+            order, output, f"was killed (code {KILLED}). It may have {needed}; Docker does not always report this"
         )
-        raise _failed(order, output, why, permanent=True)
     if state["ExitCode"]:
         raise _failed(order, output, f"ended with code {state['ExitCode']}")
 

@@ -14,7 +14,7 @@ from pytest_django import Settings
 from aipartnerupflow import doctor
 from aipartnerupflow.doctor import Doubt
 from aipartnerupflow.executors import Context, ExecutorError, Stopped
-from tasks.executors.docker.executor import Docker, doubt_of
+from tasks.executors.docker.executor import Docker, check, doubt_of
 from tasks.executors.docker.order import description, order_of
 from tasks.executors.docker.output import Output
 from tasks.models import Task
@@ -107,8 +107,23 @@ async def test_another_code_is_a_failure(docker: DockerDaemon, context: Context)
 
 async def test_too_much_memory_is_named_as_the_reason(docker: DockerDaemon, context: Context) -> None:
     error = await refusal(["tail", "/dev/zero"], context, memory="16m")
-    assert "it needed more than 16 MiB of memory (inputs.memory" in str(error)
-    assert error.permanent
+    assert "needed more than 16 MiB of memory (inputs.memory" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("is_known", "reason"),
+    [
+        (True, "was killed, because it needed more than 16 MiB"),
+        (False, "was killed (code 137). It may have needed more than 16 MiB"),
+    ],
+)
+def test_a_killed_container_may_have_needed_too_much_memory(is_known: bool, reason: str, settings: Settings) -> None:
+    """Docker does not always learn that memory ran out."""
+    configure(settings)
+    order, output = order_of({"image": IMAGE, "memory": "16m"}), Output(most_bytes=1, log=print)
+    with pytest.raises(ExecutorError) as caught:
+        check({"ExitCode": 137, "OOMKilled": is_known}, order, output)
+    assert (reason in str(caught.value), caught.value.permanent) == (True, is_known)
 
 
 async def test_a_container_that_takes_too_long_is_removed(docker: DockerDaemon, context: Context) -> None:
