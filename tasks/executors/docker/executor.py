@@ -16,8 +16,9 @@ from tasks.executors.docker.output import Output
 from tasks.rules.places import places_in
 
 SHOWN_CHARACTERS: Final = 2_000
-DOUBTED_SECONDS: Final = 0.5
 KILLED: Final = 128 + signal.SIGKILL
+"""The exit code of a container that SIGKILL ended."""
+DOUBTED_SECONDS: Final = 0.5
 DOUBT: Final = (
     "It ended after {seconds:.2f} s, and no output of it arrived. On a busy machine Docker sometimes loses the output of "
     "containers that end so soon. End the command with `sleep 1` if you need it."
