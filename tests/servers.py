@@ -44,6 +44,8 @@ EXECUTORS: Final = "tests.executors_for_tests"
 NOT_KEPT: Final = httpx.Limits(max_keepalive_connections=0)
 """The server closes connections that are idle for 5 seconds. One that is used just then would break."""
 MODULES: Final = f"{EXECUTORS},tests.patient"
+LEASE: Final[Mapping[str, str]] = {"AIPARTNERUPFLOW_WORKER_LEASE_SECONDS": "60"}
+"""On a busy machine a worker may not reach its database for ten seconds. With the default it would begin its runs again."""
 
 SAME_KEYS: Final = {"AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": "the-key-of-several-machines-0123456789"}
 """For servers on the same database that have data folders of their own."""
@@ -307,6 +309,7 @@ def environment_of(database_url: str, data_dir: Path) -> dict[str, str]:
             "AIPARTNERUPFLOW_DATA_DIR": str(data_dir),
             "AIPARTNERUPFLOW_EXECUTORS_MODULES": MODULES,
             "AIPARTNERUPFLOW_SERVER_EXAMPLES": "store",  # what runs is the tests' own
+            **LEASE,
         }
     )
 

@@ -177,6 +177,12 @@ class Worker(Section):
         le=3600,
         description="How many seconds a worker that shuts down may take to finish its tasks. The rest goes back to the queue.",
     )
+    lease_seconds: Whole = Field(
+        15,
+        ge=15,
+        le=3600,
+        description="How many seconds after a worker process last reached the database other workers may take over its runs. It stops them itself after two thirds of this time. With a longer lease, running tasks survive a longer failover of the database instead of starting again, but the runs of a lost host wait longer. If only the process is lost, its host notices at once.",
+    )
     stall_seconds: Whole = Field(
         60,
         ge=5,

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from tasks.queue.clock import database_time
-from tasks.queue.leases import GIVE_UP_SECONDS
+from tasks.queue.leases import give_up_seconds
 
 TOLERATED_SECONDS: Final = 2.0
 SILENT_SECONDS: Final = 6.0
@@ -40,4 +40,4 @@ class ExpiryWatch:
             if passed_here > SILENT_SECONDS or passed_there > passed_here + TOLERATED_SECONDS:
                 self._disturbed_at = now
         self._looked_at, self._database_time = looked_at, there
-        return now - self._disturbed_at > GIVE_UP_SECONDS
+        return now - self._disturbed_at > give_up_seconds()

@@ -19,6 +19,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 import psutil
+from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F, Max, Q
 from django.db.models.functions import Now
@@ -31,12 +32,10 @@ from tasks.queue import black_box, maintenance, notify
 from tasks.queue.suspicion import CONVICTED_STRIKES, IS_SUSPECTED, POISON_STRIKES, SUSPICIOUS_LOSSES, blame
 from tasks.storage.bulk import db_time, marks
 
-LEASE_SECONDS: Final = 15
-RENEW_SECONDS: Final = 5
-GIVE_UP_SECONDS: Final = 10
-"""An owner that cannot renew for this long stops: before its lease expires and another worker may
-begin.
-"""
+ALIVE_SECONDS: Final = 15
+"""A worker process whose last heartbeat is older counts as gone, however long its lease is."""
+FORGOTTEN_SECONDS: Final = 5
+"""A run that no worker has claimed after this time is queued again."""
 SUSPENDED: Final = "parked"
 """The lease owner of runs that wait for an answer: no process (`tasks.queue.suspension`)."""
 NEVER: Final = datetime(9999, 12, 31, tzinfo=UTC)
@@ -48,14 +47,12 @@ ENQUEUE: Final = "INSERT INTO django_q_ormq (key, payload, lock) VALUES (%s, %s,
 
 DB_NOW: Final = "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW') || '000'" if IS_SQLITE else "CLOCK_TIMESTAMP()"
 LEASE_END: Final = (
-    f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', '+{LEASE_SECONDS} seconds') || '000'"
-    if IS_SQLITE
-    else f"CLOCK_TIMESTAMP() + INTERVAL '{LEASE_SECONDS} seconds'"
+    "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', %s) || '000'" if IS_SQLITE else "CLOCK_TIMESTAMP() + %s::interval"
 )
 LONG_AGO: Final = (
-    f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', '-{RENEW_SECONDS} seconds') || '000'"
+    f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', '-{FORGOTTEN_SECONDS} seconds') || '000'"
     if IS_SQLITE
-    else f"CLOCK_TIMESTAMP() - INTERVAL '{RENEW_SECONDS} seconds'"
+    else f"CLOCK_TIMESTAMP() - INTERVAL '{FORGOTTEN_SECONDS} seconds'"
 )
 SECONDS_OLD: Final = (
     "(JULIANDAY('NOW') - JULIANDAY(created_at)) * 86400.0"
@@ -115,6 +112,20 @@ def _claim_statement(which: str) -> str:
 
 CLAIM: Final = _claim_statement(WAITING)
 CLAIM_SUSPECTED: Final = _claim_statement(SUSPECTED_WAITING)
+
+
+def lease_seconds() -> int:
+    """Return how long a lease lasts after its last renewal."""
+    seconds: int = settings.APFLOW.worker.lease_seconds
+    return seconds
+
+
+def give_up_seconds() -> float:
+    """Return how long an owner may keep its runs without a renewal.
+
+    It stops before its lease expires and another worker may begin.
+    """
+    return lease_seconds() * 2 / 3
 
 
 def steady_seconds() -> float:
@@ -231,7 +242,7 @@ def claim_suspected(*, owner: str, limit: int, full_users: Sequence[str] = ()) -
 
 def _claimed(statement: str, owner: str, *values: Any) -> list[Claim]:
     with connection.cursor() as cursor:
-        cursor.execute(statement, [owner, secrets.token_hex(8), *values])
+        cursor.execute(statement, [owner, secrets.token_hex(8), f"{lease_seconds()} seconds", *values])
         return [_claim(row) for row in sorted(cursor.fetchall(), key=itemgetter(0))]
 
 
@@ -248,7 +259,7 @@ def moment(stored: str | datetime) -> datetime:
 def renew(*, owner: str, run_ids: Iterable[str]) -> None:
     """Extend the leases on the runs."""
     Run.objects.unfinished().filter(id__in=list(run_ids), lease_owner=owner).update(
-        lease_expires_at=Now() + timedelta(seconds=LEASE_SECONDS)
+        lease_expires_at=Now() + timedelta(seconds=lease_seconds())
     )
 
 
@@ -327,7 +338,7 @@ def _fallen_silent(owners: Collection[str | None]) -> list[str]:
     newest = WorkerProcess.objects.aggregate(at=Max("beat_at"))["at"]
     if newest is None:
         return []
-    silent = WorkerProcess.objects.filter(id__in=owners, beat_at__lt=newest - timedelta(seconds=LEASE_SECONDS))
+    silent = WorkerProcess.objects.filter(id__in=owners, beat_at__lt=newest - timedelta(seconds=ALIVE_SECONDS))
     return list(silent.exclude(host=this_host()).values_list("id", flat=True))
 
 

@@ -33,6 +33,6 @@ class Places:
 
 def places() -> Places:
     """Return the places of all live worker processes."""
-    alive = WorkerProcess.objects.filter(beat_at__gte=Now() - timedelta(seconds=leases.LEASE_SECONDS))
+    alive = WorkerProcess.objects.filter(beat_at__gte=Now() - timedelta(seconds=leases.ALIVE_SECONDS))
     sums = alive.aggregate(hosts=Count("host", distinct=True), processes=Count("id"), total=Sum("places", default=0))
     return Places(**sums, used=leases.held().count())

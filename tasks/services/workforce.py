@@ -71,7 +71,7 @@ def _workers() -> list[Worker]:
     """The workers, those with a heartbeat first."""
     of_each = dict(leases.held().values_list("lease_owner").annotate(count=Count("id")).order_by())
     alive = set(
-        WorkerProcess.objects.filter(beat_at__gte=Now() - timedelta(seconds=leases.LEASE_SECONDS)).values_list(
+        WorkerProcess.objects.filter(beat_at__gte=Now() - timedelta(seconds=leases.ALIVE_SECONDS)).values_list(
             "id", flat=True
         )
     )

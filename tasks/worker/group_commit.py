@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from django.db import InterfaceError, OperationalError, connection
 
 from apflow_site.db.connections import refresh
-from tasks.queue.leases import GIVE_UP_SECONDS
+from tasks.queue.leases import give_up_seconds
 from tasks.worker.changes import Change, RunClosed, TaskFinished
 from tasks.worker.commit import SomeRowUnchanged, commit
 from tasks.worker.result_memory import ResultMemory
@@ -163,7 +163,7 @@ def _write_together(changes: Sequence[Change]) -> list[BaseException | None]:
 
     If the database refuses it, write each change alone, so that only the bad row fails.
     """
-    patience = time.monotonic() + GIVE_UP_SECONDS
+    patience = time.monotonic() + give_up_seconds()
     while True:
         try:
             refresh()

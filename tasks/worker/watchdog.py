@@ -18,7 +18,7 @@ from typing import Final
 
 from django.conf import settings
 
-from tasks.queue.leases import GIVE_UP_SECONDS, LEASE_SECONDS
+from tasks.queue.leases import give_up_seconds, lease_seconds
 from tasks.telemetry import metrics
 from tasks.worker.footprints import Footprints, Work
 from tasks.worker.lease_keeper import LeaseKeeper
@@ -28,8 +28,6 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS: Final = 0.5
 REPORT_SECONDS: Final = 2.0
 """A step on the loop that takes longer is reported with its stack."""
-LAST_RESORT_SECONDS: Final = LEASE_SECONDS - 1
-"""A process that still holds runs this long after its last renewal ends, before another one may begin them."""
 
 
 class Watchdog:
@@ -50,6 +48,9 @@ class Watchdog:
         on_stuck: Callable[[], object],
     ) -> None:
         self._loop = loop
+        self._give_up_seconds = give_up_seconds()
+        # A process that still holds runs then ends, before another one may begin them.
+        self._last_resort_seconds = lease_seconds() - 1
         self._keeper = keeper
         self._footprints = footprints
         self._hold_count = hold_count
@@ -112,13 +113,13 @@ class Watchdog:
 
     def _look_at_leases(self) -> None:
         late_seconds = time.monotonic() - self._keeper.renewed_at
-        if late_seconds < GIVE_UP_SECONDS:
+        if late_seconds < self._give_up_seconds:
             self._is_late = False
         elif self._hold_count():
             if not self._is_late:
                 self._is_late = True
                 self._loop.call_soon_threadsafe(self._on_lease_late)
-            if late_seconds > LAST_RESORT_SECONDS:
+            if late_seconds > self._last_resort_seconds:
                 self._on_stuck()
 
     def _report(self) -> None:

