@@ -10,11 +10,12 @@ from datetime import datetime
 from typing import Final
 
 from tasks.queue.clock import database_time
-from tasks.queue.leases import give_up_seconds
 
 TOLERATED_SECONDS: Final = 2.0
 SILENT_SECONDS: Final = 6.0
 """The database has not answered for so long: several sweeps."""
+RENEWAL_SECONDS: Final = 10.0
+"""After a disturbance, live owners renew their leases within this time, however long these last."""
 
 
 class ExpiryWatch:
@@ -40,4 +41,4 @@ class ExpiryWatch:
             if passed_here > SILENT_SECONDS or passed_there > passed_here + TOLERATED_SECONDS:
                 self._disturbed_at = now
         self._looked_at, self._database_time = looked_at, there
-        return now - self._disturbed_at > give_up_seconds()
+        return now - self._disturbed_at > RENEWAL_SECONDS
