@@ -124,7 +124,7 @@ async def _follow(server: Server, task_id: str, *, after: int = 0, is_watched: b
                     view.tell(event)
                     if event["type"] == "task_spawned" and view.is_tree:
                         grown.set()
-            tree = await client.tree(root["id"])
+            tree = await client.load(AsyncClient.tree(root["id"]))
             view.grow(tree)
         return Ending(event, tree)
 

@@ -13,7 +13,7 @@ from . import audit_calls, calls, flow_calls, notification_calls, run_calls, sch
 from .calls import Call, Tasks
 from .errors import InvalidRequest, named_errors
 from .handles import AsyncRun, Run, starting
-from .stream import TIMEOUT, Following
+from .stream import TIMEOUT, Following, Patience
 from .types import Event, Filters, ListedTask, Page
 
 P = ParamSpec("P")
@@ -125,7 +125,7 @@ class Methods(Generic[H]):
         timeout_seconds: float = 30,
         resume_seconds: float = 60,
     ) -> None:
-        """`timeout_seconds` limits each call, `resume_seconds` the retries of a broken stream.
+        """`timeout_seconds` limits each call, `resume_seconds` the retries of a broken stream and of `load`.
 
         Raises InvalidRequest for a malformed URL or token.
         """
@@ -144,6 +144,9 @@ class Methods(Generic[H]):
         result = call.result(response)
         self._has_answered = True
         return result
+
+    def _patience(self) -> Patience:
+        return Patience(url=self.url, resume_seconds=self.resume_seconds, has_answered=self._has_answered)
 
     def _following(self, task_id: str, *, after: int, tokens: bool = False) -> Following:
         return Following(
@@ -164,10 +167,27 @@ class Client(Methods[httpx.Client]):
     def send(self, call: Call[T]) -> T:
         """Send a call and return its result. Raises RpcError."""
         with named_errors(self.url):
-            response = self._http.post(
-                call.path, json=call.to_json(), headers=call.headers, timeout=self._timeout(call)
-            )
+            response = self._post(call)
         return self._result(call, response)
+
+    def load(self, call: Call[T]) -> T:
+        """Send a call that changes nothing, and return its result.
+
+        If the server does not answer, such as during a restart, the call is repeated after increasing
+        pauses, for up to `resume_seconds`. Raises RpcError.
+        """
+        patience = self._patience()
+        while True:
+            try:
+                response = self._post(call)
+                patience.check(response)
+            except httpx.TransportError as error:
+                time.sleep(patience.pause(error))
+            else:
+                return self._result(call, response)
+
+    def _post(self, call: Call[Any]) -> httpx.Response:
+        return self._http.post(call.path, json=call.to_json(), headers=call.headers, timeout=self._timeout(call))
 
     def list(self, **filters: Unpack[Filters]) -> Generator[ListedTask]:
         """Yield tasks, the newest first, loading a page at a time.
@@ -239,10 +259,23 @@ class AsyncClient(Methods[httpx.AsyncClient]):
     async def send(self, call: Call[T]) -> T:
         """Send a call and return its result. Raises RpcError."""
         with named_errors(self.url):
-            response = await self._http.post(
-                call.path, json=call.to_json(), headers=call.headers, timeout=self._timeout(call)
-            )
+            response = await self._post(call)
         return self._result(call, response)
+
+    async def load(self, call: Call[T]) -> T:
+        """Like `Client.load`."""
+        patience = self._patience()
+        while True:
+            try:
+                response = await self._post(call)
+                patience.check(response)
+            except httpx.TransportError as error:
+                await asyncio.sleep(patience.pause(error))
+            else:
+                return self._result(call, response)
+
+    async def _post(self, call: Call[Any]) -> httpx.Response:
+        return await self._http.post(call.path, json=call.to_json(), headers=call.headers, timeout=self._timeout(call))
 
     async def list(self, **filters: Unpack[Filters]) -> AsyncGenerator[ListedTask]:
         """Like `Client.list`."""

@@ -47,7 +47,7 @@ class Run(_Handle):
         """Wait for the end and return the tree, with all results. The status of the run is in `run_status`."""
         for _ in self.events():
             pass
-        return self.tree()
+        return self._client.load(calls.tree(self.task_id))
 
     def tree(self) -> Task:
         """Return the tree as it is now."""
@@ -74,7 +74,7 @@ class AsyncRun(_Handle):
         async with aclosing(self.events()) as events:
             async for _ in events:
                 pass
-        return await self.tree()
+        return await self._client.load(calls.tree(self.task_id))
 
     async def tree(self) -> Task:
         """Like `Run.tree`."""

@@ -22,30 +22,55 @@ After three missed ones the connection counts as broken.
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 5.0
 TRANSIENT: Final = frozenset({429, 502, 503, 504})
-"""Statuses of a starting server, or of a proxy in front of it: the client reconnects."""
+"""Statuses of a starting server, or of a proxy in front of it: the client tries again."""
 
 
 class Broken(httpx.TransportError):
-    """The stream broke before its run ended."""
+    """The stream broke before its run ended, or the server did not answer a call."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Following:
-    """The client's position in the events of a task's latest run. `seq` is the last event received."""
+class Patience:
+    """How long, and after which pauses, a client tries again to reach a server."""
 
     url: str
+    resume_seconds: float
+    has_answered: bool = False
+    """Whether the server has answered before. If not, the first connection error is final."""
+    _failures: int = 0
+    _lost_at: float | None = None
+
+    def check(self, response: httpx.Response) -> None:
+        """Raises Broken if the response is that of a starting server, or of a proxy in front of it."""
+        if response.status_code in TRANSIENT:
+            raise Broken(f"HTTP {response.status_code}")
+
+    def pause(self, error: httpx.TransportError) -> float:
+        """The seconds to wait before the next attempt: exponential, with jitter.
+
+        Raises Unreachable after `resume_seconds` without a connection, or if the server has never
+        answered.
+        """
+        now = time.monotonic()
+        self._lost_at = now if self._lost_at is None else self._lost_at
+        if not self.has_answered or now - self._lost_at > self.resume_seconds:
+            raise unreachable(self.url, why(error)) from error
+        longest = min(FIRST_PAUSE_SECONDS * 2**self._failures, LONGEST_PAUSE_SECONDS)
+        self._failures += 1
+        return random.uniform(longest / 2, longest)  # noqa: S311  so that clients do not all reconnect at once
+
+
+@dataclass(slots=True, kw_only=True)
+class Following(Patience):
+    """The client's position in the events of a task's latest run. `seq` is the last event received."""
+
     task_id: str
     seq: int = 0
     tokens: bool = False
     """Whether words of models are to be `token` events."""
-    resume_seconds: float
-    has_answered: bool = False
-    """Whether the server has answered before. If not, the first connection error is final."""
     is_over: bool = False
     run_id: str | None = None
     _rest: bytes = b""
-    _failures: int = 0
-    _lost_at: float | None = None
 
     @property
     def path(self) -> str:
@@ -69,8 +94,7 @@ class Following:
 
         Raises RpcError, or Broken if a reconnection may help.
         """
-        if response.status_code in TRANSIENT:
-            raise Broken(f"HTTP {response.status_code}")
+        self.check(response)
         if response.status_code == 204:  # the client has received every event already
             self.is_over = True
         else:
@@ -102,17 +126,3 @@ class Following:
         self.seq = event["seq"]
         self.is_over = event["type"] == "final"
         yield event
-
-    def pause(self, error: httpx.TransportError) -> float:
-        """The seconds to wait before reconnecting: exponential, with jitter.
-
-        Raises Unreachable after `resume_seconds` without a connection, or if the server has never
-        answered.
-        """
-        now = time.monotonic()
-        self._lost_at = now if self._lost_at is None else self._lost_at
-        if not self.has_answered or now - self._lost_at > self.resume_seconds:
-            raise unreachable(self.url, why(error)) from error
-        longest = min(FIRST_PAUSE_SECONDS * 2**self._failures, LONGEST_PAUSE_SECONDS)
-        self._failures += 1
-        return random.uniform(longest / 2, longest)  # noqa: S311  so that clients do not all reconnect at once

@@ -14,6 +14,7 @@ import pytest
 from aipartnerupflow.client import Client
 from aipartnerupflow.program import program
 from tests.aipartnerupflow.conftest import Json, Said, command, step, tree
+from tests.cutting import cutting
 from tests.ports import free_port
 from tests.servers import ROOT, Server, environment_of, new_database, running_server, until
 from tests.terminal import Screen
@@ -205,21 +206,38 @@ def test_a_long_result_does_not_push_the_tree_away(screen: Show) -> None:
 
 def test_a_watcher_survives_the_server(tmp_path: Path) -> None:
     """kill -9 while a command watches, another server on the same port and database: no event is missing or told twice."""
-    port = free_port()
+    port, gate = free_port(), tmp_path / "gate"
+    slow = tree(step("a", seconds=2, steps=8), step("last", gate=str(gate)))
     environment = environment_of("", tmp_path) | {"AIPARTNERUPFLOW_URL": f"http://127.0.0.1:{port}"}
     with new_database() as database_url:
         with running_server(database_url, port=port, data_dir=tmp_path) as first:
-            root_id = first.rpc("tasks.execute", {"tasks": tree(step("a", seconds=2, steps=8))})["root_task_id"]
+            root_id = first.rpc("tasks.execute", {"tasks": slow})["root_task_id"]
             words = command("tasks", "watch", root_id, "--json")
             watching = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, bufsize=0)
             assert watching.stdout is not None
             seen = [watching.stdout.readline() for _ in range(3)]
             first.kill(*[process.pid for process in first.processes()])
+        gate.touch()
         with running_server(database_url, port=port, data_dir=tmp_path) as second:
             rest, _ = watching.communicate(timeout=240)
             events = [json.loads(line) for line in [*seen, *rest.splitlines()]]
             assert events == second.finished(root_id)[:-1]
     assert (watching.returncode, events[-1]["type"]) == (0, "final")
+
+
+def test_a_command_whose_connection_breaks_after_the_run_reports_how_the_run_ended(
+    server: Server, environment: dict[str, str], file: Callable[..., str], tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    words = command("run", file([step("a", None, gate=str(gate), then="fail")]), "--watch")
+    with cutting(server.url, before=b'"run_status":"failed"') as proxy:
+        environment |= {"AIPARTNERUPFLOW_URL": proxy.url}
+        with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as watching:
+            assert watching.stdout is not None
+            assert json.loads(watching.stdout.readline())["type"] == "task_start"
+            gate.touch()
+            watching.communicate()
+        assert (watching.returncode, proxy.cuts) == (1, 1)
 
 
 def map_over(count: int, *, failing: int) -> list[Json]:

@@ -24,6 +24,7 @@ from aipartnerupflow.client import (
 )
 from aipartnerupflow.client.types import Event, Task
 from tests.aipartnerupflow.conftest import step, tree
+from tests.cutting import cutting
 from tests.ports import free_port
 from tests.servers import Server, new_database, running_server
 
@@ -255,12 +256,14 @@ def test_a_token_is_needed_where_authentication_is_on() -> None:
 
 def test_a_stream_survives_its_server(tmp_path: Any) -> None:
     """kill -9 in the middle, another server on the same port and database: no event is missing, none comes twice."""
-    port, slow = free_port(), tree(*[step(str(number), seconds=2, steps=4) for number in range(3)])
+    port, gate = free_port(), tmp_path / "gate"
+    slow = tree(step("last", gate=str(gate)), *[step(str(number), seconds=2, steps=4) for number in range(3)])
     with new_database() as database_url, Client(f"http://127.0.0.1:{port}") as client:
         with running_server(database_url, port=port, data_dir=tmp_path) as first:
             stream = client.stream(slow)
             seen = list(islice(stream, 4))
             first.kill(*[process.pid for process in first.processes()])
+        gate.touch()
         with running_server(database_url, port=port, data_dir=tmp_path):
             seen += stream
             assert seen == list(Client(client.url).follow(seen[0]["root_task_id"]))
@@ -269,17 +272,46 @@ def test_a_stream_survives_its_server(tmp_path: Any) -> None:
 
 
 async def test_an_async_stream_survives_its_server(tmp_path: Any) -> None:
-    port = free_port()
+    port, gate = free_port(), tmp_path / "gate"
     with new_database() as database_url:
         async with AsyncClient(f"http://127.0.0.1:{port}") as client:
             with running_server(database_url, port=port, data_dir=tmp_path) as first:
-                stream = client.stream(tree(step("a", seconds=2, steps=8)))
+                stream = client.stream(tree(step("last", gate=str(gate)), step("a", seconds=2, steps=8)))
                 seen = [await anext(stream) for _ in range(3)]
                 first.kill(*[process.pid for process in first.processes()])
+            gate.touch()
             with running_server(database_url, port=port, data_dir=tmp_path):
                 seen += await all_of(stream)
     assert numbers(seen) == list(range(1, len(seen) + 1))
     assert (seen[-1]["type"], len(run_id_of(seen))) == ("final", 1)
+
+
+TREE_AT_THE_END = b'"run_status":"completed"'
+"""It is in the tree that a client loads when the run has ended, and in no reply or event before."""
+
+
+def test_the_tree_at_the_end_is_loaded_again_when_the_connection_breaks(server: Server) -> None:
+    with cutting(server.url, before=TREE_AT_THE_END) as proxy, Client(proxy.url) as client:
+        assert client.start(step("one", None)).wait()["run_status"] == "completed"
+        assert proxy.cuts == 1
+
+
+async def test_an_async_client_loads_the_tree_again_too(server: Server) -> None:
+    with cutting(server.url, before=TREE_AT_THE_END) as proxy:
+        async with AsyncClient(proxy.url) as client:
+            run = await client.start(step("one", None))
+            assert (await run.wait())["run_status"] == "completed"
+        assert proxy.cuts == 1
+
+
+@pytest.mark.parametrize("status", [502, 503])
+def test_a_call_that_only_loads_is_given_up_with_the_last_reason(status: int) -> None:
+    with (
+        stranger(status, b"no") as url,
+        Client(url, resume_seconds=0.3) as client,
+        pytest.raises(Unreachable, match=f"No answer from .*: HTTP {status}"),
+    ):
+        client.load(Client.tree("x"))
 
 
 def test_a_stream_whose_server_stays_away_is_given_up() -> None:
