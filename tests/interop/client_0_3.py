@@ -7,7 +7,10 @@ Arguments: the agent's address, the binding, where push notifications shall go, 
 import asyncio
 import json
 import sys
+import tempfile
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -30,6 +33,7 @@ from a2a.types import (
     TextPart,
 )
 
+FOLDER = tempfile.TemporaryDirectory()
 BRIEF = {"skill": "sleep_executor", "inputs": {"seconds": 0.6, "steps": 3}}
 ECHO = {"skill": "echo_executor", "inputs": {"say": "hello"}}
 
@@ -73,9 +77,9 @@ async def run(url: str, binding: str, push_url: str, skills: str) -> dict[str, A
         seen["answer"] = answered.status.state.value
         seen["get"] = (await plain.get_task(TaskQueryParams(id=done.id, history_length=1))).status.state.value
 
-        slow = {"skill": "sleep_executor", "inputs": {"seconds": 5, "steps": 25}}
-        started = await send(polling, message_of(DataPart(data=slow)))
-        again = [event async for event in streaming.resubscribe(TaskIdParams(id=started.id))]
+        held, go_on = held_run()
+        started = await send(polling, message_of(DataPart(data=held)))
+        again = await followed(streaming.resubscribe(TaskIdParams(id=started.id)), go_on)
         seen["resubscribe"] = {
             "first": again[0][1].kind if again[0][1] else "task",
             "last": again[-1][0].status.state.value,
@@ -84,7 +88,8 @@ async def run(url: str, binding: str, push_url: str, skills: str) -> dict[str, A
         doomed = await send(polling, message_of(DataPart(data=endless)))
         seen["cancel"] = (await plain.cancel_task(TaskIdParams(id=doomed.id))).status.state.value
 
-        pushed = await send(polling, message_of(DataPart(data=slow)))
+        held, go_on = held_run()
+        pushed = await send(polling, message_of(DataPart(data=held)))
         authentication = PushNotificationAuthenticationInfo(schemes=["Bearer"], credentials="a-credential")
         config = PushNotificationConfig(id="mine", url=push_url, token="a-token", authentication=authentication)
         created = await plain.set_task_callback(
@@ -98,8 +103,7 @@ async def run(url: str, binding: str, push_url: str, skills: str) -> dict[str, A
             "url": got.push_notification_config.url == push_url,
             "task": pushed.id,
         }
-        async for _ in streaming.resubscribe(TaskIdParams(id=pushed.id)):
-            pass
+        await followed(streaming.resubscribe(TaskIdParams(id=pushed.id)), go_on)
         seen["errors"] = [
             await refused(plain.get_task(TaskQueryParams(id="nowhere"))),
             await refused(plain.cancel_task(TaskIdParams(id=done.id))),
@@ -123,6 +127,21 @@ async def outcome(example: str, send: Any) -> str:
     state = task.status.state.value
     said = task.status.message.parts[0].root.text if state == "failed" else ""
     return f"{state} {said}".strip()
+
+
+def held_run() -> tuple[dict[str, Any], Callable[[], None]]:
+    """The data of a message whose run waits, and what ends the wait."""
+    gate = Path(FOLDER.name, str(uuid4()))
+    return {"skill": "scripted_executor", "inputs": {"gate": str(gate), "seconds": 1, "steps": 5}}, gate.touch
+
+
+async def followed(stream: Any, go_on: Callable[[], None]) -> list[Any]:
+    """All of a stream of a held run, which continues when the stream has begun."""
+    seen = []
+    async for each in stream:
+        go_on()
+        seen.append(each)
+    return seen
 
 
 async def everything(stream: Any) -> list[Any]:

@@ -7,7 +7,11 @@ Arguments: the agent's address, the binding, where push notifications shall go, 
 import asyncio
 import json
 import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import grpc
 import httpx
@@ -34,6 +38,7 @@ from a2a.types.a2a_pb2 import (
 )
 from a2a.utils.errors import A2AError
 
+FOLDER = tempfile.TemporaryDirectory()
 BRIEF = {"skill": "sleep_executor", "inputs": {"seconds": 0.6, "steps": 3}}
 TREE = {
     "tasks": [{"name": "echo_executor", "priority": 1, "params": {"retry": {"max_attempts": 2}}, "inputs": {"n": 7}}]
@@ -81,9 +86,9 @@ async def run(url: str, binding: str, push_url: str, skills: str) -> dict[str, A
     page = await plain.list_tasks(ListTasksRequest(context_id=done.context_id))
     seen["list"] = {"ids": [task.id for task in page.tasks] == [done.id], "total": page.total_size}
 
-    slow = {"skill": "sleep_executor", "inputs": {"seconds": 5, "steps": 25}}
-    started = await send(request_of(new_data_part(slow), return_immediately=True))
-    again = [update async for update in streaming.subscribe(SubscribeToTaskRequest(id=started.id))]
+    held, go_on = held_run()
+    started = await send(request_of(new_data_part(held), return_immediately=True))
+    again = await followed(streaming.subscribe(SubscribeToTaskRequest(id=started.id)), go_on)
     seen["resubscribe"] = {
         "first": again[0].WhichOneof("payload"),
         "last": TaskState.Name(again[-1].status_update.status.state),
@@ -92,7 +97,8 @@ async def run(url: str, binding: str, push_url: str, skills: str) -> dict[str, A
     doomed = await send(request_of(new_data_part(endless), return_immediately=True))
     seen["cancel"] = state_of(await plain.cancel_task(CancelTaskRequest(id=doomed.id)))
 
-    pushed = await send(request_of(new_data_part(slow), return_immediately=True))
+    held, go_on = held_run()
+    pushed = await send(request_of(new_data_part(held), return_immediately=True))
     config = TaskPushNotificationConfig(
         task_id=pushed.id,
         id="mine",
@@ -105,8 +111,7 @@ async def run(url: str, binding: str, push_url: str, skills: str) -> dict[str, A
     got = await plain.get_task_push_notification_config(GetTaskPushNotificationConfigRequest(**named))
     listed = await plain.list_task_push_notification_configs(ListTaskPushNotificationConfigsRequest(task_id=pushed.id))
     seen["push"] = {"id": created.id, "url": got.url == push_url, "listed": len(listed.configs), "task": pushed.id}
-    async for _ in streaming.subscribe(SubscribeToTaskRequest(id=pushed.id)):
-        pass
+    await followed(streaming.subscribe(SubscribeToTaskRequest(id=pushed.id)), go_on)
     seen["errors"] = [
         await refused(plain.get_task(GetTaskRequest(id="nowhere"))),
         await refused(plain.cancel_task(CancelTaskRequest(id=done.id))),
@@ -140,6 +145,21 @@ async def outcome(example: str, send: Any) -> str:
         task = await send(answer)
     said = task.status.message.parts[0].text if state_of(task) == "TASK_STATE_FAILED" else ""
     return f"{state_of(task)} {said}".strip()
+
+
+def held_run() -> tuple[dict[str, Any], Callable[[], None]]:
+    """The data of a message whose run waits, and what ends the wait."""
+    gate = Path(FOLDER.name, str(uuid4()))
+    return {"skill": "scripted_executor", "inputs": {"gate": str(gate), "seconds": 1, "steps": 5}}, gate.touch
+
+
+async def followed(stream: Any, go_on: Callable[[], None]) -> list[Any]:
+    """All of a stream of a held run, which continues when the stream has begun."""
+    seen = []
+    async for each in stream:
+        go_on()
+        seen.append(each)
+    return seen
 
 
 async def everything(stream: Any) -> list[Any]:
