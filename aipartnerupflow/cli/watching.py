@@ -114,7 +114,7 @@ async def _within(seconds: float | None, work: Coroutine[Any, Any, T]) -> T:
 async def _follow(server: Server, task_id: str, *, after: int = 0, is_watched: bool, as_json: bool) -> Ending:
     event = None
     async with AsyncClient(server.url, token=server.token) as client:
-        root = await client.tree(task_id)
+        root = await client.load(AsyncClient.tree(task_id))
         with view_of(root, is_watched=is_watched, as_json=as_json) as view:
             async with (
                 aclosing(client.follow(root["id"], after=after)) as events,

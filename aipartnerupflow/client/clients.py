@@ -146,7 +146,7 @@ class Methods(Generic[H]):
         return result
 
     def _patience(self) -> Patience:
-        return Patience(url=self.url, resume_seconds=self.resume_seconds, has_answered=self._has_answered)
+        return Patience(url=self.url, resume_seconds=self.resume_seconds, has_answered=True)
 
     def _following(self, task_id: str, *, after: int, tokens: bool = False) -> Following:
         return Following(
@@ -173,7 +173,7 @@ class Client(Methods[httpx.Client]):
     def load(self, call: Call[T]) -> T:
         """Send a call that changes nothing, and return its result.
 
-        If the server does not answer, such as during a restart, the call is repeated after increasing
+        If no server answers, such as during a restart, the call is repeated after increasing
         pauses, for up to `resume_seconds`. Raises RpcError.
         """
         patience = self._patience()

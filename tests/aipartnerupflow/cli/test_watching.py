@@ -240,6 +240,15 @@ def test_a_command_whose_connection_breaks_after_the_run_reports_how_the_run_end
         assert (watching.returncode, proxy.cuts) == (1, 1)
 
 
+@pytest.mark.parametrize("words", [["run", "-"], ["run", "-", "--watch"]])
+def test_a_command_whose_connection_breaks_after_the_start_follows_the_run(
+    cli: Cli, server: Server, words: list[str]
+) -> None:
+    with cutting(server.url, before=b'"run_status":') as proxy:
+        assert cli(*words, stdin=FAILS, AIPARTNERUPFLOW_URL=proxy.url).code == 1
+        assert proxy.cuts == 1
+
+
 def map_over(count: int, *, failing: int) -> list[Json]:
     """A map, one of whose items fails."""
     items = [{"then": "fail" if number == failing else ""} for number in range(count)]
