@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, Error, connection, transaction
 
 from apflow_site.db.connections import IS_SQLITE
 
@@ -47,10 +47,34 @@ def in_one_go(*, savepoint: bool = True) -> Iterator[None]:
         return
     with transaction.atomic():
         connection.connection.autocommit = True  # else psycopg would send a `BEGIN`; Django does not look at it
-        with pipelined():
-            try:
+        try:
+            with pipelined(), _taken_back_if_it_fails():
                 yield
-            except BaseException:
-                with suppress(DatabaseError):  # else the end of the pipeline would commit what has been sent
-                    connection.cursor().execute(REFUSED)
-                raise
+        except BaseException:
+            _forget_prepared()
+            raise
+
+
+@contextmanager
+def _taken_back_if_it_fails() -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(DatabaseError):  # else the end of the pipeline would commit what has been sent
+            connection.cursor().execute(REFUSED)
+        raise
+
+
+def _forget_prepared() -> None:
+    """Let psycopg prepare each statement again.
+
+    It takes a statement for prepared also if PostgreSQL skipped it, after the one that was refused, and
+    would fail at each later use. It forgets them with a transaction that it rolls back; of the refused
+    one it does not know.
+    """
+    with (
+        suppress(Error),  # a broken connection, where nothing is prepared any more: the caller raises why
+        connection.wrap_database_errors,
+        connection.connection.transaction(force_rollback=True),
+    ):
+        pass

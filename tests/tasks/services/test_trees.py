@@ -1,6 +1,7 @@
 """Storing and executing trees: what is stored, under which ids, for whom; and nothing of what is refused."""
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -165,6 +166,29 @@ def test_requests_that_race_for_an_id_all_succeed() -> None:
         ids = list(pool.map(create, range(24)))
     assert len(set(ids)) == 24
     assert "same" in ids
+
+
+def test_submissions_at_the_same_time_with_the_same_ids_all_succeed_again_and_again() -> None:
+    """One that PostgreSQL refuses because another took the id spoils nothing for the next with its connection."""
+    together = Barrier(4)
+
+    def submit(_: int) -> list[str]:
+        try:
+            ids = list[str]()
+            for number in range(12):
+                together.wait()
+                ids.append(trees.execute_tree(caller=LOCAL, tasks=[echo(f"same {number}")]).task.id)
+            return ids
+        except BaseException:
+            together.abort()  # the others would wait for ever
+            raise
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        ids = [id_ for some in pool.map(submit, range(4)) for id_ in some]
+    assert len(set(ids)) == 48
+    assert {f"same {number}" for number in range(12)} <= set(ids)
 
 
 # --- owners ---
