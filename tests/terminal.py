@@ -12,6 +12,8 @@ from typing import Final
 from tests.fork_server import fork_server_for
 
 SIZE: Final = {"COLUMNS": "120", "LINES": "30", "TERM": "xterm"}
+ERASE_LINE: Final = "\x1b[2K"
+"""What comes last before something is drawn again, for each line of what stood there."""
 ESCAPES: Final = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
 
 
@@ -27,6 +29,11 @@ class Screen:
     def out(self) -> str:
         """The text alone: what was drawn several times stands there several times."""
         return ESCAPES.sub("", self.drawn)
+
+    @property
+    def at_the_end(self) -> str:
+        """The text that stands there when the command has ended: what was drawn several times, as it was the last time."""
+        return ESCAPES.sub("", self.drawn.rpartition(ERASE_LINE)[2])
 
 
 def on_a_terminal(*words: str, env: Mapping[str, str], given: str = "") -> Screen:

@@ -180,9 +180,9 @@ def test_on_a_terminal_the_tree_moves(screen: Show) -> None:
     done = screen("run", "-", "--watch", stdin=MOVING)
     assert "\x1b[1A" in done.drawn  # the cursor goes back up to draw it again
     assert COLOUR.search(done.drawn)
-    last = done.out[-2000:]
+    last = done.at_the_end
     assert re.search(r"✓ Root +━+ 100% +\d\.\d s", last)
-    assert re.search(r"├── ✓ Step a +━+ 100% +\d\.\d s +step 6 of 6|├── ✓ Step a +━+ 100%", last)
+    assert re.search(r"├── ✓ Step a +━+ 100%", last)
     assert "3 completed" in last
     assert last.endswith("Run completed\n")
 
@@ -257,7 +257,7 @@ def map_over(count: int, *, failing: int) -> list[Json]:
 
 
 def test_tasks_that_are_added_while_a_tree_is_watched_are_shown(screen: Show) -> None:
-    last = screen("run", "-", "--watch", stdin=map_over(3, failing=1)).out[-2500:]
+    last = screen("run", "-", "--watch", stdin=map_over(3, failing=1)).at_the_end
     assert re.search(r"✗ Each .* 3 of 3 items, 1 failed", last)
     assert re.search(r"├── ✓ Step part \[0\] ", last)
     assert re.search(r"├── ✗ Step part \[1\] ", last)
@@ -266,7 +266,7 @@ def test_tasks_that_are_added_while_a_tree_is_watched_are_shown(screen: Show) ->
 
 def test_of_many_items_only_the_failed_one_has_a_line(screen: Show, client: Client) -> None:
     root_id = client.execute(map_over(20, failing=7))["root_task_id"]
-    last = screen("tasks", "watch", root_id).out[-2500:]
+    last = screen("tasks", "watch", root_id).at_the_end
     assert re.search(r"✗ Each .* 20 of 20 items, 1 failed", last)
     assert set(re.findall(r"Step part \[\d+\]", last)) == {"Step part [7]"}
     assert "20 completed" in last  # 19 items and the root
