@@ -48,17 +48,24 @@ class View(AbstractContextManager["View", None]):
         """Close the view."""
 
 
-class JsonLines(View):
-    """Prints each event as one line of JSON (NDJSON), and what is asked to the standard error output."""
+class Questions(View):
+    """Prints what is asked, to the standard error output. Without it, a run that asks would seem to hang."""
 
     def __init__(self, root: "Task") -> None:
         self._names = names_of(root)
 
     def tell(self, event: "Event") -> None:
-        output.as_lines(event)
         if question := asked.question_in(event):
             task_id = event["task_id"]
             output.note(*asked.lines_of(task_id, self._names.get(task_id, task_id), question))
+
+
+class JsonLines(Questions):
+    """Also prints each event as one line of JSON (NDJSON)."""
+
+    def tell(self, event: "Event") -> None:
+        output.as_lines(event)
+        super().tell(event)
 
 
 class Lines(View):
@@ -245,13 +252,13 @@ def view_of(root: "Task", *, is_watched: bool, as_json: bool) -> View:
     """Choose the view.
 
     A terminal that allows animation gets a live tree. Otherwise events print as lines if
-    `is_watched`, else not.
+    `is_watched`, else only questions do.
     """
     is_for_people = output.is_for_people(as_json=as_json)
     if is_for_people and output.out().is_interactive:
         return LiveTree(root, is_brief=not is_watched)
     if not is_watched:
-        return View()
+        return Questions(root)
     return Lines(root) if is_for_people else JsonLines(root)
 
 

@@ -95,6 +95,21 @@ def test_a_question_comes_with_the_commands_that_answer_it(
     assert all(line.startswith("{") for line in piped.result().out.splitlines())
 
 
+@pytest.mark.parametrize(("words", "env"), [([], {}), (["--json"], {}), ([], LOG)])
+def test_a_run_that_asks_does_not_wait_in_silence(
+    cli: Cli, client: Client, words: list[str], env: dict[str, str]
+) -> None:
+    asking = step("ask", None) | {"schemas": {"method": "approval_executor"}, "inputs": {"question": "Which?"}}
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(cli, "run", "-", *words, stdin=asking, **env)
+        [question] = until(lambda: client.questions()["questions"], seconds=60, what="the question")
+        client.answer(question["task_id"], "this one")
+    done = waiting.result()
+    asked = ["Step ask asks: Which?", f"  {program()} tasks answer {question['task_id']} TEXT"]
+    assert (done.code, done.err.splitlines()) == (0, asked)
+    assert "asks:" not in done.out
+
+
 def test_the_commands_that_are_printed_call_the_server_that_was_named(cli: Cli, client: Client, server: Server) -> None:
     asking = {"name": "Ask", "schemas": {"method": "approval_executor"}, "inputs": {"question": "Which?"}}
     task_id = client.execute(asking)["task_id"]
