@@ -5,6 +5,7 @@ import hashlib
 import os
 import signal
 import sqlite3
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,8 @@ SHARED_FOLDER: Final = "APFLOW_TEST_FOLDER"
 EXECUTORS: Final = "tests.executors_for_tests"
 NOT_KEPT: Final = httpx.Limits(max_keepalive_connections=0)
 """The server closes connections that are idle for 5 seconds. One that is used just then would break."""
+NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Trusts no certificate. To load those that the system trusts takes 12 ms, and a test server has none."""
 MODULES: Final = f"{EXECUTORS},tests.patient"
 LEASE: Final[Mapping[str, str]] = {"AIPARTNERUPFLOW_WORKER_LEASE_SECONDS": "60"}
 """On a busy machine a worker may not reach its database for ten seconds. With the default it would begin its runs again."""
@@ -315,7 +318,7 @@ def environment_of(database_url: str, data_dir: Path) -> dict[str, str]:
 
 
 def _client(port: int) -> httpx.Client:
-    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, limits=NOT_KEPT)
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, limits=NOT_KEPT, verify=NO_TLS)
 
 
 def _await_start(server: Server, path: str) -> None:

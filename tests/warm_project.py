@@ -14,6 +14,8 @@ from importlib import import_module
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+from tests.cheap_secrets import make_hashes_cheap
+
 OURS: Final = frozenset({"a2a", "accounts", "aipartnerupflow", "apflow_site", "llmkeys", "tasks"})
 PREFIX: Final = "AIPARTNERUPFLOW_"
 SETTINGS: Final = "apflow_site.settings"
@@ -96,6 +98,7 @@ def _import_all() -> None:
     apps.populate(installed)
     for module in MODULES:
         import_module(module)
+    make_hashes_cheap()
     django.setup = _with_libraries(django.setup)
 
 

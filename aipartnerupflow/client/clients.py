@@ -1,10 +1,11 @@
 """`Client` and `AsyncClient`: the same methods, blocking and for asyncio."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import aclosing
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
 import httpx
@@ -23,6 +24,12 @@ H = TypeVar("H", httpx.Client, httpx.AsyncClient)
 DEFAULT_URL = "http://127.0.0.1:8000"
 LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=2)
 """Those of httpx, but idle connections are closed before the server closes them, after 5 seconds: a request just then would fail."""
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """The same for all clients of a process: it takes 12 ms to load the certificates that the system trusts."""
+    return httpx.create_ssl_context()
 
 
 class method(Generic[P, T]):
@@ -134,7 +141,11 @@ class Methods(Generic[H]):
         self.resume_seconds = resume_seconds
         self._has_answered = False
         self._http: H = self._kind(
-            base_url=_checked(self.url), headers=_headers(token), timeout=timeout_seconds, limits=LIMITS
+            base_url=_checked(self.url),
+            headers=_headers(token),
+            timeout=timeout_seconds,
+            limits=LIMITS,
+            verify=_tls_context(),
         )
 
     def _timeout(self, call: Call[Any]) -> float:

@@ -18,7 +18,7 @@ import pytest
 from a2a.methods import METHODS, SYSTEM_METHODS
 from tests.a2a.a2a_client import Agent, agent_of
 from tests.ports import free_port
-from tests.servers import Server, patient
+from tests.servers import NO_TLS, Server, patient
 
 ROOT = Path(__file__).parents[2]
 PYTHON = [sys.executable, "-m"]
@@ -45,7 +45,9 @@ def serving(data_dir: Path, **settings: str) -> Iterator[str]:
 @contextmanager
 def client_of(base_url: str) -> Iterator[httpx.Client]:
     # The first connection waits for the server by trying again.
-    with httpx.Client(base_url=base_url, transport=httpx.HTTPTransport(retries=8), timeout=120) as client:
+    with httpx.Client(
+        base_url=base_url, transport=httpx.HTTPTransport(retries=8, verify=NO_TLS), timeout=120
+    ) as client:
         yield client
 
 

@@ -14,6 +14,7 @@ from tests.a2a.sockets import socket
 from tests.ports import free_port
 from tests.servers import (
     MODULES,
+    NO_TLS,
     PYTHON,
     SAME_KEYS,
     SERVE,
@@ -41,7 +42,7 @@ def long_tree(name: str, *, seconds: float, steps: int = EVENTS - 2) -> Json:
 
 def follow_to_the_end(url: str, task_id: str, seen: list[Json]) -> None:
     """As an EventSource does: whenever the connection breaks, come back with the last number."""
-    with httpx.Client(base_url=url, transport=httpx.HTTPTransport(retries=3), timeout=60) as http:
+    with httpx.Client(base_url=url, transport=httpx.HTTPTransport(retries=3, verify=NO_TLS), timeout=60) as http:
         while not seen or seen[-1]["type"] != "stream_end":
             headers = {"Last-Event-ID": str(seen[-1]["seq"])} if seen else {}
             with suppress(httpx.TransportError), http.stream("GET", f"/tasks/{task_id}/events", headers=headers) as one:
@@ -99,7 +100,7 @@ def test_many_open_streams_cost_no_thread_and_end_with_the_server_at_once(databa
         server.rpc("tasks.execute", long_tree("t", seconds=600, steps=600))
         with ExitStack() as streams:
             limits = httpx.Limits(max_connections=None)
-            http = streams.enter_context(httpx.Client(base_url=server.url, limits=limits, timeout=60))
+            http = streams.enter_context(httpx.Client(base_url=server.url, limits=limits, timeout=60, verify=NO_TLS))
             first = events_of(streams.enter_context(http.stream("GET", "/tasks/t/events")).iter_lines())
             assert next(first)["seq"] == 1
             before = threads_of(server)

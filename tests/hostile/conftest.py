@@ -19,12 +19,18 @@ SEEDS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Target:
-    """A server under attack. `rows` counts those of each table: what it stores."""
+    """A server under attack. `count` counts the rows of each table: what it stores."""
 
     server: Server
-    rows: Callable[[], dict[str, int]]
+    count: Callable[[], dict[str, int]]
+    counted: dict[str, int]
+
+    def new_rows(self) -> dict[str, int]:
+        """How many rows each table has more than when this was asked last, if not as many."""
+        before, self.counted = self.counted, self.count()
+        return {table: number - before[table] for table, number in self.counted.items() if number != before[table]}
 
 
 @pytest.fixture(scope="package")
@@ -49,8 +55,12 @@ def _target(engine_url: str) -> Iterator[Target]:
     ):
         for tasks in SEEDS:
             server.rpc("tasks.create", tasks)
-        count = _counts()
-        yield Target(server=server, rows=lambda: dict(connection.execute(count).fetchall()))
+        statement = _counts()
+
+        def count() -> dict[str, int]:
+            return dict(connection.execute(statement).fetchall())
+
+        yield Target(server=server, count=count, counted=count())
 
 
 def _connection(url: str) -> Any:
