@@ -97,7 +97,7 @@ def _in_django(config: Config) -> Iterator[Finding]:
     import django
 
     django.setup()
-    from tasks.services import readiness
+    from tasks.services.upkeep import readiness
 
     for name, look in {
         **readiness.CHECKS,
@@ -313,7 +313,7 @@ def shared_secrets(config: Config) -> str:
     from django.core.exceptions import ImproperlyConfigured
 
     from a2a.protocol.card.signature import signing_key
-    from tasks.services.shared_secrets import SecretsDiffer, compare
+    from tasks.services.secrets.shared_secrets import SecretsDiffer, compare
 
     try:
         if config.a2a.signing_key is not None:
@@ -332,7 +332,7 @@ def shared_secrets(config: Config) -> str:
 def _accepted_secrets(config: Config) -> str:
     """Until when further JWT secrets are needed. Raises Doubt if one is not needed any more."""
     from tasks.dashboard.answer_tokens import LINK_SECONDS
-    from tasks.services import signers
+    from tasks.services.secrets import signers
 
     longest = max(timedelta(days=config.auth.refresh_days), timedelta(seconds=LINK_SECONDS))
     found = ""
@@ -428,7 +428,7 @@ def _durability_of_postgresql() -> str:
 def database_growth(folder: Path) -> str:
     """Say how large the database is and how fast it grows; a doubt if its disk will be full soon."""
     from apflow_site.db.connections import IS_SQLITE
-    from tasks.services.growth import growth
+    from tasks.services.upkeep.growth import growth
 
     found = growth()
     size = f"{found.size_bytes / 2**20:.1f} MiB"
@@ -458,7 +458,7 @@ def _database_time() -> datetime:
 
 
 def schedules_on_time() -> str:
-    from tasks.services import due_schedules
+    from tasks.services.schedules import due_schedules
 
     if late := due_schedules.overdue(OVERDUE_SECONDS):
         raise Doubt(

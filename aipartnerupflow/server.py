@@ -125,7 +125,7 @@ def _offer_metrics(config: Config) -> None:
 
 def init_examples(*, force: bool) -> None:
     prepare()
-    from tasks.services.examples import init_examples as store  # needs Django's apps
+    from tasks.services.upkeep.examples import init_examples as store  # needs Django's apps
 
     stored = store(force=force)
     typer.echo("\n".join(stored) if stored else "All examples exist already. --force replaces them.")
@@ -134,7 +134,7 @@ def init_examples(*, force: bool) -> None:
 def rotate_keys() -> None:
     prepare()
     from llmkeys.cipher import CannotUnseal
-    from tasks.services.resealing import reseal
+    from tasks.services.secrets.resealing import reseal
 
     try:
         call_command("rotate_llm_keys")
@@ -262,7 +262,7 @@ def _check_signing_key(config: Config) -> None:
 
 def _join_installation() -> None:
     """Refuse to start with other secrets than those of the other machines."""
-    from tasks.services.shared_secrets import SecretsDiffer, join  # needs Django's apps
+    from tasks.services.secrets.shared_secrets import SecretsDiffer, join  # needs Django's apps
 
     try:
         join()

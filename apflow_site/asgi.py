@@ -34,7 +34,7 @@ from apflow_site.origins import is_allowed_origin, is_own_origin  # noqa: E402
 from apflow_site.prepare import prepare  # noqa: E402
 from apflow_site.uvicorn_limits import limit_connections  # noqa: E402
 from tasks.events.hub import this_hub  # noqa: E402
-from tasks.services.shared_secrets import join  # noqa: E402
+from tasks.services.secrets.shared_secrets import join  # noqa: E402
 
 #: Set by `aipartnerupflow serve`, which has prepared the database before its web processes start.
 PREPARED_VARIABLE = "APFLOW_INTERNAL_PREPARED"

@@ -42,8 +42,8 @@ from tasks.queue import leases
 from tasks.queue.clock import database_time
 from tasks.queue.places import places
 from tasks.rules.exceptions import RoleTooLow
-from tasks.services.due_schedules import overdue
-from tasks.services.growth import size_bytes
+from tasks.services.schedules.due_schedules import overdue
+from tasks.services.upkeep.growth import size_bytes
 from tasks.status import TERMINAL
 from tasks.telemetry import metrics as telemetry
 from tasks.telemetry.series import metrics_folder

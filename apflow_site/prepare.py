@@ -13,7 +13,7 @@ from django.db import connection
 from apflow_site.db import schema
 from apflow_site.db.sessions import free_session, set_up_session
 from apflow_site.metrics import forget_the_past
-from tasks.services.examples import fill_empty_database
+from tasks.services.upkeep.examples import fill_empty_database
 
 MIGRATION_LOCK = 0x61_70_66_6C_6F_77
 """The number of PostgreSQL's advisory lock."""

@@ -187,17 +187,17 @@ APFLOW_LANGGRAPH = APFLOW.executors.langgraph
 APFLOW_ALLOW_PRIVATE = APFLOW.executors.rest.allow_private
 APFLOW_REST_ALLOWED_PORTS = APFLOW.executors.rest.allowed_ports
 #: Webhook kind → function that renders an event as an HTTP request
-#: (`tasks.services.webhook_requests`).
+#: (`tasks.services.messages.webhook_requests`).
 APFLOW_WEBHOOK_RENDERERS = {
-    "native": "tasks.services.webhook_requests.native",
+    "native": "tasks.services.messages.webhook_requests.native",
     "a2a": "a2a.protocol.push.render",
     "a2a_0_3": "a2a.protocol.push.render_0_3",
-    "failure": "tasks.services.failure_messages.to_url",
-    "failure_email": "tasks.services.failure_messages.by_mail",
-    "question": "tasks.services.question_messages.to_url",
-    "question_email": "tasks.services.question_messages.by_mail",
-    "assigned": "tasks.services.question_messages.to_url",
-    "assigned_email": "tasks.services.question_messages.by_mail",
+    "failure": "tasks.services.messages.failure_messages.to_url",
+    "failure_email": "tasks.services.messages.failure_messages.by_mail",
+    "question": "tasks.services.messages.question_messages.to_url",
+    "question_email": "tasks.services.messages.question_messages.by_mail",
+    "assigned": "tasks.services.messages.question_messages.to_url",
+    "assigned_email": "tasks.services.messages.question_messages.by_mail",
 }
 
 LOGGING = {

@@ -16,4 +16,4 @@ class TasksConfig(AppConfig):
 
 def record_deletion(*, row: Any, actor: str, **_: Any) -> None:
     """Record the deletion of an LLM key or a secret in the audit log. Its code is imported late: models come first."""
-    import_string("tasks.services.stored_secrets.record_deletion")(row=row, actor=actor)
+    import_string("tasks.services.secrets.stored_secrets.record_deletion")(row=row, actor=actor)

@@ -12,7 +12,7 @@ from django.test import TransactionTestCase
 from hypothesis import HealthCheck, settings
 from pytest_django import DjangoDbBlocker
 
-from tests.cheap_secrets import make_hashes_cheap
+from tests.cheap_passwords import make_passwords_cheap
 from tests.servers import postgres_template, sqlite_template
 
 pytest_plugins = ["tests.browser", "tests.distribution", "tests.shared_servers"]
@@ -23,7 +23,7 @@ settings.register_profile(
 settings.register_profile("nightly", settings.get_profile("ci"), max_examples=300)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
-make_hashes_cheap()
+make_passwords_cheap()
 
 
 IS_SQLITE: Final = connection.vendor == "sqlite"

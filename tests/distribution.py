@@ -42,7 +42,7 @@ LONGEST_FIRST: Final = (
         "isolation/",
         "tasks/rules/test_rules",
     ),
-    *("aipartnerupflow/", "admin/", "apflow_site/", "tasks/worker/", "tasks/services/test_examples"),
+    *("aipartnerupflow/", "admin/", "apflow_site/", "tasks/worker/", "tasks/services/upkeep/test_examples"),
     *("tasks/executors/", "a2a/"),
 )
 """The files of long tests, by how their paths begin. All others consist of short tests."""

@@ -16,9 +16,9 @@ LIMITS = {
     "tasks.executors.mcp.session.CANCEL_SECONDS": 8.0,
     "tasks.pools.line.STOP_SECONDS": 11.0,
     "tasks.pools.thread.STOP_SECONDS": 11.0,
-    "tasks.services.cancels.ANSWER_SECONDS": 50.0,
-    "tasks.services.readiness.NOTIFY_SECONDS": 60.0,
-    "tasks.services.run_search.SECONDS": 50.0,
+    "tasks.services.runs.cancels.ANSWER_SECONDS": 50.0,
+    "tasks.services.upkeep.readiness.NOTIFY_SECONDS": 60.0,
+    "tasks.services.history.run_search.SECONDS": 50.0,
     "tasks.worker.attempt.STOP_SECONDS": 12.0,
     "tasks.worker.engine.STOP_SECONDS": 12.0,
 }

@@ -18,14 +18,14 @@ SERVERS: Final = "tests/test_docs_servers.py"
 README: Final = "tests/test_readme.py"
 CALL: Final = "tests/test_call_page.py"
 REGISTRY: Final = "tests/tasks/executors/test_registry.py::test_the_page_on_writing_an_executor_is_true"
-APPROVALS: Final = "tests/tasks/services/test_approval_page.py::test_what_the_page_shows_works"
+APPROVALS: Final = "tests/tasks/services/waits/test_approval_page.py::test_what_the_page_shows_works"
 OWN_CLIENTS: Final = "tests/tasks/executors/test_own_clients.py::test_an_sdk_has_a_guarded_client_and_its_configuration"
 KILLED: Final = "tests/acceptance/test_killed_examples.py::test_the_examples_survive_a_kill_in_the_middle_of_each"
 AGENTS: Final = "tests/tasks/executors/llm/test_agent.py"
 MCP_AGENTS: Final = "tests/tasks/executors/mcp/test_mcp_agents.py"
 MCP_CREWS: Final = "tests/tasks/executors/mcp/test_mcp_crews.py"
 MCP_SERVERS: Final = "tests/tasks/executors/mcp/test_mcp_trees.py::test_what_the_page_shows_works"
-WAITS: Final = "tests/tasks/services/test_wait_page.py::test_what_the_page_shows_works"
+WAITS: Final = "tests/tasks/services/waits/test_wait_page.py::test_what_the_page_shows_works"
 SCHEDULES: Final = "tests/tasks/schedules/test_schedule_page.py::test_what_the_page_shows_works"
 SCHEDULED: Final = (
     "tests/tasks/schedules/test_schedule_page.py::"
@@ -318,7 +318,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         (
             "Bound the size of the database",
             "yaml",
-            "tests/tasks/services/test_retention.py::test_trees_go_by_the_status_and_age_of_their_last_run",
+            "tests/tasks/services/upkeep/test_retention.py::test_trees_go_by_the_status_and_age_of_their_last_run",
         ),
         (
             "Maintenance",

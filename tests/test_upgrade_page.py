@@ -217,7 +217,7 @@ def parses(words: str) -> bool:
 
 # --- the import ---
 
-SERVICE: Final = "tests/tasks/services/test_imports.py"
+SERVICE: Final = "tests/tasks/services/trees/test_imports.py"
 FOLDER: Final = "tests/aipartnerupflow/importing"
 KEEPS: Final = f"{FOLDER}/test_import.py::test_an_import_keeps_trees_statuses_and_results"
 IMPORTED: Final = {

@@ -14,7 +14,7 @@ from importlib import import_module
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from tests.cheap_secrets import make_hashes_cheap
+from tests.cheap_passwords import make_passwords_cheap
 
 OURS: Final = frozenset({"a2a", "accounts", "aipartnerupflow", "apflow_site", "llmkeys", "tasks"})
 PREFIX: Final = "AIPARTNERUPFLOW_"
@@ -39,7 +39,7 @@ READ_AGAIN: Final = frozenset({"Q_CLUSTER", "SIMPLE_JWT", "SECRET_KEY"})
 MODULES: Final = """
     apflow_site.edge.handler a2a.endpoints.routing a2a.protocol.card.signature apflow_site.embedded_worker
     apflow_site.metrics apflow_site.prepare apflow_site.db.schema apflow_site.uvicorn_limits apflow_site.web_server
-    apflow_site.urls tasks.services.shared_secrets tasks.services.examples tasks.events.hub
+    apflow_site.urls tasks.services.secrets.shared_secrets tasks.services.upkeep.examples tasks.events.hub
     django_q.cluster tasks.jobs tasks.queue.broker tasks.worker.process tasks.worker.supervisor aipartnerupflow.server
     aipartnerupflow.doctor accounts.users accounts.api_keys llmkeys.keys
     apflow_site.grpc apflow_site.lifeline apflow_site.page_middleware apflow_site.static_files
@@ -98,7 +98,7 @@ def _import_all() -> None:
     apps.populate(installed)
     for module in MODULES:
         import_module(module)
-    make_hashes_cheap()
+    make_passwords_cheap()
     django.setup = _with_libraries(django.setup)
 
 

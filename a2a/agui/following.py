@@ -25,8 +25,8 @@ from apflow_site.db import pools
 from tasks import events
 from tasks.models import ModelCall, Question, Run
 from tasks.rules.strict_json import Json
-from tasks.services import questions
 from tasks.services.history import own_run
+from tasks.services.waits import questions
 from tasks.status import Status
 
 REASON: Final = "input_required"

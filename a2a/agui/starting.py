@@ -19,11 +19,12 @@ from aipartnerupflow.a2a import Ask, AskForKey, Incoming, Reject, Reply, RunStor
 from tasks.models import Question, Run
 from tasks.rules.exceptions import InvalidParams, StatusConflict
 from tasks.rules.strict_json import Json
-from tasks.services import cancels, flows, trees
-from tasks.services.idempotency import KeyReused, Token, remembered
-from tasks.services.questions import check_may_answer, record_answer
-from tasks.services.run_tags import with_tags
+from tasks.services import flows, trees
+from tasks.services.runs import cancels
+from tasks.services.runs.run_tags import with_tags
 from tasks.services.trees import Execution
+from tasks.services.trees.idempotency import KeyReused, Token, remembered
+from tasks.services.waits.questions import check_may_answer, record_answer
 
 DISMISSED: Final = "Cancelled: the question was dismissed"
 NO_MODEL: Final = "not allowed here: only a language model could use it, and what runs is none"

@@ -15,7 +15,7 @@ from tasks.rules.places import OPENING
 from tasks.rules.strict_json import Json
 from tasks.rules.templates import LITERAL
 from tasks.rules.words import TOKEN
-from tasks.services.write_only import for_pages
+from tasks.services.secrets.write_only import for_pages
 from tasks.status import Status
 from tasks.storage import loads
 

@@ -21,7 +21,7 @@ from llmkeys.header import MalformedKey, SentKey, parse_header
 from llmkeys.secret import Secret
 from tasks.rules.exceptions import RETRY_SECONDS, InvalidParams
 from tasks.rules.strict_json import decode
-from tasks.services import idempotency
+from tasks.services.trees import idempotency
 
 VERSION_HEADER: Final = "A2A-Version"
 EXTENSIONS_HEADER: Final = "A2A-Extensions"

@@ -21,8 +21,8 @@ from tasks.status import Status
 
 if TYPE_CHECKING:
     from tasks.models import ModelCall, Question, Run, Schedule, SentEvent, Task
-    from tasks.services.queries import StatusReport
-    from tasks.services.task_detail import Detail
+    from tasks.services.history.task_detail import Detail
+    from tasks.services.trees.queries import StatusReport
 
 
 A2A_STATES: Mapping[str, str] = MappingProxyType(

@@ -41,8 +41,8 @@ from tasks.models import Run
 from tasks.rules.exceptions import LimitReached, TaskNotFound
 from tasks.rules.strict_json import Json, MalformedJson, decode
 from tasks.rules.words import as_sent
-from tasks.services import queries
-from tasks.services.queries import StatusReport
+from tasks.services.trees import queries
+from tasks.services.trees.queries import StatusReport
 from tasks.storage.loads import limited_loads
 
 SUBPROTOCOL: Final = "bearer"

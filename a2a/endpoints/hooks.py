@@ -16,7 +16,7 @@ from a2a.core.http import json_response, refusal, require_method
 from apflow_site.db import pools
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json, decode
-from tasks.services import hooks, sent_events
+from tasks.services.waits import hooks, sent_events
 
 FORM: Final = "application/x-www-form-urlencoded"
 MOST_FIELDS: Final = 10_000

@@ -10,7 +10,7 @@ from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.dashboard.pages import page
 from tasks.dashboard.values import file_name
-from tasks.services import run_exports
+from tasks.services.history import run_exports
 
 
 @page()

@@ -20,7 +20,7 @@ from tasks.events import Event, following
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 from tasks.rules.words import TOKEN, is_reasoning, words_of
-from tasks.services.queries import latest_run, root_of, run_of
+from tasks.services.trees.queries import latest_run, root_of, run_of
 
 #: Without results, which may be large: the page loads that of the selected task.
 SHOWN: Final = ("seq", "type", "task_id", "status", "progress", "tree_progress", "message", "error", "timestamp")

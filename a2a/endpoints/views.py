@@ -47,7 +47,7 @@ from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.rules.exceptions import LimitReached
 from tasks.rules.strict_json import Json, MalformedJson, decode
-from tasks.services.readiness import readiness
+from tasks.services.upkeep.readiness import readiness
 
 CARD_MAX_AGE_SECONDS = 300
 CARD_VERSIONS = ("1.0", "0.3")

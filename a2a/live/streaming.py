@@ -15,7 +15,7 @@ from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.words import as_sent
-from tasks.services import queries
+from tasks.services.trees import queries
 from tasks.storage.loads import let_go
 
 

@@ -21,7 +21,7 @@ from apflow_site.db import pools
 from tasks.models import Question, Run
 from tasks.rules.exceptions import TasksError
 from tasks.rules.strict_json import Json
-from tasks.services import questions
+from tasks.services.waits import questions
 
 ACCEPT: Final = "accept"
 

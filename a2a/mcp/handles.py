@@ -15,7 +15,8 @@ from accounts.callers import Caller
 from tasks.models import Run, Task
 from tasks.rules.exceptions import InvalidParams, ResponsesTooLarge, ResponseTooLarge, RunNotFound
 from tasks.rules.strict_json import Json
-from tasks.services import history, questions
+from tasks.services import history
+from tasks.services.waits import questions
 from tasks.status import Status
 
 EXTENSION: Final = "io.modelcontextprotocol/tasks"

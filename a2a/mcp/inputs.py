@@ -13,7 +13,8 @@ from accounts.callers import Caller
 from tasks.models import Question, Run
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
-from tasks.services import history, questions
+from tasks.services import history
+from tasks.services.waits import questions
 
 SALT: Final = "a2a.mcp.request_state"
 WRONG_STATE: Final = ("requestState", "must be that of an earlier result, unchanged")

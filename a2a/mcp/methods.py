@@ -24,7 +24,7 @@ from accounts.callers import Role
 from apflow_site.db import pools
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
-from tasks.services import cancels
+from tasks.services.runs import cancels
 
 SERVER: Final = "aipartnerupflow"
 TITLE: Final = "aipartnerupflow: trees of tasks"

@@ -13,7 +13,8 @@ from tasks.models import Flow, FlowVersion
 from tasks.rules.exceptions import FlowNotFound, InvalidParams
 from tasks.rules.forms import fault_of_form
 from tasks.rules.strict_json import Json
-from tasks.services import flow_lists, flows
+from tasks.services import flows
+from tasks.services.flows import flow_lists
 
 PAGE: Final = 50
 RUN: Final = "Run the flow '{name}' with the tool run_flow and these inputs: {inputs}. Then say what came out."

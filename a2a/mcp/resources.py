@@ -16,7 +16,7 @@ from tasks.rules.exceptions import RunNotFound
 from tasks.rules.strict_json import Json
 from tasks.rules.words import as_sent
 from tasks.services import history
-from tasks.services.past_trees import past_tree
+from tasks.services.history.past_trees import past_tree
 
 PAGE: Final = 50
 """The number of runs in one page of the list."""

@@ -7,7 +7,7 @@ from a2a.methods.results import DataResult
 from a2a.methods.run_params import moment
 from accounts.callers import Caller
 from apflow_site.db import pools
-from tasks.services import audit_entries
+from tasks.services.upkeep import audit_entries
 
 
 async def list_audit(caller: Caller, given: ListAudit) -> DataResult:

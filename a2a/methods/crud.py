@@ -12,11 +12,12 @@ from a2a.methods.results import DataResult, TaskResult, webhook_metadata, with_s
 from accounts.callers import Caller
 from apflow_site.db import pools
 from llmkeys.header import SentKey
-from tasks.services import copies, editing, task_schedules, trees
-from tasks.services.idempotency import Token, once
-from tasks.services.run_tags import with_tags
-from tasks.services.trees import Created
-from tasks.services.webhooks import with_webhook
+from tasks.services import trees
+from tasks.services.messages.webhooks import with_webhook
+from tasks.services.runs.run_tags import with_tags
+from tasks.services.schedules import task_schedules
+from tasks.services.trees import Created, copies, editing
+from tasks.services.trees.idempotency import Token, once
 from tasks.storage import loads
 
 

@@ -26,8 +26,8 @@ from tasks.ids import new_id
 from tasks.rules.exceptions import InvalidParams, ResponseTooLarge, RoleTooLow
 from tasks.rules.strict_json import Json
 from tasks.rules.words import as_sent
-from tasks.services import idempotency
-from tasks.services.idempotency import Token
+from tasks.services.trees import idempotency
+from tasks.services.trees.idempotency import Token
 from tasks.storage import loads
 
 MAX_KEY_CHARACTERS: Final = 255

@@ -4,7 +4,7 @@ from a2a.core.mapping import native_event
 from a2a.methods import params
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
-from tasks.services import sent_events
+from tasks.services.waits import sent_events
 
 
 async def send(caller: Caller, given: params.SendEvent) -> DataResult:

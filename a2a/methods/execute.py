@@ -17,13 +17,13 @@ from llmkeys.header import SentKey
 from tasks.models import Run
 from tasks.rules.exceptions import ResponseTooLarge
 from tasks.rules.strict_json import Json
-from tasks.services import queries, trees
-from tasks.services.demo import as_demo
-from tasks.services.idempotency import Token, once
-from tasks.services.run_inputs import with_inputs
-from tasks.services.run_tags import with_tags
-from tasks.services.trees import Execution
-from tasks.services.webhooks import with_webhook
+from tasks.services import trees
+from tasks.services.messages.webhooks import with_webhook
+from tasks.services.runs.run_inputs import with_inputs
+from tasks.services.runs.run_tags import with_tags
+from tasks.services.trees import Execution, queries
+from tasks.services.trees.idempotency import Token, once
+from tasks.services.upkeep.demo import as_demo
 from tasks.status import Status
 
 TOO_LARGE: Final = (

@@ -13,9 +13,10 @@ from apflow_site.db import pools
 from llmkeys.header import SentKey
 from tasks.models import Flow, FlowVersion, Run
 from tasks.rules.strict_json import Json
-from tasks.services import flow_lists, flows
-from tasks.services.flow_lists import Listed
-from tasks.services.idempotency import Token
+from tasks.services import flows
+from tasks.services.flows import flow_lists
+from tasks.services.flows.flow_lists import Listed
+from tasks.services.trees.idempotency import Token
 
 
 async def save(caller: Caller, given: flow_params.SaveFlow) -> DataResult:

@@ -16,7 +16,9 @@ from llmkeys.header import SentKey
 from tasks.rules.exceptions import GenerationFailed
 from tasks.rules.places import escaped
 from tasks.rules.strict_json import Json
-from tasks.services import flow_lists, queries, trees
+from tasks.services import trees
+from tasks.services.flows import flow_lists
+from tasks.services.trees import queries
 from tasks.status import Status
 
 WAIT_SECONDS: Final = 180.0

@@ -12,7 +12,7 @@ from a2a.core.errors import as_rpc
 from a2a.core.parsing import Params, Text
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
-from tasks.services.queries import StatusReport
+from tasks.services.trees.queries import StatusReport
 
 
 class Ping(Params, frozen=True, kw_only=True):

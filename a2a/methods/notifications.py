@@ -7,8 +7,8 @@ from a2a.methods.params import Nothing
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
 from apflow_site.db import pools
-from tasks.services import notifications
-from tasks.services.notification_tests import send_test
+from tasks.services.messages import notifications
+from tasks.services.messages.notification_tests import send_test
 
 
 async def set_notification(caller: Caller, given: params.SetNotification) -> DataResult:

@@ -19,8 +19,8 @@ from tasks.rules.field_rules import SET_BY_SERVER, TASK_FIELDS
 from tasks.rules.tags import MOST as MOST_TAGS
 from tasks.rules.tags import TAG
 from tasks.rules.task_schedules import LONGEST_TEXT, MOST_NUMBER, WRITTEN
-from tasks.services import webhooks
-from tasks.services.editing import EDITABLE
+from tasks.services.messages import webhooks
+from tasks.services.trees.editing import EDITABLE
 from tasks.status import Status
 
 MOST_NAMED = 1_000

@@ -24,9 +24,14 @@ from tasks.dashboard.answer_tokens import link_to
 from tasks.models import Question, Task
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
 from tasks.rules.strict_json import Json
-from tasks.services import budgets, history, listed, queries, questions, task_detail, task_schedules
-from tasks.services.hooks import hook_url
-from tasks.services.listed import RootFacts
+from tasks.services import history
+from tasks.services.history import task_detail
+from tasks.services.schedules import task_schedules
+from tasks.services.spending import budgets
+from tasks.services.trees import listed, queries
+from tasks.services.trees.listed import RootFacts
+from tasks.services.waits import questions
+from tasks.services.waits.hooks import hook_url
 from tasks.storage import loads
 
 UNFINISHED: Final = (

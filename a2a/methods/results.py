@@ -17,8 +17,9 @@ from tasks.ids import new_id
 from tasks.models import Run, Task, Webhook
 from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json
-from tasks.services import queries, task_schedules
-from tasks.services.webhooks import secrets_of
+from tasks.services.messages.webhooks import secrets_of
+from tasks.services.schedules import task_schedules
+from tasks.services.trees import queries
 from tasks.storage import loads
 
 

@@ -7,8 +7,9 @@ from a2a.methods.results import AnswersResult, DataResult, TaskListResult, TaskR
 from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.rules.exceptions import TaskNotFound
-from tasks.services import queries, questions
-from tasks.services.cancels import cancel_tasks
+from tasks.services.runs.cancels import cancel_tasks
+from tasks.services.trees import queries
+from tasks.services.waits import questions
 
 
 async def list_running(caller: Caller, given: params.RunningList) -> TaskListResult:

@@ -13,9 +13,12 @@ from llmkeys.header import SentKey
 from tasks.models import Task
 from tasks.rules.strict_json import Json
 from tasks.rules.words import as_sent
-from tasks.services import comparisons, forks, history, model_calls, run_exports
-from tasks.services.idempotency import Token
-from tasks.services.past_trees import past_tree
+from tasks.services import history
+from tasks.services.history import comparisons, run_exports
+from tasks.services.history.past_trees import past_tree
+from tasks.services.spending import model_calls
+from tasks.services.trees import forks
+from tasks.services.trees.idempotency import Token
 
 
 async def list_runs(caller: Caller, given: run_params.ListRuns) -> DataResult:

@@ -12,7 +12,8 @@ from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.models import Run, Task
 from tasks.rules.strict_json import Json
-from tasks.services import queries, task_schedules
+from tasks.services.schedules import task_schedules
+from tasks.services.trees import queries
 from tasks.status import Status
 
 WAIT_SECONDS: Final = 30.0

@@ -14,8 +14,8 @@ from tasks.models import Firing, Schedule
 from tasks.rules.schedules import in_words
 from tasks.rules.strict_json import Json
 from tasks.services import schedules
-from tasks.services.idempotency import Token, remembered
 from tasks.services.schedules import Fired, Listed
+from tasks.services.trees.idempotency import Token, remembered
 
 T = TypeVar("T", Schedule, Firing)
 

@@ -12,7 +12,7 @@ from llmkeys.secret import Secret
 from llmkeys.secret_forms import MalformedSecret, checked_name
 from tasks.rules.exceptions import InvalidParams, RoleTooLow
 from tasks.rules.strict_json import Json
-from tasks.services import stored_secrets
+from tasks.services.secrets import stored_secrets
 
 logger = logging.getLogger(__name__)
 

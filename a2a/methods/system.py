@@ -6,8 +6,8 @@ from a2a.methods.results import DataResult
 from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.executors import describe, disabled_executors, executor_ids
-from tasks.services.examples import init_examples
-from tasks.services.readiness import readiness
+from tasks.services.upkeep.examples import init_examples
+from tasks.services.upkeep.readiness import readiness
 
 
 async def health(caller: Caller, given: params.Nothing) -> DataResult:

@@ -6,7 +6,7 @@ from a2a.methods import params
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
 from apflow_site.db import pools
-from tasks.services import usage
+from tasks.services.spending import usage
 
 
 async def get(caller: Caller, given: params.GetUsage) -> DataResult:

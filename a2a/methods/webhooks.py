@@ -4,7 +4,7 @@ from a2a.methods import webhook_params as params
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
 from apflow_site.db import pools
-from tasks.services import run_webhooks
+from tasks.services.messages import run_webhooks
 
 
 async def list_webhooks(caller: Caller, given: params.WebhooksOfRun) -> DataResult:

@@ -14,7 +14,7 @@ from accounts.callers import Caller
 from tasks.executors import answer_in
 from tasks.models import Run, Task, TaskEvent
 from tasks.rules.strict_json import Json
-from tasks.services.pending_runs import CREDENTIALS
+from tasks.services.trees.pending_runs import CREDENTIALS
 from tasks.status import Status
 from tasks.storage.loads import size_of
 

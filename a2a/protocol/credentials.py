@@ -15,8 +15,8 @@ from tasks.executors.admission import checked
 from tasks.models import Run, Task
 from tasks.rules.scopes import covered_by
 from tasks.rules.strict_json import Json
-from tasks.services.copies import for_execution
-from tasks.services.model_names import model_names
+from tasks.services.trees.copies import for_execution
+from tasks.services.trees.model_names import model_names
 from tasks.status import Status
 
 EXTRAS: Final = frozenset({"llm", "crewai"})

@@ -16,7 +16,7 @@ from tasks.models import STATUS_AT, Question, Run, RunQuerySet
 from tasks.rules.a2a_versions import AUTH_REQUIRED, INPUT_REQUIRED, REJECTED
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
-from tasks.services.pending_runs import CREDENTIALS, HOLDERS, INPUT
+from tasks.services.trees.pending_runs import CREDENTIALS, HOLDERS, INPUT
 from tasks.status import Status
 from tasks.storage.bulk import db_time
 

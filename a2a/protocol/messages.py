@@ -32,12 +32,12 @@ from tasks.ids import new_id
 from tasks.models import Question, Run
 from tasks.rules.exceptions import InvalidParams, TasksError
 from tasks.rules.strict_json import Json
-from tasks.services import pending_runs, trees
-from tasks.services.idempotency import remembered
-from tasks.services.pending_runs import CREDENTIALS, HOLDERS, INPUT
-from tasks.services.questions import check_may_answer, checked_answer, open_questions, record_answer
-from tasks.services.run_tags import with_tags
-from tasks.services.trees import Execution
+from tasks.services import trees
+from tasks.services.runs.run_tags import with_tags
+from tasks.services.trees import Execution, pending_runs
+from tasks.services.trees.idempotency import remembered
+from tasks.services.trees.pending_runs import CREDENTIALS, HOLDERS, INPUT
+from tasks.services.waits.questions import check_may_answer, checked_answer, open_questions, record_answer
 from tasks.status import Status
 
 

@@ -26,7 +26,7 @@ from tasks.models import Run
 from tasks.rules.a2a_versions import TERMINAL
 from tasks.rules.exceptions import ResponseTooLarge
 from tasks.rules.strict_json import Json
-from tasks.services.cancels import cancel_tasks
+from tasks.services.runs.cancels import cancel_tasks
 
 Updates = AsyncGenerator[Json]
 OMITTED: Final = (

@@ -15,8 +15,8 @@ from tasks.ids import new_id
 from tasks.models import Run, Webhook
 from tasks.rules.a2a_versions import JSON_RPC, task_out
 from tasks.rules.strict_json import Json
-from tasks.services.webhook_requests import Request
-from tasks.services.webhooks import Secrets, add_webhook, remove_webhook, secrets_of, webhooks_of
+from tasks.services.messages.webhook_requests import Request
+from tasks.services.messages.webhooks import Secrets, add_webhook, remove_webhook, secrets_of, webhooks_of
 
 KINDS: Final = {"1.0": "a2a", "0.3": "a2a_0_3"}
 """A2A version → the kind of webhook for it."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from accounts.callers import Caller
 from llmkeys.header import SentKey
-from tasks.services.idempotency import Token
+from tasks.services.trees.idempotency import Token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ from tasks.rules.a2a_versions import (
 )
 from tasks.rules.forms import described_form
 from tasks.rules.strict_json import Json
-from tasks.services.pending_runs import CREDENTIALS, HOLDERS
+from tasks.services.trees.pending_runs import CREDENTIALS, HOLDERS
 from tasks.status import Status
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from a2a.protocol.serialize import RESULT, WORKING, Node, agent_message, artifac
 from tasks.rules.a2a_versions import AUTH_REQUIRED, INPUT_REQUIRED
 from tasks.rules.strict_json import Json
 from tasks.rules.words import REASONING, TOKEN, is_reasoning
-from tasks.services.pending_runs import CREDENTIALS, INPUT
+from tasks.services.trees.pending_runs import CREDENTIALS, INPUT
 
 REQUIRED_STATES: Mapping[str, str] = MappingProxyType({INPUT: INPUT_REQUIRED, CREDENTIALS: AUTH_REQUIRED})
 

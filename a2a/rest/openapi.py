@@ -31,7 +31,7 @@ from a2a.rest.routes import BODY_ERRORS, ROUTES, STREAMS
 from accounts.auth import AuthenticationFailed
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
 from tasks.rules.strict_json import Json
-from tasks.services import idempotency
+from tasks.services.trees import idempotency
 from tasks.status import Status
 
 OPENAPI: Final = "3.1.0"

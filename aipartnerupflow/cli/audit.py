@@ -49,7 +49,7 @@ def _from_database(
 
     server.prepare()
     from accounts import audit  # needs Django's apps
-    from tasks.services.audit_entries import native_of
+    from tasks.services.upkeep.audit_entries import native_of
 
     if action is not None and not audit.is_action(action):
         refuse(f"There is no action '{action}'. Actions: {', '.join(audit.Action)}.")

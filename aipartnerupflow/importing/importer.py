@@ -8,7 +8,7 @@ from typing import Final
 from aipartnerupflow.importing.sources import Source
 from aipartnerupflow.importing.translation import CannotStore, Note, Row, translated
 from tasks.rules.strict_json import Json
-from tasks.services.imports import Fate, ForeignTree, import_trees
+from tasks.services.trees.imports import Fate, ForeignTree, import_trees
 
 BATCH: Final = 1_000
 """The number of tasks after which a transaction ends. A tree is never divided."""

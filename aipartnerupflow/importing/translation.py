@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from aipartnerupflow.importing.sources import LINKED, Cell
 from tasks.rules.strict_json import Json, MalformedJson, decode
-from tasks.services.imports import ForeignTree, State
+from tasks.services.trees.imports import ForeignTree, State
 from tasks.status import Status
 
 Row = Mapping[str, Cell]

@@ -31,7 +31,7 @@ def measure(runs: int) -> None:
     from tasks.dashboard.inbox import entries
     from tasks.dashboard.pages import count_questions
     from tasks.queue import leases, suspension
-    from tasks.services import queries
+    from tasks.services.trees import queries
 
     rows.fill(1_000)
     rows.park(runs)

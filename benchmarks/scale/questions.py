@@ -18,8 +18,8 @@ from tasks.dashboard.listing import list_trees
 from tasks.dashboard.picture import picture_of
 from tasks.events.pruning import remove_batch as pruning_of_events
 from tasks.models import Run, Task
-from tasks.services import queries, retention
-from tasks.services.trees import create_tree
+from tasks.services.trees import create_tree, queries
+from tasks.services.upkeep import retention
 from tasks.status import Status
 
 LARGE: Final = Caller(user_id=LARGE_OWNER, role=Role.OPERATOR)

@@ -23,8 +23,9 @@ from tasks.admin.base import (
 )
 from tasks.models import Question, Run, Task, TaskEvent
 from tasks.rules.exceptions import TasksError
-from tasks.services import cancels, trees
-from tasks.services.write_only import for_pages
+from tasks.services import trees
+from tasks.services.runs import cancels
+from tasks.services.secrets.write_only import for_pages
 
 MAX_AT_ONCE: Final = 100
 

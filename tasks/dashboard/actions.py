@@ -9,11 +9,11 @@ from apflow_site.db import pools
 from tasks.dashboard.pages import page, redirect_with_message
 from tasks.dashboard.words import path_of
 from tasks.rules.exceptions import TaskNotFound, TasksError
-from tasks.services.cancels import cancel_tasks
-from tasks.services.editing import delete_task
-from tasks.services.forks import fork
-from tasks.services.queries import get_task, latest_run
+from tasks.services.runs.cancels import cancel_tasks
 from tasks.services.trees import Execution, execute_task
+from tasks.services.trees.editing import delete_task
+from tasks.services.trees.forks import fork
+from tasks.services.trees.queries import get_task, latest_run
 from tasks.status import Status
 
 

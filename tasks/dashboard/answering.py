@@ -14,7 +14,7 @@ from tasks.dashboard.answer_tokens import AnswerToken, BadLink, read_link
 from tasks.dashboard.asked import ANSWER, Filled, fields_of_question, form_in
 from tasks.models import Question
 from tasks.rules.exceptions import InvalidParams, StatusConflict
-from tasks.services import questions
+from tasks.services.waits import questions
 
 MAX_CHARACTERS: Final = 10_000
 TOO_LONG: Final = f"must have at most {MAX_CHARACTERS:,} characters"

@@ -15,8 +15,8 @@ from tasks.dashboard.pages import page, redirect_with_message, shown
 from tasks.models import Run
 from tasks.rules.exceptions import InvalidParams, TasksError
 from tasks.services import history
-from tasks.services.cancels import cancel_tasks
-from tasks.services.editing import delete_task
+from tasks.services.runs.cancels import cancel_tasks
+from tasks.services.trees.editing import delete_task
 
 MOST: Final = 50
 """The number of runs at once: those of a page."""

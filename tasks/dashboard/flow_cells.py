@@ -4,7 +4,7 @@ from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
 from tasks.dashboard.words import duration, path_of, word
-from tasks.services.flow_grid import Cell, Line
+from tasks.services.flows.flow_grid import Cell, Line
 
 EMPTY = "<td></td>"
 

@@ -25,10 +25,10 @@ from tasks.rules.flows import closed_names
 from tasks.rules.strict_json import Json
 from tasks.rules.tags import tags_in
 from tasks.services.flows import get_version, run_flow, save_flow, tasks_of_tree
-from tasks.services.queries import get_task, latest_run
-from tasks.services.run_inputs import with_inputs
-from tasks.services.run_tags import tags_of, with_tags
+from tasks.services.runs.run_inputs import with_inputs
+from tasks.services.runs.run_tags import tags_of, with_tags
 from tasks.services.trees import Execution
+from tasks.services.trees.queries import get_task, latest_run
 from tasks.status import Status
 
 RUN_TEMPLATE: Final = "dashboard/flow_run.html"

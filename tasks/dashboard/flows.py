@@ -15,11 +15,11 @@ from tasks.models import Flow, FlowVersion, Run, Task
 from tasks.rules.flow_changes import Change, Content, changes
 from tasks.rules.specs import explicit_executor
 from tasks.rules.strict_json import Json
-from tasks.services.flow_grid import COLUMNS, grid_of
-from tasks.services.flow_lists import list_flows
-from tasks.services.flow_runs import median_cost, median_seconds, runs_of, success_rate
 from tasks.services.flows import delete_flow, read_version
-from tasks.services.write_only import for_pages
+from tasks.services.flows.flow_grid import COLUMNS, grid_of
+from tasks.services.flows.flow_lists import list_flows
+from tasks.services.flows.flow_runs import median_cost, median_seconds, runs_of, success_rate
+from tasks.services.secrets.write_only import for_pages
 from tasks.storage import loads
 
 PAGE: Final = 50

@@ -14,10 +14,10 @@ from tasks.dashboard.words import path_of
 from tasks.models import Task
 from tasks.rules.exceptions import InvalidParams, ResponseTooLarge, TaskNotFound, TasksError
 from tasks.rules.strict_json import Json
-from tasks.services.forks import fork
-from tasks.services.queries import get_task
-from tasks.services.task_detail import results_of_dependencies
-from tasks.services.write_only import for_pages
+from tasks.services.history.task_detail import results_of_dependencies
+from tasks.services.secrets.write_only import for_pages
+from tasks.services.trees.forks import fork
+from tasks.services.trees.queries import get_task
 
 TEMPLATE: Final = "dashboard/fork.html"
 HIDDEN: Final = "…"

@@ -13,7 +13,7 @@ from tasks.dashboard.pages import page, redirect_with_message, shown
 from tasks.dashboard.schema_form import Field
 from tasks.models import Question, Task
 from tasks.rules.exceptions import TaskNotFound, TasksError
-from tasks.services.questions import inbox_of, open_question_of, record_answer
+from tasks.services.waits.questions import inbox_of, open_question_of, record_answer
 
 TEMPLATE = "dashboard/inbox.html"
 

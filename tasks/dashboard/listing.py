@@ -12,7 +12,7 @@ from accounts.callers import Caller
 from tasks.dashboard.filters import Filters
 from tasks.dashboard.search import search
 from tasks.models import Question, Run, Task, TaskQuerySet
-from tasks.services.queries import cursor_of, latest_runs
+from tasks.services.trees.queries import cursor_of, latest_runs
 from tasks.status import Status
 
 PAGE: Final = 50

@@ -19,7 +19,7 @@ from tasks.dashboard.values import file_name
 from tasks.models import Run, Task, TaskEvent
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
-from tasks.services.queries import get_task
+from tasks.services.trees.queries import get_task
 from tasks.storage import loads
 
 PAGE: Final = 200

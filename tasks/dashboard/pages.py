@@ -26,7 +26,7 @@ from tasks.rules.exceptions import (
     TaskNotFound,
     TasksError,
 )
-from tasks.services.questions import count_inbox
+from tasks.services.waits.questions import count_inbox
 from tasks.storage.loads import charge
 
 P = ParamSpec("P")

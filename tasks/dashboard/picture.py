@@ -16,13 +16,13 @@ from tasks.models import Firing, Question, Run, Schedule, Task, TaskEvent
 from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, mean_progress, needs_of, node_of
-from tasks.services.budgets import Limit, limits_of
-from tasks.services.child_runs import parent_of
-from tasks.services.queries import root_of
-from tasks.services.questions import open_questions
-from tasks.services.run_tags import tags_of
-from tasks.services.task_detail import newest_events
+from tasks.services.history.task_detail import newest_events
+from tasks.services.runs.child_runs import parent_of
+from tasks.services.runs.run_tags import tags_of
+from tasks.services.spending.budgets import Limit, limits_of
+from tasks.services.trees.queries import root_of
 from tasks.services.waits import open_waits
+from tasks.services.waits.questions import open_questions
 from tasks.status import Status
 
 MAX_LINES: Final = 2_000

@@ -15,10 +15,11 @@ from tasks.dashboard.pages import Context, page, shown
 from tasks.dashboard.run_filters import SPANS, STATUSES, Filters, read
 from tasks.models import Run, Task
 from tasks.rules.strict_json import TEXT
-from tasks.services import history, saved_views
-from tasks.services.comparisons import compare, seconds_of
-from tasks.services.past_trees import past_tree
-from tasks.services.write_only import for_pages
+from tasks.services import history
+from tasks.services.history import saved_views
+from tasks.services.history.comparisons import compare, seconds_of
+from tasks.services.history.past_trees import past_tree
+from tasks.services.secrets.write_only import for_pages
 from tasks.status import Status
 
 PAGE: Final = 50

@@ -13,7 +13,7 @@ from tasks.dashboard import run_filters
 from tasks.dashboard.filters import read_filters
 from tasks.dashboard.pages import page, redirect_with_message
 from tasks.rules.exceptions import InvalidParams
-from tasks.services import saved_views
+from tasks.services.history import saved_views
 
 LONGEST_NAME: Final = 100
 LONGEST_QUERY: Final = 4_096

@@ -21,7 +21,7 @@ from tasks.rules.exceptions import InvalidParams, TasksError
 from tasks.rules.firings import Outcome
 from tasks.rules.schedules import Timing, first_slots, in_words, known_zones
 from tasks.services import schedules
-from tasks.services.flow_lists import list_flows
+from tasks.services.flows.flow_lists import list_flows
 from tasks.services.schedules import Fired, Listed
 
 LIST: Final = "dashboard/schedules.html"

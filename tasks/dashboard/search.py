@@ -17,7 +17,7 @@ from accounts.callers import Caller
 from apflow_site.db.connections import IS_SQLITE
 from tasks.dashboard.filters import Filters
 from tasks.models import Run, Task, TaskQuerySet
-from tasks.services.queries import after_cursor, cursor_of
+from tasks.services.trees.queries import after_cursor, cursor_of
 from tasks.status import Status
 
 PIECE: Final = 5_000

@@ -25,8 +25,9 @@ from llmkeys.secret import Secret
 from llmkeys.secret_forms import MalformedSecret
 from tasks.dashboard.pages import Context, page, redirect_with_message, shown
 from tasks.rules.exceptions import TasksError
-from tasks.services import notifications, stored_secrets
-from tasks.services.notification_tests import send_test
+from tasks.services.messages import notifications
+from tasks.services.messages.notification_tests import send_test
+from tasks.services.secrets import stored_secrets
 
 TEMPLATE: Final = "dashboard/settings.html"
 #: Listed first: the most common providers.

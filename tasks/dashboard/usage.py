@@ -12,7 +12,7 @@ from apflow_site.db import pools
 from tasks.dashboard.pages import Context, has_owners, page, shown
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
-from tasks.services.usage import Report, usage
+from tasks.services.spending.usage import Report, usage
 
 TEMPLATE: Final = "dashboard/usage.html"
 SPANS: Final = {"7": "7 days", "30": "30 days", "90": "90 days", "365": "a year"}

@@ -9,9 +9,9 @@ from django.http import HttpRequest, HttpResponse
 from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.dashboard.pages import page
-from tasks.services.queries import get_task
-from tasks.services.task_detail import detail
-from tasks.services.write_only import for_pages
+from tasks.services.history.task_detail import detail
+from tasks.services.secrets.write_only import for_pages
+from tasks.services.trees.queries import get_task
 
 KINDS: Final = ("result", "inputs", "resolved", "params", "schemas")
 UNSAFE: Final = re.compile(r"[^\w.-]+", re.ASCII)

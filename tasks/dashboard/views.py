@@ -22,11 +22,11 @@ from tasks.dashboard.pages import Context, base_url, has_owners, page, shown
 from tasks.dashboard.picture import Picture, first_failure, picture_of
 from tasks.executors import describe, disabled_executors, executor_ids
 from tasks.models import Task
-from tasks.services.hooks import hook_url
-from tasks.services.questions import answers_in, open_questions
-from tasks.services.saved_views import views_of
-from tasks.services.task_detail import Detail, detail
-from tasks.services.write_only import for_pages
+from tasks.services.history.saved_views import views_of
+from tasks.services.history.task_detail import Detail, detail
+from tasks.services.secrets.write_only import for_pages
+from tasks.services.waits.hooks import hook_url
+from tasks.services.waits.questions import answers_in, open_questions
 from tasks.status import Status
 
 RELATIVES_SHOWN: Final = 50

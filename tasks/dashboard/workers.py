@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks.dashboard.pages import page, shown
-from tasks.services.workforce import workforce
+from tasks.services.upkeep.workforce import workforce
 
 TEMPLATE: Final = "dashboard/workers.html"
 WAITS: Final = {

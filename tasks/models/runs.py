@@ -108,7 +108,7 @@ class Run(models.Model):
 
     @property
     def is_reserved(self) -> bool:
-        """Whether the run has no tree yet (`tasks.services.pending_runs`)."""
+        """Whether the run has no tree yet (`tasks.services.trees.pending_runs`)."""
         return self.root_id == self.id
 
     @property
@@ -127,7 +127,7 @@ class Run(models.Model):
 
 
 class RunInputs(models.Model):
-    """The inputs of a run that was started with some (`tasks.services.run_inputs`)."""
+    """The inputs of a run that was started with some (`tasks.services.runs.run_inputs`)."""
 
     run_id = models.CharField(primary_key=True, max_length=36)
     inputs = JsonTextField()

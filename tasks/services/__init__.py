@@ -1,1 +1,12 @@
-"""The services: what every interface calls to read or change tasks. Sync, one transaction each."""
+"""The services: what every interface calls to read or change tasks. Sync, one transaction each.
+
+Rooms import only from those below them, which `lint-imports` checks:
+
+- `messages`, `upkeep`: what leaves the installation; what the installation does for itself.
+- `history`, `schedules`: runs that have been, and runs to come.
+- `runs`: what starts a run beside its tree, what cancels it, and runs that wait for each other.
+- `flows`, `waits`: trees under names; questions, and waits for a time, an event or a run.
+- `spending`: what model calls used, and what each user may use.
+- `trees`: store, read, change, copy and execute trees.
+- `secrets`: what users and machines keep, and what is encrypted in the inputs of tasks.
+"""

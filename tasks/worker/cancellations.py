@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from tasks.rules.tree import descendants
-from tasks.services.cancels import Cancel
+from tasks.services.runs.cancels import Cancel
 from tasks.status import Status
 from tasks.worker.outcomes import Outcome
 

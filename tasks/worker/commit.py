@@ -21,7 +21,9 @@ from tasks.models import Run, Task
 from tasks.queue import notify
 from tasks.queue.leases import DB_NOW
 from tasks.rules.exceptions import LeaseLost
-from tasks.services import notifications, task_states, waits
+from tasks.services import waits
+from tasks.services.messages import notifications
+from tasks.services.trees import task_states
 from tasks.status import Status
 from tasks.storage import usage
 from tasks.storage.bulk import insert_many, records

@@ -22,8 +22,8 @@ from tasks.rules.plan import Plan, Step
 from tasks.rules.scopes import covered_by
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import Node, children_of, nodes_of, scope_of
-from tasks.services.cancels import Cancel
-from tasks.services.questions import OpenQuestion
+from tasks.services.runs.cancels import Cancel
+from tasks.services.waits.questions import OpenQuestion
 from tasks.status import Status
 from tasks.telemetry import tracing
 from tasks.worker.attempt import STOP_SECONDS

@@ -8,7 +8,7 @@ from django.conf import settings
 
 from aipartnerupflow.executors import ExecutorError
 from apflow_site.db import pools
-from tasks.services import task_states
+from tasks.services.trees import task_states
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.run_recorder import RunRecorder
 from tasks.worker.secrets_of_run import SecretsOfRun

@@ -9,7 +9,7 @@ from typing import Final
 from aipartnerupflow.executors import Parked
 from tasks.ids import new_id
 from tasks.rules.alarms import Alarm, alarms_of
-from tasks.services.questions import OpenQuestion
+from tasks.services.waits.questions import OpenQuestion
 from tasks.worker.outcomes import storable
 
 SOON: Final = timedelta(seconds=2)

@@ -8,8 +8,8 @@ from typing import Final
 from django.db import connection
 
 from tasks.queue.leases import ANY_REQUEST, ANY_WEBHOOK, Claim
-from tasks.services.cancels import Cancel, pending_cancels
-from tasks.services.questions import OpenQuestion, open_of
+from tasks.services.runs.cancels import Cancel, pending_cancels
+from tasks.services.waits.questions import OpenQuestion, open_of
 from tasks.worker.load_run import LoadedTask, load_trees, memory_of, tree_sizes
 from tasks.worker.shares import TreeMemory
 

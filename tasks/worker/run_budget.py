@@ -31,7 +31,7 @@ from tasks.rules.budgets import (
     used_up,
 )
 from tasks.rules.token_usage import spending_of
-from tasks.services.questions import OpenQuestion
+from tasks.services.waits.questions import OpenQuestion
 from tasks.status import WaitKind
 from tasks.worker.day_budget import DayBudget, DayCounts
 from tasks.worker.traced_models import Layer

@@ -16,9 +16,10 @@ from tasks.rules.alarms import as_json
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import more_counts, spending_of
 from tasks.rules.words import TOKEN
-from tasks.services import child_runs, task_states
-from tasks.services.pending_runs import INPUT
-from tasks.services.questions import OpenQuestion
+from tasks.services.runs import child_runs
+from tasks.services.trees import task_states
+from tasks.services.trees.pending_runs import INPUT
+from tasks.services.waits.questions import OpenQuestion
 from tasks.status import Status, WaitKind
 from tasks.storage.bulk import db_time
 from tasks.telemetry import metrics, run_log

@@ -10,7 +10,7 @@ from django.db import DatabaseError, connection
 from apflow_site.db.connections import refresh
 from tasks.queue import clock, maintenance, notify
 from tasks.queue.notifier import Notifier
-from tasks.services import due_schedules, firings
+from tasks.services.schedules import due_schedules, firings
 
 logger = logging.getLogger(__name__)
 

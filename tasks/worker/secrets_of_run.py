@@ -21,7 +21,7 @@ from tasks.executors.secret_places import ANOTHER_HOST, NOT_THERE, misuse, secre
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.rules.inputs import label_of
 from tasks.rules.places import SECRET
-from tasks.services.write_only import opened_inputs
+from tasks.services.secrets.write_only import opened_inputs
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome
 

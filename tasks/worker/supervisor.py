@@ -16,7 +16,11 @@ from apflow_site.db.connections import refresh
 from llmkeys import run_secrets
 from tasks.queue import leases, suspension
 from tasks.queue.expiry_watch import ExpiryWatch
-from tasks.services import cancels, firings, growth, housekeeping, sent_events, shared_secrets, signers
+from tasks.services.runs import cancels
+from tasks.services.schedules import firings
+from tasks.services.secrets import shared_secrets, signers
+from tasks.services.upkeep import growth, housekeeping
+from tasks.services.waits import sent_events
 from tasks.worker import schedule_watch, webhook_deliveries
 from tasks.worker.children import Child
 from tasks.worker.silence import SilenceWatch, culprits

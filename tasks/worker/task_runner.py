@@ -35,7 +35,7 @@ from tasks.rules.retry import retry_of
 from tasks.rules.rounds import Repeat, repeat_of
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import added
-from tasks.services.questions import OpenQuestion
+from tasks.services.waits.questions import OpenQuestion
 from tasks.status import OnExpiry, Status, WaitKind
 from tasks.telemetry import metrics
 from tasks.worker.attempt import HOW_TO_CORRECT, Work, attempt, call_off, crashed

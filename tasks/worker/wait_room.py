@@ -10,8 +10,10 @@ from typing import Final
 from django.conf import settings
 
 from apflow_site.db import pools
-from tasks.services import child_runs, event_waits, waits
-from tasks.services.questions import OpenQuestion
+from tasks.services import waits
+from tasks.services.runs import child_runs
+from tasks.services.waits import event_waits
+from tasks.services.waits.questions import OpenQuestion
 from tasks.status import WaitKind
 
 FRESH_SECONDS: Final = 10.0

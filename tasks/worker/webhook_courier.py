@@ -22,7 +22,7 @@ from tasks.models import Webhook
 from tasks.queue import leases, notify
 from tasks.queue.notify import Listener
 from tasks.rules.strict_json import Json
-from tasks.services.webhook_requests import WebhookResponse, request_of, send, unreadable
+from tasks.services.messages.webhook_requests import WebhookResponse, request_of, send, unreadable
 from tasks.worker import webhook_deliveries
 
 logger = logging.getLogger(__name__)

@@ -22,8 +22,8 @@ from tasks.models import Webhook, WebhookDelivery
 from tasks.queue import leases, maintenance, notify
 from tasks.rules.retry import Retry
 from tasks.rules.strict_json import Json
-from tasks.services.webhook_requests import WebhookResponse
-from tasks.services.webhooks import OF_NOTIFICATIONS
+from tasks.services.messages.webhook_requests import WebhookResponse
+from tasks.services.messages.webhooks import OF_NOTIFICATIONS
 from tasks.telemetry import metrics
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from tasks.queue.black_box import BlackBox
 from tasks.queue.leases import Claim
 from tasks.queue.notify import Listener
 from tasks.rules.exceptions import LeaseLost
-from tasks.services.cancels import Cancel
-from tasks.services.questions import OpenQuestion
+from tasks.services.runs.cancels import Cancel
+from tasks.services.waits.questions import OpenQuestion
 from tasks.telemetry import run_log, tracing
 from tasks.worker.day_budget import DayCounts
 from tasks.worker.engine import TreeRun

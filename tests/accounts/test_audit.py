@@ -21,17 +21,11 @@ from llmkeys.secret import Secret
 from tasks.models import Run, Schedule
 from tasks.queue import maintenance
 from tasks.rules.exceptions import CannotDelete
-from tasks.services import (
-    editing,
-    flows,
-    housekeeping,
-    notifications,
-    run_webhooks,
-    schedules,
-    stored_secrets,
-    trees,
-    webhooks,
-)
+from tasks.services import flows, schedules, trees
+from tasks.services.messages import notifications, run_webhooks, webhooks
+from tasks.services.secrets import stored_secrets
+from tasks.services.trees import editing
+from tasks.services.upkeep import housekeeping
 from tests.accounts.conftest import PASSWORD
 from tests.accounts.test_views import log_in, post
 from tests.sections import replace

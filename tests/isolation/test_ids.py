@@ -10,7 +10,8 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.callers import Caller, Role
 from tasks.rules.exceptions import TaskNotFound
-from tasks.services import queries, trees
+from tasks.services import trees
+from tasks.services.trees import queries
 from tests.isolation.conftest import PeopleServer
 
 pytestmark = pytest.mark.both_engines

@@ -13,8 +13,9 @@ from llmkeys.models import RunSecret
 from llmkeys.secret import Secret
 from tasks.models import Run
 from tasks.rules.exceptions import TasksError
-from tasks.services import editing, idempotency, trees
-from tasks.services.idempotency import Token
+from tasks.services import trees
+from tasks.services.trees import editing, idempotency
+from tasks.services.trees.idempotency import Token
 from tests.tasks.trees import ADMIN, ALICE, BOB, finish
 from tests.workers import WorkerThread
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tasks.services.child_runs import PARENT_ENDED
+from tasks.services.runs.child_runs import PARENT_ENDED
 from tests.tasks.model import COMPLETED, OVER, Tree
 
 

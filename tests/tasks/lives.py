@@ -37,7 +37,7 @@ from tasks.models import Run
 from tasks.queue import leases, notify
 from tasks.queue.notifier import Topic
 from tasks.queue.notify import Listener
-from tasks.services.cancels import Cancel
+from tasks.services.runs.cancels import Cancel
 from tasks.worker import engine, group_commit, worker
 from tasks.worker.changes import Change
 from tasks.worker.group_commit import Call, GroupCommit

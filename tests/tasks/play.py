@@ -20,7 +20,10 @@ from tasks.queue import leases, suspension
 from tasks.queue.leases import SUSPENDED
 from tasks.rules.budgets import asked_in, budget_of
 from tasks.rules.exceptions import CannotDelete, InvalidParams, StatusConflict
-from tasks.services import cancels, copies, editing, forks, questions, sent_events, trees
+from tasks.services import trees
+from tasks.services.runs import cancels
+from tasks.services.trees import copies, editing, forks
+from tasks.services.waits import questions, sent_events
 from tasks.status import WaitKind
 from tests.tasks import model
 from tests.tasks.drawn import Shape, of_row, request_of

@@ -26,11 +26,11 @@ from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks.rules.strict_json import Json
 from tasks.services import flows, history, trees
-from tasks.services.cancels import cancel_tasks
-from tasks.services.demo import as_demo
-from tasks.services.run_inputs import with_inputs
-from tasks.services.run_tags import with_tags
+from tasks.services.runs.cancels import cancel_tasks
+from tasks.services.runs.run_inputs import with_inputs
+from tasks.services.runs.run_tags import with_tags
 from tasks.services.trees import Execution
+from tasks.services.upkeep.demo import as_demo
 
 RUNS: Final = Hints(reaches_out=True)
 ENDED: Final = "The run had ended before: {status}."

@@ -12,7 +12,8 @@ from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks.models import FlowVersion
 from tasks.rules.strict_json import Json
-from tasks.services import flow_lists, flows
+from tasks.services import flows
+from tasks.services.flows import flow_lists
 from tasks.services.trees import Execution
 
 PREFIX: Final = "flow_"

@@ -14,8 +14,10 @@ from tasks.executors import answer_in
 from tasks.models import Run, Task
 from tasks.rules.exceptions import ResponseTooLarge
 from tasks.rules.strict_json import TEXT, Json
-from tasks.services import history, queries, questions
-from tasks.services.past_trees import past_tree
+from tasks.services import history
+from tasks.services.history.past_trees import past_tree
+from tasks.services.trees import queries
+from tasks.services.waits import questions
 from tasks.status import Status
 
 SCHEME: Final = "task://"

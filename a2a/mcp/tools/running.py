@@ -23,8 +23,9 @@ from apflow_site.db import pools
 from tasks.models import Run
 from tasks.rules.strict_json import Json
 from tasks.rules.words import TOKEN, is_reasoning
-from tasks.services import cancels, questions
+from tasks.services.runs import cancels
 from tasks.services.trees import Execution
+from tasks.services.waits import questions
 
 ASKED: Final = "waiting for an answer: "
 """How the event begins by which a task asks a person."""

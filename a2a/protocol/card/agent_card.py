@@ -25,7 +25,7 @@ from accounts.callers import Caller
 from tasks.executors import describe, executor_ids
 from tasks.models import Task
 from tasks.rules.strict_json import Json
-from tasks.services import idempotency
+from tasks.services.trees import idempotency
 
 HYBRID: Final = "hybrid"
 MOST_TREES: Final = 50

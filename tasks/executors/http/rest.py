@@ -33,7 +33,7 @@ CHARSETS: Final = frozenset(
 SCALAR: Json = {"type": ["string", "number", "boolean", "null"]}
 TEXT: Json = {"type": "string"}
 SECRET: Json = {"type": "string", "writeOnly": True}
-"""Masked on pages: see `tasks.services.write_only`."""
+"""Masked on pages: see `tasks.services.secrets.write_only`."""
 AUTH: Json = {
     "type": "object",
     "properties": {

@@ -16,7 +16,7 @@ from tasks.rules.exceptions import TasksError
 from tasks.rules.spawns import settings_of
 from tasks.rules.specs import TaskSpec, TreeLimits, TreeSpec, name_of
 from tasks.rules.steps import Step
-from tasks.services.persist import rows_of
+from tasks.services.trees.persist import rows_of
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome
 from tasks.worker.spawning.growth import CannotGrow, Draft, Growth, Room, growth_of, stored_id

@@ -16,7 +16,7 @@ from tasks.rules.maps import CannotMap
 from tasks.rules.places import escaped
 from tasks.rules.references import settled_params
 from tasks.rules.values import given_inside
-from tasks.services.write_only import sealed_inputs
+from tasks.services.secrets.write_only import sealed_inputs
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.spawning.growth import CannotGrow
 

@@ -13,7 +13,8 @@ from accounts.callers import LOCAL
 from tasks.models import Task
 from tasks.rules import exceptions
 from tasks.rules.strict_json import MalformedJson
-from tasks.services import readiness, trees
+from tasks.services import trees
+from tasks.services.upkeep import readiness
 
 
 @pytest.mark.parametrize(

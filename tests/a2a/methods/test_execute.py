@@ -1,7 +1,7 @@
 import pytest
 
 from tasks.executors import describe
-from tasks.services.demo import WARNING
+from tasks.services.upkeep.demo import WARNING
 from tests.a2a.conftest import Rpc
 
 pytestmark = pytest.mark.both_engines

@@ -11,7 +11,8 @@ from accounts.callers import LOCAL
 from apflow_site.db import pools
 from tasks.models import Run, Task
 from tasks.rules.exceptions import InvalidParams
-from tasks.services import run_search, trees
+from tasks.services import trees
+from tasks.services.history import run_search
 from tasks.status import Status
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -5,8 +5,8 @@ import pytest
 from accounts.callers import LOCAL
 from aipartnerupflow.importing import importer
 from tasks.models import Run, Task, TaskEvent
-from tasks.services.queries import get_tree
 from tasks.services.trees import create_tree
+from tasks.services.trees.queries import get_tree
 from tests.aipartnerupflow.importing.recorded import KINDS, NAMES, assert_same, imported, recorded, tasks_of
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from aipartnerupflow.importing.translation import CannotStore, translated
-from tasks.services.imports import State
+from tasks.services.trees.imports import State
 from tests.servers import Json
 
 

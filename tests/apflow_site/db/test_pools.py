@@ -8,8 +8,7 @@ from accounts.callers import LOCAL
 from apflow_site.db import pools
 from tasks.models import Task
 from tasks.rules.exceptions import TaskNotFound
-from tasks.services import queries
-from tasks.services.trees import create_tree, execute_task
+from tasks.services.trees import create_tree, execute_task, queries
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_engines]
 

@@ -7,10 +7,10 @@ from django.conf import LazySettings
 
 from tasks.events import pruning, sweeps
 from tasks.models import InstallationFact, Run, Task, TaskEvent
-from tasks.services.imports import import_trees
-from tasks.services.retention import prune_trees
+from tasks.services.trees.imports import import_trees
+from tasks.services.upkeep.retention import prune_trees
 from tests.sections import replace
-from tests.tasks.services.test_imports import ROOT, tree
+from tests.tasks.services.trees.test_imports import ROOT, tree
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 NOW = datetime.now(UTC)

@@ -18,10 +18,11 @@ from llmkeys.redact import Redaction
 from llmkeys.secret import Secret
 from tasks.models import Task
 from tasks.rules.exceptions import InvalidParams
-from tasks.services import questions, trees
-from tasks.services.copies import copy_tree
-from tasks.services.demo import as_demo
-from tasks.services.editing import update_task
+from tasks.services import trees
+from tasks.services.trees.copies import copy_tree
+from tasks.services.trees.editing import update_task
+from tasks.services.upkeep.demo import as_demo
+from tasks.services.waits import questions
 from tests.servers import EXECUTORS
 from tests.tasks.executors.conftest import Web, forget_registry
 from tests.workers import Json, Ran, WorkerThread, result_of

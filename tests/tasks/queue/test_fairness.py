@@ -13,8 +13,10 @@ from accounts.callers import LOCAL, Caller
 from tasks.models import Run, Task
 from tasks.queue import leases
 from tasks.rules.exceptions import LimitReached
-from tasks.services import cancels, pending_runs, trees
-from tasks.services.editing import delete_task
+from tasks.services import trees
+from tasks.services.runs import cancels
+from tasks.services.trees import pending_runs
+from tasks.services.trees.editing import delete_task
 from tests.sections import replace
 from tests.tasks.trees import ADMIN, ALICE, BOB
 

@@ -4,8 +4,9 @@ import pytest
 
 from accounts.callers import LOCAL
 from tasks.queue import leases, maintenance
-from tasks.services import trees, webhooks
-from tasks.services.readiness import WORKER_CHECKS, checked
+from tasks.services import trees
+from tasks.services.messages import webhooks
+from tasks.services.upkeep.readiness import WORKER_CHECKS, checked
 from tasks.worker import webhook_deliveries
 from tests.fork_server import run_command
 from tests.servers import environment_of, new_database, running_server

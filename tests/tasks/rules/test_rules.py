@@ -16,7 +16,9 @@ from accounts.callers import LOCAL
 from tasks.models import CancelRequest, Run, Task
 from tasks.queue import leases
 from tasks.rules.exceptions import StatusConflict
-from tasks.services import cancels, editing, trees
+from tasks.services import trees
+from tasks.services.runs import cancels
+from tasks.services.trees import editing
 from tests.tasks.drawn import EDITABLE, NUMBER, SHAPE, Shape
 from tests.tasks.lives import Fuse, Stage
 from tests.tasks.model import CANCELLED, COMPLETED, FAILED, IN_PROGRESS, OVER, PENDING, WAITS

@@ -9,7 +9,8 @@ import pytest
 from accounts.callers import Caller
 from tasks.models import Firing, Run, Schedule
 from tasks.queue import clock
-from tasks.services import firings, schedules
+from tasks.services import schedules
+from tasks.services.schedules import firings
 from tests.tasks.trees import ALICE
 
 Json = dict[str, Any]

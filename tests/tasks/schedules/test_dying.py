@@ -16,7 +16,7 @@ from tasks.models import Firing, Run, Schedule, Task
 from tasks.queue import clock
 from tasks.rules.firings import ON_TIME, CatchUp, Policy, plan
 from tasks.rules.schedules import Timing
-from tasks.services import due_schedules, firings
+from tasks.services.schedules import due_schedules, firings
 from tests.fork_server import run_code
 from tests.servers import until
 from tests.tasks.schedules.conftest import NOON, make, sweep
@@ -27,7 +27,7 @@ import os, signal, sys
 os.environ["DJANGO_SETTINGS_MODULE"] = "apflow_site.settings"
 import django
 django.setup()
-from tasks.services import firings
+from tasks.services.schedules import firings
 
 firings.MOST_SECONDS = 60
 

@@ -11,7 +11,8 @@ from accounts import users
 from accounts.models import AuditEntry
 from tasks.models import Firing, Run, RunInputs, Schedule, Task
 from tasks.rules.exceptions import FlowNotFound, InvalidParams, LimitReached, ScheduleNotFound, TaskNotFound
-from tasks.services import firings, flows, schedules, trees
+from tasks.services import flows, schedules, trees
+from tasks.services.schedules import firings
 from tests.sections import replace
 from tests.tasks.schedules.conftest import NOON, TREE, Clock, done, end_runs, make, reasons, sweep
 from tests.tasks.trees import ADMIN, ALICE, BOB

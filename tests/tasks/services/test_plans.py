@@ -17,11 +17,15 @@ from tasks.dashboard.pages import count_questions
 from tasks.models import Assignee, ModelCall, Run, RunTag
 from tasks.models import Question as OpenQuestion
 from tasks.queue import leases, suspension
-from tasks.services import history, model_calls, queries, retention, run_search
-from tasks.services.flow_grid import COLUMNS, grid_of
-from tasks.services.flow_runs import newest_runs, runs_of
+from tasks.services import history
 from tasks.services.flows import save_flow
-from tasks.services.questions import count_inbox
+from tasks.services.flows.flow_grid import COLUMNS, grid_of
+from tasks.services.flows.flow_runs import newest_runs, runs_of
+from tasks.services.history import run_search
+from tasks.services.spending import model_calls
+from tasks.services.trees import queries
+from tasks.services.upkeep import retention
+from tasks.services.waits.questions import count_inbox
 from tasks.status import Status
 from tests.tasks.trees import BOB
 

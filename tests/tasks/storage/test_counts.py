@@ -9,7 +9,9 @@ from django.db import OperationalError, connection, connections, transaction
 
 from accounts.callers import LOCAL, Caller, Role
 from tasks.models import Task
-from tasks.services import editing, housekeeping, queries, trees
+from tasks.services import trees
+from tasks.services.trees import editing, queries
+from tasks.services.upkeep import housekeeping
 from tasks.status import Status
 from tasks.storage import counts
 from tests.conftest import IS_SQLITE

@@ -9,8 +9,8 @@ from accounts.callers import LOCAL
 from tasks.models import Task
 from tasks.rules.exceptions import InvalidDependency, InvalidParams
 from tasks.services import trees
-from tasks.services.copies import copy_tree
-from tasks.services.queries import count
+from tasks.services.trees.copies import copy_tree
+from tasks.services.trees.queries import count
 from tests.workers import Json, Ran, WorkerThread, result_of, step
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]

@@ -13,8 +13,9 @@ from tasks.models import Question, Run, RunBudget
 from tasks.queue import leases, suspension
 from tasks.queue.leases import SUSPENDED
 from tasks.rules.exceptions import InvalidParams
-from tasks.services import cancels, trees
-from tasks.services.questions import answer
+from tasks.services import trees
+from tasks.services.runs import cancels
+from tasks.services.waits.questions import answer
 from tests.sections import replace
 from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, Ran, WorkerThread, result_of, step

@@ -14,9 +14,11 @@ from tasks.models import DayCount, Question, Run, RunBudget, Task
 from tasks.queue import suspension
 from tasks.queue.leases import Claim
 from tasks.rules.exceptions import InvalidParams, RoleTooLow, TaskNotFound
-from tasks.services import editing, questions, trees
-from tasks.services.copies import copy_tree
-from tasks.services.usage import usage
+from tasks.services import trees
+from tasks.services.spending.usage import usage
+from tasks.services.trees import editing
+from tasks.services.trees.copies import copy_tree
+from tasks.services.waits import questions
 from tasks.worker.run_budget import RunBudget as Kept
 from tests.sections import replace
 from tests.tasks.lives import Fuse, Stage

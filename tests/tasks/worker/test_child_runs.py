@@ -11,9 +11,10 @@ from accounts.callers import LOCAL, Caller
 from tasks.models import Question, Run, Task
 from tasks.queue import leases
 from tasks.rules.exceptions import InvalidParams
-from tasks.services import cancels, child_runs, trees
+from tasks.services import trees
 from tasks.services.flows import save_flow
-from tasks.services.questions import open_question
+from tasks.services.runs import cancels, child_runs
+from tasks.services.waits.questions import open_question
 from tests.sections import replace
 from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, Ran, WorkerThread, result_of

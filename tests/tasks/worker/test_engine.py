@@ -18,8 +18,8 @@ from aipartnerupflow.executors import Context, Executor
 from tasks.models import Question, Run, Task
 from tasks.queue import leases
 from tasks.services import trees
-from tasks.services.copies import copy_tree
-from tasks.services.editing import update_task
+from tasks.services.trees.copies import copy_tree
+from tasks.services.trees.editing import update_task
 from tests.executors_for_tests import SECRET
 from tests.sections import replace
 from tests.servers import EXECUTORS, until

@@ -21,7 +21,8 @@ from tasks.models import Run, Task
 from tasks.queue import leases
 from tasks.queue.leases import Claim
 from tasks.rules.exceptions import LeaseLost
-from tasks.services import cancels, trees
+from tasks.services import trees
+from tasks.services.runs import cancels
 from tasks.status import Status
 from tasks.storage.bulk import db_time
 from tasks.worker.changes import Change, RunClosed, TaskFinished, TaskStarted

@@ -12,7 +12,8 @@ from accounts.callers import LOCAL
 from tasks.models import Question, Run, SentEvent
 from tasks.queue import leases, suspension
 from tasks.queue.leases import SUSPENDED
-from tasks.services import sent_events, trees
+from tasks.services import trees
+from tasks.services.waits import sent_events
 from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, result_of
 

@@ -16,9 +16,10 @@ from tasks.rules.exceptions import (
     InvalidTree,
     StatusConflict,
 )
-from tasks.services import cancels, trees
-from tasks.services.copies import copy_tree
-from tasks.services.editing import delete_task
+from tasks.services import trees
+from tasks.services.runs import cancels
+from tasks.services.trees.copies import copy_tree
+from tasks.services.trees.editing import delete_task
 from tests.sections import replace
 from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, Ran, WorkerThread, result_of

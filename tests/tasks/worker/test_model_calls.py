@@ -11,8 +11,9 @@ from accounts.callers import LOCAL
 from tasks.events import pruning
 from tasks.models import ModelCall, Run
 from tasks.rules.token_usage import spending_of
-from tasks.services import editing, trees
-from tasks.services.past_trees import past_tree
+from tasks.services import trees
+from tasks.services.history.past_trees import past_tree
+from tasks.services.trees import editing
 from tasks.worker.changes import CALL_COLUMNS, ModelCalled, UsageAdded
 from tasks.worker.group_commit import write_now
 from tests.sections import replace

@@ -12,10 +12,10 @@ from tasks.executors.command.executor import Command
 from tasks.models import Task
 from tasks.rules.exceptions import InvalidParams
 from tasks.services import trees
-from tasks.services.copies import copy_tree
-from tasks.services.demo import as_demo
-from tasks.services.editing import update_task
-from tasks.services.task_detail import detail
+from tasks.services.history.task_detail import detail
+from tasks.services.trees.copies import copy_tree
+from tasks.services.trees.editing import update_task
+from tasks.services.upkeep.demo import as_demo
 from tests.workers import Json, Ran, WorkerThread, result_of, step
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]

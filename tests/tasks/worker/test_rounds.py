@@ -11,8 +11,9 @@ from accounts.callers import LOCAL
 from tasks.models import Question, Task
 from tasks.queue import suspension
 from tasks.rules.exceptions import InvalidDependency, InvalidParams, InvalidTree, TasksError
-from tasks.services import cancels, trees
-from tasks.services.copies import copy_tree
+from tasks.services import trees
+from tasks.services.runs import cancels
+from tasks.services.trees.copies import copy_tree
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome
 from tasks.worker.results import Results

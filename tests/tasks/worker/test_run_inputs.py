@@ -7,9 +7,10 @@ import pytest
 from accounts.callers import LOCAL
 from tasks.models import RunInputs
 from tasks.rules.exceptions import InvalidParams
-from tasks.services import editing, trees
-from tasks.services.copies import copy_tree
-from tasks.services.run_inputs import NOT_USED, with_inputs
+from tasks.services import trees
+from tasks.services.runs.run_inputs import NOT_USED, with_inputs
+from tasks.services.trees import editing
+from tasks.services.trees.copies import copy_tree
 from tests.workers import Json, Ran, WorkerThread, result_of
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]

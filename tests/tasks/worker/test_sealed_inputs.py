@@ -10,8 +10,10 @@ from accounts.callers import Caller, Role
 from llmkeys.cipher import CannotUnseal
 from llmkeys.sealed_texts import is_sealed, opened
 from tasks.models import FlowVersion, Run, Task
-from tasks.services import comparisons, copies, editing, flows, forks, schedules, trees
-from tasks.services.resealing import reseal
+from tasks.services import flows, schedules, trees
+from tasks.services.history import comparisons
+from tasks.services.secrets.resealing import reseal
+from tasks.services.trees import copies, editing, forks
 from tests.workers import Json, Ran, WorkerThread, group, result_of
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]

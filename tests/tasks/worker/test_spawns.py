@@ -9,7 +9,7 @@ from pytest_django import Settings
 from accounts.callers import LOCAL
 from tasks.models import Run, Task
 from tasks.services import trees
-from tasks.services.copies import copy_tree
+from tasks.services.trees.copies import copy_tree
 from tests.sections import replace
 from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, Ran, WorkerThread, result_of

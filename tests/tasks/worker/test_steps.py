@@ -10,8 +10,9 @@ from pytest_django import Settings
 from accounts.callers import LOCAL
 from aipartnerupflow.executors import Spawn
 from tasks.models import Run, Task
-from tasks.services import questions, trees
-from tasks.services.copies import FULL, copy_tree
+from tasks.services import trees
+from tasks.services.trees.copies import FULL, copy_tree
+from tasks.services.waits import questions
 from tests.documents import text
 from tests.sections import replace
 from tests.tasks.executors.conftest import forget_registry

@@ -19,8 +19,8 @@ from tasks.ids import new_id
 from tasks.models import Run
 from tasks.queue.leases import SUSPENDED
 from tasks.services import trees
-from tasks.services.cancels import ask, cancel_tasks
-from tasks.services.questions import answer, open_questions
+from tasks.services.runs.cancels import ask, cancel_tasks
+from tasks.services.waits.questions import answer, open_questions
 from tasks.worker import attempt, engine
 from tests.servers import Server, until
 from tests.tasks.executors.a2a_client.agents import FakeAgent, Stream, agent_running, task

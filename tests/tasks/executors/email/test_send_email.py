@@ -17,7 +17,7 @@ from pytest_django import Settings
 from aipartnerupflow.executors import Context, ExecutorError
 from tasks.executors.email.executor import SendEmail
 from tasks.models import MailCount
-from tasks.services import housekeeping
+from tasks.services.upkeep import housekeeping
 from tests import sections
 from tests.certificates import server_context
 from tests.mail_server import MailServer, mail_server

@@ -1,0 +1,296 @@
+"""Flows: save a definition as a version, find it, and run it with inputs.
+
+Each run is a new tree, made of one version. What is saved is checked like a new tree, and again when
+it runs: executors and secrets may have changed.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+from django.conf import settings
+from django.db import transaction
+
+from accounts import audit
+from accounts.audit import Action
+from accounts.callers import Caller
+from apflow_site.db.turns import take_turns
+from llmkeys import sealed_texts
+from llmkeys.header import SentKey
+from tasks.executors.admission import checked
+from tasks.executors.run_places import inputs_used
+from tasks.models import Flow, FlowVersion, Notification, Run, RunInputs, Task
+from tasks.rules.exceptions import FlowNotFound, InvalidParams, LimitReached
+from tasks.rules.field_rules import without_empty
+from tasks.rules.flows import (
+    NAME,
+    NAME_RULE,
+    closed_names,
+    digest_of,
+    fault_of_schema,
+    filled_inputs,
+    unknown_input,
+    without_default,
+)
+from tasks.rules.specs import LISTED, TreeSpec
+from tasks.rules.stored_results import is_longer
+from tasks.rules.strict_json import Json
+from tasks.services.secrets.usable_secrets import refuse_unusable
+from tasks.services.secrets.write_only import sealed, sealed_definition
+from tasks.services.trees import NEW, Execution, execute_tree
+from tasks.services.trees.queries import get_task
+from tasks.services.trees.written_down import written_down
+from tasks.storage import loads
+
+USER_LOCK: Final = 0x66_6C_6F_77
+"""The first number of PostgreSQL's advisory locks of users who add flows."""
+MAY_BE_MISSING: Final = (
+    "'{name}' is neither required nor has a default, and {place} uses it: that task fails in a run without it."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A version of a flow. `is_new` is False if the newest version had the same content."""
+
+    flow: Flow
+    version: FlowVersion
+    is_new: bool
+    warnings: list[str]
+
+
+def save_flow(
+    *,
+    caller: Caller,
+    name: str,
+    tasks: object = None,
+    task_id: str | None = None,
+    inputs_schema: Json | None = None,
+    description: str = "",
+    is_tool: bool | None = None,
+) -> Saved:
+    """Save a definition as the next version of the caller's flow; its tasks, or those of the tree of a stored task.
+
+    `is_tool` says whether it is a tool of MCP; None leaves that as it is.
+
+    Raises TaskNotFound, InvalidParams, LimitReached, or what `create_tree` raises; then nothing is stored.
+    """
+    check_name(name)
+    if task_id is not None:
+        tasks = tasks_of_tree(caller=caller, task_id=task_id)
+    spec = checked(tasks)
+    refuse_unusable(spec, owner=caller.user_id)
+    if inputs_schema is not None and (problem := fault_of_schema(inputs_schema)):
+        raise InvalidParams([("inputs_schema", problem)])
+    warnings = [*spec.warnings, *_check_places(spec, inputs_schema)]
+    definition = defined_tasks(tasks, spec)
+    content: Json = {"definition": definition, "inputs_schema": inputs_schema, "description": description}
+    _refuse_if_long(content)
+    content["definition"] = sealed_definition(definition, owner=caller.user_id)
+    flow, version, is_new = _store(caller.user_id, name, content, is_tool=is_tool)
+    return Saved(flow=flow, version=version, is_new=is_new, warnings=warnings)
+
+
+def get_flow(*, caller: Caller, name: str, user_id: str | None = None) -> Flow:
+    """Return a flow of the caller or, for administrators, of another user. Raises FlowNotFound."""
+    flow = Flow.objects.for_caller(caller).filter(user_id=user_id or caller.user_id, name=name).first()
+    if flow is None:
+        raise FlowNotFound(name[:100])
+    return flow
+
+
+def read_version(
+    *, caller: Caller, name: str, version: int | None = None, user_id: str | None = None
+) -> tuple[Flow, FlowVersion]:
+    """As `get_version`, for a response that contains the version. Raises ResponseTooLarge."""
+    flow = get_flow(caller=caller, name=name, user_id=user_id)
+    wanted = FlowVersion.objects.of(flow).filter(number=version or flow.version)
+    loads.spend_on(wanted, "definition", "inputs_schema", "description")
+    return get_version(caller=caller, name=name, version=version, user_id=user_id)
+
+
+def get_version(
+    *, caller: Caller, name: str, version: int | None = None, user_id: str | None = None
+) -> tuple[Flow, FlowVersion]:
+    """Return a flow and one of its versions, by default the newest. Raises FlowNotFound."""
+    flow = get_flow(caller=caller, name=name, user_id=user_id)
+    found = FlowVersion.objects.of(flow).filter(number=version or flow.version).first()
+    if found is None:
+        raise FlowNotFound(name, version=version or flow.version, newest=flow.version)
+    return flow, found
+
+
+@transaction.atomic
+def run_flow(
+    *,
+    caller: Caller,
+    name: str,
+    version: int | None = None,
+    inputs: Json | None = None,
+    user_id: str | None = None,
+    context_id: str | None = None,
+    reserved_id: str | None = None,
+    llm_key: SentKey | None = None,
+) -> Execution:
+    """Store a new tree of a version, by default the newest, and queue its run with the inputs.
+
+    The run belongs to the owner of the flow: the caller, or for administrators `user_id`. Raises
+    FlowNotFound, InvalidParams for inputs that do not fit, or what `create_tree` raises.
+    """
+    flow, found = get_version(caller=caller, name=name, version=version, user_id=user_id)
+    owner = flow.user_id
+    given = checked_inputs(found, sealed_texts.opened_where_possible(inputs or {}, owner=owner))
+    execution = execute_tree(
+        caller=caller,
+        tasks=[task | {"user_id": flow.user_id} for task in found.definition],
+        id_conflict=NEW,
+        context_id=context_id,
+        reserved_id=reserved_id,
+        llm_key=llm_key,
+    )
+    of_flow = {"flow_id": flow.id, "flow_version": found.number}
+    Run.objects.filter(id=execution.run.id).update(**of_flow)
+    stored = sealed(given, found.inputs_schema, owner=owner)
+    RunInputs.objects.create(run_id=execution.run.id, inputs=stored)
+    execution.run.flow_id, execution.run.flow_version = flow.id, found.number
+    return execution
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deleted:
+    """A deleted flow: how many versions went with it, and how many runs of it stay."""
+
+    name: str
+    versions: int
+    runs_kept: int
+
+
+@transaction.atomic
+def delete_flow(*, caller: Caller, name: str, user_id: str | None = None) -> Deleted:
+    """Delete a flow, its versions, and the notifications about it. Its runs and their trees stay. Raises FlowNotFound."""
+    flow = get_flow(caller=caller, name=name, user_id=user_id)
+    if not Flow.objects.filter(id=flow.id).select_for_update():  # a save in between would leave a version behind
+        raise FlowNotFound(name)
+    kept = Run.objects.filter(flow_id=flow.id).count()
+    versions, _ = FlowVersion.objects.of(flow).delete()
+    Notification.objects.filter(flow_id=flow.id).delete()
+    Flow.objects.filter(id=flow.id).delete()
+    audit.record(Action.FLOW_DELETED, actor=caller.user_id, target=flow.name, owner=flow.user_id, versions=versions)
+    return Deleted(name=flow.name, versions=versions, runs_kept=kept)
+
+
+def checked_inputs(version: FlowVersion, given: Json) -> Json:
+    """Return the inputs of a run with defaults. Raises InvalidParams if they do not fit the schema or are too large."""
+    most = settings.APFLOW.limits.result_bytes
+    too_long = ("inputs", f"have more than the {most:,} bytes that limits.result_bytes allows")
+    if is_longer(given, than=most):
+        raise InvalidParams([too_long])
+    filled, problems = filled_inputs(version.inputs_schema, given)
+    if problems:
+        raise InvalidParams(problems)
+    if is_longer(filled, than=most):  # the defaults count too
+        raise InvalidParams([too_long])
+    return filled
+
+
+def check_name(name: str) -> None:
+    """Raises InvalidParams."""
+    if not NAME.fullmatch(name):
+        raise InvalidParams([("name", NAME_RULE)])
+
+
+# --- the steps of save_flow ---
+
+
+def tasks_of_tree(*, caller: Caller, task_id: str) -> list[Json]:
+    """Return the tree of a stored task as a definition: without what runs have added or set. Raises TaskNotFound."""
+    root_id = get_task(caller=caller, task_id=task_id).root_id
+    rows = Task.objects.tree(root_id).filter(spawned_by=None)
+    loads.spend_on(rows, "inputs", "params", "schemas", "dependencies")
+    return written_down(list(rows.defer("result", "token_usage", "error")))
+
+
+def defined_tasks(tasks: object, spec: TreeSpec) -> list[Json]:
+    """Return the tasks as they are kept: each with an id, and without an owner.
+
+    By the id, a task is the same one in all runs. A task without one gets its name, which stands for it already.
+    """
+    raws: Any = [tasks] if isinstance(tasks, dict) else tasks
+    taken = {task.id for task in spec.tasks if not task.has_new_id}
+    kept = []
+    for raw, task in zip(raws, spec.tasks, strict=True):
+        task_id = task.id if not task.has_new_id else _free_id(task.name, taken)
+        taken.add(task_id)
+        given: Any = without_empty(raw)
+        kept.append({"id": task_id} | {name: value for name, value in given.items() if name not in ("id", "user_id")})
+    return kept
+
+
+def _free_id(name: str, taken: set[str]) -> str:
+    task_id, number = name, 1
+    while task_id in taken:
+        number += 1
+        task_id = f"{name[:240]}-{number}"
+    return task_id
+
+
+def _check_places(spec: TreeSpec, schema: Json | None) -> list[str]:
+    """Return warnings about inputs that a run may lack. Raises InvalidParams for places that name no input."""
+    if schema is None:
+        return []
+    known, optional = closed_names(schema), without_default(schema)
+    problems: list[tuple[str, str]] = []
+    warnings: dict[str, str] = {}
+    for place, name in inputs_used(spec):
+        if known is not None and name not in known:
+            problems.append((place, unknown_input(name, known)))
+        elif name in optional:
+            warnings.setdefault(name, MAY_BE_MISSING.format(name=name, place=place))
+    if problems:
+        raise InvalidParams(problems[:LISTED])
+    return list(warnings.values())
+
+
+def _refuse_if_long(content: Json) -> None:
+    most, size = settings.APFLOW.limits.flow_bytes, len(orjson.dumps(content))
+    if size > most:
+        problem = f"the flow has {size:,} bytes as JSON, and at most {most:,} are allowed (limits.flow_bytes)"
+        raise InvalidParams([("tasks", problem)])
+
+
+@transaction.atomic
+def _store(user_id: str, name: str, content: Json, *, is_tool: bool | None) -> tuple[Flow, FlowVersion, bool]:
+    """Store a version, unless the newest one is the same. Saves of one flow wait for each other."""
+    now = datetime.now(UTC)
+    flow = _held_flow(user_id, name, now)
+    if is_tool is not None and is_tool != flow.is_tool:
+        flow.is_tool = is_tool
+        flow.save(update_fields=["is_tool"])
+    definition = sealed_texts.fingerprinted(content["definition"], owner=user_id)
+    digest = digest_of(definition, content["inputs_schema"], content["description"])
+    newest = FlowVersion.objects.of(flow).filter(number=flow.version).first()
+    if newest is not None and newest.digest == digest:
+        return flow, newest, False
+    flow.version += 1
+    flow.updated_at = now
+    version = FlowVersion.objects.create(flow=flow, number=flow.version, digest=digest, created_at=now, **content)
+    flow.save(update_fields=["version", "updated_at"])
+    oldest = flow.version - settings.APFLOW.limits.flow_versions
+    FlowVersion.objects.of(flow).filter(number__lte=oldest).delete()
+    audit.record(Action.FLOW_SAVED, actor=user_id, target=name, version=flow.version)
+    return flow, version, True
+
+
+def _held_flow(user_id: str, name: str, now: datetime) -> Flow:
+    """Return the flow, new or existing, locked until the transaction ends. Raises LimitReached."""
+    own = Flow.objects.filter(user_id=user_id)
+    if (flow := own.filter(name=name).select_for_update().first()) is not None:
+        return flow
+    take_turns(USER_LOCK, user_id)  # new flows of one user
+    while (flow := own.filter(name=name).select_for_update().first()) is None:
+        if own.count() >= (most := settings.APFLOW.limits.flows):
+            raise LimitReached(f"You have {most:,} flows, which is the limit (limits.flows). Delete one of them first.")
+        row = Flow(user_id=user_id, name=name, created_at=now, updated_at=now)
+        Flow.objects.bulk_create([row], ignore_conflicts=True)  # another save may have been first
+    return flow

@@ -1,0 +1,130 @@
+"""Lists of flows and of their versions."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from django.db.models import F, Q
+
+from accounts.callers import Caller
+from tasks.models import Flow, FlowVersion, Run
+from tasks.models.flows import FlowQuerySet
+from tasks.rules.exceptions import InvalidParams
+from tasks.rules.strict_json import Json
+from tasks.services.flows import get_flow
+from tasks.services.flows.flow_runs import newest_runs
+from tasks.services.trees.queries import NOT_A_CURSOR
+from tasks.storage import loads
+
+DESCRIBED_BYTES: Final = 4_096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A flow with its newest version, without the tasks of that, and its newest runs."""
+
+    flow: Flow
+    version: FlowVersion
+    runs: Sequence[Run]
+
+
+def list_flows(
+    *, caller: Caller, user_id: str | None = None, limit: int = 100, cursor: str | None = None, runs: int = 1
+) -> tuple[list[Listed], str | None]:
+    """Return a page of the flows that the caller may see, by name, and the cursor of the next page (None at the end).
+
+    `runs` is how many of each flow. A page that would be too large ends early. Raises InvalidParams for an invalid cursor.
+    """
+    rows = Flow.objects.for_caller(caller).order_by("name", "user_id")
+    if user_id is not None:
+        rows = rows.filter(user_id=user_id)
+    if cursor:
+        name, owner = _read_cursor(cursor)
+        rows = rows.filter(Q(name__gt=name) | Q(name=name, user_id__gt=owner), name__gte=name)
+    page = list(rows[: limit + 1])
+    shown = _as_many_as_fit(page[:limit])
+    versions = _newest_versions(shown)
+    found = newest_runs([flow.id for flow in shown], each=runs)
+    listed = [
+        Listed(flow=flow, version=versions[flow.id], runs=found.get(flow.id, []))
+        for flow in shown
+        if flow.id in versions
+    ]
+    return listed, _cursor_of(shown[-1]) if len(page) > len(shown) else None
+
+
+def _as_many_as_fit(page: Sequence[Flow]) -> list[Flow]:
+    """Return the first of these flows: as many as a response may contain, and at least one."""
+    newest = FlowVersion.objects.filter(flow_id__in=[flow.id for flow in page], number=F("flow__version"))
+    sizes = dict(newest.values_list("flow_id", loads.size_of("inputs_schema", "description")))
+    taken = loads.spend_on_page({flow.id: sizes.get(flow.id, 0) for flow in page}, least=1)
+    return list(page[: len(taken)])
+
+
+def _newest_versions(flows: Sequence[Flow]) -> dict[str, FlowVersion]:
+    """Map each flow to its newest version, without the tasks; a flow that has been deleted meanwhile is left out."""
+    ids = [flow.id for flow in flows]
+    newest = FlowVersion.objects.filter(flow_id__in=ids, number=F("flow__version")).defer("definition")
+    return {str(version.flow.id): version for version in newest.select_related("flow")}
+
+
+def versions_of(*, caller: Caller, name: str, user_id: str | None = None) -> tuple[Flow, list[FlowVersion]]:
+    """Return a flow and the versions that are kept, newest first, without their tasks. Raises FlowNotFound or ResponseTooLarge."""
+    flow = get_flow(caller=caller, name=name, user_id=user_id)
+    versions = FlowVersion.objects.of(flow)
+    loads.spend_on(versions, "description")
+    return flow, list(versions.defer("definition", "inputs_schema"))
+
+
+def tools_of(*, caller: Caller, after: str, limit: int) -> list[FlowVersion]:
+    """Return the newest versions of the caller's own flows that are tools, by name after this one, without their tasks.
+
+    Raises ResponseTooLarge.
+    """
+    own = Flow.objects.filter(user_id=caller.user_id, is_tool=True)
+    # Sorted here: databases have orders of their own.
+    names = sorted(name for name in own.values_list("name", flat=True) if name > after)[:limit]
+    return _with_flows(own.filter(name__in=names), names)
+
+
+def tool_of(*, caller: Caller, name: str) -> FlowVersion | None:
+    """Return the newest version of the caller's own flow of this name, without its tasks, if it is a tool."""
+    found = _with_flows(Flow.objects.filter(user_id=caller.user_id, is_tool=True, name=name), [name])
+    return found[0] if found else None
+
+
+def descriptions_of(*, user_id: str, most: int) -> list[Json]:
+    """Return name, description and schema of the inputs of a user's flows, at most so many, those saved last first.
+
+    A flow that says more than DESCRIBED_BYTES is named only.
+    """
+    flows = list(Flow.objects.filter(user_id=user_id, version__gt=0).order_by("-updated_at", "-id")[:most])
+    newest = FlowVersion.objects.filter(flow_id__in=[flow.id for flow in flows], number=F("flow__version"))
+    short = newest.annotate(size=loads.size_of("inputs_schema", "description")).filter(size__lte=DESCRIBED_BYTES)
+    rows: Iterable[Any] = short.values("flow_id", "description", "inputs_schema")
+    said = {row.pop("flow_id"): row for row in rows}
+    return [{"name": flow.name} | said.get(flow.id, {}) for flow in flows]
+
+
+def _with_flows(flows: FlowQuerySet, names: Sequence[str]) -> list[FlowVersion]:
+    newest = FlowVersion.objects.filter(flow__in=flows, number=F("flow__version"))
+    loads.spend_on(newest, "inputs_schema", "description")
+    found = {version.flow.name: version for version in newest.defer("definition").select_related("flow")}
+    return [found[name] for name in names if name in found]
+
+
+def _cursor_of(flow: Flow) -> str:
+    return urlsafe_b64encode(orjson.dumps([flow.name, flow.user_id])).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[str, str]:
+    """Raises InvalidParams."""
+    try:
+        name, owner = orjson.loads(urlsafe_b64decode(cursor.encode()))
+    except (ValueError, TypeError):
+        raise InvalidParams([NOT_A_CURSOR]) from None
+    if not (isinstance(name, str) and isinstance(owner, str)) or "\0" in f"{name}{owner}":
+        raise InvalidParams([NOT_A_CURSOR])
+    return name, owner

@@ -1,0 +1,119 @@
+"""Compare two runs task by task. The tasks of different trees are matched by the ids that were sent."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from accounts.callers import Caller
+from llmkeys import sealed_texts
+from tasks.models import RunInputs, Task
+from tasks.rules.strict_json import TEXT, Json
+from tasks.services.history import RunFacts
+from tasks.services.history.past_trees import PastTree, past_tree
+from tasks.storage import loads
+
+Key = tuple[str, int]
+COMPARED: Final = ("status", "inputs", "params", "result", "error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A task in both runs, or in one of them. `changed` has the names of the fields that differ."""
+
+    key: str
+    a: Task | None
+    b: Task | None
+    changed: list[str]
+
+    @property
+    def name(self) -> str:
+        found = self.b or self.a
+        return found.name if found else self.key
+
+    @property
+    def is_changed(self) -> bool:
+        return bool(self.changed) or self.a is None or self.b is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Two runs with their inputs, and their tasks in the order of the second one."""
+
+    a: RunFacts
+    b: RunFacts
+    inputs: tuple[Json, Json]
+    pairs: list[Pair]
+    warnings: list[str]
+
+
+def compare(*, caller: Caller, a: str, b: str) -> Comparison:
+    """Compare two runs of the caller. Raises RunNotFound or ResponseTooLarge."""
+    first, second = past_tree(caller=caller, run_id=a), past_tree(caller=caller, run_id=b)
+    return Comparison(
+        a=first.facts,
+        b=second.facts,
+        inputs=(_inputs(first), _inputs(second)),
+        pairs=list(_pairs(first, second)),
+        warnings=list(dict.fromkeys([*first.warnings, *second.warnings])),
+    )
+
+
+def _inputs(past: PastTree) -> Json:
+    found = RunInputs.objects.filter(run_id=past.facts.run.id)
+    loads.spend_on(found, "inputs")
+    return next(iter(found.values_list("inputs", flat=True)), {})
+
+
+def _pairs(first: PastTree, second: PastTree) -> Iterator[Pair]:
+    """Those of the second run in their order, then those that only the first one has."""
+    ours, theirs = _keyed(first.tasks), _keyed(second.tasks)
+    if (
+        first.facts.run.root_id != second.facts.run.root_id
+    ):  # one flow, or a tree and its copy: their roots are one task
+        ours, theirs = _with_root_first(ours), _with_root_first(theirs)
+    for key in (*theirs, *(key for key in ours if key not in theirs)):
+        a, b = ours.get(key), theirs.get(key)
+        yield Pair(key=key[0], a=a, b=b, changed=_changed(a, b))
+
+
+def _keyed(tasks: Sequence[Task]) -> dict[Key, Task]:
+    """The tasks by the id that was sent and, if several have it, by their order."""
+    seen = Counter[str]()
+    keyed: dict[Key, Task] = {}
+    for task in tasks:
+        name = task.label or task.id
+        keyed[name, seen[name]] = task
+        seen[name] += 1
+    return keyed
+
+
+def _with_root_first(tasks: dict[Key, Task]) -> dict[Key, Task]:
+    return {("(root)", 0) if task.is_root else key: task for key, task in tasks.items()}
+
+
+def _changed(a: Task | None, b: Task | None) -> list[str]:
+    return [name for name in COMPARED if _differs(a, b, name)] if a is not None and b is not None else []
+
+
+def _differs(a: Task, b: Task, name: str) -> bool:
+    """Whether a field differs. The order of the members of an object means nothing."""
+    if name not in loads.JSON_COLUMNS:
+        return bool(getattr(a, name) != getattr(b, name))
+    texts = [vars(task)[name + TEXT] or "null" for task in (a, b)]
+    if texts[0] == texts[1]:
+        return False
+    values = (
+        sealed_texts.fingerprinted(orjson.loads(text), owner=task.user_id)
+        for text, task in zip(texts, (a, b), strict=True)
+    )
+    return bool(next(values) != next(values))
+
+
+def seconds_of(task: Task) -> float | None:
+    """Return how long the task took from its start to its end. None if it has not both."""
+    if task.started_at is None or task.completed_at is None:
+        return None
+    return max(0.0, (task.completed_at - task.started_at).total_seconds())

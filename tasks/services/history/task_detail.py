@@ -1,0 +1,168 @@
+"""The details of one task: the reply of `tasks.detail`."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from django.db.models import QuerySet
+
+from accounts.callers import Caller
+from aipartnerupflow.executors import ExecutorError
+from tasks.executors.filling import filled_inputs
+from tasks.models import ModelCall, Question, Run, Task, TaskEvent
+from tasks.rules.exceptions import ResponseTooLarge
+from tasks.rules.inputs import dependency_results, label_of, resolved_inputs
+from tasks.rules.strict_json import Json
+from tasks.services.flows.flow_runs import FlowOfRun, flow_of
+from tasks.services.runs.child_runs import child_of, parent_of
+from tasks.services.spending.model_calls import first_calls
+from tasks.services.trees.queries import get_task
+from tasks.services.waits import open_wait
+from tasks.services.waits.questions import open_questions
+from tasks.status import Status
+from tasks.storage import loads
+
+EVENTS_SHOWN: Final = 100
+SHOWN: Final = ("id", "name", "status")
+"""What pages show of other tasks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detail:
+    """A task and its surroundings.
+
+    `events` are its own in the latest run of its tree, oldest first.
+
+    For a page, `dependants` have the columns SHOWN only, and `children` is empty. `resolved_inputs` are
+    None if they are too large and not required.
+
+    `queued_seconds` counts from the start of the run to that of the task, `run_seconds` from there
+    to the task's end; either keeps counting until then, and is None if it does not apply.
+    """
+
+    task: Task
+    run: Run | None
+    events: list[dict[str, Any]]
+    children: list[Task]
+    dependants: list[Task]
+    resolved_inputs: Json | None
+    queued_seconds: float | None
+    run_seconds: float | None
+    question: Question | None
+    wait: Question | None
+    """What the task waits for, if that is a time, an event or a run."""
+    child: Run | None
+    """The newest run that the task has started and waited for."""
+    parent: Question | None
+    """The wait of the task of another tree that has started the run."""
+    flow: FlowOfRun | None
+    """The flow of which the run was made."""
+    calls: list[ModelCall]
+    """The first model calls of the task in the run, without what was said."""
+
+
+def detail(*, caller: Caller, task_id: str, is_page: bool = False) -> Detail:
+    """Return a task with its surroundings and latest events.
+
+    For a page, only what pages show of the relatives. Raises TaskNotFound or ResponseTooLarge.
+    """
+    task = get_task(caller=caller, task_id=task_id)
+    rows = list(Task.objects.tree(task.root_id).values_list("id", "parent_id", "dependencies"))
+    child_ids = [] if is_page else [row_id for row_id, parent_id, _ in rows if parent_id == task_id]
+    dependant_ids = [row_id for row_id, _, needed in rows if any(item["id"] == task_id for item in needed)]
+    relatives = (
+        Task.objects.only(*SHOWN).in_bulk(dependant_ids) if is_page else _loaded(task, {*child_ids, *dependant_ids})
+    )
+    children, dependants = (
+        [relatives[each] for each in ids if each in relatives] for ids in (child_ids, dependant_ids)
+    )
+    runs = list(Run.objects.filter(root_id=task.root_id).order_by("-number"))
+    queued_seconds, run_seconds = _timings(task, runs)
+    return Detail(
+        task=task,
+        run=runs[0] if runs else None,
+        events=_events(runs[0], task_id) if runs else [],
+        children=children,
+        dependants=dependants,
+        resolved_inputs=_resolved_for_page(task) if is_page else _resolved_inputs(task),
+        queued_seconds=queued_seconds,
+        run_seconds=run_seconds,
+        question=next(iter(open_questions(caller, task_id=task_id)), None),
+        wait=open_wait(caller, task_id=task_id),
+        child=child_of(runs[0] if runs else None, task_id=task_id),
+        parent=parent_of(runs[0] if runs else None),
+        flow=flow_of(runs[0] if runs else None),
+        calls=first_calls(run_id=runs[0].id if runs else None, task_id=task_id),
+    )
+
+
+def _loaded(task: Task, task_ids: Collection[str]) -> dict[str, Task]:
+    """Load other tasks of the tree. Raises ResponseTooLarge."""
+    sizes = dict(Task.objects.tree(task.root_id).values_list("id", loads.size_of(*loads.TASK_COLUMNS)))
+    loads.spend(sum(sizes.get(task_id, 0) for task_id in task_ids))
+    return loads.with_texts(Task.objects.all()).in_bulk(list(task_ids))
+
+
+def _events(run: Run, task_id: str) -> list[dict[str, Any]]:
+    return newest_events(TaskEvent.objects.filter(run_id=run.id, task_id=task_id))
+
+
+def newest_events(events: QuerySet[TaskEvent], *, count: int = EVENTS_SHOWN) -> list[dict[str, Any]]:
+    """Return the newest of these events of a run, oldest first: `count`, or as many as fit into the response."""
+    newest = events.order_by("-seq")[:count].values_list("id", loads.size_of("payload"))
+    found = TaskEvent.objects.in_bulk(loads.spend_on_page(dict(newest), least=0))
+    return [event.payload for event in sorted(found.values(), key=lambda event: event.seq)]
+
+
+def _resolved_for_page(task: Task) -> Json | None:
+    try:
+        return _resolved_inputs(task)
+    except ResponseTooLarge:
+        return None  # the page says so
+
+
+def _resolved_inputs(task: Task) -> Json:
+    """Return the inputs that the executor gets, or would get now. Raises ResponseTooLarge."""
+    schema = (task.schemas or {}).get("input_schema", {})
+    found = results_of_dependencies(task)
+    return resolved_inputs(_filled(task, found), input_schema=schema, from_dependencies=found)
+
+
+def results_of_dependencies(task: Task) -> Json:
+    """Return the results of the dependencies that have completed, by the names that the task has for them.
+
+    Raises ResponseTooLarge.
+    """
+    needed = [item["id"] for item in task.dependencies]
+    rows = Task.objects.tree(task.root_id).filter(id__in=needed, status=Status.COMPLETED)
+    loads.spend_on(rows, "result")
+    return dependency_results(task.dependencies, dict(rows.values_list("id", "result")))
+
+
+def _filled(task: Task, results: Json) -> Json:
+    """The inputs with their places filled, or as they are if a dependency has no result yet, or not that value."""
+    try:
+        return filled_inputs(task, results, known=set(map(label_of, task.dependencies)))
+    except ExecutorError:
+        inputs: Json = task.inputs
+        return inputs
+
+
+def _timings(task: Task, runs: Sequence[Run]) -> tuple[float | None, float | None]:
+    """Return `queued_seconds` and `run_seconds`. `runs` are newest first.
+
+    A task that kept its result from an earlier run was queued in that run.
+    """
+    now = datetime.now(UTC)
+    if task.started_at is None:
+        waits = bool(runs) and runs[0].finished_at is None and not Status(task.status).is_terminal
+        return (_seconds(runs[0].created_at, now) if waits else None), None
+    started_at = task.started_at
+    own = next((run for run in runs if run.created_at <= started_at), None)
+    queued_seconds = _seconds(own.created_at, started_at) if own else None
+    return queued_seconds, _seconds(started_at, task.completed_at or now)
+
+
+def _seconds(start: datetime, end: datetime) -> float:
+    return max(0.0, round((end - start).total_seconds(), 6))

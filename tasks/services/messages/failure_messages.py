@@ -1,0 +1,92 @@
+"""The message about a run that has failed: as a signed request, or as an e-mail."""
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Final
+
+from django.conf import settings
+
+from tasks.executors.email.mail import MAILTO
+from tasks.ids import new_id
+from tasks.models import Notification, Webhook
+from tasks.rules.strict_json import Json
+from tasks.services.history import RunFacts, failures_of, with_facts
+from tasks.services.messages.webhook_requests import Request, signed
+from tasks.services.messages.webhooks import Secrets
+
+LINES: Final = 3
+"""How many of the failed tasks an e-mail names."""
+LONGEST_ERROR: Final = 500
+LONGEST_SUBJECT: Final = 200
+
+
+def to_url(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
+    """Render the message as JSON, signed as all webhooks are."""
+    facts = _facts(webhook)
+    return None if facts is None else signed(facts, secrets, event_id=f"{webhook.run_id}-failed")
+
+
+def by_mail(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
+    """Render the message as the text of an e-mail."""
+    facts = _facts(webhook)
+    if facts is None:
+        return None
+    subject = " ".join(f"Failed: {facts['flow'] or facts['name']}".split())
+    lines = [f"Run {facts['number']} of '{facts['name']}' has failed.", ""]
+    for failure in facts["failures"][:LINES]:
+        lines.append(f"- {failure['name']}: {(failure['error'] or 'no reason is known')[:LONGEST_ERROR]}")
+    if len(facts["failures"]) > LINES:
+        lines.append("- and further tasks")
+    if facts["url"]:
+        lines += ["", facts["url"]]
+    return Request(body="\n".join(lines).encode(), headers={"Subject": subject[:LONGEST_SUBJECT]})
+
+
+def test_message(notification: Notification, *, flow: str | None, secrets: Secrets) -> Request:
+    """Render the message that shows whether messages of this notification arrive."""
+    run = f"a run of the flow '{flow}'" if flow else "a run"
+    events = [f"{run} fails"] if notification.on_failure else []
+    events += [f"a task of {run} asks a question"] if notification.on_question else []
+    text = f"This is a test of the notification '{notification.name}'. Such a message comes when {' or '.join(events)}."
+    base = settings.APFLOW.server.public_url
+    url = f"{base.rstrip('/')}/ui/settings/" if base else None
+    if notification.url.startswith(MAILTO):
+        lines = [text, *(["", url] if url else [])]
+        return Request(body="\n".join(lines).encode(), headers={"Subject": f"Test: {notification.name}"})
+    facts = {"type": "test", "name": notification.name, "user_id": notification.user_id, "flow": flow}
+    return signed(facts | {"text": text, "url": url}, secrets, event_id=f"{new_id()}-test")
+
+
+def _facts(webhook: Webhook) -> Json | None:
+    """What the message says. None: the tree has been deleted."""
+    for about in with_facts([webhook.run]):
+        run, base = about.run, settings.APFLOW.server.public_url
+        return {
+            "type": "run_failed",
+            "task_id": run.target_id,
+            **facts_of_run(about),
+            "failures": [asdict(failure) for failure in failures_of(run)],
+            "started_at": _time(run.started_at),
+            "finished_at": _time(run.finished_at),
+            "url": f"{base.rstrip('/')}/ui/runs/{run.id}/" if base else None,
+        }
+    return None
+
+
+def facts_of_run(about: RunFacts) -> Json:
+    """What every message to the owner of a run says about it."""
+    run = about.run
+    return {
+        "run_id": run.id,
+        "root_task_id": run.root_id,
+        "user_id": run.user_id,
+        "name": about.name,
+        "number": run.number,
+        "flow": about.flow,
+        "flow_version": run.flow_version if about.flow else None,
+        "schedule_id": about.firing.schedule_id if about.firing else None,
+    }
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

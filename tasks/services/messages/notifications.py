@@ -1,0 +1,212 @@
+"""Notifications: a message to a URL or an e-mail address when a run of a user fails, or a task asks a question.
+
+The transaction that ends a failed run adds a webhook for each notification that fits, at the position
+of the final event (`add_for_failure`); that of a question, or of its reminder, at the position of its
+event (`add_for_question`). So none is lost or sent for what did not happen, and deliveries are
+retried, limited by host and recorded as those of all webhooks.
+"""
+
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+from django.conf import settings
+from django.db import transaction
+
+from accounts import audit
+from accounts.audit import Action
+from accounts.callers import LOCAL_USER, ROLE_PREFIX, Caller
+from accounts.users import HAS_ROLE, USERS
+from apflow_site.db.connections import IS_SQLITE
+from llmkeys.cipher import seal
+from tasks.executors.email.mail import MAILTO, why_no_address, why_refused
+from tasks.executors.http.safe_http import parse_url
+from tasks.models import Flow, Notification
+from tasks.rules.exceptions import InvalidParams, LimitReached
+from tasks.rules.strict_json import Json
+from tasks.services.flows import get_flow
+from tasks.services.messages.webhooks import (
+    ASSIGNED_BY_MAIL,
+    ASSIGNED_TO_URL,
+    BY_MAIL,
+    QUESTION_BY_MAIL,
+    QUESTION_TO_URL,
+    TO_URL,
+    context_of,
+    problems,
+)
+
+FAILURES: Final = "failures"
+QUESTIONS: Final = "questions"
+NEW_ID: Final = "lower(hex(randomblob(16)))" if IS_SQLITE else "replace(gen_random_uuid()::text, '-', '')"
+COLUMNS: Final = (
+    "id, run_id, config_id, kind, url, host, method, sealed, next_seq, next_at, attempt, failures, created_at"
+)
+SENT_TO: Final = "one.url, one.host, 'POST', one.sealed"
+IS_MAIL: Final = f"one.url LIKE '{MAILTO}%%'"
+OF_FLOW: Final = "(one.flow_id IS NULL OR one.flow_id = run.flow_id)"
+MOST_OF_ROLES: Final = 100
+"""How many notifications get a message because of a role that is an assignee: those that were stored first."""
+
+IS_ROLE: Final = f"named.name LIKE '{ROLE_PREFIX}%%'"
+OF_ROLES: Final = f"""
+    SELECT one.id, one.created_at FROM tasks_assignee named
+    JOIN tasks_notification one ON one.on_question AND one.flow_id IS NULL
+    JOIN {USERS} person ON person.username = one.user_id AND {HAS_ROLE.format(role="named.name")}
+    WHERE named.question_id = %s AND {IS_ROLE}
+    GROUP BY one.id, one.created_at ORDER BY one.created_at, one.id LIMIT {MOST_OF_ROLES}
+"""  # noqa: S608  (constants)
+"""The notifications of the users who have one of the roles that are assignees of the question."""
+
+
+def add_for_failure() -> str:
+    """Of a run that has ended just now: its id. The rows of webhooks keep the seal of their notification."""
+    return f"""
+        INSERT INTO tasks_webhook ({COLUMNS})
+        SELECT {NEW_ID}, run.id, one.id, CASE WHEN {IS_MAIL} THEN '{BY_MAIL}' ELSE '{TO_URL}' END,
+            {SENT_TO}, run.last_seq, run.finished_at, 0, 0, run.finished_at
+        FROM tasks_run run JOIN tasks_notification one ON {_is_own()}
+        WHERE run.id = %s AND run.status = 'failed' AND one.on_failure AND {OF_FLOW}
+        ON CONFLICT DO NOTHING
+    """  # noqa: S608  (constants of this module)
+
+
+def add_for_question() -> str:
+    """Of a question that has just been asked, or its alarm: the run, the id twice, the run again, and the number of the event.
+
+    Assignees get a message, too, with their own notifications about all runs: those by name, and those that have a role.
+    """
+    return f"""
+        INSERT INTO tasks_webhook ({COLUMNS})
+        SELECT {NEW_ID}, run.id, one.id || ':' || event.seq,
+            CASE WHEN {_is_own()}
+                THEN CASE WHEN {IS_MAIL} THEN '{QUESTION_BY_MAIL}' ELSE '{QUESTION_TO_URL}' END
+                ELSE CASE WHEN {IS_MAIL} THEN '{ASSIGNED_BY_MAIL}' ELSE '{ASSIGNED_TO_URL}' END END,
+            {SENT_TO}, event.seq, event.created_at, 0, 0, event.created_at
+        FROM (
+            SELECT one.id FROM tasks_run run JOIN tasks_notification one ON {_is_own()} WHERE run.id = %s
+            UNION
+            SELECT one.id FROM tasks_assignee named JOIN tasks_notification one ON one.user_id = named.name
+            WHERE named.question_id = %s AND NOT {IS_ROLE}
+            UNION
+            SELECT id FROM ({OF_ROLES}) holder
+        ) wanted
+        JOIN tasks_notification one ON one.id = wanted.id AND one.on_question
+        JOIN tasks_taskevent event ON event.run_id = %s AND event.seq = %s
+        JOIN tasks_run run ON run.id = event.run_id AND {OF_FLOW}
+        WHERE TRUE
+        ON CONFLICT DO NOTHING
+    """  # noqa: S608  (constants of this module)
+
+
+def _is_own() -> str:
+    """Whether a notification is about the run. Without authentication, there is one user, whose runs may name others."""
+    return (
+        "one.user_id = run.user_id" if settings.APFLOW.auth.is_on else f"one.user_id IN (run.user_id, '{LOCAL_USER}')"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A stored notification with the name of its flow, and the signing key if the server has made one now."""
+
+    notification: Notification
+    flow: str | None
+    signing_key: str | None = None
+
+
+def set_notification(
+    *,
+    caller: Caller,
+    name: str,
+    about: Collection[str] = (FAILURES,),
+    flow: str | None = None,
+    url: str | None = None,
+    email: str | None = None,
+    token: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Kept:
+    """Store a notification of the caller, or replace the one with this name.
+
+    It is `about` failures, questions or both, of the runs of the `flow` or, without it, of all runs. Requests to a `url` are signed with the
+    `token`, by default with a new one. Raises InvalidParams, FlowNotFound or LimitReached.
+    """
+    target = _url_of(email) if email is not None else str(url)
+    if found := [] if email is not None else list(problems(url=target, token=token, headers=headers)):
+        raise InvalidParams(found)
+    made = None if token is not None or email is not None else f"whsec_{secrets.token_urlsafe(32)}"
+    sealed = {"token": token or made, "headers": headers or {}, "authentication": None}
+    with transaction.atomic():
+        of = get_flow(caller=caller, name=flow) if flow is not None else None
+        row = _held(caller.user_id, name)
+        row.on_failure, row.on_question = FAILURES in about, QUESTIONS in about
+        row.flow_id = None if of is None else of.id
+        row.url, row.host = target, _host_of(target)
+        row.sealed = seal(orjson.dumps(sealed).decode(), context=context_of(row.id))
+        row.updated_at = datetime.now(UTC)
+        row.save()
+        audit.record(Action.NOTIFICATION_SET, actor=caller.user_id, target=name, flow=flow, to=email or row.host)
+    return Kept(notification=row, flow=flow, signing_key=made)
+
+
+def list_notifications(*, caller: Caller) -> list[Kept]:
+    """Return the caller's own notifications, by name."""
+    rows = list(Notification.objects.filter(user_id=caller.user_id).order_by("name"))
+    flows = Flow.objects.filter(id__in=[row.flow_id for row in rows if row.flow_id])
+    names = dict(flows.values_list("id", "name"))
+    return [Kept(notification=row, flow=names.get(row.flow_id or "")) for row in rows]
+
+
+@transaction.atomic
+def delete_notification(*, caller: Caller, name: str) -> bool:
+    """Delete a notification of the caller. What happened before is still sent. False: there is none with that name."""
+    deleted, _ = Notification.objects.filter(user_id=caller.user_id, name=name).delete()
+    if deleted:
+        audit.record(Action.NOTIFICATION_DELETED, actor=caller.user_id, target=name)
+    return deleted > 0
+
+
+def _url_of(email: str) -> str:
+    """Raises InvalidParams."""
+    if why := why_no_address(email) or why_refused(email):
+        raise InvalidParams([("email", why)])
+    return MAILTO + email
+
+
+def _host_of(url: str) -> str:
+    """The host whose deliveries share a limit."""
+    if url.startswith(MAILTO):
+        return str(settings.APFLOW.email.host)
+    return parse_url(url).host.rstrip(".")
+
+
+def _held(user_id: str, name: str) -> Notification:
+    """Return the notification with this name, or a new one. Raises LimitReached."""
+    own = Notification.objects.filter(user_id=user_id)
+    row = own.filter(name=name).select_for_update().first()
+    if row is not None:
+        return row
+    if own.count() >= (most := settings.APFLOW.limits.notifications):
+        raise LimitReached(
+            f"You have {most:,} notifications, which is the limit (limits.notifications). Delete one of them first."
+        )
+    return Notification(user_id=user_id, name=name, created_at=datetime.now(UTC))
+
+
+def native_of(kept: Kept) -> Json:
+    """A notification as every interface shows it: never its token and headers."""
+    row = kept.notification
+    is_mail = row.url.startswith(MAILTO)
+    shown: dict[str, Any] = {
+        "name": row.name,
+        "about": [what for what, is_on in ((FAILURES, row.on_failure), (QUESTIONS, row.on_question)) if is_on],
+        "flow": kept.flow,
+        "url": None if is_mail else row.url,
+        "email": row.url.removeprefix(MAILTO) if is_mail else None,
+        "created_at": row.created_at.isoformat(),
+        "updated_at": row.updated_at.isoformat(),
+    }
+    return shown if kept.signing_key is None else shown | {"signing_key": kept.signing_key}

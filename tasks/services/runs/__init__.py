@@ -1,0 +1,1 @@
+"""Runs: what starts one beside its tree, what cancels it, and those that wait for each other."""

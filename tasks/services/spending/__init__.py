@@ -1,0 +1,1 @@
+"""Spending: what model calls used, and what each user may use."""

@@ -1,0 +1,89 @@
+"""What model calls used: sums by day, model, executor, flow and user."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
+
+from django.db.models import Sum
+
+from accounts.callers import Caller
+from tasks.models import Usage
+from tasks.rules.exceptions import InvalidParams
+from tasks.rules.strict_json import Json
+from tasks.rules.token_usage import dollars
+from tasks.services.spending.budgets import Limit
+from tasks.services.spending.day_limits import day_limits
+
+#: By what the sums can be grouped, and the column.
+GROUPS: Final[Mapping[str, str]] = {
+    "day": "day",
+    "model": "model",
+    "executor": "executor_id",
+    "flow": "flow",
+    "user": "user_id",
+}
+SUMS: Final = ("calls", "prompt_tokens", "completion_tokens", "total_tokens", "cost_nanos", "unpriced")
+DEFAULT_DAYS: Final = 30
+MOST_ROWS: Final = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Usage from `since` to `until`, both included, in UTC. `rows` are grouped by `by`."""
+
+    since: date
+    until: date
+    by: Sequence[str]
+    rows: list[Json]
+    total: Json
+    today: list[Limit] = field(default_factory=list)
+    """The limits of one user for today: of the one that was asked for, or else of the caller."""
+
+
+def usage(
+    *,
+    caller: Caller,
+    since: date | None = None,
+    until: date | None = None,
+    by: Sequence[str] = ("day",),
+    model: str | None = None,
+    executor: str | None = None,
+    flow: str | None = None,
+    user_id: str | None = None,
+) -> Report:
+    """Return what the caller's tasks used; for administrators, what the tasks of all users used.
+
+    By default of the 30 days up to today. Raises InvalidParams if there are more than MOST_ROWS rows.
+    """
+    until = until or datetime.now(UTC).date()
+    since = since or min(until, _days_before(until, DEFAULT_DAYS - 1))
+    wanted = {"model": model, "executor_id": executor, "flow": flow, "user_id": user_id}
+    chosen = {name: value for name, value in wanted.items() if value is not None}
+    found = Usage.objects.for_caller(caller).filter(day__gte=since, day__lte=until, **chosen).order_by()
+    columns = [GROUPS[name] for name in by]
+    sums = {f"sum_{name}": Sum(name) for name in SUMS}
+    rows = list(found.values(*columns).annotate(**sums).order_by(*columns)[: MOST_ROWS + 1]) if by else []
+    if len(rows) > MOST_ROWS:
+        raise InvalidParams([("by", f"gives more than {MOST_ROWS:,} rows; ask for fewer days, or group by less")])
+    named = [{name: _shown(row[GROUPS[name]]) for name in by} | _sums(row) for row in rows]
+    total = _sums(found.aggregate(**sums))
+    owner = user_id if user_id is not None and caller.sees_all else caller.user_id
+    return Report(since=since, until=until, by=by, rows=named, total=total, today=day_limits(owner))
+
+
+def _days_before(day: date, days: int) -> date:
+    return day - timedelta(days=days) if day.toordinal() > days else date.min
+
+
+def _shown(value: Any) -> str | None:
+    """A day as text, and None for a model without a name and for runs of no flow."""
+    return value.isoformat() if isinstance(value, date) else value or None
+
+
+def _sums(row: Mapping[str, Any]) -> Json:
+    """The sums of a row. `cost_usd` is None if no cost is known."""
+    numbers = {name: int(row[f"sum_{name}"] or 0) for name in SUMS}
+    nanos, unpriced = numbers.pop("cost_nanos"), numbers.pop("unpriced")
+    is_known = numbers["calls"] > unpriced or not numbers["calls"]
+    return numbers | {"cost_usd": dollars(nanos) if is_known else None, "unpriced_calls": unpriced}

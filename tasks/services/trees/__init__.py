@@ -1,0 +1,339 @@
+"""Store and execute trees.
+
+The functions here and in `queries`, `editing` and `copies` are what every interface calls.
+
+They are sync, take keyword arguments only, and run in one transaction each.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextvars import copy_context
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Final
+
+from django.db import IntegrityError, connection, transaction
+
+from accounts.callers import Caller
+from apflow_site.db.pipelines import in_one_go
+from llmkeys import run_secrets
+from llmkeys.header import SentKey
+from tasks.executors.admission import checked
+from tasks.ids import new_id
+from tasks.models import Run, Task, Webhook
+from tasks.queue import fairness, leases
+from tasks.rules.exceptions import InvalidParams, StatusConflict
+from tasks.rules.maps import templates_of
+from tasks.rules.scopes import covered_by
+from tasks.rules.specs import TreeSpec
+from tasks.services.secrets.usable_secrets import refuse_unusable
+from tasks.services.trees import copies, pending_runs
+from tasks.services.trees.copies import Copy, store_copy
+from tasks.services.trees.further_runs import carry_over, latest_of
+from tasks.services.trees.model_names import model_names
+from tasks.services.trees.persist import rows_of, store
+from tasks.services.trees.queries import get_task
+from tasks.services.trees.steps import decided_in
+from tasks.status import Status
+from tasks.storage.bulk import batched, insert_computed, marks
+from tasks.telemetry import run_log, tracing
+
+RENAME: Final = "rename"
+REFUSE: Final = "error"
+NEW: Final = "new"
+"""All stored ids are new ones, as in the runs of a flow."""
+RESET: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "status": Status.PENDING,
+        "error": None,
+        "result": None,
+        "token_usage": None,
+        "progress": 0.0,
+        "attempt": 0,
+        "started_at": None,
+        "completed_at": None,
+    }
+)
+"""The columns of a task that is to run again."""
+LOOKUP_CHUNK: Final = 5_000
+"""The maximum number of ids in one query."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Created:
+    """A stored tree. `ids` maps each id of the request to the stored id."""
+
+    tasks: list[Task]
+    root: Task
+    ids: dict[str, str]
+    warnings: list[str]
+    run: Run | None
+    webhook: Webhook | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """A requested run. `started` is False if the tree was already running."""
+
+    task: Task
+    run: Run
+    started: bool
+    original_task_id: str | None
+    ids: dict[str, str]
+    warnings: list[str]
+    webhook: Webhook | None = None
+
+
+def create_tree(
+    *,
+    caller: Caller,
+    tasks: object,
+    id_conflict: str = RENAME,
+    execute: bool = False,
+    context_id: str | None = None,
+    reserved_id: str | None = None,
+    llm_key: SentKey | None = None,
+) -> Created:
+    """Store a tree; with `execute` also queue its first run: the reserved one, or a new one.
+
+    An LLM key is stored for that run, or, without `execute`, for the next one.
+
+    Raises InvalidParams, InvalidTree, InvalidParent, InvalidDependency, CircularDependency or
+    ExecutorNotFound; then nothing is stored.
+    """
+    spec = checked(tasks)
+    owner = owner_of(caller, spec)
+    refuse_unusable(spec, owner=owner)
+    may_collide = id_conflict != NEW and not all(task.has_new_id for task in spec.tasks)
+    while True:
+        ids = _new_ids(spec) if id_conflict == NEW else _stored_ids(spec, refuse=id_conflict == REFUSE)
+        rows = rows_of(spec, ids=ids, user_id=owner)
+        root = next(row for row in rows if row.id == row.root_id)
+        try:
+            # A reserved run is taken by an UPDATE whose count of rows matters.
+            begin = in_one_go if reserved_id is None else transaction.atomic
+            with begin(savepoint=may_collide):
+                store(rows)
+                run = _start_run(root, context_id=context_id, reserved_id=reserved_id) if execute else None
+                if llm_key is not None:
+                    keep_key(llm_key, caller=caller, tree=rows, run=run)
+        except IntegrityError:  # another request took one of the ids since the check: check again
+            if not may_collide:
+                raise
+            continue
+        warnings = [*spec.warnings, *_owner_warnings(spec, owner)]
+        return Created(tasks=rows, root=root, ids=ids, warnings=warnings, run=run)
+
+
+def execute_tree(
+    *,
+    caller: Caller,
+    tasks: object,
+    id_conflict: str = RENAME,
+    context_id: str | None = None,
+    reserved_id: str | None = None,
+    llm_key: SentKey | None = None,
+) -> Execution:
+    """Store a tree and queue its run: a new one, or the reserved one.
+
+    Raises what `create_tree` raises.
+    """
+    created = create_tree(
+        caller=caller,
+        tasks=tasks,
+        id_conflict=id_conflict,
+        execute=True,
+        context_id=context_id,
+        reserved_id=reserved_id,
+        llm_key=llm_key,
+    )
+    assert created.run is not None  # noqa: S101  (`execute=True`)
+    return Execution(
+        task=created.root,
+        run=created.run,
+        started=True,
+        original_task_id=None,
+        ids=created.ids,
+        warnings=created.warnings,
+    )
+
+
+@transaction.atomic
+def execute_task(
+    *,
+    caller: Caller,
+    task_id: str,
+    copy_execution: bool = False,
+    copy_children: bool = False,
+    context_id: str | None = None,
+    reserved_id: str | None = None,
+    llm_key: SentKey | None = None,
+) -> Execution:
+    """Queue a run of a stored task.
+
+    A root runs its whole tree; another task itself, its descendants and what they need.
+
+    With `copy_execution` a copy is created and run instead. Without an LLM key the run gets the one
+    that the caller has stored for it before. Raises TaskNotFound.
+    """
+    if copy_execution:
+        task = get_task(caller=caller, task_id=task_id)
+        execution = _execute_copy(task, with_children=copy_children, context_id=context_id, reserved_id=reserved_id)
+        if llm_key is not None:
+            copied = Task.objects.tree(execution.run.root_id)
+            keep_key(llm_key, caller=caller, tree=copied, run=execution.run)
+        return execution
+    task = held_task(caller=caller, task_id=task_id)
+    running = Run.objects.unfinished().filter(root_id=task.root_id).first()
+    if running:
+        return _execution(task, running, started=False)
+    tree = list(Task.objects.tree(task.root_id).defer("result", "steps"))
+    _reset(tree, covered_by(task.id, tree) - _parts_of_templates(task, tree) - decided_in(tree))
+    before = latest_of(task.root_id)
+    run = _start_run(task, context_id=context_id, reserved_id=reserved_id, after=before)
+    carry_over(before, run)
+    if llm_key is not None:
+        keep_key(llm_key, caller=caller, tree=tree, run=run)
+    elif run_secrets.is_any_waiting(tree_id=task.root_id, user_id=caller.user_id):
+        names = model_names(tree)
+        run_secrets.hand_over(tree_id=task.root_id, run_id=run.id, user_id=caller.user_id, model_names=names)
+    return _execution(task, run, started=True)
+
+
+# --- the steps of the verbs ---
+
+
+def held_task(*, caller: Caller, task_id: str) -> Task:
+    """Return a task whose tree no other transaction can change or start. Raises TaskNotFound."""
+    task = get_task(caller=caller, task_id=task_id)
+    Task.objects.hold_tree(task.root_id)
+    return get_task(caller=caller, task_id=task_id)  # read again, now that the tree is locked
+
+
+def owner_of(caller: Caller, spec: TreeSpec) -> str:
+    """Return the owner.
+
+    Only a caller who sees everything may name another owner (contract, section 1).
+    """
+    named = spec.tasks[0].user_id
+    return named if caller.sees_all and named else caller.user_id
+
+
+def _owner_warnings(spec: TreeSpec, owner: str) -> Iterator[str]:
+    named = spec.tasks[0].user_id
+    if named and named != owner:
+        yield f"user_id '{named}' was replaced by yours, '{owner}': only administrators may create tasks for other users."
+
+
+def _stored_ids(spec: TreeSpec, *, refuse: bool) -> dict[str, str]:
+    """Map each id of the request to the id to store: the same, or a new one if it is in use."""
+    taken = ids_in_use([task.id for task in spec.tasks if not task.has_new_id])
+    if taken and refuse:
+        problems = [
+            (f"tasks[{position}].id", f"'{task.id}' is in use: choose another one")
+            for position, task in enumerate(spec.tasks)
+            if task.id in taken
+        ]
+        raise InvalidParams(problems)
+    return {task.id: new_id() if task.id in taken else task.id for task in spec.tasks}
+
+
+def _new_ids(spec: TreeSpec) -> dict[str, str]:
+    return {task.id: new_id() for task in spec.tasks}
+
+
+def ids_in_use(task_ids: Sequence[str]) -> set[str]:
+    """Return those of the ids that stored tasks have, of any user."""
+    taken: set[str] = set()
+    for chunk in batched(task_ids, LOOKUP_CHUNK):
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT id FROM tasks_task WHERE id IN ({marks(chunk)})", chunk)  # noqa: S608
+            taken.update(task_id for (task_id,) in cursor.fetchall())
+    return taken
+
+
+def _start_run(
+    task: Task, *, context_id: str | None = None, reserved_id: str | None = None, after: Run | None = None
+) -> Run:
+    """Queue a run of the task after an earlier one of its tree, in the caller's transaction.
+
+    Raises IntegrityError if its tree has an unfinished run.
+    """
+    number = after.number + 1 if after else 1
+    if reserved_id is not None:
+        return pending_runs.take(reserved_id, task=task, number=number)
+    fairness.refuse_if_full(task.user_id)
+    run = Run(
+        root_id=task.root_id,
+        target_id=task.id,
+        user_id=task.user_id,
+        context_id=context_id or task.root_id,
+        number=number,
+        flow_id=after.flow_id if after else None,
+        flow_version=after.flow_version if after else None,
+        trace=tracing.current(),
+        created_at=datetime.now(UTC),
+    )
+    insert_computed(run, "turn", fairness.next_turn_of(task.user_id))
+    leases.enqueue(run.id)
+    log = partial(run_log.queued, run_id=run.id, root_id=run.root_id, user_id=run.user_id)
+    transaction.on_commit(partial(copy_context().run, log))  # the line has the id of this request
+    return run
+
+
+def keep_key(llm_key: SentKey, *, caller: Caller, tree: Iterable[Task], run: Run | None) -> None:
+    """Store the key for the run or, without one, for the next run of the tree."""
+    tasks = list(tree)
+    run_secrets.keep(
+        llm_key,
+        tree_id=tasks[0].root_id,
+        run_id=run.id if run else None,
+        user_id=caller.user_id,
+        model_names=model_names(tasks),
+    )
+
+
+def _parts_of_templates(task: Task, tree: Sequence[Task]) -> set[str]:
+    """Return the ids of the tasks that never run themselves. Raises StatusConflict if the task is one of them."""
+    for map_id, template in (templates := templates_of(tree)).items():
+        if any(part.id == task.id for part in template):
+            raise StatusConflict(
+                f"Task '{task.id}' is part of the template of '{map_id}', which runs copies of it. Execute '{map_id}'.",
+                data={"task_id": task.id, "map_id": map_id},
+            )
+    return {part.id for template in templates.values() for part in template}
+
+
+def _reset(tree: list[Task], scope: set[str]) -> None:
+    """Set the failed, cancelled and skipped tasks back to pending."""
+    undone = (Status.FAILED, Status.CANCELLED, Status.SKIPPED)
+    again = [task.id for task in tree if task.id in scope and task.status in undone]
+    Task.objects.filter(id__in=again).update(**RESET, updated_at=datetime.now(UTC))
+
+
+def _execute_copy(
+    task: Task, *, with_children: bool, context_id: str | None = None, reserved_id: str | None = None
+) -> Execution:
+    tree = list(Task.objects.tree(task.root_id))
+    _parts_of_templates(task, tree)
+    copy = store_copy(task, tree, copies.for_execution(task.id, tree, with_children=with_children))
+    return execute_copy(task, copy, context_id=context_id, reserved_id=reserved_id)
+
+
+def execute_copy(task: Task, copy: Copy, *, context_id: str | None = None, reserved_id: str | None = None) -> Execution:
+    """Queue the run of a stored copy that the task is part of, in the caller's transaction."""
+    run = _start_run(copy.root, context_id=context_id, reserved_id=reserved_id)
+    carry_over(latest_of(task.root_id), run)
+    return Execution(
+        task=next(row for row in copy.tasks if row.original_task_id == task.id),
+        run=run,
+        started=True,
+        original_task_id=task.id,
+        ids=copy.ids,
+        warnings=copy.warnings,
+    )
+
+
+def _execution(task: Task, run: Run, *, started: bool) -> Execution:
+    return Execution(task=task, run=run, started=started, original_task_id=None, ids={task.id: task.id}, warnings=[])

@@ -1,0 +1,206 @@
+"""Update and delete stored tasks: only while the tree does not run, and only if it stays valid."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from django.db import transaction
+
+from accounts import audit
+from accounts.audit import Action
+from accounts.callers import Caller
+from llmkeys import run_secrets
+from tasks.executors.admission import checked
+from tasks.models import (
+    CancelRequest,
+    ConversationTurn,
+    ModelCall,
+    Run,
+    RunBudget,
+    RunInputs,
+    RunTag,
+    Schedule,
+    Task,
+    TaskEvent,
+    TaskState,
+)
+from tasks.queue import fairness
+from tasks.rules.exceptions import CannotDelete, InvalidParams, StatusConflict
+from tasks.rules.field_rules import TASK_FIELDS
+from tasks.rules.maps import templates_of
+from tasks.rules.specs import TreeLimits
+from tasks.rules.strict_json import Json
+from tasks.rules.tree import children_of, descendants, node_of
+from tasks.services.secrets.usable_secrets import refuse_unusable
+from tasks.services.secrets.write_only import sealed_inputs
+from tasks.services.trees import LOOKUP_CHUNK, held_task
+from tasks.status import Status
+from tasks.storage.bulk import batched
+
+EDITABLE: Final = ("name", "priority", "inputs", "params", "schemas", "dependencies")
+NAMED: Final = 3
+"""How many of the tasks that prevent a deletion the message names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deletion:
+    """How many tasks were deleted, including the named one."""
+
+    task_id: str
+    deleted_count: int
+
+
+@transaction.atomic
+def update_task(*, caller: Caller, task_id: str, changes: Json) -> Task:
+    """Change the `EDITABLE` fields of a pending task whose tree is not running.
+
+    The whole tree is validated again.
+
+    Raises TaskNotFound, StatusConflict, InvalidParams, InvalidDependency, CircularDependency or
+    ExecutorNotFound; then nothing changes.
+    """
+    _check_fields(changes)
+    task = held_task(caller=caller, task_id=task_id)
+    _check_pending(task)
+    tree = list(Task.objects.tree(task.root_id).defer("result"))
+    requests = [_request(row) | (changes if row.id == task_id else {}) for row in tree]
+    spec = checked(requests, limits=TreeLimits(tasks=len(tree), depth=len(tree)))
+    refuse_unusable(spec, owner=task.user_id)
+    valid = next(row for row in spec.tasks if row.id == task_id)
+    for name in EDITABLE:
+        setattr(task, name, getattr(valid, name))
+    task.dependencies = [item.stored({item.id: item.id}) for item in valid.dependencies]
+    task.executor_id = valid.executor_id
+    task.inputs = sealed_inputs(
+        task.inputs, executor_id=task.executor_id, schemas=task.schemas, owner=str(task.user_id)
+    )
+    task.updated_at = datetime.now(UTC)
+    task.save(update_fields=[*EDITABLE, "executor_id", "updated_at"])
+    return task
+
+
+@transaction.atomic
+def delete_task(*, caller: Caller, task_id: str, force: bool = False) -> Deletion:
+    """Delete a task and all tasks below it; for a root also its runs and their events.
+
+    The audit log has an entry of it. `force` includes finished tasks.
+
+    Raises TaskNotFound; CannotDelete while the tree runs, or if a remaining task depends on a
+    deleted one.
+    """
+    task, count = remove_task(caller=caller, task_id=task_id, force=force)
+    action = Action.TREE_DELETED if task.is_root else Action.TASK_DELETED
+    audit.record(action, actor=caller.user_id, target=task_id, owner=task.user_id, tasks=count)
+    return Deletion(task_id=task_id, deleted_count=count)
+
+
+@transaction.atomic
+def remove_task(*, caller: Caller, task_id: str, force: bool = False) -> tuple[Task, int]:
+    """Delete as `delete_task` does, without an entry in the audit log.
+
+    Returns the task as it was, and how many tasks were deleted.
+    """
+    task = held_task(caller=caller, task_id=task_id)
+    tree = list(Task.objects.tree(task.root_id).defer("inputs", "schemas", "result", "steps"))
+    doomed = {task_id, *descendants(task_id, children_of(map(node_of, tree)))}
+    _check_whole(task, tree, doomed)
+    _check_deletable(task, tree, doomed, force=force)
+    if task.is_root:
+        _delete_runs(task.root_id)
+    if task.schedule_id is not None:
+        Schedule.objects.filter(id=task.schedule_id).delete()
+    for chunk in batched(sorted(doomed), LOOKUP_CHUNK):
+        Task.objects.filter(id__in=chunk).delete()
+    if task.parent_id is not None and not Task.objects.tree(task.root_id).filter(parent_id=task.parent_id).exists():
+        Task.objects.filter(id=task.parent_id).update(has_children=False)
+    return task, len(doomed)
+
+
+# --- the steps of the verbs ---
+
+
+def _check_fields(changes: Json) -> None:
+    if not changes:
+        raise InvalidParams([("params", f"no changes: send at least one of {', '.join(EDITABLE)}")])
+    problems = [problem for name, value in changes.items() for problem in TASK_FIELDS[name](value, name)]
+    if problems:
+        raise InvalidParams(problems)
+
+
+def _check_pending(task: Task) -> None:
+    data = {"task_id": task.id, "status": task.status}
+    if task.status != Status.PENDING:
+        why = f"Task '{task.id}' is {task.status}: only a pending task can be changed. Copy it with tasks.copy instead."
+        raise StatusConflict(why, data=data)
+    if _is_running(task):
+        why = f"Task '{task.id}' cannot be changed while its tree is running. Wait until it finishes, or cancel it with tasks.cancel."
+        raise StatusConflict(why, data=data)
+
+
+def _is_running(task: Task) -> bool:
+    return Run.objects.unfinished().filter(root_id=task.root_id).exists()
+
+
+def _request(task: Task) -> Json:
+    """Convert the stored task to a task of a request."""
+    return {
+        "id": task.id,
+        "parent_id": task.parent_id,
+        "name": task.name,
+        "priority": task.priority,
+        "dependencies": task.dependencies,
+        "inputs": task.inputs,
+        "schemas": task.schemas,
+        "params": task.params,
+    }
+
+
+def _check_whole(task: Task, tree: Sequence[Task], doomed: Collection[str]) -> None:
+    """Refuse to delete a part of what a task has added, or of a template: the rest would be taken for the whole."""
+    owners = [(row.id, row.spawned_by) for row in tree if row.spawned_by is not None]
+    owners += [(part.id, map_id) for map_id, template in templates_of(tree).items() for part in template]
+    for part_id, owner_id in owners:
+        if part_id in doomed and owner_id not in doomed:
+            raise _refusal(task, [owner_id], f"it is a part of '{owner_id}'. Delete that task")
+
+
+def _check_deletable(task: Task, tree: Collection[Task], doomed: Collection[str], *, force: bool) -> None:
+    if _is_running(task):
+        raise _refusal(task, [], "its tree is running. Wait until it finishes, or cancel it with tasks.cancel")
+    begun = [row.id for row in tree if row.id in doomed and row.status != Status.PENDING]
+    if begun and not force:
+        raise _refusal(
+            task,
+            begun,
+            f"not all of its tasks are pending ({_named(begun)}). "
+            "Pass force: true (?force=true over REST, --force on the command line) to delete them too",
+        )
+    dependants = [
+        row.id for row in tree if row.id not in doomed and any(item["id"] in doomed for item in row.dependencies)
+    ]
+    if dependants:
+        raise _refusal(
+            task,
+            dependants,
+            f"other tasks depend on it ({_named(dependants)}). Delete them first, or delete the whole tree",
+        )
+
+
+def _refusal(task: Task, in_the_way: list[str], why: str) -> CannotDelete:
+    data = {"task_id": task.id, "in_the_way": in_the_way}
+    return CannotDelete(f"Task '{task.id}' cannot be deleted: {why}.", data=data)
+
+
+def _named(task_ids: list[str]) -> str:
+    more = len(task_ids) - NAMED
+    return ", ".join(map(repr, task_ids[:NAMED])) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _delete_runs(root_id: str) -> None:
+    run_secrets.erase_of_tree(root_id)
+    runs = Run.objects.filter(root_id=root_id)
+    for model in (TaskEvent, ModelCall, CancelRequest, ConversationTurn, RunInputs, RunTag, RunBudget, TaskState):
+        model.objects.filter(run_id__in=runs.values("id")).delete()
+    fairness.keep_turn(runs)
+    runs.delete()

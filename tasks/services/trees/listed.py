@@ -1,0 +1,68 @@
+"""What lists say of a root besides its row: its latest run, and how many of its tasks have which status."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+
+from accounts.callers import Caller
+from apflow_site.db.prepared import Prepared
+from tasks.models import Run, Task
+from tasks.services.trees.queries import latest_runs
+from tasks.status import Status
+
+MOST_COUNTED: Final = 20_000
+"""The number of tasks that one page counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RootFacts:
+    """Of each root the latest run, if there is one, and the numbers of its tasks by status, if they were counted."""
+
+    runs: dict[str, Run]
+    counts: dict[str, dict[str, int]]
+
+
+def facts_of_roots(*, caller: Caller, tasks: Sequence[Task], with_counts: bool, with_runs: bool = True) -> RootFacts:
+    """Return the facts of those of the tasks that are roots.
+
+    Of a page whose trees have more than MOST_COUNTED tasks together, the first ones are counted.
+    """
+    root_ids = [task.id for task in tasks if task.is_root]
+    counts = _counts(_few_enough(root_ids)) if with_counts else {}
+    runs = latest_runs(caller=caller, root_ids=root_ids) if with_runs else {}
+    return RootFacts(runs=runs, counts=counts)
+
+
+def _few_enough(root_ids: Sequence[str]) -> list[str]:
+    """The first roots, as long as their trees have no more than MOST_COUNTED tasks together."""
+    if not root_ids:
+        return []
+    sizes = dict(_SIZES.rows(len(root_ids), **{f"id{number}": root_id for number, root_id in enumerate(root_ids)}))
+    taken, total = list[str](), 0
+    for root_id in root_ids:
+        total += sizes.get(root_id, 0) + 1
+        if total > MOST_COUNTED:
+            break
+        taken.append(root_id)
+    return taken
+
+
+def _sizes(count: int) -> QuerySet[Task, tuple[str, int]]:
+    """The highest position in each tree, from the index of its tasks."""
+    last = Task.objects.filter(root_id=OuterRef("id")).order_by("-position").values("position")[:1]
+    roots = Task.objects.filter(id__in=[f"id{number}" for number in range(count)]).order_by()
+    return roots.values_list("id", Subquery(last))
+
+
+_SIZES: Final = Prepared(_sizes)
+
+
+def _counts(root_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+    found: defaultdict[str, dict[str, int]] = defaultdict(lambda: {status.value: 0 for status in Status})
+    tasks = Task.objects.filter(root_id__in=root_ids).order_by().values_list("root_id", "status")
+    for root_id, status, number in tasks.annotate(Count("id")):
+        found[root_id][status] = number
+    return dict(found)

@@ -1,0 +1,78 @@
+"""Convert a validated request to rows, and insert them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from django.db import transaction
+
+from tasks.models import Task
+from tasks.rules.maps import templates_of
+from tasks.rules.references import renamed_params
+from tasks.rules.specs import TaskSpec, TreeSpec, labelled, names_of
+from tasks.rules.templates import LABEL, rename_placeholders
+from tasks.services.secrets.write_only import sealed_inputs
+from tasks.storage.bulk import insert_many
+from tasks.telemetry import metrics
+
+
+def rows_of(spec: TreeSpec, *, ids: dict[str, str], user_id: str) -> list[Task]:
+    """Return the unsaved tasks with these ids. What schemas mark `writeOnly` in their inputs is encrypted."""
+    now = datetime.now(UTC)
+    root_id = ids[spec.root_id]
+    names = names_of(spec)
+    rows = [_row(task, ids=ids, names=names, root_id=root_id, user_id=user_id, now=now) for task in spec.tasks]
+    labels = {ids[task_id]: label for task_id, label in _labels(spec, names).items()}
+    for row in rows:
+        row.label = labels.get(row.id, row.label)
+    return rows
+
+
+def _labels(spec: TreeSpec, names: Mapping[str, str]) -> dict[str, str]:
+    """Map tasks of templates to their names, if the request gave them no id: results of maps and rounds have them by these.
+
+    Only names that `as` allows, and that nothing else in the tree has.
+    """
+    used = Counter(names.values())
+    parts = (task for template in templates_of(spec.tasks).values() for task in template if task.has_new_id)
+    return {task.id: task.name for task in parts if used[task.name] == 1 and LABEL.fullmatch(task.name)}
+
+
+def _row(
+    task: TaskSpec, *, ids: dict[str, str], names: dict[str, str], root_id: str, user_id: str, now: datetime
+) -> Task:
+    needs = labelled(task, names, ids)
+    renamed = {names[item.id]: ids[item.id] for item in needs if item.label is None and ids[item.id] != names[item.id]}
+    return Task(
+        id=ids[task.id],
+        root_id=root_id,
+        parent_id=ids[task.parent_id] if task.parent_id else None,
+        position=task.position,
+        user_id=user_id,
+        label=None if task.has_new_id or ids[task.id] == task.id else task.id,
+        name=task.name,
+        priority=task.priority,
+        executor_id=task.executor_id,
+        dependencies=[item.stored(ids) for item in needs],
+        inputs=sealed_inputs(
+            rename_placeholders(task.inputs, renamed),
+            executor_id=task.executor_id,
+            schemas=task.schemas,
+            owner=user_id,
+        ),
+        schemas=task.schemas,
+        params=renamed_params(task.params, renamed),
+        has_children=task.has_children,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def store(rows: Sequence[Task]) -> None:
+    """Insert a tree in the caller's transaction; metrics count its tasks after the commit.
+
+    Raises IntegrityError.
+    """
+    insert_many(rows, Task)
+    executor_ids = [row.executor_id for row in rows]
+    transaction.on_commit(lambda: metrics.created(executor_ids))

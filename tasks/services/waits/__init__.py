@@ -1,0 +1,72 @@
+"""Waits for a time, an event or a run: what the engine asks about them, and what the owner of a task sees.
+
+How a wait for an event takes one is in `event_waits`.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import Final
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from accounts.callers import Caller
+from tasks.models import Question, QuestionQuerySet, Run
+from tasks.queue import notify, suspension
+from tasks.services.waits.questions import OpenQuestion, questions_by_id
+from tasks.status import WaitKind
+
+END_FOR_RUN: Final = (
+    "UPDATE tasks_question SET answered_at = %s WHERE id = %s AND closed_at IS NULL AND answered_at IS NULL"
+)
+"""What the end of a run does to the wait for it. `resume_after` belongs into the same transaction."""
+
+
+def open_wait(caller: Caller, *, task_id: str) -> Question | None:
+    """Return what the task waits for, if that is a time, an event or a run."""
+    return _waits(Question.objects.for_caller(caller).filter(task_id=task_id)).select_related("run").first()
+
+
+def open_waits(caller: Caller, *, run_id: str, limit: int) -> list[Question]:
+    """Return the waits of a run, the next to end first."""
+    return list(_waits(Question.objects.for_caller(caller).filter(run_id=run_id)).order_by("expires_at", "id")[:limit])
+
+
+def _waits(found: QuestionQuerySet) -> QuestionQuerySet:
+    return found.exclude(kind=WaitKind.QUESTION).unanswered().in_open_runs()
+
+
+# --- for the engine ---
+
+
+def count_open(user_id: str, *, most: int) -> int:
+    """Return how many tasks of the user wait for an answer, a time, an event or a run, but not more than `most`."""
+    runs = Run.objects.unfinished().filter(user_id=user_id)
+    return Question.objects.filter(closed_at=None, run__in=runs).order_by().values("id")[:most].count()
+
+
+@transaction.atomic
+def end(wait_ids: Sequence[str]) -> dict[str, OpenQuestion]:
+    """End the waits, because their time is over, and return how each ended: an event that was taken meanwhile counts.
+
+    Those are left out whose tasks no longer wait.
+    """
+    Question.objects.filter(id__in=wait_ids, closed_at=None, answered_at=None).update(answered_at=Now())
+    return questions_by_id(wait_ids)
+
+
+def end_for_run(wait_id: str, at: datetime) -> None:
+    """End the wait for a run, in the transaction that ends the run."""
+    Question.objects.filter(id=wait_id, closed_at=None, answered_at=None).update(answered_at=at)
+    resume_after([wait_id])
+
+
+def resume_after(wait_ids: Sequence[str]) -> None:
+    """Let the runs continue whose waits have ended, after the caller's transaction. If that fails, a sweep finds them."""
+    notify.send(notify.RUNS)
+    transaction.on_commit(partial(_resume, wait_ids), robust=True)
+
+
+def _resume(wait_ids: Sequence[str]) -> None:
+    suspension.resume(sorted(set(Question.objects.filter(id__in=wait_ids).values_list("run_id", flat=True))))
