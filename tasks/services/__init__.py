@@ -3,8 +3,8 @@
 Rooms import only from those below them, which `lint-imports` checks:
 
 - `messages`, `upkeep`: what leaves the installation; what the installation does for itself.
-- `history`, `schedules`: runs that have been, and runs to come.
-- `runs`: what starts a run beside its tree, what cancels it, and runs that wait for each other.
+- `history`, `schedules`: runs and tasks as their owners see them; runs to come.
+- `runs`: their inputs and tags, what cancels them, and runs that wait for each other.
 - `flows`, `waits`: trees under names; questions, and waits for a time, an event or a run.
 - `spending`: what model calls used, and what each user may use.
 - `trees`: store, read, change, copy and execute trees.

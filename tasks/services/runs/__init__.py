@@ -1,1 +1,1 @@
-"""Runs: what starts one beside its tree, what cancels it, and those that wait for each other."""
+"""Runs: their inputs and tags, what cancels them, and runs that wait for each other."""
