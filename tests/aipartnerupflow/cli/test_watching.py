@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -99,13 +100,18 @@ def test_a_question_comes_with_the_commands_that_answer_it(
 def test_a_run_that_asks_does_not_wait_in_silence(
     cli: Cli, client: Client, words: list[str], env: dict[str, str]
 ) -> None:
-    asking = step("ask", None) | {"schemas": {"method": "approval_executor"}, "inputs": {"question": "Which?"}}
+    text = f"Which, {uuid4()}?"
+    asking = step("ask", None) | {"schemas": {"method": "approval_executor"}, "inputs": {"question": text}}
+
+    def ours() -> list[Any]:
+        return [each for each in client.questions()["questions"] if each["text"] == text]
+
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(cli, "run", "-", *words, stdin=asking, **env)
-        [question] = until(lambda: client.questions()["questions"], seconds=60, what="the question")
+        [question] = until(ours, seconds=60, what="the question")
         client.answer(question["task_id"], "this one")
     done = waiting.result()
-    asked = ["Step ask asks: Which?", f"  {program()} tasks answer {question['task_id']} TEXT"]
+    asked = [f"Step ask asks: {text}", f"  {program()} tasks answer {question['task_id']} TEXT"]
     assert (done.code, done.err.splitlines()) == (0, asked)
     assert "asks:" not in done.out
 
