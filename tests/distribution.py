@@ -20,6 +20,7 @@ ONE_SERVER: Final = frozenset({"admin", "hostile", "interop", "isolation"})
 WITH_MODELS: Final = (
     *(f"tasks/executors/{name}" for name in ("crewai/", "langgraph/", "llm/", "mcp/test_mcp_agents.")),
     *("tasks/executors/mcp/test_mcp_crews.", "tasks/executors/test_generate", "test_docs_blocks."),
+    *("llmkeys/test_resolve.", "tasks/worker/test_model_calls."),
 )
 TOGETHER: Final[Mapping[str, tuple[str, ...]]] = {
     "models": WITH_MODELS,
@@ -29,7 +30,7 @@ TOGETHER: Final[Mapping[str, tuple[str, ...]]] = {
     "webhooks": ("tasks/worker/test_webhook",),
     "people": tuple(f"dashboard/test_{name}." for name in ("flows", "pages", "runs")),
 }
-"""Files that share a server, or a fork server with the libraries for models, by how their paths begin."""
+"""Files that share a server, or the libraries for models, which cost seconds in each process, by how their paths begin."""
 LONGEST_FIRST: Final = (
     *(
         *WITH_MODELS,

@@ -18,7 +18,7 @@ from tests.fork_server import CLUSTER
 from tests.ports import free_port
 from tests.servers import COMMAND, SAME_KEYS, Server, new_database, running, running_server, until
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 RECOVERY_SECONDS = 60.0
 ORPHAN_SECONDS = 60.0
@@ -77,6 +77,7 @@ def assert_each_ended_once(effects: Effects, names: list[str]) -> None:
     assert effects.counts("end") == dict.fromkeys(names, 1)
 
 
+@pytest.mark.both_engines
 def test_a_tree_goes_on_when_its_worker_is_killed(server: Server, effects: Effects) -> None:
     tasks = effects.chain("tree", 6, seconds=0.3, gated=3)
     names = [task["id"] for task in tasks]
@@ -145,6 +146,7 @@ def assert_runs(server: Server, effects: Effects, *names: str) -> None:
     assert {name: ended[name] for name in names} == dict.fromkeys(names, 1)
 
 
+@pytest.mark.both_engines
 def test_nobody_is_orphaned_and_a_restart_finishes_the_tree(database: str, effects: Effects) -> None:
     tasks = effects.chain("tree", 4, seconds=0.5, gated=2)
     names = [task["id"] for task in tasks]
@@ -161,6 +163,7 @@ def test_nobody_is_orphaned_and_a_restart_finishes_the_tree(database: str, effec
     assert_each_ended_once(effects, names[1:])
 
 
+@pytest.mark.both_engines
 def test_a_stream_is_resumed_after_the_server_was_killed(database: str, effects: Effects, tmp_path: Path) -> None:
     tasks = effects.chain("tree", 6, seconds=0.3)
     port = free_port()
@@ -200,6 +203,7 @@ def web_and_worker(database: str, before_the_worker: Callable[[Server], None]) -
             yield server
 
 
+@pytest.mark.both_engines
 def test_a_wake_up_that_never_comes_delays_a_tree_and_no_more(database: str, effects: Effects) -> None:
     def lose_the_wake_up(server: Server) -> None:
         server.rpc("tasks.execute", {"tasks": effects.chain("tree", 2, seconds=0.1)})
@@ -210,6 +214,7 @@ def test_a_wake_up_that_never_comes_delays_a_tree_and_no_more(database: str, eff
         assert_each_ended_once(effects, ["tree-1", "tree-2"])
 
 
+@pytest.mark.both_engines
 def test_five_wake_ups_for_one_run_run_it_once(database: str, effects: Effects) -> None:
     tasks = effects.chain("tree", 3, seconds=0.2)
     names = [task["id"] for task in tasks]
@@ -312,6 +317,7 @@ def test_a_deadly_task_is_given_up_and_its_neighbours_are_not(database: str, eff
     assert max(effects.counts("start")[step] for step in steps) <= 2
 
 
+@pytest.mark.both_engines
 def test_two_worker_commands_share_the_work(database: str, effects: Effects) -> None:
     """What they do comes from one queue, and no run is claimed twice."""
     trees = [effects.chain(f"tree{number}", 3, seconds=0.02) for number in range(30)]

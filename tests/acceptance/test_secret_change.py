@@ -17,7 +17,7 @@ from tests.documents import text
 from tests.fork_server import run_command
 from tests.servers import PYTHON, SAME_KEYS, Server, environment_of, new_database
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 OLD: Final = "wZ0vJm3kq-8TfXc5Rb1nYhLs7DgPeAu4"
 NEW: Final = "t6HqLx2Vd9-KbRm4Wc8pZs1FjNy7GoEu"

@@ -9,7 +9,7 @@ import pytest
 from tests.acceptance.test_faults import holder_of, read_to
 from tests.servers import MODULES, Server, new_database, running_server
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 VALUE = "canary-of-the-killed-worker"
 OWN = {"AIPARTNERUPFLOW_EXECUTORS_MODULES": f"{MODULES},tests.secret_executors"}
@@ -34,6 +34,7 @@ def files_of(server: Server) -> list[Path]:
     return [file for folder in folders for file in folder.rglob("*") if file.is_file()]
 
 
+@pytest.mark.both_engines
 def test_a_killed_worker_leaves_no_secret_and_the_next_one_masks_it(server: Server, tmp_path: Path) -> None:
     server.http.put("/api/secrets/token/", json={"value": VALUE}).raise_for_status()
     gate = tmp_path / "gate"

@@ -178,7 +178,7 @@ def test_who_does_not_read_holds_nobody_up_costs_no_memory_and_misses_nothing(da
         assert numbers == list(range(1, 2 * WIDTH + 4))  # each task's start and end, and `final`
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 def test_a_redis_that_goes_away_and_comes_back_loses_no_event() -> None:
     """On SQLite nothing rings through Redis, and that is what has to show."""
     with (

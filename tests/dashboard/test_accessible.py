@@ -10,9 +10,10 @@ from tests.servers import Server
 
 def test_nothing_moves_for_those_who_do_not_want_it(browser: Browser, server: Server, make: Make) -> None:
     prefix = make(root("Calm", "a"), step("a", seconds=600), execute=True)
-    with new_page(browser, reduced_motion="reduce") as page:
-        open_tree(page, server, f"{prefix}-a")
-        expect(page.locator(".node.in_progress .icon use")).to_have_css("animation-name", "none")
+    for motion, animation in (("no-preference", "turn"), ("reduce", "none")):
+        with new_page(browser, reduced_motion=motion) as page:
+            open_tree(page, server, f"{prefix}-a")
+            expect(page.locator(".node.in_progress .icon use")).to_have_css("animation-name", animation)
     server.rpc("tasks.cancel", {"task_id": f"{prefix}-root"})
 
 

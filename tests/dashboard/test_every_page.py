@@ -88,7 +88,7 @@ def ids(server: Server) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def tab(browser: Browser) -> Iterator[Page]:
-    with new_page(browser, reduced_motion="reduce") as page:
+    with new_page(browser) as page:
         yield page
 
 

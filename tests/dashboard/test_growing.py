@@ -295,7 +295,6 @@ def test_without_scripts_boxes_open_and_close_too(bare: Page, server: Server, fi
 
 def test_boxes_are_accessible(page: Page, server: Server, finished: Make) -> None:
     prefix = finished(*map_over(MANY, failing=(7,)))
-    page.emulate_media(reduced_motion="reduce")
     for place in (f"{prefix}-root", f"{prefix}-person%5B7%5D"):
         open_tree(page, server, place)
         for scheme in SCHEMES:

@@ -8,7 +8,7 @@ import pytest
 from tests.a2a.agui.front_end import FrontEnd, question, said, state_after, task, text_in, tree, types
 from tests.servers import until
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 
 def test_a_text_is_answered_by_the_default_executor(alice: FrontEnd) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.servers import Server
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 
 def read(server: Server) -> str:

@@ -12,7 +12,7 @@ from tests.a2a.sockets import Client, socket
 from tests.servers import MODULES, Server, new_database, running_server, until
 
 Json = dict[str, Any]
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 LIMITS = {
     "AIPARTNERUPFLOW_LIMITS_BODY_BYTES": "20000",
     "AIPARTNERUPFLOW_LIMITS_STREAMS": "20",
@@ -64,6 +64,7 @@ def test_without_a_word_every_update_comes(server: Server, client: Client) -> No
         assert [message["data"] for message in of_root] == server.finished(root)[:-1]
 
 
+@pytest.mark.both_engines
 def test_who_subscribes_gets_what_happened_and_then_only_that_tree(server: Server, client: Client) -> None:
     root = ran(server)
     assert len(numbers(client.until("final"))) == 7
@@ -89,6 +90,7 @@ def test_a_new_client_that_subscribes_without_a_number_gets_all_of_the_run(serve
     assert client.silent()  # it has had everything
 
 
+@pytest.mark.both_engines
 def test_what_is_not_kept_any_more_is_said_and_never_left_out(server: Server) -> None:
     root = ran(server)
     server.query(
@@ -109,6 +111,7 @@ def test_what_is_not_kept_any_more_is_said_and_never_left_out(server: Server) ->
         assert numbers(late.until("final"))[0] == 1
 
 
+@pytest.mark.both_engines
 def test_subscribing_to_a_running_tree_misses_and_doubles_nothing(server: Server, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     inputs = {"gate": str(gate), "seconds": 0.6, "steps": 60}

@@ -15,7 +15,7 @@ from tests.receiver import Receiver, receiving
 from tests.servers import Json, Server, new_database, running_server, until
 from tests.shell import new_shell
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 PAGE = "docs/how-to/notifications.md"
 GOOD: Json = {"id": "good", "name": "echo_executor", "inputs": {"text": "hi"}}
@@ -76,6 +76,7 @@ def refusal_of(server: Server, **params: Any) -> Json:
     return error
 
 
+@pytest.mark.both_engines
 def test_only_a_run_that_fails_sends_a_message(server: Server, receiver: Receiver) -> None:
     kept = server.rpc("notifications.set", {"name": "on-call", "url": receiver.url})
     run(server, GOOD)
@@ -148,6 +149,7 @@ def test_a_question_sends_a_message_while_it_is_open(server: Server, receiver: R
     assert sorted(each["kind"] for each in shown) == ["failure_email", *["question"] * 2, *["question_email"] * 2]
 
 
+@pytest.mark.both_engines
 def test_a_receiver_that_fails_gets_it_later(server: Server, receiver: Receiver) -> None:
     receiver.answer(503)
     server.rpc("notifications.set", {"name": "later", "url": receiver.url})

@@ -13,7 +13,7 @@ from tasks.services.trees.copies import copy_tree
 from tasks.services.trees.queries import count
 from tests.workers import Json, Ran, WorkerThread, result_of, step
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 RunTree = Callable[[list[Json]], Ran]
 YES: Json = {"task": "ask", "path": "/answer", "op": "eq", "value": "yes"}
 
@@ -29,6 +29,7 @@ def branches(answer: Any, **fields: Any) -> list[Json]:
     ]  # fmt: skip
 
 
+@pytest.mark.both_engines
 def test_one_way_is_taken_and_the_other_is_skipped_to_its_end(run: RunTree) -> None:
     ran = run(branches("no"))
     assert ran.run.status == "completed"

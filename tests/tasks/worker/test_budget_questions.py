@@ -20,7 +20,7 @@ from tests.sections import replace
 from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, Ran, WorkerThread, result_of, step
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 IN_PROGRESS = Run.objects.filter(finished_at=None).exclude(lease_owner=SUSPENDED)
 at_any_moment = pytest.mark.parametrize(
     ("items", "after"), [(items, after) for items in range(1, 9) for after in (False, True)]
@@ -53,6 +53,7 @@ def statuses(ran: Ran) -> list[str]:
     return sorted(task.status for name, task in ran.tasks.items() if name != "root")
 
 
+@pytest.mark.both_engines
 def test_one_question_is_asked_however_many_tasks_wait_for_it(worker: WorkerThread) -> None:
     run = started(worker, side_by_side(5, {"tasks": 2}))
     assert asked().text == "Spent 2 of 2 tasks. Raise the budget to how much? Answer with a number above 2, or 'stop'."
@@ -72,6 +73,7 @@ def test_a_user_with_no_room_for_waits_is_asked_all_the_same(worker: WorkerThrea
     assert result_of(run).run.status == "completed"
 
 
+@pytest.mark.both_engines
 def test_stop_fails_what_waits(worker: WorkerThread) -> None:
     run = started(worker, side_by_side(4, {"tasks": 2}))
     reply(worker, "stop")
@@ -103,6 +105,7 @@ def test_costs_are_asked_for_in_dollars(worker: WorkerThread) -> None:
     assert RunBudget.objects.get(run_id=run.id).state["raised"] == {"cost_usd": 5.5}
 
 
+@pytest.mark.both_engines
 def test_another_task_asks_when_the_one_that_did_is_cancelled(worker: WorkerThread) -> None:
     run = started(worker, side_by_side(4, {"tasks": 2}))
     first = asked()

@@ -11,7 +11,7 @@ from tasks.queue import leases
 from tasks.services import trees
 from tests.tasks.lives import Fuse, Stage
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.mark.parametrize(("items", "after"), [(items, after) for items in range(1, 6) for after in (False, True)])

@@ -13,7 +13,7 @@ from tasks.services import trees
 from tests.tasks.lives import Fuse, Stage
 from tests.workers import result_of
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 IN_PROGRESS = Run.objects.filter(finished_at=None).exclude(lease_owner=SUSPENDED)
 
 

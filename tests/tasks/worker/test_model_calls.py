@@ -19,7 +19,7 @@ from tasks.worker.group_commit import write_now
 from tests.sections import replace
 from tests.workers import Json, Ran, WorkerThread, group, run_tree, step
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 USED = {"model": "openai/gpt", "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "cost_usd": 0.25}
 COUNTS = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 
@@ -87,6 +87,7 @@ def test_a_report_of_an_executor_is_a_call_without_content(worker: WorkerThread)
     assert ran.run.token_usage == COUNTS | {"cost_usd": 0.25}
 
 
+@pytest.mark.both_engines
 def test_the_run_has_the_sums_of_its_calls_also_when_a_later_run_replaces_it(worker: WorkerThread) -> None:
     first = run_tree(
         worker, group("root", step("a", inputs={"spends": USED}), step("b", inputs={"spends": USED, "then": "fail"}))
@@ -170,6 +171,7 @@ def nothing_used() -> None:
         cursor.execute("DELETE FROM tasks_spending")
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("ended", [False, True])
 @pytest.mark.parametrize("together", [True, False])
 def test_a_repeated_commit_records_and_counts_a_call_once(ended: bool, together: bool) -> None:
@@ -185,6 +187,7 @@ def test_a_repeated_commit_records_and_counts_a_call_once(ended: bool, together:
     assert Run.objects.get().token_usage == COUNTS | {"cost_usd": 0.25}
 
 
+@pytest.mark.both_engines
 def test_a_late_call_of_a_deleted_run_is_left_out_and_what_it_used_counts() -> None:
     stored_run("other")
     write_now([*changes("gone"), *changes("other")])
@@ -194,6 +197,7 @@ def test_a_late_call_of_a_deleted_run_is_left_out_and_what_it_used_counts() -> N
         assert cursor.fetchone() == (2,)
 
 
+@pytest.mark.both_engines
 def test_calls_are_deleted_with_their_tree(worker: WorkerThread) -> None:
     ran, other = run_tree(worker, [model("a")]), run_tree(worker, [model("b")])
     editing.delete_task(caller=LOCAL, task_id=ran.run.root_id, force=True)
@@ -201,6 +205,7 @@ def test_calls_are_deleted_with_their_tree(worker: WorkerThread) -> None:
     assert calls_of(other)
 
 
+@pytest.mark.both_engines
 def test_calls_are_pruned_with_the_log_and_the_sums_stay(worker: WorkerThread, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pruning, "CALLS", 1)
     old = run_tree(worker, group("root", step("a", inputs={"spends": USED}), step("b", inputs={"spends": USED})))

@@ -21,7 +21,7 @@ from tasks.worker.spawning.spawner import Spawner
 from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, Ran, WorkerThread, result_of
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 RunTree = Callable[[list[Json]], Ran]
 ECHO: Json = {"schemas": {"method": "echo_executor"}}
 AT_THREE: Json = {"path": "/n", "op": "ge", "value": 3}
@@ -51,6 +51,7 @@ def rounds_of(task_id: str = "t") -> list[Task]:
     return list(Task.objects.filter(spawned_by=task_id).order_by("position"))
 
 
+@pytest.mark.both_engines
 def test_a_task_runs_until_its_result_is_good(run: RunTree) -> None:
     ran = run(loop(first="nothing"))
     assert ran.run.status == "completed"
@@ -63,6 +64,7 @@ def test_a_task_runs_until_its_result_is_good(run: RunTree) -> None:
     assert (rounds_of()[1].name, rounds_of()[1].parent_id, rounds_of()[1].params) == ("Try #2", "t", None)
 
 
+@pytest.mark.both_engines
 def test_a_group_runs_its_template_round_after_round(run: RunTree) -> None:
     draft = {"id": "draft", "inputs": {"n": "{{round}}", "last": "{{last.review.note}}"}}
     review = {"id": "review", "dependencies": ["draft"], "inputs": {"n": "{{draft.n}}", "note": "better: {{draft.n}}"}}
@@ -94,6 +96,7 @@ def test_a_round_that_fails_fails_the_task_and_is_tried_again_with_it(run: RunTr
     assert [task.id for task in rounds_of()] == ["t#1"]
 
 
+@pytest.mark.both_engines
 def test_time_may_pass_between_rounds_without_a_worker(run: RunTree, worker: WorkerThread) -> None:
     assert run(loop(delay_seconds=0.01)).run.status == "completed"
     assert len(rounds_of()) == 3

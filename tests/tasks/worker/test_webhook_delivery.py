@@ -14,7 +14,7 @@ from tests.receiver import Receiver, receiving
 from tests.servers import Server, new_database, running_server, until
 from tests.shared_servers import PRIVATE_WEBHOOKS
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 Json = dict[str, Any]
 
@@ -62,6 +62,7 @@ def until_closed(server: Server, reply: Json) -> None:
     until(lambda: row_of(server, reply, "closed_at")[0], seconds=60, what="the end of the webhook")
 
 
+@pytest.mark.both_engines
 def test_it_gets_the_events_of_the_stream_in_their_order(server: Server, receiver: Receiver) -> None:
     reply = execute(server, receiver, *wide_tree(20))
     received = receiver.until("final")
@@ -152,6 +153,7 @@ def test_a_refused_event_is_not_sent_again(server: Server, receiver: Receiver, s
     assert row_of(server, reply, "failures", "disabled_at") == (0, None)
 
 
+@pytest.mark.both_engines
 def test_ten_refused_events_in_a_row_disable_it(server: Server, receiver: Receiver) -> None:
     receiver.answer(400, 400, 200, *[400] * 50)
     reply = execute(server, receiver, *wide_tree(20))
@@ -241,6 +243,7 @@ def test_a_tree_that_runs_already_gets_it_from_its_first_event_on(
     assert [event["seq"] for event in receiver.until("final")] == [1, 2, 3]
 
 
+@pytest.mark.both_engines
 def test_a_deleted_tree_takes_its_webhooks_with_it(server: Server, receiver: Receiver) -> None:
     receiver.answer(*[500] * 20)
     reply = execute(server, receiver, {"id": "doomed", "name": "echo_executor"})
@@ -250,6 +253,7 @@ def test_a_deleted_tree_takes_its_webhooks_with_it(server: Server, receiver: Rec
     assert server.query("SELECT id FROM tasks_webhook WHERE id = %s", reply["webhook"]["id"]) == []
 
 
+@pytest.mark.both_engines
 def test_a_worker_killed_in_the_middle_of_a_delivery_loses_nothing(receiver: Receiver) -> None:
     receiver.is_held = True
     with new_database() as database, running_server(database, env=PRIVATE_WEBHOOKS) as server:
@@ -265,6 +269,7 @@ def test_a_worker_killed_in_the_middle_of_a_delivery_loses_nothing(receiver: Rec
         until_closed(server, reply)
 
 
+@pytest.mark.both_engines
 def test_a_server_killed_with_deliveries_left_goes_on_after_its_restart(receiver: Receiver) -> None:
     receiver.answer(*[503] * 1000)
     with new_database() as database, running_server(database, env=PRIVATE_WEBHOOKS) as server:

@@ -129,7 +129,6 @@ def test_a_graph_never_runs_on_the_loop(graphs: Graphs) -> None:
     assert "cannot run on the loop" in error["message"], error
 
 
-@pytest.mark.both_engines
 def test_interrupts_are_questions(graphs: Graphs) -> None:
     task_id = graphs.start("asking", {"topic": "tea"})
     question = graphs.answer(task_id, "Which color?", "red")
@@ -184,7 +183,6 @@ def test_an_answer_that_does_not_fit_is_asked_again(graphs: Graphs) -> None:
     assert graphs.site.end_of(task_id).task["result"]["lines"] == ["Ada"]
 
 
-@pytest.mark.both_engines
 @pytest.mark.parametrize("params", [{}, THREADS])
 def test_a_worker_that_dies_repeats_no_node_that_ended(graphs: Graphs, params: Json) -> None:
     task_id = graphs.start("waits", {"topic": "tea"}, params=params)
@@ -198,7 +196,6 @@ def test_a_worker_that_dies_repeats_no_node_that_ended(graphs: Graphs, params: J
     assert graphs.states(task_id) == 0
 
 
-@pytest.mark.both_engines
 def test_a_worker_that_dies_after_an_answer_does_not_give_it_to_the_next_question(graphs: Graphs) -> None:
     task_id = graphs.start("asking", {"topic": "tea"})
     graphs.answer(task_id, "Which color?", "red")
@@ -272,7 +269,6 @@ def test_an_endless_graph_ends(graphs: Graphs) -> None:
     assert graphs.error_of("endless", {}, recursion_limit=7).startswith("The graph did not end in 7 steps.")
 
 
-@pytest.mark.both_engines
 def test_a_state_is_bounded(graphs: Graphs) -> None:
     assert "more than the 65,536 that" in graphs.error_of("too_large", {"size": 100_000})
     assert graphs.run("too_large", {"size": 10_000}).task["status"] == "completed"

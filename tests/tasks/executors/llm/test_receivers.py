@@ -1,15 +1,13 @@
 """Which address a key goes to: LiteLLM is called for every provider, and the host that it looks up is written down."""
 
 import os
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 import orjson
 
+from tests.fork_server import DATABASE, MODELS, printed_by
 from tests.lazy_modules import LazyModule
-from tests.servers import ROOT
 
 model_names = LazyModule("llmkeys.model_names")
 
@@ -22,16 +20,11 @@ OF_THE_OPERATOR = {"localhost", "169.254.169.254"}
 
 def test_no_key_goes_to_the_address_of_another_provider(tmp_path: Path) -> None:
     without_proxies = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    process = subprocess.run(
-        [sys.executable, "-c", "import django; django.setup(); from tests import llm_receivers; llm_receivers.run()"],
-        cwd=ROOT,
-        env={**without_proxies, **SETTINGS, "AIPARTNERUPFLOW_DATA_DIR": str(tmp_path)},
-        capture_output=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr.decode()
+    database = {DATABASE: f"sqlite:///{tmp_path}/none.sqlite3", "AIPARTNERUPFLOW_DATA_DIR": str(tmp_path)}
+    code = "import django; django.setup(); from tests import llm_receivers; llm_receivers.run()"
+    printed = printed_by(code, env={**without_proxies, **SETTINGS, **database, MODELS: "yes"})
     by_host = defaultdict(set)
-    for provider, hosts in orjson.loads(process.stdout.splitlines()[-1]).items():
+    for provider, hosts in orjson.loads(printed.splitlines()[-1]).items():
         for host in hosts:
             by_host[host].add(provider)
     shared = {host: names for host, names in by_host.items() if len(names) > 1 and host not in OF_THE_OPERATOR}
