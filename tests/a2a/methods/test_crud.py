@@ -6,19 +6,24 @@ from tests.a2a.conftest import Rpc
 
 pytestmark = pytest.mark.both_engines
 
-TREE = [
-    {"id": "crud-root", "name": "root"},
-    {"id": "crud-b", "name": "b", "parent_id": "crud-root", "dependencies": ["crud-a"]},
-    {"id": "crud-a", "name": "echo_executor", "parent_id": "crud-root", "inputs": {"x": 1}},
-]
+
+def tree(test: str) -> list[dict[str, Any]]:
+    return [
+        {"id": f"{test}-root", "name": "root"},
+        {"id": f"{test}-b", "name": "b", "parent_id": f"{test}-root", "dependencies": [f"{test}-a"]},
+        {"id": f"{test}-a", "name": "echo_executor", "parent_id": f"{test}-root", "inputs": {"x": 1}},
+    ]
+
+
+TREE = tree("crud")
 
 
 def test_a_tree_is_stored_and_answered_nested(rpc: Rpc) -> None:
-    created = rpc("tasks.create", {"tasks": TREE})
+    created = rpc("tasks.create", {"tasks": tree("nested")})  # an id in use would be replaced
     assert created["name"] == "root"
     assert [child["name"] for child in created["children"]] == ["b", "echo_executor"]
-    assert created["children"][0]["dependencies"] == [{"id": created["ids"]["crud-a"], "required": True}]
-    assert created["ids"].keys() == {"crud-root", "crud-a", "crud-b"}
+    assert created["children"][0]["dependencies"] == [{"id": created["ids"]["nested-a"], "required": True}]
+    assert created["ids"].keys() == {"nested-root", "nested-a", "nested-b"}
     assert isinstance(created["warnings"], list)
     assert rpc("tasks.tree", {"id": created["id"]})["status"] == "pending"
 

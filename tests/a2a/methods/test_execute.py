@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from tasks.executors import describe
@@ -8,18 +10,19 @@ pytestmark = pytest.mark.both_engines
 
 GUIDE = {"tasks": [{"id": "task1", "name": "my_task", "user_id": "user123", "inputs": {"key": "value"}}]}
 SLOW = {"tasks": [{"name": "sleep_executor", "inputs": {"seconds": 60}}]}
-BROKEN = {
-    "tasks": [
-        {"id": "root", "name": "root"},
-        {
-            "id": "bad",
-            "name": "rest_executor",
-            "parent_id": "root",
-            "inputs": {"url": "http://127.0.0.1:1/", "method": "GET"},
-        },
-        {"id": "after", "name": "echo_executor", "parent_id": "root", "dependencies": ["bad"]},
-    ]
-}
+
+
+def broken(test: str) -> dict[str, Any]:
+    """A tree that fails. Its ids are those of one test, for an id in use would be replaced."""
+    root, bad, after = (f"{test}-{name}" for name in ("root", "bad", "after"))
+    inputs = {"url": "http://127.0.0.1:1/", "method": "GET"}
+    return {
+        "tasks": [
+            {"id": root, "name": "root"},
+            {"id": bad, "name": "rest_executor", "parent_id": root, "inputs": inputs},
+            {"id": after, "name": "echo_executor", "parent_id": root, "dependencies": [bad]},
+        ]
+    }
 
 
 @pytest.mark.parametrize("method", ["tasks.execute", "execute_task_tree"])
@@ -48,7 +51,7 @@ def test_who_waits_gets_the_finished_tree(rpc: Rpc) -> None:
 
 
 def test_who_waits_for_a_tree_that_fails_is_told_so(rpc: Rpc) -> None:
-    result = rpc("tasks.execute", BROKEN | {"wait": True})
+    result = rpc("tasks.execute", broken("waited") | {"wait": True})
     assert (result["success"], result["status"]) == (False, "failed")
     bad, after = result["task"]["children"]
     assert bad["status"] == after["status"] == "failed"
@@ -105,7 +108,7 @@ def test_on_the_root_address_who_waits_gets_the_artifacts(rpc: Rpc) -> None:
 
 
 def test_a_run_again_is_another_a2a_task(rpc: Rpc) -> None:
-    first = rpc("tasks.execute", BROKEN | {"wait": True}, path="/")
+    first = rpc("tasks.execute", broken("again") | {"wait": True}, path="/")
     again = rpc("tasks.execute", {"task_id": first["contextId"], "wait": True}, path="/")
     assert again["id"] != first["id"]
     assert again["contextId"] == first["contextId"]

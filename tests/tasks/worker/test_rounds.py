@@ -141,7 +141,7 @@ def test_a_copy_begins_with_the_first_round(run: RunTree, worker: WorkerThread) 
 @pytest.mark.parametrize("items", range(1, 14))
 def test_a_crash_at_any_moment_repeats_no_round(stage: Stage, items: int, after: bool) -> None:
     tree = loop(executor="script_executor", inputs={"script": "ok", "n": "{{round}}"})
-    tree[2]["params"]["repeat"]["until"]["path"] = "/got/n"
+    tree[2]["params"]["repeat"]["until"] = AT_THREE | {"path": "/got/n"}
     run = trees.execute_tree(caller=LOCAL, tasks=tree).run
     stage.die_and_take_over(Fuse(items=items, after=after))
     ended = result_of(run)
