@@ -81,6 +81,8 @@ def execute_many(server: Server, count: int) -> None:
 @pytest.mark.sized
 @pytest.mark.both_engines_nightly
 def test_the_metrics_agree_with_the_database_after_many_runs(server: Server) -> None:
+    alive = ("apflow_workers_alive",)
+    until(lambda: samples(server)[alive] == 2, seconds=60, what="the end of the beats of those whom other tests killed")
     before = samples(server)
     execute_many(server, RUNS)
     until(lambda: server.rpc("tasks.running.count", {})["count"] == 0, seconds=60, what="the end of all runs")
@@ -103,11 +105,11 @@ def test_the_metrics_agree_with_the_database_after_many_runs(server: Server) -> 
         ("apflow_rpc_requests_total", "ok", "tasks.execute"),
         ("apflow_rpc_duration_seconds_count", "tasks.execute"),
         ("apflow_task_duration_seconds_count",),
+        ("apflow_task_queue_wait_seconds_count",),
     )
-    assert [found[each] - before.get(each, 0) for each in counted_once_per_run] == [RUNS] * 3
-    assert found[("apflow_task_queue_wait_seconds_count",)] == found[("apflow_task_duration_seconds_count",)]
+    assert [found[each] - before.get(each, 0) for each in counted_once_per_run] == [RUNS] * 4
     assert (found[("apflow_queue_depth",)], found[("apflow_tasks_in_progress",)]) == (0, 0)
-    assert found[("apflow_workers_alive",)] == 2
+    assert found[alive] == 2
     assert (found[("apflow_worker_places",)], found[("apflow_worker_places_used",)]) == (2 * 50, 0)
     assert found[("apflow_queue_oldest_seconds",)] == 0
 
@@ -139,7 +141,7 @@ def test_what_a_dead_worker_worked_on_is_no_more_in_progress_but_what_it_did_sta
     until(lambda: server.rpc("tasks.running.count", {})["count"] == 0, seconds=60, what="the end")
     after = samples(server)
     assert after[("apflow_tasks_in_progress",)] == 0
-    assert after.items() >= {("apflow_tasks_finished_total", *key): value for key, value in before.items()}.items()
+    assert all(after[("apflow_tasks_finished_total", *key)] >= value for key, value in before.items())
 
 
 def test_a_process_that_has_just_created_its_files_breaks_no_scrape(server: Server) -> None:

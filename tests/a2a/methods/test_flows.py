@@ -131,7 +131,7 @@ def test_flows_are_listed_page_by_page_and_deleted_and_their_runs_stay(rpc: Rpc,
         assert len(page["flows"]) <= 2
         found += page["flows"]
         cursor = page["next_cursor"]
-    mine = [flow for flow in found if flow["name"].startswith("paged-")]
+    mine = [flow for flow in found if flow["name"] in names]
     assert [flow["name"] for flow in mine] == names
     assert [flow["last_run"] and flow["last_run"]["task_id"] for flow in mine] == [None, ran["task_id"], None]
     assert (mine[1]["last_run"]["status"], mine[1]["last_run"]["version"]) == ("completed", 1)
