@@ -7,8 +7,6 @@ from then on notifications do, until all webhooks are closed.
 import asyncio
 import logging
 import threading
-from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -77,7 +75,7 @@ class Courier:
     async def _work_until_idle(self) -> None:
         while not self._is_draining:
             self._wake_up.clear()  # before reading, so that a notification during the read is not missed
-            seconds = await pools.read(webhook_deliveries.seconds_until_due, busy=self._busy())
+            seconds = await pools.read(webhook_deliveries.seconds_until_due, served=list(self._served))
             if seconds is None and not self._served:
                 return
             room = webhook_deliveries.MAX_AT_ONCE - len(self._served)
@@ -88,12 +86,9 @@ class Courier:
             await asyncio.sleep(REST_SECONDS)
 
     async def _claim(self, room: int) -> None:
-        claim = pools.write(webhook_deliveries.claim, owner=self._owner, limit=room, busy=self._busy())
-        for webhook in await claim:
+        served = list(self._served)
+        for webhook in await pools.write(webhook_deliveries.claim, owner=self._owner, limit=room, served=served):
             self._start(webhook)
-
-    def _busy(self) -> Mapping[str, int]:
-        return Counter(webhook.host for webhook in self._served)
 
     async def _woken_within(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -101,8 +96,6 @@ class Courier:
                 await self._wake_up.wait()
 
     def _start(self, webhook: Webhook) -> None:
-        if webhook in self._served:
-            return  # its claim expired during the delivery, and this process has claimed it again
         serving = self._served[webhook] = asyncio.create_task(self._serve(webhook))
         serving.add_done_callback(partial(self._ended, webhook))
 

@@ -7,9 +7,8 @@ advance the position twice.
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -19,6 +18,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from tasks.models import Webhook, WebhookDelivery
+from tasks.models.webhooks import WebhookQuerySet
 from tasks.queue import leases, maintenance, notify
 from tasks.rules.retry import Retry
 from tasks.rules.strict_json import Json
@@ -42,22 +42,19 @@ BACKOFF: Final = Retry(backoff_seconds=1.0, backoff_factor=2.0, max_backoff_seco
 MOST_DOUBLINGS: Final = 20
 MAX_ERROR_CHARACTERS: Final = 255
 FREE: Final[Json] = {"lease_owner": None, "lease_expires_at": None}
-Busy = Mapping[str, int]
-"""The number of webhooks that a process serves, by host."""
-NONE_BUSY: Final[Busy] = MappingProxyType({})
 
 
-def seconds_until_due(*, busy: Busy = NONE_BUSY) -> float | None:
+def seconds_until_due(*, served: Collection[Webhook] = ()) -> float | None:
     """Return the seconds until a webhook has something to send, as far as known; 0 for now.
 
-    Hosts without free capacity are ignored. None: no webhook is open. During maintenance nothing is
-    due; its end is a notification.
+    Ignored are those that this process is serving, and hosts without free capacity. None: no
+    webhook is open. During maintenance nothing is due; its end is a notification.
     """
     if not Webhook.objects.open().exists():
         return None
     if maintenance.is_on():
         return float("inf")
-    waiting = Webhook.objects.exclude(host__in=_full(busy))
+    waiting = _not_served(served).exclude(host__in=_full(_places(served)))
     if waiting.due().exists():
         return 0.0
     later = waiting.open().filter(next_at__gt=Now()).order_by("next_at").values_list("next_at", Now()).first()
@@ -69,16 +66,18 @@ def seconds_until_due(*, busy: Busy = NONE_BUSY) -> float | None:
 
 
 @transaction.atomic
-def claim(*, owner: str, limit: int, busy: Busy = NONE_BUSY) -> Sequence[Webhook]:
+def claim(*, owner: str, limit: int, served: Collection[Webhook] = ()) -> Sequence[Webhook]:
     """Take up to `limit` webhooks that have something to send, longest waiting first.
 
-    No host gets more than `MAX_PER_HOST`, including those in `busy`.
+    None of those that this process is serving: it may have released one whose service has yet to
+    end, and would leave it claimed and unserved. No host gets more than `MAX_PER_HOST`, `served`
+    included.
     """
     if maintenance.is_on():
         return []
-    ids, places = list[str](), Counter(busy)
+    ids, places = list[str](), _places(served)
     while wanted := limit - len(ids):
-        due = Webhook.objects.due().exclude(id__in=ids).exclude(host__in=_full(places))
+        due = _not_served(served).due().exclude(id__in=ids).exclude(host__in=_full(places))
         due = due.select_for_update(skip_locked=True, of=("self",)).order_by("next_at")
         found = list(due.values_list("id", "host")[:wanted])
         for webhook_id, host in found:
@@ -131,7 +130,16 @@ def sweep() -> None:
         Webhook.objects.filter(id__in=past).update(closed_at=Now())
 
 
-def _full(places: Busy) -> list[str]:
+def _not_served(served: Collection[Webhook]) -> WebhookQuerySet:
+    return Webhook.objects.exclude(id__in=[webhook.id for webhook in served])
+
+
+def _places(served: Collection[Webhook]) -> Counter[str]:
+    """Count the webhooks by host."""
+    return Counter(webhook.host for webhook in served)
+
+
+def _full(places: Mapping[str, int]) -> list[str]:
     """Return the hosts without free capacity."""
     return [host for host, taken in places.items() if taken >= MAX_PER_HOST]
 
