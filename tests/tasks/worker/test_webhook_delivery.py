@@ -13,6 +13,7 @@ from tasks.worker.webhook_deliveries import MAX_AT_ONCE, MAX_PER_HOST
 from tests.receiver import Receiver, receiving
 from tests.servers import Server, new_database, running_server, until
 from tests.shared_servers import PRIVATE_WEBHOOKS
+from tests.sizes import size
 
 pytestmark = pytest.mark.both_engines_nightly
 
@@ -43,6 +44,20 @@ def execute(server: Server, receiver: Receiver, *tasks: Json, path: str = "/task
 def wide_tree(size: int) -> list[Json]:
     leaves = [{"id": f"leaf-{number}", "name": "echo_executor", "parent_id": "root"} for number in range(size)]
     return [{"id": "root", "name": "root"}, *leaves]
+
+
+def chain(prefix: str, size: int) -> list[Json]:
+    """Each task after the next, so that the events come one by one."""
+    ids = [f"{prefix}-{number}" for number in range(size)]
+    return [
+        {
+            "id": each,
+            "name": "echo_executor",
+            "parent_id": ids[0] if number else None,
+            "dependencies": ids[number + 1 :][:1],
+        }
+        for number, each in enumerate(ids)
+    ]
 
 
 def row_of(server: Server, reply: Json, *columns: str) -> tuple[Any, ...]:
@@ -197,6 +212,17 @@ def test_a_host_that_hangs_leaves_places_to_others(server: Server, receiver: Rec
             "tasks.execute", hanging | {"webhook_config": {"url": receiver.url.replace("127.0.0.1", "localhost")}}
         )
         receiver.until("final")
+
+
+@pytest.mark.sized
+def test_the_events_of_many_runs_at_once_all_arrive(server: Server, receiver: Receiver) -> None:
+    """A worker releases a webhook and has it again at once, many times. One that it forgot would stay claimed for minutes."""
+    rounds, runs, steps = size(1, full=60), 10, 10
+    for round_ in range(rounds):
+        for run in range(runs):
+            execute(server, receiver, *chain(f"chain-{round_}-{run}", steps))
+        events = receiver.until_count((round_ + 1) * runs * (2 * steps + 1))
+    assert sum(event["type"] == "final" for event in events) == rounds * runs
 
 
 @pytest.mark.parametrize(
