@@ -39,9 +39,9 @@ TYPES: Final = [
 FOURTH: Final = b"id: 4\n"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server(open_server: Server) -> Server:
-    """Other pages, too, have a tree named `report`, whose id this page shows."""
+    """Other blocks and other pages, too, have a tree named `report`, whose id this page shows."""
     open_server.call("tasks.delete", {"task_id": "report", "force": True})
     return open_server
 

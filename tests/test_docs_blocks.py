@@ -119,6 +119,7 @@ def test_a_flow_is_saved_and_run_as_the_page_says(site: DocsSite) -> None:
     )
     assert (saved["version"], saved["is_new"]) == (1, True)
     assert (ran["status"], ran["task"]["result"]) == ("completed", {"text": "Hello Ada", "times": 1})
+    site.server.rpc("flows.delete", {"name": "greet"})  # another block saves it, too
 
 
 def test_a_file_is_the_same_flow(site: DocsSite) -> None:
@@ -128,6 +129,7 @@ def test_a_file_is_the_same_flow(site: DocsSite) -> None:
     assert (saved["name"], saved["version"], version["version"]) == ("greet", 1, 1)
     assert ran["task"]["result"] == {"text": "Hello Ada", "times": 2}
     assert [flow["name"] for flow in listed] == ["greet"]
+    site.server.rpc("flows.delete", {"name": "greet"})
 
 
 def test_a_tree_is_forked_as_the_page_says(site: DocsSite) -> None:

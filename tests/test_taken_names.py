@@ -1,5 +1,6 @@
 """Modules of a user's that have the names of the server's packages: harmless where that can be had, else an error that says what to do."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -155,8 +156,11 @@ def plugged_in(installed: Path, modules: dict[str, str], *, value: str) -> Itera
     for name, source in (modules | info).items():
         write(packages / name, source)
     yield
-    for name in modules | info:
-        (packages / name).unlink()
+    for top in {packages / name.partition("/")[0] for name in modules | info}:
+        if top.is_dir():  # an empty folder could still be imported
+            shutil.rmtree(top)
+        else:
+            top.unlink()
 
 
 @pytest.mark.parametrize(
