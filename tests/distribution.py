@@ -5,7 +5,9 @@ processes end together; or, with `--shuffle SEED`, the files and the tests of ea
 browser come last (`tests.browser` has the reason).
 """
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +17,8 @@ from xdist.scheduler import LoadFileScheduling
 if TYPE_CHECKING:
     from xdist.remote import Producer
 
+COLLECTED: Final = "APFLOW_TEST_COLLECTED"
+"""The environment variable with a file to make as soon as the tests are collected: `scripts/run-tests` waits for it."""
 ONE_SERVER: Final = frozenset({"admin", "hostile", "interop", "isolation"})
 """Folders with a server of their own."""
 WITH_MODELS: Final = (
@@ -79,6 +83,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     else:
         _shuffle(items, Random(seed))
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+
+
+def pytest_collection_finish() -> None:
+    if name := os.environ.get(COLLECTED):
+        Path(name).touch()
 
 
 def _shuffle(items: list[pytest.Item], random: Random) -> None:
