@@ -13,7 +13,7 @@ from llmkeys.run_secrets import keep
 from llmkeys.secret import Secret
 from tests.sections import replace
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db]
 
 OWN = "https://models.example.com/v1"
 HOUSE = "https://house.example.com/v1"
@@ -50,6 +50,7 @@ def configure(settings: Settings, **llm: Any) -> None:
     settings.APFLOW_LLM = replace(settings.APFLOW_LLM, **llm)
 
 
+@pytest.mark.both_engines
 def test_the_request_beats_the_user_and_the_user_beats_the_environment(server_key: None) -> None:
     assert told(ask()) == ("environment", "openai-of-server", None)
     store()
@@ -58,6 +59,7 @@ def test_the_request_beats_the_user_and_the_user_beats_the_environment(server_ke
     assert told(ask()) == ("request", "openai-sent", None)
 
 
+@pytest.mark.both_engines
 def test_a_key_of_another_user_or_another_run_is_not_used(server_key: None) -> None:
     store()
     assert ask(user_id="bob").source == "environment"
@@ -146,6 +148,7 @@ def test_a_local_provider_needs_no_key_but_the_operators_address(settings: Setti
         ask("openai")
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("model", [LLMKey, RunSecret])
 def test_a_key_that_does_not_open_says_so_instead_of_giving_way(model: Any, server_key: None) -> None:
     store()
@@ -158,6 +161,7 @@ def test_a_key_that_does_not_open_says_so_instead_of_giving_way(model: Any, serv
     assert "llm.encryption_keys" in refused.value.message
 
 
+@pytest.mark.both_engines
 def test_an_expired_key_is_not_used(server_key: None) -> None:
     send("openai:openai-sent")
     row = RunSecret.objects.get()
