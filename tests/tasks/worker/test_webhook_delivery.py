@@ -41,14 +41,14 @@ def execute(server: Server, receiver: Receiver, *tasks: Json, path: str = "/task
     return reply
 
 
-def wide_tree(size: int) -> list[Json]:
-    leaves = [{"id": f"leaf-{number}", "name": "echo_executor", "parent_id": "root"} for number in range(size)]
+def wide_tree(width: int) -> list[Json]:
+    leaves = [{"id": f"leaf-{number}", "name": "echo_executor", "parent_id": "root"} for number in range(width)]
     return [{"id": "root", "name": "root"}, *leaves]
 
 
-def chain(prefix: str, size: int) -> list[Json]:
+def chain(prefix: str, length: int) -> list[Json]:
     """Each task after the next, so that the events come one by one."""
-    ids = [f"{prefix}-{number}" for number in range(size)]
+    ids = [f"{prefix}-{number}" for number in range(length)]
     return [
         {
             "id": each,
