@@ -47,14 +47,17 @@ def suspend(claim: Claim, *, heard: Heard) -> bool:
     return True
 
 
-@transaction.atomic
 def resume(run_ids: Collection[str]) -> None:
     """Let a worker take those of the runs that are suspended.
 
     Call it after the reason is committed.
     """
-    if not run_ids:
-        return
+    if run_ids:
+        _resume(run_ids)
+
+
+@transaction.atomic
+def _resume(run_ids: Collection[str]) -> None:
     locked = Run.objects.unfinished().filter(id__in=run_ids).order_by("id").select_for_update()
     suspended = {run.id for run in locked if run.lease_owner == SUSPENDED}
     if suspended:

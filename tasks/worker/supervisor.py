@@ -21,6 +21,7 @@ from tasks.services.schedules import firings
 from tasks.services.secrets import shared_secrets, signers
 from tasks.services.upkeep import growth, housekeeping
 from tasks.services.waits import sent_events
+from tasks.storage import counts, usage
 from tasks.worker import schedule_watch, webhook_deliveries
 from tasks.worker.children import Child
 from tasks.worker.silence import SilenceWatch, culprits
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 1.0
 SWEEP_SECONDS: Final = 5.0
+UPKEEP_SECONDS: Final = 20.0
+"""Between two looks for what can be removed, unless the last one found something."""
 LEAST_PAUSE_SECONDS: Final = 0.02
 """Between two looks for waits that are over."""
 LEASE_SWEEP_SECONDS: Final = 2.0
@@ -99,39 +102,53 @@ class Sweeps:
     """What every web process and every worker command does for all runs now and then."""
 
     def __init__(self) -> None:
-        self._leases_swept_at = self._swept_at = float("-inf")
+        self._due_at = {"leases": 0.0, "runs": 0.0, "upkeep": 0.0}
         self._watch = ExpiryWatch()
 
     @property
     def is_begun(self) -> bool:
-        return self._swept_at > 0
+        return self._due_at["runs"] > 0
 
     def sweep(self) -> None:
-        now = time.monotonic()
         try:
-            if now - self._leases_swept_at > LEASE_SWEEP_SECONDS:
-                self._leases_swept_at = now
+            if self._is_due("leases", LEASE_SWEEP_SECONDS):
                 refresh()
                 leases.sweep(may_expire=self._watch.may_expire)
-            if now - self._swept_at > SWEEP_SECONDS:
-                self._swept_at = now
-                _sweep_the_rest()
+            if self._is_due("runs", SWEEP_SECONDS):
+                _sweep_runs()
+            if self._is_due("upkeep", UPKEEP_SECONDS) and _keep_up():
+                self._due_at["upkeep"] = self._due_at["runs"]
         except DatabaseError:
             logger.warning("Could not sweep: the database is unavailable", extra={"event": "sweep.failed"})
             connection.close()
 
+    def _is_due(self, sweep: str, seconds: float) -> bool:
+        """Whether it is time for this sweep. If so, it is due again so many seconds from now."""
+        now = time.monotonic()
+        if now < self._due_at[sweep]:
+            return False
+        self._due_at[sweep] = now + seconds
+        return True
 
-def _sweep_the_rest() -> None:
-    shared_secrets.keep_fresh()
-    signers.note_signer()
+
+def _sweep_runs() -> None:
+    """Find what runs or users wait for and no process does: usually nothing."""
     cancels.forget_finished()
-    housekeeping.keep_house()
-    growth.record_size()
     webhook_deliveries.sweep()
     suspension.sweep()
     sent_events.wake_forgotten()
     firings.note_ended()
+    counts.compact()
+    usage.compact()
+
+
+def _keep_up() -> bool:
+    """Remove and note what no run waits for. Returns whether there may be more to remove."""
+    shared_secrets.keep_fresh()
+    signers.note_signer()
+    growth.record_size()
     run_secrets.erase_expired()
+    return housekeeping.keep_house()
 
 
 class Workers:

@@ -33,7 +33,7 @@ def note_signer() -> None:
 
 
 def last_signed_at(secret: str) -> datetime | None:
-    """When a live process last had this secret as `auth.jwt_secret`, up to ten seconds ago. None: never."""
+    """When a live process last had this secret as `auth.jwt_secret`, up to twenty seconds ago. None: never."""
     noted = InstallationFact.objects.filter(name=_fact_name(secret))
     return noted.values_list("updated_at", flat=True).first()
 

@@ -23,7 +23,6 @@ from tasks.services.spending import day_limits
 from tasks.services.trees import idempotency
 from tasks.services.upkeep import retention
 from tasks.services.waits import sent_events
-from tasks.storage import counts, usage
 from tasks.telemetry import metrics
 
 BATCH: Final = 1_000
@@ -31,18 +30,24 @@ BATCH: Final = 1_000
 BATCHES: Final = 10
 
 
-def keep_house() -> None:
-    """Remove some of the rows of each kind."""
-    for kind, expired in EXPIRED.items():
-        for _ in range(BATCHES):
-            removed = _remove_batch(expired())
-            metrics.removed(kind, removed)
-            if removed < BATCH:
-                break
-    metrics.removed(EVENTS, pruning.prune_events())
-    metrics.removed(TREES, retention.prune_trees())
-    counts.compact()
-    usage.compact()
+def keep_house() -> bool:
+    """Remove some of the rows of each kind. Returns whether there were any: then more may be left."""
+    removed = {kind: _remove(expired) for kind, expired in EXPIRED.items()}
+    removed |= {EVENTS: pruning.prune_events(), TREES: retention.prune_trees()}
+    for kind, number in removed.items():
+        metrics.removed(kind, number)
+    return any(removed.values())
+
+
+def _remove(expired: Callable[[], "QuerySet[Any] | None"]) -> int:
+    """Remove rows of one kind, a batch at a time. Returns how many."""
+    removed = 0
+    for _ in range(BATCHES):
+        number = _remove_batch(expired())
+        removed += number
+        if number < BATCH:
+            break
+    return removed
 
 
 def _remove_batch(expired: "QuerySet[Any] | None") -> int:

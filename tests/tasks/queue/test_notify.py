@@ -189,6 +189,28 @@ def test_the_kernel_wakes_a_listener_of_sqlite(
         assert not bell.wait(0)
 
 
+def test_after_a_commit_of_sqlite_the_next_look_is_after_the_next_write(
+    sqlite_file: tuple[str, sqlite3.Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dozens of looks after each commit, in every process, would be most of the work of an idle server."""
+    path, writer = sqlite_file
+    due, pauses = [writer], list[float]()
+
+    class Watch(FileWatch):
+        def wait(self, seconds: float) -> bool:
+            if due:
+                commit(due.pop())
+            pauses.append(seconds)
+            return super().wait(seconds)
+
+    monkeypatch.setattr(notify_sqlite, "FileWatch", Watch)
+    with closing(SqliteNotifier(path)) as bell:
+        assert bell.wait(LONG_SECONDS)
+        pauses.clear()
+        assert not bell.wait(0.3)
+        assert len(pauses) == 1
+
+
 def test_a_listener_that_is_not_woken_polls(
     sqlite_file: tuple[str, sqlite3.Connection], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

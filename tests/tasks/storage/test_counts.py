@@ -11,9 +11,9 @@ from accounts.callers import LOCAL, Caller, Role
 from tasks.models import Task
 from tasks.services import trees
 from tasks.services.trees import editing, queries
-from tasks.services.upkeep import housekeeping
 from tasks.status import Status
 from tasks.storage import counts
+from tasks.worker.supervisor import Sweeps
 from tests.conftest import IS_SQLITE
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -105,9 +105,9 @@ def test_transactions_do_not_wait_for_each_other() -> None:
     assert counted(ADA) == ({"pending": 4} if IS_SQLITE else {"failed": 1, "pending": 3})
 
 
-def test_housekeeping_adds_up() -> None:
+def test_a_sweep_adds_up() -> None:
     trees.create_tree(caller=ADA, tasks=tree("a"))
-    housekeeping.keep_house()
+    Sweeps().sweep()
     with connection.cursor() as cursor:
         cursor.execute("SELECT sum(tasks) FROM tasks_count WHERE user_id = 'ada'")
         assert cursor.fetchone()[0] == 2

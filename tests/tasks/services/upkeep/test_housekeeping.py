@@ -50,5 +50,6 @@ def test_many_rows_go_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(housekeeping, "BATCHES", 3)
     SpentToken.objects.bulk_create([SpentToken(jti=str(number), expires_at=LONG_AGO) for number in range(9)])
     for left in (3, 0):
-        keep_house()
+        assert keep_house()
         assert SpentToken.objects.count() == left
+    assert not keep_house()
