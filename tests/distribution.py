@@ -24,7 +24,7 @@ ONE_SERVER: Final = frozenset({"admin", "hostile", "interop", "isolation"})
 WITH_MODELS: Final = (
     *(f"tasks/executors/{name}" for name in ("crewai/", "langgraph/", "llm/", "mcp/test_mcp_agents.")),
     *("tasks/executors/mcp/test_mcp_crews.", "tasks/executors/test_generate", "test_docs_blocks."),
-    *("llmkeys/test_resolve.", "tasks/worker/test_model_calls."),
+    *("llmkeys/test_providers.", "llmkeys/test_resolve.", "tasks/worker/test_model_calls."),
 )
 TOGETHER: Final[Mapping[str, tuple[str, ...]]] = {
     "models": WITH_MODELS,
@@ -35,11 +35,18 @@ TOGETHER: Final[Mapping[str, tuple[str, ...]]] = {
     "people": tuple(f"dashboard/test_{name}." for name in ("flows", "pages", "runs")),
 }
 """Files that share a server, or the libraries for models, which cost seconds in each process, by how their paths begin."""
+WAITING: Final = (
+    *("a2a/endpoints/test_ws_auth.", "a2a/live/test_stream_limits.", "a2a/mcp/", "a2a/methods/test_responses."),
+    *("a2a/protocol/test_grpc.", "dashboard/test_calls.", "tasks/executors/command/test_guarded_process."),
+    *("tasks/executors/docker/", "tasks/executors/ssh/"),
+)
+"""They wait most of the time. At the end, when the other runs of the suite are over, nothing would use the processors."""
 LONGEST_FIRST: Final = (
     *(
         *WITH_MODELS,
         *TOGETHER["people"],
         "acceptance/",
+        *WAITING,
         "a2a/rest/",
         "hostile/",
         "test_",

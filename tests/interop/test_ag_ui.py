@@ -40,6 +40,7 @@ def chat_server() -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.nightly
 def test_the_client_for_javascript(chat_server: Server) -> None:
     script = node_packages(Path(__file__).parent / "agui_js") / "client.mjs"
     assert printed("node", str(script), chat_server.url) == SEEN

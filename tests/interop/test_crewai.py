@@ -3,6 +3,8 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
 from tests.interop.environments import python_with, run
 from tests.servers import Server
 
@@ -10,6 +12,7 @@ from tests.servers import Server
 NEEDS = ("a2a-sdk[http-server]==0.3.26", "aiocache==0.12.3", "httpx-auth==0.23.1")
 
 
+@pytest.mark.nightly
 def test_crewai_delegates_and_answers_what_it_is_asked(server: Server) -> None:
     crewai = find_spec("crewai")
     assert crewai is not None and crewai.origin is not None

@@ -21,6 +21,7 @@ def script() -> Path:
     return node_packages(Path(__file__).parent / "js") / "client.mjs"
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("version", "binding"), list(ERRORS))
 def test_the_client_for_javascript(server: Server, script: Path, version: str, binding: str) -> None:
     seen = printed("node", str(script), server.url, version, binding, ",".join(CHEAP))

@@ -56,16 +56,19 @@ def test_the_client_of_2(tool_server: Server, of_2: Path) -> None:
     assert run(of_2, "mcp_2.py", f"{tool_server.url}/mcp") == SEEN
 
 
+@pytest.mark.nightly
 def test_the_client_of_1(tool_server: Server) -> None:
     of_1 = python_with("mcp-1.30.0", "mcp==1.30.0")
     assert run(of_1, "mcp_1.py", f"{tool_server.url}/mcp") == SEEN | {"elicited": "yes", "ended": 404}
 
 
+@pytest.mark.nightly
 def test_the_client_for_javascript(tool_server: Server) -> None:
     script = node_packages(Path(__file__).parent / "mcp_js") / "client.mjs"
     assert printed("node", str(script), f"{tool_server.url}/mcp") == SEEN | {"ended": 404}
 
 
+@pytest.mark.nightly
 def test_a_client_goes_on_after_a_restart_of_the_server(of_2: Path) -> None:
     script, port = Path(__file__).parent / "mcp_2_restart.py", free_port()
     command = [str(of_2), "-I", str(script), f"http://127.0.0.1:{port}/mcp"]

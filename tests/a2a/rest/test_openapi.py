@@ -40,11 +40,12 @@ NEVER_MISSING: Final = {("/api/webhooks/{webhook_id}/", "delete")}
 """They answer whether there was one."""
 WITH_TREES: Final = {
     ("/api/tasks/", "post"),
+    ("/api/tasks/{task_id}/", "patch"),
     ("/api/schedules/", "post"),
     ("/api/schedules/{schedule_id}/", "patch"),
     ("/api/flows/{name}/", "put"),
 }
-"""Their bodies hold whole trees, so that schemathesis makes three quarters of its requests for them."""
+"""Their bodies hold a task or whole trees, so that schemathesis makes five of six requests for them."""
 OPERATIONS: Final = [(path, method) for path, methods in DOCUMENT["paths"].items() for method in methods]
 #: What a field of a task may hold, or may not.
 VALUES: Final[list[Any]] = [

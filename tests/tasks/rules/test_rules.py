@@ -24,7 +24,7 @@ from tests.tasks.lives import Fuse, Stage
 from tests.tasks.model import CANCELLED, COMPLETED, FAILED, IN_PROGRESS, OVER, PENDING, WAITS
 from tests.tasks.play import MESSAGE, Play
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 MODES = ["minimal", "full", "custom", "execution", "fork"]
 """Of copies: those of `tasks.copy`, and those that are executed."""
 TREE = st.integers(0, 3)

@@ -23,7 +23,7 @@ from tests.sizes import size
 from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, result_of
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True), pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True), pytest.mark.timeout(0)]
 Drawn = tuple[Any, ...]
 COMPLETED, FAILED, SKIPPED = "completed", "failed", "skipped"
 

@@ -110,10 +110,11 @@ LONGEST: Final = "a cancellation arrives, and both work to the end"
 """It has the steps of the others."""
 SWEPT: Final = "a lease ends and is swept"
 """The sweep is in every order, too: at its end."""
-MARKS: Final = {LONGEST: AT_NIGHT, SWEPT: AT_NIGHT}
+ENDED: Final = "a lease ends"
+MARKS: Final = {LONGEST: AT_NIGHT, SWEPT: AT_NIGHT, ENDED: (pytest.mark.both_engines_nightly,)}
 ORDERS: dict[str, tuple[Actors, int]] = {
     "two workers race": ((worker("A", claim, start, finish, close), worker("B", claim, start, finish, close)), 70),
-    "a lease ends": ((worker("A", claim, start, finish, close), worker("B", claim, finish, close), (expire,)), 280),
+    ENDED: ((worker("A", claim, start, finish, close), worker("B", claim, finish, close), (expire,)), 280),
     SWEPT: (
         (worker("A", claim, finish, close), worker("B", claim, finish, close), (expire, sweep)),
         560,
