@@ -21,7 +21,7 @@ PERCENT: Final = re.compile("^[0-9]+ % · ")
 
 def test_a_row_that_changes_while_it_is_clicked_keeps_the_click(home: Page, server: Server, make: Make) -> None:
     prefix = make(root("Clicked work", "a"), step("a"))
-    home.reload()
+    home.goto(server.url)
     link = home.get_by_role("link", name="Clicked work")
     link.hover()
     home.mouse.down()
@@ -35,7 +35,7 @@ def test_a_row_that_changes_while_it_is_clicked_keeps_the_click(home: Page, serv
 
 def test_a_run_is_started_watched_cancelled_and_retried(home: Page, server: Server, make: Make) -> None:
     prefix = make(root("Long work", "a", "b"), step("a", seconds=0.4, steps=4), step("b", "a", seconds=600, steps=6000))
-    home.reload()
+    home.goto(server.url)
     home.get_by_role("link", name="Long work").click()
     expect(home.locator(STATUSES)).to_have_text("pending")
     home.get_by_role("button", name="Run", exact=True).click()
@@ -145,7 +145,7 @@ def test_an_idle_page_shows_a_run_that_somebody_else_starts(home: Page, server: 
 def test_the_list_is_live(home: Page, server: Server, make: Make, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     prefix = make(root("Old work", "a"), step("a", gate=str(gate)))
-    home.reload()
+    home.goto(server.url)
     row = home.locator(f"tr[data-id='{prefix}-root']")
     expect(row).to_contain_text("not run yet")
     server.rpc("tasks.execute", {"task_id": f"{prefix}-root"})
@@ -305,7 +305,7 @@ def test_code_to_run_a_tree_is_copied(browser: Browser, server: Server, make: Ma
 
 def test_everything_is_reached_by_keys(home: Page, server: Server, finished: Make) -> None:
     prefix = finished(root("Keyed work", "a", "b"), step("a"), step("b"))
-    home.reload()
+    home.goto(server.url)
     home.keyboard.press("/")
     home.keyboard.type("Keyed")
     expect(home.locator("tbody tr")).to_have_count(1)
@@ -398,7 +398,7 @@ def test_hostile_texts_are_shown_as_texts(home: Page, server: Server) -> None:
         },
     ]
     server.rpc("tasks.execute", {"tasks": tasks, "wait": True})
-    home.reload()
+    home.goto(server.url)
     home.get_by_role("link", name="<img src=x").click()
     expect(home.get_by_role("heading", level=1)).to_have_text(evil)
     line(home, "echo_executor").get_by_role("link").click()
@@ -407,4 +407,5 @@ def test_hostile_texts_are_shown_as_texts(home: Page, server: Server) -> None:
     home.reload()
     expect(home.locator("#panel .code").first).to_contain_text("onerror")
     assert home.locator("main img, main b, main script:not([type='application/json'])").count() == 0
+    home.remove_listener("dialog", note)
     assert dialogs == []

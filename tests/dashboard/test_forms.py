@@ -8,7 +8,8 @@ from tests.dashboard.browsing import STATUSES
 from tests.servers import Server
 
 
-def test_a_form_is_made_from_the_schema_and_says_what_is_wrong(home: Page) -> None:
+def test_a_form_is_made_from_the_schema_and_says_what_is_wrong(home: Page, server: Server) -> None:
+    home.goto(server.url)
     home.keyboard.press("n")
     expect(home).to_have_url(re.compile("/ui/new/"))
     home.locator("select[name=executor]").select_option("rest_executor")

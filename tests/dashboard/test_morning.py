@@ -45,6 +45,7 @@ def test_what_failed_is_found_mended_and_compared_and_the_schedule_moved(home: P
         server.rpc("flows.run", {"name": NAME, "wait": True})
     server.rpc("schedules.create", {"flow": NAME, "name": "Nightly figures", "cron": "0 7 * * *"})
 
+    home.goto(server.url)
     follow(home, "Runs", "Runs")
     tab_to(home, ".*show only failed runs$")
     home.keyboard.press("Enter")
