@@ -12,6 +12,10 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -24,6 +28,8 @@ HANDSHAKE_SECONDS: Final = 0.05
 FIRST_REQUEST_SECONDS: Final = 2.0
 """How long a new connection may take to send its request."""
 POLL_SECONDS: Final = 0.02
+DATE_SECONDS: Final = 1.0
+"""How often the date in the headers of responses is updated."""
 
 SO_ATTACH_FILTER: Final = 26
 NO_SYN: Final = (  # BPF: load the flags of the TCP header; drop the packet if SYN is set and ACK is not
@@ -37,6 +43,22 @@ NO_SYN: Final = (  # BPF: load the flags of the TCP header; drop the packet if S
 
 class WebServer(uvicorn.Server):
     """Answers the requests of all clients that have connected before it stops."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._end_wait: Callable[[], object] = lambda: None
+
+    async def main_loop(self) -> None:
+        """Wait for a signal. Uvicorn looks ten times a second whether there was one."""
+        has_signal = asyncio.Event()
+        self._end_wait = partial(asyncio.get_running_loop().call_soon_threadsafe, has_signal.set)
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(has_signal.wait(), DATE_SECONDS)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self._end_wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         listeners = [_duplicate(each.fileno()) for server in self.servers for each in server.sockets]
@@ -121,8 +143,8 @@ class WebProcesses(multiprocess.Multiprocess):
 def refuse_connections(listener: socket.socket) -> None:
     """Drop requests to open a connection; those that are open or half open are not affected.
 
-    A client repeats the request a second later. The listener is closed by then, so the client is
-    refused, and may safely try elsewhere. Only Linux can do this, and some kernels only for root.
+    A client repeats the request a second later. The listener has been closed since, so the client
+    is refused, and may safely try elsewhere. Only Linux can do this, and some kernels only for root.
     """
     if sys.platform != "linux":
         return

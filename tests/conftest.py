@@ -18,7 +18,7 @@ from tests.servers import postgres_template, sqlite_template
 pytest_plugins = ["tests.browser", "tests.distribution", "tests.shared_servers"]
 
 settings.register_profile(
-    "ci", deadline=None, derandomize=True, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+    "ci", deadline=None, derandomize=True, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("nightly", settings.get_profile("ci"), max_examples=300)
 settings.register_profile("explore", deadline=None, max_examples=1000)

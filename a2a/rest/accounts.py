@@ -1,4 +1,4 @@
-"""How `/auth/…` stands in the OpenAPI document. The views are those of `accounts`, outside the table of operations."""
+"""`/auth/…` in the OpenAPI document. The views are those of `accounts`, outside the table of operations."""
 
 from collections.abc import Mapping
 from http import HTTPStatus

@@ -1,4 +1,4 @@
-"""Where `{{secret.NAME}}` may stand in the inputs of a task, and whether the secret may be sent where the task sends it."""
+"""Where `{{secret.NAME}}` is allowed in the inputs of a task, and whether the secret may be sent where the task sends it."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol

@@ -1,4 +1,4 @@
-"""Nurseries, seen from their worker: it orders processes and hears of their end."""
+"""Nurseries, seen from their worker: it orders processes and is notified when they end."""
 
 import asyncio
 import os

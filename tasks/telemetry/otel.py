@@ -1,4 +1,4 @@
-"""Spans by OpenTelemetry, sent by OTLP over HTTP. Imported by `tasks.telemetry.tracing` only, and only where somebody wants them.
+"""Spans by OpenTelemetry, sent by OTLP over HTTP. Imported by `tasks.telemetry.tracing` only, and only where an operator wants them.
 
 The provider is ours alone, not the process's: what libraries would trace by themselves, with prompts and answers, goes nowhere.
 """

@@ -1,5 +1,7 @@
-"""Spans of requests, runs, tasks and calls of models: where OpenTelemetry is installed (the extra `otel`) and told where to send them, by its own
-variable OTEL_EXPORTER_OTLP_ENDPOINT. Otherwise nothing is loaded, and a span costs next to nothing.
+"""Spans of requests, runs, tasks and calls of models.
+
+They need OpenTelemetry (the extra `otel`), and its own variable OTEL_EXPORTER_OTLP_ENDPOINT, which says where to send
+them. Otherwise nothing is loaded, and a span costs next to nothing.
 
 What goes into a span is names, ids and numbers: never inputs, results, prompts or answers.
 
@@ -58,13 +60,13 @@ def span(
 
 
 def current() -> str | None:
-    """The span around this, as a W3C traceparent: what another process goes on from."""
+    """The span around this, as a W3C traceparent: what another process continues from."""
     spans = _spans()
     return spans.current() if spans else None
 
 
 def _nowhere(attributes: Attributes) -> None:
-    """Nobody traces."""
+    """Traces nothing."""
 
 
 _NO_SPAN: Final[AbstractContextManager[Note]] = nullcontext(_nowhere)

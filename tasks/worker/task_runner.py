@@ -57,7 +57,7 @@ from tasks.worker.wait_room import WaitRoom
 
 DEMO: Final = DemoPool()
 SETTLED: Final = frozenset({WaitKind.EVENT, WaitKind.RUN})
-"""The waits that only begin when the engine has looked at what there is."""
+"""The waits that only begin when the engine has read the state of the tree."""
 POISON: Final = (
     "Poison: each worker process that ran this task alone died. The worker's log has the reason; look for crashes, "
     "memory limits and calls that end the process."

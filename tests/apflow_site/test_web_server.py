@@ -1,11 +1,16 @@
-"""How a web process stops, where the kernel does not let it do all that it can do elsewhere."""
+"""How a web process stops: at once, also where the kernel does not let it do all that it can do elsewhere."""
 
 import logging
+import os
+import signal
 import socket
+import threading
 
 import pytest
+import uvicorn
 
-from apflow_site.web_server import refuse_connections
+from apflow_site import web_server
+from apflow_site.web_server import WebServer, refuse_connections
 
 SO_LOCK_FILTER = 44
 
@@ -18,3 +23,18 @@ def test_a_kernel_that_allows_no_filter_does_not_stop_the_end(caplog: pytest.Log
         assert "may be reset" in caplog.text
         with socket.create_connection(listener.getsockname()), listener.accept()[0]:
             pass
+
+
+async def test_a_signal_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would look again only after the test has failed."""
+    monkeypatch.setattr(web_server, "DATE_SECONDS", 1e5)
+    config = uvicorn.Config("tests.apflow_site.test_web_server:SO_LOCK_FILTER", log_config=None, loop="asyncio")
+    config.load()
+    server = WebServer(config)
+    before = signal.signal(signal.SIGTERM, server.handle_exit)
+    try:
+        threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGTERM]).start()
+        await server.main_loop()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert server.should_exit

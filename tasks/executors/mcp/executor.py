@@ -1,4 +1,4 @@
-"""Calls a tool of an MCP server, reads a resource, gets a prompt, or lists what there is."""
+"""Calls a tool of an MCP server, reads a resource, gets a prompt, or lists all of them."""
 
 import asyncio
 from typing import ClassVar, Final
