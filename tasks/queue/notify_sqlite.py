@@ -1,11 +1,10 @@
 """SQLite's notifications: its counter of the commits of other connections (`PRAGMA data_version`).
 
-A thread looks at the counter when the kernel reports a write to the log of the database, and then until it has seen the
-commit. Where the kernel reports none, the thread polls the counter, often after a commit, and more seldom the longer there
-was none.
+A thread looks at the counter when the kernel reports a write to the log of the database, often until it has seen the
+commit, and then a few times for another one that was written meanwhile. Where the kernel reports none, the thread polls the
+counter, often after a commit, and more seldom the longer there was none.
 """
 
-import math
 import sqlite3
 import threading
 import time
@@ -32,6 +31,8 @@ class Looks(NamedTuple):
 POLLED: Final = Looks(0.001, 0.02, 1 / 20)
 WATCHED: Final = Looks(0.0002, 0.5, 1 / 4)
 """A commit appears a little after the write that is heard, when it has been flushed."""
+SEEN: Final = Looks(0.0002, 0.5, 1)
+"""It has appeared. Of another one that was written before that, the kernel may report nothing more."""
 SELDOM: Final = Looks(0.5, 0.5, 0)
 """For rare events: each commit of any kind wakes a listener."""
 LEAST_WATCH_SECONDS: Final = 0.001
@@ -47,7 +48,6 @@ class SqliteNotifier(Notifier):
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._seen = self._commits()
         self._heard_at = float("-inf")
-        self._expects_commit = False  # a write was heard, and its commit may not have been seen
         self._looks = polls or POLLED
         self._watch: FileWatch | None = None
         if polls is None:
@@ -81,24 +81,28 @@ class SqliteNotifier(Notifier):
         if seen == self._seen:
             return False
         now = time.monotonic()
-        self._expects_commit = self._watch is None or self._watch.wait(0)  # SQLite writes one commit after the other
-        if self._expects_commit:
+        if self._watch is None:
             self._heard_at = now
+        elif self._watch.wait(0):
+            self._hear()
         elif now - self._heard_at > DEAF_SECONDS:
             self._stop_watching()  # some file systems tell nothing, and the log may have been replaced
+        else:
+            self._looks = SEEN
         return True
 
     def _commits(self) -> int:
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
     def _pause(self, at_most: float) -> None:
-        quiet_seconds = time.monotonic() - self._heard_at if self._expects_commit else math.inf
-        seconds = min(self._looks.pause(quiet_seconds), at_most)
+        seconds = min(self._looks.pause(time.monotonic() - self._heard_at), at_most)
         if self._watch is None or seconds < LEAST_WATCH_SECONDS:
             time.sleep(seconds)
         elif self._watch.wait(seconds):
-            self._heard_at = time.monotonic()
-            self._expects_commit = True
+            self._hear()
+
+    def _hear(self) -> None:
+        self._heard_at, self._looks = time.monotonic(), WATCHED
 
     def _stop_watching(self) -> None:
         if self._watch is not None:
