@@ -151,14 +151,14 @@ class Server:
         every = [process for process in self.processes() if not self.runs(process, QUARANTINE, NURSERY)]
         clusters = [process for process in every if self.runs(process, CLUSTER)]
         ids = {process.pid for process in clusters}
-        forked = [process.pid for process in clusters if process.ppid() in ids]
+        forked = sorted((process for process in clusters if process.ppid() in ids), key=_place_among_siblings)
         sentinels = [process.pid for process in clusters if process.ppid() not in ids]
         return Processes(
             web=[process.pid for process in every if process.pid not in ids],
             sentinel=sentinels[0] if sentinels else None,
-            workers=forked[:-2],
-            monitor=forked[-2] if len(forked) > 1 else None,
-            pusher=forked[-1] if forked else None,
+            workers=[process.pid for process in forked[:-2]],
+            monitor=forked[-2].pid if len(forked) > 1 else None,
+            pusher=forked[-1].pid if forked else None,
         )
 
     def runs(self, process: psutil.Process, *programs: str) -> bool:
@@ -202,6 +202,11 @@ class Server:
 def events_of(lines: Iterator[str]) -> Iterator[Json]:
     """What the `data:` lines of an event stream hold."""
     return (orjson.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: "))
+
+
+def _place_among_siblings(process: psutil.Process) -> tuple[bool, int]:
+    """Sorts processes with one parent by when they were forked: at the highest number, the system begins with small ones again."""
+    return process.pid < process.ppid(), process.pid
 
 
 def processes_of(mark: str) -> list[psutil.Process]:
