@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Request, expect
 
 from tests.browser import new_page
 from tests.dashboard.browsing import SCHEMES, STATUSES, line, open_tree
@@ -228,13 +228,18 @@ def test_a_loop_of_many_rounds_loads_the_tree_at_most_once_a_second(
     tree[1] |= {"dependencies": ["start"]}
     prefix = make(*tree, step("start", gate=str(gate)), execute=True)
     loads: list[str] = []
-    home.on("request", lambda request: loads.append(urlsplit(request.url).path))
+
+    def note(request: Request) -> None:
+        loads.append(urlsplit(request.url).path)
+
+    home.on("request", note)
     open_tree(home, server, f"{prefix}-root")
     began = home.evaluate("performance.now()")
     gate.touch()
     expect(home.locator(STATUSES)).to_have_text("completed", timeout=180_000)
     expect(line(home, "Work")).to_contain_text(f"{ROUNDS} rounds")
     seconds = (home.evaluate("performance.now()") - began) / 1000
+    home.remove_listener("request", note)
     growths = [path for path in loads if path.startswith("/ui/growth/")]
     at_once = 3  # the first, one that falls due while another is under way, and the last
     assert 1 <= len(growths) <= seconds + at_once < ROUNDS
