@@ -150,6 +150,7 @@ Q_CLUSTER = {
     "retry": 366 * 24 * 3600,
     "save_limit": -1,
     "scheduler": False,
+    "guard_cycle": 5,  # a process that ends is noticed at once: tasks.worker.cluster
     "log_level": "WARNING",
 }
 

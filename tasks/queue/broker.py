@@ -29,7 +29,10 @@ from tasks.queue import notify
 
 PROBE_SECONDS: Final = 3.0
 """How often an idle worker has to prove that jobs still reach it."""
-WAIT_SECONDS: Final = 0.5
+WAIT_SECONDS: Final = 3.0
+"""A notification that is lost delays a run by so much at most."""
+AGAIN_SECONDS: Final = 0.5
+"""After the database was unavailable."""
 HEAD_START_SECONDS: Final = 0.005
 """How much later than a worker that is awake the broker reads. A worker that sleeps is woken so much later."""
 TIDY_SECONDS: Final = 2.0
@@ -63,24 +66,25 @@ class NotifiedBroker(ORM):
         self._is_notified.set()
 
     def dequeue(self) -> list[Package]:
-        """Wait briefly for wake-ups."""
+        """Wait for wake-ups for a while."""
         try:
             self._await_notification()
             run_ids = self._take()
             self._tidy()
         except OperationalError:
             connection.close()
-            time.sleep(WAIT_SECONDS)  # the database is unavailable; django-q2 itself would pause for ten seconds
+            time.sleep(AGAIN_SECONDS)  # django-q2 itself would pause for ten seconds
             return []
         if run_ids:
             return self._hand_out([_package(RUN_TREE, run_id) for run_id in run_ids[: Conf.WORKERS]])
-        if time.monotonic() - self._last_package_at > PROBE_SECONDS:
+        if time.monotonic() >= self._last_package_at + PROBE_SECONDS:
             return self._hand_out([_package(PROBE)])
         return []
 
     def _await_notification(self) -> None:
-        """Return without one after a while: it may be lost, and the pusher must notice when it has to stop."""
-        if self._is_notified.wait(WAIT_SECONDS):
+        """Return without one after a while, and when a probe is due."""
+        until_probe = self._last_package_at + PROBE_SECONDS - time.monotonic()
+        if self._is_notified.wait(min(WAIT_SECONDS, max(0.0, until_probe))):
             time.sleep(HEAD_START_SECONDS)
         self._is_notified.clear()  # before reading, so that a notification during the read is not missed
 

@@ -278,7 +278,8 @@ def sweep(*, may_expire: Callable[[], bool] = lambda: True) -> int:
     Any number of processes may sweep at once: a redundant wake-up does nothing. Returns the number
     of runs queued.
     """
-    released = [*_released_by_the_dead(), *_expired(may_expire)]
+    owners = _owners()
+    released = [*_released_by_the_dead(owners), *_expired(owners, may_expire)]
     forgotten = _column(FORGOTTEN)
     waiting = {*released, *forgotten}
     if waiting:
@@ -298,35 +299,39 @@ def _column(statement: str, *values: str) -> list[str]:
         return [row[0] for row in cursor.fetchall()]
 
 
-def _released_by_the_dead() -> list[str]:
+def _released_by_the_dead(owners: Collection[str]) -> list[str]:
     """Release the runs of dead processes of this host at once, and count the deaths."""
     released: list[str] = []
-    for owner in dead_owners(_owners()):
+    for owner in dead_owners(owners):
         with transaction.atomic():
             held = Run.objects.unfinished().filter(lease_owner=owner)
             blame(held, black_box.runs_in(owner))
             released += _let_go(held)
-    black_box.discard_all(_is_alive)
     return released
 
 
-def _expired(may_expire: Callable[[], bool]) -> list[str]:
+def discard_boxes() -> None:
+    """Remove the black boxes of processes of this host that have ended. The sweep has read them."""
+    black_box.discard_all(_is_alive)
+
+
+def _expired(owners: Sequence[str], may_expire: Callable[[], bool]) -> list[str]:
     """Release the runs whose lease has expired.
 
     Their owner may be alive, and perhaps only could not reach the database. `may_expire` is asked
     after the clock was compared with the leases: if it jumped before, that shows.
     """
+    owned_by = owners or [NO_OWNER]
+    run_ids = _column(EXPIRED.format(owners=marks(owned_by)), *owned_by)
+    if not may_expire() or not run_ids:
+        return []
+    is_not_suspended = Q(lease_owner=None) | ~Q(lease_owner=SUSPENDED)
     with transaction.atomic():
-        owned_by = _owners() or [NO_OWNER]
-        run_ids = _column(EXPIRED.format(owners=marks(owned_by)), *owned_by)
-        if not may_expire():
-            return []
-        is_not_suspended = Q(lease_owner=None) | ~Q(lease_owner=SUSPENDED)
         expired = Run.objects.unfinished().filter(is_not_suspended, id__in=run_ids, lease_expires_at__lt=Now())
-        owners = set(expired.values_list("lease_owner", flat=True))
-        if not owners:
+        holders = set(expired.values_list("lease_owner", flat=True))
+        if not holders:
             return []
-        blame(expired.filter(lease_owner__in=_fallen_silent(owners)), [])
+        blame(expired.filter(lease_owner__in=_fallen_silent(holders)), [])
         return _let_go(expired)
 
 

@@ -22,6 +22,7 @@ from django_q.cluster import Sentinel  # noqa: E402  (needs the apps)
 from django_q.conf import Conf  # noqa: E402
 from django_q.signals import post_spawn  # noqa: E402
 
+from tasks.worker.cluster_stop import ClusterStop  # noqa: E402
 from tasks.worker.killable_queue import KillableQueue  # noqa: E402
 from tasks.worker.lifeline import die_with_parent  # noqa: E402
 from tasks.worker.process import CLUSTER_VARIABLE, drain_on_sigterm  # noqa: E402
@@ -44,6 +45,7 @@ class DrainingSentinel(Sentinel):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.task_queue = KillableQueue(Conf.QUEUE_LIMIT or 0)
         self.result_queue = KillableQueue()
+        self.stop_event = ClusterStop(lambda: (*self.pool, self.monitor, self.pusher))
         super().start()
 
     def stop(self) -> None:
@@ -78,7 +80,7 @@ def main(cluster_id: str) -> None:
     os.environ[CLUSTER_VARIABLE] = cluster_id
     die_with_parent()
     post_spawn.connect(_become_worker)
-    DrainingSentinel(stop_event=Event(), start_event=Event(), cluster_id=uuid.UUID(cluster_id))
+    DrainingSentinel(stop_event=None, start_event=Event(), cluster_id=uuid.UUID(cluster_id))
 
 
 def _become_worker(**_: Any) -> None:

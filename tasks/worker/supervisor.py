@@ -147,6 +147,7 @@ def _keep_up() -> bool:
     shared_secrets.keep_fresh()
     signers.note_signer()
     growth.record_size()
+    leases.discard_boxes()
     run_secrets.erase_expired()
     return housekeeping.keep_house()
 

@@ -64,6 +64,19 @@ class Fuse:
     after: bool
 
 
+def at_any_moment(items: int) -> pytest.MarkDecorator:
+    """The arguments `items` and `after` of a Fuse, for a test of each item so far. Every night the death comes after it, too.
+
+    That leaves the rows of a death before the next item. It differs in what the process has done between the two.
+    """
+    deaths = [
+        pytest.param(item, after, marks=[pytest.mark.nightly] if after else [])
+        for item in range(1, items + 1)
+        for after in (False, True)
+    ]
+    return pytest.mark.parametrize(("items", "after"), deaths)
+
+
 class MortalJournal(GroupCommit):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._life = LIFE.get()

@@ -19,6 +19,7 @@ from tests.servers import until
 from tests.tasks.queue.test_notify import hanging_listeners, ring_often
 
 LONG_SECONDS = 60.0
+SHORT_SECONDS = 0.3
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 
 
@@ -26,6 +27,7 @@ pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 def queue(monkeypatch: pytest.MonkeyPatch) -> NotifiedBroker:
     """A broker that has handed out something and tidied up just now, so that neither is due."""
     monkeypatch.setattr(broker, "PROBE_SECONDS", 10 * LONG_SECONDS)
+    monkeypatch.setattr(broker, "WAIT_SECONDS", SHORT_SECONDS)
     queue = NotifiedBroker(list_key=QUEUE_KEY)
     queue._last_package_at = queue._tidied_at = time.monotonic() + LONG_SECONDS
     assert queue.dequeue() == []

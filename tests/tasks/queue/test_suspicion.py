@@ -74,6 +74,7 @@ def kill_at_work(
     os.kill(int(owner.split("/")[1]), signal.SIGKILL)
     assert workers.stdout.readline() == "ended\n"
     leases.sweep()
+    leases.discard_boxes()
     assert not black_box.runs_in(owner)
 
 

@@ -17,14 +17,11 @@ from tasks.services import trees
 from tasks.services.runs import cancels
 from tasks.services.waits.questions import answer
 from tests.sections import replace
-from tests.tasks.lives import Fuse, Stage
+from tests.tasks.lives import Fuse, Stage, at_any_moment
 from tests.workers import Json, Ran, WorkerThread, result_of, step
 
 pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 IN_PROGRESS = Run.objects.filter(finished_at=None).exclude(lease_owner=SUSPENDED)
-at_any_moment = pytest.mark.parametrize(
-    ("items", "after"), [(items, after) for items in range(1, 9) for after in (False, True)]
-)
 
 
 def side_by_side(count: int, budget: Json, **fields: Any) -> list[Json]:
@@ -147,7 +144,7 @@ def lives_until_killed(stage: Stage, fuse: Fuse) -> None:
     suspension.sweep()
 
 
-@at_any_moment
+@at_any_moment(8)
 def test_a_killed_worker_asks_once_and_forgets_no_answer(stage: Stage, items: int, after: bool) -> None:
     script = {"schemas": {"method": "script_executor"}, "inputs": {"script": "ok"}}
     run = trees.execute_tree(caller=LOCAL, tasks=side_by_side(4, {"tasks": 2}, **script)).run

@@ -21,14 +21,11 @@ from tasks.services.trees.copies import copy_tree
 from tasks.services.waits import questions
 from tasks.worker.run_budget import RunBudget as Kept
 from tests.sections import replace
-from tests.tasks.lives import Fuse, Stage
+from tests.tasks.lives import Fuse, Stage, at_any_moment
 from tests.workers import Json, Ran, WorkerThread, result_of, run_tree, step
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 USED = {"model": "openai/gpt", "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "cost_usd": 0.25}
-at_any_moment = pytest.mark.parametrize(
-    ("items", "after"), [(items, after) for items in range(1, 10) for after in (False, True)]
-)
 
 
 def chain(count: int, budget: Json, **fields: Any) -> list[Json]:
@@ -296,7 +293,7 @@ def test_the_count_is_deleted_with_its_tree(worker: WorkerThread) -> None:
     assert not RunBudget.objects.exists()
 
 
-@at_any_moment
+@at_any_moment(9)
 def test_a_killed_worker_neither_loses_a_count_nor_counts_twice(stage: Stage, items: int, after: bool) -> None:
     """Everything that was reported and committed counts, and a task counts once, however often it has begun."""
     script = {"schemas": {"method": "script_executor"}, "inputs": {"script": "ok", "spends": [USED]}}

@@ -16,7 +16,7 @@ from tasks.services.flows import save_flow
 from tasks.services.runs import cancels, child_runs
 from tasks.services.waits.questions import open_question
 from tests.sections import replace
-from tests.tasks.lives import Fuse, Stage
+from tests.tasks.lives import Fuse, Stage, at_any_moment
 from tests.workers import Json, Ran, WorkerThread, result_of
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -156,8 +156,7 @@ def test_the_wait_ends_when_the_tree_is_cancelled_before_it_starts() -> None:
     assert (ended.reply.answer["status"], ended.reply.answer["error"]) == ("cancelled", "Enough")
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("items", range(1, 14))
+@at_any_moment(13)
 def test_a_crash_at_any_moment_starts_no_tree_twice(stage: Stage, items: int, after: bool) -> None:
     run = trees.execute_tree(caller=LOCAL, tasks=outer()).run
     stage.die_and_take_over(Fuse(items=items, after=after))

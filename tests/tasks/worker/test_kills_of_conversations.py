@@ -9,12 +9,12 @@ from accounts.callers import LOCAL
 from tasks.models import ConversationTurn, Run, Task
 from tasks.queue import leases
 from tasks.services import trees
-from tests.tasks.lives import Fuse, Stage
+from tests.tasks.lives import Fuse, Stage, at_any_moment
 
 pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 
 
-@pytest.mark.parametrize(("items", "after"), [(items, after) for items in range(1, 6) for after in (False, True)])
+@at_any_moment(5)
 def test_a_turn_is_stored_with_the_end_of_its_task(stage: Stage, items: int, after: bool) -> None:
     task = {"id": "said", "name": "llm_executor", "inputs": {"prompt": "A river?", "model": "demo/demo"}}
     run = trees.execute_tree(caller=LOCAL, tasks=[task | {"params": {"conversation": "rivers"}}]).run

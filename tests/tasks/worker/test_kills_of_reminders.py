@@ -10,7 +10,7 @@ from tasks.models import Assignee, Question, Run
 from tasks.queue import leases, suspension
 from tasks.queue.leases import SUSPENDED
 from tasks.services import trees
-from tests.tasks.lives import Fuse, Stage
+from tests.tasks.lives import Fuse, Stage, at_any_moment
 from tests.workers import result_of
 
 pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
@@ -28,7 +28,7 @@ def an_hour_later() -> None:
     suspension.resume_due()
 
 
-@pytest.mark.parametrize(("items", "after"), [(items, after) for items in range(1, 6) for after in (False, True)])
+@at_any_moment(5)
 def test_a_death_neither_loses_nor_doubles_a_reminder(stage: Stage, items: int, after: bool) -> None:
     escalate = {"after_seconds": 3500, "assignees": ["carol"]}
     inputs = {"question": "Publish it?", "remind_after_seconds": [1800, 7300], "escalate": escalate}

@@ -14,14 +14,11 @@ from tasks.queue import leases, suspension
 from tasks.queue.leases import SUSPENDED
 from tasks.services import trees
 from tasks.services.waits import sent_events
-from tests.tasks.lives import Fuse, Stage
+from tests.tasks.lives import Fuse, Stage, at_any_moment
 from tests.workers import Json, result_of
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 
-at_any_moment = pytest.mark.parametrize(
-    ("items", "after"), [(items, after) for items in range(1, 8) for after in (False, True)]
-)
 IN_PROGRESS = Run.objects.filter(finished_at=None).exclude(lease_owner=SUSPENDED)
 
 
@@ -66,7 +63,7 @@ def ends(stage: Stage, run: Run) -> Json:
     return result
 
 
-@at_any_moment
+@at_any_moment(7)
 def test_of_the_events_before_the_wait_the_first_is_taken(stage: Stage, items: int, after: bool) -> None:
     run = started()
     assert send("first") == send("second") == 0
@@ -75,7 +72,7 @@ def test_of_the_events_before_the_wait_the_first_is_taken(stage: Stage, items: i
     assert ends(stage, run)["id"] == "first"
 
 
-@at_any_moment
+@at_any_moment(7)
 def test_an_event_that_a_wait_has_taken_stays_the_one(stage: Stage, items: int, after: bool) -> None:
     run = started()
     stage.bear().wake()
@@ -88,7 +85,7 @@ def test_an_event_that_a_wait_has_taken_stays_the_one(stage: Stage, items: int, 
     assert ends(stage, run)["id"] == "first"
 
 
-@at_any_moment
+@at_any_moment(7)
 def test_a_wait_that_timed_out_takes_no_event_afterwards(stage: Stage, items: int, after: bool) -> None:
     run = started(timeout_seconds=600, on_timeout="complete")
     stage.bear().wake()

@@ -21,7 +21,7 @@ from tasks.services.runs import cancels
 from tasks.services.trees.copies import copy_tree
 from tasks.services.trees.editing import delete_task
 from tests.sections import replace
-from tests.tasks.lives import Fuse, Stage
+from tests.tasks.lives import Fuse, Stage, at_any_moment
 from tests.workers import Json, Ran, WorkerThread, result_of
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -280,8 +280,7 @@ def test_a_cancellation_reaches_the_items(stage: Stage) -> None:
     assert (statuses["part"], statuses["end"]) == ("skipped", "failed")
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("items", range(1, 12))
+@at_any_moment(11)
 def test_a_crash_at_any_moment_makes_no_item_twice(stage: Stage, items: int, after: bool) -> None:
     part = {"id": "part", "schemas": {"method": "script_executor"}, "inputs": {"script": "ok", "n": "{{item}}"}}
     run = trees.execute_tree(caller=LOCAL, tasks=mapped([1, 2, 3], part, max_parallel=2)).run

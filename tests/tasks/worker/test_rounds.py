@@ -18,7 +18,7 @@ from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome
 from tasks.worker.results import Results
 from tasks.worker.spawning.spawner import Spawner
-from tests.tasks.lives import Fuse, Stage
+from tests.tasks.lives import Fuse, Stage, at_any_moment
 from tests.workers import Json, Ran, WorkerThread, result_of
 
 pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
@@ -137,8 +137,7 @@ def test_a_copy_begins_with_the_first_round(run: RunTree, worker: WorkerThread) 
     assert len(rounds_of(copy.ids["t"])) == 3
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("items", range(1, 14))
+@at_any_moment(13)
 def test_a_crash_at_any_moment_repeats_no_round(stage: Stage, items: int, after: bool) -> None:
     tree = loop(executor="script_executor", inputs={"script": "ok", "n": "{{round}}"})
     tree[2]["params"]["repeat"]["until"] = AT_THREE | {"path": "/got/n"}

@@ -11,7 +11,7 @@ from tasks.models import Run, Task
 from tasks.services import trees
 from tasks.services.trees.copies import copy_tree
 from tests.sections import replace
-from tests.tasks.lives import Fuse, Stage
+from tests.tasks.lives import Fuse, Stage, at_any_moment
 from tests.workers import Json, Ran, WorkerThread, result_of
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -206,8 +206,7 @@ def test_a_cancellation_reaches_what_was_spawned(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("join", [True, False])
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("items", range(1, 10))
+@at_any_moment(9)
 def test_a_crash_at_any_moment_spawns_nothing_twice(stage: Stage, items: int, after: bool, join: bool) -> None:
     tasks = [{"id": name, "name": name, **ECHO, "inputs": {"n": name}} for name in "xyz"]
     inputs = {"script": "spawn", "tasks": tasks, "join": join}

@@ -17,16 +17,13 @@ from tasks.services.trees import editing
 from tasks.storage import usage as stored
 from tasks.worker.changes import UsageAdded
 from tasks.worker.group_commit import write_now
-from tests.tasks.lives import Fuse, Stage
+from tests.tasks.lives import Fuse, Stage, at_any_moment
 from tests.workers import Json, Ran, WorkerThread, result_of, step
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 ADA = Caller(user_id="ada", role=Role.OPERATOR)
 BOB = Caller(user_id="bob", role=Role.OPERATOR)
 USED = {"model": "openai/gpt", "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "cost_usd": 0.25}
-at_any_moment = pytest.mark.parametrize(
-    ("items", "after"), [(items, after) for items in range(1, 6) for after in (False, True)]
-)
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +152,7 @@ def test_the_first_day_of_the_calendar_is_a_day() -> None:
     assert usage(caller=ADA, until=date.min).since == date.min
 
 
-@at_any_moment
+@at_any_moment(5)
 def test_a_killed_worker_neither_loses_a_report_nor_counts_one_twice(stage: Stage, items: int, after: bool) -> None:
     """Each execution of the task reports once, and so many calls are counted, but for one that died with its worker."""
     task = {
