@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from tasks.models import Question, Run, Task, TaskEvent
 from tasks.storage import paginator
 
-pytestmark = [pytest.mark.django_db, pytest.mark.both_engines]
+pytestmark = [pytest.mark.django_db, pytest.mark.both_engines_nightly]
 LISTS = (
     "tasks/task/",
     "tasks/task/?rows=all",
@@ -67,6 +67,7 @@ def test_a_list_costs_the_same_queries_for_few_rows_and_for_many(path: str, admi
     assert not any('"inputs"' in sql or '"payload"' in sql or '"memo"' in sql for sql in many)
 
 
+@pytest.mark.both_engines
 def test_a_list_says_that_it_ends_before_the_rows_do(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paginator, "MAX_ROWS", 55)
     store(60)

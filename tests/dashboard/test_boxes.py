@@ -13,7 +13,7 @@ from tasks.models import Task
 from tasks.status import Status
 from tests.tasks.trees import ALICE, ROOT, group, start, step, store
 
-pytestmark = [pytest.mark.django_db, pytest.mark.both_engines]
+pytestmark = [pytest.mark.django_db, pytest.mark.both_engines_nightly]
 
 MAP = group("each", "list") | {"params": {"for_each": {"items": {"task": "list"}}}}
 LOOP = group("work") | {"params": {"repeat": {"until": {"path": "/n", "op": "eq", "value": 1}, "max": 5}}}

@@ -12,7 +12,7 @@ from tasks.rules.exceptions import InvalidParams
 from tasks.status import Status
 from tests.tasks.trees import ADMIN, ALICE, BOB, ROOT, ends, finish, start, step, store
 
-pytestmark = [pytest.mark.django_db, pytest.mark.both_engines]
+pytestmark = [pytest.mark.django_db, pytest.mark.both_engines_nightly]
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -41,6 +41,7 @@ def found(**filters: str) -> str:
     return "".join(row.root.id for row in list_trees(caller=ALICE, filters=Filters(**filters)).rows)
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize(
     ("filters", "ids"),
     [
@@ -69,6 +70,7 @@ def test_an_admin_sees_everybodys_trees(trees: None) -> None:
     assert [row.root.id for row in list_trees(caller=ADMIN, filters=Filters(owner="bob")).rows] == ["e"]
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("order", ["created_at", "-created_at"])
 def test_pages_follow_one_another_without_gap_or_repeat(
     order: str, trees: None, monkeypatch: pytest.MonkeyPatch

@@ -86,7 +86,7 @@ def test_events_are_filtered_by_level_text_and_task(server: Server, finished: Ma
     assert "No events match" in server.http.get(f"{path}?q=nothing-like-it", headers=HTML).text
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 def test_older_events_are_a_click_away(server: Server, finished: Make) -> None:
     prefix = finished(root("Long log", "a"), step("a", seconds=0.01, steps=STEPS))
     page, seen = f"/ui/logs/{prefix}-a", 0
@@ -102,7 +102,7 @@ def test_older_events_are_a_click_away(server: Server, finished: Make) -> None:
     assert seen > STEPS
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines_nightly
 def test_a_log_is_downloaded_as_text_and_as_ndjson(server: Server, finished: Make) -> None:
     prefix = finished(root("Filed work", "a"), step("a", then="fail"))
     stored = server.finished(f"{prefix}-root")

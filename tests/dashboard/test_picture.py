@@ -13,7 +13,7 @@ from tasks.rules.exceptions import TaskNotFound
 from tasks.status import Status
 from tests.tasks.trees import ALICE, BOB, ROOT, start, step, store
 
-pytestmark = [pytest.mark.django_db, pytest.mark.both_engines]
+pytestmark = [pytest.mark.django_db, pytest.mark.both_engines_nightly]
 
 Json = dict[str, Any]
 

@@ -11,7 +11,7 @@ from tasks.models import Run, Task
 from tasks.status import Status
 from tests.tasks.trees import ADMIN, ALICE, BOB, finish, start, step, store
 
-pytestmark = [pytest.mark.django_db, pytest.mark.both_engines]
+pytestmark = [pytest.mark.django_db, pytest.mark.both_engines_nightly]
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 TREES = 12
 
@@ -62,7 +62,7 @@ FILTERS = [
 ]
 
 
-@pytest.mark.parametrize("order", ["-created_at", "created_at"])
+@pytest.mark.parametrize("order", [pytest.param("-created_at", marks=pytest.mark.both_engines), "created_at"])
 @pytest.mark.parametrize(
     "limits", [{}, {"FEW": 0}, {"MOST_NAMES": 1, "MOST_RUNS": 0}], ids=["index", "no names", "none"]
 )
@@ -77,6 +77,7 @@ def test_the_pages_have_each_match_once_and_in_order(
     assert found == (ids if order == "created_at" else ids[::-1])
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize(
     "filters", [{"text": "tree00"}, {"text": "Number 0"}, {"text": "ber 0"}, {"status": "in_progress"}]
 )
@@ -86,6 +87,7 @@ def test_a_rare_match_far_down_is_on_the_first_page(filters: dict[str, str]) -> 
     assert page.next_cursor is None
 
 
+@pytest.mark.both_engines
 def test_a_page_that_ends_early_says_so() -> None:
     page = list_trees(caller=ADMIN, filters=Filters(status="failed"))
     assert page.rows == []
@@ -93,6 +95,7 @@ def test_a_page_that_ends_early_says_so() -> None:
     assert page.searched_until == DAY + timedelta(minutes=5)
 
 
+@pytest.mark.both_engines
 def test_the_search_goes_on_while_it_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "SECONDS", 3600)
     page = list_trees(caller=ADMIN, filters=Filters(status="failed"))

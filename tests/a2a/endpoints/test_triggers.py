@@ -12,7 +12,7 @@ from tests.a2a.rest.test_rest import as_
 from tests.servers import Json, Server, new_database, running_server
 from tests.shared_servers import JWT_SECRET
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 SECRET: Final = "9fYb2Lm-trigger-Qz0xW4"
 ECHO: Final[Json] = {"name": "echo_executor", "inputs": {"text": "hi"}}
@@ -42,6 +42,7 @@ def stored(server: Server, who: str) -> str:
     return str(task["id"])
 
 
+@pytest.mark.both_engines
 def test_a_token_runs_the_callers_own_task(auth_server: Server) -> None:
     task_id = stored(auth_server, "trigger-alice")
     done = trigger(auth_server, task_id, headers=as_("trigger-alice"), is_async="false")

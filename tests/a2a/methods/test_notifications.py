@@ -76,7 +76,6 @@ def refusal_of(server: Server, **params: Any) -> Json:
     return error
 
 
-@pytest.mark.both_engines
 def test_only_a_run_that_fails_sends_a_message(server: Server, receiver: Receiver) -> None:
     kept = server.rpc("notifications.set", {"name": "on-call", "url": receiver.url})
     run(server, GOOD)
@@ -149,7 +148,6 @@ def test_a_question_sends_a_message_while_it_is_open(server: Server, receiver: R
     assert sorted(each["kind"] for each in shown) == ["failure_email", *["question"] * 2, *["question_email"] * 2]
 
 
-@pytest.mark.both_engines
 def test_a_receiver_that_fails_gets_it_later(server: Server, receiver: Receiver) -> None:
     receiver.answer(503)
     server.rpc("notifications.set", {"name": "later", "url": receiver.url})

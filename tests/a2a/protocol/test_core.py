@@ -11,7 +11,7 @@ from tasks.rules.a2a_versions import TERMINAL
 from tests.a2a.a2a_client import BRIEF, ECHO, FAILING, SLOW, TREE, Agent, Json, agent_of, data, message, text
 from tests.servers import Server
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 
 @pytest.fixture
@@ -19,6 +19,7 @@ def other_context() -> str:
     return f"context-{uuid.uuid4()}"
 
 
+@pytest.mark.both_engines
 @pytest.mark.requirement("CORE-SEND-001")
 def test_a_message_is_answered_with_a_task(alice: Agent) -> None:
     result = alice.call("SendMessage", {"message": data(ECHO)})
@@ -58,6 +59,7 @@ def test_there_are_several_ways_to_name_what_shall_run(alice: Agent, given: Json
     assert task["artifacts"][-1]["parts"][0]["data"]["say"] == "hello"
 
 
+@pytest.mark.both_engines
 def test_a_stored_tree_runs_again_as_another_task_and_the_first_one_stays(alice: Agent, agent_server: Server) -> None:
     first = alice.send(data({"skill": "scripted_executor", "inputs": {"fails_until_attempt": 9}}))
     assert first["status"]["state"] == "TASK_STATE_FAILED"
@@ -200,6 +202,7 @@ def test_a_part_that_no_skill_takes_is_refused(alice: Agent, part: Json) -> None
     assert alice.error("SendMessage", {"message": message(part)})["code"] == -32005
 
 
+@pytest.mark.both_engines
 @pytest.mark.requirement("CORE-GET-001")
 def test_a_task_can_be_read_again_with_its_artifacts_and_its_history(alice: Agent) -> None:
     task = alice.send(data(ECHO))
@@ -246,6 +249,7 @@ def test_a_list_holds_the_callers_own_tasks_only(alice: Agent, bob: Agent, agent
     assert admin.call("ListTasks", found)["totalSize"] == 1
 
 
+@pytest.mark.both_engines
 @pytest.mark.requirement("CORE-LIST-002", "CORE-LIST-003", "CORE-LIST-004")
 def test_a_list_comes_in_pages_the_latest_change_first(alice: Agent, other_context: str) -> None:
     made = [alice.send(data(ECHO, contextId=other_context))["id"] for _ in range(3)]
@@ -274,6 +278,7 @@ def test_a_list_shows_artifacts_only_when_asked_to(alice: Agent, other_context: 
     assert "history" not in task
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("state", sorted(ALL_STATES))
 def test_a_list_can_be_of_one_state(alice: Agent, other_context: str, state: str) -> None:
     tasks = [alice.send(data(given, contextId=other_context)) for given in (ECHO, FAILING)]
@@ -350,6 +355,7 @@ def test_what_the_rules_of_trees_refuse_is_an_invalid_parameter(
     assert [each["field"] for each in error["data"][0]["fieldViolations"]] == [field]
 
 
+@pytest.mark.both_engines
 @pytest.mark.requirement("CORE-CANCEL-001")
 def test_a_task_that_works_is_cancelled_and_stays_so(alice: Agent) -> None:
     task = alice.start(data(SLOW))

@@ -12,11 +12,12 @@ from tests.fork_server import run_command
 from tests.servers import environment_of, new_database, running_server
 from tests.workers import WorkerThread, result_of
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 OWNER = "another-machine/1/1.00"
 TASKS = [{"name": "echo_executor"}]
 
 
+@pytest.mark.both_engines
 @pytest.mark.django_db(transaction=True)
 def test_workers_claim_nothing_until_it_ends() -> None:
     running, waiting = (trees.execute_tree(caller=LOCAL, tasks=TASKS).run for _ in range(2))
@@ -36,6 +37,7 @@ def test_workers_claim_nothing_until_it_ends() -> None:
     assert statuses == {"in_progress", "completed"}
 
 
+@pytest.mark.both_engines
 @pytest.mark.django_db(transaction=True)
 def test_no_webhook_is_sent_until_it_ends() -> None:
     run = trees.execute_tree(caller=LOCAL, tasks=TASKS).run

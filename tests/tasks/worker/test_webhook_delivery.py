@@ -295,7 +295,6 @@ def test_a_worker_killed_in_the_middle_of_a_delivery_loses_nothing(receiver: Rec
         until_closed(server, reply)
 
 
-@pytest.mark.both_engines
 def test_a_server_killed_with_deliveries_left_goes_on_after_its_restart(receiver: Receiver) -> None:
     receiver.answer(*[503] * 1000)
     with new_database() as database, running_server(database, env=PRIVATE_WEBHOOKS) as server:
