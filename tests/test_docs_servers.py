@@ -13,6 +13,7 @@ from tests.documents import text
 from tests.servers import Server, new_database, query, until
 from tests.shell import Shell, new_shell
 
+pytestmark = pytest.mark.nightly
 Json = dict[str, Any]
 ACCOUNTS: Final = "docs/how-to/accounts.md"
 DEPLOY: Final = "docs/how-to/deploy.md"
