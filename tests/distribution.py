@@ -1,7 +1,7 @@
 """In which order the tests run, and how the pytest processes share them: a pytest plugin.
 
-A file runs in one process, and so does a folder whose files share a server. What takes long begins first, so that the
-processes end together; or, with `--shuffle SEED`, the files and the tests of each in a random order. Tests with a
+A file runs in one process, and so does a folder whose files share a server. The files that share one of the servers for
+all come last. Before and among them, what takes long begins first, so that the processes end together; or, with `--shuffle SEED`, the files and the tests of each in a random order. Tests with a
 browser come last (`tests.browser` has the reason).
 """
 
@@ -60,6 +60,10 @@ LONGEST_FIRST: Final = (
 """The files of long tests, by how their paths begin. All others consist of short tests."""
 
 
+SHARED: Final = frozenset({"open_server", "auth_server"})
+"""Servers that live until the last test. Files that use them come last: one that waits costs processor time, too."""
+
+
 class FilesAndFolders(LoadFileScheduling):
     """One unit of work per file, or for all files that share a server of their own."""
 
@@ -86,7 +90,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     seed = config.getoption("shuffle")
     if seed is None:
-        items.sort(key=lambda item: _place(_below_tests(item.nodeid)))
+        sharing = {item.path for item in items if SHARED & set(getattr(item, "fixturenames", ()))}
+        items.sort(key=lambda item: (item.path in sharing, _place(_below_tests(item.nodeid))))
     else:
         _shuffle(items, Random(seed))
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
