@@ -1,4 +1,4 @@
-"""The table of the fault programme, on every push: the rest of this folder runs at night."""
+"""The table of the fault programme, on every push: the rest of this folder runs at night, and the programme with it."""
 
 import json
 from pathlib import Path
@@ -44,6 +44,7 @@ def test_pings_are_found_among_frames_that_arrive_in_pieces() -> None:
     assert pong(b"ping") == b"\x8a\x84\0\0\0\0ping"
 
 
+@pytest.mark.nightly
 def test_the_programme_goes_on_after_its_first_test(tmp_path: Path) -> None:
     module = tmp_path / "test_two.py"
     module.write_text(
