@@ -1,28 +1,19 @@
 """What ends a sentinel's wait."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing import get_context
+from contextlib import AbstractContextManager
 from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import Final
 
 from tasks.worker.cluster_stop import ClusterStop
+from tests.forks import forked
 
 FOREVER: Final = 3600.0
 
 
-@contextmanager
-def sleeping() -> Iterator[BaseProcess]:
-    """A process that sleeps until it is killed."""
-    process = get_context("fork").Process(target=time.sleep, args=[FOREVER])
-    process.start()
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.join()
+def sleeping() -> AbstractContextManager[BaseProcess]:
+    return forked(time.sleep, FOREVER)
 
 
 def test_the_end_of_a_process_ends_the_wait() -> None:
