@@ -25,9 +25,8 @@ settings.register_profile("nightly", settings.get_profile("ci"), max_examples=30
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 make_passwords_cheap()
-gc.set_threshold(
-    50_000
-)  # 4 % of the processor time of these processes were collections; hardly any of their garbage is in cycles
+# Collections took 4 % of the processor time of these processes, and hardly any of their garbage is in cycles.
+gc.set_threshold(50_000)
 
 
 IS_SQLITE: Final = connection.vendor == "sqlite"

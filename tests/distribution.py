@@ -1,8 +1,9 @@
 """In which order the tests run, and how the pytest processes share them: a pytest plugin.
 
-A file runs in one process, and so does a folder whose files share a server. The files that share one of the servers for
-all come last. Before and among them, what takes long begins first, so that the processes end together; or, with `--shuffle SEED`, the files and the tests of each in a random order. Tests with a
-browser come last (`tests.browser` has the reason).
+A file runs in one process, and so does a folder whose files share a server. The files that share one of the servers
+for all come last. Before and among them, what takes long begins first, so that the processes end together; or, with
+`--shuffle SEED`, the files and the tests of each in a random order. Tests with a browser come last (`tests.browser`
+has the reason).
 """
 
 import os
