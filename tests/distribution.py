@@ -25,7 +25,8 @@ ONE_SERVER: Final = frozenset({"admin", "hostile", "interop", "isolation"})
 WITH_MODELS: Final = (
     *(f"tasks/executors/{name}" for name in ("crewai/", "langgraph/", "llm/", "mcp/test_mcp_agents.")),
     *("tasks/executors/mcp/test_mcp_crews.", "tasks/executors/test_generate", "test_docs_blocks."),
-    *("llmkeys/test_providers.", "llmkeys/test_resolve.", "tasks/worker/test_model_calls."),
+    *("llmkeys/test_providers.", "llmkeys/test_resolve.", "tasks/services/upkeep/test_examples."),
+    "tasks/worker/test_model_calls.",
 )
 TOGETHER: Final[Mapping[str, tuple[str, ...]]] = {
     "models": WITH_MODELS,
@@ -55,27 +56,21 @@ LONGEST_FIRST: Final = (
         "isolation/",
         "tasks/rules/test_rules",
     ),
-    *("aipartnerupflow/", "admin/", "apflow_site/", "tasks/worker/", "tasks/services/upkeep/test_examples"),
+    *("aipartnerupflow/", "admin/", "apflow_site/", "tasks/worker/"),
     *("tasks/executors/", "a2a/"),
 )
 """The files of long tests, by how their paths begin. All others consist of short tests."""
 
 
 SHARED: Final = frozenset({"open_server", "auth_server"})
-"""Servers that live until the last test. Files that use them come last: one that waits costs processor time, too."""
+"""Servers that live until the last test. Units of work that use them come last: one that waits costs processor time, too."""
 
 
 class FilesAndFolders(LoadFileScheduling):
     """One unit of work per file, or for all files that share a server of their own."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        path = _below_tests(file)
-        for unit, heads in TOGETHER.items():
-            if path.startswith(heads):
-                return unit
-        folder = path.partition("/")[0]
-        return folder if folder in ONE_SERVER else file
+        return _unit(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -91,8 +86,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     seed = config.getoption("shuffle")
     if seed is None:
-        sharing = {item.path for item in items if SHARED & set(getattr(item, "fixturenames", ()))}
-        items.sort(key=lambda item: (item.path in sharing, _place(_below_tests(item.nodeid))))
+        sharing = {_unit(item.nodeid) for item in items if SHARED & set(getattr(item, "fixturenames", ()))}
+        items.sort(key=lambda item: (_unit(item.nodeid) in sharing, _place(_below_tests(item.nodeid))))
     else:
         _shuffle(items, Random(seed))
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
@@ -109,6 +104,16 @@ def _shuffle(items: list[pytest.Item], random: Random) -> None:
     random.shuffle(files)
     random.shuffle(items)
     items.sort(key=lambda item: files.index(item.path))
+
+
+def _unit(nodeid: str) -> str:
+    """The name of the unit of work that a test belongs to."""
+    path = _below_tests(nodeid.partition("::")[0])
+    for unit, heads in TOGETHER.items():
+        if path.startswith(heads):
+            return unit
+    folder = path.partition("/")[0]
+    return folder if folder in ONE_SERVER else path
 
 
 def _below_tests(path: str) -> str:

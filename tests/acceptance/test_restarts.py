@@ -3,6 +3,7 @@
 import signal
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -52,8 +53,9 @@ def answer(connection: socket.socket) -> str:
     return head.partition(b"\r\n")[0].decode() or "closed without a response"
 
 
-def ask_until(url: str, is_over: Callable[[], bool], answers: Counter[str]) -> None:
+def ask_until(url: str, is_over: Callable[[], bool], answers: Counter[str], *, pause_seconds: float = 0) -> None:
     while not is_over():
+        time.sleep(pause_seconds)
         try:
             connection = connected(url)
         except OSError as error:
@@ -112,7 +114,7 @@ def test_a_server_of_two_is_restarted_without_a_lost_request(tmp_path: Path) -> 
         pool = stack.enter_context(ThreadPoolExecutor(CLIENTS))
         stack.callback(is_over.set)
         for _ in range(CLIENTS):
-            pool.submit(ask_until, proxy, is_over.is_set, answers)
+            pool.submit(ask_until, proxy, is_over.is_set, answers, pause_seconds=0.03)
         for number, port in enumerate(ports):
             before = answers.total()
             until(lambda: answers.total() > before + 100, seconds=60, what="requests")  # noqa: B023

@@ -121,6 +121,7 @@ def test_on_a_phone_the_calls_fit(browser: Browser, server: Server, crew: Json) 
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.browser  # where the crew is: to load the library for crews takes seconds
 def test_the_pages_of_runs_say_what_they_used(server: Server, crew: Json) -> None:
     (run,) = server.rpc("runs.list", {"task_id": crew["task_id"]})["runs"]
     tokens = f"{run['token_usage']['total_tokens']:,}"

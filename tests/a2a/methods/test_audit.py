@@ -9,7 +9,7 @@ from tests.a2a.conftest import Rpc
 from tests.a2a.rest.test_rest import as_
 from tests.servers import Server
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 Json = dict[str, Any]
 
@@ -43,6 +43,7 @@ def test_a_user_reads_what_they_did_and_an_administrator_reads_all(auth_server: 
     assert read(auth_server, "audit-alice", since="2999-01-01")["entries"] == []
 
 
+@pytest.mark.both_engines
 def test_clients_of_every_interface_read_page_after_page(open_server: Server, rpc: Rpc) -> None:
     for name in ("audit-1", "audit-2", "audit-3"):
         rpc("flows.save", {"name": name, "tasks": {"name": "echo_executor"}})

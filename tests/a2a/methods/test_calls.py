@@ -8,7 +8,7 @@ from tests.a2a.conftest import Rpc
 from tests.a2a.rest.test_rest import as_
 from tests.servers import Server
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 Json = dict[str, Any]
 
 
@@ -31,6 +31,7 @@ def ran(open_server: Server) -> Json:
     return {"ids": executed["ids"], "run": run}
 
 
+@pytest.mark.both_engines
 def test_calls_come_in_order_a_page_at_a_time(open_server: Server, rpc: Rpc, ran: Json) -> None:
     run_id, ids = ran["run"]["id"], ran["ids"]
     both = rpc("runs.calls", {"run_id": run_id})

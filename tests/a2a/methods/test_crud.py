@@ -4,7 +4,7 @@ import pytest
 
 from tests.a2a.conftest import Rpc
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 
 def tree(test: str) -> list[dict[str, Any]]:
@@ -18,6 +18,7 @@ def tree(test: str) -> list[dict[str, Any]]:
 TREE = tree("crud")
 
 
+@pytest.mark.both_engines
 def test_a_tree_is_stored_and_answered_nested(rpc: Rpc) -> None:
     created = rpc("tasks.create", {"tasks": tree("nested")})  # an id in use would be replaced
     assert created["name"] == "root"
@@ -40,6 +41,7 @@ def test_the_tree_of_a_created_task_runs_when_asked_to(rpc: Rpc) -> None:
     assert waited["task"]["result"] is not None
 
 
+@pytest.mark.both_engines
 def test_an_id_in_use_gives_way_or_is_refused(rpc: Rpc, refusal: Rpc) -> None:
     task = {"id": "crud-taken", "name": "a"}
     assert rpc("tasks.create", task)["ids"] == {"crud-taken": "crud-taken"}
@@ -95,6 +97,7 @@ def ids(rpc: Rpc) -> dict[str, str]:
     return ids
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("name", ["task_id", "id"])
 def test_an_update_answers_the_task(rpc: Rpc, ids: dict[str, str], name: str) -> None:
     updated = rpc("tasks.update", {name: ids["crud-a"], "inputs": {"x": 2}, "schemas": None, "priority": 0})
@@ -130,6 +133,7 @@ def test_an_update_that_cannot_be_is_refused(
     assert field is None or error["data"][0]["field"] == field
 
 
+@pytest.mark.both_engines
 def test_what_ran_is_neither_changed_nor_lightly_deleted(rpc: Rpc, refusal: Rpc) -> None:
     ids = rpc("tasks.execute", {"tasks": TREE, "wait": True})["ids"]
     update = refusal("tasks.update", {"task_id": ids["crud-a"], "name": "x"})
@@ -149,6 +153,7 @@ def test_what_is_needed_is_not_deleted(rpc: Rpc, refusal: Rpc, ids: dict[str, st
     assert message["parts"][0]["data"]["deleted_count"] == 1
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("method", ["tasks.copy", "tasks.clone"])
 def test_a_copy_is_a_new_tree(rpc: Rpc, ids: dict[str, str], method: str) -> None:
     copy = rpc(method, {"task_id": ids["crud-a"]})

@@ -6,7 +6,7 @@ from tasks.executors import describe
 from tasks.services.upkeep.demo import WARNING
 from tests.a2a.conftest import Rpc
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 GUIDE = {"tasks": [{"id": "task1", "name": "my_task", "user_id": "user123", "inputs": {"key": "value"}}]}
 SLOW = {"tasks": [{"name": "sleep_executor", "inputs": {"seconds": 60}}]}
@@ -43,6 +43,7 @@ def test_new_tasks_are_run_and_the_answer_comes_at_once(rpc: Rpc, method: str) -
     assert "my_task" in result["warnings"][0]
 
 
+@pytest.mark.both_engines
 def test_who_waits_gets_the_finished_tree(rpc: Rpc) -> None:
     result = rpc("tasks.execute", GUIDE | {"wait": True})
     assert (result["success"], result["status"]) == (True, "completed")
@@ -66,6 +67,7 @@ def test_who_waits_too_short_is_told_that_it_goes_on(rpc: Rpc) -> None:
     rpc("tasks.cancel", {"task_id": result["task_id"]})
 
 
+@pytest.mark.both_engines
 def test_a_tree_runs_once_at_a_time(rpc: Rpc) -> None:
     started = rpc("tasks.execute", SLOW)
     again = rpc("tasks.execute", {"task_id": started["task_id"]})
@@ -80,6 +82,7 @@ def test_a_stored_tree_runs_by_the_id_of_its_root(rpc: Rpc) -> None:
     assert (result["status"], result["task_id"]) == ("completed", stored["id"])
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("copy_children", [False, True])
 def test_a_copy_runs_and_leaves_the_original_alone(rpc: Rpc, copy_children: bool) -> None:
     stored = rpc("tasks.create", {"tasks": [{"id": "r", "name": "r"}, {"name": "echo_executor", "parent_id": "r"}]})

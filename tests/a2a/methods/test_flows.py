@@ -9,7 +9,7 @@ from tests.a2a.conftest import Rpc
 from tests.a2a.rest.test_rest import as_
 from tests.servers import Server
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 Json = dict[str, Any]
 TASKS: list[Json] = [
@@ -29,6 +29,7 @@ def saved(rpc: Rpc, name: str, **changes: Any) -> Json:
     return answer
 
 
+@pytest.mark.both_engines
 def test_a_flow_runs_with_inputs_each_time_as_a_new_tree(rpc: Rpc) -> None:
     first = saved(rpc, "tea", description="Makes tea.")
     assert (first["version"], first["newest_version"], first["is_new"], first["warnings"]) == (1, 1, True, [])
@@ -119,6 +120,7 @@ def test_flows_of_others_are_not_there(auth_server: Server) -> None:
     assert call("flow-alice", "tasks.get", {"task_id": task_id})["result"]["user_id"] == "flow-alice"
 
 
+@pytest.mark.both_engines
 def test_flows_are_listed_page_by_page_and_deleted_and_their_runs_stay(rpc: Rpc, refusal: Rpc) -> None:
     names = ["paged-a", "paged-b", "paged-c"]
     for name in names:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.a2a.conftest import Rpc, frames_of
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 TASKS = {"tasks": [{"name": "echo_executor", "inputs": {"x": 1}}]}
 SLOW = {"tasks": [{"name": "sleep_executor", "inputs": {"seconds": 1, "steps": 5}}]}
@@ -57,6 +57,7 @@ def test_the_order_of_the_names_does_not_matter(http: httpx.Client, key: str) ->
     assert again == first
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("params", [TASKS, TASKS | {"wait": True}])
 def test_requests_at_the_same_time_are_one(http: httpx.Client, rpc: Rpc, key: str, params: Any) -> None:
     params = {"tasks": [params["tasks"][0] | {"user_id": key}]} | {k: v for k, v in params.items() if k != "tasks"}
@@ -83,6 +84,7 @@ def test_another_request_under_the_same_key_is_refused(
     assert (error["code"], error["data"][0]["field"]) == (-32602, "Idempotency-Key")
 
 
+@pytest.mark.both_engines
 def test_a_request_that_was_refused_is_tried_anew(http: httpx.Client, key: str) -> None:
     assert send(http, "tasks.create", {"tasks": []}, key)["error"]["code"] == -32012
     assert send(http, "tasks.create", {"tasks": []}, key)["error"]["code"] == -32012

@@ -14,7 +14,7 @@ from accounts.callers import Caller, Role
 from tasks.rules.exceptions import RoleTooLow
 from tests.a2a.conftest import Rpc
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 SYSTEM = "/system"
 KEY = "canary-of-this-test-1234"
@@ -29,6 +29,7 @@ def system(rpc: Rpc) -> Iterator[Rpc]:
         rpc("config.llm_key.delete", {"provider": provider}, path=SYSTEM)
 
 
+@pytest.mark.both_engines
 def test_a_key_is_kept_and_shown_by_its_last_four_characters(system: Rpc) -> None:
     stored = system("set", {"provider": "google", "api_key": KEY})
     assert stored == {"success": True, "user_id": "local", "provider": "gemini", "last_four": "1234"}
@@ -47,6 +48,7 @@ def test_one_provider_can_be_asked_for(system: Rpc) -> None:
     assert (other["has_key"], other["provider"], other["keys"]) == (False, "groq", [])
 
 
+@pytest.mark.both_engines
 def test_a_deleted_key_is_gone(system: Rpc) -> None:
     system("set", {"provider": "openai", "api_key": KEY})
     assert system("delete", {"provider": "openai"})["deleted"] is True

@@ -8,7 +8,7 @@ import pytest
 from tests.a2a.conftest import Rpc
 from tests.servers import Server
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 Json = dict[str, Any]
 ECHO: Json = {"schemas": {"method": "echo_executor"}}
@@ -56,6 +56,7 @@ def test_before_its_first_run_it_has_none(rpc: Rpc, name: str) -> None:
     assert ["run_status" in task for task in everything if task["name"] == "One"][:1] == [False]
 
 
+@pytest.mark.both_engines
 def test_the_status_of_the_latest_run_is_a_filter(open_server: Server, rpc: Rpc, name: str) -> None:
     failed, mended, well = (executed(rpc, grown(name, **child)) for child in (FAILING, FAILING, {}))
     rpc("tasks.execute", {"task_id": mended, "run_inputs": {"n": 1}, "wait": True})
@@ -74,6 +75,7 @@ def test_the_status_of_the_latest_run_is_a_filter(open_server: Server, rpc: Rpc,
     assert names(by_rest["tasks"], name) == [mended, well]
 
 
+@pytest.mark.both_engines
 def test_a_summary_is_light_and_counts(open_server: Server, rpc: Rpc, name: str) -> None:
     root_id = executed(rpc, grown(name, inputs={"x": "y" * 100_000}))
     (whole,), (light,) = (rpc("tasks.list", {"name": name, "summary": summary}) for summary in (False, True))
@@ -91,6 +93,7 @@ def test_a_summary_is_light_and_counts(open_server: Server, rpc: Rpc, name: str)
     assert [(task["metadata"]["task"]["id"], task["artifacts"]) for task in shown] == [(root_id, [])]
 
 
+@pytest.mark.both_engines
 def test_a_list_is_limited_to_a_time(open_server: Server, rpc: Rpc, name: str) -> None:
     root_id = executed(rpc, grown(name))
     (task,) = rpc("tasks.list", {"name": name})
@@ -120,6 +123,7 @@ def test_fields_of_lists_are_chosen(open_server: Server, rpc: Rpc, name: str) ->
     assert "'statsu': unknown field, did you mean 'status'?" in reply.json()["error"]["message"]
 
 
+@pytest.mark.both_engines
 def test_a_tag_and_a_text_of_an_error_find_trees_by_their_latest_run(rpc: Rpc, name: str) -> None:
     tagged = rpc("tasks.create", {"tasks": grown(name), "execute": True, "tags": [f"of:{name[6:]}"]})["id"]
     failed = executed(rpc, grown(name, **FAILING))

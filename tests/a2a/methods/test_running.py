@@ -6,7 +6,7 @@ import pytest
 
 from tests.a2a.conftest import Rpc
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 OWNER = "running-owner"
 SLOW = [
@@ -24,6 +24,7 @@ def ids(rpc: Rpc) -> Iterator[dict[str, str]]:
     rpc("tasks.cancel", {"task_id": ids["running-root"], "force": True})
 
 
+@pytest.mark.both_engines
 def test_what_runs_is_listed_and_counted(http: httpx.Client, rpc: Rpc, ids: dict[str, str]) -> None:
     assert [task["id"] for task in rpc("tasks.running.list", {"user_id": OWNER})] == [ids["running-root"]]
     assert rpc("tasks.running.count", {"user_id": OWNER}) == {"count": 1}
@@ -64,6 +65,7 @@ def test_on_the_root_address_each_status_comes_with_its_task(rpc: Rpc, ids: dict
     assert root["metadata"]["answer"]["is_running"] is True
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("method", ["tasks.cancel", "tasks.running.cancel"])
 @pytest.mark.parametrize("name", ["task_id", "id", "task_ids", "context_ids"])
 def test_a_tree_is_cancelled_by_any_of_its_names(rpc: Rpc, ids: dict[str, str], method: str, name: str) -> None:

@@ -9,7 +9,7 @@ from tests.a2a.conftest import Rpc
 from tests.a2a.rest.test_rest import as_
 from tests.servers import Server
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 Json = dict[str, Any]
 ECHO: Json = {"schemas": {"method": "echo_executor"}}
@@ -52,6 +52,7 @@ def test_a_failed_run_says_so_and_names_the_cause(rpc: Rpc) -> None:
     assert (detail["inputs"], detail["parent_run"]) == ({}, None)
 
 
+@pytest.mark.both_engines
 def test_each_run_of_a_tree_keeps_its_history(rpc: Rpc) -> None:
     tasks = [
         {"id": "all", "name": "All"},
@@ -88,6 +89,7 @@ def test_a_further_run_has_the_inputs_of_the_one_before(rpc: Rpc) -> None:
     assert executed(rpc, task_id=root, run_inputs={"who": "me", "more": 1})["task"]["result"]["of"] == "me"
 
 
+@pytest.mark.both_engines
 def test_lists_are_filtered_and_paged(open_server: Server, rpc: Rpc) -> None:
     name = f"paged {uuid4().hex}"
     rpc("flows.save", {"name": name.replace(" ", "-"), "tasks": {"name": name, **ECHO}})
@@ -114,6 +116,7 @@ def test_lists_are_filtered_and_paged(open_server: Server, rpc: Rpc) -> None:
     assert detail == rpc("runs.get", {"run_id": found[0]["id"]})
 
 
+@pytest.mark.both_engines
 def test_a_fork_keeps_what_was_done_and_runs_the_rest_with_other_inputs(rpc: Rpc) -> None:
     name = f"fork {uuid4().hex}"
     root = executed(rpc, tasks=report(name))

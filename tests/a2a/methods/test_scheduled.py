@@ -8,7 +8,7 @@ from icalendar import Calendar
 from tests.a2a.conftest import Rpc
 from tests.servers import Json, Server, until
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 ECHO: Json = {"name": "echo_executor", "inputs": {"text": "hi"}}
 DAILY: Json = {"schedule_type": "daily", "schedule_expression": "09:00"}
@@ -38,6 +38,7 @@ def of(task: Json) -> tuple[Any, Any, Any]:
     return task.get("schedule_type"), task.get("schedule_expression"), task.get("schedule_enabled")
 
 
+@pytest.mark.both_engines
 def test_the_same_task_runs_again_at_its_times(open_server: Server, rpc: Rpc) -> None:
     every = {"schedule_type": "interval", "schedule_expression": "1", "schedule_enabled": True, "max_runs": 2}
     made = rpc("tasks.create", [ECHO | every])
@@ -124,6 +125,7 @@ def test_only_roots_have_a_schedule(open_server: Server, rpc: Rpc) -> None:
     assert "tasks.create, tasks.update or schedules.create" in at_execution["reason"]
 
 
+@pytest.mark.both_engines
 def test_they_are_listed_due_initialised_and_completed(rpc: Rpc) -> None:
     on = rpc("tasks.create", [ECHO | DAILY | {"schedule_enabled": True}])["id"]
     off = rpc("tasks.create", [ECHO | DAILY])["id"]

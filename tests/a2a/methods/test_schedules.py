@@ -9,12 +9,13 @@ from tests.a2a.conftest import Rpc
 from tests.a2a.rest.test_rest import as_
 from tests.servers import Server, until
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 Json = dict[str, Any]
 TREE: Json = {"id": "a", "name": "a", "schemas": {"method": "echo_executor"}, "inputs": {"text": "hi"}}
 
 
+@pytest.mark.both_engines
 def test_runs_start_at_their_times(open_server: Server, rpc: Rpc) -> None:
     made = rpc("schedules.create", {"tasks": TREE, "every_seconds": 1, "max_runs": 3, "overlap": "allow"})
     assert (made["name"], made["in_words"], made["last_status"]) == ("a", "Every second", None)
@@ -32,6 +33,7 @@ def test_runs_start_at_their_times(open_server: Server, rpc: Rpc) -> None:
     assert now["tasks"] == TREE
 
 
+@pytest.mark.both_engines
 def test_every_interface_reads_and_changes_the_same(open_server: Server, rpc: Rpc) -> None:
     body = {"tasks": [TREE], "cron": "0 5 * * *", "timezone": "Europe/Berlin", "name": "morning", "is_paused": True}
     answer = open_server.http.post("/api/schedules/", json=body)

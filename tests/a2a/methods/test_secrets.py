@@ -10,7 +10,7 @@ from tests.a2a.conftest import Rpc
 from tests.a2a.rest.test_rest import as_
 from tests.servers import Server
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 SYSTEM = "/system"
 VALUE = "canary-of-this-test-1234"
@@ -25,6 +25,7 @@ def system(rpc: Rpc) -> Iterator[Rpc]:
         rpc("secrets.delete", {"name": secret["name"], "scope": secret["scope"]}, path=SYSTEM)
 
 
+@pytest.mark.both_engines
 def test_a_secret_is_kept_listed_used_and_deleted_and_never_shown(system: Rpc, rpc: Rpc) -> None:
     stored = system("set", {"name": "token", "value": VALUE, "allow_hosts": ["API.example.com"]})
     assert stored.pop("created_at").endswith("+00:00")

@@ -10,11 +10,12 @@ from accounts.callers import Caller
 from tasks.rules.exceptions import RoleTooLow
 from tests.a2a.conftest import Rpc
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 SYSTEM = "/system"
 
 
+@pytest.mark.both_engines
 def test_health_says_what_the_server_needs(rpc: Rpc) -> None:
     rpc("tasks.execute", {"tasks": {"name": "a"}, "wait": True})  # then the worker is up
     health = rpc("system.health", {}, path=SYSTEM)
@@ -28,6 +29,7 @@ def test_every_executor_is_described(rpc: Rpc) -> None:
     assert executors["sleep_executor"]["input_schema"]["type"] == "object"
 
 
+@pytest.mark.both_engines
 def test_examples_are_stored_once_and_by_force_anew(rpc: Rpc) -> None:
     rpc("examples.init", {}, path=SYSTEM)
     assert rpc("examples.init", {}, path=SYSTEM) == {"root_task_ids": [], "count": 0}

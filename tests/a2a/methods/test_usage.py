@@ -12,7 +12,7 @@ from tests.a2a.conftest import Rpc
 from tests.a2a.rest.test_rest import as_
 from tests.servers import Server, until
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 Json = dict[str, Any]
 TASK: Json = {"name": "llm_executor", "inputs": {"prompt": "Name three rivers.", "model": "demo/rivers"}}
@@ -27,6 +27,7 @@ def asked(server: Server, user: str) -> Json:
     return used
 
 
+@pytest.mark.both_engines
 def test_what_a_model_used_is_counted_for_its_user_alone(auth_server: Server) -> None:
     used = asked(auth_server, "usage-alice")
     query = {"by": ["day", "model", "executor", "user"]}

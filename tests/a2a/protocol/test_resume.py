@@ -13,7 +13,7 @@ from tests.a2a.a2a_client import BRIEF, ECHO, TREE, Agent, Json, data, gated, st
 from tests.a2a.schemas import check
 from tests.servers import Server
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 
 def seqs_of(results: list[Json]) -> list[int]:
@@ -42,6 +42,7 @@ def test_a_subscription_replays_what_followed_an_update(alice: Agent, given: Jso
     assert followed(alice, task["id"], last) == whole[:1]
 
 
+@pytest.mark.both_engines
 def test_a_client_that_returns_misses_nothing_and_receives_nothing_twice(alice: Agent, gate: Path) -> None:
     tasks = [
         {"id": "last", "name": "aggregate_results_executor", "dependencies": ["second"]},
@@ -74,6 +75,7 @@ def test_a_number_that_is_not_there_yet_is_refused(alice: Agent) -> None:
     assert alice.error("SubscribeToTask", {"id": task["id"]})["code"] == -32004
 
 
+@pytest.mark.both_engines
 def test_updates_that_were_deleted_are_named(alice: Agent, agent_server: Server) -> None:
     task = alice.send(data(ECHO))
     last = task["metadata"]["seq"]
@@ -126,6 +128,7 @@ def test_the_extension_is_activated_by_its_header(alice: Agent) -> None:
 # --- messages that are sent twice ---
 
 
+@pytest.mark.both_engines
 def test_a_question_and_an_answer_are_safe_to_repeat(alice: Agent) -> None:
     ask, answer, reply = ({"Idempotency-Key": str(uuid.uuid4())} for _ in range(3))
     hello = {"message": text("hello")}
