@@ -1,5 +1,6 @@
 """Tools that a crew of the tests may use; imported in worker processes only."""
 
+import os
 from pathlib import Path
 
 from crewai.tools import BaseTool, tool
@@ -13,6 +14,12 @@ lost = None
 def length(text: str) -> str:
     """Counts the characters of a text."""
     return str(len(text))
+
+
+@tool("process")
+def process() -> str:
+    """Says which process it is called in."""
+    return str(os.getpid())
 
 
 class WaitTool(BaseTool):

@@ -23,7 +23,8 @@ WITH_KEY: Final[Mapping[str, str]] = {"X-LLM-API-KEY": f"openai:{KEY}"}
 ALSO_OPENAI: Final = ("mistral", "groq")
 """Providers that speak as OpenAI does, at addresses of their own."""
 TOOLS: Final = (
-    "length=tests.crew_tools.length,wait=tests.crew_tools.WaitTool,lost=tests.crew_tools.lost,wrong=os.getcwd"
+    "length=tests.crew_tools.length,process=tests.crew_tools.process,wait=tests.crew_tools.WaitTool,"
+    "lost=tests.crew_tools.lost,wrong=os.getcwd"
 )
 
 

@@ -192,15 +192,6 @@ def test_the_page_is_true(server: Server) -> None:
     assert (pools.process.size, pools.process.memory_mb) == (8, 2048)
 
 
-def test_a_crew_runs_in_a_process(server: Server) -> None:
-    agent = {"role": "Writer", "goal": "Write", "llm": "demo/demo"}
-    works = {"agents": {"writer": agent}, "tasks": {"write": {"description": "Write.", "agent": "writer"}}}
-    crew = {"name": "crew", "schemas": {"method": "crewai_executor"}, "params": {"works": works}}
-    before = {process.pid for process in server.pool()}
-    assert run(server, crew)["crew"]["status"] == "completed"
-    assert {process.pid for process in server.pool()} - before
-
-
 def test_a_signal_to_all_processes_lets_the_work_in_hand_end(tmp_path: Path) -> None:
     """As systemd does it."""
     gate, started = tmp_path / "gate", tmp_path / "started"

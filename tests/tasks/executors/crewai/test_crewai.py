@@ -102,6 +102,12 @@ def test_a_tool_of_the_operators_list_is_called_and_its_result_is_read(site: Llm
     assert (site.llm.asked[1].body["messages"][-1]["role"], site.llm.asked[1].last_message) == ("tool", "5")
 
 
+def test_a_crew_runs_in_a_process_of_the_pool(site: LlmSite) -> None:
+    site.llm.will(Says(tool_calls=(("process", {}),)), Says(text="There."))
+    site.run(CREW, {}, params={"works": with_tools("process")})
+    assert int(site.llm.asked[1].last_message) in [process.pid for process in site.server.pool()]
+
+
 def test_a_manager_delegates_in_a_hierarchical_crew(site: LlmSite) -> None:
     asks = {"task": "Count.", "context": "Five letters.", "coworker": "Counter"}
     site.llm.will(
