@@ -107,7 +107,7 @@ def test_the_model_learns_what_crews_are_and_the_tools_of_the_operator(site: Llm
     assert site.run(EXECUTOR, WANTED).task["result"]["count"] == 1
     first, second = site.llm.asked
     instructions = first.body["messages"][0]["content"]
-    assert "Tools of agents and tasks of crews: length, wait, lost, wrong." in instructions
+    assert "Tools of agents and tasks of crews: length, process, wait, lost, wrong." in instructions
     assert "process, manager_llm" in instructions
     assert "params.works.agents.a.tools names 'letters', but there is no such tool" in second.last_message
 
