@@ -54,6 +54,7 @@ def answer(connection: socket.socket) -> str:
 
 
 def ask_until(url: str, is_over: Callable[[], bool], answers: Counter[str], *, pause_seconds: float = 0) -> None:
+    """Send a request and wait for its answer, again and again. The pause between leaves the processors to others."""
     while not is_over():
         time.sleep(pause_seconds)
         try:
