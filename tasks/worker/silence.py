@@ -16,14 +16,12 @@ from tasks.queue import black_box, leases
 
 QUIET_SECONDS: Final = 7.0
 """Without a beat for so long, workers are watched; they send one every 3 s."""
-LOOK_SECONDS: Final = 2.0
-"""Between two looks while all is well."""
 WATCHED_LOOKS: Final = 5
 """How many looks in a row, about a second apart, must find them silent."""
 START_SECONDS: Final = 60.0
 """How long a cluster may take to its first beat."""
 SLOW_SECONDS: Final = 2.0
-"""A call that comes so late, or a write that takes so long, shows a stall."""
+"""A look that comes so late, or a write that takes so long, shows a stall."""
 
 
 class SilenceWatch:
@@ -31,8 +29,7 @@ class SilenceWatch:
 
     def __init__(self, cluster_id: str) -> None:
         self._cluster_id = cluster_id
-        self._started_at = self._called_at = time.monotonic()
-        self._due_at = 0.0
+        self._started_at = self._looked_at = time.monotonic()
         self._has_beaten = False
         self._looks: dict[str, int] = {}
 
@@ -42,15 +39,12 @@ class SilenceWatch:
         Raises DatabaseError.
         """
         now = time.monotonic()
-        was_asleep = now - self._called_at > SLOW_SECONDS
-        self._called_at = now
-        if now < self._due_at:
-            return []
+        was_asleep = now - self._looked_at > SLOW_SECONDS
+        self._looked_at = now
         refresh()
         silent = self._silent()
         if not silent or was_asleep or not _takes_writes():
             self._looks = {}
-            self._due_at = now + LOOK_SECONDS
             return []
         self._looks = {name: self._looks.get(name, 0) + 1 for name in silent}
         return [name for name, looks in self._looks.items() if looks > WATCHED_LOOKS]

@@ -158,7 +158,6 @@ class Workers:
     def __init__(self) -> None:
         self._cluster = Watched("tasks.worker.cluster")
         self._quarantines: list[Watched] = []
-        self._suspicion_due_at = 0.0
 
     def keep_alive(self) -> None:
         """Replace what has ended or fallen silent, and start a quarantine if a suspected run waits."""
@@ -192,16 +191,8 @@ class Workers:
             if each.kill_silent():
                 each.kill()
         self._quarantines = [each for each in self._quarantines if not each.has_ended]
-        if len(self._quarantines) < settings.APFLOW.worker.quarantine and self._is_any_suspected():
+        if len(self._quarantines) < settings.APFLOW.worker.quarantine and leases.is_any_suspected():
             self._quarantines.append(Watched("tasks.worker.quarantine"))
-
-    def _is_any_suspected(self) -> bool:
-        """Look as often as leases are swept: a sweep is what makes a run suspected."""
-        now = time.monotonic()
-        if now < self._suspicion_due_at:
-            return False
-        self._suspicion_due_at = now + LEASE_SWEEP_SECONDS
-        return leases.is_any_suspected()
 
 
 class Watched(Child):

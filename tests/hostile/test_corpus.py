@@ -42,8 +42,11 @@ def _check_case(target_of_engine: Mapping[str, Target], case: Case, *, is_decode
     content = case.content
     sqlite = {"sqlite": target_of_engine["sqlite"]}
     *others, last = case.paths
-    _check_answers(sqlite if is_decoded_only else target_of_engine, case, last, content)
-    for path in [] if is_decoded_only else others:
+    if is_decoded_only:
+        _check_answers(sqlite, case, last, content)
+        return
+    _check_answers(target_of_engine, case, last, content)
+    for path in others:
         _check_answers(sqlite, case, path, content)
 
 
