@@ -3,7 +3,8 @@
 `python -m aipartnerupflow` spends most of its start on imports. A fork server spends that once per pytest process.
 It imports nothing that reads settings, and runs each command in a child of its own, so that a command has its own
 process, environment, standard streams, signals and exit code. The processes of ours that a server starts, such as its
-worker cluster, are forked in the same way; all else that a command starts is started as always.
+worker cluster and several web processes, are forked in the same way; all else that a command starts is started as
+always.
 
 A shell asks for such a child by `tests/forked_command.py`, at the address that FORKS names, and so does a server for its
 processes.
@@ -13,6 +14,9 @@ import atexit
 import ctypes
 import gc
 import json
+import multiprocessing.popen_spawn_posix
+import multiprocessing.resource_tracker
+import multiprocessing.util
 import os
 import runpy
 import selectors
@@ -24,8 +28,10 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from fcntl import F_DUPFD, fcntl
 from functools import cache, partial
 from importlib import import_module
+from multiprocessing.heap import BufferWrapper
 from pathlib import Path
 from pkgutil import iter_modules
 from tempfile import TemporaryFile
@@ -43,6 +49,7 @@ CLUSTER: Final = "tasks.worker.cluster"
 QUARANTINE: Final = "tasks.worker.quarantine"
 NURSERY: Final = "tasks.pools.nursery"
 MOST_BYTES: Final = 1 << 17
+MOST_FILES: Final = 64
 FIRST_GIVEN: Final = 3
 """The number of the file that a program gets beside its standard streams."""
 FIRST_FREE: Final = 1024
@@ -79,6 +86,8 @@ MORE: Final[Mapping[str, Callable[[], object]]] = {
 }
 """The project, for databases of an engine, and perhaps what calls models; or the SDK of MCP, for servers over pipes."""
 PR_SET_NAME: Final = 15
+KEPT: Final[list[object]] = []
+"""Shared memory. `multiprocessing` frees it in a child, and would close its file by the number, which is another file there."""
 
 
 class Forked:
@@ -236,7 +245,7 @@ def serve(control: socket.socket, shells: socket.socket) -> None:
                 else:
                     shell.close()
             if control in ready:
-                request, files, *_ = socket.recv_fds(control, MOST_BYTES, 4)
+                request, files, *_ = socket.recv_fds(control, MOST_BYTES, MOST_FILES)
                 if not request:
                     break
                 _fork(json.loads(request), files, reports, shells)
@@ -247,7 +256,7 @@ def serve(control: socket.socket, shells: socket.socket) -> None:
 def _asked(shell: socket.socket) -> tuple[bytes, list[int]]:
     """The request of a shell and its files; no bytes if it has died."""
     try:
-        request, files, *_ = socket.recv_fds(shell, MOST_BYTES, 4)
+        request, files, *_ = socket.recv_fds(shell, MOST_BYTES, MOST_FILES)
     except ConnectionError:
         return b"", []
     return request, files
@@ -279,10 +288,8 @@ def _fork(request: dict[str, Any], files: list[int], reports: dict[int, socket.s
             os.setpgid(0, 0)
         if "more" in request:
             _serve_with_more(request["more"], *others)
-        for number, stream in enumerate(others):
-            os.dup2(stream, number)
         address = shells.getsockname()[1:].decode()
-        os.closerange(len(others), FIRST_FREE)
+        _keep(others, request.pop("numbers", range(len(others))))
         _run(address, **request)
     if leads_group:
         with suppress(PermissionError, ProcessLookupError):  # it has done so itself, and gone on
@@ -296,12 +303,23 @@ def _fork(request: dict[str, Any], files: list[int], reports: dict[int, socket.s
         os.kill(pid, signal.SIGKILL)
 
 
+def _keep(files: Sequence[int], numbers: Sequence[int]) -> None:
+    """Have these files open under these numbers, and no others."""
+    first = FIRST_FREE - len(files)
+    high = [fcntl(file, F_DUPFD, first) for file in files]
+    os.closerange(0, first)
+    for file, number in zip(high, numbers, strict=True):
+        os.dup2(file, number)
+    os.closerange(first, FIRST_FREE + len(files))
+
+
 def _serve_with_more(what: str, control: int, shells: int) -> NoReturn:
     """Be a fork server that has imported this, too. Never returns."""
     first = FIRST_FREE - 2
     ours = [os.dup2(number, first + place) for place, number in enumerate((control, shells))]
     os.closerange(3, first)
     MORE[what]()
+    KEPT.append(BufferWrapper._heap._arenas)  # type: ignore[attr-defined]
     gc.freeze()
     serve(*(socket.socket(fileno=number) for number in ours))
     os._exit(0)
@@ -327,11 +345,20 @@ def _run(
     if name:
         set_name(name, LETTERS.get(module, OF_SERVER))
         PartByFork.take_over(address, name)
+        WebByFork.take_over(address, name)
     if folder:
         os.chdir(folder)
         sys.path[:0] = [folder, *env.get("PYTHONPATH", "").split(os.pathsep)]
     run = partial(exec, code, {"__name__": "__main__"}) if code else partial(_run_module, module)
     os._exit(_exit_code(run))
+
+
+def _forked_at(address: str, request: Mapping[str, Any], files: Sequence[int], args: Sequence[str]) -> Forked:
+    """A child of the fork server at the address, in the folder where this process is, with these files open."""
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    server.connect(f"\0{address}")
+    socket.send_fds(server, [json.dumps({**request, "folder": str(Path.cwd())}).encode()], files)
+    return Forked(args, server)
 
 
 class PartByFork(subprocess.Popen[bytes]):
@@ -357,18 +384,47 @@ class PartByFork(subprocess.Popen[bytes]):
         given = options.get("pass_fds", ())
         words = [str(FIRST_GIVEN) if word in map(str, given) else word for word in words]
         standard_input, ours = os.pipe()
-        server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        server.connect(f"\0{cls.address}")
         request = {"words": words, "env": dict(options["env"]), "name": cls.name, "module": module}
-        request["folder"] = str(Path.cwd())
-        socket.send_fds(server, [json.dumps(request).encode()], [standard_input, 1, 2, *given])
+        part = _forked_at(cls.address, request, [standard_input, 1, 2, *given], args)
         os.close(standard_input)
-        part = Forked(args, server)
         if options["stdin"] == subprocess.PIPE:
             part.lifeline = ours
         else:
             os.close(ours)  # the end of an empty file
         return part
+
+
+class WebByFork(multiprocessing.popen_spawn_posix.Popen):
+    """In a server with several web processes: one of these, which uvicorn lets `multiprocessing` start."""
+
+    address = name = ""
+
+    @classmethod
+    def take_over(cls, address: str, name: str) -> None:
+        cls.address, cls.name = address, name
+        multiprocessing.popen_spawn_posix.Popen = cls  # type: ignore[misc]
+
+    def _launch(self, process: object) -> None:
+        multiprocessing.resource_tracker.ensure_running()  # which is started as always
+        spawn = multiprocessing.util.spawnv_passfds
+        multiprocessing.util.spawnv_passfds = self._fork  # type: ignore[assignment]
+        try:
+            super()._launch(process)  # type: ignore[misc]
+        finally:
+            multiprocessing.util.spawnv_passfds = spawn
+
+    def _fork(self, _: str, args: Sequence[str], numbers: Sequence[int]) -> int:
+        """Have the code after `-c` run with these open files, and return the process id."""
+        code, word = args[-2:]
+        kept = [*range(3), *sorted(set(numbers))]
+        request = {"code": code, "words": [word], "env": dict(os.environ), "name": self.name, "numbers": kept}
+        self._forked = _forked_at(self.address, request, kept, args)
+        return self._forked.pid
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        if self.returncode is None:
+            self.returncode = self._forked.poll() if flag == os.WNOHANG else self._forked.wait()
+        return self.returncode
 
 
 def _stream(number: int) -> IO[str]:

@@ -13,6 +13,7 @@ from tests.executors_for_tests import HARM
 from tests.llm_formats import Says
 from tests.llm_server import LlmServer
 from tests.servers import Server, until
+from tests.sizes import size
 from tests.tasks.executors.conftest import Web
 
 Json = dict[str, Any]
@@ -64,7 +65,7 @@ def schemas_for_large_inputs(mallory: Mallory) -> Json:
     inputs = {"all": [2999] * 100_000}
     schemas = {"method": "echo_executor", "input_schema": schema}
     return mallory.execute(
-        below(*(task(f"t{n}", "echo_executor", inputs=inputs) | {"schemas": schemas} for n in range(2)))
+        below(*(task(f"t{n}", "echo_executor", inputs=inputs) | {"schemas": schemas} for n in range(size(1, full=2))))
     )
 
 
@@ -336,7 +337,7 @@ def functions(*called: str) -> Callable[[Mallory], Json]:
 
     def attack(mallory: Mallory) -> Json:
         inputs = {"exit_at_once": {"code": 1}}
-        calls = [{"function": each, "arguments": inputs.get(each, {})} for each in called * 20]
+        calls = [{"function": each, "arguments": inputs.get(each, {})} for each in called * size(5, full=20)]
         return mallory.execute(below(*(task(f"t{n}", "python_executor", inputs=call) for n, call in enumerate(calls))))
 
     attack.__name__ = "functions_that_" + "_and_".join(called)

@@ -173,6 +173,7 @@ def assert_unnoticed(mallory: Mallory, rows: Sequence[Row]) -> None:
 
 
 @pytest.mark.both_engines_nightly
+@pytest.mark.sized
 def test_another_user_notices_nothing(database: str) -> None:
     with shared_by_two(database) as mallory:
         assert_unnoticed(mallory, ROWS)

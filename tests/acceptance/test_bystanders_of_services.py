@@ -25,7 +25,7 @@ ssh = LazyModule("tests.ssh_server")
 pytestmark = pytest.mark.timeout(600)
 Json = dict[str, Any]
 PORTS: Final = "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOWED_PORTS"
-TIMES: Final = size(20, full=50)
+TIMES: Final = size(10, full=50)
 """Tasks of an attack."""
 
 

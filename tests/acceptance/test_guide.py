@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.documents import text
+from tests.fork_server import DATABASE, FORKS, fork_server_for
 from tests.ports import free_port
 from tests.servers import ROOT, Server, new_database, query, running, running_server
 from tests.shell import Shell
@@ -82,7 +83,8 @@ def test_the_configuration_file_of_the_guide_and_its_login(shell: Shell, databas
     (shell.folder / "config.yaml").write_text(CONFIG_FILE.replace("PORT", str(port)).replace("DATABASE", database))
     command = ["sh", "-c", "exec aipartnerupflow serve --config config.yaml"]
     shell.run("aipartnerupflow users create user --password pass --allow-weak --config config.yaml")
-    with running(command, port=port, database_url="", env=shell.environment, cwd=shell.folder) as server:
+    env = shell.environment | {FORKS: fork_server_for({DATABASE: database}).address}
+    with running(command, port=port, database_url="", env=env, cwd=shell.folder) as server:
         assert "auth.jwt_secret: it is an example" in " ".join(server.log.read_text().replace("│", "").split())
         assert query(database, "SELECT 1 FROM tasks_workerprocess")
         count = json.dumps({"jsonrpc": "2.0", "method": "tasks.list", "params": {}, "id": 1})

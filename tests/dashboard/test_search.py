@@ -45,28 +45,43 @@ def pages(**filters: str) -> list[list[str]]:
     return found
 
 
+#: Which trees they find, and with which of LIMITS they are tried on both engines on every push.
 FILTERS = [
-    ({"text": "report"}, [1, 2, 4, 5, 7, 8, 10, 11]),
-    ({"text": "number"}, [0, 3, 6, 9]),
-    ({"text": "NUMBER 3"}, [3]),
-    ({"text": "tree0"}, [*range(10)]),
-    ({"text": "tree00"}, [0]),
-    ({"text": "bob"}, []),
-    ({"status": "failed"}, [1]),
-    ({"status": "in_progress"}, [2]),
-    ({"status": "pending"}, [0, *range(3, 12)]),
-    ({"status": "failed", "text": "report"}, [1]),
-    ({"status": "completed"}, []),
-    ({"executor": "echo_executor"}, []),
-    ({"executor": "sleep_executor", "status": "pending"}, []),
+    ({"text": "report"}, [1, 2, 4, 5, 7, 8, 10, 11], "none"),
+    ({"text": "number"}, [0, 3, 6, 9], "index"),
+    ({"text": "NUMBER 3"}, [3], "no names"),
+    ({"text": "tree0"}, [*range(10)], "no names"),
+    ({"text": "tree00"}, [0], "index"),
+    ({"text": "bob"}, [], "none"),
+    ({"status": "failed"}, [1], "index"),
+    ({"status": "in_progress"}, [2], "none"),
+    ({"status": "pending"}, [0, *range(3, 12)], "index"),
+    ({"status": "failed", "text": "report"}, [1], "index"),
+    ({"status": "completed"}, [], "none"),
+    ({"executor": "echo_executor"}, [], "no names"),
+    ({"executor": "sleep_executor", "status": "pending"}, [], "index"),
+]
+LIMITS: dict[str, dict[str, int]] = {
+    "index": {},
+    "no names": {"FEW": 0},
+    "none": {"MOST_NAMES": 1, "MOST_RUNS": 0},
+}
+SEARCHES = [
+    pytest.param(
+        filters,
+        numbers,
+        limits,
+        order,
+        id=f"{'-'.join(filters.values())}-{name}-{order}",
+        marks=[pytest.mark.both_engines] if (name, order) == (on_both_engines, "-created_at") else [],
+    )
+    for filters, numbers, on_both_engines in FILTERS
+    for name, limits in LIMITS.items()
+    for order in ("-created_at", "created_at")
 ]
 
 
-@pytest.mark.parametrize("order", [pytest.param("-created_at", marks=pytest.mark.both_engines), "created_at"])
-@pytest.mark.parametrize(
-    "limits", [{}, {"FEW": 0}, {"MOST_NAMES": 1, "MOST_RUNS": 0}], ids=["index", "no names", "none"]
-)
-@pytest.mark.parametrize(("filters", "numbers"), FILTERS)
+@pytest.mark.parametrize(("filters", "numbers", "limits", "order"), SEARCHES)
 def test_the_pages_have_each_match_once_and_in_order(
     filters: dict[str, str], numbers: list[int], limits: dict[str, int], order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

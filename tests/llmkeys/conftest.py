@@ -24,7 +24,7 @@ def valkey() -> Iterator[str]:
         yield server.connection_url
 
 
-@pytest.fixture(params=["database", "redis", "memory"])
+@pytest.fixture(params=[pytest.param("database", marks=pytest.mark.both_engines), "redis", "memory"])
 def store(request: pytest.FixtureRequest, settings: Settings, valkey: str, db: None) -> Iterator[str]:
     """A store without keys, and its kind."""
     kind: str = request.param

@@ -14,7 +14,7 @@ from llmkeys.providers import UnknownProvider
 from llmkeys.secret import Secret
 from llmkeys.stores import MemoryStore, key_store
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db]
 
 FIRST, SECOND = Secret("sk-first-canary-0001"), Secret("sk-second-canary-0002")
 OLD, NEW = "an old key, long enough to be one", "a new key, long enough to be one."

@@ -10,7 +10,7 @@ from llmkeys.secret import Secret
 from llmkeys.secret_forms import MalformedSecret, may_be_sent_to
 from tests.sections import replace
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db]
 VALUE = Secret("canary of the tests")
 
 
@@ -22,6 +22,7 @@ def values(user: str, *names: str) -> dict[str, str]:
     return {name: found.value.reveal() for name, found in named_secrets.opened(user_id=user, names=names).items()}
 
 
+@pytest.mark.both_engines
 def test_it_comes_back_for_its_owner_only_and_lies_sealed() -> None:
     row = keep()
     assert "canary" not in row.sealed
@@ -30,6 +31,7 @@ def test_it_comes_back_for_its_owner_only_and_lies_sealed() -> None:
     assert named_secrets.list_secrets(user_id="bob") == []
 
 
+@pytest.mark.both_engines
 def test_a_use_is_recorded_once_a_minute() -> None:
     keep()
     values("alice", "token")
@@ -41,6 +43,7 @@ def test_a_use_is_recorded_once_a_minute() -> None:
     assert row.used_at == used_at
 
 
+@pytest.mark.both_engines
 def test_a_shared_one_is_for_its_users_and_an_own_one_goes_before_it() -> None:
     keep(scope="shared", users=["alice", "bob"])
     keep("for_all", scope="shared")
@@ -53,6 +56,7 @@ def test_a_shared_one_is_for_its_users_and_an_own_one_goes_before_it() -> None:
     assert len(named_secrets.list_secrets(user_id="carol", sees_all=True)) == 2
 
 
+@pytest.mark.both_engines
 def test_a_new_value_keeps_hosts_and_users_until_they_are_changed() -> None:
     keep(scope="shared", users=["bob"], allow_hosts=["API.example.com.", "api.example.com"])
     row = keep(scope="shared", value=Secret("another value"))
@@ -61,6 +65,7 @@ def test_a_new_value_keeps_hosts_and_users_until_they_are_changed() -> None:
     assert (row.allow_hosts, row.users) == ([], [])
 
 
+@pytest.mark.both_engines
 def test_what_is_deleted_is_gone() -> None:
     keep()
     keep(scope="shared")
@@ -99,6 +104,7 @@ def test_what_cannot_be_stored_is_refused_with_a_reason(fields: dict[str, object
     assert not NamedSecret.objects.exists()
 
 
+@pytest.mark.both_engines
 def test_a_user_has_a_limited_number_which_may_be_replaced(settings: Settings) -> None:
     settings.APFLOW = replace(settings.APFLOW, limits=replace(settings.APFLOW.limits, secrets_per_user=1))
     keep()
@@ -108,6 +114,7 @@ def test_a_user_has_a_limited_number_which_may_be_replaced(settings: Settings) -
     keep("another", user="bob")
 
 
+@pytest.mark.both_engines
 def test_they_are_sealed_anew_and_checked_with_the_keys(settings: Settings) -> None:
     settings.APFLOW_ENCRYPTION_KEYS = ["an old key, long enough to be one"]
     keep()

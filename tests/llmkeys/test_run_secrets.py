@@ -19,7 +19,7 @@ from tasks.services.trees.idempotency import Token
 from tests.tasks.trees import ADMIN, ALICE, BOB, finish
 from tests.workers import WorkerThread
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 
 FIRST, SECOND = parse_header(Secret("openai:sk-first-canary-0001")), parse_header(Secret("sk-second-canary-0002"))
 TASK = {"id": "t", "name": "echo_executor"}
@@ -47,6 +47,7 @@ def test_without_a_key_nothing_is_kept() -> None:
     assert not RunSecret.objects.exists()
 
 
+@pytest.mark.both_engines
 def test_a_key_that_came_with_the_tree_goes_to_its_next_run_and_to_no_other() -> None:
     create()
     assert kept(run_id=None) == ["0001"]
@@ -58,18 +59,21 @@ def test_a_key_that_came_with_the_tree_goes_to_its_next_run_and_to_no_other() ->
     assert kept() == []
 
 
+@pytest.mark.both_engines
 def test_the_key_of_the_execution_takes_the_place_of_the_one_that_waits() -> None:
     create()
     run = trees.execute_task(caller=ALICE, task_id="t", llm_key=SECOND).run
     assert kept() == kept(run_id=run.id) == ["0002"]
 
 
+@pytest.mark.both_engines
 def test_creating_with_execution_gives_the_key_to_that_run() -> None:
     created = create(execute=True)
     assert created.run is not None
     assert kept(run_id=created.run.id) == ["0001"]
 
 
+@pytest.mark.both_engines
 def test_another_caller_does_not_get_the_key_that_waits() -> None:
     create()
     trees.execute_task(caller=ADMIN, task_id="t")
@@ -86,6 +90,7 @@ def test_a_tree_that_runs_already_takes_no_other_key() -> None:
     assert kept() == ["0001"]
 
 
+@pytest.mark.both_engines
 def test_a_copy_runs_with_the_key_that_it_was_executed_with() -> None:
     create()
     execution = trees.execute_task(caller=ALICE, task_id="t", copy_execution=True, llm_key=SECOND)
@@ -93,6 +98,7 @@ def test_a_copy_runs_with_the_key_that_it_was_executed_with() -> None:
     assert kept(run_id=None) == ["0001"]
 
 
+@pytest.mark.both_engines
 def test_a_repeated_request_keeps_the_key_once() -> None:
     token = Token(key="again", request_hash="x")
     for _ in range(2):
@@ -106,6 +112,7 @@ def test_what_is_refused_keeps_no_key() -> None:
     assert not RunSecret.objects.exists()
 
 
+@pytest.mark.both_engines
 def test_a_key_does_not_wait_longer_than_a_day() -> None:
     create()
     row = RunSecret.objects.get()
@@ -117,6 +124,7 @@ def test_a_key_does_not_wait_longer_than_a_day() -> None:
     assert not RunSecret.objects.exists()
 
 
+@pytest.mark.both_engines
 def test_a_deleted_tree_leaves_no_key() -> None:
     create()
     editing.delete_task(caller=ALICE, task_id="t")
@@ -131,6 +139,7 @@ def test_a_key_that_was_moved_to_another_row_does_not_open(moved: dict[str, str]
         run_secrets.opened(RunSecret.objects.get())
 
 
+@pytest.mark.both_engines
 def test_rotation_seals_what_waits_anew(settings: Settings) -> None:
     create()
     settings.APFLOW_ENCRYPTION_KEYS = ("a new key, long enough to be one.", *settings.APFLOW_ENCRYPTION_KEYS)
@@ -139,6 +148,7 @@ def test_rotation_seals_what_waits_anew(settings: Settings) -> None:
     assert kept() == ["0001"]
 
 
+@pytest.mark.both_engines
 def test_the_names_of_models_are_kept_with_the_key_wherever_they_stand() -> None:
     tasks = [
         {"id": "r", "name": "r", "schemas": {"model": "gpt-4", "input_schema": {"properties": {"llm": {}}}}},
@@ -161,6 +171,7 @@ def test_the_names_of_models_are_kept_with_the_key_wherever_they_stand() -> None
     assert RunSecret.objects.get().model_names == ["gpt-4", "groq/x", "mistral/z", "openai/gpt-4"]
 
 
+@pytest.mark.both_engines
 def test_the_key_is_erased_with_the_end_of_its_run(worker: WorkerThread) -> None:
     run = trees.execute_tree(caller=ALICE, tasks=[TASK], llm_key=FIRST).run
     assert kept(run_id=run.id) == ["0001"]

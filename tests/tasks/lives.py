@@ -5,7 +5,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Container, Coroutine, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -64,16 +64,16 @@ class Fuse:
     after: bool
 
 
-def at_any_moment(items: int) -> pytest.MarkDecorator:
+def at_any_moment(items: int, *, both_engines: Container[int] = ()) -> pytest.MarkDecorator:
     """The arguments `items` and `after` of a Fuse, for a test of each item so far. Every night the death comes after it, too.
 
     That leaves the rows of a death before the next item. It differs in what the process has done between the two.
+    A death before one of the items `both_engines` has the marker `both_engines`, too.
     """
-    deaths = [
-        pytest.param(item, after, marks=[pytest.mark.nightly] if after else [])
-        for item in range(1, items + 1)
-        for after in (False, True)
-    ]
+    deaths = list[Any]()
+    for item in range(1, items + 1):
+        marks = [pytest.mark.both_engines] if item in both_engines else []
+        deaths += [pytest.param(item, False, marks=marks), pytest.param(item, True, marks=[pytest.mark.nightly])]
     return pytest.mark.parametrize(("items", "after"), deaths)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.a2a.conftest import Rpc
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 
 TREE: list[dict[str, Any]] = [
     {"id": "root", "name": "root"},
@@ -26,25 +26,29 @@ def finished(rpc: Rpc) -> dict[str, str]:
     return ids
 
 
+@pytest.mark.both_engines
 def test_get_answers_the_task_alone(rpc: Rpc, ids: dict[str, str]) -> None:
     task = rpc("tasks.get", {"task_id": ids["child"]})
     assert (task["id"], task["parent_id"], task["inputs"]) == (ids["child"], ids["root"], {"x": 1})
     assert "children" not in task
 
 
-@pytest.mark.parametrize("name", ["root", "child"])
+@pytest.mark.parametrize("name", ["root", pytest.param("child", marks=pytest.mark.both_engines)])
 def test_tree_answers_the_whole_tree_of_any_task(rpc: Rpc, ids: dict[str, str], name: str) -> None:
     tree = rpc("tasks.tree", {"task_id": ids[name]})
     assert (tree["id"], [child["id"] for child in tree["children"]]) == (ids["root"], [ids["child"]])
 
 
-@pytest.mark.parametrize("method", ["tasks.get", "tasks.tree", "tasks.execute"])
+@pytest.mark.parametrize(
+    "method", ["tasks.get", pytest.param("tasks.tree", marks=pytest.mark.both_engines), "tasks.execute"]
+)
 @pytest.mark.parametrize("path", ["/", "/tasks"])
 def test_a_task_that_is_not_there_is_not_found(refusal: Rpc, method: str, path: str) -> None:
     error = refusal(method, {"task_id": "nowhere"}, path=path)
     assert (error["code"], error["data"]) == (-32001, {"task_id": "nowhere"})
 
 
+@pytest.mark.both_engines
 def test_get_on_the_root_address_answers_the_latest_run(rpc: Rpc, finished: dict[str, str]) -> None:
     root = rpc("tasks.get", {"task_id": finished["root"]}, path="/")
     assert (root["status"]["state"], root["contextId"]) == ("completed", finished["root"])
@@ -69,6 +73,7 @@ def listed(rpc: Rpc, owner: str) -> list[str]:
     return [task["id"] for task in found]
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize(
     ("params", "expected"),
     [
@@ -89,6 +94,7 @@ def test_list_filters_orders_and_pages(
     assert [task["id"] for task in found] == [listed[number] for number in expected]
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("path", ["/", "/tasks"])
 @pytest.mark.parametrize("order", ["created_at", "-created_at"])
 def test_cursors_lead_through_all_pages(rpc: Rpc, owner: str, listed: list[str], path: str, order: str) -> None:
@@ -108,6 +114,7 @@ def test_a_cursor_that_is_none_is_refused(refusal: Rpc) -> None:
     assert (error["code"], error["data"][0]["field"]) == (-32602, "cursor")
 
 
+@pytest.mark.both_engines
 def test_list_shows_children_only_when_asked_to(rpc: Rpc) -> None:
     tasks = [task | {"user_id": "queries-parent"} for task in TREE]
     stored = rpc("tasks.create", {"tasks": tasks})
@@ -133,7 +140,7 @@ def test_list_on_the_root_address_answers_a2a_tasks(rpc: Rpc) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["task_id", "parent_id", "id"])
+@pytest.mark.parametrize("name", ["task_id", pytest.param("parent_id", marks=pytest.mark.both_engines), "id"])
 def test_children_are_listed(rpc: Rpc, ids: dict[str, str], name: str) -> None:
     assert [task["id"] for task in rpc("tasks.children", {name: ids["root"]})] == [ids["child"]]
     assert rpc("tasks.children", {name: ids["child"]}) == []
@@ -141,6 +148,7 @@ def test_children_are_listed(rpc: Rpc, ids: dict[str, str], name: str) -> None:
     assert (child["kind"], child["metadata"]["task"]["id"]) == ("task", ids["child"])
 
 
+@pytest.mark.both_engines
 def test_counts_have_every_status(rpc: Rpc) -> None:
     rpc("tasks.create", {"tasks": [task | {"user_id": "queries-counter"} for task in TREE]})
     zero = dict.fromkeys(["in_progress", "completed", "failed", "cancelled", "skipped"], 0)
@@ -151,6 +159,7 @@ def test_counts_have_every_status(rpc: Rpc) -> None:
     assert message["parts"] == [{"kind": "data", "data": {"pending": 1, "total": 1, **zero}}]
 
 
+@pytest.mark.both_engines
 def test_detail_shows_what_surrounds_a_task(rpc: Rpc, finished: dict[str, str]) -> None:
     detail = rpc("tasks.detail", {"task_id": finished["child"]})
     assert [event["type"] for event in detail["events"]] == ["task_start", "task_completed"]

@@ -9,10 +9,13 @@ from tasks.services.trees import create_tree
 from tasks.services.trees.queries import get_tree
 from tests.aipartnerupflow.importing.recorded import KINDS, NAMES, assert_same, imported, recorded, tasks_of
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[] if kind == "duckdb" else [pytest.mark.both_engines]) for kind in KINDS],
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_an_import_keeps_trees_statuses_and_results(name: str, kind: str) -> None:
     with recorded(name, kind) as source:
@@ -24,6 +27,7 @@ def test_an_import_keeps_trees_statuses_and_results(name: str, kind: str) -> Non
     assert [task.id for task in get_tree(caller=LOCAL, task_id="done-b")] == ["done", "done-a", "done-b"]
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("name", NAMES)
 def test_a_second_import_changes_nothing(name: str) -> None:
     with recorded(name) as source:
@@ -49,6 +53,7 @@ def test_trees_without_an_owner_get_the_given_one() -> None:
     assert_same(tasks_of("v0_9"), default_user="carol")
 
 
+@pytest.mark.both_engines
 def test_an_ended_tree_has_a_run_that_ended_then() -> None:
     with recorded("v0_9") as source:
         imported(source)
@@ -78,6 +83,7 @@ def test_the_report_says_what_was_changed() -> None:
     assert text.startswith("It fails when it runs: Executor 'ssh_executor' is not registered or not enabled. Enable it")
 
 
+@pytest.mark.both_engines
 def test_ids_that_are_in_use_are_not_touched() -> None:
     create_tree(caller=LOCAL, tasks=[{"id": "done-a", "name": "Mine"}])
     with recorded("v0_9") as source:
@@ -89,6 +95,7 @@ def test_ids_that_are_in_use_are_not_touched() -> None:
     assert not Task.objects.filter(id="done").exists()
 
 
+@pytest.mark.both_engines
 def test_an_import_of_many_trees_takes_a_transaction_per_batch(
     monkeypatch: pytest.MonkeyPatch, django_assert_max_num_queries: pytest.FixtureRequest
 ) -> None:

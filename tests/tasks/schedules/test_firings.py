@@ -17,9 +17,10 @@ from tests.sections import replace
 from tests.tasks.schedules.conftest import NOON, TREE, Clock, done, end_runs, make, reasons, sweep
 from tests.tasks.trees import ADMIN, ALICE, BOB
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 
 
+@pytest.mark.both_engines
 def test_a_run_starts_at_its_time_for_its_owner(clock_at_noon: Clock) -> None:
     schedule = make(inputs={"topic": "frogs"})
     assert (schedule.next_run_at, schedule.name) == (NOON + timedelta(minutes=5), "a")
@@ -37,6 +38,7 @@ def test_a_run_starts_at_its_time_for_its_owner(clock_at_noon: Clock) -> None:
     assert sweep() == 0
 
 
+@pytest.mark.both_engines
 def test_each_run_gets_a_copy_of_a_stored_tree(clock_at_noon: Clock) -> None:
     stored = trees.create_tree(caller=ALICE, tasks=TREE).root
     schedule = make(task_id=stored.id, overlap="allow")
@@ -48,6 +50,7 @@ def test_each_run_gets_a_copy_of_a_stored_tree(clock_at_noon: Clock) -> None:
     assert (len(copies), done(schedule)) == (2, [("12:05", "started"), ("12:10", "started")])
 
 
+@pytest.mark.both_engines
 def test_a_tree_that_is_refused_is_a_firing_that_failed(clock_at_noon: Clock) -> None:
     stored = trees.create_tree(caller=ALICE, tasks=TREE).root
     schedule = make(task_id=stored.id, pause_after_failures=2)
@@ -65,6 +68,7 @@ def test_a_tree_that_is_refused_is_a_firing_that_failed(clock_at_noon: Clock) ->
     assert sweep() == 0
 
 
+@pytest.mark.both_engines
 def test_a_limit_that_is_reached_fails_the_firing_and_others_run(clock_at_noon: Clock, settings: Any) -> None:
     first, second = make(), make(caller=BOB)
     Schedule.objects.filter(id=first.id).update(tasks=[{"name": "a", "schemas": {"method": "gone_executor"}}])
@@ -74,6 +78,7 @@ def test_a_limit_that_is_reached_fails_the_firing_and_others_run(clock_at_noon: 
     assert "gone_executor" in str(reasons(first))
 
 
+@pytest.mark.both_engines
 def test_runs_that_fail_in_a_row_pause_the_schedule(clock_at_noon: Clock) -> None:
     schedule = make(pause_after_failures=2)
     for minute, status in ((5, "failed"), (10, "completed"), (15, "failed"), (20, "failed")):
@@ -90,6 +95,7 @@ def test_runs_that_fail_in_a_row_pause_the_schedule(clock_at_noon: Clock) -> Non
     assert (resumed.failures, resumed.next_run_at) == (0, NOON + timedelta(minutes=30))
 
 
+@pytest.mark.both_engines
 def test_schedules_of_a_disabled_owner_pause_and_say_so(clock_at_noon: Clock) -> None:
     users.create_user("alice", password="open sesame 42")
     schedule, other = make(), make(caller=BOB)
@@ -135,11 +141,18 @@ TABLE: Final = {
 }
 
 
+#: On every push: each way to overlap, and each to catch up. Which outcomes a pair has is decided before a statement.
+ON_BOTH_ENGINES: Final = {("skip", "none"), ("queue", "all"), ("cancel_previous", "all"), ("allow", "last")}
+
+
 def test_the_table_is_complete() -> None:
     assert {*TABLE} == {*product(["skip", "queue", "cancel_previous", "allow"], ["none", "last", "all"])}
 
 
-@pytest.mark.parametrize(("overlap", "catch_up"), TABLE)
+@pytest.mark.parametrize(
+    ("overlap", "catch_up"),
+    [pytest.param(*key, marks=[pytest.mark.both_engines] if key in ON_BOTH_ENGINES else []) for key in TABLE],
+)
 def test_overlap_and_catch_up(overlap: str, catch_up: str, clock_at_noon: Clock) -> None:
     schedule = make(overlap=overlap, catch_up=catch_up)
     for at in ("12:05", "12:20", "12:25"):
@@ -154,7 +167,7 @@ def test_overlap_and_catch_up(overlap: str, catch_up: str, clock_at_noon: Clock)
     )
 
 
-@pytest.mark.parametrize("catch_up", ["none", "last", "all"])
+@pytest.mark.parametrize("catch_up", ["none", "last", pytest.param("all", marks=pytest.mark.both_engines)])
 def test_what_is_missed_for_longer_than_the_window_is_skipped(catch_up: str, clock_at_noon: Clock) -> None:
     schedule = make(cron="0 * * * *", overlap="allow", catch_up=catch_up, catch_up_window_seconds=7200)
     clock_at_noon.to("15:30")
@@ -177,6 +190,7 @@ def test_a_year_without_a_server_takes_one_row_and_a_moment(clock_at_noon: Clock
     assert [len(done(schedule)) for schedule in (every_second, every_minute)] == [2, 1]
 
 
+@pytest.mark.both_engines
 def test_only_so_many_missed_runs_are_under_way_at_once(clock_at_noon: Clock, settings: Any) -> None:
     settings.APFLOW = replace(settings.APFLOW, limits=replace(settings.APFLOW.limits, catch_up_runs=3))
     schedule = make(cron="* * * * *", overlap="allow", catch_up="all")
@@ -189,6 +203,7 @@ def test_only_so_many_missed_runs_are_under_way_at_once(clock_at_noon: Clock, se
     assert done(schedule)[3:] == [("12:04", "started"), ("12:05", "started"), ("12:06", "started")]
 
 
+@pytest.mark.both_engines
 def test_a_queued_run_starts_when_the_one_before_it_has_ended(clock_at_noon: Clock) -> None:
     schedule = make(overlap="queue")
     for at in ("12:05", "12:10", "12:15"):
@@ -204,6 +219,7 @@ def test_a_queued_run_starts_when_the_one_before_it_has_ended(clock_at_noon: Clo
     assert done(schedule)[-1] == ("12:15", "skipped")
 
 
+@pytest.mark.both_engines
 def test_users_take_turns(clock_at_noon: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(firings, "BATCH", 4)
     monkeypatch.setattr(firings, "MOST_SECONDS", 60)
@@ -236,6 +252,7 @@ def test_a_transaction_that_ends_early_counts_what_it_did_and_always_does_one(
     assert all(done(each) == [("12:05", "started")] for each in made)
 
 
+@pytest.mark.both_engines
 def test_a_schedule_whose_times_cannot_be_computed_stops_no_other(clock_at_noon: Clock) -> None:
     broken, other = make(), make(caller=BOB)
     Schedule.objects.filter(id=broken.id).update(timezone="Mars/Olympus")
@@ -245,6 +262,7 @@ def test_a_schedule_whose_times_cannot_be_computed_stops_no_other(clock_at_noon:
     assert (broken.is_paused, done(other)) == (True, [("12:05", "started")])
 
 
+@pytest.mark.both_engines
 def test_a_clock_that_was_set_ahead_and_back_runs_nothing_twice_and_goes_on(clock_at_noon: Clock) -> None:
     schedule = make(overlap="allow")
     clock_at_noon.to("12:05")
@@ -287,6 +305,7 @@ def test_a_clock_that_is_set_back_a_little_runs_nothing_twice(clock_at_noon: Clo
     assert done(schedule) == [("12:05", "started")]
 
 
+@pytest.mark.both_engines
 def test_only_the_newest_firings_are_kept(clock_at_noon: Clock, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     schedule = make(every_seconds=60, overlap="skip")
     Firing.objects.bulk_create(
@@ -302,6 +321,7 @@ def test_only_the_newest_firings_are_kept(clock_at_noon: Clock, settings: Any, m
 # --- by hand ---
 
 
+@pytest.mark.both_engines
 def test_a_trigger_runs_now_by_the_overlap_of_the_schedule(clock_at_noon: Clock) -> None:
     schedule = make(is_paused=True)
     first = schedules.trigger_schedule(caller=ALICE, schedule_id=schedule.id)
@@ -313,6 +333,7 @@ def test_a_trigger_runs_now_by_the_overlap_of_the_schedule(clock_at_noon: Clock)
     assert (schedule.is_paused, schedule.next_run_at, schedule.run_count) == (True, None, 2)
 
 
+@pytest.mark.both_engines
 def test_a_backfill_runs_past_times_that_have_had_no_run(clock_at_noon: Clock) -> None:
     schedule = make()
     clock_at_noon.to("12:05")
@@ -360,6 +381,7 @@ def test_a_backfill_is_bounded(since: str, until: str, problem: str, clock_at_no
 # --- stored, changed, read ---
 
 
+@pytest.mark.both_engines
 def test_a_change_of_times_counts_from_now_and_other_changes_leave_them(clock_at_noon: Clock) -> None:
     schedule = make(cron="0 5 * * *", timezone="Europe/Berlin")
     clock_at_noon.passes(seconds=30)
@@ -390,6 +412,7 @@ def test_what_is_refused_is_not_stored(fields: dict[str, Any], problem: str, clo
     assert not Schedule.objects.exists()
 
 
+@pytest.mark.both_engines
 def test_others_find_no_schedule_of_mine(clock_at_noon: Clock) -> None:
     schedule = make()
     for verb in (
@@ -413,6 +436,7 @@ def test_a_schedule_of_an_administrator_runs_as_the_owner_of_its_tree(clock_at_n
     assert Run.objects.get().user_id == schedule.user_id == ALICE.user_id
 
 
+@pytest.mark.both_engines
 def test_an_administrator_schedules_for_another_user(clock_at_noon: Clock) -> None:
     flows.save_flow(caller=ALICE, name="report", tasks=TREE)
     own = {"cron": "*/5 * * * *"}
@@ -440,6 +464,7 @@ def test_a_user_has_so_many_schedules(clock_at_noon: Clock, settings: Any) -> No
         make()
 
 
+@pytest.mark.both_engines
 def test_a_page_of_schedules_and_the_next(clock_at_noon: Clock) -> None:
     """All are of the same moment, so their ids decide, which are random within a millisecond."""
     made = [make(name=f"s{number}") for number in range(5)]
@@ -449,6 +474,7 @@ def test_a_page_of_schedules_and_the_next(clock_at_noon: Clock) -> None:
     assert end is None
 
 
+@pytest.mark.both_engines
 def test_a_deleted_schedule_leaves_its_runs(clock_at_noon: Clock) -> None:
     schedule = make()
     clock_at_noon.to("12:05")
@@ -457,6 +483,7 @@ def test_a_deleted_schedule_leaves_its_runs(clock_at_noon: Clock) -> None:
     assert (Firing.objects.count(), Run.objects.count()) == (0, 1)
 
 
+@pytest.mark.both_engines
 def test_a_preview_stores_nothing(clock_at_noon: Clock) -> None:
     _timing, slots = schedules.preview(caller=ALICE, fields={"cron": "0 6 * * *", "timezone": "Europe/Berlin"}, count=2)
     assert slots == [NOON.replace(day=27, hour=5), NOON.replace(day=28, hour=5)]
@@ -466,6 +493,7 @@ def test_a_preview_stores_nothing(clock_at_noon: Clock) -> None:
     assert Schedule.objects.count() == 1
 
 
+@pytest.mark.both_engines
 def test_a_flow_runs_in_its_newest_version_or_in_the_one_that_is_named(clock_at_noon: Clock) -> None:
     schema = {"type": "object", "properties": {"topic": {"type": "string"}}, "required": ["topic"]}
     flows.save_flow(caller=ALICE, name="report", tasks=TREE, inputs_schema=schema)

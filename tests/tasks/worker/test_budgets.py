@@ -24,7 +24,7 @@ from tests.sections import replace
 from tests.tasks.lives import Fuse, Stage, at_any_moment
 from tests.workers import Json, Ran, WorkerThread, result_of, run_tree, step
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 USED = {"model": "openai/gpt", "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "cost_usd": 0.25}
 
 
@@ -43,6 +43,7 @@ def completed(ran: Ran) -> list[str]:
     return [name for name, status in ran.statuses().items() if status == "completed" and name != "root"]
 
 
+@pytest.mark.both_engines
 def test_no_task_starts_once_the_tokens_are_used_up(worker: WorkerThread) -> None:
     ran = run_tree(worker, chain(4, {"tokens": 30}, inputs={"spends": USED}))
     assert completed(ran) == ["t0", "t1"]
@@ -62,6 +63,7 @@ def test_the_other_measures_limit_too(worker: WorkerThread, budget: Json, runs: 
     assert len(completed(run_tree(worker, chain(5, budget, inputs={"spends": USED})))) == runs
 
 
+@pytest.mark.both_engines
 def test_a_run_that_fits_its_budget_completes(worker: WorkerThread) -> None:
     ran = run_tree(worker, chain(2, {"tokens": 31, "cost_usd": 1, "tasks": 3, "seconds": 600}, inputs={"spends": USED}))
     assert ran.run.status == "completed"
@@ -70,6 +72,7 @@ def test_a_run_that_fits_its_budget_completes(worker: WorkerThread) -> None:
     assert 0 < state["seconds"] < 600
 
 
+@pytest.mark.both_engines
 def test_attempts_count_their_tokens_but_are_one_task(worker: WorkerThread) -> None:
     retry = {
         "params": {"retry": {"max_attempts": 9, "backoff_seconds": 0}},
@@ -91,6 +94,7 @@ def test_the_last_task_that_may_start_may_also_retry_and_call_models(worker: Wor
         cursor.execute("DELETE FROM tasks_spending")
 
 
+@pytest.mark.both_engines
 def test_parts_of_a_map_and_rounds_count_as_tasks(worker: WorkerThread) -> None:
     tree = [
         {
@@ -111,7 +115,7 @@ def _spawned(ran: Ran) -> list[Task]:
     return list(Task.objects.filter(root_id=ran.run.root_id, spawned_by__isnull=False).order_by("position"))
 
 
-@pytest.mark.parametrize("pool", ["loop", "thread", "process"])
+@pytest.mark.parametrize("pool", ["loop", pytest.param("thread", marks=pytest.mark.both_engines), "process"])
 def test_a_call_of_a_model_that_no_longer_fits_is_not_made(
     worker: WorkerThread, settings: Settings, monkeypatch: pytest.MonkeyPatch, pool: str
 ) -> None:
@@ -136,9 +140,9 @@ def test_a_call_of_a_model_that_no_longer_fits_is_not_made(
 @pytest.mark.parametrize(
     ("limits", "spent"),
     [
-        ({"tokens_per_user_day": 20}, "30 of 20 tokens"),
+        pytest.param({"tokens_per_user_day": 20}, "30 of 20 tokens", marks=pytest.mark.both_engines),
         ({"usd_per_user_day": 1}, "1.00 of 1.00 USD"),
-        ({"tasks_per_user_day": 2}, "2 of 2 tasks"),
+        pytest.param({"tasks_per_user_day": 2}, "2 of 2 tasks", marks=pytest.mark.both_engines),
     ],
 )
 def test_what_a_user_may_spend_on_a_day_limits_all_runs(
@@ -186,6 +190,7 @@ def waiting(worker: WorkerThread, name: str, *, caller: Caller) -> Run:
     return run
 
 
+@pytest.mark.both_engines
 def test_the_seconds_of_all_processes_count(worker: WorkerThread, limited: Callable[..., None]) -> None:
     limited(seconds_per_user_day=600, user_day_exceeded="fail")
     ada = someone()
@@ -197,6 +202,7 @@ def test_the_seconds_of_all_processes_count(worker: WorkerThread, limited: Calla
     assert result_of(waiting(worker, "c", caller=someone())).run.status == "completed"
 
 
+@pytest.mark.both_engines
 def test_a_task_that_begins_again_after_a_crash_counts_once(stage: Stage, limited: Callable[..., None]) -> None:
     limited(tasks_per_user_day=50)
     ada = someone()
@@ -207,6 +213,7 @@ def test_a_task_that_begins_again_after_a_crash_counts_once(stage: Stage, limite
     assert sum(DayCount.objects.values_list("tasks", flat=True)) == 1
 
 
+@pytest.mark.both_engines
 def test_administrators_are_asked_to_raise_the_limit_of_a_day(
     worker: WorkerThread, limited: Callable[..., None]
 ) -> None:
@@ -239,6 +246,7 @@ def test_administrators_are_asked_to_raise_the_limit_of_a_day(
     assert "An administrator chose not to raise the limit" in str(ends[0].tasks["d"].error)
 
 
+@pytest.mark.both_engines
 def test_what_waits_for_administrators_goes_on_with_the_next_day(
     worker: WorkerThread, limited: Callable[..., None]
 ) -> None:
@@ -262,6 +270,7 @@ def until_done(worker: WorkerThread, run: Run) -> None:
     assert result_of(run).run.status == "completed"
 
 
+@pytest.mark.both_engines
 def test_each_run_has_the_whole_budget(worker: WorkerThread) -> None:
     tree = chain(2, {"tokens": 15}, inputs={"spends": USED})
     ran = run_tree(worker, tree)
@@ -287,13 +296,14 @@ def test_a_run_continues_its_count_of_seconds() -> None:
     assert Kept(claim, {"budget": {"seconds": 6000}}).refusal() is None
 
 
+@pytest.mark.both_engines
 def test_the_count_is_deleted_with_its_tree(worker: WorkerThread) -> None:
     run_tree(worker, chain(1, {"tasks": 5}))
     editing.delete_task(caller=LOCAL, task_id="root", force=True)
     assert not RunBudget.objects.exists()
 
 
-@at_any_moment(9)
+@at_any_moment(9, both_engines=(3, 6))
 def test_a_killed_worker_neither_loses_a_count_nor_counts_twice(stage: Stage, items: int, after: bool) -> None:
     """Everything that was reported and committed counts, and a task counts once, however often it has begun."""
     script = {"schemas": {"method": "script_executor"}, "inputs": {"script": "ok", "spends": [USED]}}

@@ -19,7 +19,7 @@ from tests.sections import replace
 from tests.tasks.lives import Fuse, Stage, at_any_moment
 from tests.workers import Json, Ran, WorkerThread, result_of
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 ROUNDS = 10
 RunTree = Callable[[list[Json]], Ran]
 ECHO: Json = {"schemas": {"method": "echo_executor"}}
@@ -47,6 +47,7 @@ def all_child_runs() -> list[Run]:
     return list(Run.objects.filter(wait_id__isnull=False).order_by("created_at"))
 
 
+@pytest.mark.both_engines
 def test_the_result_of_its_root_is_the_result(run: RunTree) -> None:
     ran = run(outer())
     assert ran.tasks["inner"].error is None
@@ -67,6 +68,7 @@ def test_a_stored_tree_runs_as_a_copy(run: RunTree) -> None:
     assert Task.objects.get(id=stored.id).status == "pending"
 
 
+@pytest.mark.both_engines
 def test_a_flow_runs_with_inputs_and_stays_on_the_version_that_was_named(run: RunTree) -> None:
     for text in ("Hello", "Goodbye"):
         greet = GREET | {"inputs": {"text": f"{text} {{{{run.inputs.who}}}}"}}
@@ -88,7 +90,11 @@ def test_a_flow_runs_with_inputs_and_stays_on_the_version_that_was_named(run: Ru
 @pytest.mark.parametrize(
     ("inputs", "error"),
     [
-        ({"copy_of": "of another user"}, "The tree was not started: Task 'of another user' not found"),
+        pytest.param(
+            {"copy_of": "of another user"},
+            "The tree was not started: Task 'of another user' not found",
+            marks=pytest.mark.both_engines,
+        ),
         ({"copy_of": "{{list.who}}", "tasks": [GREET]}, "Give one of inputs.tasks, a list of tasks, inputs.copy_of"),
         ({"copy_of": "{{list.who}}", "inputs": {"x": 1}}, "The tree was not started: Task 'world' not found"),
         ({"tasks": [GREET]}, "ended as failed: Cannot fill the inputs: inputs.text: '{{run.inputs.who}}' has no value"),
@@ -105,6 +111,7 @@ def test_what_cannot_run_fails_the_task(run: RunTree, inputs: Json, error: str) 
     assert ran.tasks["end"].status == "failed"
 
 
+@pytest.mark.both_engines
 def test_trees_run_trees_to_a_depth(run: RunTree, settings: Settings) -> None:
     settings.APFLOW = replace(settings.APFLOW, limits=replace(settings.APFLOW.limits, nested_runs=2))
     innermost = [{"id": "leaf", "name": "Leaf", **ECHO}]
@@ -126,6 +133,7 @@ def test_a_retry_runs_it_once_more(run: RunTree) -> None:
     assert [child.status for child in all_child_runs()] == ["failed", "failed"]
 
 
+@pytest.mark.both_engines
 def test_it_is_cancelled_with_its_task(stage: Stage) -> None:
     hang = {"id": "hang", "name": "Hang", "schemas": {"method": "script_executor"}, "inputs": {"script": "hang"}}
     run = trees.execute_tree(caller=LOCAL, tasks=outer(hang)).run
@@ -140,6 +148,7 @@ def test_it_is_cancelled_with_its_task(stage: Stage) -> None:
     assert Task.objects.get(id="hang").error == "Cancelled with task 'inner', which ran this tree"
 
 
+@pytest.mark.both_engines
 def test_the_wait_ends_when_the_tree_is_cancelled_before_it_starts() -> None:
     """No worker has taken the tree: the request ends its run, and the wait for it."""
     run = trees.execute_tree(caller=LOCAL, tasks=outer()).run
@@ -156,7 +165,7 @@ def test_the_wait_ends_when_the_tree_is_cancelled_before_it_starts() -> None:
     assert (ended.reply.answer["status"], ended.reply.answer["error"]) == ("cancelled", "Enough")
 
 
-@at_any_moment(13)
+@at_any_moment(13, both_engines=range(1, 14))
 def test_a_crash_at_any_moment_starts_no_tree_twice(stage: Stage, items: int, after: bool) -> None:
     run = trees.execute_tree(caller=LOCAL, tasks=outer()).run
     stage.die_and_take_over(Fuse(items=items, after=after))

@@ -26,7 +26,7 @@ from tests.servers import EXECUTORS, until
 from tests.tasks.executors.conftest import forget_registry
 from tests.workers import Json, Ran, WorkerThread, group, result_of, run_tree, step
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 RunTree = Callable[[list[Json]], Ran]
 
 
@@ -44,6 +44,7 @@ class Leaving(Executor):
 # --- order ---
 
 
+@pytest.mark.both_engines
 def test_a_chain_runs_in_order_and_a_group_after_its_children(run: RunTree) -> None:
     ran = run(group("g", step("c", dependencies=["b"]), step("b", dependencies=["a"]), step("a")))
     assert ran.order("task_completed") == ["a", "b", "c", "g"]
@@ -52,6 +53,7 @@ def test_a_chain_runs_in_order_and_a_group_after_its_children(run: RunTree) -> N
     assert ran.run.finished_at is not None
 
 
+@pytest.mark.both_engines
 def test_the_times_of_a_run_follow_no_clock_that_can_be_set(run: RunTree, monkeypatch: pytest.MonkeyPatch) -> None:
     """But the database's at the claim, and a steady one since: here an hour passes whenever it is looked at."""
     hours = count()
@@ -71,6 +73,7 @@ def test_a_parent_with_an_executor_does_not_wait_for_its_children(run: RunTree) 
     assert ran.order("task_completed") == ["parent", "child"]
 
 
+@pytest.mark.both_engines
 def test_independent_tasks_run_side_by_side(run: RunTree, tmp_path: Path) -> None:
     effects, gate = tmp_path / "effects", tmp_path / "gate"
 
@@ -101,6 +104,7 @@ def test_with_scarce_slots_the_urgent_go_first(worker: WorkerThread, settings: S
 # --- what models cost ---
 
 
+@pytest.mark.both_engines
 def test_what_the_attempts_used_is_added_up_and_kept_however_they_end(run: RunTree) -> None:
     usage = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14, "cost_usd": 0.25}
     free = {**usage, "cost_usd": None}
@@ -190,7 +194,13 @@ def test_inputs_that_do_not_fit_are_corrected_as_the_error_says(worker: WorkerTh
 
 
 @pytest.mark.parametrize(
-    ("kind", "says"), [("nan", "NaN"), ("nul", "NUL"), ("set", "not a JSON value"), ("huge", "limits.result_bytes")]
+    ("kind", "says"),
+    [
+        ("nan", "NaN"),
+        pytest.param("nul", "NUL", marks=pytest.mark.both_engines),
+        ("set", "not a JSON value"),
+        ("huge", "limits.result_bytes"),
+    ],
 )
 def test_a_result_that_cannot_be_stored_fails_its_task_alone(run: RunTree, kind: str, says: str) -> None:
     ran = run(group("g", step("odd", inputs={"then": kind}), step("good")))
@@ -202,6 +212,7 @@ def test_a_result_that_cannot_be_stored_fails_its_task_alone(run: RunTree, kind:
 # --- failure ---
 
 
+@pytest.mark.both_engines
 def test_a_failure_fails_what_required_it_and_nothing_else(run: RunTree) -> None:
     ran = run(
         group(
@@ -301,7 +312,7 @@ RETRY = {"max_attempts": 3, "backoff_seconds": 0.01}
 @pytest.mark.parametrize(
     ("inputs", "status", "attempts"),
     [
-        ({"fails_until_attempt": 3}, "completed", 3),
+        pytest.param({"fails_until_attempt": 3}, "completed", 3, marks=pytest.mark.both_engines),
         ({"fails_until_attempt": 9}, "failed", 3),
         ({"then": "raise"}, "failed", 3),
         ({"then": "fail"}, "failed", 1),  # permanent: trying again cannot help
@@ -318,6 +329,7 @@ def test_without_a_word_a_task_is_tried_once(run: RunTree) -> None:
     assert run([step("a", inputs={"fails_until_attempt": 2})]).tasks["a"].attempt == 1
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("how", ["error", "report", "log"])
 def test_text_that_is_no_text_harms_nobody(run: RunTree, how: str) -> None:
     """A lone surrogate, as a file name may hold one, has no UTF-8; a NUL has no place in PostgreSQL."""
@@ -332,6 +344,7 @@ def test_text_that_is_no_text_harms_nobody(run: RunTree, how: str) -> None:
     assert run([step("next")]).run.status == "completed"
 
 
+@pytest.mark.both_engines
 def test_a_progress_that_is_no_number_harms_nobody(run: RunTree) -> None:
     ran = run(group("g", step("odd", inputs={"how": "nan"}), step("good")))
     assert set(ran.statuses().values()) == {"completed"}
@@ -341,6 +354,7 @@ def test_a_progress_that_is_no_number_harms_nobody(run: RunTree) -> None:
 # --- events ---
 
 
+@pytest.mark.both_engines
 def test_events_are_dense_and_tell_everything_once(run: RunTree) -> None:
     ran = run(group("g", step("a", inputs={"seconds": 0.01, "steps": 4}), step("b", dependencies=["a"])))
     assert [event["seq"] for event in ran.events] == list(range(1, len(ran.events) + 1))
@@ -353,6 +367,7 @@ def test_events_are_dense_and_tell_everything_once(run: RunTree) -> None:
     assert (final["type"], final["status"], final["tree_progress"], final["result"]) == ("final", "completed", 1.0, {})
 
 
+@pytest.mark.both_engines
 def test_progress_grows_to_the_end(run: RunTree) -> None:
     ran = run(group("g", *(step(f"s{n}", inputs={"seconds": 0.01, "steps": 5}) for n in range(3))))
     tree = [event["tree_progress"] for event in ran.events]
@@ -372,6 +387,7 @@ def _as_after_a_crash(tasks: list[Json], **fields: Any) -> Run:
     return execution.run
 
 
+@pytest.mark.both_engines
 def test_after_a_crash_what_may_be_repeated_runs_again(worker: WorkerThread) -> None:
     run = _as_after_a_crash(group("g", step("a"), step("b", dependencies=["a"])))
     worker.work()
@@ -399,7 +415,7 @@ def test_a_crash_uses_up_no_attempt(worker: WorkerThread) -> None:
     assert result_of(run).statuses() == {"a": "completed"}
 
 
-@pytest.mark.parametrize("idempotent", [True, False])
+@pytest.mark.parametrize("idempotent", [pytest.param(True, marks=pytest.mark.both_engines), False])
 def test_a_crash_between_two_attempts_interrupts_none(worker: WorkerThread, idempotent: bool) -> None:
     method = "scripted_executor" if idempotent else "fragile_executor"
     task = step("a", inputs={"fails_until_attempt": 2}, params={"retry": RETRY | {"max_attempts": 2}})
@@ -409,7 +425,7 @@ def test_a_crash_between_two_attempts_interrupts_none(worker: WorkerThread, idem
     assert (task_after.status, task_after.attempt, task_after.error) == ("completed", 2, None)
 
 
-@pytest.mark.parametrize("retry", [{}, {"retry": RETRY}])
+@pytest.mark.parametrize("retry", [pytest.param({}, marks=pytest.mark.both_engines), {"retry": RETRY}])
 def test_after_a_crash_what_may_not_be_repeated_fails(worker: WorkerThread, tmp_path: Path, retry: Json) -> None:
     effects = tmp_path / "effects"
     fragile = step("a", inputs={"effects": str(effects)}, params=retry) | {"schemas": {"method": "fragile_executor"}}
@@ -421,6 +437,7 @@ def test_after_a_crash_what_may_not_be_repeated_fails(worker: WorkerThread, tmp_
     assert not effects.exists()
 
 
+@pytest.mark.both_engines
 def test_executed_again_what_completed_keeps_its_result_and_what_failed_runs(
     worker: WorkerThread, tmp_path: Path
 ) -> None:
@@ -438,6 +455,7 @@ def test_executed_again_what_completed_keeps_its_result_and_what_failed_runs(
     assert effects.read_text().count("start good") == 1
 
 
+@pytest.mark.both_engines
 def test_a_task_that_is_no_root_runs_with_what_it_needs(worker: WorkerThread) -> None:
     tasks = group("g", step("a"), step("b", dependencies=["a"]), step("below", parent_id="b"), step("other"))
     trees.create_tree(caller=LOCAL, tasks=tasks)
@@ -449,6 +467,7 @@ def test_a_task_that_is_no_root_runs_with_what_it_needs(worker: WorkerThread) ->
     assert ran.events[-1]["task_id"] == "b"
 
 
+@pytest.mark.both_engines
 def test_a_big_tree_completes(run: RunTree) -> None:
     leaves = [{"id": f"leaf{number}", "name": "echo_executor", "parent_id": "join"} for number in range(1_000)]
     join = {"id": "join", "name": "aggregate_results_executor", "dependencies": [leaf["id"] for leaf in leaves]}

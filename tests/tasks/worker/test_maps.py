@@ -24,7 +24,7 @@ from tests.sections import replace
 from tests.tasks.lives import Fuse, Stage, at_any_moment
 from tests.workers import Json, Ran, WorkerThread, result_of
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 RunTree = Callable[[list[Json]], Ran]
 ECHO: Json = {"schemas": {"method": "echo_executor"}}
 
@@ -50,6 +50,7 @@ def tree_of(ran: Ran) -> dict[str, Task]:
     return {task.id: task for task in Task.objects.tree(ran.run.root_id)}
 
 
+@pytest.mark.both_engines
 def test_the_result_is_the_list_of_the_results_in_the_order_of_the_items(run: RunTree) -> None:
     ran = run(mapped(["a", {"b": [1]}, "{{list.items}}"]))
     assert ran.run.status == "completed"
@@ -86,6 +87,7 @@ def test_no_items_are_an_empty_list_and_a_list_may_be_given(run: RunTree) -> Non
     assert run(tree).tasks["each"].result == [{"n": 1, "item": "{{item}}"}, {"n": 2, "item": "{{item}}"}]
 
 
+@pytest.mark.both_engines
 def test_a_map_inside_a_map_takes_its_items_from_the_outer_item(run: RunTree) -> None:
     inner = {
         "id": "rows",
@@ -98,6 +100,7 @@ def test_a_map_inside_a_map_takes_its_items_from_the_outer_item(run: RunTree) ->
     assert {"leaf[0][0]", "leaf[0][1]"} < set(tree_of(ran))
 
 
+@pytest.mark.both_engines
 def test_one_item_that_fails_fails_the_map_when_all_are_over(run: RunTree) -> None:
     part = {"id": "part", "schemas": {"method": "scripted_executor"}, "inputs": {"then": "{{item}}"}}
     ran = run(mapped(["ok", "fail", "ok"], part))
@@ -177,6 +180,7 @@ def two_maps(*items: list[int]) -> list[Json]:
     return [{"id": "root", "name": "Root"}, *maps, *parts]
 
 
+@pytest.mark.both_engines
 def test_maps_that_grow_at_once_add_their_tasks_one_after_the_other(run: RunTree) -> None:
     ran = run(two_maps([1, 2], [1, 2, 3]))
     assert ran.run.status == "completed"
@@ -190,6 +194,7 @@ def test_maps_that_grow_at_once_add_no_more_tasks_than_the_limit(run: RunTree, s
     assert sum(1 for task in tree_of(ran).values() if task.spawned_by) <= 4
 
 
+@pytest.mark.both_engines
 def test_ids_that_other_trees_have_are_left_to_them(run: RunTree) -> None:
     other = trees.create_tree(caller=LOCAL, tasks={"id": "part[1]", "name": "Other"}).root
     ran = run(mapped([1, 2]))
@@ -213,6 +218,7 @@ def test_expressions_and_templates_know_the_item(run: RunTree) -> None:
     assert ran.tasks["each"].result == ["{{x}}"]
 
 
+@pytest.mark.both_engines
 def test_a_failed_map_is_executed_again_for_the_items_that_failed(run: RunTree, worker: WorkerThread) -> None:
     part = {"id": "part", "schemas": {"method": "scripted_executor"}, "inputs": {"then": "{{item}}"}}
     ran = run(mapped(["ok", "fail"], part))
@@ -234,6 +240,7 @@ def test_a_copy_has_the_template_and_not_the_items(run: RunTree, worker: WorkerT
     assert result_of(executed.run).tasks[copy.ids["each"]].result == [{"value": n, "number": n - 1} for n in (1, 2)]
 
 
+@pytest.mark.both_engines
 def test_a_copy_that_keeps_a_map_keeps_its_items(run: RunTree, worker: WorkerThread) -> None:
     after = {"id": "after", "name": "After", "parent_id": "end", "dependencies": ["each"], **ECHO}
     run([*mapped([1, 2]), after])
@@ -250,6 +257,7 @@ def test_a_copy_that_keeps_a_map_keeps_its_items(run: RunTree, worker: WorkerThr
     assert ended.order() == [copy.ids["after"]]
 
 
+@pytest.mark.both_engines
 def test_a_copy_without_the_list_has_the_items(run: RunTree, worker: WorkerThread) -> None:
     run(mapped([1, 2]))
     copy = copy_tree(caller=LOCAL, task_id="each")
@@ -266,6 +274,7 @@ def test_a_part_of_a_template_is_not_executed_by_itself(run: RunTree) -> None:
             trees.execute_task(caller=LOCAL, task_id="part", copy_execution=copies)
 
 
+@pytest.mark.both_engines
 def test_a_cancellation_reaches_the_items(stage: Stage) -> None:
     part = {"id": "part", "schemas": {"method": "script_executor"}, "inputs": {"script": "hang"}}
     run = trees.execute_tree(caller=LOCAL, tasks=mapped([1, 2, 3], part, max_parallel=2)).run
@@ -280,7 +289,7 @@ def test_a_cancellation_reaches_the_items(stage: Stage) -> None:
     assert (statuses["part"], statuses["end"]) == ("skipped", "failed")
 
 
-@at_any_moment(11)
+@at_any_moment(11, both_engines=(3, 6, 9))
 def test_a_crash_at_any_moment_makes_no_item_twice(stage: Stage, items: int, after: bool) -> None:
     part = {"id": "part", "schemas": {"method": "script_executor"}, "inputs": {"script": "ok", "n": "{{item}}"}}
     run = trees.execute_tree(caller=LOCAL, tasks=mapped([1, 2, 3], part, max_parallel=2)).run
@@ -333,7 +342,7 @@ def test_a_template_that_waits_for_its_map_is_a_cycle() -> None:
         trees.create_tree(caller=LOCAL, tasks=mapped([1], {"id": "part"}, below))
 
 
-@pytest.mark.parametrize("part", ["part", "part[0]"])
+@pytest.mark.parametrize("part", [pytest.param("part", marks=pytest.mark.both_engines), "part[0]"])
 def test_no_part_of_a_map_is_deleted_without_it(run: RunTree, part: str) -> None:
     run(mapped([1, 2]))
     with pytest.raises(CannotDelete, match="it is a part of 'each'"):
@@ -362,6 +371,7 @@ def test_two_maps_have_no_root_of_their_own() -> None:
         copy_tree(caller=LOCAL, task_id="each")
 
 
+@pytest.mark.both_engines
 def test_a_run_that_is_cancelled_before_it_begins_sets_the_template_aside() -> None:
     run = trees.execute_tree(caller=LOCAL, tasks=mapped([1])).run
     cancels.ask(caller=LOCAL, task_ids=["end"], force=False, message="Never mind")
@@ -391,6 +401,7 @@ def test_what_is_done_with_does_not_decide_how_a_run_ends(worker: WorkerThread) 
     assert (ran.tasks["f"].status, ran.tasks["d"].status, ran.run.status) == ("failed", "completed", "completed")
 
 
+@pytest.mark.both_engines
 def test_what_only_the_template_of_a_completed_map_needed_is_not_in_the_run() -> None:
     """It is cancelled at once, and leaves the run alone."""
     group: Json = {"id": "group", "name": "Group", "parent_id": "top"}

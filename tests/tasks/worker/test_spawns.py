@@ -14,7 +14,7 @@ from tests.sections import replace
 from tests.tasks.lives import Fuse, Stage, at_any_moment
 from tests.workers import Json, Ran, WorkerThread, result_of
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 RunTree = Callable[[list[Json]], Ran]
 ECHO: Json = {"schemas": {"method": "echo_executor"}}
 TWO: list[Json] = [
@@ -51,6 +51,7 @@ def spawning(tasks: list[Any], **fields: Any) -> list[Json]:
     ]
 
 
+@pytest.mark.both_engines
 def test_a_task_that_joins_ends_with_the_results_of_what_it_spawned(run: RunTree) -> None:
     ran = run(spawning(TWO))
     assert ran.run.status == "completed"
@@ -68,6 +69,7 @@ def test_a_task_that_joins_ends_with_the_results_of_what_it_spawned(run: RunTree
     assert types.index(("task_completed", "s/b")) < types.index(("task_completed", "s"))
 
 
+@pytest.mark.both_engines
 def test_a_task_that_does_not_join_completes_at_once(run: RunTree) -> None:
     ran = run(spawning(TWO, inputs={"tasks": TWO, "join": False, "result": "mine"}))
     assert ran.run.status == "completed"
@@ -94,6 +96,7 @@ def test_a_spawned_task_that_fails_fails_its_spawner(run: RunTree) -> None:
     assert next(iter(spared.tasks.values())).result is not None
 
 
+@pytest.mark.both_engines
 def test_a_full_copy_from_an_added_task_runs_what_added_it_again(run: RunTree, worker: WorkerThread) -> None:
     """Else the copy would have the results of tasks that it has not."""
     run([*spawning(TWO), {"id": "before", "name": "Before", "parent_id": "s", **ECHO}])
@@ -108,6 +111,7 @@ def test_a_full_copy_from_an_added_task_runs_what_added_it_again(run: RunTree, w
     assert result_of(execution.run).tasks[copy.ids["s"]].result.keys() == {"a", "b"}
 
 
+@pytest.mark.both_engines
 def test_executed_again_it_spawns_nothing_anew(run: RunTree, worker: WorkerThread) -> None:
     bad = {"id": "bad", "name": "Bad", "schemas": {"method": "scripted_executor"}, "inputs": {"then": "fail"}}
     run(spawning([bad]))
@@ -177,6 +181,7 @@ def test_a_result_without_tasks_that_may_run_fails_the_task(run: RunTree, spawn:
     assert (ran.tasks["s"].error or "").startswith(error)
 
 
+@pytest.mark.both_engines
 def test_what_an_executor_spawns_uses_no_secret_that_its_task_does_not_name(run: RunTree) -> None:
     error = "The tasks that this one adds are refused: 'x' uses the secret 'key' in inputs.json, which"
     assert (run(spawning(SECRET)).tasks["s"].error or "").startswith(error)
@@ -191,6 +196,7 @@ def test_no_tasks_are_no_spawning(run: RunTree) -> None:
     assert next(task for task in joined.tasks.values() if task.name == "Spawn").result == {}
 
 
+@pytest.mark.both_engines
 def test_a_cancellation_reaches_what_was_spawned(stage: Stage) -> None:
     hang = {"id": "h", "name": "H", "schemas": {"method": "script_executor"}, "inputs": {"script": "hang"}}
     inputs = {"script": "spawn", "tasks": [hang, hang | {"id": "i", "dependencies": ["h"]}]}
@@ -206,7 +212,7 @@ def test_a_cancellation_reaches_what_was_spawned(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("join", [True, False])
-@at_any_moment(9)
+@at_any_moment(9, both_engines=(3, 6))
 def test_a_crash_at_any_moment_spawns_nothing_twice(stage: Stage, items: int, after: bool, join: bool) -> None:
     tasks = [{"id": name, "name": name, **ECHO, "inputs": {"n": name}} for name in "xyz"]
     inputs = {"script": "spawn", "tasks": tasks, "join": join}

@@ -19,7 +19,7 @@ from tests.tasks.executors.conftest import forget_registry
 from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, Ran, WorkerThread, result_of
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 RunTree = Callable[[list[Json]], Ran]
 ECHO: Json = {"schemas": {"method": "echo_executor"}}
 A: Json = {"id": "a", "name": "A", "inputs": {"x": 1}, **ECHO}
@@ -49,6 +49,7 @@ def again(ran: Ran, worker: WorkerThread) -> Ran:
     return result_of(execution.run)
 
 
+@pytest.mark.both_engines
 def test_a_task_is_called_again_after_each_step(run: RunTree) -> None:
     ran = run(stepping([A, {"name": "No id", **ECHO}], [A]))
     assert ran.run.status == "completed"
@@ -78,6 +79,7 @@ def test_the_memo_is_gone_when_the_task_has_completed(run: RunTree) -> None:
     assert Task.objects.get(id="end").steps is None
 
 
+@pytest.mark.both_engines
 def test_the_next_attempt_goes_on_from_the_last_step(run: RunTree) -> None:
     second: Json = {"tasks": [A], "then": "fail", "until": 3}
     ran = run(stepping([A], second, params={"retry": {"max_attempts": 3, "backoff_seconds": 0}}))
@@ -86,6 +88,7 @@ def test_the_next_attempt_goes_on_from_the_last_step(run: RunTree) -> None:
     assert ran.tasks["s"].attempt == 3
 
 
+@pytest.mark.both_engines
 def test_another_run_goes_on_from_the_last_step(run: RunTree, worker: WorkerThread) -> None:
     second: Json = {"tasks": [A], "then": "fail", "until": 9}
     ran = run(stepping([A, BAD], second))
@@ -96,6 +99,7 @@ def test_another_run_goes_on_from_the_last_step(run: RunTree, worker: WorkerThre
     assert ended.order() == ["s", "s/2/a", "end"]
 
 
+@pytest.mark.both_engines
 def test_another_run_does_not_repeat_what_failed_in_a_step_of_a_completed_task(
     run: RunTree, worker: WorkerThread
 ) -> None:
@@ -108,7 +112,7 @@ def test_another_run_does_not_repeat_what_failed_in_a_step_of_a_completed_task(
     assert spawned() == [("s/1/bad", "failed")]
 
 
-@pytest.mark.parametrize("copied", ["end", "s"])
+@pytest.mark.parametrize("copied", [pytest.param("end", marks=pytest.mark.both_engines), "s"])
 def test_a_copy_begins_with_the_first_step(run: RunTree, worker: WorkerThread, copied: str) -> None:
     run(stepping([A, BAD], [A]))
     copy = copy_tree(caller=LOCAL, task_id=copied, copy_mode=FULL)
@@ -119,7 +123,7 @@ def test_a_copy_begins_with_the_first_step(run: RunTree, worker: WorkerThread, c
     assert ended.tasks[copy.ids["s"]].result == {"got": [{"a": DONE, "bad": FAILED}, {"a": DONE}]}
 
 
-@pytest.mark.parametrize("ends", ["completed", "failed"])
+@pytest.mark.parametrize("ends", [pytest.param("completed", marks=pytest.mark.both_engines), "failed"])
 def test_a_copy_that_keeps_the_task_repeats_no_step(run: RunTree, worker: WorkerThread, ends: str) -> None:
     """One that has failed begins again, and one that has completed is as it was."""
     tree = stepping([A, BAD], *([{"tasks": [A], "then": "fail", "until": 9}] if ends == "failed" else []))
@@ -153,6 +157,7 @@ def test_a_last_step_may_be_joined_or_left(run: RunTree) -> None:
     assert (error or "").startswith("1 of 1 tasks below this one did not complete")
 
 
+@pytest.mark.both_engines
 def test_a_task_may_ask_between_steps(run: RunTree, worker: WorkerThread) -> None:
     ran = run(stepping([A], {"then": "ask"}, [A]))
     assert ran.run.lease_owner == "parked"
@@ -198,6 +203,7 @@ def test_the_executor_of_the_page_counts_down(
     assert {"loop/1/echo", "loop/2/echo"} < {task_id for task_id, _ in spawned()}
 
 
+@pytest.mark.both_engines
 def test_a_cancellation_reaches_the_tasks_of_a_step(stage: Stage) -> None:
     inputs = {"script": "steps", "steps": 2, "tasks": {"x": "ok", "h": "hang"}}
     run = trees.execute_tree(caller=LOCAL, tasks=stepping(schemas={"method": "script_executor"}, inputs=inputs)).run
@@ -218,7 +224,7 @@ def test_a_cancellation_reaches_the_tasks_of_a_step(stage: Stage) -> None:
     assert life.executed.count((execution.run.id, "s/1/h")) == 1
 
 
-@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("after", [pytest.param(False, marks=pytest.mark.both_engines), True])
 @pytest.mark.parametrize("items", range(1, 20))
 def test_a_crash_at_any_moment_takes_no_step_twice(stage: Stage, items: int, after: bool) -> None:
     inputs = {"script": "steps", "steps": 3, "tasks": {"x": "ok", "y": "fail"}}

@@ -21,7 +21,7 @@ from tests.sections import replace
 from tests.tasks.services.trees.test_idempotency import together
 from tests.tasks.trees import ADMIN, ALICE, BOB, finish, group, start, step, store
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 
 Json = dict[str, Any]
 TREE = [group("root", parent=None), step("a", inputs={"text": "{{run.inputs.topic}}"})]
@@ -44,6 +44,7 @@ def limited(settings: LazySettings, **limits: int) -> None:
 # --- versions ---
 
 
+@pytest.mark.both_engines
 def test_saves_at_once_are_versions_in_order_and_none_is_lost() -> None:
     numbers = itertools.count()
     made = together(8, lambda: saved(description=f"Save {next(numbers)}."))
@@ -53,12 +54,14 @@ def test_saves_at_once_are_versions_in_order_and_none_is_lost() -> None:
     assert Flow.objects.get().version == 8
 
 
+@pytest.mark.both_engines
 def test_equal_saves_at_once_are_one_version() -> None:
     made = together(8, saved)
     assert [each.version.number for each in made] == [1] * 8
     assert sorted(each.is_new for each in made) == [False] * 7 + [True]
 
 
+@pytest.mark.both_engines
 def test_saves_and_deletions_at_once_leave_whole_flows() -> None:
     numbers = itertools.count()
 
@@ -89,6 +92,7 @@ OPERATIONS = st.lists(
 )
 
 
+@pytest.mark.both_engines
 @given(operations=OPERATIONS)
 @hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_flow_is_the_list_of_what_was_saved(operations: list[tuple[str, Any]]) -> None:
@@ -129,6 +133,7 @@ def test_an_old_content_saved_again_is_a_new_version() -> None:
 # --- runs ---
 
 
+@pytest.mark.both_engines
 def test_a_run_is_a_new_tree_with_the_ids_of_the_definition_as_labels() -> None:
     saved(
         tasks=[
@@ -144,6 +149,7 @@ def test_a_run_is_a_new_tree_with_the_ids_of_the_definition_as_labels() -> None:
     assert RunInputs.objects.get(run_id=first.run.id).inputs == {"topic": "x", "n": 3}
 
 
+@pytest.mark.both_engines
 def test_one_token_is_one_run() -> None:
     saved()
     token = Token(key="k", request_hash="h")
@@ -160,6 +166,7 @@ def test_a_run_of_an_administrator_belongs_to_the_owner() -> None:
         run(caller=ADMIN)
 
 
+@pytest.mark.both_engines
 def test_a_flow_of_another_is_not_there() -> None:
     saved()
     for act in (
@@ -175,6 +182,7 @@ def test_a_flow_of_another_is_not_there() -> None:
     assert [each.flow.user_id for each in flow_lists.list_flows(caller=ADMIN)[0]] == ["alice", "bob"]
 
 
+@pytest.mark.both_engines
 def test_a_model_that_writes_a_tree_learns_of_the_flows_of_its_owner_only() -> None:
     saved(description="Makes tea")
     saved(name="large", description="x" * flow_lists.DESCRIBED_BYTES)
@@ -191,6 +199,7 @@ def test_what_a_definition_says_about_owners_is_left_out() -> None:
     assert run().task.user_id == "alice"
 
 
+@pytest.mark.both_engines
 def test_a_tree_of_another_cannot_become_a_flow() -> None:
     store(*TREE)
     with pytest.raises(TaskNotFound):
@@ -218,6 +227,7 @@ def test_a_name_is_short_and_plain(name: str) -> None:
         saved(name)
 
 
+@pytest.mark.both_engines
 def test_new_flows_at_once_do_not_exceed_the_limit(settings: LazySettings) -> None:
     limited(settings, flows=2)
 
@@ -243,6 +253,7 @@ def test_a_user_has_so_many_flows(settings: LazySettings) -> None:
     assert saved("c").is_new
 
 
+@pytest.mark.both_engines
 def test_the_newest_versions_are_kept(settings: LazySettings) -> None:
     limited(settings, flow_versions=3)
     for number in range(5):
@@ -301,6 +312,7 @@ def test_an_input_that_may_be_missing_is_a_warning() -> None:
 # --- lists ---
 
 
+@pytest.mark.both_engines
 def test_the_newest_runs_of_each_flow_are_found_with_their_numbers() -> None:
     for name in ("a", "b", "c"):
         saved(name)

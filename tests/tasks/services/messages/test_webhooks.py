@@ -20,7 +20,7 @@ from tests.receiver import Receiver, receiving
 from tests.sections import replace
 from tests.tasks.trees import ROOT, finish, start, step, store
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 
 URL = "https://example.com/hook"
 OK = WebhookResponse(status_code=200)
@@ -125,6 +125,7 @@ def test_nothing_is_stored_of_one_that_is_wrong(run: Run) -> None:
     assert webhooks_of(run) == []
 
 
+@pytest.mark.both_engines
 def test_a_run_has_no_more_than_allowed(run: Run, settings: Settings) -> None:
     with_settings(settings, max_per_run=2)
     for number in range(2):
@@ -135,6 +136,7 @@ def test_a_run_has_no_more_than_allowed(run: Run, settings: Settings) -> None:
     assert [webhook.config_id for webhook in webhooks_of(run)] == ["c0", "c1"]
 
 
+@pytest.mark.both_engines
 def test_it_is_removed_once(run: Run) -> None:
     add_webhook(run=run, url=URL, config_id="mine")
     assert remove_webhook(run, config_id="mine") is True
@@ -163,6 +165,7 @@ def test_its_secrets_are_sealed_for_it_alone(run: Run) -> None:
 # --- how far it is ---
 
 
+@pytest.mark.both_engines
 def test_it_is_due_when_there_is_an_event(run: Run) -> None:
     assert seconds_until_due() is None
     webhook = add_webhook(run=run, url=URL, after=2)
@@ -173,6 +176,7 @@ def test_it_is_due_when_there_is_an_event(run: Run) -> None:
     assert claim(owner="two", limit=10) == []
 
 
+@pytest.mark.both_engines
 def test_a_host_has_no_more_places_than_its_share(run: Run, settings: Settings) -> None:
     with_settings(settings, max_per_run=40)
     slow = [add_webhook(run=run, url=f"https://SLOW.example/{number}").id for number in range(30)]
@@ -187,6 +191,7 @@ def test_a_host_has_no_more_places_than_its_share(run: Run, settings: Settings) 
     assert len(claim(owner="two", limit=20)) == MAX_PER_HOST
 
 
+@pytest.mark.both_engines
 def test_a_process_does_not_claim_what_it_has_released_and_still_serves(run: Run) -> None:
     """The courier's task for a webhook ends some turns of its loop after the release. A claim meanwhile would have no task."""
     add_webhook(run=run, url=URL)
@@ -199,6 +204,7 @@ def test_a_process_does_not_claim_what_it_has_released_and_still_serves(run: Run
     assert claim(owner="one", limit=10) == served
 
 
+@pytest.mark.both_engines
 def test_one_for_a_run_that_is_over_is_closed_from_the_start(run: Run) -> None:
     finish(run)
     run.refresh_from_db()
@@ -206,6 +212,7 @@ def test_one_for_a_run_that_is_over_is_closed_from_the_start(run: Run) -> None:
     assert seconds_until_due() is None
 
 
+@pytest.mark.both_engines
 def test_what_arrives_moves_it_on_until_the_last(run: Run) -> None:
     happens(run, "final")
     add_webhook(run=run, url=URL)
@@ -221,6 +228,7 @@ def test_what_arrives_moves_it_on_until_the_last(run: Run) -> None:
     ]
 
 
+@pytest.mark.both_engines
 def test_one_that_is_busy_gets_the_same_event_later(run: Run) -> None:
     add_webhook(run=run, url=URL)
     assert (
@@ -251,6 +259,7 @@ def test_no_receiver_can_ask_for_more_patience_than_there_is(run: Run) -> None:
     assert (seconds_until_due() or 0) <= 24 * 3600
 
 
+@pytest.mark.both_engines
 def test_a_thousand_tries_do_not_overflow(run: Run) -> None:
     add_webhook(run=run, url=URL)
     Webhook.objects.update(attempt=5000)
@@ -258,6 +267,7 @@ def test_a_thousand_tries_do_not_overflow(run: Run) -> None:
     assert Webhook.objects.get().attempt == 5001
 
 
+@pytest.mark.both_engines
 def test_what_is_too_old_is_given_up(run: Run) -> None:
     happens(run, "log", at=datetime.now(UTC) - timedelta(hours=25))
     add_webhook(run=run, url=URL, after=2)
@@ -280,12 +290,14 @@ def test_ten_failures_in_a_row_disable_it(run: Run, caplog: pytest.LogCaptureFix
     assert "a-secret-path" not in caplog.text
 
 
+@pytest.mark.both_engines
 def test_one_that_is_gone_is_disabled(run: Run) -> None:
     add_webhook(run=run, url=URL)
     assert record(claimed(), event_of(run, 1), GONE, owner="one") is False
     assert Webhook.objects.get().disabled_at is not None
 
 
+@pytest.mark.both_engines
 def test_an_event_that_is_not_for_it_leaves_no_trace(run: Run) -> None:
     add_webhook(run=run, url=URL)
     assert record(claimed(), event_of(run, 1), None, owner="one") is True
@@ -293,6 +305,7 @@ def test_an_event_that_is_not_for_it_leaves_no_trace(run: Run) -> None:
     assert not WebhookDelivery.objects.exists()
 
 
+@pytest.mark.both_engines
 def test_who_lost_its_claim_moves_nothing(run: Run) -> None:
     add_webhook(run=run, url=URL)
     late = claimed("slow")
@@ -304,6 +317,7 @@ def test_who_lost_its_claim_moves_nothing(run: Run) -> None:
     assert Webhook.objects.get().lease_owner == "quick"
 
 
+@pytest.mark.both_engines
 def test_who_is_removed_meanwhile_gets_no_more(run: Run) -> None:
     add_webhook(run=run, url=URL, config_id="mine")
     webhook = claimed()
@@ -311,6 +325,7 @@ def test_who_is_removed_meanwhile_gets_no_more(run: Run) -> None:
     assert record(webhook, event_of(run, 1), OK, owner="one") is False
 
 
+@pytest.mark.both_engines
 def test_the_claim_of_a_dead_process_ends_with_the_next_sweep(run: Run) -> None:
     add_webhook(run=run, url=URL)
     claimed(DEAD)
@@ -318,6 +333,7 @@ def test_the_claim_of_a_dead_process_ends_with_the_next_sweep(run: Run) -> None:
     assert claimed("another").lease_owner == "another"
 
 
+@pytest.mark.both_engines
 def test_the_claim_of_a_living_process_stays(run: Run) -> None:
     add_webhook(run=run, url=URL)
     claimed(leases.process_name())
@@ -328,6 +344,7 @@ def test_the_claim_of_a_living_process_stays(run: Run) -> None:
     assert claimed_elsewhere.closed_at is None
 
 
+@pytest.mark.both_engines
 def test_one_that_waits_for_what_never_comes_is_swept_away(run: Run) -> None:
     add_webhook(run=run, url=URL, after=2)
     finish(run)

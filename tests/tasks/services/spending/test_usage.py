@@ -20,7 +20,7 @@ from tasks.worker.group_commit import write_now
 from tests.tasks.lives import Fuse, Stage, at_any_moment
 from tests.workers import Json, Ran, WorkerThread, result_of, step
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 ADA = Caller(user_id="ada", role=Role.OPERATOR)
 BOB = Caller(user_id="bob", role=Role.OPERATOR)
 USED = {"model": "openai/gpt", "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "cost_usd": 0.25}
@@ -66,6 +66,7 @@ def sums(row: Json) -> tuple[int, int, float | None, int]:
     return row["calls"], row["total_tokens"], row["cost_usd"], row["unpriced_calls"]
 
 
+@pytest.mark.both_engines
 def test_reports_are_summed_by_day_model_executor_and_user(
     worker: WorkerThread, rows: Callable[..., list[Json]]
 ) -> None:
@@ -87,6 +88,7 @@ def test_reports_are_summed_by_day_model_executor_and_user(
     assert rows(by=[]) == []
 
 
+@pytest.mark.both_engines
 def test_reports_are_summed_by_flow(worker: WorkerThread, rows: Callable[..., list[Json]]) -> None:
     """Also after the flow was deleted, and its name used again."""
     flow: Json = {"caller": ADA, "name": "poems", "tasks": step("a", inputs={"spends": USED})}
@@ -104,6 +106,7 @@ def test_reports_are_summed_by_flow(worker: WorkerThread, rows: Callable[..., li
     assert rows(BOB, by=["flow"]) == rows(ADA, by=["day"], flow="prose") == []
 
 
+@pytest.mark.both_engines
 def test_users_see_only_their_own(worker: WorkerThread, rows: Callable[..., list[Json]]) -> None:
     ran(worker, step("a", inputs={"spends": USED}))
     assert [row["user"] for row in rows(ADA, by=["user"])] == ["ada"]
@@ -131,12 +134,14 @@ def test_usage_remains_when_its_tree_is_deleted(worker: WorkerThread, rows: Call
     assert [sums(row) for row in rows(ADA)] == [(1, 15, 0.25, 0)]
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("odd", [{"model": "x\0y" * 200}, {"prompt_tokens": 1e300}, {"cost_usd": -1}])
 def test_odd_reports_do_not_fail_the_commit(worker: WorkerThread, odd: Json) -> None:
     ran(worker, step("a", inputs={"spends": odd}))
     assert usage(caller=ADA).total["calls"] == 1
 
 
+@pytest.mark.both_engines
 def test_a_report_with_too_many_rows_is_refused() -> None:
     with connection.cursor() as cursor:
         cursor.executemany(
@@ -148,11 +153,12 @@ def test_a_report_with_too_many_rows_is_refused() -> None:
     assert usage(caller=ADA, since=date(1999, 1, 1), by=["model"]).rows[0]["calls"] == 5_001
 
 
+@pytest.mark.both_engines
 def test_the_first_day_of_the_calendar_is_a_day() -> None:
     assert usage(caller=ADA, until=date.min).since == date.min
 
 
-@at_any_moment(5)
+@at_any_moment(5, both_engines=(2, 4))
 def test_a_killed_worker_neither_loses_a_report_nor_counts_one_twice(stage: Stage, items: int, after: bool) -> None:
     """Each execution of the task reports once, and so many calls are counted, but for one that died with its worker."""
     task = {
@@ -170,6 +176,7 @@ def test_a_killed_worker_neither_loses_a_report_nor_counts_one_twice(stage: Stag
     assert counted >= 1
 
 
+@pytest.mark.both_engines
 def test_a_repeated_commit_counts_once() -> None:
     """The journal heard nothing of a commit that was carried out, and writes it again."""
     change = UsageAdded(

@@ -11,7 +11,7 @@ from tasks.services.trees.copies import Copy, copy_tree
 from tasks.status import Status
 from tests.tasks.trees import ALICE, BOB, ROOT, ends, group, start, step, store, stored_ids, task
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 
 #: root(left, right) waits for both branches of `start`; `other` has nothing to do with them.
 DIAMOND = [
@@ -39,15 +39,20 @@ def originals(copy: Copy, *statuses: Status) -> set[str | None]:
 @pytest.mark.parametrize(
     ("task_id", "options", "taken"),
     [
-        ("left", {}, "left below root"),
+        pytest.param("left", {}, "left below root", marks=pytest.mark.both_engines),
         ("start", {}, "start left right root"),
         ("other", {}, "other"),
         ("below", {}, "below"),
-        ("left", {"children": True}, "start left below root"),
+        pytest.param("left", {"children": True}, "start left below root", marks=pytest.mark.both_engines),
         ("other", {"children": True}, "other"),
         ("other", {"copy_mode": "custom", "custom_task_ids": ["left"]}, "start left"),
         ("other", {"copy_mode": "custom", "custom_task_ids": ["left", "other"]}, "start left other"),
-        ("other", {"copy_mode": "custom", "custom_task_ids": ["left"], "children": True}, "start left below"),
+        pytest.param(
+            "other",
+            {"copy_mode": "custom", "custom_task_ids": ["left"], "children": True},
+            "start left below",
+            marks=pytest.mark.both_engines,
+        ),
     ],
 )
 def test_a_copy_takes_what_its_mode_says_all_pending(task_id: str, options: dict[str, Any], taken: str) -> None:
@@ -62,10 +67,10 @@ def test_a_copy_takes_what_its_mode_says_all_pending(task_id: str, options: dict
 @pytest.mark.parametrize(
     ("task_id", "fresh"),
     [
-        ("left", "left below root"),
+        pytest.param("left", "left below root", marks=pytest.mark.both_engines),
         ("start", "start left right root"),
         ("other", "other"),
-        ("root", " ".join(sorted(ALL))),
+        pytest.param("root", " ".join(sorted(ALL)), marks=pytest.mark.both_engines),
     ],
 )
 def test_a_full_copy_keeps_what_is_not_affected(task_id: str, fresh: str) -> None:
@@ -88,6 +93,7 @@ def test_in_a_full_copy_a_group_waits_for_its_child_again_and_what_did_not_compl
     assert originals(copy, Status.COMPLETED) == {"c"}
 
 
+@pytest.mark.both_engines
 def test_a_copy_has_new_ids_and_says_where_it_comes_from() -> None:
     store(*DIAMOND)
     copy = copied("start")
@@ -142,6 +148,7 @@ def test_a_group_is_not_made_the_parent_of_what_waits_for_it() -> None:
     assert copy.root.original_task_id == "after"
 
 
+@pytest.mark.both_engines
 def test_a_dry_run_says_what_create_takes_and_stores_nothing() -> None:
     store(*DIAMOND)
     requests = copied("left", save=False).requests
@@ -157,7 +164,7 @@ def test_a_dry_run_says_what_create_takes_and_stores_nothing() -> None:
     [
         ([], {"x": 1}, 0, {"other"}),
         (["inputs"], {}, 0, {"other"}),
-        (["inputs", "priority"], {}, 2, {"other"}),
+        pytest.param(["inputs", "priority"], {}, 2, {"other"}, marks=pytest.mark.both_engines),
         (["status"], {"x": 1}, 0, set()),
         (["progress", "result"], {"x": 1}, 0, set()),
     ],
@@ -206,6 +213,7 @@ def test_a_tree_that_runs_can_be_copied_and_the_copy_runs_beside_it() -> None:
     assert execute_task(caller=ALICE, task_id=copy.root.id).started
 
 
+@pytest.mark.both_engines
 def test_an_execution_of_a_copy_runs_the_copy_of_the_named_task() -> None:
     store(step("root", parent=None), step("a", "root"), step("below", parent="a"))
     ends(Status.COMPLETED, "root", "a")
@@ -216,6 +224,7 @@ def test_an_execution_of_a_copy_runs_the_copy_of_the_named_task() -> None:
     assert execution.run.target_id == rows["root"].id
 
 
+@pytest.mark.both_engines
 def test_an_execution_of_a_copy_takes_what_a_group_on_which_it_depends_is_made_of() -> None:
     store(ROOT, group("g"), step("in g", parent="g"), step("a", "g"), step("below", parent="a"))
     execution = execute_task(caller=ALICE, task_id="a", copy_execution=True, copy_children=True)

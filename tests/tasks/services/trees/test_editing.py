@@ -18,7 +18,7 @@ from tasks.services.trees.editing import delete_task, update_task
 from tasks.status import Status
 from tests.tasks.trees import ADMIN, ALICE, BOB, ROOT, ends, finish, group, start, step, store, stored_ids, task
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 
 
 def update(task_id: str, caller: Caller = ALICE, **changes: Any) -> Task:
@@ -28,6 +28,7 @@ def update(task_id: str, caller: Caller = ALICE, **changes: Any) -> Task:
 # --- update ---
 
 
+@pytest.mark.both_engines
 def test_an_update_changes_what_it_names_and_nothing_else() -> None:
     store(ROOT, step("a", inputs={"x": 1}), step("b", "a"))
     before = task("a")
@@ -40,6 +41,7 @@ def test_an_update_changes_what_it_names_and_nothing_else() -> None:
     assert task("b").updated_at == before.updated_at
 
 
+@pytest.mark.both_engines
 def test_an_update_finds_the_executor_again() -> None:
     store(ROOT, step("a"))
     assert update("a", name="just a name").executor_id is None
@@ -49,6 +51,7 @@ def test_an_update_finds_the_executor_again() -> None:
     assert (task("a").params, task("a").schemas) == (None, None)
 
 
+@pytest.mark.both_engines
 def test_dependencies_are_ids_or_unique_names_of_the_tree() -> None:
     store(ROOT, step("a", name="first"), step("b"), step("c"))
     update("c", dependencies=["first", {"id": "b", "required": False}])
@@ -71,7 +74,7 @@ def test_dependencies_are_ids_or_unique_names_of_the_tree() -> None:
         ({"dependencies": [{"id": "a", "needed": True}]}, InvalidParams, "dependencies[0].needed: unknown field"),
         ({"dependencies": ["nowhere"]}, InvalidDependency, "'nowhere' is neither the id nor the name"),
         ({"dependencies": ["b"]}, InvalidDependency, "depends on itself"),
-        ({"dependencies": ["c"]}, CircularDependency, "b -> c -> b"),
+        pytest.param({"dependencies": ["c"]}, CircularDependency, "b -> c -> b", marks=pytest.mark.both_engines),
         ({"dependencies": ["root"]}, CircularDependency, "'root' is a group"),
         ({"dependencies": ["a", "a"]}, InvalidDependency, "twice"),
         ({"dependencies": ["of another tree"]}, InvalidDependency, "'of another tree'"),
@@ -91,7 +94,15 @@ def test_an_update_that_breaks_a_rule_changes_nothing(
     assert list(Task.objects.order_by("id").values()) == before
 
 
-@pytest.mark.parametrize("status", [Status.IN_PROGRESS, Status.COMPLETED, Status.FAILED, Status.CANCELLED])
+@pytest.mark.parametrize(
+    "status",
+    [
+        Status.IN_PROGRESS,
+        pytest.param(Status.COMPLETED, marks=pytest.mark.both_engines),
+        Status.FAILED,
+        Status.CANCELLED,
+    ],
+)
 def test_only_a_pending_task_can_be_changed(status: Status) -> None:
     store(ROOT, step("a"))
     ends(status, "a")
@@ -100,6 +111,7 @@ def test_only_a_pending_task_can_be_changed(status: Status) -> None:
     assert caught.value.data == {"task_id": "a", "status": status}
 
 
+@pytest.mark.both_engines
 def test_a_pending_task_of_a_tree_that_runs_cannot_be_changed() -> None:
     store(ROOT, step("a"))
     run = start()
@@ -109,7 +121,7 @@ def test_a_pending_task_of_a_tree_that_runs_cannot_be_changed() -> None:
     assert update("a", name="x").name == "x"
 
 
-@pytest.mark.parametrize("task_id", ["a", "nowhere"])
+@pytest.mark.parametrize("task_id", [pytest.param("a", marks=pytest.mark.both_engines), "nowhere"])
 def test_another_ones_task_is_as_good_as_none(task_id: str) -> None:
     store(ROOT, step("a"))
     with pytest.raises(TaskNotFound):
@@ -119,6 +131,7 @@ def test_another_ones_task_is_as_good_as_none(task_id: str) -> None:
     assert stored_ids() == {"root", "a"}
 
 
+@pytest.mark.both_engines
 def test_an_administrator_may_change_and_delete_all() -> None:
     store(ROOT, step("a"))
     assert update("a", caller=ADMIN, name="x").user_id == "alice"
@@ -128,12 +141,14 @@ def test_an_administrator_may_change_and_delete_all() -> None:
 # --- delete ---
 
 
+@pytest.mark.both_engines
 def test_a_task_goes_with_all_below_it() -> None:
     store(ROOT, group("g"), step("a", parent="g"), step("b", "a", parent="g"), step("c"))
     assert delete_task(caller=ALICE, task_id="g").deleted_count == 3
     assert stored_ids() == {"root", "c"}
 
 
+@pytest.mark.both_engines
 def test_a_parent_without_children_says_so() -> None:
     store(ROOT, step("a"), step("b", parent="a"), step("c", parent="a"))
     delete_task(caller=ALICE, task_id="b")
@@ -143,7 +158,7 @@ def test_a_parent_without_children_says_so() -> None:
     assert task("root").has_children
 
 
-@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("force", [pytest.param(False, marks=pytest.mark.both_engines), True])
 def test_what_others_depend_on_stays(force: bool) -> None:
     store(ROOT, group("g"), step("a", parent="g"), step("b", {"id": "a", "required": False}))
     with pytest.raises(CannotDelete, match="'b'") as caught:
@@ -154,7 +169,9 @@ def test_what_others_depend_on_stays(force: bool) -> None:
     assert stored_ids() == {"root"}
 
 
-@pytest.mark.parametrize("status", [Status.COMPLETED, Status.FAILED, Status.CANCELLED])
+@pytest.mark.parametrize(
+    "status", [pytest.param(Status.COMPLETED, marks=pytest.mark.both_engines), Status.FAILED, Status.CANCELLED]
+)
 def test_what_has_run_goes_by_force_only(status: Status) -> None:
     store(ROOT, group("g"), step("a", parent="g"))
     ends(status, "a")
@@ -165,7 +182,7 @@ def test_what_has_run_goes_by_force_only(status: Status) -> None:
 
 
 @pytest.mark.parametrize("force", [False, True])
-@pytest.mark.parametrize("task_id", ["root", "a"])
+@pytest.mark.parametrize("task_id", ["root", pytest.param("a", marks=pytest.mark.both_engines)])
 def test_nothing_of_a_tree_that_runs_can_be_deleted(task_id: str, force: bool) -> None:
     store(ROOT, step("a"))
     run = start()
@@ -175,6 +192,7 @@ def test_nothing_of_a_tree_that_runs_can_be_deleted(task_id: str, force: bool) -
     delete_task(caller=ALICE, task_id=task_id, force=force)
 
 
+@pytest.mark.both_engines
 def test_a_root_takes_its_runs_and_their_events_along_and_no_others() -> None:
     store(ROOT, step("a"))
     store(group("other", parent=None))
@@ -190,6 +208,7 @@ def test_a_root_takes_its_runs_and_their_events_along_and_no_others() -> None:
     assert start().number == 1
 
 
+@pytest.mark.both_engines
 def test_a_tree_of_ten_thousand_is_deleted() -> None:
     store(ROOT, *(step(str(number)) for number in range(9_999)))
     assert delete_task(caller=ALICE, task_id="root").deleted_count == 10_000

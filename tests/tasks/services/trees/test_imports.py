@@ -14,7 +14,7 @@ from tasks.services.trees.queries import get_tree
 from tasks.status import Status
 from tests.workers import Json, WorkerThread, result_of
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 THEN = datetime(2025, 11, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
@@ -36,7 +36,9 @@ ROOT: Json = {"id": "root", "user_id": "alice"}
 @pytest.mark.parametrize(
     ("others", "reason"),
     [
-        ([{"id": "a", "parent_id": "root", "user_id": "bob"}], "A tree has one owner"),
+        pytest.param(
+            [{"id": "a", "parent_id": "root", "user_id": "bob"}], "A tree has one owner", marks=pytest.mark.both_engines
+        ),
         ([{"id": "a", "parent_id": "root", "dependencies": ["b"]}], "dependency 'b' is neither"),
         ([{"id": "a", "parent_id": "root", "dependencies": ["a"]}], "depends on itself"),
         ([{"id": "a", "parent_id": "root", "priority": 7}], "tasks[1].priority"),
@@ -64,8 +66,8 @@ def test_the_limits_of_trees_apply(settings: Any) -> None:
     [
         ({}, "completed"),
         ({"a": Status.FAILED, "b": Status.CANCELLED}, "failed"),
-        ({"b": Status.CANCELLED}, "cancelled"),
-        ({"b": Status.PENDING, "a": Status.FAILED}, None),
+        pytest.param({"b": Status.CANCELLED}, "cancelled", marks=pytest.mark.both_engines),
+        pytest.param({"b": Status.PENDING, "a": Status.FAILED}, None, marks=pytest.mark.both_engines),
     ],
 )
 def test_the_run_of_a_tree_that_has_ended_has_its_status(statuses: dict[str, Status], run: str | None) -> None:
@@ -73,6 +75,7 @@ def test_the_run_of_a_tree_that_has_ended_has_its_status(statuses: dict[str, Sta
     assert Run.objects.values_list("status", flat=True).first() == run
 
 
+@pytest.mark.both_engines
 def test_a_task_with_the_same_id_is_the_same_tree_only_if_its_name_and_time_are() -> None:
     first = tree(ROOT)
     renamed = ForeignTree(tasks=[ROOT | {"name": "Another"}], states=first.states)
@@ -87,6 +90,7 @@ def test_a_task_with_the_same_id_is_the_same_tree_only_if_its_name_and_time_are(
     ]
 
 
+@pytest.mark.both_engines
 def test_ids_taken_since_the_look_up_are_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process stores a task with one of the ids in between."""
 
@@ -101,6 +105,7 @@ def test_ids_taken_since_the_look_up_are_looked_up_again(monkeypatch: pytest.Mon
     assert Task.objects.get(id="root").name == "Mine"
 
 
+@pytest.mark.both_engines
 def test_an_unfinished_tree_goes_on_and_keeps_what_is_completed(worker: WorkerThread) -> None:
     echo = {"parent_id": "root", "schemas": {"method": "echo_executor"}}
     tasks = [

@@ -23,7 +23,7 @@ from tasks.rules.exceptions import (
 from tasks.services import trees
 from tests.workers import Json, WorkerThread, group, result_of, run_tree, step
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 ALICE, BOB, ADMIN = Caller(user_id="alice"), Caller(user_id="bob"), Caller(user_id="admin", role=Role.ADMIN)
 
 
@@ -38,6 +38,7 @@ def counts() -> tuple[int, int, int]:
 # --- creating ---
 
 
+@pytest.mark.both_engines
 def test_a_tree_is_stored_as_it_was_sent_and_does_not_run() -> None:
     tasks = [
         {"id": "r", "name": "Root", "priority": 0},
@@ -59,6 +60,7 @@ def test_a_tree_is_stored_as_it_was_sent_and_does_not_run() -> None:
     assert {task.status for task in stored.values()} == {"pending"}
 
 
+@pytest.mark.both_engines
 def test_executing_stores_the_tree_its_run_and_its_wake_up_together() -> None:
     execution = trees.execute_tree(caller=LOCAL, tasks=[echo("a")], context_id="talk")
     assert execution.started
@@ -88,6 +90,7 @@ def test_of_what_is_refused_nothing_is_stored(verb: Any, tasks: list[Json], erro
     assert counts() == (0, 0, 0)
 
 
+@pytest.mark.both_engines
 def test_a_tree_of_ten_thousand_is_stored_and_one_more_is_refused() -> None:
     tasks = group("g", *(echo(f"t{number}") for number in range(9_999)))
     assert len(trees.create_tree(caller=LOCAL, tasks=tasks).tasks) == 10_000
@@ -99,6 +102,7 @@ def test_a_tree_of_ten_thousand_is_stored_and_one_more_is_refused() -> None:
 # --- ids ---
 
 
+@pytest.mark.both_engines
 def test_an_id_that_is_taken_gets_a_fresh_one_and_references_follow() -> None:
     tasks = group("g", echo("a"), echo("b", dependencies=["a"]))
     trees.create_tree(caller=LOCAL, tasks=[echo("a")])
@@ -141,6 +145,7 @@ def test_results_have_the_names_of_the_request_each_time(worker: WorkerThread) -
         assert last.result["a"] == {"x": 1}
 
 
+@pytest.mark.both_engines
 def test_who_wants_their_ids_or_nothing_gets_nothing() -> None:
     trees.create_tree(caller=LOCAL, tasks=[echo("a")])
     with pytest.raises(InvalidParams) as refused:
@@ -155,6 +160,7 @@ def test_without_an_id_a_task_gets_one() -> None:
     assert Task.objects.get().id == created.root.id
 
 
+@pytest.mark.both_engines
 def test_requests_that_race_for_an_id_all_succeed() -> None:
     def create(_: int) -> str:
         try:
@@ -168,6 +174,7 @@ def test_requests_that_race_for_an_id_all_succeed() -> None:
     assert "same" in ids
 
 
+@pytest.mark.both_engines
 def test_submissions_at_the_same_time_with_the_same_ids_all_succeed_again_and_again() -> None:
     """One that PostgreSQL refuses because another took the id spoils nothing for the next with its connection."""
     together = Barrier(4)
@@ -201,7 +208,7 @@ def test_submissions_at_the_same_time_with_the_same_ids_all_succeed_again_and_ag
         (LOCAL, "user123", "user123"),
         (ALICE, None, "alice"),
         (ALICE, "bob", "alice"),
-        (ADMIN, "bob", "bob"),
+        pytest.param(ADMIN, "bob", "bob", marks=pytest.mark.both_engines),
         (ADMIN, None, "admin"),
     ],
 )
@@ -217,7 +224,7 @@ def test_a_tree_belongs_to_its_caller_unless_an_admin_names_another(
     assert execution.warnings == ([replaced] if named not in (None, owner) else [])
 
 
-@pytest.mark.parametrize("task_id", ["alices", "nowhere"])
+@pytest.mark.parametrize("task_id", [pytest.param("alices", marks=pytest.mark.both_engines), "nowhere"])
 def test_anothers_task_is_as_missing_as_a_missing_one(task_id: str) -> None:
     trees.create_tree(caller=ALICE, tasks=[echo("alices")])
     with pytest.raises(TaskNotFound) as refused:
@@ -231,6 +238,7 @@ def test_anothers_task_is_as_missing_as_a_missing_one(task_id: str) -> None:
 # --- executing what is stored ---
 
 
+@pytest.mark.both_engines
 def test_a_running_tree_is_not_started_again() -> None:
     first = trees.execute_tree(caller=LOCAL, tasks=group("g", echo("a")))
     for task_id in ("g", "a"):
@@ -239,6 +247,7 @@ def test_a_running_tree_is_not_started_again() -> None:
     assert counts() == (2, 1, 1)
 
 
+@pytest.mark.both_engines
 def test_requests_that_race_to_start_a_tree_start_it_once() -> None:
     trees.create_tree(caller=LOCAL, tasks=[echo("a")])
 
@@ -254,6 +263,7 @@ def test_requests_that_race_to_start_a_tree_start_it_once() -> None:
     assert Run.objects.count() == 1
 
 
+@pytest.mark.both_engines
 def test_each_run_of_a_tree_has_the_next_number(worker: WorkerThread) -> None:
     ran = run_tree(worker, [step("a", inputs={"then": "fail"})])
     for number in (2, 3):
@@ -263,6 +273,7 @@ def test_each_run_of_a_tree_has_the_next_number(worker: WorkerThread) -> None:
     assert ran.run.number == 1
 
 
+@pytest.mark.both_engines
 def test_a_failed_task_is_made_new_for_its_next_run(worker: WorkerThread) -> None:
     run_tree(worker, group("g", step("bad", inputs={"then": "fail"}), step("good")))
     trees.execute_task(caller=LOCAL, task_id="g")
@@ -274,6 +285,7 @@ def test_a_failed_task_is_made_new_for_its_next_run(worker: WorkerThread) -> Non
 # --- running a copy ---
 
 
+@pytest.mark.both_engines
 def test_a_copy_runs_and_the_original_keeps_its_history(worker: WorkerThread) -> None:
     run_tree(worker, group("g", echo("a"), echo("b", dependencies=["a"])))
     before = list(Task.objects.tree("g").values("id", "status", "result", "started_at", "completed_at"))

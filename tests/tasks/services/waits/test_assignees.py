@@ -22,7 +22,7 @@ from tasks.services.waits.questions import answer, count_inbox, inbox_of
 from tests.tasks.trees import ADMIN, ALICE, BOB
 from tests.workers import Json, WorkerThread, result_of
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 CAROL = Caller(user_id="carol")
 DORA = Caller(user_id="dora")
 VERA = Caller(user_id="vera", role=Role.VIEWER)
@@ -46,6 +46,7 @@ def given(caller: Caller, value: Any = "yes", task_id: str = "ask") -> Question:
     return answer(caller=caller, task_id=task_id, answer=value)
 
 
+@pytest.mark.both_engines
 def test_an_assignee_answers_and_the_owner_only_sees(worker: WorkerThread) -> None:
     run = parked(worker, "bob", "dora")
     assert [listed(caller) for caller in (ALICE, BOB, CAROL, ADMIN)] == [["ask"], ["ask"], [], ["ask"]]
@@ -64,6 +65,7 @@ def test_an_assignee_answers_and_the_owner_only_sees(worker: WorkerThread) -> No
         given(ALICE)
 
 
+@pytest.mark.both_engines
 def test_an_assignee_sees_nothing_else_of_the_tree(worker: WorkerThread) -> None:
     parked(worker, "bob")
     with pytest.raises(TaskNotFound):
@@ -71,6 +73,7 @@ def test_an_assignee_sees_nothing_else_of_the_tree(worker: WorkerThread) -> None
     assert not Question.objects.for_caller(BOB).exists()
 
 
+@pytest.mark.both_engines
 def test_the_notification_of_an_assignee_says_what_the_inbox_shows(worker: WorkerThread) -> None:
     for caller, about in ((ALICE, ["questions"]), (BOB, ["questions"]), (CAROL, ["questions"]), (DORA, ["failures"])):
         url = f"https://hooks.example.com/{caller.user_id}"
@@ -107,7 +110,11 @@ def notifying(*names: str, each: int = 1) -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "reached"), [("role:operator", ["admin-a", "operator-o"]), ("role:admin", ["admin-a"])]
+    ("role", "reached"),
+    [
+        pytest.param("role:operator", ["admin-a", "operator-o"], marks=pytest.mark.both_engines),
+        ("role:admin", ["admin-a"]),
+    ],
 )
 def test_a_role_notifies_those_who_have_it(worker: WorkerThread, role: str, reached: list[str]) -> None:
     notifying("admin-a", "operator-o", "viewer-v", "gone-g")
@@ -119,12 +126,14 @@ def test_a_role_notifies_those_who_have_it(worker: WorkerThread, role: str, reac
     assert webhooks_of(run) == []  # of the owner
 
 
+@pytest.mark.both_engines
 def test_a_role_notifies_a_limited_number(worker: WorkerThread) -> None:
     notifying("operator-a", "operator-b", each=MOST_OF_ROLES // 2 + 1)
     parked(worker, "role:operator", "role:admin")
     assert Webhook.objects.count() == MOST_OF_ROLES
 
 
+@pytest.mark.both_engines
 def test_without_authentication_the_one_user_learns_of_all_runs(worker: WorkerThread) -> None:
     set_notification(caller=LOCAL, name="mine", about=["questions"], url="https://a.example")
     parked(worker, "bob")
@@ -142,7 +151,10 @@ def test_an_administrator_may_answer_every_question(worker: WorkerThread) -> Non
     assert given(ADMIN).answered_by == "root"
 
 
-@pytest.mark.parametrize(("role", "lists"), [("role:operator", [1, 1, 0]), ("role:admin", [0, 0, 0])])
+@pytest.mark.parametrize(
+    ("role", "lists"),
+    [pytest.param("role:operator", [1, 1, 0], marks=pytest.mark.both_engines), ("role:admin", [0, 0, 0])],
+)
 def test_a_role_is_all_its_users(worker: WorkerThread, role: str, lists: list[int]) -> None:
     parked(worker, role)
     assert [len(listed(caller)) for caller in (BOB, CAROL, VERA)] == lists
@@ -182,12 +194,14 @@ def test_places_fill_the_assignees_and_roles_are_checked_again(worker: WorkerThr
     assert error.startswith("The question was not asked, because its list of assignees does not fit: has the role")
 
 
+@pytest.mark.both_engines
 def test_deleting_the_tree_deletes_its_assignees(worker: WorkerThread) -> None:
     run = parked(worker, "bob")
     run.delete()
     assert Assignee.objects.count() == 0
 
 
+@pytest.mark.both_engines
 def test_what_others_assign_hides_no_question_of_ones_own(worker: WorkerThread) -> None:
     for number in range(3):
         parked(worker, "bob", task_id=f"of alice {number}")

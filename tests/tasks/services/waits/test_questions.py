@@ -26,7 +26,7 @@ from tests.servers import until
 from tests.tasks.trees import ADMIN, ALICE, BOB
 from tests.workers import Json, WorkerThread, group, result_of, step
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 
 
 def asking(name: str = "ask", **fields: Any) -> Json:
@@ -62,6 +62,7 @@ def messages(run: Run) -> list[str]:
     return [event["message"] for event in result_of(run).events if event["type"] == "log"]
 
 
+@pytest.mark.both_engines
 def test_a_question_parks_the_run_and_an_answer_brings_it_back(worker: WorkerThread) -> None:
     tree = group("root", asking(), step("after", dependencies=["ask"]))
     run = parked(worker, *tree)
@@ -89,6 +90,7 @@ def test_it_is_one_attempt_however_long_it_takes(worker: WorkerThread) -> None:
     assert (ran.run.losses, ran.run.lease_owner) == (0, None)
 
 
+@pytest.mark.both_engines
 def test_nobody_claims_a_parked_run(worker: WorkerThread) -> None:
     run = parked(worker, asking())
     leases.sweep()
@@ -103,6 +105,7 @@ def test_other_branches_go_on_while_one_waits(worker: WorkerThread) -> None:
     assert result_of(run).statuses()["beside"] == "completed"
 
 
+@pytest.mark.both_engines
 def test_an_answer_counts_at_once_while_another_branch_is_at_work(worker: WorkerThread, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     slow = step("slow", inputs={"gate": str(gate)})
@@ -127,6 +130,7 @@ def test_several_questions_are_answered_in_any_order(worker: WorkerThread) -> No
     assert set(result_of(run).statuses().values()) == {"completed"}
 
 
+@pytest.mark.both_engines
 def test_without_options_any_answer_counts(worker: WorkerThread) -> None:
     task = asking()
     del task["inputs"]["options"]
@@ -154,6 +158,7 @@ def test_what_does_not_wait_takes_no_answer(worker: WorkerThread) -> None:
     assert result_of(run).tasks["ask"].result["answer"] == "yes"
 
 
+@pytest.mark.both_engines
 def test_only_who_sees_the_task_may_answer_and_see_the_question(worker: WorkerThread) -> None:
     execution = trees.execute_tree(caller=ALICE, tasks=[asking()])
     worker.work()
@@ -168,6 +173,7 @@ def test_only_who_sees_the_task_may_answer_and_see_the_question(worker: WorkerTh
     assert answer(caller=ADMIN, task_id="ask", answer="yes").answered_by == ADMIN.user_id
 
 
+@pytest.mark.both_engines
 def test_of_two_answers_at_once_one_counts(worker: WorkerThread) -> None:
     run = parked(worker, asking())
     start_together = threading.Barrier(2)
@@ -210,6 +216,7 @@ def test_too_late_is_a_failure_that_says_so(worker: WorkerThread, tmp_path: Path
     assert Question.objects.get().closed_at is not None
 
 
+@pytest.mark.both_engines
 def test_a_parked_run_comes_back_when_the_time_is_over(worker: WorkerThread) -> None:
     run = parked(worker, asking(inputs={"timeout_seconds": 600}))
     assert run.lease_expires_at is not None
@@ -233,7 +240,7 @@ def test_an_answer_in_time_counts_though_it_is_read_late(worker: WorkerThread) -
     assert result_of(run).statuses() == {"ask": "completed"}
 
 
-@pytest.mark.parametrize("what", ["ask", "root"])
+@pytest.mark.parametrize("what", ["ask", pytest.param("root", marks=pytest.mark.both_engines)])
 def test_a_cancellation_ends_the_wait(worker: WorkerThread, what: str) -> None:
     run = parked(worker, *group("root", asking()))
     asked = cancels.ask(caller=LOCAL, task_ids=[what], force=False, message="Never mind")
@@ -249,7 +256,7 @@ def test_a_cancellation_ends_the_wait(worker: WorkerThread, what: str) -> None:
 @pytest.mark.parametrize(
     ("leaves", "result", "says"),
     [
-        ("at once", {"times": 1}, ""),
+        pytest.param("at once", {"times": 1}, "", marks=pytest.mark.both_engines),
         ("in anger", None, "may still be running: The door is shut."),
         ("in pieces", None, "may still be running: Executor 'asking_executor' raised ZeroDivisionError."),
         ("never", None, "may still be running: no response within 2 s"),
@@ -289,6 +296,7 @@ def test_who_asked_hears_of_it_while_others_work(worker: WorkerThread) -> None:
     assert result_of(run).run.status == "cancelled"
 
 
+@pytest.mark.both_engines
 def test_who_was_answered_and_has_not_heard_of_it_is_cancelled_all_the_same(worker: WorkerThread) -> None:
     run = parked(worker, asks_for_more())
     answer(caller=LOCAL, task_id="more", answer="enough")
@@ -298,6 +306,7 @@ def test_who_was_answered_and_has_not_heard_of_it_is_cancelled_all_the_same(work
     assert (task.status, task.result) == ("cancelled", {"times": 1})
 
 
+@pytest.mark.both_engines
 def test_one_question_is_cancelled_and_the_other_still_waits(worker: WorkerThread) -> None:
     run = parked(worker, *group("root", asking("a"), asking("b")))
     cancels.ask(caller=LOCAL, task_ids=["a"], force=False, message="Never mind")
@@ -313,6 +322,7 @@ def test_one_question_is_cancelled_and_the_other_still_waits(worker: WorkerThrea
 # --- nothing is lost ---
 
 
+@pytest.mark.both_engines
 def test_an_answer_that_nobody_was_told_of_is_found_by_the_next_sweep(worker: WorkerThread) -> None:
     run = parked(worker, asking())
     Question.objects.update(answer="yes", answered_by="alice", answered_at=datetime.now(UTC))
@@ -321,6 +331,7 @@ def test_an_answer_that_nobody_was_told_of_is_found_by_the_next_sweep(worker: Wo
     assert result_of(run).tasks["ask"].result == {"answer": "yes", "by": "alice"}
 
 
+@pytest.mark.both_engines
 def test_a_cancellation_that_nobody_was_told_of_is_found_by_the_next_sweep(worker: WorkerThread) -> None:
     run = parked(worker, asking())
     CancelRequest.objects.create(run_id=run.id, task_id="ask", message="Never mind")
@@ -329,6 +340,7 @@ def test_a_cancellation_that_nobody_was_told_of_is_found_by_the_next_sweep(worke
     assert result_of(run).statuses() == {"ask": "cancelled"}
 
 
+@pytest.mark.both_engines
 def test_a_run_is_not_parked_over_an_answer_or_a_cancellation(worker: WorkerThread) -> None:
     run = parked(worker, asking())
     suspension.resume([run.id])
@@ -341,6 +353,7 @@ def test_a_run_is_not_parked_over_an_answer_or_a_cancellation(worker: WorkerThre
     assert suspension.suspend(claim, heard=[("ask", False)]) is True
 
 
+@pytest.mark.both_engines
 def test_a_cancellation_that_comes_while_its_run_is_suspended_is_kept(
     worker: WorkerThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,6 +373,7 @@ def test_a_cancellation_that_comes_while_its_run_is_suspended_is_kept(
     assert list(CancelRequest.objects.values_list("message", flat=True)) == ["late"]
 
 
+@pytest.mark.both_engines
 def test_a_question_is_asked_once_though_its_worker_died(worker: WorkerThread) -> None:
     run = parked(worker, asking())
     suspension.resume([run.id])
@@ -370,6 +384,7 @@ def test_a_question_is_asked_once_though_its_worker_died(worker: WorkerThread) -
     assert len(messages(run)) == 1
 
 
+@pytest.mark.both_engines
 def test_a_deleted_tree_takes_its_questions_with_it(worker: WorkerThread) -> None:
     of = parked(worker, asking())
     answer(caller=LOCAL, task_id="ask", answer="yes")
@@ -378,6 +393,7 @@ def test_a_deleted_tree_takes_its_questions_with_it(worker: WorkerThread) -> Non
     assert not Question.objects.filter(run_id=of.id).exists()
 
 
+@pytest.mark.both_engines
 def test_an_executor_may_ask_again_and_gets_its_memo_back(worker: WorkerThread) -> None:
     task = {"id": "talk", "name": "talk", "schemas": {"method": "asking_executor"}, "inputs": {"until": "enough"}}
     run = parked(worker, task)
@@ -389,6 +405,7 @@ def test_an_executor_may_ask_again_and_gets_its_memo_back(worker: WorkerThread) 
     assert questions.open_of([run.id]) == {}
 
 
+@pytest.mark.both_engines
 def test_the_link_of_a_disabled_user_answers_nothing(worker: WorkerThread, client: Client) -> None:
     client.defaults["HTTP_HOST"] = "localhost"
     user = User.objects.create_user("dora")

@@ -17,7 +17,7 @@ from tasks.services.waits.questions import answer, inbox_of
 from tests.tasks.trees import ALICE, BOB
 from tests.workers import Json, WorkerThread, result_of
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 CAROL = Caller(user_id="carol")
 
 
@@ -62,6 +62,7 @@ ASKED = "waiting for an answer: Publish it?"
 REMINDED = "still waiting for an answer: Publish it?"
 
 
+@pytest.mark.both_engines
 def test_a_reminder_is_an_event_at_its_time_and_the_run_waits_on(worker: WorkerThread) -> None:
     run = parked(worker, remind_after_seconds=[3600, 7200])
     assert run.lease_expires_at == Question.objects.get().alarm_at
@@ -95,12 +96,14 @@ def test_a_reminder_that_is_due_soon_comes_while_the_worker_has_the_run(worker: 
     assert result_of(run).run.epoch == 2  # it was let go once, after the reminder
 
 
+@pytest.mark.both_engines
 def test_reminders_of_the_time_in_which_no_worker_was_there_are_made_up_for(worker: WorkerThread) -> None:
     run = parked(worker, remind_after_seconds=[60, 120, 600], timeout_seconds=3600)
     assert later(worker, 300) == 1
     assert said(run) == [ASKED, REMINDED, REMINDED]
 
 
+@pytest.mark.both_engines
 def test_no_reminder_comes_after_the_answer_or_the_end(worker: WorkerThread) -> None:
     run = parked(worker, remind_after_seconds=60)
     answer(caller=ALICE, task_id="ask", answer="yes")
@@ -111,6 +114,7 @@ def test_no_reminder_comes_after_the_answer_or_the_end(worker: WorkerThread) -> 
     assert result_of(run).run.status == "completed"
 
 
+@pytest.mark.both_engines
 def test_a_question_that_expires_first_fails_without_a_reminder(worker: WorkerThread) -> None:
     run = parked(worker, remind_after_seconds=120, timeout_seconds=60)
     assert later(worker, 200) == 1
@@ -118,6 +122,7 @@ def test_a_question_that_expires_first_fails_without_a_reminder(worker: WorkerTh
     assert result_of(run).run.status == "failed"
 
 
+@pytest.mark.both_engines
 def test_an_escalation_adds_assignees(worker: WorkerThread) -> None:
     run = parked(worker, assignees=["bob"], escalate={"after_seconds": 60, "assignees": ["carol", "bob"]})
     assert inbox_of(CAROL) == []

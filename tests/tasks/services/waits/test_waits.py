@@ -25,7 +25,7 @@ from tests.sections import replace
 from tests.tasks.trees import ADMIN, ALICE, BOB
 from tests.workers import Json, Ran, WorkerThread, group, result_of, step
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
 
 HOUR = 3600.0
 
@@ -86,6 +86,7 @@ def test_a_user_has_room_for_so_many_waits(
     parked(worker, until("d"), caller=ALICE)
 
 
+@pytest.mark.both_engines
 async def test_a_count_misses_no_wait_that_is_being_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wait_room, "FRESH_SECONDS", 0.0)  # each wait counts again
     room = wait_room.WaitRoom()
@@ -105,6 +106,7 @@ async def test_a_count_misses_no_wait_that_is_being_stored(monkeypatch: pytest.M
 # --- times ---
 
 
+@pytest.mark.both_engines
 def test_a_wait_parks_the_run_until_its_time(worker: WorkerThread) -> None:
     run = parked(worker, *group("root", until(), step("after", dependencies=["wait"])))
     assert suspension.resume_due() == 0
@@ -120,6 +122,7 @@ def test_a_wait_parks_the_run_until_its_time(worker: WorkerThread) -> None:
     assert all(event["result"] is None for event in ran.events if event["type"] == "log")
 
 
+@pytest.mark.both_engines
 def test_a_wait_until_a_time_ends_at_that_time(worker: WorkerThread) -> None:
     moment = datetime.now(UTC) + timedelta(hours=1)
     run = parked(worker, until(until=moment.astimezone().isoformat()))
@@ -162,6 +165,7 @@ def test_the_timeout_of_the_task_ends_a_longer_wait(worker: WorkerThread) -> Non
     assert finished(worker, run).tasks["wait"].error == "Timed out while waiting for 3600 s."
 
 
+@pytest.mark.both_engines
 def test_a_waiting_task_can_be_cancelled(worker: WorkerThread) -> None:
     run = parked(worker, *group("root", until(), awaits("event")))
     cancels.ask(caller=LOCAL, task_ids=["wait", "event"], force=False, message="Never mind")
@@ -171,6 +175,7 @@ def test_a_waiting_task_can_be_cancelled(worker: WorkerThread) -> None:
     assert not Question.objects.filter(closed_at=None).exists()
 
 
+@pytest.mark.both_engines
 def test_waits_are_no_questions(worker: WorkerThread) -> None:
     run = parked(worker, *group("root", until(), awaits("event")))
     assert open_questions(LOCAL) == []
@@ -180,6 +185,7 @@ def test_waits_are_no_questions(worker: WorkerThread) -> None:
     assert [wait.task_id for wait in waits.open_waits(LOCAL, run_id=run.id, limit=10)] == ["wait", "event"]
 
 
+@pytest.mark.both_engines
 def test_waits_come_back_in_the_order_of_their_ends(worker: WorkerThread, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [parked(worker, until(f"w{number}", seconds=HOUR - 600 * number)) for number in range(5)]
     resumed = list[str]()
@@ -191,6 +197,7 @@ def test_waits_come_back_in_the_order_of_their_ends(worker: WorkerThread, monkey
 # --- events ---
 
 
+@pytest.mark.both_engines
 def test_an_event_ends_the_wait_and_is_its_result(worker: WorkerThread) -> None:
     run = parked(worker, *group("root", awaits(match={"/order_id": "42"}), step("after", dependencies=["wait"])))
     assert send(payload={"order_id": "43"}).woken == 0
@@ -210,6 +217,7 @@ def test_an_event_ends_the_wait_and_is_its_result(worker: WorkerThread) -> None:
     assert Question.objects.get().closed_at is not None
 
 
+@pytest.mark.both_engines
 def test_the_same_id_is_one_event(worker: WorkerThread) -> None:
     run = parked(worker, awaits())
     assert send(payload=1, event_id="e").woken == 1
@@ -223,6 +231,7 @@ def test_the_same_id_is_one_event(worker: WorkerThread) -> None:
     assert SentEvent.objects.count() == 1
 
 
+@pytest.mark.both_engines
 def test_one_event_wakes_all_waits_that_it_fits(worker: WorkerThread) -> None:
     runs = [
         parked(worker, awaits("a")),
@@ -244,6 +253,7 @@ def test_one_event_wakes_all_waits_that_it_fits(worker: WorkerThread) -> None:
     ]
 
 
+@pytest.mark.both_engines
 def test_an_event_wakes_only_the_senders_own_waits(worker: WorkerThread) -> None:
     run = parked(worker, awaits(), caller=ALICE)
     assert send(caller=BOB).woken == 0
@@ -252,6 +262,7 @@ def test_an_event_wakes_only_the_senders_own_waits(worker: WorkerThread) -> None
     assert finished(worker, run).run.status == "completed"
 
 
+@pytest.mark.both_engines
 def test_more_waits_than_one_transaction_wakes(worker: WorkerThread, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sent_events, "MOST_AT_ONCE", 2)
     run = parked(worker, *group("root", *(awaits(f"w{number}", match={"/a": 1}) for number in range(5))))
@@ -262,12 +273,12 @@ def test_more_waits_than_one_transaction_wakes(worker: WorkerThread, monkeypatch
 @pytest.mark.parametrize(
     ("earlier", "inputs", "is_taken"),
     [
-        ("since the run", {}, True),
+        pytest.param("since the run", {}, True, marks=pytest.mark.both_engines),
         ("since the run", {"match": {"/a": 2}}, False),
         ("before the run", {}, False),
-        ("before the run", {"retain_seconds": 600}, True),
+        pytest.param("before the run", {"retain_seconds": 600}, True, marks=pytest.mark.both_engines),
         ("before the run", {"retain_seconds": 0}, False),
-        ("long before the run", {"retain_seconds": 600}, False),
+        pytest.param("long before the run", {"retain_seconds": 600}, False, marks=pytest.mark.both_engines),
     ],
 )
 def test_an_event_that_came_before_the_wait(worker: WorkerThread, earlier: str, inputs: Json, is_taken: bool) -> None:
@@ -278,6 +289,7 @@ def test_an_event_that_came_before_the_wait(worker: WorkerThread, earlier: str, 
     assert finished(worker, run).run.status == ("completed" if is_taken else "in_progress")
 
 
+@pytest.mark.both_engines
 def test_an_event_is_never_older_than_a_run_that_was_created_before_it() -> None:
     """Even if both are of the same millisecond: a wait takes no event that is older than its run."""
     for number in range(50):
@@ -285,6 +297,7 @@ def test_an_event_is_never_older_than_a_run_that_was_created_before_it() -> None
         assert send(payload=number).received_at >= created_at
 
 
+@pytest.mark.both_engines
 def test_the_first_of_the_earlier_events_is_taken_and_by_one_wait_of_a_run(worker: WorkerThread) -> None:
     run = start(*group("root", awaits("first"), awaits("second") | {"dependencies": ["first"]}))
     send(payload=1)
@@ -293,6 +306,7 @@ def test_the_first_of_the_earlier_events_is_taken_and_by_one_wait_of_a_run(worke
     assert [ran.tasks[name].result["payload"] for name in ("first", "second")] == [1, 2]
 
 
+@pytest.mark.both_engines
 def test_an_event_that_comes_while_a_wait_looks_back_is_taken(worker: WorkerThread) -> None:
     run = parked(worker, awaits())
     Question.objects.update(shape=None, digest=None)  # it has yet to look
@@ -305,7 +319,14 @@ def test_an_event_that_comes_while_a_wait_looks_back_is_taken(worker: WorkerThre
     assert finished(worker, run).tasks["wait"].result["payload"] == 1
 
 
-@pytest.mark.parametrize("is_sent", ["before", "while they look back", "never"])
+@pytest.mark.parametrize(
+    "is_sent",
+    [
+        pytest.param("before", marks=pytest.mark.both_engines),
+        pytest.param("while they look back", marks=pytest.mark.both_engines),
+        "never",
+    ],
+)
 def test_waits_that_begin_together_take_as_many_queries_as_one(
     worker: WorkerThread, django_assert_max_num_queries: Any, is_sent: str
 ) -> None:
@@ -326,6 +347,7 @@ def test_waits_that_begin_together_take_as_many_queries_as_one(
     assert {question.is_listening for look, question in found.items() if look.wait_id not in taken} == {True}
 
 
+@pytest.mark.both_engines
 def test_an_event_that_a_wait_took_stays_its_event(worker: WorkerThread) -> None:
     parked(worker, awaits())
     first, second = send(payload=1, event_id="1"), send(payload=2, event_id="2")
@@ -336,7 +358,7 @@ def test_an_event_that_a_wait_took_stays_its_event(worker: WorkerThread) -> None
     assert Question.objects.get().taken_id == first.id
 
 
-@pytest.mark.parametrize("on_timeout", ["fail", "complete"])
+@pytest.mark.parametrize("on_timeout", ["fail", pytest.param("complete", marks=pytest.mark.both_engines)])
 def test_a_wait_times_out(worker: WorkerThread, on_timeout: str) -> None:
     run = parked(worker, awaits(timeout_seconds=600, on_timeout=on_timeout))
     time_passes(601)
@@ -355,6 +377,7 @@ def test_an_event_in_time_counts_however_late_it_is_read(worker: WorkerThread) -
     assert finished(worker, run).tasks["wait"].result["payload"] == 1
 
 
+@pytest.mark.both_engines
 def test_a_wait_for_an_event_is_over_once_that_is_a_row(worker: WorkerThread) -> None:
     run = parked(worker, awaits(timeout_seconds=600, on_timeout="complete"))
     Question.objects.update(answered_at=datetime.now(UTC))  # as a worker that died then left it
@@ -363,6 +386,7 @@ def test_a_wait_for_an_event_is_over_once_that_is_a_row(worker: WorkerThread) ->
     assert finished(worker, run).tasks["wait"].result["event"] is None
 
 
+@pytest.mark.both_engines
 def test_an_event_whose_sender_died_wakes_its_waits_all_the_same(worker: WorkerThread) -> None:
     run = parked(worker, awaits())
     sent_events._store("local", "paid", 1, "e")
@@ -374,6 +398,7 @@ def test_an_event_whose_sender_died_wakes_its_waits_all_the_same(worker: WorkerT
     assert finished(worker, run).tasks["wait"].result["payload"] == 1
 
 
+@pytest.mark.both_engines
 def test_an_event_that_nobody_was_told_of_is_found_by_the_next_sweep(worker: WorkerThread) -> None:
     run = parked(worker, awaits())
     sent = sent_events._store("local", "paid", 1, "e")
@@ -385,6 +410,7 @@ def test_an_event_that_nobody_was_told_of_is_found_by_the_next_sweep(worker: Wor
 # --- the address of a wait ---
 
 
+@pytest.mark.both_engines
 def test_the_address_of_a_wait_ends_it_once(worker: WorkerThread) -> None:
     run = parked(worker, awaits(match={"/order_id": "42"}))
     other = parked(worker, awaits("other"))
@@ -413,6 +439,7 @@ def test_a_token_of_something_else_opens_nothing(worker: WorkerThread) -> None:
     assert hooks.wait_of(hooks._signer().sign(time.id)) is None
 
 
+@pytest.mark.both_engines
 def test_a_viewer_sees_the_wait_but_not_its_address(worker: WorkerThread) -> None:
     parked(worker, awaits())
 
@@ -451,6 +478,7 @@ def test_a_demo_waits_for_nothing(worker: WorkerThread) -> None:
 # --- what is kept ---
 
 
+@pytest.mark.both_engines
 def test_old_events_go_but_those_that_a_task_has_yet_to_read(worker: WorkerThread, settings: Any) -> None:
     parked(worker, awaits())
     kept = send(payload=1)
@@ -460,6 +488,7 @@ def test_old_events_go_but_those_that_a_task_has_yet_to_read(worker: WorkerThrea
     assert kept.woken == 1
 
 
+@pytest.mark.both_engines
 def test_a_user_has_so_many_events_and_the_oldest_go(settings: Any) -> None:
     most = settings.APFLOW.limits.events_per_user
     SentEvent.objects.bulk_create(
