@@ -14,7 +14,7 @@ from tests.documents import text
 from tests.fork_server import MODELS
 from tests.llm_server import LlmServer, llm_server
 from tests.ports import free_port
-from tests.servers import Server, new_database
+from tests.servers import WITH_EXAMPLES, Server, new_database
 from tests.shell import Shell, new_shell
 
 Json = dict[str, Any]
@@ -159,6 +159,7 @@ def running_docs_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docs
             "ANTHROPIC_API_KEY": "sk-ant-of-the-server",
             MODELS: "yes",
             "HOUSE_API_KEY": "sk-of-the-house",
+            **WITH_EXAMPLES,
             "OPENAI_API_KEY": "sk-of-the-server",
         }
         shell = Shell(folder=shell.folder, environment=shell.environment | variables)

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from tests.servers import Server, new_database, running_server
+from tests.servers import WITH_EXAMPLES, Server, new_database, running_server
 
 JWT_SECRET: Final = "correct-horse-battery-staple-0123456789"
 PRIVATE_WEBHOOKS: Final = {
@@ -23,8 +23,8 @@ QUICK_STOP: Final = {"AIPARTNERUPFLOW_WORKER_DRAIN_SECONDS": "1"}
 
 @pytest.fixture(scope="session")
 def open_server() -> Iterator[Server]:
-    """Without authentication, with a worker, and otherwise with the default settings."""
-    with new_database() as database_url, running_server(database_url, env=QUICK_STOP) as server:
+    """Without authentication, with a worker and the examples, and otherwise with the default settings."""
+    with new_database() as database_url, running_server(database_url, env=QUICK_STOP | WITH_EXAMPLES) as server:
         yield server
 
 

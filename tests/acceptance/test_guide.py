@@ -10,7 +10,7 @@ import pytest
 from tests.documents import text
 from tests.fork_server import DATABASE, FORKS, fork_server_for
 from tests.ports import free_port
-from tests.servers import ROOT, Server, new_database, query, running, running_server
+from tests.servers import ROOT, WITH_EXAMPLES, Server, new_database, query, running, running_server
 from tests.shell import Shell
 
 pytestmark = pytest.mark.both_engines_nightly
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with new_database(is_bare=True) as url, running_server(url) as server:
+    with new_database(is_bare=True) as url, running_server(url, env=WITH_EXAMPLES) as server:
         yield server
 
 

@@ -43,7 +43,6 @@ def stopped(postgres: PostgresServer) -> Iterator[None]:
 def test_requests_are_refused_while_it_does_not_answer(postgres: PostgresServer) -> None:
     settings = {
         "AIPARTNERUPFLOW_DATABASE_STATEMENT_SECONDS": "7",
-        "AIPARTNERUPFLOW_SERVER_EXAMPLES": "none",
         "AIPARTNERUPFLOW_EXECUTORS_MODULES": EXECUTORS,  # without `tests.patient`
     }
     with running_server(postgres.get_uri(), "--no-worker", env=settings) as server, ThreadPoolExecutor(8) as pool:

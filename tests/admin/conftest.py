@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.fork_server import printed_by
-from tests.servers import NOT_KEPT, Server, environment_of, new_database, running_server
+from tests.servers import NOT_KEPT, WITH_EXAMPLES, Server, environment_of, new_database, running_server
 
 PASSWORD: Final = "open sesame 42"
 SECRET: Final = "a-secret-of-the-tests-that-is-long-enough-0123456789"
@@ -52,7 +52,7 @@ def admin_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with new_database() as database_url:
         create_people(PEOPLE, env=environment_of(database_url, folder))
         settings = {"AIPARTNERUPFLOW_JWT_SECRET": SECRET, "AIPARTNERUPFLOW_SERVER_TRUSTED_PROXIES": "127.0.0.1"}
-        with running_server(database_url, env=settings, data_dir=folder) as server:
+        with running_server(database_url, env=settings | WITH_EXAMPLES, data_dir=folder) as server:
             yield server
 
 

@@ -304,6 +304,7 @@ def test_boxes_are_accessible(page: Page, server: Server, finished: Make) -> Non
         open_tree(page, server, place)
         for scheme in SCHEMES:
             page.emulate_media(color_scheme=scheme)
-            found = Axe().run(page).response["violations"]
+            options = None if scheme == "light" else {"runOnly": ["color-contrast"]}
+            found = Axe().run(page, options=options).response["violations"]
             serious = [each for each in found if each["impact"] in ("serious", "critical")]
             assert not serious, [(each["id"], [node["html"] for node in each["nodes"]][:5]) for each in serious]
