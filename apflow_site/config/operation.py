@@ -402,5 +402,5 @@ class Log(Section):
         ge=0,
         le=100,
         examples=[10],
-        description="The percentage of runs of which lines are logged: queued, started, ended, failures and retries of their tasks. The lines contain ids and numbers, no inputs, results or errors.",
+        description="The percentage of runs of which lines are logged: queued, started, resumed, ended, failures and retries of their tasks. The lines contain ids and numbers, no inputs, results or errors.",
     )

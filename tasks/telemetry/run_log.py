@@ -1,4 +1,4 @@
-"""Log lines about runs: queued, started, ended, and the failures and retries of their tasks.
+"""Log lines about runs: queued, started, resumed, ended, and the failures and retries of their tasks.
 
 `log.runs` is the percentage of runs that have them. A line contains ids and numbers, never inputs, results or errors,
 which are texts of users. Ids that clients choose are quoted, so that none of them can forge a line.
@@ -48,13 +48,31 @@ def started(*, run_id: str, root_id: str, user_id: str, task_count: int, seconds
         "Run started: tree %r of %r, %s, queued for %.3f s",
         root_id,
         user_id,
-        f"{task_count:,} task{'' if task_count == 1 else 's'}",
+        _count(task_count),
         seconds_queued,
         event="run.started",
         user=user_id,
         root=root_id,
         seconds=round(seconds_queued, 6),
     )
+
+
+def resumed(*, run_id: str, root_id: str, user_id: str, task_count: int) -> None:
+    """Log that a run goes on after a wait, or after it left another worker."""
+    _write(
+        run_id,
+        "Run resumed: tree %r of %r, %s",
+        root_id,
+        user_id,
+        _count(task_count),
+        event="run.resumed",
+        user=user_id,
+        root=root_id,
+    )
+
+
+def _count(tasks: int) -> str:
+    return f"{tasks:,} task{'' if tasks == 1 else 's'}"
 
 
 def ended(*, run_id: str, root_id: str, user_id: str, status: str, seconds: float) -> None:

@@ -238,7 +238,10 @@ class Worker:
     async def _run(self, tree: TreeRun, claim: Claim, cancels: list[Cancel]) -> None:
         tracing.add_log_ids(run=claim.run_id)  # for log lines of this run
         facts_of_log = {"run_id": claim.run_id, "root_id": claim.root_id, "user_id": tree.user_id}
-        run_log.started(**facts_of_log, task_count=tree.task_count, seconds_queued=claim.seconds_old)
+        if claim.is_first:
+            run_log.started(**facts_of_log, task_count=tree.task_count, seconds_queued=claim.seconds_old)
+        else:
+            run_log.resumed(**facts_of_log, task_count=tree.task_count)
         began, status = self._loop.time(), LOST
         facts = {"apflow.run.id": claim.run_id, "apflow.root_task.id": claim.root_id}
         try:

@@ -114,6 +114,25 @@ def test_a_run_can_be_followed_from_its_request_to_its_end(server: Server) -> No
     assert by_kind["request.answered"].items() >= answered.items()
 
 
+def test_a_run_that_has_waited_is_not_said_to_have_been_queued(server: Server) -> None:
+    asking = {
+        "id": "asks",
+        "name": "asks",
+        "schemas": {"method": "approval_executor"},
+        "inputs": {"question": "Go on?"},
+    }
+    server.rpc("tasks.execute", {"tasks": asking})
+    [(run_id,)] = server.query("SELECT id FROM tasks_run WHERE root_id = 'asks'")
+    until(lambda: lines(server, run=run_id, event="run.ended"), seconds=60, what="that it waits")
+    server.rpc("tasks.answer", {"task_id": "asks", "answer": "yes"})
+    until(lambda: len(lines(server, run=run_id, event="run.ended")) == 2, seconds=60, what="its end")
+    [started] = lines(server, run=run_id, event="run.started")
+    [resumed] = lines(server, run=run_id, event="run.resumed")
+    assert ", queued for " in started["message"] and started["seconds"] >= 0
+    assert resumed["message"] == "Run resumed: tree 'asks' of 'local', 1 task"
+    assert "seconds" not in resumed
+
+
 def test_only_a_request_queues_with_a_line(caplog: pytest.LogCaptureFixture) -> None:
     """The examples of the first start would come before the banner."""
     run = {"run_id": "run-1", "root_id": "tree", "user_id": "alice"}
