@@ -53,7 +53,9 @@ MOST_FILES: Final = 64
 FIRST_GIVEN: Final = 3
 """The number of the file that a program gets beside its standard streams."""
 FIRST_FREE: Final = 1024
-"""All open files of a fork server have lower numbers."""
+"""All open files of a fork server have lower numbers: on many machines a process may have no more files than this."""
+OWN_FILES: Final = 2
+"""The control and the address of a fork server, which have the numbers before that."""
 NAME_LENGTH: Final = 14
 """As many characters of a name that is given as processes show; Linux keeps one more, which says what they are."""
 OF_SERVER: Final = "s"
@@ -305,17 +307,17 @@ def _fork(request: dict[str, Any], files: list[int], reports: dict[int, socket.s
 
 def _keep(files: Sequence[int], numbers: Sequence[int]) -> None:
     """Have these files open under these numbers, and no others."""
-    first = FIRST_FREE - len(files)
+    first = FIRST_FREE - OWN_FILES - len(files)
     high = [fcntl(file, F_DUPFD, first) for file in files]
     os.closerange(0, first)
     for file, number in zip(high, numbers, strict=True):
         os.dup2(file, number)
-    os.closerange(first, FIRST_FREE + len(files))
+    os.closerange(first, FIRST_FREE)
 
 
 def _serve_with_more(what: str, control: int, shells: int) -> NoReturn:
     """Be a fork server that has imported this, too. Never returns."""
-    first = FIRST_FREE - 2
+    first = FIRST_FREE - OWN_FILES
     ours = [os.dup2(number, first + place) for place, number in enumerate((control, shells))]
     os.closerange(3, first)
     MORE[what]()
