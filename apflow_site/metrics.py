@@ -192,7 +192,7 @@ def serve_metrics(host: str, port: int) -> None:
 def forget_the_dead() -> None:
     """Delete the gauges of dead processes, such as their running tasks. Their counters are kept."""
     for path in metrics_folder().glob("gauge_live*.db"):
-        if not psutil.pid_exists(_pid_of(path.name)):
+        if not _lives(_pid_of(path.name)):
             path.unlink(missing_ok=True)
 
 
@@ -202,10 +202,20 @@ def forget_the_past() -> None:
     Call it while no process can start.
     """
     paths = list(metrics_folder().glob("*.db"))
-    if not any(psutil.pid_exists(_pid_of(path.name)) for path in paths):
+    if not any(_lives(_pid_of(path.name)) for path in paths):
         for path in paths:
             with suppress(FileNotFoundError):
                 path.unlink()
+
+
+def _lives(pid: int) -> bool:
+    """A process that has ended is still listed until its parent asks how."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:  # on some systems it may not be asked about another user's
+        return True
 
 
 def _size_of(path: Path) -> int:

@@ -136,7 +136,12 @@ def test_what_a_dead_worker_worked_on_is_no_more_in_progress_but_what_it_did_sta
     root = server.rpc("tasks.execute", {"tasks": [step(1, seconds=60, steps=60)]})["task_id"]
     until(lambda: samples(server).get(("apflow_tasks_in_progress",)) == 1, seconds=60, what="one task in progress")
     before = of(samples(server), "apflow_tasks_finished_total")
-    server.kill(*server.pids().workers)
+    processes = server.pids()
+    sentinel = psutil.Process(processes.sentinel)
+    sentinel.suspend()  # it has not noticed the death yet
+    server.kill(*processes.workers)
+    until(lambda: samples(server)[("apflow_tasks_in_progress",)] == 0, seconds=20, what="no task in progress")
+    sentinel.resume()
     server.rpc("tasks.cancel", {"task_id": root})
     until(lambda: server.rpc("tasks.running.count", {})["count"] == 0, seconds=60, what="the end")
     after = samples(server)
