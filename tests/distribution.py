@@ -28,19 +28,21 @@ WITH_MODELS: Final = (
     *("llmkeys/test_providers.", "llmkeys/test_resolve.", "tasks/services/upkeep/test_examples."),
     "tasks/worker/test_model_calls.",
 )
+WAITING_TOGETHER: Final = ("a2a/mcp/", "a2a/methods/test_responses.", "tasks/executors/apflow_api/", "test_call_page.")
 TOGETHER: Final[Mapping[str, tuple[str, ...]]] = {
     "models": WITH_MODELS,
+    "waiting": WAITING_TOGETHER,
     "agui": ("a2a/agui/",),
-    "tools": ("a2a/mcp/",),
     "wheels": tuple(f"test_{name}." for name in ("packaging", "plugin_package", "taken_names")),
     "webhooks": ("tasks/worker/test_webhook",),
     "people": tuple(f"dashboard/test_{name}." for name in ("flows", "pages", "runs")),
 }
 """Files that share a server, or the libraries for models, which cost seconds in each process, by how their paths begin."""
 WAITING: Final = (
-    *("a2a/endpoints/test_ws_auth.", "a2a/live/test_stream_limits.", "a2a/mcp/", "a2a/methods/test_responses."),
-    *("a2a/protocol/test_grpc.", "dashboard/test_calls.", "tasks/executors/command/test_guarded_process."),
-    *("tasks/executors/docker/", "tasks/executors/ssh/"),
+    *WAITING_TOGETHER,
+    *("a2a/endpoints/test_ws_auth.", "a2a/live/test_stream_limits.", "a2a/protocol/test_grpc."),
+    *("aipartnerupflow/client/test_client.", "apflow_site/test_connections.", "tasks/executors/a2a_client/test_a2a."),
+    *("tasks/executors/command/test_guarded_process.", "tasks/executors/docker/", "tasks/executors/ssh/"),
 )
 """They wait most of the time. At the end, when the other runs of the suite are over, nothing would use the processors."""
 LONGEST_FIRST: Final = (
@@ -63,7 +65,8 @@ LONGEST_FIRST: Final = (
 
 
 SHARED: Final = frozenset({"open_server", "auth_server"})
-"""Servers that live until the last test. Units of work that use them come last: one that waits costs processor time, too."""
+"""Servers that live until the last test. Units of work that use them come last: one that waits costs processor time, too.
+Of those that wait themselves only one process has such a server early."""
 
 
 class FilesAndFolders(LoadFileScheduling):
@@ -86,7 +89,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     seed = config.getoption("shuffle")
     if seed is None:
-        sharing = {_unit(item.nodeid) for item in items if SHARED & set(getattr(item, "fixturenames", ()))}
+        sharing = {_unit(item.nodeid) for item in items if SHARED & set(getattr(item, "fixturenames", ()))} - {
+            "waiting"
+        }
         items.sort(key=lambda item: (_unit(item.nodeid) in sharing, _place(_below_tests(item.nodeid))))
     else:
         _shuffle(items, Random(seed))

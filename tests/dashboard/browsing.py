@@ -2,12 +2,15 @@
 
 from typing import Final, Literal
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 from tests.servers import Server
 
 STATUSES: Final = "[data-tree-status]"
 SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
+ONLY_VIOLATIONS: Final = {"resultTypes": ["violations"]}
+"""What axe describes with each of its nodes. To describe what is right as well takes it more time than to look."""
 
 
 def open_tree(page: Page, server: Server, task_id: str) -> None:
@@ -21,6 +24,14 @@ def keep_outcomes(page: Page) -> None:
     page.evaluate(
         "() => { const later = setTimeout; window.setTimeout = (act, ms, ...rest) => (ms === 1400 ? 0 : later(act, ms, ...rest)); }"
     )
+
+
+def barriers(page: Page, scheme: Literal["light", "dark"]) -> list[tuple[str, list[str]]]:
+    """What axe finds wrong with the page as it is: the rule, and the elements. In the dark it only looks at colours."""
+    page.emulate_media(color_scheme=scheme)
+    rules = {} if scheme == "light" else {"runOnly": ["color-contrast"]}
+    found = Axe().run(page, options={**ONLY_VIOLATIONS, **rules}).response["violations"]
+    return [(each["id"], [node["html"] for node in each["nodes"]][:5]) for each in found]
 
 
 def line(page: Page, name: str) -> Locator:

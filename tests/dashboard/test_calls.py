@@ -4,13 +4,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tasks.dashboard.conversation import arranged, message_of
 from tasks.models import ModelCall
 from tests.browser import new_page
-from tests.dashboard.browsing import SCHEMES, open_tree
+from tests.dashboard.browsing import SCHEMES, barriers, open_tree
 from tests.servers import Server
 
 Json = dict[str, Any]
@@ -98,8 +97,7 @@ def test_a_call_is_a_conversation(page: Page, server: Server, crew: Json) -> Non
     expect(calls.locator(".said-by.assistant")).to_contain_text("This is the built-in demo model")
     expect(calls.locator("summary").first).to_contain_text("tokens")
     for scheme in SCHEMES:
-        page.emulate_media(color_scheme=scheme)
-        _is_accessible(page)
+        assert barriers(page, scheme) == []
 
 
 def test_the_calls_of_a_crew_are_named_and_folded(page: Page, server: Server, crew: Json) -> None:
@@ -111,7 +109,7 @@ def test_the_calls_of_a_crew_are_named_and_folded(page: Page, server: Server, cr
     expect(calls.nth(1).locator(".said-by.user")).to_be_hidden()
     calls.nth(1).locator(":scope > summary").click()
     expect(calls.nth(1).locator(".said-by.user")).to_contain_text("Write.")
-    _is_accessible(page)
+    assert barriers(page, "light") == []
 
 
 def test_on_a_phone_the_calls_fit(browser: Browser, server: Server, crew: Json) -> None:
@@ -128,9 +126,3 @@ def test_the_pages_of_runs_say_what_they_used(server: Server, crew: Json) -> Non
     listed = server.http.get(f"/ui/runs/?task={crew['task_id']}").text
     assert f'<td class="num">{tokens}</td><td class="num">$0.0000</td>' in listed
     assert f"<dt>Tokens</dt><dd>{tokens}</dd>" in server.http.get(f"/ui/runs/{run['id']}/").text
-
-
-def _is_accessible(page: Page) -> None:
-    found = Axe().run(page).response["violations"]
-    serious = [each for each in found if each["impact"] in ("serious", "critical")]
-    assert not serious, [(each["id"], [node["html"] for node in each["nodes"]][:5]) for each in serious]

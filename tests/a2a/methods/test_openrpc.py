@@ -29,6 +29,13 @@ def test_it_is_answered_at_both_addresses(rpc: Rpc, document: Json, path: str) -
     assert rpc("rpc.discover", {}, path=path) == document
 
 
+def test_it_is_made_once(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To make it takes longer than anything else that a request does while the event loop waits."""
+    rpc("rpc.discover", {})
+    monkeypatch.delattr("a2a.methods.openrpc_document")
+    assert rpc("rpc.discover", {})["openrpc"]
+
+
 def test_on_the_root_address_it_is_a_message(rpc: Rpc, document: Json) -> None:
     assert rpc("rpc.discover", {}, path="/")["parts"] == [{"kind": "data", "data": document}]
 
