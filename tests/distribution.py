@@ -48,9 +48,9 @@ WAITING: Final = (
 LONGEST_FIRST: Final = (
     *(
         *WITH_MODELS,
+        *WAITING,
         *TOGETHER["people"],
         "acceptance/",
-        *WAITING,
         "a2a/rest/",
         "hostile/",
         "test_",

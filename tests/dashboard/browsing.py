@@ -29,8 +29,10 @@ def keep_outcomes(page: Page) -> None:
 def barriers(page: Page, scheme: Literal["light", "dark"]) -> list[tuple[str, list[str]]]:
     """What axe finds wrong with the page as it is: the rule, and the elements. In the dark it only looks at colours."""
     page.emulate_media(color_scheme=scheme)
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(Axe().axe_script)
     rules = {} if scheme == "light" else {"runOnly": ["color-contrast"]}
-    found = Axe().run(page, options={**ONLY_VIOLATIONS, **rules}).response["violations"]
+    found = page.evaluate("async (options) => (await axe.run(options)).violations", {**ONLY_VIOLATIONS, **rules})
     return [(each["id"], [node["html"] for node in each["nodes"]][:5]) for each in found]
 
 
