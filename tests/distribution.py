@@ -89,9 +89,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     seed = config.getoption("shuffle")
     if seed is None:
-        sharing = {_unit(item.nodeid) for item in items if SHARED & set(getattr(item, "fixturenames", ()))} - {
-            "waiting"
-        }
+        sharing = {_unit(item.nodeid) for item in items if SHARED & set(getattr(item, "fixturenames", ()))}
+        sharing.discard("waiting")
         items.sort(key=lambda item: (_unit(item.nodeid) in sharing, _place(_below_tests(item.nodeid))))
     else:
         _shuffle(items, Random(seed))
