@@ -85,6 +85,7 @@ def test_a_cursor_opens_nobody_elses_list(people_server: PeopleServer) -> None:
 
 def test_nothing_that_lists_or_counts_lets_others_shine_through(people_server: PeopleServer) -> None:
     people_server.tree("alice", runs=True)
+    people_server.tree("bob", runs=False)
     listed = call(people_server, "bob", "tasks.list", {"root_only": False, "limit": 1000})["result"]
     assert {task["user_id"] for task in listed} == {"bob"}
     assert call(people_server, "bob", "tasks.count", {})["result"]["total"] == len(listed)
