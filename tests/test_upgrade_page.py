@@ -23,7 +23,7 @@ from tests.documents import texts
 from tests.fork_server import run_command
 from tests.ports import free_port
 from tests.predecessor import CALLS, EXECUTORS, OWNER, TREE, WORKS, Check
-from tests.servers import ROOT, SERVE, Server, environment_of, new_database, running, running_server
+from tests.servers import ROOT, SERVE, WITH_EXAMPLES, Server, environment_of, new_database, running, running_server
 
 PAGE: Final = "docs/how-to/upgrade.md"
 PREFIX: Final = "AIPARTNERUPFLOW_"
@@ -35,7 +35,7 @@ SECRET: Final = "wZ0vJm3kq-8TfXc5Rb1nYhLs7DgPeAu4"
 def server() -> Iterator[Server]:
     port = free_port()
     may_call = {"EXECUTORS_REST_ALLOW_PRIVATE": "localhost", "EXECUTORS_REST_ALLOWED_PORTS": f"80,{port}"}
-    env = {f"{PREFIX}{name}": value for name, value in may_call.items()}
+    env = {f"{PREFIX}{name}": value for name, value in may_call.items()} | WITH_EXAMPLES
     with new_database() as database_url, running_server(database_url, port=port, env=env) as server:
         server.rpc("tasks.create", TREE)
         yield server
