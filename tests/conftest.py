@@ -64,7 +64,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
     again. A test that changes a setting of the connection must reset it. At the end, threads that are still alive have
     connections of their own, and PostgreSQL drops no database that has any.
     """
-    TransactionTestCase._fixture_teardown = lambda _: empty_tables()  # type: ignore[attr-defined]
+    TransactionTestCase._fixture_teardown = _empty_tables  # type: ignore[attr-defined]
     TransactionTestCase._should_reload_connections = lambda _: False  # type: ignore[attr-defined]
     yield
     if connection.vendor == "postgresql":
@@ -77,8 +77,8 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
             others.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
 
 
-def empty_tables() -> None:
-    """Delete the rows that tests have committed.
+def _empty_tables(_: TransactionTestCase) -> None:
+    """Delete the rows that a test has committed.
 
     Django's own way also makes the rows of MADE_BY_MIGRATIONS again, which takes longer than most of the tests, and
     truncates on PostgreSQL, which takes longer still.

@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
-from django.db import connection
 from pytest_django import Settings
 
-from apflow_site.db import calls, sessions
+from apflow_site.db import calls
 from tests.servers import EXECUTORS
 from tests.tasks.executors.conftest import forget_registry
 from tests.tasks.lives import Stage, opened_stage
@@ -23,14 +22,6 @@ def test_executors(settings: Settings) -> Iterator[None]:
     forget_registry()
     yield
     forget_registry()
-
-
-@pytest.fixture
-def free_plans() -> Iterator[None]:
-    """Plans are those that PostgreSQL thinks best, not those that sessions of ours are held to."""
-    sessions.free_session(connection)
-    yield
-    sessions.set_up_session(connection)
 
 
 @pytest.fixture(scope="session")
