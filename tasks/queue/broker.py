@@ -93,7 +93,7 @@ class NotifiedBroker(ORM):
 
         The sweeper finds runs whose wake-up is lost.
         """
-        if not _is_any_waiting(self.list_key):
+        if not _has_row(ANY_WAITING, self.list_key):
             return []
         return self._removed(OrmQ.objects.filter(_IS_WAITING))
 
@@ -101,7 +101,7 @@ class NotifiedBroker(ORM):
         """Delete the rows of runs that do not wait, now and then."""
         if time.monotonic() - self._tidied_at > TIDY_SECONDS:
             self._tidied_at = time.monotonic()
-            if OrmQ.objects.filter(key=self.list_key).exists():  # a DELETE would take SQLite's lock
+            if _has_row(ANY_ROW, self.list_key):  # a DELETE would take SQLite's lock
                 self._removed(OrmQ.objects.exclude(_IS_WAITING))
 
     def _removed(self, rows: QuerySet[OrmQ]) -> list[str]:
@@ -119,16 +119,17 @@ class NotifiedBroker(ORM):
 
 
 _IS_WAITING: Final = Exists(Run.objects.unfinished().filter(id=OuterRef("payload"), lease_expires_at=None))
+ANY_ROW: Final = "SELECT 1 FROM django_q_ormq WHERE key = %s LIMIT 1"
 ANY_WAITING: Final = (
     "SELECT 1 FROM django_q_ormq JOIN tasks_run ON tasks_run.id = django_q_ormq.payload "
     "WHERE key = %s AND finished_at IS NULL AND lease_expires_at IS NULL LIMIT 1"
 )
 
 
-def _is_any_waiting(key: str) -> bool:
+def _has_row(statement: str, key: str) -> bool:
     """Check with raw SQL: this runs at every notification, and the ORM would be costly."""
     with connection.cursor() as cursor:
-        cursor.execute(ANY_WAITING, [key])
+        cursor.execute(statement, [key])
         return cursor.fetchone() is not None
 
 

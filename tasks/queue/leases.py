@@ -91,6 +91,11 @@ FORGOTTEN: Final = (
     f"SELECT id FROM {RUNS} WHERE {UNCLAIMED} AND created_at < {LONG_AGO} AND NOT {IS_SUSPECTED} "  # noqa: S608  (constants of this module)
     "ORDER BY turn, created_at LIMIT 1000"
 )
+BEAT: Final = f"""
+INSERT INTO tasks_workerprocess (id, cluster_id, host, pid, places, started_at, beat_at)
+VALUES (%s, %s, %s, %s, %s, {DB_NOW}, {DB_NOW})
+ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at, places = excluded.places
+"""  # noqa: S608  (constants of this module)
 SUSPECTED_WAITING: Final = f"{IS_WAITING} AND {IS_SUSPECTED}"
 
 
@@ -381,34 +386,30 @@ def wake(run_ids: Sequence[str]) -> None:
 
 
 def beat(*, process_id: str, cluster_id: str, places: int = 0) -> None:
-    """Record a heartbeat of this worker process, and delete processes without one for an hour.
+    """Record a heartbeat of this worker process.
 
     `places`: how many trees it can run at a time (`tasks.queue.places`).
     """
     _, pid, _ = process_id.rsplit("/", 2)
-    WorkerProcess.objects.bulk_create(
-        [
-            WorkerProcess(
-                id=process_id,
-                cluster_id=cluster_id,
-                host=this_host(),
-                pid=int(pid),
-                places=places,
-                started_at=Now(),
-                beat_at=Now(),
-            )
-        ],
-        update_conflicts=True,
-        unique_fields=["id"],
-        update_fields=["beat_at", "places"],
-    )
-    WorkerProcess.objects.filter(beat_at__lt=Now() - timedelta(hours=1)).delete()
+    with connection.cursor() as cursor:
+        cursor.execute(BEAT, [process_id, cluster_id, this_host(), int(pid), places])
 
 
-def silent_holders(*, cluster_id: str, seconds: float) -> list[str]:
-    """Return the processes of the cluster that hold runs and had no heartbeat for so long."""
-    names = [name for (name,) in SILENT.rows(seconds, cluster_id=cluster_id)]
-    return _column(HOLDERS.format(owners=marks(names)), *names) if names else []
+def forget_workers() -> None:
+    """Delete the worker processes without a heartbeat for an hour."""
+    old = WorkerProcess.objects.filter(beat_at__lt=Now() - timedelta(hours=1))
+    if old.exists():  # a DELETE would take SQLite's lock
+        old.delete()
+
+
+def seconds_silent(*, cluster_id: str) -> dict[str, float]:
+    """Return how long ago the last heartbeat of each worker process of the cluster was."""
+    return {name: (now - at).total_seconds() for name, at, now in BEATS.rows(cluster_id=cluster_id)}
+
+
+def holders(among: Sequence[str]) -> list[str]:
+    """Return those of the worker processes that hold runs."""
+    return _column(HOLDERS.format(owners=marks(among)), *among) if among else []
 
 
 def held_by(*, cluster_id: str) -> int:
@@ -439,21 +440,12 @@ def longest_wait_seconds() -> float:
     return max(0.0, float(seconds or 0))
 
 
-def is_beating(*, within_seconds: float, cluster_id: str | None = None) -> bool:
-    """Whether a worker process (of that cluster) has had a heartbeat within the time."""
-    if cluster_id:
-        return BEATING.first(within_seconds, cluster_id=cluster_id) is not None
+def is_beating(*, within_seconds: float) -> bool:
+    """Whether a worker process has had a heartbeat within the time."""
     return WorkerProcess.objects.filter(beat_at__gte=Now() - timedelta(seconds=within_seconds)).exists()
 
 
 #: Asked every second by each supervisor.
-SILENT: Final = Prepared(
-    lambda seconds, *, cluster_id: WorkerProcess.objects.filter(
-        cluster_id=cluster_id, beat_at__lt=Now() - timedelta(seconds=seconds)
-    ).values_list("id")
-)
-BEATING: Final = Prepared(
-    lambda seconds, *, cluster_id: WorkerProcess.objects.filter(
-        cluster_id=cluster_id, beat_at__gte=Now() - timedelta(seconds=seconds)
-    ).values_list("id")[:1]
+BEATS: Final = Prepared(
+    lambda *, cluster_id: WorkerProcess.objects.filter(cluster_id=cluster_id).values_list("id", "beat_at", Now())
 )

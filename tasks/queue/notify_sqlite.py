@@ -21,7 +21,7 @@ class Looks(NamedTuple):
     shortest_seconds: float
     longest_seconds: float
     share_of_quiet: float
-    """The pause as a part of that time. A commit that was not heard is noticed late by so much at most."""
+    """The pause in proportion to that time. A commit that was not heard is noticed late by so much at most."""
 
     def pause(self, quiet_seconds: float) -> float:
         """The seconds until the next look."""
@@ -31,8 +31,8 @@ class Looks(NamedTuple):
 POLLED: Final = Looks(0.001, 0.02, 1 / 20)
 WATCHED: Final = Looks(0.0002, 0.5, 1 / 4)
 """A commit appears a little after the write that is heard, when it has been flushed."""
-SEEN: Final = Looks(0.0002, 0.5, 1)
-"""It has appeared. Of another one that was written before that, the kernel may report nothing more."""
+SEEN: Final = Looks(0.0002, 0.5, 4)
+"""It has appeared. Of another one that was written before that, the kernel may report nothing more, but that is rare."""
 SELDOM: Final = Looks(0.5, 0.5, 0)
 """For rare events: each commit of any kind wakes a listener."""
 LEAST_WATCH_SECONDS: Final = 0.001

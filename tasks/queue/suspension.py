@@ -6,6 +6,7 @@ the first of their alarms. Then, or when an answer or a cancellation arrives, th
 """
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any, Final
 
 from django.db import transaction
@@ -81,10 +82,32 @@ def resume_due() -> int:
     return len(due)
 
 
+def seconds_until_first() -> float | None:
+    """Return in how many seconds the first wait is over, or has an alarm, by the database's clock; None without any.
+
+    Zero or less if one is over, also while its run is not suspended.
+    """
+    return _soonest(FIRST_END, FIRST_ALARM)
+
+
 def seconds_until_due() -> float | None:
-    """Return in how many seconds the next wait is over, or has an alarm, by the database's clock; None without any."""
-    first = [NEXT_END.first(), NEXT_ALARM.first()]
-    return min(((at - now).total_seconds() for at, now in filter(None, first) if at is not None), default=None)
+    """Return the same for the first wait that is not over."""
+    return _soonest(NEXT_END, NEXT_ALARM)
+
+
+def _soonest(*queries: "Prepared[tuple[datetime | None, datetime]]") -> float | None:
+    rows = [query.first() for query in queries]
+    return min(((at - now).total_seconds() for at, now in filter(None, rows) if at is not None), default=None)
+
+
+def _ends() -> "QuerySet[Question, tuple[datetime | None, datetime]]":
+    """Return when the open waits are over, the first one first, and the time now."""
+    ending = Question.objects.filter(closed_at=None, expires_at__isnull=False)
+    return ending.order_by("expires_at").values_list("expires_at", Now())
+
+
+def _alarms() -> "QuerySet[Question, tuple[datetime | None, datetime]]":
+    return _with_alarm().order_by("alarm_at").values_list("alarm_at", Now())
 
 
 def _with_alarm() -> "QuerySet[Question]":
@@ -114,13 +137,7 @@ ENDED: Final = Prepared(
 ALARMED: Final = Prepared(
     lambda: _suspended_by(_with_alarm().filter(alarm_at__lte=Now()).order_by("alarm_at", "id")),
 )
-NEXT_END: Final = Prepared(
-    lambda: (
-        Question.objects.filter(closed_at=None, expires_at__gt=Now())
-        .order_by("expires_at")
-        .values_list("expires_at", Now())[:1]
-    )
-)
-NEXT_ALARM: Final = Prepared(
-    lambda: _with_alarm().filter(alarm_at__gt=Now()).order_by("alarm_at").values_list("alarm_at", Now())[:1]
-)
+FIRST_END: Final = Prepared(lambda: _ends()[:1])
+NEXT_END: Final = Prepared(lambda: _ends().filter(expires_at__gt=Now())[:1])
+FIRST_ALARM: Final = Prepared(lambda: _alarms()[:1])
+NEXT_ALARM: Final = Prepared(lambda: _alarms().filter(alarm_at__gt=Now())[:1])

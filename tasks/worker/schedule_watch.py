@@ -38,7 +38,7 @@ def watch(is_over: threading.Event) -> None:
             if now + firings.CLOCK_TOLERANCE < latest:
                 firings.look_again()
             latest = now
-            pause = look()
+            pause = look(now)
         except DatabaseError:
             logger.warning("Could not fire schedules: the database is unavailable", extra={"event": "schedules.failed"})
             connection.close()
@@ -48,14 +48,14 @@ def watch(is_over: threading.Event) -> None:
             notifier.wait(pause)
 
 
-def look() -> float:
+def look(now: datetime) -> float:
     """Fire what is due. Returns in how many seconds to look again."""
-    if maintenance.is_on():
-        return QUEUE_SECONDS
-    if firings.fire_due() or firings.start_queued():
-        return 0.0
-    seconds = due_schedules.seconds_until_due()
-    if seconds is None:
-        seconds = LONGEST_SECONDS
-    longest = QUEUE_SECONDS if due_schedules.is_any_queued() else LONGEST_SECONDS
-    return min(longest, max(LEAST_SECONDS, seconds))
+    seconds = due_schedules.seconds_until_due(now)
+    is_any_queued = due_schedules.is_any_queued()
+    if seconds == 0 or is_any_queued:
+        if maintenance.is_on():
+            return QUEUE_SECONDS
+        if firings.fire_due() or firings.start_queued():
+            return 0.0
+    longest = QUEUE_SECONDS if is_any_queued else LONGEST_SECONDS
+    return longest if seconds is None else min(longest, max(LEAST_SECONDS, seconds))

@@ -54,11 +54,13 @@ class SilenceWatch:
         self._looks = {}
 
     def _silent(self) -> list[str]:
-        is_beating = leases.is_beating(within_seconds=QUIET_SECONDS, cluster_id=self._cluster_id)
+        seconds_silent = leases.seconds_silent(cluster_id=self._cluster_id)
+        quiet = [name for name, seconds in seconds_silent.items() if seconds > QUIET_SECONDS]
+        is_beating = len(quiet) < len(seconds_silent)
         self._has_beaten |= is_beating
         may_beat = self._has_beaten or time.monotonic() - self._started_at > START_SECONDS
         everyone = [] if is_beating or not may_beat else [self._cluster_id]
-        return [*everyone, *leases.silent_holders(cluster_id=self._cluster_id, seconds=QUIET_SECONDS)]
+        return [*everyone, *leases.holders(quiet)]
 
 
 def culprits(process_id: str) -> str:

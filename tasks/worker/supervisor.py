@@ -89,13 +89,21 @@ def ring(is_over: threading.Event) -> None:
     while not is_over.wait(pause):
         try:
             refresh()
-            is_any_left = suspension.resume_due() == suspension.MOST_AT_ONCE
-            coming = suspension.seconds_until_due()
-            pause = 0.0 if is_any_left else min(TICK_SECONDS, max(LEAST_PAUSE_SECONDS, coming or TICK_SECONDS))
+            pause = _wake_due()
         except DatabaseError:
             logger.warning("Could not wake waits: the database is unavailable", extra={"event": "alarm.failed"})
             connection.close()
             pause = TICK_SECONDS
+
+
+def _wake_due() -> float:
+    """Wake the runs of which a wait is over. Returns in how many seconds to look again."""
+    coming = suspension.seconds_until_first()
+    if coming is not None and coming <= 0:
+        if suspension.resume_due() == suspension.MOST_AT_ONCE:
+            return 0.0
+        coming = suspension.seconds_until_due()
+    return TICK_SECONDS if coming is None else min(TICK_SECONDS, max(LEAST_PAUSE_SECONDS, coming))
 
 
 class Sweeps:
@@ -148,6 +156,7 @@ def _keep_up() -> bool:
     signers.note_signer()
     growth.record_size()
     leases.discard_boxes()
+    leases.forget_workers()
     run_secrets.erase_expired()
     return housekeeping.keep_house()
 

@@ -17,6 +17,7 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from apflow_site.db.prepared import Prepared
 from tasks.models import Webhook, WebhookDelivery
 from tasks.models.webhooks import WebhookQuerySet
 from tasks.queue import leases, maintenance, notify
@@ -119,8 +120,19 @@ def record(webhook: Webhook, event: Json, answer: WebhookResponse | None, *, own
     return "lease_owner" not in changes
 
 
+#: Asked every few seconds by each server and each idle worker.
+ANY_OPEN: Final = Prepared(lambda: Webhook.objects.open().values_list("id")[:1])
+
+
+def is_any_open() -> bool:
+    """Whether there may be something to deliver."""
+    return ANY_OPEN.first() is not None
+
+
 def sweep() -> None:
     """Release claims of dead processes of this host; close webhooks whose run has no more events."""
+    if not is_any_open():
+        return
     claimed = Webhook.objects.open().exclude(lease_owner=None)
     if dead := leases.dead_owners(claimed.values_list("lease_owner", flat=True).distinct()):
         claimed.filter(lease_owner__in=dead).update(**FREE)

@@ -20,6 +20,7 @@ from tasks.rules.exceptions import LeaseLost
 from tasks.services.runs.cancels import Cancel
 from tasks.services.waits.questions import OpenQuestion
 from tasks.telemetry import run_log, tracing
+from tasks.worker import webhook_deliveries
 from tasks.worker.day_budget import DayCounts
 from tasks.worker.engine import TreeRun
 from tasks.worker.footprints import Footprints, Work
@@ -115,15 +116,22 @@ class Worker:
         self._last_beat = self._loop.time()
         await self._writer.call(self._beat)
 
+    def _beat_and_look(self) -> tuple[bool, bool]:
+        """Together, because each call of an idle worker's writer wakes a thread. Returns whether a run waits, and a webhook."""
+        self._beat()
+        return leases.is_any_waiting(), webhook_deliveries.is_any_open()
+
     def _beat(self) -> None:
         places = 0 if self._is_draining else self._published_places
         leases.beat(process_id=self._process_id, cluster_id=self._cluster_id, places=places)
 
     async def probe(self) -> None:
-        """Record a heartbeat, and take waiting runs whose wake-up was lost with another worker."""
-        await self.beat()
-        self._on_webhook()
-        if await self._writer.call(leases.is_any_waiting):
+        """Record a heartbeat, and take waiting runs and open webhooks whose wake-up was lost with another worker."""
+        self._last_beat = self._loop.time()
+        is_any_waiting, is_any_webhook = await self._writer.call(self._beat_and_look)
+        if is_any_webhook:
+            self._on_webhook()
+        if is_any_waiting:
             await self.work()
 
     async def work(self) -> None:

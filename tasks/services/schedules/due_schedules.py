@@ -13,10 +13,10 @@ FIRST: Final[Prepared[tuple[datetime | None]]] = Prepared(
 QUEUED: Final[Prepared[tuple[int]]] = Prepared(lambda: Firing.objects.queued().values_list("id")[:1])
 
 
-def seconds_until_due() -> float | None:
-    """Return in how many seconds the next schedule is due; None without any."""
+def seconds_until_due(now: datetime) -> float | None:
+    """Return in how many seconds from then the next schedule is due; None without any."""
     first = _first()
-    return None if first is None else max(0.0, (first - clock.database_time()).total_seconds())
+    return None if first is None else max(0.0, (first - now).total_seconds())
 
 
 def is_any_due(now: datetime) -> bool:

@@ -294,14 +294,16 @@ def test_a_beat_is_seen_and_grows_old() -> None:
     leases.beat(process_id=leases.process_name(), cluster_id="mine")
     assert WorkerProcess.objects.count() == 1
     assert leases.is_beating(within_seconds=60)
-    assert leases.is_beating(within_seconds=60, cluster_id="mine")
-    assert not leases.is_beating(within_seconds=60, cluster_id="another")
+    assert 0 <= leases.seconds_silent(cluster_id="mine")[leases.process_name()] < 60
+    assert leases.seconds_silent(cluster_id="another") == {}
     WorkerProcess.objects.update(beat_at=Now() - timedelta(seconds=61))
     assert not leases.is_beating(within_seconds=60)
+    assert leases.seconds_silent(cluster_id="mine")[leases.process_name()] > 60
 
 
 def test_who_has_been_silent_for_an_hour_is_forgotten() -> None:
     leases.beat(process_id=ELSEWHERE, cluster_id="old")
     WorkerProcess.objects.update(beat_at=Now() - timedelta(hours=2))
     leases.beat(process_id=leases.process_name(), cluster_id="mine")
+    leases.forget_workers()
     assert [worker.cluster_id for worker in WorkerProcess.objects.all()] == ["mine"]

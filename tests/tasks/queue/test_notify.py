@@ -149,7 +149,7 @@ def hanging_listeners() -> list[int]:
         return [pid for (pid,) in cursor.fetchall()]
 
 
-@pytest.mark.parametrize(("looks", "most"), [(POLLED, 150), (WATCHED, 40), (SEEN, 15)])
+@pytest.mark.parametrize(("looks", "most"), [(POLLED, 150), (WATCHED, 40), (SEEN, 8)])
 def test_sqlite_is_looked_at_less_often_the_longer_it_is_quiet(looks: Looks, most: int) -> None:
     """A thousand times a second for a second after each commit would be most of the work of an idle server."""
     quiet, count = 0.0, 0
