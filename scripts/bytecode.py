@@ -1,8 +1,8 @@
 """Keeps what Python has compiled of the installed packages in ~/.cache, beside uv's copy of the packages themselves.
 
-It does so after the tests have run, and install.py puts it into a new .venv: compiling the 8,500 modules
-that the tests load takes a twentieth of their processor time. Both make hard links. Python compares what it finds with
-the size and the time of the source, and replaces what does not fit.
+It does so after the tests have run, and install.py puts it into a new .venv: compiling the 8,500 modules that the tests load
+takes a twentieth of their processor time. Both make hard links. Python compares what it finds with the size and the time of
+the source, and replaces what does not fit.
 """
 
 import os

@@ -124,7 +124,7 @@ def _run_ids(query: "Prepared[tuple[str]]") -> list[str]:
     return list(dict.fromkeys(run_id for (run_id,) in query.rows()))
 
 
-#: Asked every second or every few seconds by each server, also one that has nothing to do.
+#: Most are asked every second or every few seconds by each server, also one that has nothing to do.
 ANSWERED: Final = Prepared(
     lambda: _suspended_by(Question.objects.filter(closed_at=None, answered_at__isnull=False)),
 )
