@@ -86,7 +86,6 @@ class Picture:
     progress: float
     """Mean progress of the running tasks, 0.0 to 1.0."""
     graph: Json
-    events: list[Json]
     token_usage: Json | None
     budget: list[Limit]
     """What the run has spent of its budget."""
@@ -177,7 +176,6 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
         stored_count=len(tasks),
         progress=mean_progress(task.progress for task in tasks if task.status == Status.IN_PROGRESS),
         graph=graph_of(tasks, boxes, folds, run, now),
-        events=_events(run, tasks) if run else [],
         token_usage=_token_usage(tasks),
         budget=limits_of(run, root.params),
         asking=_asking(caller, run, tasks) if run and run.finished_at is None else [],
@@ -190,6 +188,15 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
         waits=_waits(caller, run, tasks) if run and run.finished_at is None else [],
         failed=_failed(tasks),
     )
+
+
+def events_of(picture: Picture) -> list[Json]:
+    """Load the newest events of the run that the picture contains, as many as fit into the response."""
+    if picture.run is None:
+        return []
+    names = {task["id"]: task["name"] for task in picture.graph["tasks"]}
+    shown = TaskEvent.objects.filter(run_id=picture.run.id, seq__lte=picture.run.last_seq)
+    return [event | {"name": name_in(event, names)} for event in joined(newest_events(shown, count=EVENTS_SHOWN))]
 
 
 def _firing(run: Run | None) -> Firing | None:
@@ -315,12 +322,6 @@ def _bar(kind: str, zero: datetime, start: datetime, stop: datetime | None, end:
 
 def _ms(zero: datetime, moment: datetime) -> int:
     return max(0, round((moment - zero).total_seconds() * 1000))
-
-
-def _events(run: Run, tasks: Sequence[Task]) -> list[Json]:
-    names = {task.id: task.name for task in tasks}
-    events = newest_events(TaskEvent.objects.filter(run_id=run.id, seq__lte=run.last_seq), count=EVENTS_SHOWN)
-    return [event | {"name": name_in(event, names)} for event in joined(events)]
 
 
 def _asking(caller: Caller, run: Run, tasks: Sequence[Task]) -> list[tuple[Question, str]]:

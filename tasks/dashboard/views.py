@@ -19,7 +19,7 @@ from tasks.dashboard.lines import lines_of
 from tasks.dashboard.listing import list_trees
 from tasks.dashboard.log_lines import joined
 from tasks.dashboard.pages import Context, base_url, has_owners, page, shown
-from tasks.dashboard.picture import Picture, first_failure, picture_of
+from tasks.dashboard.picture import Picture, events_of, first_failure, picture_of
 from tasks.executors import describe, disabled_executors, executor_ids
 from tasks.models import Task
 from tasks.services.history.saved_views import views_of
@@ -69,9 +69,12 @@ async def tree(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespon
     if "root" not in request.GET:
         failed_id = await pools.read(first_failure, caller=caller, root_id=task_id)
     selected_id = failed_id or task_id
-    chosen = await _panel(request, caller, selected_id)  # first: the picture has the events that fit
+    # The picture first: the stream begins after its events, so it repeats what happens before the panel is read. The
+    # events last: they get what the panel leaves of the size of a response.
     picture = await pools.read(picture_of, caller=caller, task_id=task_id, folds=_folds(request, selected_id))
-    return await shown(request, caller, "dashboard/tree.html", chosen | _of_tree(request, picture, selected_id))
+    context = _of_tree(request, picture, selected_id) | await _panel(request, caller, selected_id)
+    context["run_events"] = await pools.read(events_of, picture)
+    return await shown(request, caller, "dashboard/tree.html", context)
 
 
 @page()
@@ -121,7 +124,6 @@ def _of_tree(request: HttpRequest, picture: Picture, task_id: str) -> Context:
         "place": "tasks",
         "picture": picture,
         "selected_id": task_id,
-        "is_running": picture.is_running,
         "statuses": list(Status),
         "code": as_code(
             picture.root.id,

@@ -7,7 +7,7 @@ import pytest
 
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.listing import rows_of_trees
-from tasks.dashboard.picture import Bar, Picture, picture_of
+from tasks.dashboard.picture import Bar, Picture, events_of, picture_of
 from tasks.models import Run, Task, TaskEvent
 from tasks.rules.exceptions import TaskNotFound
 from tasks.status import Status
@@ -144,7 +144,7 @@ def test_the_graph_names_tasks_by_their_place(run: Run) -> None:
 def test_a_tree_that_never_ran_has_a_picture_too() -> None:
     store(ROOT, step("a"))
     shown = picture()
-    assert (shown.run, shown.status, shown.events, shown.graph["is_running"]) == (None, "pending", [], False)
+    assert (shown.run, shown.status, events_of(shown), shown.graph["is_running"]) == (None, "pending", [], False)
 
 
 def test_the_tokens_of_all_tasks_are_added_up(run: Run) -> None:
