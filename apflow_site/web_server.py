@@ -13,12 +13,13 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from email.utils import formatdate
 from functools import partial
 from types import FrameType
 from typing import Final
 
 import uvicorn
+from uvicorn.server import ServerState
 from uvicorn.supervisors import multiprocess
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ FIRST_REQUEST_SECONDS: Final = 2.0
 """How long a new connection may take to send its request."""
 POLL_SECONDS: Final = 0.02
 DATE_SECONDS: Final = 1.0
-"""How often the date in the headers of responses is updated."""
+"""How old the date in the headers of a response may be."""
 
 SO_ATTACH_FILTER: Final = 26
 NO_SYN: Final = (  # BPF: load the flags of the TCP header; drop the packet if SYN is set and ACK is not
@@ -41,20 +42,42 @@ NO_SYN: Final = (  # BPF: load the flags of the TCP header; drop the packet if S
 )
 
 
+class DatedState(ServerState):
+    """Updates the date in the headers of responses when one needs it. Uvicorn does so every second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        self._config = config
+        self._dated_at = float("-inf")
+        super().__init__()
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of every response, with the date."""
+        now = time.time()
+        if abs(now - self._dated_at) > DATE_SECONDS:
+            self._dated_at = now
+            self._headers = [(b"date", formatdate(now, usegmt=True).encode()), *self._config.encoded_headers]
+        return self._headers
+
+    @default_headers.setter
+    def default_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
+        self._headers = headers
+
+
 class WebServer(uvicorn.Server):
     """Answers the requests of all clients that have connected before it stops."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
+        self.server_state = DatedState(config)
         self._end_wait: Callable[[], object] = lambda: None
 
     async def main_loop(self) -> None:
         """Wait for a signal. Uvicorn looks ten times a second whether there was one."""
         has_signal = asyncio.Event()
         self._end_wait = partial(asyncio.get_running_loop().call_soon_threadsafe, has_signal.set)
-        while not await self.on_tick(0):
-            with suppress(TimeoutError):
-                await asyncio.wait_for(has_signal.wait(), DATE_SECONDS)
+        while not self.should_exit:
+            await has_signal.wait()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)

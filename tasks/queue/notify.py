@@ -27,7 +27,7 @@ EVENTS: Final = "apflow_events"
 SCHEDULES: Final = "apflow_schedules"
 """For the processes that fire schedules: one has changed, or is new."""
 
-LISTEN_SECONDS = 0.5
+LISTEN_SECONDS = 5.0
 
 _HELD: Final[ContextVar[set[Topic] | None]] = ContextVar("held_notifications", default=None)
 """Those of the block `once`."""
@@ -92,7 +92,7 @@ class Listener:
 
 
 def listen(topic: Topic, *, is_rare: bool = False) -> Notifier:
-    """Return a notifier that receives every notification from now on, on SQLite up to half a second late if it `is_rare`."""
+    """Return a notifier that receives every notification from now on, on SQLite up to a second late if it `is_rare`."""
     if IS_SQLITE:
         return SqliteNotifier(str(connection.settings_dict["NAME"]), polls=SELDOM if is_rare else None)
     own: Notifier = _postgres_notifier().PostgresNotifier(connection.get_connection_params(), topic)

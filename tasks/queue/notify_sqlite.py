@@ -29,11 +29,11 @@ class Looks(NamedTuple):
 
 
 POLLED: Final = Looks(0.001, 0.02, 1 / 20)
-WATCHED: Final = Looks(0.0002, 0.5, 1 / 4)
+WATCHED: Final = Looks(0.0002, 2.0, 1 / 4)
 """A commit appears a little after the write that is heard, when it has been flushed."""
-SEEN: Final = Looks(0.0002, 0.5, 4)
+SEEN: Final = Looks(0.0002, 2.0, 9)
 """It has appeared. Of another one that was written before that, the kernel may report nothing more, but that is rare."""
-SELDOM: Final = Looks(0.5, 0.5, 0)
+SELDOM: Final = Looks(1.0, 1.0, 0)
 """For rare events: each commit of any kind wakes a listener."""
 LEAST_WATCH_SECONDS: Final = 0.001
 """The kernel's waits are no shorter."""

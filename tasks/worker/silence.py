@@ -16,16 +16,16 @@ from tasks.queue import black_box, leases
 
 QUIET_SECONDS: Final = 7.0
 """Without a beat for so long, workers are watched; they send one every 3 s."""
-WATCHED_LOOKS: Final = 5
-"""How many looks in a row, about a second apart, must find them silent."""
+WATCHED_LOOKS: Final = 2
+"""How many looks in a row, about two seconds apart, must find them silent, and one more."""
 START_SECONDS: Final = 60.0
 """How long a cluster may take to its first beat."""
-SLOW_SECONDS: Final = 2.0
+SLOW_SECONDS: Final = 3.0
 """A look that comes so late, or a write that takes so long, shows a stall."""
 
 
 class SilenceWatch:
-    """Watches the workers of one child of the supervisor. Call `look` about once a second."""
+    """Watches the workers of one child of the supervisor. Call `look` about every two seconds."""
 
     def __init__(self, cluster_id: str) -> None:
         self._cluster_id = cluster_id

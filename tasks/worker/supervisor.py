@@ -28,7 +28,9 @@ from tasks.worker.silence import SilenceWatch, culprits
 
 logger = logging.getLogger(__name__)
 
-TICK_SECONDS: Final = 1.0
+TICK_SECONDS: Final = 2.0
+ALARM_SECONDS: Final = 1.0
+"""A wait that another process begins ends so late at most, and a longer one at its time."""
 SWEEP_SECONDS: Final = 5.0
 UPKEEP_SECONDS: Final = 20.0
 """Between two looks for what can be removed, unless the last one found something."""
@@ -93,7 +95,7 @@ def ring(is_over: threading.Event) -> None:
         except DatabaseError:
             logger.warning("Could not wake waits: the database is unavailable", extra={"event": "alarm.failed"})
             connection.close()
-            pause = TICK_SECONDS
+            pause = ALARM_SECONDS
 
 
 def _wake_due() -> float:
@@ -103,7 +105,7 @@ def _wake_due() -> float:
         if suspension.resume_due() == suspension.MOST_AT_ONCE:
             return 0.0
         coming = suspension.seconds_until_due()
-    return TICK_SECONDS if coming is None else min(TICK_SECONDS, max(LEAST_PAUSE_SECONDS, coming))
+    return ALARM_SECONDS if coming is None else min(ALARM_SECONDS, max(LEAST_PAUSE_SECONDS, coming))
 
 
 class Sweeps:

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+from email.utils import parsedate_to_datetime
 
 import pytest
 import uvicorn
@@ -25,9 +26,23 @@ def test_a_kernel_that_allows_no_filter_does_not_stop_the_end(caplog: pytest.Log
             pass
 
 
-async def test_a_signal_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would look again only after the test has failed."""
-    monkeypatch.setattr(web_server, "DATE_SECONDS", 1e5)
+def test_a_response_has_the_date_of_now_and_no_timer_renews_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = uvicorn.Config(
+        "tests.apflow_site.test_web_server:SO_LOCK_FILTER", server_header=False, headers=[("x-name", "value")]
+    )
+    config.load()
+    state = WebServer(config).server_state
+    dates = []
+    for now in (0.0, 0.9, 2.0, 1e9, 5.0):  # clocks may be set back
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        (_, date), *others = state.default_headers
+        assert others == [(b"x-name", b"value")]
+        dates.append(parsedate_to_datetime(date.decode()).timestamp())
+    assert dates == [0, 0, 2, 1e9, 5]
+
+
+async def test_a_signal_ends_the_wait() -> None:
+    """Without it, the wait has no end."""
     config = uvicorn.Config("tests.apflow_site.test_web_server:SO_LOCK_FILTER", log_config=None, loop="asyncio")
     config.load()
     server = WebServer(config)
