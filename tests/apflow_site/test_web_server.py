@@ -10,7 +10,6 @@ from email.utils import parsedate_to_datetime
 import pytest
 import uvicorn
 
-from apflow_site import web_server
 from apflow_site.web_server import WebServer, refuse_connections
 
 SO_LOCK_FILTER = 44
