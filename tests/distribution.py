@@ -100,7 +100,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """Let a process of many send one message per test that passes, instead of five.
+    """Let a process of many send one report per test that passes, instead of three, and the start and the end of none.
 
     What a test prepares and cleans up is reported only if it fails or is skipped.
     """
