@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 2.0
 ALARM_SECONDS: Final = 1.0
-"""A wait that another process begins ends so late at most, and a longer one at its time."""
+"""How late a wait may end that another process has just begun. A longer one ends at its time."""
 SWEEP_SECONDS: Final = 5.0
 UPKEEP_SECONDS: Final = 20.0
 """Between two looks for what can be removed, unless the last one found something."""
