@@ -45,6 +45,12 @@ def crash() -> None:
 
 
 @python_function
+def ask_for_memory() -> None:
+    """For more than any limit in the tests, at once: nothing is written to it, which would take seconds."""
+    bytearray(2 * 2**30)
+
+
+@python_function
 def eat_memory() -> None:
     eaten = []
     while True:

@@ -365,7 +365,7 @@ ROWS: Final = (
     Row(attack=storm_of_cancellations, ends="cancelled"),
     Row(attack=sockets_that_say_nothing, ends="completed"),
     Row(attack=functions("crash", "exit_at_once"), ends="failed"),
-    Row(attack=functions("eat_memory"), ends="failed"),
+    Row(attack=functions("ask_for_memory"), ends="failed"),
 )
 LARGE_ROWS: Final = (
     Row(attack=results_that_double, ends="failed"),
@@ -379,6 +379,7 @@ LARGE_ROWS: Final = (
     Row(attack=front_ends_that_read_nothing, ends="completed"),
     Row(attack=loop_of_a_thousand_rounds, ends="completed"),
     Row(attack=fan_out_of_a_large_result, ends="failed"),
+    Row(attack=functions("eat_memory"), ends="failed"),
 )
 LONG_ROWS: Final = (
     Row(attack=trees_that_run_trees, ends="completed"),

@@ -91,7 +91,7 @@ def test_a_crash_fails_its_task_only_and_can_be_retried(server: Server) -> None:
 
 def test_memory_is_limited_by_the_setting_and_by_the_task(server: Server) -> None:
     less = {"resources": {"memory_mb": 100}}
-    ran = run(server, function("much", "eat_memory"), function("little", "eat_memory", params=less))
+    ran = run(server, function("much", "ask_for_memory"), function("little", "ask_for_memory", params=less))
     assert "600 MB" in ran["much"]["error"]
     assert "100 MB" in ran["little"]["error"]
 
