@@ -22,6 +22,16 @@ class SshServer:
     known_hosts: Path
     commands: list[str] = field(default_factory=list)
     pids: list[int] = field(default_factory=list)
+    jobs: "set[asyncio.Task[None]]" = field(default_factory=set)
+    """Those of the commands that run: until the process has ended and its pipes are closed."""
+    groups: set[int] = field(default_factory=set)
+    """The process groups of these commands."""
+    is_over: bool = False
+
+    def kill(self) -> None:
+        for group in self.groups:
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
 
 
 @contextmanager
@@ -42,10 +52,7 @@ def ssh_server(folder: Path) -> Iterator[SshServer]:
     try:
         yield server
     finally:
-        for pid in server.pids:
-            with suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-        asyncio.run_coroutine_threadsafe(_closed(listening), loop).result(60)
+        asyncio.run_coroutine_threadsafe(_closed(server, listening), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
@@ -62,9 +69,12 @@ async def _listening(server: SshServer, host_key: asyncssh.SSHKey, authorized: P
     )
 
 
-async def _closed(listening: asyncssh.SSHAcceptor) -> None:
+async def _closed(server: SshServer, listening: asyncssh.SSHAcceptor) -> None:
     listening.close()
     await listening.wait_closed()
+    server.is_over = True
+    server.kill()
+    await asyncio.gather(*server.jobs)
     await asyncio.sleep(0)  # the transports close in the next turn
 
 
@@ -91,7 +101,9 @@ class _Session(asyncssh.SSHServerSession[bytes]):
 
     def exec_requested(self, command: str) -> bool:
         self._server.commands.append(command)
-        self._job = asyncio.get_running_loop().create_task(self._run(command))
+        job = asyncio.get_running_loop().create_task(self._run(command))
+        self._server.jobs.add(job)
+        job.add_done_callback(self._server.jobs.discard)
         return True
 
     def signal_received(self, signal: str) -> None:
@@ -104,8 +116,12 @@ class _Session(asyncssh.SSHServerSession[bytes]):
             "/bin/sh", "-c", command, stdout=pipe, stderr=pipe, start_new_session=True
         )
         self._server.pids.append(process.pid)
+        self._server.groups.add(process.pid)
+        if self._server.is_over:
+            self._server.kill()
         await asyncio.gather(self._pass_on(process.stdout, None), self._pass_on(process.stderr, 1))
         code = await process.wait()
+        self._server.groups.discard(process.pid)
         if code < 0:
             self._channel.exit_with_signal(signal.Signals(-code).name.removeprefix("SIG"))
         else:

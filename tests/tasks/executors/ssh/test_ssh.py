@@ -1,6 +1,7 @@
 """Commands on another host, which is a real SSH server on loopback."""
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -173,3 +174,19 @@ def test_what_the_operator_decides_is_refused_before_anything_is_stored(
 
 async def test_nul_is_refused(host: "SshServer", context: Context) -> None:
     assert "NUL" in str(await refusal(["echo", "a\0b"], context))
+
+
+async def test_a_server_that_stops_closes_the_pipes_of_its_commands(tmp_path: Path) -> None:
+    """A pipe that stays open is a warning, and so a failure, of whichever test runs when it is collected."""
+    with ssh.ssh_server(tmp_path) as server:
+        async with asyncssh.connect(
+            "127.0.0.1",
+            server.port,
+            username="deploy",
+            client_keys=[str(server.client_key)],
+            known_hosts=str(server.known_hosts),
+        ) as client:
+            for _ in range(4):
+                await client.create_process("yes")  # some have not begun when the server stops
+            client.abort()
+    gc.collect()  # would find a pipe that is open
