@@ -29,7 +29,8 @@ SEEN: Final[Json] = {
 }
 SETTINGS: Final = {
     "AIPARTNERUPFLOW_MCP_TOOLS": "approval_executor=additive,echo_executor=read_only,sleep_executor=read_only",
-    "AIPARTNERUPFLOW_MCP_WAIT_SECONDS": "4",
+    # The run of two seconds ends within it on a busy machine, too. The call about the run of ten minutes takes that long.
+    "AIPARTNERUPFLOW_MCP_WAIT_SECONDS": "20",
 }
 
 
