@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeVar
 from urllib.parse import unquote
@@ -103,15 +104,41 @@ def work() -> None:
         log.warning("%s", warning, extra={"event": "server.warning"})
     _offer_metrics(config)
     stop = Stop()
-    supervisor = threading.Thread(target=supervise, args=[stop], kwargs={"may_start": lambda: True}, name="supervisor")
     for number, react in ((signal.SIGTERM, stop.ask), (signal.SIGINT, stop.interrupt)):
         signal.signal(number, lambda *_, react=react: threading.Thread(target=react).start())
-    supervisor.start()
     if config.log.format == "json":
         log.info("Workers are running", extra={"event": "worker.running"})
     else:
         typer.echo("Workers are running. Ctrl+C drains and stops them.")
-    supervisor.join()
+    _run_beside_signals(partial(supervise, stop, may_start=lambda: True), name="supervisor")
+
+
+def _run_beside_signals(work: Callable[[], None], *, name: str) -> None:
+    """Run it on a thread to its end, and handle signals meanwhile, whichever thread the system gives them to.
+
+    A wait for a thread only ends for a signal that the main thread gets. One that is sent while the
+    process stands still may go to another thread, and its handler would not run.
+    """
+    is_over = threading.Event()
+    heard, said = socket.socketpair()
+    with heard, said:
+        said.setblocking(False)
+        signal.set_wakeup_fd(said.fileno(), warn_on_full_buffer=False)
+
+        def run() -> None:
+            try:
+                work()
+            finally:
+                is_over.set()
+                with suppress(BlockingIOError):  # there is something to hear already
+                    said.send(b"\0")
+
+        thread = threading.Thread(target=run, name=name)
+        thread.start()
+        while not is_over.is_set():
+            heard.recv(1)
+        thread.join()
+        signal.set_wakeup_fd(-1)
 
 
 def _offer_metrics(config: Config) -> None:
