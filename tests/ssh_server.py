@@ -71,9 +71,9 @@ async def _listening(server: SshServer, host_key: asyncssh.SSHKey, authorized: P
 
 async def _closed(server: SshServer, listening: asyncssh.SSHAcceptor) -> None:
     listening.close()
-    await listening.wait_closed()
     server.is_over = True
     server.kill()
+    await listening.wait_closed()
     await asyncio.gather(*server.jobs)
     await asyncio.sleep(0)  # the transports close in the next turn
 
