@@ -116,8 +116,8 @@ def work() -> None:
 def _run_beside_signals(work: Callable[[], None], *, name: str) -> None:
     """Run it on a thread to its end, and handle signals meanwhile, whichever thread the system gives them to.
 
-    A wait for a thread only ends for a signal that the main thread gets. One that is sent while the
-    process stands still may go to another thread, and its handler would not run.
+    A signal that is sent while the process is stopped may go to any thread. Its handler runs on the
+    main thread, which does not wake up for it while it waits for the end of another thread.
     """
     is_over = threading.Event()
     heard, said = socket.socketpair()

@@ -46,7 +46,7 @@ def crash() -> None:
 
 @python_function
 def ask_for_memory() -> None:
-    """For more than any limit in the tests, at once: nothing is written to it, which would take seconds."""
+    """Ask at once for more than any limit in the tests allows. Nothing is written to it: that would take seconds."""
     bytearray(2 * 2**30)
 
 

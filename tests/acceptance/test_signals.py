@@ -1,4 +1,4 @@
-"""Signals that the system gives to a thread which waits for something else."""
+"""Signals that another thread gets than the main one, which handles them."""
 
 import ctypes
 import signal
@@ -10,7 +10,7 @@ from tests.servers import COMMAND, SAME_KEYS, STOP_SECONDS, Server, running, run
 
 
 def terminate_by_another_thread(server: Server) -> None:
-    """Send SIGTERM to a thread that is not the main one, which may get it when a process goes on that has stood still."""
+    """Send SIGTERM to a thread that is not the main one. The system does so when a stopped process continues, now and then."""
     other = max(thread.id for thread in psutil.Process(server.pid).threads())
     assert other != server.pid
     assert ctypes.CDLL(None).tgkill(server.pid, other, signal.SIGTERM) == 0
