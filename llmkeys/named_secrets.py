@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
+from apflow_site.db.turns import has_room
 from llmkeys.cipher import is_newest, seal, unseal
 from llmkeys.models import NamedSecret
 from llmkeys.secret import Secret
@@ -52,9 +53,14 @@ def set_secret(
     leaves those of the secret that is replaced. Raises MalformedSecret.
     """
     owner = SHARED if scope == "shared" else user_id
-    present = NamedSecret.objects.filter(user_id=owner, name=checked_name(name)).first()
-    if present is None:
-        _refuse_if_full(owner)
+    of_owner, most = NamedSecret.objects.filter(user_id=owner), settings.APFLOW.limits.secrets_per_user
+    has_one_more = has_room(of_owner.exclude(name=checked_name(name)), of=owner, most=most)
+    present = of_owner.filter(name=name).first()
+    if present is None and not has_one_more:
+        whose = "shared secrets" if owner == SHARED else "secrets of yours"
+        raise MalformedSecret(
+            "name", f"there are {most} {whose} already, as many as limits.secrets_per_user allows. Delete one first"
+        )
     kept = present or NamedSecret(user_id=owner, name=name, allow_hosts=[], users=[])
     if allow_hosts is not None:
         kept.allow_hosts = checked_hosts(allow_hosts)
@@ -130,15 +136,6 @@ def _rotate(row: NamedSecret) -> bool:
     context = _context(row.user_id, row.name)
     same = NamedSecret.objects.filter(id=row.id, sealed=row.sealed)
     return same.update(sealed=seal(unseal(row.sealed, context=context), context=context)) == 1
-
-
-def _refuse_if_full(owner: str) -> None:
-    most = settings.APFLOW.limits.secrets_per_user
-    if NamedSecret.objects.filter(user_id=owner).count() >= most:
-        whose = "shared secrets" if owner == SHARED else "secrets of yours"
-        raise MalformedSecret(
-            "name", f"there are {most} {whose} already, as many as limits.secrets_per_user allows. Delete one first"
-        )
 
 
 def _checked_users(users: Iterable[str], scope: Scope) -> list[str]:

@@ -9,24 +9,22 @@ from django.utils import timezone
 from a2a.mcp.sessions import LASTS
 from a2a.models import WatchedResource
 from accounts.callers import Caller
-from apflow_site.db.turns import take_turns
+from apflow_site.db.turns import has_room
 from tasks.rules.exceptions import LimitReached
 
 MOST: Final = 100
 """The number of resources that a session may watch."""
 MOST_OF_USER: Final = 1_000
-USER_LOCK: Final = 0x77_61_74_63
-"""The first number of PostgreSQL's advisory locks of users whose sessions watch resources."""
 
 
 @transaction.atomic
 def watch(*, caller: Caller, session: str, run_id: str, uri: str) -> None:
     """Watch a resource. Raises LimitReached."""
-    take_turns(USER_LOCK, caller.user_id)
     of_user = WatchedResource.objects.filter(user_id=caller.user_id)
     of_user.filter(created_at__lt=timezone.now() - LASTS).delete()  # their sessions have ended
     others = of_user.exclude(session=session, uri=uri)
-    if others.filter(session=session).count() >= MOST or others.count() >= MOST_OF_USER:
+    of_session = has_room(others.filter(session=session), of=caller.user_id, most=MOST)
+    if not of_session or not has_room(others, of=caller.user_id, most=MOST_OF_USER):
         raise LimitReached(
             f"A session watches at most {MOST} resources, and all sessions of a user {MOST_OF_USER:,}. "
             "End some with resources/unsubscribe."

@@ -1,8 +1,10 @@
 """Transactions that take turns, so that each sees what the one before has added to a number of rows."""
 
-from typing import Final
+from typing import Any, Final
+from zlib import crc32
 
 from django.db import connection
+from django.db.models import QuerySet
 
 LOCKS: Final = """
 SELECT pg_advisory_xact_lock(%s, key) FROM (
@@ -21,3 +23,14 @@ def take_turns(kind: int, *names: str) -> None:
     if connection.vendor == "postgresql" and names:
         with connection.cursor() as cursor:
             cursor.execute(LOCKS, [kind, list(names)])
+
+
+def has_room(rows: "QuerySet[Any]", *, of: str, most: int) -> bool:
+    """Check whether one more row fits beside these, of which there may be `most`.
+
+    Every limit of rows per user (`of` is the user) or per run is checked here, in the transaction that
+    adds the row: transactions that add rows of one model for the same `of` take turns, so that none of
+    them misses a row of another.
+    """
+    take_turns(crc32(rows.model._meta.db_table.encode()) - 2**31, of)
+    return len(rows.order_by().values_list("pk")[:most]) < most

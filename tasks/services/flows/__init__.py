@@ -15,7 +15,7 @@ from django.db import transaction
 from accounts import audit
 from accounts.audit import Action
 from accounts.callers import Caller
-from apflow_site.db.turns import take_turns
+from apflow_site.db.turns import has_room
 from llmkeys import sealed_texts
 from llmkeys.header import SentKey
 from tasks.executors.admission import checked
@@ -43,8 +43,6 @@ from tasks.services.trees.queries import get_task
 from tasks.services.trees.written_down import written_down
 from tasks.storage import loads
 
-USER_LOCK: Final = 0x66_6C_6F_77
-"""The first number of PostgreSQL's advisory locks of users who add flows."""
 MAY_BE_MISSING: Final = (
     "'{name}' is neither required nor has a default, and {place} uses it: that task fails in a run without it."
 )
@@ -287,10 +285,9 @@ def _held_flow(user_id: str, name: str, now: datetime) -> Flow:
     own = Flow.objects.filter(user_id=user_id)
     if (flow := own.filter(name=name).select_for_update().first()) is not None:
         return flow
-    take_turns(USER_LOCK, user_id)  # new flows of one user
-    while (flow := own.filter(name=name).select_for_update().first()) is None:
-        if own.count() >= (most := settings.APFLOW.limits.flows):
-            raise LimitReached(f"You have {most:,} flows, which is the limit (limits.flows). Delete one of them first.")
-        row = Flow(user_id=user_id, name=name, created_at=now, updated_at=now)
-        Flow.objects.bulk_create([row], ignore_conflicts=True)  # another save may have been first
-    return flow
+    has_one_more = has_room(own.exclude(name=name), of=user_id, most=(most := settings.APFLOW.limits.flows))
+    if (flow := own.filter(name=name).select_for_update().first()) is not None:
+        return flow  # another save was first
+    if not has_one_more:
+        raise LimitReached(f"You have {most:,} flows, which is the limit (limits.flows). Delete one of them first.")
+    return Flow.objects.create(user_id=user_id, name=name, created_at=now, updated_at=now)

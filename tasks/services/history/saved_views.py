@@ -6,14 +6,12 @@ from typing import Final
 from django.db import transaction
 
 from accounts.callers import Caller
-from apflow_site.db.turns import take_turns
+from apflow_site.db.turns import has_room
 from tasks.models import SavedView
 from tasks.rules.exceptions import LimitReached
 
 MOST: Final = 50
 """The number of views that a user may save for one list."""
-USER_LOCK: Final = 0x76_69_65_77
-"""The first number of PostgreSQL's advisory locks of users who save views."""
 
 
 def views_of(*, caller: Caller, place: str) -> Sequence[SavedView]:
@@ -24,9 +22,8 @@ def views_of(*, caller: Caller, place: str) -> Sequence[SavedView]:
 @transaction.atomic
 def save_view(*, caller: Caller, place: str, name: str, query: str) -> None:
     """Save a view, or replace the one with this name. Raises LimitReached."""
-    take_turns(USER_LOCK, caller.user_id)
     others = SavedView.objects.filter(user_id=caller.user_id, place=place).exclude(name=name)
-    if others.count() >= MOST:
+    if not has_room(others, of=caller.user_id, most=MOST):
         raise LimitReached(f"You have {MOST} views of this list, which is the limit. Delete one of them first.")
     SavedView.objects.update_or_create(user_id=caller.user_id, place=place, name=name, defaults={"query": query})
 

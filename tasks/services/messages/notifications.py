@@ -21,6 +21,7 @@ from accounts.audit import Action
 from accounts.callers import LOCAL_USER, ROLE_PREFIX, Caller
 from accounts.users import HAS_ROLE, USERS
 from apflow_site.db.connections import IS_SQLITE
+from apflow_site.db.turns import has_room
 from llmkeys.cipher import seal
 from tasks.executors.email.mail import MAILTO, why_no_address, why_refused
 from tasks.executors.http.safe_http import parse_url
@@ -186,10 +187,11 @@ def _host_of(url: str) -> str:
 def _held(user_id: str, name: str) -> Notification:
     """Return the notification with this name, or a new one. Raises LimitReached."""
     own = Notification.objects.filter(user_id=user_id)
+    has_one_more = has_room(own.exclude(name=name), of=user_id, most=(most := settings.APFLOW.limits.notifications))
     row = own.filter(name=name).select_for_update().first()
     if row is not None:
         return row
-    if own.count() >= (most := settings.APFLOW.limits.notifications):
+    if not has_one_more:
         raise LimitReached(
             f"You have {most:,} notifications, which is the limit (limits.notifications). Delete one of them first."
         )

@@ -18,6 +18,7 @@ from django.db import transaction
 from accounts import audit
 from accounts.audit import Action
 from aipartnerupflow.executors import ExecutorError
+from apflow_site.db.turns import has_room
 from llmkeys.cipher import seal, unseal
 from tasks.executors.http.safe_http import (
     HEADER_NAME,
@@ -95,7 +96,7 @@ def add_webhook(
     if found := list(problems(url=url, token=token, headers=headers, authentication=authentication)):
         raise InvalidParams(found)
     others = run.webhooks.exclude(kind__in=OF_NOTIFICATIONS).exclude(config_id=config_id or "")
-    if others.count() >= (most := settings.APFLOW.webhooks.max_per_run):
+    if not has_room(others, of=run.id, most=(most := settings.APFLOW.webhooks.max_per_run)):
         raise LimitReached(
             f"A run has at most {most} webhooks (webhooks.max_per_run). "
             "Delete one of them first: webhooks.list and webhooks.delete."

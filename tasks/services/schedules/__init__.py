@@ -15,7 +15,7 @@ from django.db import transaction
 from accounts import audit
 from accounts.audit import Action
 from accounts.callers import Caller
-from apflow_site.db.turns import take_turns
+from apflow_site.db.turns import has_room
 from llmkeys import sealed_texts
 from tasks.executors.admission import checked
 from tasks.models import Firing, Run, Schedule, ScheduleQuerySet, Task
@@ -63,7 +63,6 @@ FIELDS: Final = (
 )
 """What callers may set."""
 BY_HAND: Final = "Paused by {user}."
-USER_LOCK: Final = 0x73_63_68_65
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -404,6 +403,5 @@ def _slots_between(schedule: Schedule, since: str, until: str, *, now: datetime)
 def _refuse_if_full(user_id: str) -> None:
     """Raises LimitReached if the user has as many schedules as are allowed."""
     most = settings.APFLOW.limits.schedules
-    take_turns(USER_LOCK, user_id)
-    if Schedule.objects.filter(user_id=user_id).count() >= most:
+    if not has_room(Schedule.objects.filter(user_id=user_id), of=user_id, most=most):
         raise LimitReached(f"This user already has {most:,} schedules (limits.schedules). Delete some.")
