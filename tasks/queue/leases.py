@@ -10,12 +10,15 @@ with the same epoch, and only the tokens differ. What a death means for a run is
 import os
 import secrets
 import socket
+import subprocess
+import sys
 import time
-import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, Final
 
 import psutil
@@ -194,8 +197,22 @@ class Claim:
 
 
 def this_host() -> str:
-    """Return the host's name and its network address: two hosts may share a name."""
-    return f"{socket.gethostname()}-{uuid.getnode():012x}"
+    """Return the name of the host, and what no other host shares whose processes this one cannot see.
+
+    That is the boot, since two hosts may share a name, and the namespace of process ids, since two
+    containers may run on one kernel. A network address would not do: a host may have none.
+    """
+    return f"{socket.gethostname()}-{_boot()}"
+
+
+@cache
+def _boot() -> str:
+    """Return the id of this boot of the machine and, on Linux, the inode of the namespace of this process's id."""
+    if sys.platform == "darwin":
+        command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip().lower()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}-{Path('/proc/self/ns/pid').stat().st_ino}"
 
 
 def process_name() -> str:

@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import chain
+from typing import Final
 
 import psutil
 import pytest
@@ -21,6 +22,7 @@ from tasks.models import Run, WorkerProcess
 from tasks.queue import leases
 from tasks.queue.leases import Claim
 from tasks.services import trees
+from tests.servers import ROOT
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 ELSEWHERE = "another-machine/1/1.00"
@@ -265,6 +267,31 @@ def test_a_dead_owner_of_this_machine_loses_its_run_at_once() -> None:
     assert leases.sweep() == 1
     run.refresh_from_db()
     assert (run.lease_owner, run.losses) == (None, 1)
+
+
+NAME: Final = "from tasks.queue import leases; print(leases.process_name())"
+DEAD: Final = "import sys; from tasks.queue import leases; print(leases.dead_owners(sys.argv[1:]))"
+
+
+def said_in(namespaces: Sequence[str], *codes: str) -> list[str]:
+    """What Python programs print, one after the other, in the same new namespaces. Each gets what was printed before."""
+    setup = "import django; django.setup(); "
+    script = 'for code in "$@"; do said="$said $(' + f'{sys.executable} -c "$code" $said)"; done; echo $said'
+    shell = ["unshare", "--user", "--map-root-user", *namespaces, "sh", "-ec", script, "sh"]
+    command = [*shell, *(setup + code for code in codes)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.split()
+
+
+def test_a_machine_without_a_network_recognises_its_dead() -> None:
+    owner, dead = said_in(["--net"], NAME, DEAD)
+    assert dead == f"['{owner}']"
+
+
+def test_a_container_on_the_same_machine_counts_as_another_host() -> None:
+    (elsewhere,) = said_in(["--pid", "--fork"], "from tasks.queue import leases; print(leases.this_host())")
+    assert elsewhere.rsplit("-", 1)[0] == leases.this_host().rsplit("-", 1)[0]
+    assert elsewhere != leases.this_host()
 
 
 def test_a_zombie_counts_as_dead() -> None:
