@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from a2a.core.mapping import native_tree
 from a2a.live.sse import Stream, events, open_stream
-from a2a.methods.params import Execute, Starts
+from a2a.methods.params import Execute, Starts, TakesInputs
 from a2a.methods.results import TaskResult, webhook_metadata
 from accounts.callers import Caller
 from apflow_site.db import pools
@@ -39,8 +39,6 @@ async def execute(
     execution = None if token else await _resumed(caller, given)
     if execution is None:
         verb, arguments = _verb(given)
-        if given.run_inputs is not None:
-            verb = partial(with_inputs, verb, given.run_inputs)
         execution = await start(caller, given, verb, token=token, llm_key=llm_key, **arguments)
     return await replied(caller, given, execution)
 
@@ -55,6 +53,8 @@ async def start(
     **arguments: Any,
 ) -> Execution:
     """Call a function of `tasks.services` that starts a run: once for each token, and with what the run gets besides."""
+    if isinstance(given, TakesInputs) and (given.run_inputs is not None or given.replace_inputs):
+        verb = partial(with_inputs, verb, given.run_inputs or {}, replace_inputs=given.replace_inputs)
     if given.tags is not None:
         verb = partial(with_tags, verb, given.tags)
     if given.use_demo:

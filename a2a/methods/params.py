@@ -407,7 +407,16 @@ class Starts(Params, frozen=True, kw_only=True):
         return super().contradictions() + (self.webhook_config.problems if self.webhook_config else [])
 
 
-class Execute(Starts, frozen=True, kw_only=True):
+class TakesInputs(Starts, frozen=True, kw_only=True):
+    """Base class for methods whose run may have inputs, besides those of the run before it."""
+
+    run_inputs: dict[str, Any] | None = None
+    """What `{{run.inputs.topic}}` in the tree stands for in this run. Inputs of the run before it with other names stay."""
+    replace_inputs: bool = False
+    """Whether the run has none of the inputs of the run before it."""
+
+
+class Execute(TakesInputs, frozen=True, kw_only=True):
     """tasks.execute: new `tasks`, or the `task_id` of a stored one."""
 
     ALIASES = MappingProxyType({"id": "task_id"})
@@ -424,8 +433,6 @@ class Execute(Starts, frozen=True, kw_only=True):
     id_conflict: Literal["rename", "error"] = "rename"
     copy_execution: bool = False
     copy_children: bool = False
-    run_inputs: dict[str, Any] | None = None
-    """What `{{run.inputs.topic}}` in the tree stands for in this run."""
 
     def contradictions(self) -> list[Problem]:
         is_missing = self.tasks is UNSET and self.task_id is None

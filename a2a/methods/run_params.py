@@ -10,7 +10,7 @@ from a2a.core.conditions import Problem
 from a2a.core.parsing import Params, Text
 from a2a.methods import chosen_fields
 from a2a.methods.flow_params import RESUMES
-from a2a.methods.params import RunStatus, Starts, Tag
+from a2a.methods.params import RunStatus, Tag, TakesInputs
 from a2a.methods.run_responses import Run
 from tasks.rules.tags import RULE, TAG
 
@@ -91,7 +91,7 @@ class CompareRuns(Params, frozen=True, kw_only=True):
     """Leave out the tasks in which nothing differs."""
 
 
-class Fork(Starts, frozen=True, kw_only=True):
+class Fork(TakesInputs, frozen=True, kw_only=True):
     """tasks.fork"""
 
     ALIASES = MappingProxyType({"id": "task_id", "from": "from_tasks"})

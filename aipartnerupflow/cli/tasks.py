@@ -226,13 +226,17 @@ def run(
     timeout: Timeout = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a stored task; a root runs its whole tree. Exits 1 if the run does not complete."""
+    """Run a stored task; a root runs its whole tree. Exits 1 if the run does not complete.
+
+    --input changes inputs of the run before, and --inputs-file replaces all of them.
+    """
     from aipartnerupflow.cli import watching
     from aipartnerupflow.client import Client
 
+    given, replaces = inputs_of(inputs, inputs_file), inputs_file is not None
     code = watching.run(
         server,
-        Client.execute(task_id=task_id, run_inputs=inputs_of(inputs, inputs_file), tags=tags),
+        Client.execute(task_id=task_id, run_inputs=given, replace_inputs=replaces, tags=tags),
         is_watched=watch,
         is_awaited=wait,
         timeout_seconds=timeout,
@@ -251,18 +255,25 @@ def fork(
         typer.Option("--from", help="Task to begin with; may be repeated (default: those with new inputs, or ID)."),
     ] = None,
     inputs: Annotated[Any, json_option("New inputs of some tasks, by their ids.")] = None,
+    run_inputs: RunInputs = None,
+    inputs_file: InputsFile = None,
     watch: Watched = False,
     wait: Awaited = True,
     timeout: Timeout = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a tree again in a copy: from some of its tasks, with other inputs. Results of the tasks before them are kept."""
+    """Run a tree again in a copy: from some of its tasks, with other inputs. Results of the tasks before them are kept.
+
+    --input changes inputs of the run before, and --inputs-file replaces all of them.
+    """
     from aipartnerupflow.cli import watching
     from aipartnerupflow.client import Client
 
+    of_run, replaces = inputs_of(run_inputs, inputs_file), inputs_file is not None
+    of_tasks = None if inputs is None else inputs.value
     code = watching.run(
         server,
-        Client.fork(task_id, from_tasks=start or None, inputs=None if inputs is None else inputs.value),
+        Client.fork(task_id, from_tasks=start or None, inputs=of_tasks, run_inputs=of_run, replace_inputs=replaces),
         is_watched=watch,
         is_awaited=wait,
         timeout_seconds=timeout,

@@ -89,6 +89,7 @@ def execute(
     copy_children: bool = False,
     use_demo: bool = False,
     run_inputs: Json | None = None,
+    replace_inputs: bool = False,
     id_conflict: IdConflict | None = None,
     tags: Sequence[str] | None = None,
     idempotency_key: str | None = None,
@@ -96,7 +97,8 @@ def execute(
 ) -> Call[Execution]:
     """Run new tasks, or a stored task by its id.
 
-    `run_inputs` are what `{{run.inputs.topic}}` in the tree stands for. `tags` are words by which `runs` finds the run. With `use_demo`, each executor returns its example result, and nothing is called. With `wait`,
+    `run_inputs` are what `{{run.inputs.topic}}` in the tree stands for. A further run also has those of the run before
+    it with other names, unless `replace_inputs` is set. `tags` are words by which `runs` finds the run. With `use_demo`, each executor returns its example result, and nothing is called. With `wait`,
     the server replies when the run has ended, or after `wait_timeout_seconds`.
     `llm_key` is a key, or `<provider>:<key>`, for this run only. A call with the same
     `idempotency_key` is executed once within 24 hours.
@@ -110,6 +112,7 @@ def execute(
         copy_children=copy_children,
         use_demo=use_demo,
         run_inputs=run_inputs,
+        replace_inputs=replace_inputs or None,
         tags=None if tags is None else list(tags),
         id_conflict=id_conflict,
     )

@@ -216,8 +216,8 @@ class Client(Methods[httpx.Client]):
     ) -> Run:
         """Run new tasks, a stored task or a flow, and return a handle of the run at once.
 
-        `options` are those of `execute`, or of `run_flow`, such as `inputs`. Raises TypeError unless one of the
-        three is given, and RpcError.
+        `run_inputs` are the inputs of the run, also of a flow. Other `options` are those of `execute` or of `run_flow`.
+        Raises TypeError unless one of the three is given, and RpcError.
         """
         return Run(self, self.send(starting(tasks, task_id=task_id, flow=flow, options=options)))
 

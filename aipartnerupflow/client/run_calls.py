@@ -47,6 +47,8 @@ def fork(
     *,
     from_tasks: Sequence[str] | None = None,
     inputs: Mapping[str, Json] | None = None,
+    run_inputs: Json | None = None,
+    replace_inputs: bool = False,
     wait: bool = False,
     wait_timeout_seconds: float = 30,
     tags: Sequence[str] | None = None,
@@ -56,12 +58,14 @@ def fork(
     """Run a tree again in a copy, from some of its tasks, and keep what was done before them.
 
     `inputs` maps the ids of tasks to their new inputs. Without `from_tasks` the run begins with these or, if
-    there are none, with `task_id`.
+    there are none, with `task_id`. `run_inputs` and `replace_inputs` are as in `execute`.
     """
     params = given(
         task_id=task_id,
         from_tasks=None if from_tasks is None else list(from_tasks),
         inputs=None if inputs is None else dict(inputs),
+        run_inputs=run_inputs,
+        replace_inputs=replace_inputs or None,
         wait=wait,
         tags=None if tags is None else list(tags),
         wait_timeout_seconds=wait_timeout_seconds if wait else None,

@@ -124,9 +124,9 @@ async def save(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespon
 
 
 def _run_tree(*, caller: Caller, task_id: str, inputs: Json) -> Execution:
-    """Run the tree, or a copy of it if there is nothing left to run in it."""
+    """Run the tree, or a copy of it if there is nothing left to run in it. The form shows all inputs, so it replaces them."""
     task = get_task(caller=caller, task_id=task_id)
-    return with_inputs(run_again, inputs, caller=caller, task_id=task.root_id)
+    return with_inputs(run_again, inputs, replace_inputs=True, caller=caller, task_id=task.root_id)
 
 
 def _with_default(schema: Json) -> dict[str, Json]:

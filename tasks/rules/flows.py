@@ -81,15 +81,15 @@ def closed_names(schema: Json | None) -> Collection[str] | None:
     return [*schema["properties"]]
 
 
-def unknown_input(name: str, known: Collection[str]) -> str:
+def unknown_input(name: str, known: Collection[str], *, of: str = "flow") -> str:
     """Say that there is no input of this name, and which ones there are."""
     if not known:
-        return f"'{name[:100]}' is no input of this flow, which has none"
+        return f"'{name[:100]}' is no input of this {of}, which has none"
     close = get_close_matches(name[:100], known, n=1)
     shown = sorted(known)
     names = ", ".join(shown[:10]) + (", …" if len(shown) > 10 else "")
     hint = f"did you mean '{close[0]}'?" if close else f"its inputs: {names}"
-    return f"'{name[:100]}' is no input of this flow; {hint}"
+    return f"'{name[:100]}' is no input of this {of}; {hint}"
 
 
 def filled_inputs(schema: Json | None, given: Json) -> tuple[Json, list[Problem]]:

@@ -101,6 +101,10 @@ def test_the_sources_and_the_programs_of_the_readme_have_the_right_types(folder:
         'import { Client } from "aipartnerupflow-client";\n'
         '// @ts-expect-error the path has no such method\nawait new Client().request("put", "/api/tasks/");\n'
         '// @ts-expect-error a page has no such field\n(await new Client().request("get", "/api/tasks/")).nothing;\n'
+        "// @ts-expect-error the inputs of a run are run_inputs\n"
+        'await new Client().start({ task_id: "report", inputs: {} });\n'
+        '// @ts-expect-error also of a flow\nawait new Client().start({ flow: "tea", inputs: {} });\n'
+        'await new Client().start({ flow: "tea", run_inputs: { topic: "mate" } });\n'
     )
     programs["program.ts"] = PROGRAM.read_text().replace(
         "../../clients/typescript/src/index.ts", "aipartnerupflow-client"

@@ -107,8 +107,10 @@ def test_a_form_with_a_problem_is_shown_again_with_it(session: httpx.Client, fie
 
 
 def test_an_unchanged_form_changes_nothing(server: Server, page: Page) -> None:
+    takes_inputs = [TREE | {"inputs": {"of": "{{run.inputs.a}}"}}]
+    more = {"tasks": takes_inputs, "inputs": {"a": [1]}}
     ids = [
-        make(server, jitter_seconds=5, max_runs=7, starts_at="2026-01-01T10:00:30", inputs={"a": [1]}),
+        make(server, jitter_seconds=5, max_runs=7, starts_at="2026-01-01T10:00:30", **more),
         str(server.rpc("schedules.create", {"tasks": [TREE], "every_seconds": 86_400})["id"]),
         str(
             server.rpc("schedules.create", {"tasks": [TREE], "at": "2999-01-01T06:00", "timezone": "Asia/Tokyo"})["id"]

@@ -28,10 +28,11 @@ export interface CallOptions {
 }
 
 /** New tasks, a stored task, or a flow. Other fields are those of `tasks.execute` and `flows.run`. */
-export type Start =
-  | { tasks: NewTask | NewTask[]; run_inputs?: Record<string, unknown>; use_demo?: boolean }
-  | { task_id: string; run_inputs?: Record<string, unknown>; use_demo?: boolean }
-  | { flow: string; inputs?: Record<string, unknown>; version?: number; use_demo?: boolean };
+export type Start = { run_inputs?: Record<string, unknown>; use_demo?: boolean } & (
+  | { tasks: NewTask | NewTask[] }
+  | { task_id: string; replace_inputs?: boolean }
+  | { flow: string; version?: number }
+);
 
 export class Client {
   readonly url: string;

@@ -6100,6 +6100,7 @@ export interface operations {
                 "application/json": {
                     copy_children?: boolean | null;
                     copy_execution?: boolean | null;
+                    replace_inputs?: boolean | null;
                     /** @default null */
                     run_inputs?: Record<string, unknown> | null;
                     /** @default null */
@@ -6225,6 +6226,9 @@ export interface operations {
                     inputs?: {
                         [key: string]: Record<string, unknown>;
                     } | null;
+                    replace_inputs?: boolean | null;
+                    /** @default null */
+                    run_inputs?: Record<string, unknown> | null;
                     /** @default null */
                     tags?: string[] | null;
                     use_demo?: boolean | null;

@@ -20,7 +20,7 @@ from llmkeys import sealed_texts
 from llmkeys.header import SentKey
 from tasks.executors.admission import checked
 from tasks.executors.run_places import inputs_used
-from tasks.models import Flow, FlowVersion, Notification, Run, RunInputs, Task
+from tasks.models import Flow, FlowVersion, Notification, Run, Task
 from tasks.rules.exceptions import FlowNotFound, InvalidParams, LimitReached
 from tasks.rules.field_rules import without_empty
 from tasks.rules.flows import (
@@ -39,6 +39,7 @@ from tasks.rules.strict_json import Json
 from tasks.services.secrets.usable_secrets import refuse_unusable
 from tasks.services.secrets.write_only import sealed, sealed_definition
 from tasks.services.trees import NEW, Execution, execute_tree
+from tasks.services.trees.further_runs import set_inputs, tasks_of, unknown_inputs
 from tasks.services.trees.queries import get_task
 from tasks.services.trees.written_down import written_down
 from tasks.storage import loads
@@ -147,10 +148,10 @@ def run_flow(
         reserved_id=reserved_id,
         llm_key=llm_key,
     )
+    refuse_unused(execution.run, found, given)
     of_flow = {"flow_id": flow.id, "flow_version": found.number}
     Run.objects.filter(id=execution.run.id).update(**of_flow)
-    stored = sealed(given, found.inputs_schema, owner=owner)
-    RunInputs.objects.create(run_id=execution.run.id, inputs=stored)
+    set_inputs(execution.run, sealed(given, found.inputs_schema, owner=owner))
     execution.run.flow_id, execution.run.flow_version = flow.id, found.number
     return execution
 
@@ -178,15 +179,22 @@ def delete_flow(*, caller: Caller, name: str, user_id: str | None = None) -> Del
     return Deleted(name=flow.name, versions=versions, runs_kept=kept)
 
 
-def checked_inputs(version: FlowVersion, given: Json) -> Json:
-    """Return the inputs of a run with defaults. Raises InvalidParams if they do not fit the schema or are too large."""
+def refuse_unused(run: Run, version: FlowVersion | None, given: Json, *, field: str = "inputs") -> None:
+    """Raise InvalidParams for inputs of a new run that no task uses. A schema says itself which ones there may be."""
+    is_described = version is not None and version.inputs_schema is not None
+    if not is_described and (problems := unknown_inputs(tasks_of(run.root_id), given, field=field)):
+        raise InvalidParams(problems)
+
+
+def checked_inputs(version: FlowVersion | None, given: Json, *, field: str = "inputs") -> Json:
+    """Return the inputs of a run, of a flow with defaults. Raises InvalidParams if they do not fit its schema or are too large."""
     most = settings.APFLOW.limits.result_bytes
-    too_long = ("inputs", f"have more than the {most:,} bytes that limits.result_bytes allows")
+    too_long = (field, f"have more than the {most:,} bytes that limits.result_bytes allows")
     if is_longer(given, than=most):
         raise InvalidParams([too_long])
-    filled, problems = filled_inputs(version.inputs_schema, given)
+    filled, problems = filled_inputs(None if version is None else version.inputs_schema, given)
     if problems:
-        raise InvalidParams(problems)
+        raise InvalidParams([(place.replace("inputs", field, 1), reason) for place, reason in problems])
     if is_longer(filled, than=most):  # the defaults count too
         raise InvalidParams([too_long])
     return filled

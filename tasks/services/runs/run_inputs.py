@@ -4,29 +4,47 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from django.conf import settings
 from django.db import transaction
 
-from tasks.rules.exceptions import InvalidParams
-from tasks.rules.stored_results import is_longer
+from llmkeys import sealed_texts
+from tasks.models import FlowVersion, Run, RunInputs
 from tasks.rules.strict_json import Json
+from tasks.services.flows import checked_inputs, refuse_unused
+from tasks.services.secrets.write_only import sealed
 from tasks.services.trees import Execution
 from tasks.services.trees.further_runs import set_inputs
 
+FIELD: Final = "run_inputs"
 NOT_USED: Final = "The tree is already running, with the inputs of that run: run_inputs was not used."
 
 
 @transaction.atomic
-def with_inputs(verb: Callable[..., Execution], inputs: Json, **arguments: Any) -> Execution:
-    """Call a function of `tasks.services.trees` that starts a run, and give the run these inputs.
+def with_inputs(
+    verb: Callable[..., Execution], inputs: Json, /, *, replace_inputs: bool = False, **arguments: Any
+) -> Execution:
+    """Call a function of `tasks.services` that starts a run, and give the run these inputs.
 
-    Without this, a further run of a tree has the inputs of the one before it. A run that is already under way keeps its own. Raises InvalidParams if they are too large.
+    A further run of a tree, or the run of its copy, also has the inputs of the run before it; an input with the same
+    name replaces the earlier one, and with `replace_inputs` all are replaced. In a run of a flow, defaults are filled in.
+    A run that is already under way keeps its own inputs.
+
+    Raises InvalidParams for inputs that no task uses, that do not fit the schema of the flow, or that are too large.
     """
-    most = settings.APFLOW.limits.result_bytes
-    if is_longer(inputs, than=most):
-        raise InvalidParams([("run_inputs", f"have more than the {most:,} bytes that limits.result_bytes allows")])
     execution = verb(**arguments)
     if not execution.started:
         return replace(execution, warnings=[*execution.warnings, NOT_USED])
-    set_inputs(execution.run, inputs)
+    run = execution.run
+    version = _version_of(run)
+    refuse_unused(run, version, inputs, field=FIELD)
+    before = None if replace_inputs else RunInputs.objects.filter(run_id=run.id).first()
+    merged = inputs if before is None else before.inputs | inputs
+    given = checked_inputs(version, sealed_texts.opened_where_possible(merged, owner=run.user_id), field=FIELD)
+    set_inputs(run, sealed(given, version.inputs_schema if version else None, owner=run.user_id))
     return execution
+
+
+def _version_of(run: Run) -> FlowVersion | None:
+    """Return the version of the flow of which the run is; None without a flow, and if the version has been deleted."""
+    if run.flow_id is None or run.flow_version is None:
+        return None
+    return FlowVersion.objects.filter(flow_id=run.flow_id, number=run.flow_version).first()

@@ -18,6 +18,7 @@ from accounts.callers import Caller
 from apflow_site.db.turns import has_room
 from llmkeys import sealed_texts
 from tasks.executors.admission import checked
+from tasks.executors.run_places import UsesInputs
 from tasks.models import Firing, Run, Schedule, ScheduleQuerySet, Task
 from tasks.queue import clock, notify
 from tasks.rules.exceptions import InvalidParams, LimitReached, ScheduleNotFound
@@ -40,6 +41,7 @@ from tasks.services.schedules.firings import Sweep
 from tasks.services.secrets.usable_secrets import refuse_unusable
 from tasks.services.secrets.write_only import sealed, sealed_definition
 from tasks.services.trees import owner_of
+from tasks.services.trees.further_runs import tasks_of, unknown_inputs
 from tasks.services.trees.queries import after_cursor, cursor_of, get_task
 from tasks.storage import loads
 
@@ -307,6 +309,8 @@ def _set(schedule: Schedule, fields: Mapping[str, Any], *, caller: Caller, now: 
         _set_subject(schedule, fields, caller=caller)
     elif not fields.keys().isdisjoint({"flow_version", "inputs"}):
         _set_flow(schedule, fields.get("flow_version", schedule.flow_version))
+    if schedule.inputs and not fields.keys().isdisjoint({*SUBJECTS, "inputs"}):
+        _refuse_unused_inputs(schedule, caller=caller)
     if not schedule.next_slot or not fields.keys().isdisjoint(TIMING):
         is_new = schedule._state.adding
         _set_timing(schedule, fields, now=now, may_be_over=not is_new and fields.keys().isdisjoint(TIMING))
@@ -344,6 +348,17 @@ def _set_flow(schedule: Schedule, version: int | None) -> None:
     flows.checked_inputs(found, given)
     if schedule.inputs is not None:
         schedule.inputs = sealed(given, found.inputs_schema, owner=schedule.user_id)
+
+
+def _refuse_unused_inputs(schedule: Schedule, *, caller: Caller) -> None:
+    """Raise InvalidParams for inputs that no task of the scheduled tree uses. A flow has checked them itself."""
+    tasks: Iterable[UsesInputs] = ()
+    if schedule.task_id is not None:
+        tasks = tasks_of(get_task(caller=caller, task_id=schedule.task_id).root_id)
+    elif schedule.flow is None:
+        tasks = ((task.executor_id, task.inputs, task.params) for task in checked(schedule.tasks).tasks)
+    if schedule.flow is None and (problems := unknown_inputs(tasks, schedule.inputs or {})):
+        raise InvalidParams(problems)
 
 
 def _owner_and_name(schedule: Schedule, caller: Caller) -> tuple[str, str]:

@@ -473,7 +473,7 @@ def _untagged(schedule: Schedule) -> Execution:
             verb = partial(execute_again, task_id=schedule.task_id)
     if schedule.inputs is None:
         return verb(caller=caller)
-    return with_inputs(verb, schedule.inputs, caller=caller)
+    return with_inputs(verb, schedule.inputs, replace_inputs=True, caller=caller)
 
 
 def _forget_old(new: Collection[Firing]) -> None:

@@ -3,7 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
-from tasks.models import Run, RunInputs, RunTag
+from tasks.executors.run_places import UsesInputs, names_that_may_be_used
+from tasks.models import Run, RunInputs, RunTag, Task
+from tasks.rules.flows import unknown_input
+from tasks.rules.specs import LISTED
+from tasks.rules.strict_json import Json
 
 
 def latest_of(root_id: str) -> Run | None:
@@ -27,6 +31,19 @@ def carry_over(before: Run | None, run: Run) -> None:
 def set_inputs(run: Run, inputs: Any) -> None:
     """Store the inputs of a new run, in the caller's transaction."""
     RunInputs.objects.update_or_create(run_id=run.id, defaults={"inputs": inputs})
+
+
+def tasks_of(root_id: str) -> Iterable[UsesInputs]:
+    """Return the tasks of a stored tree for `unknown_inputs`."""
+    return Task.objects.tree(root_id).values_list("executor_id", "inputs", "params").iterator(chunk_size=1_000)
+
+
+def unknown_inputs(tasks: Iterable[UsesInputs], given: Json, *, field: str = "inputs") -> list[tuple[str, str]]:
+    """Return the place of each input that no task of the tree uses, and the reason why it is refused."""
+    if not given or (known := names_that_may_be_used(tasks)) is None:
+        return []
+    unknown = [name for name in given if name not in known][:LISTED]
+    return [(f"{field}.{name[:100]}", unknown_input(name, known, of="tree")) for name in unknown]
 
 
 def set_tags(run: Run, tags: Iterable[str]) -> None:

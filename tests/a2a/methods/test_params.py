@@ -134,7 +134,7 @@ HOOK = {"url": "https://example.com/hook"}
             {"id": "a", "hurry": {}},
             "hurry",
             "unknown parameter, known are use_streaming, tags, use_demo, last_event_id, wait, wait_timeout_seconds, webhook_config, "
-            "tasks, task_id, id_conflict, copy_execution, copy_children, run_inputs, id",
+            "run_inputs, replace_inputs, tasks, task_id, id_conflict, copy_execution, copy_children, id",
         ),
     ],
 )

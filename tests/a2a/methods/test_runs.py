@@ -75,7 +75,7 @@ def test_each_run_of_a_tree_keeps_its_history(rpc: Rpc) -> None:
     assert [event["seq"] for event in whole["events"]] == list(range(1, len(whole["events"]) + 1))
     assert (whole["events"][-1]["type"], "events" in rpc("runs.export", {"run_id": first["id"]})) == ("final", False)
     compared = rpc("runs.compare", {"a": first["id"], "b": second["id"], "changed_only": True})
-    assert (compared["a"]["inputs"], compared["b"]["inputs"]) == ({"day": 1}, {"night": 2})
+    assert (compared["a"]["inputs"], compared["b"]["inputs"]) == ({"day": 1}, {"day": 1, "night": 2})
     assert {pair["name"]: pair["changed"] for pair in compared["tasks"]} == {"B": ["status", "result", "error"]}
 
 
@@ -86,7 +86,10 @@ def test_a_further_run_has_the_inputs_of_the_one_before(rpc: Rpc) -> None:
     assert [rpc("runs.get", {"run_id": run["id"]})["inputs"] for run in runs_of(rpc, task_id=root)] == [
         {"who": "you"}
     ] * 2
-    assert executed(rpc, task_id=root, run_inputs={"who": "me", "more": 1})["task"]["result"]["of"] == "me"
+    assert executed(rpc, task_id=root, run_inputs={"more": 1})["task"]["result"]["of"] == "you"
+    fork = {"task_id": root, "run_inputs": {"more": 2}, "wait": True}
+    assert rpc("tasks.fork", fork)["task"]["result"] == {"of": "you", "fails": 2}
+    assert rpc("tasks.fork", fork | {"replace_inputs": True})["status"] == "failed"
 
 
 @pytest.mark.both_engines

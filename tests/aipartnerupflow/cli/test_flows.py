@@ -91,6 +91,21 @@ def test_inputs_come_from_a_file_and_options(cli: Cli, flow_file: Path, tmp_path
     assert "must have an object" in cli("run", "flow:cli-tea", "--inputs-file", str(inputs)).err
 
 
+def test_an_input_of_a_further_run_is_changed_and_a_file_replaces_all(
+    cli: Cli, flow_file: Path, tmp_path: Path
+) -> None:
+    cli("flows", "save", str(flow_file))
+    root = cli("run", "flow:cli-tea", "--input", "topic=oolong", "--input", "n=4", "--json").json["task_id"]
+    changed = cli("tasks", "fork", root, "--input", "n=5", "--json").json
+    assert (changed["task"]["result"]["text"], changed["task"]["result"]["n"]) == ("oolong", 5)
+    inputs = tmp_path / "inputs.yaml"
+    inputs.write_text("topic: green\n")
+    replaced = cli("tasks", "fork", changed["task_id"], "--inputs-file", str(inputs), "--json").json
+    assert (replaced["task"]["result"]["text"], replaced["task"]["result"]["n"]) == ("green", 3)
+    refused = cli("tasks", "run", changed["task_id"], "--input", "topik=x")
+    assert (refused.code, "did you mean 'topic'?" in " ".join(refused.err.split())) == (2, True)
+
+
 def test_people_see_what_was_done(screen: Show, flow_file: Path) -> None:
     said = [
         screen("flows", "save", str(flow_file)),

@@ -28,7 +28,7 @@ def test_a_run_is_started_followed_and_waited_for(server: Server) -> None:
 def test_a_flow_is_started_with_inputs(server: Server) -> None:
     with Client(server.url) as client:
         client.save_flow("handle", [ECHO])
-        assert client.start(flow="handle", inputs={"word": "tea"}).wait()["result"] == {"text": "tea"}
+        assert client.start(flow="handle", run_inputs={"word": "tea"}).wait()["result"] == {"text": "tea"}
 
 
 def test_a_run_is_cancelled(server: Server) -> None:
@@ -58,7 +58,9 @@ def test_what_cannot_be_started_says_so(server: Server) -> None:
             client.start()
         with pytest.raises(TypeError, match="one of tasks, task_id and flow"):
             client.start(ECHO, flow="handle")
+        with pytest.raises(TypeError, match="as run_inputs"):
+            client.start(flow="handle", inputs={"word": "tea"})
         with pytest.raises(TypeError, match="unexpected keyword"):
-            client.start(ECHO, inputs={})
+            client.start(ECHO, no_such_option=1)
         with pytest.raises(InvalidRequest):
             client.start({"name": ""})

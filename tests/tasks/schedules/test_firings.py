@@ -21,7 +21,10 @@ pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transactio
 
 @pytest.mark.both_engines
 def test_a_run_starts_at_its_time_for_its_owner(clock_at_noon: Clock) -> None:
-    schedule = make(inputs={"topic": "frogs"})
+    uses_inputs = [{**TREE[0], "inputs": {"text": "About {{run.inputs.topic}}"}}]
+    with pytest.raises(InvalidParams, match="did you mean 'topic'"):
+        make(tasks=uses_inputs, inputs={"topik": "frogs"})
+    schedule = make(tasks=uses_inputs, inputs={"topic": "frogs"})
     assert (schedule.next_run_at, schedule.name) == (NOON + timedelta(minutes=5), "a")
     clock_at_noon.passes(minutes=4, seconds=59)
     assert sweep() == 0

@@ -126,7 +126,7 @@ def test_trees_run_trees_to_a_depth(run: RunTree, settings: Settings) -> None:
 
 def test_a_retry_runs_it_once_more(run: RunTree) -> None:
     failing = {"name": "Fail", "schemas": {"method": "transform_executor"}, "inputs": {"select": "error('no')"}}
-    tree = outer(failing)
+    tree = outer(tasks=[failing])
     tree[2]["params"] = {"retry": {"max_attempts": 2, "backoff_seconds": 0}}
     ran = run(tree)
     assert ran.tasks["inner"].status == "failed"
