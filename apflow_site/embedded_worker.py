@@ -2,11 +2,13 @@
 
 import asyncio
 import fcntl
+import hashlib
 import threading
+from pathlib import Path
+from typing import TextIO
 
 from django.conf import settings
 
-from apflow_site.prepare import lock_path
 from tasks.worker.supervisor import Stop, supervise
 
 
@@ -19,7 +21,7 @@ class EmbeddedWorker:
 
     def __init__(self) -> None:
         self._stop = Stop()
-        self._lock = None if not settings.APFLOW.worker.embedded else lock_path("worker").open("w")
+        self._lock = _lock_file() if settings.APFLOW.worker.embedded else None
         self._thread = threading.Thread(
             target=supervise, args=[self._stop], kwargs={"may_start": self._may_start}, name="supervisor", daemon=True
         )
@@ -52,3 +54,9 @@ class EmbeddedWorker:
         except BlockingIOError:
             return False
         return True
+
+
+def _lock_file() -> TextIO:
+    """One for the processes of this machine that use the same database."""
+    database = hashlib.sha256(settings.APFLOW.database.url.encode()).hexdigest()[:12]
+    return Path(settings.DATA_DIR, f"worker-{database}.lock").open("w")

@@ -1,14 +1,19 @@
 """Preparation of the database before a server or worker starts: migrations and examples."""
 
 import fcntl
-import hashlib
+import logging
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from typing import Final
 
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from apflow_site.db import schema
 from apflow_site.db.sessions import free_session, set_up_session
@@ -17,6 +22,18 @@ from tasks.services.upkeep.examples import fill_empty_database
 
 MIGRATION_LOCK = 0x61_70_66_6C_6F_77
 """The number of PostgreSQL's advisory lock."""
+OWN_OPTIONS: Final = {"server_side_binding": False, "prepare_threshold": None}
+"""Statements as plain text: after one with parameters of its own, PostgreSQL keeps the snapshot until the next."""
+POLL_SECONDS: Final = 0.2
+QUIET_POLLS: Final = 10
+"""How often a process polls before it logs that it waits."""
+NO_LIMITS: Final = """
+SELECT set_config(name, '0', true) FROM pg_settings
+WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')
+"""
+"""No limits for this transaction. Only PostgreSQL 17 and later have the second one."""
+
+log = logging.getLogger(__name__)
 
 
 def prepare() -> bool:
@@ -37,24 +54,57 @@ def prepare() -> bool:
         return bool(stored) and examples == "run"
 
 
-def lock_path(purpose: str) -> Path:
-    """The path of a lock file for processes of this machine that use the same database."""
-    database = hashlib.sha256(settings.APFLOW.database.url.encode()).hexdigest()[:12]
-    return Path(settings.DATA_DIR) / f"{purpose}-{database}.lock"
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    connection.ensure_connection()  # its error is that of a database that cannot be used
+    with _file_locked() if connection.vendor == "sqlite" else _database_locked():
+        yield
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    with lock_path("prepare").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if connection.vendor != "postgresql":
+def _file_locked() -> Iterator[None]:
+    """Hold a lock of the folder of the SQLite file: the file itself has locks of SQLite's own."""
+    folder = os.open(Path(connection.settings_dict["NAME"]).parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _database_locked() -> Iterator[None]:
+    """Hold a lock of the PostgreSQL database, in a transaction of a connection of its own.
+
+    A statement that waited for the lock would have a snapshot as long as it waits, and `CREATE INDEX
+    CONCURRENTLY` waits for all snapshots: a deadlock. An open transaction that does nothing has
+    none, and a pooler cannot hand its session to others.
+    """
+    own = connection.copy()
+    own.settings_dict["OPTIONS"] |= OWN_OPTIONS
+    try:
+        own.set_autocommit(False)
+        for attempt in count():
+            if _is_locked(own):
+                break
+            if attempt == QUIET_POLLS:
+                log.info(
+                    "Waiting until another process has migrated the database", extra={"event": "migration.waiting"}
+                )
+            own.rollback()
+            time.sleep(POLL_SECONDS)
+        free_session(connection)
+        try:
             yield
-            return
-        with connection.cursor() as cursor:
-            free_session(connection)
-            cursor.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
-            try:
-                yield
-            finally:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [MIGRATION_LOCK])
-                set_up_session(connection)
+        finally:
+            set_up_session(connection)
+    finally:
+        own.close()
+
+
+def _is_locked(own: BaseDatabaseWrapper) -> bool:
+    """Whether this connection holds the lock, or takes it. Its transaction may then last as long as migrations do."""
+    with own.cursor() as cursor:
+        cursor.execute(NO_LIMITS)
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [MIGRATION_LOCK])
+        return bool(cursor.fetchone()[0])

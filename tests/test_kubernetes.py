@@ -60,6 +60,7 @@ def containers(workload: Json) -> list[Json]:
 
 WORKLOADS: Final = of_kind("Deployment", "StatefulSet")
 DEPLOYMENTS: Final = of_kind("Deployment")
+OF_OUR_IMAGE: Final = of_kind("Deployment", "Job")
 
 
 # --- settings ---
@@ -99,7 +100,7 @@ def test_no_secret_is_in_a_file() -> None:
     )
 
 
-@pytest.mark.parametrize("workload", DEPLOYMENTS, ids=name_of)
+@pytest.mark.parametrize("workload", OF_OUR_IMAGE, ids=name_of)
 def test_every_process_gets_the_settings_and_the_secrets(workload: Json) -> None:
     for container in containers(workload):
         assert container["envFrom"] == [{"configMapRef": {"name": "apflow"}}, {"secretRef": {"name": "apflow"}}]
@@ -142,7 +143,7 @@ def test_a_pod_is_killed_only_after_its_drain(workload: str, setting: str) -> No
     assert grace >= int(SETTINGS[setting]) + STREAMS_SECONDS + 20
 
 
-@pytest.mark.parametrize("workload", DEPLOYMENTS, ids=name_of)
+@pytest.mark.parametrize("workload", OF_OUR_IMAGE, ids=name_of)
 def test_a_command_is_one_of_ours(workload: Json) -> None:
     for container in containers(workload):
         script, *words = container["command"]
@@ -193,7 +194,7 @@ def test_the_ingress_and_the_autoscaler_refer_to_what_is_there() -> None:
 # --- confinement ---
 
 
-@pytest.mark.parametrize("workload", WORKLOADS, ids=name_of)
+@pytest.mark.parametrize("workload", [*WORKLOADS, *of_kind("Job")], ids=name_of)
 def test_every_container_is_confined(workload: Json) -> None:
     context = pod(workload)["securityContext"]
     assert context["runAsNonRoot"] is True
@@ -212,9 +213,9 @@ def test_every_container_is_confined(workload: Json) -> None:
 
 def test_our_pods_run_as_the_user_of_the_image() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text().splitlines()
-    users = {str(pod(each)["securityContext"]["runAsUser"]) for each in DEPLOYMENTS}
+    users = {str(pod(each)["securityContext"]["runAsUser"]) for each in OF_OUR_IMAGE}
     assert {f"USER {user}" for user in users} == {line for line in dockerfile if line.startswith("USER ")}
-    for workload in DEPLOYMENTS:
+    for workload in OF_OUR_IMAGE:
         assert {container["image"] for container in containers(workload)} == {OURS}
         assert {"name": "data", "mountPath": "/data"} in pod(workload)["containers"][0]["volumeMounts"]
 
@@ -249,7 +250,7 @@ def test_an_overlay_satisfies_the_schemas(tools: Path, tmp_path: Path, overlay: 
 def test_an_overlay_is_of_one_piece(tools: Path, overlay: str) -> None:
     found = [each for each in yaml.safe_load_all(rendered(tools, overlay)) if each]
     assert {each["metadata"].get("namespace", "apflow") for each in found} == {"apflow"}
-    images = {image for each in found if each["kind"] == "Deployment" for image in images_of(each)}
+    images = {image for each in found if each["kind"] in ("Deployment", "Job") for image in images_of(each)}
     assert len(images) == 1  # a web process and a worker of different versions are no installation
     assert OURS not in images  # it has a tag
     deployments = {name_of(each): each["spec"].get("replicas") for each in found if each["kind"] == "Deployment"}
