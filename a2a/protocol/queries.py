@@ -12,7 +12,7 @@ from a2a.protocol.serialize import Facts, Failure, Node, question_message, task_
 from a2a.protocol.sizes import log_of, sizes_of
 from accounts.callers import Caller
 from tasks.models import Question, Run, Task, TaskEvent
-from tasks.rules.exceptions import TaskNotFound
+from tasks.rules.exceptions import RunNotFound, TaskNotFound
 from tasks.rules.strict_json import Json
 from tasks.status import Status
 from tasks.storage import loads
@@ -45,9 +45,11 @@ def task_of(
 ) -> tuple[Run, Json]:
     """The run and its Task. The run is read first: if it has ended, the rest is final, too.
 
-    Raises ResponseTooLarge.
+    Raises RunNotFound if it has been deleted, or ResponseTooLarge.
     """
-    run = Run.objects.get(id=run_id)
+    run = Run.objects.filter(id=run_id).first()
+    if run is None:
+        raise RunNotFound(run_id)
     (task,) = tasks_of([run], artifacts=artifacts, history_length=history_length)
     return run, task
 

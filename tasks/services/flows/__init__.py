@@ -21,7 +21,7 @@ from llmkeys.header import SentKey
 from tasks.executors.admission import checked
 from tasks.executors.run_places import inputs_used
 from tasks.models import Flow, FlowVersion, Notification, Run, Task
-from tasks.rules.exceptions import FlowNotFound, InvalidParams, LimitReached
+from tasks.rules.exceptions import FlowNotFound, InvalidParams, LimitReached, TaskNotFound
 from tasks.rules.field_rules import without_empty
 from tasks.rules.flows import (
     NAME,
@@ -214,7 +214,10 @@ def tasks_of_tree(*, caller: Caller, task_id: str) -> list[Json]:
     root_id = get_task(caller=caller, task_id=task_id).root_id
     rows = Task.objects.tree(root_id).filter(spawned_by=None)
     loads.spend_on(rows, "inputs", "params", "schemas", "dependencies")
-    return written_down(list(rows.defer("result", "token_usage", "error")))
+    tasks = list(rows.defer("result", "token_usage", "error"))
+    if not tasks:  # deleted since the task was read
+        raise TaskNotFound(task_id)
+    return written_down(tasks)
 
 
 def defined_tasks(tasks: object, spec: TreeSpec) -> list[Json]:

@@ -32,7 +32,7 @@ from tasks.executors.http.safe_http import (
 from tasks.ids import new_id
 from tasks.models import Run, Webhook
 from tasks.queue import notify
-from tasks.rules.exceptions import InvalidParams, LimitReached
+from tasks.rules.exceptions import InvalidParams, LimitReached, RunNotFound
 from tasks.rules.strict_json import Json
 from tasks.services.trees import Created, Execution
 
@@ -90,8 +90,8 @@ def add_webhook(
     Replaces one with the same `config_id`.
 
     A native webhook without a token gets a generated one, since its requests are always signed.
-    `authentication` is for the renderer. `actor` is who adds it: by default the owner of
-    the run. `is_recorded`: in the audit log. Raises InvalidParams with the field, or LimitReached.
+    `authentication` is for the renderer. `actor` adds it, by default the owner of the run.
+    `is_recorded`: in the audit log. Raises InvalidParams with the field, RunNotFound or LimitReached.
     """
     if found := list(problems(url=url, token=token, headers=headers, authentication=authentication)):
         raise InvalidParams(found)
@@ -106,7 +106,9 @@ def add_webhook(
     if token is None and kind == NATIVE:
         token = f"whsec_{secrets.token_urlsafe(32)}"
     webhook_id, now = new_id(), datetime.now(UTC)
-    now_known = Run.objects.get(id=run.id)
+    now_known = Run.objects.filter(id=run.id).first()
+    if now_known is None:  # deleted since the caller read it
+        raise RunNotFound(run.id)
     is_over = now_known.finished_at is not None and after >= now_known.last_seq
     webhook = Webhook.objects.create(
         id=webhook_id,

@@ -33,7 +33,7 @@ from tasks.services.trees.copies import Copy, store_copy
 from tasks.services.trees.further_runs import carry_over, latest_of
 from tasks.services.trees.model_names import model_names
 from tasks.services.trees.persist import rows_of, store
-from tasks.services.trees.queries import get_task
+from tasks.services.trees.queries import get_task, tree_of
 from tasks.services.trees.steps import decided_in
 from tasks.status import Status
 from tasks.storage.bulk import batched, insert_computed, marks
@@ -315,7 +315,7 @@ def _reset(tree: list[Task], scope: set[str]) -> None:
 def _execute_copy(
     task: Task, *, with_children: bool, context_id: str | None = None, reserved_id: str | None = None
 ) -> Execution:
-    tree = list(Task.objects.tree(task.root_id))
+    tree = tree_of(task)
     _parts_of_templates(task, tree)
     copy = store_copy(task, tree, copies.for_execution(task.id, tree, with_children=with_children))
     return execute_copy(task, copy, context_id=context_id, reserved_id=reserved_id)

@@ -42,7 +42,7 @@ from tasks.rules.tree import (
 )
 from tasks.services.secrets.usable_secrets import refuse_unusable
 from tasks.services.trees.persist import rows_of, store
-from tasks.services.trees.queries import get_task
+from tasks.services.trees.queries import get_task, tree_of
 from tasks.services.trees.steps import steps_in
 from tasks.status import Status
 from tasks.storage import loads
@@ -107,7 +107,7 @@ def copy_tree(
     _check_reset(reset_fields)
     task = get_task(caller=caller, task_id=task_id)
     loads.spend_on(Task.objects.tree(task.root_id), *loads.TASK_COLUMNS)  # the reply contains the copy
-    tree = list(Task.objects.tree(task.root_id).defer("steps"))
+    tree = tree_of(task, without=["steps"])
     extent = _extent(task_id, tree, children=children, copy_mode=copy_mode, custom_task_ids=custom_task_ids)
     if not set(reset_fields) <= set(REQUEST_FIELDS):
         extent = Extent(taken=extent.taken, fresh=extent.taken)

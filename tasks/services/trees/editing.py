@@ -166,8 +166,11 @@ def _check_whole(task: Task, tree: Sequence[Task], doomed: Collection[str]) -> N
 
 
 def _check_deletable(task: Task, tree: Collection[Task], doomed: Collection[str], *, force: bool) -> None:
-    if _is_running(task):
-        raise _refusal(task, [], "its tree is running. Wait until it finishes, or cancel it with tasks.cancel")
+    if (running := Run.objects.unfinished().filter(root_id=task.root_id).first()) is not None:
+        is_running = (
+            f"its tree is running ('{running.target_id}'). Wait until it finishes, or cancel it with tasks.cancel"
+        )
+        raise _refusal(task, [running.target_id], is_running)
     begun = [row.id for row in tree if row.id in doomed and row.status != Status.PENDING]
     if begun and not force:
         raise _refusal(

@@ -11,7 +11,7 @@ from tasks.rules.exceptions import InvalidParams
 from tasks.rules.specs import LISTED
 from tasks.rules.strict_json import Json
 from tasks.services.trees import Execution, copies, execute_copy, keep_key
-from tasks.services.trees.queries import get_task
+from tasks.services.trees.queries import get_task, tree_of
 from tasks.storage import loads
 
 
@@ -33,7 +33,7 @@ def fork(
     """
     task = get_task(caller=caller, task_id=task_id)
     loads.spend_on(Task.objects.tree(task.root_id), *loads.TASK_COLUMNS)
-    tree = list(Task.objects.tree(task.root_id))
+    tree = tree_of(task)
     starts = list(dict.fromkeys([*(start or ([task_id] if not inputs else ())), *(() if start else inputs)]))
     extent = copies.full(_known(starts, tree, "from_tasks"), tree)
     _check_inputs(inputs, tree, extent)

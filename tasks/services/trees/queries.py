@@ -122,6 +122,17 @@ _ROOT_AND_SIZE: Final = Prepared(_root_and_size)
 _TREE: Final = Prepared(_tree)
 
 
+def tree_of(task: Task, *, without: Sequence[str] = ()) -> list[Task]:
+    """Return the tasks of the task's tree, `without` these columns.
+
+    Raises TaskNotFound if the task has been deleted since it was read.
+    """
+    tree = list(Task.objects.tree(task.root_id).defer(*without))
+    if not any(each.id == task.id for each in tree):
+        raise TaskNotFound(task.id)
+    return tree
+
+
 def list_tasks(
     *,
     caller: Caller,

@@ -186,8 +186,9 @@ def test_what_has_run_goes_by_force_only(status: Status) -> None:
 def test_nothing_of_a_tree_that_runs_can_be_deleted(task_id: str, force: bool) -> None:
     store(ROOT, step("a"))
     run = start()
-    with pytest.raises(CannotDelete, match="its tree is running"):
+    with pytest.raises(CannotDelete, match="its tree is running") as caught:
         delete_task(caller=ALICE, task_id=task_id, force=force)
+    assert caught.value.data == {"task_id": task_id, "in_the_way": ["root"]}
     finish(run)
     delete_task(caller=ALICE, task_id=task_id, force=force)
 
