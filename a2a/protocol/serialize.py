@@ -26,6 +26,7 @@ from tasks.rules.a2a_versions import (
     REJECTED,
     options_line,
 )
+from tasks.rules.conditions import is_index
 from tasks.rules.forms import described_form
 from tasks.rules.strict_json import Json
 from tasks.services.trees.pending_runs import CREDENTIALS, HOLDERS
@@ -232,7 +233,7 @@ def times_asked(question: Json, last: Json | None) -> int:
     if last is None or last["role"] != question["role"]:
         return 0
     before, _, times = last["messageId"].partition(f"{question['messageId']}-")
-    return int(times) if not before and times.isdecimal() else 0
+    return int(times) if not before and is_index(times) else 0
 
 
 def text_with_options(text: str, options: Sequence[str] | None) -> str:

@@ -1,6 +1,7 @@
 """Check a request against the rules of this installation: its executors and its limits."""
 
 import re
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
@@ -20,6 +21,8 @@ from tasks.rules.specs import LISTED, TaskSpec, TreeLimits, TreeSpec, labels_of,
 
 OF_AN_INPUT: Final = re.compile(r"(?P<field>inputs\.[\w.\[\]]+):? (?P<reason>(?!and ).+)", re.DOTALL)
 RULES_OF_ONE_INPUT: Final = ("type", "properties", "patternProperties", "additionalProperties", "$defs", "definitions")
+CHECK_SECONDS: Final = 2.0
+"""The processor time of the executors' checks of one request. Afterwards a fault is found when its task runs."""
 NO_DEPENDENCY: Final = (
     "'{{{{{path}}}}}' stands for a result of task '{source}', which is no dependency of this task. "
     "Add '{source}' to its dependencies, or write four braces for two that stay."
@@ -54,6 +57,7 @@ def _problems(spec: TreeSpec) -> Iterator[tuple[str, str]]:
     names = names_of(spec)
     sources = Counter(names.values())
     values = value_labels(spec)
+    started = time.thread_time()
     for task in spec.tasks:
         if task.params:
             yield from _misplaced(task)
@@ -63,7 +67,7 @@ def _problems(spec: TreeSpec) -> Iterator[tuple[str, str]]:
         if task.inputs:
             yield from _without_dependency(task, sources, labels_of(task, names) | values.get(task.id, set()))
         try:
-            if task.executor_id is not None:
+            if task.executor_id is not None and time.thread_time() - started < CHECK_SECONDS:
                 get_executor(task.executor_id).check_with_inputs(task.params or {}, task.inputs)
         except ExecutorError as error:
             yield _problem(task, str(error))

@@ -1,17 +1,29 @@
 """Picks, joins, filters and renames what other tasks returned, by expressions in JMESPath."""
 
+import time
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
 import jmespath
 from jmespath.exceptions import JMESPathError
+from jmespath.functions import Functions
 from jmespath.visitor import TreeInterpreter
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
 
 EXPRESSION: Final[Json] = {"type": "string", "minLength": 1, "maxLength": 10_000}
 MOST_STEPS: Final = 2_000_000
-"""How much work an expression may be: a second or two."""
+"""The work of all expressions of a task: a second or two."""
+MOST_SECONDS: Final = 10.0
+"""The processor time of all expressions of a task, should a step be slower than any that is known."""
+LOOK_AT_CLOCK: Final = 1_000
+"""The steps between two looks at the clock."""
+STEPS_OF_CHARACTER: Final = 10
+"""The steps of reading a character of an expression."""
+DEEP_FUNCTIONS: Final = frozenset({"contains", "to_string"})
+"""Functions that read all of an argument; the others read the elements of a list."""
+LIGHT_FUNCTIONS: Final = frozenset({"length", "not_null", "to_array", "type"})
+"""Functions that read nothing of an argument."""
 GROWING: Final = frozenset(
     {
         "multi_select_list",
@@ -20,10 +32,11 @@ GROWING: Final = frozenset(
         "filter_projection",
         "value_projection",
         "flatten",
+        "slice",
         "function_expression",
     }
 )
-"""What makes values: their size counts as work, so that `[@, @] | [@, @] | …` ends before it is a million times larger."""
+"""Nodes that make values: their size counts as work, so that `[@, @] | [@, @] | …` ends before it is a million times larger."""
 
 
 class Transform(Executor):
@@ -53,9 +66,10 @@ class Transform(Executor):
     pool = "process"
 
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
-        """Refuse expressions that are none. Whether there is one is a matter of the schema."""
+        """Refuse a text that is no expression. The schema requires one."""
+        work = _Work()
         for place, expression in _expressions(inputs.get("select")):
-            _parsed(expression, place)
+            work.parsed(expression, place)
 
     async def execute(self, inputs: Json, context: Context) -> Any:
         select = inputs["select"]
@@ -73,17 +87,12 @@ def _expressions(select: Any) -> Iterator[tuple[str, str]]:
         yield from ((f"select.{name}", each) for name, each in select.items() if isinstance(each, str))
 
 
-def _parsed(expression: str, place: str) -> Any:
-    try:
-        return jmespath.compile(expression).parsed
-    except JMESPathError as error:
-        raise _failure(place, f"is not a JMESPath expression: {str(error).splitlines()[0].rstrip(':')}") from None
-    except RecursionError:
-        raise _failure(place, "is nested too deeply") from None
-
-
 def _failure(place: str, why: str) -> ExecutorError:
     return ExecutorError(f"inputs.{place} {why}.", permanent=True)
+
+
+CONTAINERS: Final = (list, dict)
+TOO_MUCH: Final = "is too much work: select less, or use python_executor"
 
 
 class _TooMuch(Exception):
@@ -95,14 +104,30 @@ class _Work(TreeInterpreter):
 
     def __init__(self) -> None:
         super().__init__()
+        self._library: Any = Functions()
         self._steps = 0
+        self._next_look = LOOK_AT_CLOCK
+        self._started = time.thread_time()
+
+    def parsed(self, expression: str, place: str) -> Any:
+        """Return the tree of the expression. Raises ExecutorError."""
+        try:
+            self._spend(STEPS_OF_CHARACTER * len(expression))
+            return jmespath.compile(expression).parsed
+        except _TooMuch:
+            raise _failure(place, TOO_MUCH) from None
+        except JMESPathError as error:
+            raise _failure(place, f"is not a JMESPath expression: {str(error).splitlines()[0].rstrip(':')}") from None
+        except RecursionError:
+            raise _failure(place, "is nested too deeply") from None
 
     def value_of(self, expression: str, values: Json, place: str) -> Any:
-        """Raises ExecutorError."""
+        """Return the value of the expression. Raises ExecutorError."""
+        tree = self.parsed(expression, place)
         try:
-            return self.visit(_parsed(expression, place), values)
+            return self.visit(tree, values)
         except _TooMuch:
-            raise _failure(place, "is too much work: select less, or use python_executor") from None
+            raise _failure(place, TOO_MUCH) from None
         except RecursionError:
             raise _failure(place, "is nested too deeply") from None
         except (JMESPathError, ArithmeticError) as error:
@@ -115,18 +140,46 @@ class _Work(TreeInterpreter):
             self._spend_on(value)
         return value
 
+    def visit_function_expression(self, node: Any, value: Any) -> Any:
+        """Count what the function reads before it reads it."""
+        function = node["value"]
+        arguments = [self.visit(child, value) for child in node["children"]]
+        for each in arguments if function not in LIGHT_FUNCTIONS else ():
+            if function in DEEP_FUNCTIONS:
+                self._spend_on(each)
+            else:
+                self._spend(_length(each))
+        return self._library.call_function(function, arguments)
+
+    def visit_comparator(self, node: Any, value: Any) -> Any:
+        """Count what the comparison reads: `==` compares whole lists and objects."""
+        left, right = (self.visit(child, value) for child in node["children"])
+        if isinstance(left, CONTAINERS) and isinstance(right, CONTAINERS):
+            self._spend_on(left)
+        literals: Any = [{"type": "literal", "value": each, "children": []} for each in (left, right)]
+        return super().visit_comparator({**node, "children": literals}, value)
+
     def _spend(self, steps: int) -> None:
         self._steps += steps
-        if self._steps > MOST_STEPS:
-            raise _TooMuch
+        if self._steps > self._next_look:
+            self._next_look = self._steps + LOOK_AT_CLOCK
+            if self._steps > MOST_STEPS or time.thread_time() - self._started > MOST_SECONDS:
+                raise _TooMuch
 
     def _spend_on(self, value: Any) -> None:
         """Count the characters and values in it, without going further than the limit."""
         waiting = [value]
         while waiting:
             each = waiting.pop()
-            self._spend(1 + len(each) // 64 if isinstance(each, str) else 1)
+            self._spend(1 + (_length(each) if isinstance(each, str) else 0))
             if isinstance(each, dict):
                 waiting += each.values()
             elif isinstance(each, list):
                 waiting += each
+
+
+def _length(value: Any) -> int:
+    """Return the steps of reading the value, but not what is in its elements."""
+    if isinstance(value, str):
+        return len(value) // 64
+    return len(value) if isinstance(value, CONTAINERS) else 0

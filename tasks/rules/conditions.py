@@ -22,6 +22,8 @@ EMPTY: Final[tuple[Any, ...]] = (None, "", [], {})
 
 MOST_COMPARED: Final = 100_000
 """How many values of lists and objects the conditions of a task may look through together."""
+CHARACTERS: Final = 1_000
+"""The characters of a text that cost as much as one value to look through."""
 TOO_MUCH: Final = (
     f"params.when looks through more than {MOST_COMPARED:,} values. Let transform_executor pick what it needs to know."
 )
@@ -62,10 +64,18 @@ class _Judge:
         return OPERATORS[condition["op"]](found, value)
 
     def _count(self, operator: str, found: Any, value: Any) -> None:
-        looked_through = found if operator == "contains" else value if operator == "in" else ()
-        self._compared += len(looked_through) if isinstance(looked_through, list | dict) else 1
-        if self._compared > MOST_COMPARED:
-            raise TooMuchToCompare
+        """Count the values that are looked through: those of a list, and each time those inside the other operand."""
+        if operator == "contains" and isinstance(found, str):
+            self._compared += len(found) // CHARACTERS
+        times = len(found) if operator == "contains" and isinstance(found, list) else 1
+        waiting = [value]
+        while waiting:
+            self._compared += times
+            if self._compared > MOST_COMPARED:
+                raise TooMuchToCompare
+            each = waiting.pop()
+            if isinstance(each, list | dict):
+                waiting += each.values() if isinstance(each, dict) else each
 
 
 def value_at(pointer: str, value: Any) -> Any:
@@ -74,11 +84,16 @@ def value_at(pointer: str, value: Any) -> Any:
         name = step.replace("~1", "/").replace("~0", "~")
         if isinstance(value, dict):
             value = value.get(name, ABSENT)
-        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+        elif isinstance(value, list) and is_index(name) and int(name) < len(value):
             value = value[int(name)]
         else:
             return ABSENT
     return value
+
+
+def is_index(name: str) -> bool:
+    """Whether the part of a path may be the index of a list. Python refuses to read a number of thousands of digits."""
+    return name.isdecimal() and len(name) < 20
 
 
 def tasks_in(condition: Json) -> Iterator[str]:

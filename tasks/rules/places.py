@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import orjson
 
+from tasks.rules.conditions import is_index
 from tasks.rules.strict_json import Json
 from tasks.rules.templates import DOUBLE, LITERAL, PLACE, TOO_LONG, CannotFill
 
@@ -179,7 +180,7 @@ class _Filler:
         found = self._results[source]
         for number, step in enumerate(steps):
             try:
-                found = found[int(step)] if isinstance(found, list) and step.isdecimal() else found[step]
+                found = found[int(step)] if isinstance(found, list) and is_index(step) else found[step]
             except (LookupError, TypeError):
                 at = ".".join([source, *steps[:number]])
                 raise NothingThere(place, path, f"the value at '{at}' has no '{step}'") from None

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import orjson
 
+from tasks.rules.conditions import is_index
+
 NAME: Final = r"[A-Za-z0-9_-]+"
 PATH: Final = rf"{NAME}(?:\.{NAME})*"
 DOUBLE: Final = re.compile(rf"\{{\{{\s*(?P<path>{PATH})\s*\}}\}}")
@@ -130,7 +132,7 @@ def _at(path: str, values: Mapping[str, Any]) -> Any:
     """Return the value at a path. Raises LookupError."""
     found: Any = values
     for step in path.split("."):
-        if isinstance(found, list) and step.isdecimal():
+        if isinstance(found, list) and is_index(step):
             found = found[int(step)]
         elif isinstance(found, Mapping):
             found = found[step]

@@ -25,6 +25,7 @@ from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.versions import V1_0
 from accounts.auth import AuthenticationFailed, caller_of, token_in
 from accounts.callers import LOCAL, Caller
+from tasks.rules.conditions import is_index
 from tasks.rules.strict_json import Json, MalformedJson, decode
 from tasks.storage.loads import limited_loads
 
@@ -133,7 +134,7 @@ async def _performed(name: str, params: Json, metadata: Mapping[str, str], calle
 def _resumed(name: str, metadata: Mapping[str, str]) -> Json:
     """The parameter `after`, which the messages of the protocol lack: it is in the metadata."""
     after = metadata.get("after") if name == "SubscribeToTask" else None
-    return {} if after is None else {"after": int(after) if after.isdecimal() else after}
+    return {} if after is None else {"after": int(after) if is_index(after) else after}
 
 
 async def _params(kind: str, asked: bytes, caller: Caller) -> Json:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from aipartnerupflow.executors import Context, ExecutorError
+from tasks.executors import transform
 from tasks.executors.transform import Transform
 
 DATA: dict[str, Any] = {"shop": {"items": [{"name": "tea", "price": 3}, {"name": "cup", "price": 9}]}, "rate": 2}
@@ -43,6 +44,41 @@ async def test_what_would_grow_without_end_is_stopped(select: str, context: Cont
     data = {"shop": "x" * 100} if "join" in select else DATA
     with pytest.raises(ExecutorError, match=r"inputs\.select (is too much work|cannot be evaluated)"):
         await selected(f"shop | {select}", context, **data)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "sum(@)",
+        "max_by(@, &@)",
+        "@ == $numbers",
+        "contains(@, 'x')",
+        "length(to_string(@))",
+        "length([::2])",
+        "length(reverse(@))",
+    ],
+)
+async def test_what_functions_read_is_work(expression: str, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each evaluation reads 3,000 numbers and returns one value."""
+    monkeypatch.setattr(transform, "MOST_STEPS", 200_000)
+    numbers = list(range(3_000))
+    select = f"rows[*].{{x: {expression.replace('$numbers', f'`{numbers}`')}}}"
+    with pytest.raises(ExecutorError, match=r"inputs\.select is too much work"):
+        await selected(select, context, rows=[numbers] * 100)
+    await selected(select, context, rows=[numbers] * 10)
+    await selected("rows[*].{x: length(@)}", context, rows=[numbers] * 100)
+
+
+async def test_the_processor_time_is_limited(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transform, "MOST_SECONDS", 0.0)
+    with pytest.raises(ExecutorError, match=r"inputs\.select is too much work"):
+        await selected("rows[?@ > `5`]", context, rows=list(range(1_000)))
+
+
+def test_expressions_that_take_long_to_read_are_refused_before_the_run() -> None:
+    long = {f"x{number}": "a" + "||a" * 3_000 for number in range(100)}
+    with pytest.raises(ExecutorError, match=r"inputs\.select\.x\d+ is too much work"):
+        Transform().check_with_inputs({}, {"select": long})
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tasks.rules.conditions import (
+    ABSENT,
     ALWAYS,
     DEEPEST,
     MOST_COMPARED,
@@ -16,6 +17,7 @@ from tasks.rules.conditions import (
     problems,
     renamed,
     tasks_in,
+    value_at,
 )
 from tasks.rules.references import renamed_params
 
@@ -115,6 +117,20 @@ def test_what_a_task_looks_through_is_limited() -> None:
     assert holds({"any": [asked, asked]}, results) is False
     with pytest.raises(TooMuchToCompare, match="transform_executor"):
         holds({"any": [asked, asked, asked]}, results)
+
+
+def test_what_is_inside_of_values_counts() -> None:
+    rows, text = [[0] * 1_000] * 10, "x" * MOST_COMPARED * 100
+    results = {"rows": rows, "text": text}
+    for operator, value in (("contains", [1] * 1_000), ("in", rows), ("eq", rows), ("contains", "y")):
+        asked = {"task": "text" if value == "y" else "rows", "op": operator, "value": value}
+        holds({"any": [asked] * 5}, results)
+        with pytest.raises(TooMuchToCompare):
+            holds({"all": [{"not": asked} if not holds(asked, results) else asked] * 20}, results)
+
+
+def test_a_number_of_thousands_of_digits_is_no_index() -> None:
+    assert value_at(f"/{'9' * 5_000}", [1]) is ABSENT
 
 
 def test_tasks_are_found_and_renamed() -> None:

@@ -62,6 +62,7 @@ def test_four_braces_stay_for_a_later_filling() -> None:
         ("{{fetch.json.titel}}", r"inputs\.field: '\{\{fetch\.json\.titel\}\}' has no value: the value at 'fetch\.json' has no 'titel'"),
         (["{{fetch.json.tags.2}}"], r"inputs\.field\[0\]: .* the value at 'fetch\.json\.tags' has no '2'"),
         ({"a": "x {{text.length}}"}, r"inputs\.field\.a: .* the value at 'text' has no 'length'"),
+        (f"{{{{fetch.json.tags.{'9' * 5_000}}}}}", "has no value"),
         ("{{late.x}}", "'late' did not complete, so it has no result"),
     ],
 )  # fmt: skip

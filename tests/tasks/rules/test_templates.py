@@ -96,6 +96,11 @@ def test_the_length_is_checked_while_a_text_is_filled() -> None:
     assert many == few
 
 
+def test_a_number_of_thousands_of_digits_is_no_index() -> None:
+    with pytest.raises(NoValue):
+        Filler({"list": [1]}, max_characters=100_000).fill(f"{{{{list.{'9' * 5_000}}}}}")
+
+
 def test_names_of_missing_values_are_listed_up_to_a_number() -> None:
     with pytest.raises(NoValue, match=r"no value for 'a0', .* and 80 more; the inputs have: none$"):
         Filler({}, max_characters=1000).fill("".join(f"{{{{a{number}}}}}" for number in range(100)))
