@@ -156,8 +156,9 @@ class _Work(TreeInterpreter):
         left, right = (self.visit(child, value) for child in node["children"])
         if isinstance(left, CONTAINERS) and isinstance(right, CONTAINERS):
             self._spend_on(left)
-        literals: Any = [{"type": "literal", "value": each, "children": []} for each in (left, right)]
-        return super().visit_comparator({**node, "children": literals}, value)
+        literals = [{"type": "literal", "value": each, "children": []} for each in (left, right)]
+        evaluated: Any = {**node, "children": literals}
+        return super().visit_comparator(evaluated, value)
 
     def _spend(self, steps: int) -> None:
         self._steps += steps
