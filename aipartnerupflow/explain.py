@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from signal import Signals
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -80,6 +81,28 @@ def started_by(run: Json | None) -> list[str]:
         return []
     how = command("schedules", "get", run["schedule_id"])
     return [f"Its run {run['number']:,} was started by a schedule, for {run['scheduled_for']}: {how}"]
+
+
+def deaths_of(suspicion: Json) -> Iterator[str]:
+    """Say which worker processes died with the run, and which of the deaths count against it."""
+    if strikes := suspicion["strikes"]:
+        yield f"Its run counts as the cause of {counted(strikes, 'death')} of worker processes since it last made progress."
+    for death in suspicion["deaths"]:
+        how = "while code of this run was executing" if death["was_executing"] else "that had this run for itself"
+        yield f"At {death['at']} a worker process {_ending(death['exit_code'])} {how}."
+    if suspicion["is_suspected"]:
+        yield "It is suspected, and runs in a process of its own until a task of it has ended (worker.quarantine)."
+    if lost := suspicion["host_losses"]:
+        yield f"Its server or machine was lost {counted(lost, 'time')} while it ran, which does not count against it."
+
+
+def _ending(exit_code: int | None) -> str:
+    """Say how a process ended."""
+    if exit_code is None:
+        return "ended together with its cluster,"
+    if exit_code < 0:
+        return f"was killed by {next((each.name for each in Signals if each == -exit_code), f'signal {-exit_code}')}"
+    return f"ended with exit code {exit_code}"
 
 
 def _state(task: Json) -> str:

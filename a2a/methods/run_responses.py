@@ -60,14 +60,42 @@ class Failure(Response, frozen=True, kw_only=True):
     error: str | None
 
 
+class WorkerDeath(Response, frozen=True, kw_only=True):
+    """The end of a worker process that counts against a run.
+
+    A negative `exit_code` is that of a signal; null means that all processes of the cluster ended. `was_executing`: whether code
+    of the run was executing; else the process had the run for itself.
+    """
+
+    at: str
+    exit_code: int | None
+    was_executing: bool
+
+
+class Suspicion(Response, frozen=True, kw_only=True):
+    """The deaths of workers that had a run in hand, since it last made progress.
+
+    `strikes` count against the run, and `deaths` has the latest of them, also earlier ones; `losses` count against all runs that
+    the worker had in hand, and `host_losses` against none: the whole server was lost. A run `is_suspected` after a strike, or
+    three losses.
+    """
+
+    is_suspected: bool
+    strikes: int
+    losses: int
+    host_losses: int
+    deaths: list[WorkerDeath]
+
+
 class RunDetail(RunWithInputs, frozen=True, kw_only=True):
-    """A run with its inputs, the run that waits for it, the first ten tasks that failed in it, the cause first, and its
-    first 100 model calls.
+    """A run with its inputs, the run that waits for it, the first ten tasks that failed in it, the cause first, its first 100
+    model calls, and the deaths of its workers.
     """
 
     parent_run: ParentRun | None
     failures: list[Failure]
     model_calls: list[ModelCall]
+    suspicion: Suspicion
 
 
 class RunTree(Response, frozen=True, kw_only=True):

@@ -10,7 +10,8 @@ from a2a.methods.results import DataResult, TaskResult
 from accounts.callers import Caller
 from apflow_site.db import pools
 from llmkeys.header import SentKey
-from tasks.models import Task
+from tasks.models import Run, Task
+from tasks.queue.suspicion import is_suspected
 from tasks.rules.strict_json import Json
 from tasks.rules.words import as_sent
 from tasks.services import history
@@ -50,7 +51,18 @@ def native_detail(found: history.RunDetail) -> Json:
     parent = found.parent and {"run_id": found.parent.run_id, "task_id": found.parent.task_id}
     more = {"inputs": found.inputs, "parent_run": parent, "failures": [asdict(each) for each in found.failures]}
     calls = {"model_calls": [native_call(call) for call in found.calls]}
-    return native_run(found.facts) | more | calls
+    return native_run(found.facts) | more | calls | {"suspicion": _suspicion(found.facts.run)}
+
+
+def _suspicion(run: Run) -> Json:
+    shown = ("at", "exit_code", "was_executing")
+    return {
+        "is_suspected": is_suspected(losses=run.losses, strikes=run.strikes),
+        "strikes": run.strikes,
+        "losses": run.losses,
+        "host_losses": run.host_losses,
+        "deaths": [{name: death[name] for name in shown} for death in run.deaths or ()],
+    }
 
 
 async def calls(caller: Caller, given: run_params.ListCalls) -> DataResult:

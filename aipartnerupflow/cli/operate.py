@@ -51,8 +51,8 @@ def doctor(as_json: AsJson = False, config: ConfigFile = None) -> None:
 def explain(client: "Client", task_id: TaskId) -> Any:
     """Explain why a task is waiting, has failed or was not run."""
     from aipartnerupflow.client.calls import Call
+    from aipartnerupflow.explain import deaths_of, may_ask, started_by
     from aipartnerupflow.explain import explain as sentences
-    from aipartnerupflow.explain import may_ask, started_by
 
     root = client.tree(task_id)
     [state] = client.status([root["id"]])
@@ -70,7 +70,8 @@ def explain(client: "Client", task_id: TaskId) -> Any:
         questions={each: found["question"] for each, found in details.items() if found["question"]},
         waits={each: found["wait"] | {"run": found["child_run"]} for each, found in details.items() if found["wait"]},
     )
-    return [*said, *started_by(newest[0] if newest else None)]
+    deaths = deaths_of(client.get_run(newest[0]["id"])["suspicion"]) if newest else ()
+    return [*said, *deaths, *started_by(newest[0] if newest else None)]
 
 
 @asks(show.executors)

@@ -69,12 +69,42 @@ class Failure(TypedDict):
     error: str | None
 
 
+class WorkerDeath(TypedDict):
+    """The end of a worker process that counts against a run.
+
+    A negative `exit_code` is that of a signal; None means that all processes of the cluster ended. `was_executing`: whether code
+    of the run was executing; else the process had the run for itself.
+    """
+
+    at: str
+    exit_code: int | None
+    was_executing: bool
+
+
+class Suspicion(TypedDict):
+    """The deaths of workers that had a run in hand, since it last made progress.
+
+    `strikes` count against the run, and `deaths` has the latest of them, also earlier ones; `losses` count against all runs that
+    the worker had in hand, and `host_losses` against none: the whole server was lost. A run `is_suspected` after a strike, or
+    three losses.
+    """
+
+    is_suspected: bool
+    strikes: int
+    losses: int
+    host_losses: int
+    deaths: list[WorkerDeath]
+
+
 class RunDetail(RunWithInputs):
-    """A run with its inputs, the run that waits for it, and the first ten tasks that failed in it, the cause first."""
+    """A run with its inputs, the run that waits for it, the first ten tasks that failed in it, the cause first, and the deaths
+    of its workers.
+    """
 
     parent_run: ParentRun | None
     failures: list[Failure]
     model_calls: list[ModelCall]
+    suspicion: Suspicion
 
 
 class ModelCallWithContent(ModelCall):

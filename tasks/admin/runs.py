@@ -23,16 +23,33 @@ class RunAdmin(Inspection):
         "finished_at",
         "losses",
         "strikes",
+        "host_losses",
     )
     list_filter = ("status", "created_at")
     search_fields = ("id",)
     search_help_text = "Search by run, tree or context ID"
     ordering = ("-id",)
+    big_fields = ("deaths",)
+    deaths_ = as_text("deaths")
     fieldsets = (
         (None, {"fields": ("id", state, "links")}),
         ("IDs", {"fields": ("root_id", "target_id", "number", "context_id", "user_id")}),
         ("Times", {"fields": ("created_at", "started_at", "finished_at")}),
-        ("Lease", {"fields": ("lease_owner", "lease_expires_at", "epoch", "losses", "strikes", "last_seq")}),
+        (
+            "Lease",
+            {
+                "fields": (
+                    "lease_owner",
+                    "lease_expires_at",
+                    "epoch",
+                    "losses",
+                    "strikes",
+                    "host_losses",
+                    "deaths_",
+                    "last_seq",
+                )
+            },
+        ),
     )
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Run], term: str) -> Any:

@@ -30,7 +30,8 @@ class IdempotencyKey(models.Model):
 class WorkerProcess(models.Model):
     """A live worker process. It updates `beat_at` every few seconds, busy or idle.
 
-    `places` is how many trees it can run at a time; 0 while it drains.
+    `places` is how many trees it can run at a time; 0 while it drains. `supervisor` is the process
+    that records how it ends, named as in `tasks.queue.leases`; empty without any.
     """
 
     id = models.CharField(primary_key=True, max_length=255)
@@ -38,6 +39,7 @@ class WorkerProcess(models.Model):
     host = models.CharField(max_length=255)
     pid = models.PositiveIntegerField()
     places = models.PositiveIntegerField(db_default=0, default=0)
+    supervisor = models.CharField(max_length=255, db_default="", default="")
     started_at = models.DateTimeField()
     beat_at = models.DateTimeField()
 

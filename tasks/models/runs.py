@@ -38,8 +38,9 @@ class Run(models.Model):
     owners are refused, even if the database has lost the claim of one of them in a crash.
     `last_seq` is the sequence number of the newest event. The lowest `turn` is claimed first
     (`tasks.queue.fairness`). `asked_at` is when the run last asked its user for input, or continued
-    after an answer. `losses` counts the workers that died with it in hand, and `strikes` those that
-    died of it (`tasks.queue.suspicion`). In a demo run executors return their example results.
+    after an answer. `losses` counts the workers that died with it in hand, `strikes` those that
+    died of it, with the evidence in `deaths`, and `host_losses` those that died with their supervisor
+    (`tasks.queue.suspicion`). In a demo run executors return their example results.
     `wait_id` is the wait of a task of another run, which continues when this one ends.
     `flow_id` and `flow_version` say of which flow its tree was made; the flow may have been deleted.
     `model_calls` and the numbers after it are what its model calls used so far, or null; `cost_nanos` is in billionths
@@ -60,6 +61,8 @@ class Run(models.Model):
     claim_token = models.CharField(max_length=16, null=True)
     losses = models.PositiveSmallIntegerField(default=0)
     strikes = models.PositiveSmallIntegerField(db_default=0, default=0)
+    host_losses = models.PositiveIntegerField(db_default=0, default=0)
+    deaths = JsonTextField(null=True)
     last_seq = models.PositiveIntegerField(default=0)
     is_demo = models.BooleanField(db_default=False, default=False)
     wait_id = models.CharField(max_length=36, null=True)

@@ -4,20 +4,28 @@ A process that dies cannot say whose code killed it. So each worker writes to a 
 memory for which run its event loop is executing code right now, and for which runs it has threads.
 Writing costs no system call, and the kernel keeps the file however the process ends. Runs that
 merely waited, for the network or for a timer, are not in it.
+
+When a worker has ended while its supervisor lived on, the supervisor adds how it ended.
 """
 
+import logging
 import mmap
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+import orjson
 from django.conf import settings
+
+logger = logging.getLogger(__name__)
 
 ID_BYTES: Final = 36
 PLACES: Final = 1024
-"""One for the event loop, the others for threads. A thread without a place is not recorded."""
+"""One for the event loop, one for the suspect, the others for threads. A thread without a place is not recorded."""
+SUSPECT: Final = slice(ID_BYTES, 2 * ID_BYTES)
 EMPTY: Final = bytes(ID_BYTES)
 
 
@@ -33,7 +41,7 @@ class BlackBox:
         with path.open("a+b") as file:
             file.truncate(ID_BYTES * PLACES)
             self._memory = mmap.mmap(file.fileno(), ID_BYTES * PLACES)
-        self._free = list(range(PLACES - 1, 0, -1))
+        self._free = list(range(PLACES - 1, 1, -1))
         self._lock = threading.Lock()
 
     def enter(self, run_id: bytes) -> None:
@@ -43,6 +51,10 @@ class BlackBox:
     def leave(self) -> None:
         """The event loop has stopped executing code for a run."""
         self._memory[:ID_BYTES] = EMPTY
+
+    def suspect(self, run_id: bytes = EMPTY) -> None:
+        """Name the run of which this process would die, whatever it executes: it has been taken to find that out."""
+        self._memory[SUSPECT] = run_id
 
     @contextmanager
     def thread(self, run_id: bytes) -> Iterator[None]:
@@ -70,25 +82,58 @@ def encoded(run_id: str) -> bytes:
     return run_id.encode().ljust(ID_BYTES, b"\0")[:ID_BYTES]
 
 
-def runs_in(owner: str) -> frozenset[str]:
-    """Return the ids of the runs whose code the process was executing. Empty without a box."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How a process ended. A negative `exit_code` is that of a signal; None means with its whole cluster.
+
+    With `is_killed` its supervisor has killed it, since its cluster was gone.
+    """
+
+    exit_code: int | None = None
+    is_killed: bool = False
+
+
+def runs_in(owner: str) -> dict[str, bool]:
+    """Return the ids of the runs of which the process may have died: those whose code it was executing, and the suspect.
+
+    Each says whether its code was executing. Empty without a box.
+    """
     try:
         content = _path(owner).read_bytes()
     except FileNotFoundError:
-        return frozenset()
-    places = {content[start : start + ID_BYTES] for start in range(0, len(content), ID_BYTES)}
-    return frozenset(place.rstrip(b"\0").decode() for place in places - {EMPTY})
+        return {}
+    suspect, loop, threads = content[SUSPECT], content[: SUSPECT.start], content[SUSPECT.stop :]
+    executing = {loop, *(threads[start : start + ID_BYTES] for start in range(0, len(threads), ID_BYTES))}
+    places = {suspect: suspect in executing} | dict.fromkeys(executing, True)
+    return {place.rstrip(b"\0").decode(): is_executing for place, is_executing in places.items() if place != EMPTY}
 
 
-def discard(owner: str) -> None:
-    """Remove the box of a process that has ended."""
-    with suppress(FileNotFoundError):
-        _path(owner).unlink()
+def record_end(owner: str, end: End) -> None:
+    """Record how the process ended. Only what has seen it end may call this."""
+    path = _path(owner, ".end")
+    try:
+        path.with_suffix(".new").write_bytes(orjson.dumps(asdict(end)))
+        path.with_suffix(".new").replace(path)
+    except OSError as error:
+        logger.error(
+            "Could not record how worker process %s ended, so its runs wait until their leases expire: %s",
+            owner,
+            error,
+            extra={"event": "worker.end_unrecorded"},
+        )
+
+
+def end_of(owner: str) -> End | None:
+    """Return how the process ended, if that was recorded."""
+    try:
+        return End(**orjson.loads(_path(owner, ".end").read_bytes()))
+    except FileNotFoundError:
+        return None
 
 
 def discard_all(is_alive: Callable[[str], bool]) -> None:
-    """Remove the boxes whose owners have ended."""
-    for path in _folder().glob("*.box"):
+    """Remove what is known of processes that have ended."""
+    for path in [*_folder().glob("*.box"), *_folder().glob("*.end")]:
         if not is_alive("/".join(path.stem.rsplit("_", 2))):
             path.unlink(missing_ok=True)
 
@@ -97,5 +142,5 @@ def _folder() -> Path:
     return Path(settings.DATA_DIR) / "workers"
 
 
-def _path(owner: str) -> Path:
-    return _folder() / f"{owner.replace('/', '_')}.box"
+def _path(owner: str, suffix: str = ".box") -> Path:
+    return _folder() / f"{owner.replace('/', '_')}{suffix}"

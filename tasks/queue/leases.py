@@ -7,6 +7,7 @@ with the same epoch, and only the tokens differ. What a death means for a run is
 `tasks.queue.suspicion`. All statements work on both SQLite and PostgreSQL.
 """
 
+import hashlib
 import os
 import secrets
 import socket
@@ -32,7 +33,15 @@ from apflow_site.db.connections import IS_SQLITE
 from apflow_site.db.prepared import Prepared
 from tasks.models import Run, RunQuerySet, WorkerProcess
 from tasks.queue import black_box, maintenance, notify
-from tasks.queue.suspicion import CONVICTED_STRIKES, IS_SUSPECTED, POISON_STRIKES, SUSPICIOUS_LOSSES, blame
+from tasks.queue.suspicion import (
+    CONVICTED_STRIKES,
+    IS_SUSPECTED,
+    POISON_STRIKES,
+    Death,
+    blame,
+    count_host_loss,
+    is_suspected,
+)
 from tasks.storage.bulk import db_time, marks
 
 ALIVE_SECONDS: Final = 15
@@ -45,6 +54,8 @@ NEVER: Final = datetime(9999, 12, 31, tzinfo=UTC)
 """The expiry of a lease without an owner process, which does not expire by itself."""
 NO_OWNER: Final = ""
 QUEUE_KEY: Final = "apflow"
+SUPERVISOR_VARIABLE: Final = "APFLOW_INTERNAL_SUPERVISOR"
+"""The environment variable with the name of the process that records how the worker processes below it end."""
 ENQUEUE: Final = "INSERT INTO django_q_ormq (key, payload, lock) VALUES (%s, %s, %s)"
 
 
@@ -95,8 +106,8 @@ FORGOTTEN: Final = (
     "ORDER BY turn, created_at LIMIT 1000"
 )
 BEAT: Final = f"""
-INSERT INTO tasks_workerprocess (id, cluster_id, host, pid, places, started_at, beat_at)
-VALUES (%s, %s, %s, %s, %s, {DB_NOW}, {DB_NOW})
+INSERT INTO tasks_workerprocess (id, cluster_id, host, pid, places, supervisor, started_at, beat_at)
+VALUES (%s, %s, %s, %s, %s, %s, {DB_NOW}, {DB_NOW})
 ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at, places = excluded.places
 """  # noqa: S608  (constants of this module)
 SUSPECTED_WAITING: Final = f"{IS_WAITING} AND {IS_SUSPECTED}"
@@ -184,7 +195,7 @@ class Claim:
 
     @property
     def is_suspected(self) -> bool:
-        return self.strikes > 0 or self.losses >= SUSPICIOUS_LOSSES
+        return is_suspected(losses=self.losses, strikes=self.strikes)
 
     @property
     def is_convicted(self) -> bool:
@@ -202,7 +213,7 @@ def this_host() -> str:
     That is the boot, since two hosts may share a name, and the namespace of process ids, since two
     containers may run on one kernel. A network address would not do: a host may have none.
     """
-    return f"{socket.gethostname()}-{_boot()}"
+    return f"{socket.gethostname()}-{hashlib.sha256(_boot().encode()).hexdigest()[:12]}"
 
 
 @cache
@@ -215,10 +226,15 @@ def _boot() -> str:
     return f"{boot}-{Path('/proc/self/ns/pid').stat().st_ino}"
 
 
-def process_name() -> str:
-    """Return an id of this process, from which its host can later tell whether it is alive."""
-    pid = os.getpid()
+def process_name(pid: int | None = None) -> str:
+    """Return an id of this process, or another of this host, by which the host can later tell whether it is alive."""
+    pid = pid or os.getpid()
     return f"{this_host()}/{pid}/{psutil.Process(pid).create_time():.2f}"
+
+
+def pid_of(process: str) -> int:
+    """Return the id of the process with this name."""
+    return int(process.rsplit("/", 2)[1])
 
 
 def enqueue(run_id: str) -> None:
@@ -322,19 +338,38 @@ def _column(statement: str, *values: str) -> list[str]:
 
 
 def _released_by_the_dead(owners: Collection[str]) -> list[str]:
-    """Release the runs of dead processes of this host at once, and count the deaths."""
+    """Release the runs of dead processes of this host at once, and count the deaths.
+
+    While the supervisor of a process lives, this waits for what it records about the end.
+    """
     released: list[str] = []
-    for owner in dead_owners(owners):
+    dead = dead_owners(owners)
+    supervisors = dict(WorkerProcess.objects.filter(id__in=dead).values_list("id", "supervisor")) if dead else {}
+    for owner in dead:
+        end = None
+        if (supervisor := supervisors.get(owner)) and is_alive(supervisor):
+            end = black_box.end_of(owner)
+            if end is None:
+                continue
         with transaction.atomic():
             held = Run.objects.unfinished().filter(lease_owner=owner)
-            blame(held, black_box.runs_in(owner))
+            if end is None or end.is_killed:
+                count_host_loss(held)
+            else:
+                blame(held, black_box.runs_in(owner), Death(process=owner, exit_code=end.exit_code))
             released += _let_go(held)
     return released
 
 
+def processes_of(*, cluster_id: str) -> list[str]:
+    """Return the names of the worker processes that have beaten for the cluster."""
+    return list(WorkerProcess.objects.filter(cluster_id=cluster_id).values_list("id", flat=True))
+
+
 def discard_boxes() -> None:
-    """Remove the black boxes of processes of this host that have ended. The sweep has read them."""
-    black_box.discard_all(_is_alive)
+    """Remove what black boxes say of processes of this host that have ended and hold no run: the sweep has read it."""
+    holders = set(_owners())
+    black_box.discard_all(lambda owner: owner in holders or is_alive(owner))
 
 
 def _expired(owners: Sequence[str], may_expire: Callable[[], bool]) -> list[str]:
@@ -353,7 +388,7 @@ def _expired(owners: Sequence[str], may_expire: Callable[[], bool]) -> list[str]
         holders = set(expired.values_list("lease_owner", flat=True))
         if not holders:
             return []
-        blame(expired.filter(lease_owner__in=_fallen_silent(holders)), [])
+        count_host_loss(expired.filter(lease_owner__in=_fallen_silent(holders)))
         return _let_go(expired)
 
 
@@ -379,10 +414,10 @@ def _let_go(held: RunQuerySet) -> list[str]:
 def dead_owners(owners: Iterable[str | None]) -> list[str]:
     """Return the lease owners that were processes of this host and have ended."""
     mine = f"{this_host()}/"
-    return [owner for owner in owners if owner and owner.startswith(mine) and not _is_alive(owner)]
+    return [owner for owner in owners if owner and owner.startswith(mine) and not is_alive(owner)]
 
 
-def _is_alive(owner: str) -> bool:
+def is_alive(owner: str) -> bool:
     _, pid, started = owner.rsplit("/", 2)
     try:
         process = psutil.Process(int(pid))
@@ -407,9 +442,9 @@ def beat(*, process_id: str, cluster_id: str, places: int = 0) -> None:
 
     `places`: how many trees it can run at a time (`tasks.queue.places`).
     """
-    _, pid, _ = process_id.rsplit("/", 2)
     with connection.cursor() as cursor:
-        cursor.execute(BEAT, [process_id, cluster_id, this_host(), int(pid), places])
+        supervisor = os.environ.get(SUPERVISOR_VARIABLE, "")
+        cursor.execute(BEAT, [process_id, cluster_id, this_host(), pid_of(process_id), places, supervisor])
 
 
 def forget_workers() -> None:

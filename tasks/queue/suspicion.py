@@ -7,14 +7,20 @@ three losses in a row, the run is suspected: workers leave it to a process of it
 to the others. Without such progress it is poison after three deaths alone: the task that killed the
 worker fails. Its neighbours only wait until another worker continues them.
 
+Only a death that the supervisor of the worker has seen, and survived, counts so. If the supervisor
+is gone, too, the whole server was killed or the machine has lost its power: that is a *host loss*.
+It is counted, and is no evidence against anybody.
+
 A worker that lives has lost nothing: when the database does not answer, a machine sleeps or a
 worker is drained, its runs change hands without a loss.
 """
 
-from collections.abc import Collection
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Final
 
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import F
 
 from tasks.models import RunQuerySet
 
@@ -24,7 +30,8 @@ CONVICTED_STRIKES: Final = 2
 POISON_STRIKES: Final = 4
 
 IS_SUSPECTED: Final = f"(strikes > 0 OR losses >= {SUSPICIOUS_LOSSES})"
-SUSPECTED: Final = Q(strikes__gt=0) | Q(losses__gte=SUSPICIOUS_LOSSES)
+SHOWN_DEATHS: Final = 10
+"""How many strikes a run keeps the evidence of: the latest ones."""
 CLEAR: Final = (
     "UPDATE tasks_run SET losses = 0, "  # noqa: S608  (constants of this module)
     f"strikes = CASE WHEN strikes >= {CONVICTED_STRIKES} THEN {CONVICTED_STRIKES} ELSE 0 END WHERE id = %s"
@@ -32,10 +39,31 @@ CLEAR: Final = (
 """The statement for a run that has made progress. Who was convicted once stays alone."""
 
 
-def blame(held: RunQuerySet, culprits: Collection[str]) -> None:
+def is_suspected(*, losses: int, strikes: int) -> bool:
+    """Whether a run with such a record is left to the quarantine."""
+    return strikes > 0 or losses >= SUSPICIOUS_LOSSES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """The end of a worker process; `exit_code` as in `tasks.queue.black_box.End`."""
+
+    process: str
+    exit_code: int | None
+
+
+def blame(held: RunQuerySet, culprits: Mapping[str, bool], death: Death) -> None:
     """Count the death of their worker against the runs: a loss for each, a strike for the culprits.
 
-    A suspected run was alone, so no one else can have been the cause.
+    These say whether their code was executing; else the run was in the process to find out whether it dies.
     """
-    is_culprit = SUSPECTED | Q(id__in=list(culprits))
-    held.update(losses=F("losses") + 1, strikes=F("strikes") + Case(When(is_culprit, then=Value(1)), default=Value(0)))
+    held.update(losses=F("losses") + 1)
+    for run in held.filter(id__in=list(culprits)):
+        evidence = asdict(death) | {"at": datetime.now(UTC).isoformat(), "was_executing": culprits[run.id]}
+        deaths = [*(run.deaths or ()), evidence][-SHOWN_DEATHS:]
+        held.filter(id=run.id).update(strikes=F("strikes") + 1, deaths=deaths)
+
+
+def count_host_loss(held: RunQuerySet) -> None:
+    """Count that the runs have lost their worker together with all that watched it."""
+    held.update(host_losses=F("host_losses") + 1)

@@ -10,9 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import psutil
 from django.conf import settings
 
 from tasks.ids import new_id
+from tasks.queue import leases
 
 END_POLL_SECONDS: Final = 0.05
 
@@ -29,8 +31,9 @@ class Child:
             [sys.executable, "-P", "-m", module, self.id],
             stdin=subprocess.PIPE,
             start_new_session=True,
-            env=os.environ | {"PYTHONPATH": _python_path()},
+            env=os.environ | {"PYTHONPATH": _python_path(), leases.SUPERVISOR_VARIABLE: leases.process_name()},
         )
+        self.name = leases.process_name(self._process.pid)
 
     @property
     def has_ended(self) -> bool:
@@ -50,10 +53,20 @@ class Child:
             pass
         self.kill()
 
-    def kill(self) -> None:
+    def kill(self) -> set[int]:
+        """Kill all of it. Returns the ids of the processes that were still alive."""
+        alive = {pid for pid in psutil.pids() if _is_alive(pid, group=self._process.pid)}
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        return alive
+
+
+def _is_alive(pid: int, *, group: int) -> bool:
+    """Whether it is a process of this group, and has not ended."""
+    with suppress(psutil.NoSuchProcess, ProcessLookupError):
+        return os.getpgid(pid) == group and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _python_path() -> str:

@@ -11,6 +11,7 @@ import sys
 import threading
 import uuid
 from multiprocessing import Event
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import django
@@ -22,6 +23,8 @@ from django_q.cluster import Sentinel  # noqa: E402  (needs the apps)
 from django_q.conf import Conf  # noqa: E402
 from django_q.signals import post_spawn  # noqa: E402
 
+from tasks.queue import black_box, leases  # noqa: E402
+from tasks.queue.black_box import End  # noqa: E402
 from tasks.worker.cluster_stop import ClusterStop  # noqa: E402
 from tasks.worker.killable_queue import KillableQueue  # noqa: E402
 from tasks.worker.lifeline import die_with_parent  # noqa: E402
@@ -46,7 +49,19 @@ class DrainingSentinel(Sentinel):
         self.task_queue = KillableQueue(Conf.QUEUE_LIMIT or 0)
         self.result_queue = KillableQueue()
         self.stop_event = ClusterStop(lambda: (*self.pool, self.monitor, self.pusher))
+        self._names: dict[int, str] = {}
         super().start()
+
+    def spawn_worker(self) -> None:
+        super().spawn_worker()
+        pid = self.pool[-1].pid
+        self._names[pid] = leases.process_name(pid)
+
+    def reincarnate(self, process: BaseProcess) -> None:
+        """Replace a process that has ended. How a worker ended is evidence (`tasks.queue.suspicion`)."""
+        if process.pid in self._names:
+            black_box.record_end(self._names.pop(process.pid), End(exit_code=process.exitcode))
+        super().reincarnate(process)
 
     def stop(self) -> None:
         """Let the pusher and the workers end, in this order, and then kill the monitor.

@@ -14,7 +14,8 @@ from django.db import DatabaseError, connection
 
 from apflow_site.db.connections import refresh
 from llmkeys import run_secrets
-from tasks.queue import leases, suspension
+from tasks.queue import black_box, leases, suspension
+from tasks.queue.black_box import End
 from tasks.queue.expiry_watch import ExpiryWatch
 from tasks.services.runs import cancels
 from tasks.services.schedules import firings
@@ -70,9 +71,9 @@ def supervise(stop: Stop, *, may_start: Callable[[], bool]) -> None:
         if workers is None and may_start():
             workers = Workers()
             _watch_containers(stop.is_asked)
-        sweeps.sweep()
         if workers:
-            workers.keep_alive()
+            workers.keep_alive()  # first, so that the sweep finds how workers have ended
+        sweeps.sweep()
     if workers:
         workers.stop(stop)
 
@@ -168,6 +169,7 @@ class Workers:
 
     def __init__(self) -> None:
         self._cluster = Watched("tasks.worker.cluster")
+        self._replaced: list[tuple[str, set[int]]] = []  # of which the ends of the workers are to be recorded
         self._quarantines: list[Watched] = []
 
     def keep_alive(self) -> None:
@@ -177,6 +179,7 @@ class Workers:
         try:
             if self._cluster.kill_silent():
                 self._replace_cluster("does not answer")
+            self._record_ends()
             self._keep_quarantines()
         except DatabaseError:
             connection.close()
@@ -194,13 +197,23 @@ class Workers:
 
     def _replace_cluster(self, trouble: str) -> None:
         logger.error("The worker cluster %s; starting another", trouble, extra={"event": "cluster.replaced"})
-        self._cluster.kill()
+        self._replaced.append((self._cluster.id, self._cluster.kill()))
         self._cluster = Watched("tasks.worker.cluster")
+
+    def _record_ends(self) -> None:
+        """Record the ends that the first process of a cluster did not live to see. Raises DatabaseError."""
+        for cluster_id, killed in self._replaced:
+            for name in leases.processes_of(cluster_id=cluster_id):
+                if black_box.end_of(name) is None:
+                    black_box.record_end(name, End(is_killed=leases.pid_of(name) in killed))
+        self._replaced = []
 
     def _keep_quarantines(self) -> None:
         for each in self._quarantines:
             if each.kill_silent():
                 each.kill()
+            if each.has_ended:
+                black_box.record_end(each.name, End(exit_code=each.exit_code))
         self._quarantines = [each for each in self._quarantines if not each.has_ended]
         if len(self._quarantines) < settings.APFLOW.worker.quarantine and leases.is_any_suspected():
             self._quarantines.append(Watched("tasks.worker.quarantine"))
@@ -225,7 +238,8 @@ class Watched(Child):
                     extra={"event": "worker.silent"},
                 )
                 with suppress(ProcessLookupError):
-                    os.kill(int(name.split("/")[-2]), signal.SIGKILL)
+                    os.kill(leases.pid_of(name), signal.SIGKILL)
+                black_box.record_end(name, End(exit_code=-signal.SIGKILL))
         return self.id in silent
 
 

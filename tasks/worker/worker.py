@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -13,7 +13,7 @@ from django.conf import settings
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.pools.pools import make_pools
 from tasks.queue import leases, notify
-from tasks.queue.black_box import BlackBox
+from tasks.queue.black_box import BlackBox, encoded
 from tasks.queue.leases import Claim
 from tasks.queue.notify import Listener
 from tasks.rules.exceptions import LeaseLost
@@ -78,7 +78,7 @@ class Worker:
         self._cluster_id = cluster_id
         self._on_webhook = on_webhook
         self._linger_seconds = linger_seconds
-        self._claim = leases.claim_suspected if in_quarantine else leases.claim
+        self._claim = self._claim_suspect if in_quarantine else leases.claim
         self._published_places = 0 if in_quarantine else settings.APFLOW.worker.max_trees
         self._places = Places(1 if in_quarantine else settings.APFLOW.worker.max_trees)
         self._memory = TreeMemory(settings.APFLOW.worker.tree_bytes)
@@ -98,7 +98,9 @@ class Worker:
         self._is_draining = False
         self._last_beat = 0.0
         self._listener = Listener(notify.RUNS, lambda: self._loop.call_soon_threadsafe(self._poll_soon))
-        self._footprints = Footprints(BlackBox(self._process_id))
+        self._in_quarantine = in_quarantine
+        self._box = BlackBox(self._process_id)
+        self._footprints = Footprints(self._box)
         self._footprints.install(self._loop)
         self._keeper = LeaseKeeper(owner=self._process_id, held=self._held, beat=self._beat)
         self._watchdog = Watchdog(
@@ -238,6 +240,8 @@ class Worker:
         makes_room = self._places.give_back(tree.user_id) | self._memory.give_back(tree.user_id, tree.memory)
         if self._running.get(run.get_name()) is run:
             del self._running[run.get_name()], self._trees[run.get_name()]
+            if self._in_quarantine:
+                self._box.suspect()
         self._writer.pace(len(self._running))
         if makes_room:
             self._must_poll = True
@@ -283,6 +287,13 @@ class Worker:
             run.cancel()
 
     # On other threads
+
+    def _claim_suspect(self, *, owner: str, limit: int, full_users: Sequence[str]) -> list[Claim]:
+        """Claim a suspected run, and name it in case this process dies of it, be it while the tree is loaded."""
+        claims = leases.claim_suspected(owner=owner, limit=limit, full_users=full_users)
+        for claim in claims:
+            self._box.suspect(encoded(claim.run_id))
+        return claims
 
     def _held(self) -> list[str]:
         return list(self._running)

@@ -164,6 +164,25 @@ def test_nobody_is_orphaned_and_a_restart_finishes_the_tree(database: str, effec
 
 
 @pytest.mark.both_engines
+def test_a_run_is_not_blamed_for_the_deaths_of_whole_servers(database: str, effects: Effects, tmp_path: Path) -> None:
+    """Its worker may die before what watches it: that is no evidence against the run either."""
+    port = free_port()
+    for death in range(1, 10):
+        with running_server(database, data_dir=tmp_path, port=port) as server:
+            if death == 1:
+                server.rpc("tasks.execute", {"tasks": [effects.gated(effects.step("patient"))]})
+            until(lambda n=death: effects.counts("start")["patient"] == n, seconds=60, what="the step's work")  # type: ignore[misc]
+            newest_first = [process.pid for process in reversed(server.processes())]
+            server.kill(*newest_first[death % 2 * len(newest_first) :], server.pid)
+            server.assert_gone(within_seconds=ORPHAN_SECONDS)
+    effects.open_gate()
+    with running_server(database, data_dir=tmp_path, port=port) as server:
+        assert server.finished("patient")[-1]["status"] == "completed"
+        assert server.query("SELECT losses, strikes FROM tasks_run") == [(0, 0)]
+    assert_each_ended_once(effects, ["patient"])
+
+
+@pytest.mark.both_engines
 def test_a_stream_is_resumed_after_the_server_was_killed(database: str, effects: Effects, tmp_path: Path) -> None:
     tasks = effects.chain("tree", 6, seconds=0.3)
     port = free_port()
@@ -311,6 +330,9 @@ def test_a_deadly_task_is_given_up_and_its_neighbours_are_not(database: str, eff
             assert_complete_and_dense(server.finished(tree[0]["id"]), [task["id"] for task in tree])
         events = server.finished("deadly")
         assert (events[-1]["status"], events[-1]["error"][:6]) == ("failed", "Poison")
+        suspicion = server.rpc("runs.get", {"run_id": events[-1]["run_id"]})["suspicion"]
+        assert [death["was_executing"] for death in suspicion["deaths"]] == [True] * 4
+        assert {death["exit_code"] for death in suspicion["deaths"]} == {1 if how == "die" else -9}
         assert server.query("SELECT losses, strikes FROM tasks_run WHERE root_id LIKE 'tree%%' AND strikes > 0") == []
     assert effects.counts("start")["deadly"] == 4, "once among others, three times alone"
     assert_each_ended_once(effects, steps)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aipartnerupflow.cli.examples import EXAMPLES
-from aipartnerupflow.explain import explain, may_ask, started_by
+from aipartnerupflow.explain import deaths_of, explain, may_ask, started_by
 from aipartnerupflow.program import program
 from tests.aipartnerupflow.cli.test_reference import COMMANDS
 from tests.aipartnerupflow.conftest import Said, step, tree
@@ -130,6 +130,27 @@ def test_a_question_about_the_budget_is_found_at_a_task_that_has_not_started() -
     assert "Its run has spent 52 of 30 tokens." in said
     assert "It asks: Spent 52 of 30 tokens." in said
     assert not any("worker.max_tasks" in each for each in said)
+
+
+def test_the_deaths_that_count_against_a_run_are_named_with_their_evidence() -> None:
+    deaths = [
+        {"at": "noon", "exit_code": -11, "was_executing": True},
+        {"at": "one", "exit_code": 3, "was_executing": False},
+        {"at": "two", "exit_code": -35, "was_executing": False},
+        {"at": "three", "exit_code": None, "was_executing": True},
+    ]
+    clear = {"is_suspected": False, "strikes": 0, "losses": 0, "host_losses": 0, "deaths": []}
+    assert list(deaths_of(clear)) == []
+    suspect = {"is_suspected": True, "strikes": 4, "losses": 4, "host_losses": 1, "deaths": deaths}
+    assert list(deaths_of(suspect)) == [
+        "Its run counts as the cause of 4 deaths of worker processes since it last made progress.",
+        "At noon a worker process was killed by SIGSEGV while code of this run was executing.",
+        "At one a worker process ended with exit code 3 that had this run for itself.",
+        "At two a worker process was killed by signal 35 that had this run for itself.",
+        "At three a worker process ended together with its cluster, while code of this run was executing.",
+        "It is suspected, and runs in a process of its own until a task of it has ended (worker.quarantine).",
+        "Its server or machine was lost 1 time while it ran, which does not count against it.",
+    ]
 
 
 def test_the_schedule_that_started_the_run_is_named() -> None:

@@ -1731,8 +1731,8 @@ export interface components {
         };
         /**
          * RunDetail
-         * @description A run with its inputs, the run that waits for it, the first ten tasks that failed in it, the cause first, and its
-         *     first 100 model calls.
+         * @description A run with its inputs, the run that waits for it, the first ten tasks that failed in it, the cause first, its first 100
+         *     model calls, and the deaths of its workers.
          */
         RunDetail: {
             context_id: string;
@@ -1755,6 +1755,7 @@ export interface components {
             started_at: string | null;
             /** @enum {unknown} */
             status: "cancelled" | "completed" | "failed" | "in_progress" | "pending";
+            suspicion: components["schemas"]["Suspicion"];
             tags: string[];
             task_id: string;
             token_usage: components["schemas"]["TokenUsage"] | null;
@@ -2103,6 +2104,21 @@ export interface components {
             user_id: string;
             warnings: string[];
             webhook?: components["schemas"]["Webhook"];
+        };
+        /**
+         * Suspicion
+         * @description The deaths of workers that had a run in hand, since it last made progress.
+         *
+         *     `strikes` count against the run, and `deaths` has the latest of them, also earlier ones; `losses` count against all runs that
+         *     the worker had in hand, and `host_losses` against none: the whole server was lost. A run `is_suspected` after a strike, or
+         *     three losses.
+         */
+        Suspicion: {
+            deaths: components["schemas"]["WorkerDeath"][];
+            host_losses: number;
+            is_suspected: boolean;
+            losses: number;
+            strikes: number;
         };
         /**
          * Task
@@ -2491,6 +2507,18 @@ export interface components {
         WebhookDeleted: {
             deleted: boolean;
             webhook_id: string;
+        };
+        /**
+         * WorkerDeath
+         * @description The end of a worker process that counts against a run.
+         *
+         *     A negative `exit_code` is that of a signal; null means that all processes of the cluster ended. `was_executing`: whether code
+         *     of the run was executing; else the process had the run for itself.
+         */
+        WorkerDeath: {
+            at: string;
+            exit_code: number | null;
+            was_executing: boolean;
         };
     };
     responses: never;

@@ -214,7 +214,7 @@ def test_an_owner_elsewhere_is_dead_if_it_is_silent_while_others_beat(others_bea
     expire(run)
     leases.sweep()
     run.refresh_from_db()
-    assert (run.lease_owner, run.losses, run.strikes) == (None, losses, 0)
+    assert (run.lease_owner, run.host_losses, run.losses, run.strikes) == (None, losses, 0, 0)
 
 
 def test_an_owner_here_that_lives_has_lost_nothing() -> None:
@@ -266,7 +266,7 @@ def test_a_dead_owner_of_this_machine_loses_its_run_at_once() -> None:
     run, _ = claimed_run(owner)
     assert leases.sweep() == 1
     run.refresh_from_db()
-    assert (run.lease_owner, run.losses) == (None, 1)
+    assert (run.lease_owner, run.host_losses) == (None, 1)
 
 
 NAME: Final = "from tasks.queue import leases; print(leases.process_name())"
@@ -302,14 +302,14 @@ def test_a_zombie_counts_as_dead() -> None:
     assert leases.sweep() == 1
     child.communicate()
     run.refresh_from_db()
-    assert run.losses == 1
+    assert run.host_losses == 1
 
 
 def test_another_process_with_the_number_of_a_dead_one_is_not_taken_for_it() -> None:
     run, _ = claimed_run(f"{leases.this_host()}/{os.getpid()}/1000.00")
     assert leases.sweep() == 1
     run.refresh_from_db()
-    assert run.losses == 1
+    assert run.host_losses == 1
 
 
 # --- signs of life ---

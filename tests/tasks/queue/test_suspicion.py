@@ -11,14 +11,17 @@ import pytest
 from django.db import connection
 
 from accounts.callers import LOCAL
-from tasks.models import Run
+from tasks.models import Run, WorkerProcess
 from tasks.queue import black_box, leases
+from tasks.queue.black_box import End
 from tasks.queue.suspicion import CLEAR, POISON_STRIKES, SUSPICIOUS_LOSSES
 from tasks.services import trees
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 
 Workers = subprocess.Popen[str]
+KILLED = End(exit_code=-signal.SIGKILL)
+DEAD = f"{leases.this_host()}/99999999/1.00"
 
 WORKERS = """
 import json, os, signal, sys
@@ -27,8 +30,9 @@ django.setup()
 from tasks.queue import leases
 from tasks.queue.black_box import BlackBox, encoded
 
-def work(on_loop, *on_threads):
+def work(suspect, on_loop, *on_threads):
     box = BlackBox(leases.process_name())
+    box.suspect(encoded(suspect))
     threads = [box.thread(encoded(run_id)) for run_id in on_threads]
     for thread in threads:
         thread.__enter__()
@@ -60,33 +64,85 @@ def queued_run() -> Run:
 
 
 def kill_at_work(
-    workers: Workers, runs: Sequence[Run], *, executing: Sequence[Run | None], claim: str = "claim"
-) -> None:
-    """A process of this machine holds the runs and is killed; `executing`: on its loop, then on threads."""
+    workers: Workers,
+    runs: Sequence[Run],
+    *,
+    executing: Sequence[Run | None],
+    in_quarantine: bool = False,
+    supervisor: str | None = None,
+    end: End | None = KILLED,
+) -> str:
+    """A process of this machine holds the runs and is killed; `executing`: on its loop, then on threads.
+
+    Its supervisor is this process, unless another is named, and records the `end`.
+    """
     assert workers.stdin
     assert workers.stdout
-    print(json.dumps([run.id if run else "" for run in executing]), file=workers.stdin, flush=True)
+    suspect = runs[0].id if in_quarantine else ""
+    print(json.dumps([suspect, *(run.id if run else "" for run in executing)]), file=workers.stdin, flush=True)
     owner = workers.stdout.readline().strip()
-    claimed = getattr(leases, claim)(owner=owner, limit=len(runs))
-    assert {each.run_id for each in claimed} == {run.id for run in runs}
+    leases.beat(process_id=owner, cluster_id="mine")
+    WorkerProcess.objects.update(supervisor=leases.process_name() if supervisor is None else supervisor)
+    claim = leases.claim_suspected if in_quarantine else leases.claim
+    assert {each.run_id for each in claim(owner=owner, limit=len(runs))} == {run.id for run in runs}
     leases.sweep()
     assert not Run.objects.exclude(lease_owner=owner).filter(id__in=[run.id for run in runs]).exists()
-    os.kill(int(owner.split("/")[1]), signal.SIGKILL)
+    os.kill(leases.pid_of(owner), signal.SIGKILL)
     assert workers.stdout.readline() == "ended\n"
+    if end is not None:
+        black_box.record_end(owner, end)
     leases.sweep()
     leases.discard_boxes()
-    assert not black_box.runs_in(owner)
+    return owner
+
+
+def counts() -> dict[str, tuple[int, int, int]]:
+    return {run.id: (run.losses, run.strikes, run.host_losses) for run in Run.objects.all()}
 
 
 def test_the_death_counts_against_all_and_strikes_those_whose_code_was_executing(workers: Workers) -> None:
     on_loop, on_thread, waiting = queued_run(), queued_run(), queued_run()
-    kill_at_work(workers, [on_loop, on_thread, waiting], executing=[on_loop, on_thread])
-    counted = {run.id: (run.losses, run.strikes) for run in Run.objects.all()}
-    assert counted == {on_loop.id: (1, 1), on_thread.id: (1, 1), waiting.id: (1, 0)}
+    owner = kill_at_work(workers, [on_loop, on_thread, waiting], executing=[on_loop, on_thread])
+    assert not black_box.runs_in(owner)
+    assert counts() == {on_loop.id: (1, 1, 0), on_thread.id: (1, 1, 0), waiting.id: (1, 0, 0)}
     (claim,) = leases.claim(owner="a/1/1", limit=9)
     assert claim.run_id == waiting.id
     assert leases.is_any_suspected()
     assert len(leases.claim_suspected(owner="q/1/1", limit=9)) == 1, "one at a time"
+
+
+@pytest.mark.parametrize("in_quarantine", [False, True])
+@pytest.mark.parametrize(("supervisor", "end"), [("", None), (DEAD, None), (DEAD, KILLED), (None, End(is_killed=True))])
+def test_a_death_that_the_supervisor_did_not_survive_or_has_caused_is_no_evidence(
+    workers: Workers, supervisor: str | None, end: End | None, in_quarantine: bool
+) -> None:
+    run = queued_run()
+    Run.objects.update(strikes=int(in_quarantine))
+    kill_at_work(workers, [run], executing=[run], in_quarantine=in_quarantine, supervisor=supervisor, end=end)
+    run.refresh_from_db()
+    assert (run.losses, run.strikes, run.host_losses) == (0, int(in_quarantine), 1)
+    assert (run.deaths, run.lease_owner) == (None, None)
+
+
+def test_the_sweep_waits_for_what_a_living_supervisor_records(workers: Workers) -> None:
+    run = queued_run()
+    owner = kill_at_work(workers, [run], executing=[run], end=None)
+    assert counts() == {run.id: (0, 0, 0)}
+    black_box.record_end(owner, KILLED)
+    leases.sweep()
+    assert counts() == {run.id: (1, 1, 0)}
+
+
+def test_a_strike_keeps_its_evidence(workers: Workers) -> None:
+    run = queued_run()
+    among_others = kill_at_work(workers, [run], executing=[run])
+    alone = kill_at_work(workers, [run], executing=[None], in_quarantine=True, end=End(exit_code=3))
+    run.refresh_from_db()
+    found = [{name: value for name, value in death.items() if name != "at"} for death in run.deaths]
+    assert found == [
+        {"process": among_others, "exit_code": -9, "was_executing": True},
+        {"process": alone, "exit_code": 3, "was_executing": False},
+    ]
 
 
 def test_a_run_is_suspected_after_three_deaths_in_a_row_that_no_one_is_blamed_for(workers: Workers) -> None:
@@ -102,7 +158,7 @@ def test_a_run_that_kills_the_processes_it_has_for_itself_is_poison_after_three(
     run = queued_run()
     kill_at_work(workers, [run], executing=[run])
     for deaths in range(1, 4):
-        kill_at_work(workers, [run], executing=[None], claim="claim_suspected")
+        kill_at_work(workers, [run], executing=[None], in_quarantine=True)
         run.refresh_from_db()
         assert run.strikes == 1 + deaths
     (claim,) = leases.claim_suspected(owner="q/1/1", limit=1)

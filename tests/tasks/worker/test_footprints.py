@@ -18,11 +18,11 @@ RUN = Work(run_id="run-1", task_id="a", executor_id="x", user_id="u")
 @pytest.fixture
 def footprints() -> Iterator[Footprints]:
     yield Footprints(BlackBox(OWNER))
-    black_box.discard(OWNER)
+    black_box.discard_all(lambda owner: owner != OWNER)
 
 
 def executing() -> frozenset[str]:
-    return black_box.runs_in(OWNER)
+    return frozenset(black_box.runs_in(OWNER))
 
 
 async def test_each_step_is_recorded_and_no_wait(footprints: Footprints) -> None:
