@@ -43,6 +43,31 @@ class WatchedResource(models.Model):
         return f"{self.uri} in session {self.session}"
 
 
+class SessionCall(models.Model):
+    """A call of a tool in a session of a client of MCP that starts or follows a run.
+
+    `request` is the id of the client's request as JSON. `run_id` is null if the call was cancelled before its run was
+    stored. `starts_run`: to cancel the call is to cancel the run. No foreign key: the row may outlive its run.
+    """
+
+    session = models.CharField(max_length=32)
+    request = models.CharField(max_length=255)
+    run_id = models.CharField(max_length=36, null=True)
+    starts_run = models.BooleanField(default=True)
+    with_tree = models.BooleanField(default=False)
+    progress_token = JsonTextField(null=True)
+    is_cancelled = models.BooleanField(default=False)
+    created_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["session", "request"], name="call_of_session"),
+        ]
+
+    def __str__(self) -> str:
+        return f"call {self.request} in session {self.session}"
+
+
 class EndedSession(models.Model):
     """A session of a client of MCP that its client has ended; deleted after it would expire."""
 

@@ -49,6 +49,7 @@ TESTS: Final = (
     "tests/a2a/methods/test_run_status.py",
     "tests/a2a/mcp/test_endpoint.py",
     "tests/a2a/mcp/test_tools.py",
+    "tests/a2a/mcp/test_calls.py",
     "tests/a2a/mcp/test_tasks.py",
     "tests/a2a/mcp/test_subscriptions.py",
     "tests/a2a/agui/test_runs.py",

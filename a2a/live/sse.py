@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -30,6 +30,7 @@ HEADERS = MappingProxyType(
 )
 
 Event = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,9 +112,9 @@ async def frames(
 
 
 async def replies(
-    values: AsyncGenerator[Event], *, silence_seconds: float = KEEP_ALIVE_SECONDS
+    values: AsyncGenerator[Event] | AsyncGenerator[bytes], *, silence_seconds: float = KEEP_ALIVE_SECONDS
 ) -> AsyncGenerator[bytes]:
-    """Yield each value as a frame without an id, and keep-alive comments.
+    """Yield each value as a frame without an id, or a frame as it is, and keep-alive comments.
 
     If the server shuts down before the last value, another comment says so.
     """
@@ -121,12 +122,12 @@ async def replies(
         async with aclosing(paced(values, seconds=silence_seconds)) as steps:
             try:
                 async for value in steps:
-                    yield KEEP_ALIVE if value is None else frame(value)
+                    yield KEEP_ALIVE if value is None else value if isinstance(value, bytes) else frame(value)
             except ShuttingDown as error:
                 yield f": {error.message}\n\n".encode()
 
 
-def frame(value: Any, *, event_id: EventId | None = None) -> bytes:
+def frame(value: Any, *, event_id: EventId | str | None = None) -> bytes:
     """Encode one frame.
 
     Without an `event:` line, so that `onmessage` in browsers receives all events.
@@ -150,7 +151,7 @@ async def events(stream: Stream) -> AsyncGenerator[Event]:
         yield event | {"type": "stream_end", "seq": event["seq"] + 1}
 
 
-async def paced(source: AsyncGenerator[Event], *, seconds: float) -> AsyncGenerator[Event | None]:
+async def paced(source: AsyncGenerator[T], *, seconds: float) -> AsyncGenerator[T | None]:
     """Yield the events, and None after every `seconds` without one."""
     waiting = asyncio.ensure_future(_next(source))
     try:
@@ -170,5 +171,5 @@ async def paced(source: AsyncGenerator[Event], *, seconds: float) -> AsyncGenera
         await source.aclose()
 
 
-async def _next(source: AsyncIterator[Event]) -> Event | None:
+async def _next(source: AsyncIterator[T]) -> T | None:
     return await anext(source, None)

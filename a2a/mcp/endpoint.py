@@ -17,13 +17,14 @@ from a2a.core.jsonrpc import Call, Failure, Id, Reply
 from a2a.core.metrics import metered, note
 from a2a.live import sse, stream_limits
 from a2a.live.streaming import held
-from a2a.mcp import dialog, eras, sessions, subscriptions
+from a2a.mcp import calls, dialog, eras, sessions, subscriptions
 from a2a.mcp.catalogue import OURS, Catalogue
 from a2a.mcp.eras import Exchange
 from a2a.mcp.errors import McpError, failure
-from a2a.mcp.messages import Message, Messages, Result
+from a2a.mcp.messages import Beginning, Message, Messages, Result
 from a2a.mcp.methods import method_of
 from a2a.mcp.protected_resource import challenge
+from a2a.mcp.tools.running import followed
 from accounts.auth import authenticate
 from accounts.callers import Caller
 from apflow_site.db import pools
@@ -75,12 +76,14 @@ class Mcp:
                 raise InvalidParams([("params", "must be an object")])
             messages = method.function(self.catalogue, exchange, call.params)
             first = await _first(messages, seconds=DEFERRED_SECONDS if exchange.takes_streams else None)
+        if first is None:
+            return HttpResponse(status=202)
         if isinstance(first, Result):
-            response = json_response(_reply(first, call, exchange))
+            response = json_response(_reply(first, exchange))
             for name, value in first.headers.items():
                 response[name] = value
             return response
-        frames = sse.replies(_encoded(_continued(first, messages), call, exchange))
+        frames = sse.replies(_encoded(_continued(first, messages), exchange))
         return held(frames, caller=caller, who_is_it=partial(authenticate, request))
 
 
@@ -97,17 +100,45 @@ async def _message_in(request: HttpRequest, caller: Caller) -> Json:
     return body
 
 
-async def _changes(request: HttpRequest) -> HttpResponseBase:
-    """The stream of a session: what changes in the resources that its client watches."""
+async def _stream(request: HttpRequest) -> HttpResponseBase:
+    """The stream of a session: what changes in the resources that its client watches, or the rest of the stream of a call."""
     caller = await authenticate(request)
     session = await _session_of(request, caller)
     if session is None or eras.EVENT_STREAM not in request.headers.get("Accept", ""):
         raise McpError(jsonrpc.INVALID_REQUEST, NO_STREAM)
     stream_limits.open_streams().refuse_if_full(caller)
     note(user=caller.user_id)
-    return held(
-        sse.replies(subscriptions.changes(session, caller)), caller=caller, who_is_it=partial(authenticate, request)
+    last_event_id = request.headers.get("Last-Event-ID")
+    if last_event_id is None:
+        frames = sse.replies(subscriptions.changes(session, caller))
+    elif (rest := await _rest(request, caller, session, last_event_id)) is not None:
+        frames = sse.replies(rest)
+    else:  # clients open the stream again after every response but 204
+        return HttpResponse(status=204)
+    return held(frames, caller=caller, who_is_it=partial(authenticate, request))
+
+
+async def _rest(
+    request: HttpRequest, caller: Caller, session: sessions.Session, last_event_id: str
+) -> AsyncGenerator[bytes] | None:
+    """The messages of a call after an event; None if there are none. Raises McpError."""
+    find = partial(calls.resumed, caller=caller, session=session, last_event_id=last_event_id)
+    call, run, seq = await pools.read(find)
+    if call.is_cancelled or (run.finished_at is not None and seq >= run.last_seq):
+        return None
+    note(run=run.id)
+    exchange = Exchange(
+        caller=caller,
+        headers=headers_of(request),
+        is_modern=False,
+        version=request.headers.get(eras.VERSION_HEADER, eras.FIRST_OVER_HTTP),
+        call_id=calls.call_id_of(call),
+        session=session.id,
+        takes_streams=True,
+        capabilities=session.capabilities,
+        progress_token=call.progress_token,
     )
+    return _encoded(followed(exchange, run, with_tree=call.with_tree, call=call, after=seq), exchange)
 
 
 async def _end(request: HttpRequest) -> HttpResponse:
@@ -127,68 +158,87 @@ async def _session_of(request: HttpRequest, caller: Caller) -> sessions.Session 
     return session
 
 
-OF_SESSIONS: Final = MappingProxyType({"GET": _changes, "DELETE": _end})
+OF_SESSIONS: Final = MappingProxyType({"GET": _stream, "DELETE": _end})
 """What requests with the header of a session do, if they are no messages (Transports, "Session Management")."""
 
 
 async def _accepted(request: HttpRequest, body: Json, caller: Caller) -> HttpResponse:
     """Take a notification, or the reply of a client."""
-    if not eras.is_modern(body, request.headers):
-        await _session_of(request, caller)
+    session = None if eras.is_modern(body, request.headers) else await _session_of(request, caller)
     if not isinstance(body.get("method"), str) and not body.keys() & {"result", "error"}:
         raise McpError(jsonrpc.INVALID_REQUEST, "A JSON-RPC message has a method, a result or an error.")
     if "method" not in body:
         await dialog.take(caller, body)
+    elif body["method"] == calls.NOTIFICATION and session is not None:
+        await pools.write(calls.cancel, caller=caller, session=session, params=body.get("params"))
     return HttpResponse(status=202)
 
 
-async def _first(messages: Messages, *, seconds: float | None) -> "Message | asyncio.Future[Message]":
+Coming = asyncio.Future[Message | None]
+
+
+async def _first(messages: Messages, *, seconds: float | None) -> "Result | list[Message | Coming] | None":
     """The result if it comes within the time, or else what the stream begins with. Without a time, wait for the result.
 
-    If the client leaves meanwhile, the work is cancelled.
+    None: the client has cancelled the call. If the client leaves meanwhile, the work ends.
     """
-    first = asyncio.ensure_future(_next(messages))
+    begun: list[Message | Coming] = []
+    deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
+    while True:
+        coming: Coming = asyncio.ensure_future(_next(messages))
+        try:
+            left = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+            await asyncio.wait({coming}, timeout=left)
+        except asyncio.CancelledError:
+            coming.cancel()
+            await asyncio.wait({coming})
+            await messages.aclose()
+            raise
+        if not coming.done():
+            return [*begun, coming]
+        message = coming.result()
+        if message is None or isinstance(message, Result):
+            return message
+        if isinstance(message, Beginning):
+            begun.append(message)
+        elif deadline is not None:
+            return [*begun, message]
+
+
+async def _next(messages: Messages) -> Message | None:
+    return await anext(messages, None)
+
+
+async def _continued(begun: "list[Message | Coming]", messages: Messages) -> Messages:
+    """Yield what the stream begins with, and the messages that follow."""
     try:
-        if seconds is not None:
-            await asyncio.wait({first}, timeout=seconds)
-            return first.result() if first.done() else first
-        while not isinstance(message := await first, Result):
-            first = asyncio.ensure_future(_next(messages))
-        return message
-    except asyncio.CancelledError:
-        first.cancel()
-        await asyncio.wait({first})
-        await messages.aclose()
-        raise
-
-
-async def _next(messages: Messages) -> Message:
-    return await anext(messages)
-
-
-async def _continued(first: "Message | asyncio.Future[Message]", messages: Messages) -> Messages:
-    """Yield the first message, and those that follow it."""
-    try:
-        yield await first if isinstance(first, asyncio.Future) else first
+        for each in begun:
+            message = await each if isinstance(each, asyncio.Future) else each
+            if message is not None:
+                yield message
         async for message in messages:
             yield message
     finally:
         await messages.aclose()
 
 
-async def _encoded(messages: Messages, call: Call, exchange: Exchange) -> AsyncGenerator[Json]:
-    """Yield the messages as JSON. An error after the beginning of the stream is its last message."""
+async def _encoded(messages: Messages, exchange: Exchange) -> AsyncGenerator[bytes]:
+    """Yield the messages as frames. An error after the beginning of the stream is its last message."""
     try:
         async for message in messages:
-            yield _reply(message, call, exchange) if isinstance(message, Result) else message.to_json()
+            if isinstance(message, Beginning):
+                yield f"id: {message.event_id}\ndata:\n\n".encode()
+            else:
+                sent = _reply(message, exchange) if isinstance(message, Result) else message.to_json()
+                yield sse.frame(sent, event_id=message.event_id)
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
-        yield failure(error, call_id=call.id, is_modern=exchange.is_modern).to_json()
+        yield sse.frame(failure(error, call_id=exchange.call_id, is_modern=exchange.is_modern).to_json())
     finally:
         await messages.aclose()
 
 
-def _reply(result: Result, call: Call, exchange: Exchange) -> Json:
-    return Reply(id=call.id, result=result.of_era(is_modern=exchange.is_modern)).to_json()
+def _reply(result: Result, exchange: Exchange) -> Json:
+    return Reply(id=exchange.call_id, result=result.of_era(is_modern=exchange.is_modern)).to_json()
 
 
 def _refused(error: Exception, *, call_id: Id, is_modern: bool) -> HttpResponse:

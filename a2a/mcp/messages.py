@@ -18,6 +18,7 @@ class Notification:
 
     method: str
     params: Json
+    event_id: str | None = None
 
     def to_json(self) -> Json:
         return {"jsonrpc": VERSION, "method": self.method, "params": self.params}
@@ -30,6 +31,7 @@ class Request:
     id: str
     method: str
     params: Json
+    event_id: str | None = None
 
     def to_json(self) -> Json:
         return {"jsonrpc": VERSION, "id": self.id, "method": self.method, "params": self.params}
@@ -45,14 +47,25 @@ class Result:
     value: Json
     kind: str = COMPLETE
     headers: Mapping[str, str] = field(default_factory=dict)
+    event_id: str | None = None
 
     def of_era(self, *, is_modern: bool) -> Json:
         return {"resultType": self.kind} | self.value if is_modern else self.value
 
 
-Message = Notification | Request | Result
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """The first event of a stream, without a message: a client that loses its connection can resume from its id."""
+
+    event_id: str | None
+
+
+Message = Beginning | Notification | Request | Result
 Messages = AsyncGenerator[Message]
-"""Any notifications and requests, and the result as the last message."""
+"""Any notifications and requests, and the result as the last message. A call that the client has cancelled has no result.
+
+A message with an `event_id` is the last one of its event: a stream that is resumed goes on after it.
+"""
 
 
 def text(value: Any) -> Json:

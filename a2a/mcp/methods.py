@@ -12,7 +12,7 @@ from a2a.core.exceptions import UnknownMethod
 from a2a.core.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
 from a2a.core.version import software_version
 from a2a.live import stream_limits
-from a2a.mcp import handles, sessions, subscriptions, watching
+from a2a.mcp import calls, handles, sessions, subscriptions, watching
 from a2a.mcp.catalogue import PAGE, Catalogue
 from a2a.mcp.completions import completed
 from a2a.mcp.eras import LEGACY, MODERN, Exchange, check_params
@@ -73,6 +73,7 @@ async def initialize(catalogue: Catalogue, exchange: Exchange, params: Json) -> 
     if not isinstance(wanted, str) or not isinstance(params.get("clientInfo"), dict):
         raise InvalidParams([("protocolVersion", "required, a string"), ("clientInfo", "required, an object")])
     version = wanted if wanted in LEGACY else LEGACY[0]
+    await pools.write(calls.delete_expired)
     declared = params.get("capabilities")
     session = sessions.begun(declared if isinstance(declared, dict) else {}, exchange.caller)
     found = {

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from a2a.mcp.errors import SESSION_NOT_FOUND, McpError
-from a2a.models import EndedSession, WatchedResource
+from a2a.models import EndedSession, SessionCall, WatchedResource
 from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.rules.strict_json import Json
@@ -62,10 +62,11 @@ def session_in(sent: Mapping[str, str], caller: Caller) -> Session | None:
 
 @transaction.atomic
 def end(session_id: str) -> None:
-    """End a session, and all that it watches."""
+    """End a session, and all that it watches. Its runs continue."""
     EndedSession.objects.filter(expires_at__lt=timezone.now()).delete()
     EndedSession.objects.get_or_create(session=session_id, defaults={"expires_at": timezone.now() + LASTS})
     WatchedResource.objects.filter(session=session_id).delete()
+    SessionCall.objects.filter(session=session_id).delete()
 
 
 async def refuse_if_ended(session_id: str) -> None:

@@ -1,5 +1,6 @@
 """The official clients of MCP, for Python 1.x and 2.x and for JavaScript, go their way through a real server."""
 
+import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ import pytest
 
 from tests.a2a.mcp.test_endpoint import TOOLS as EVERY_TOOL
 from tests.documents import text
-from tests.interop.environments import Json, node_packages, printed, python_with, run
+from tests.interop.environments import WITH_NODE, Json, node_packages, printed, python_with, run
 from tests.ports import free_port
 from tests.servers import Server, new_database, running_server
 
@@ -67,6 +68,31 @@ def test_the_client_of_1(tool_server: Server) -> None:
 def test_the_client_for_javascript(tool_server: Server) -> None:
     script = node_packages(Path(__file__).parent / "mcp_js") / "client.mjs"
     assert printed("node", str(script), f"{tool_server.url}/mcp") == SEEN | {"ended": 404}
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("library", "mode", "resumed"),
+    [("1", "", "completed"), ("2", "legacy", "completed"), ("2", "auto", None)],
+    ids=["1.x", "2.x of 2025-11-25", "2.x of 2026-07-28"],
+)
+def test_a_client_for_javascript_aborts_a_call_and_resumes_one_after_a_restart(
+    tmp_path: Path, library: str, mode: str, resumed: str | None
+) -> None:
+    """In 2026-07-28 a cut connection cancels the call: nothing is resumed."""
+    script, port = node_packages(Path(__file__).parent / "mcp_js") / "leaving.mjs", free_port()
+    command = ["node", str(script), f"http://127.0.0.1:{port}/mcp", library, mode]
+    with new_database() as database, ExitStack() as stack:
+        with running_server(database, env=SETTINGS, port=port, data_dir=tmp_path) as server:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            client = stack.enter_context(subprocess.Popen(command, env=WITH_NODE, **pipes))
+            assert client.stdout is not None
+            assert client.stdout.readline() == "going\n"
+            server.kill(*(process.pid for process in server.processes()))
+        with running_server(database, env=SETTINGS, port=port, data_dir=tmp_path):
+            said, _ = client.communicate("go on\n", timeout=240)
+    seen = json.loads(said)
+    assert (seen["aborted"], seen["ended"], seen.get("resumed")) == (True, "cancelled", resumed)
 
 
 @pytest.mark.nightly

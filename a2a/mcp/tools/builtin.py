@@ -8,6 +8,7 @@ from typing import Final, Literal
 from msgspec import json
 
 from a2a.core.parsing import Params
+from a2a.mcp import calls
 from a2a.mcp.eras import Exchange
 from a2a.mcp.messages import Messages, Result
 from a2a.mcp.tools import params
@@ -53,8 +54,8 @@ class Executors(Response, frozen=True, kw_only=True):
 # --- tools that run something ---
 
 
-async def run_tree(exchange: Exchange, arguments: Json) -> Execution:
-    """Store new tasks, and queue their run."""
+async def run_tree(exchange: Exchange, arguments: Json) -> Callable[[], Execution]:
+    """Return what stores new tasks and queues their run."""
     given = params.RunTree.parse(arguments)
     verb: Callable[..., Execution] = trees.execute_tree
     if given.use_demo:
@@ -64,25 +65,24 @@ async def run_tree(exchange: Exchange, arguments: Json) -> Execution:
     if given.tags is not None:
         verb = partial(with_tags, verb, given.tags)
     llm_key = exchange.headers.sent_key()
-    return await pools.write(partial(verb, caller=exchange.caller, tasks=given.tasks, llm_key=llm_key))
+    return partial(verb, caller=exchange.caller, tasks=given.tasks, llm_key=llm_key)
 
 
-async def run_flow(exchange: Exchange, arguments: Json) -> Execution:
-    """Queue a run of a flow of the caller."""
+async def run_flow(exchange: Exchange, arguments: Json) -> Callable[[], Execution]:
+    """Return what queues a run of a flow of the caller."""
     given = params.RunFlow.parse(arguments)
     verb: Callable[..., Execution] = partial(as_demo, flows.run_flow) if given.use_demo else flows.run_flow
     if given.tags is not None:
         verb = partial(with_tags, verb, given.tags)
     start = partial(verb, caller=exchange.caller, name=given.name, version=given.version, inputs=given.inputs)
-    return await pools.write(partial(start, llm_key=exchange.headers.sent_key()))
+    return partial(start, llm_key=exchange.headers.sent_key())
 
 
-async def generate_tree(exchange: Exchange, arguments: Json) -> Execution:
-    """Queue a run in which a model writes a tree."""
+async def generate_tree(exchange: Exchange, arguments: Json) -> Callable[[], Execution]:
+    """Return what queues a run in which a model writes a tree."""
     given = params.GenerateTree.parse(arguments)
     task = await task_that_writes(exchange.caller, requirement=given.requirement, model=given.model)
-    llm_key = exchange.headers.sent_key()
-    return await pools.write(partial(trees.execute_tree, caller=exchange.caller, tasks=task, llm_key=llm_key))
+    return partial(trees.execute_tree, caller=exchange.caller, tasks=task, llm_key=exchange.headers.sent_key())
 
 
 # --- tools that answer at once ---
@@ -111,8 +111,11 @@ async def get_run(exchange: Exchange, arguments: Json) -> Messages:
     if run.finished_at is not None or found["structuredContent"]["questions"] or not given.wait_seconds:
         yield Result(value=found)
         return
-    seconds = given.wait_seconds
-    async with aclosing(followed(exchange, run, with_tree=given.with_tree, seconds=seconds, is_kept=True)) as messages:
+    call = None
+    if exchange.session is not None:
+        call = await pools.write(calls.store, exchange, run, starts_run=False, with_tree=given.with_tree)
+    wait = partial(followed, exchange, run, with_tree=given.with_tree, call=call)
+    async with aclosing(wait(seconds=given.wait_seconds, is_kept=True)) as messages:
         async for message in messages:
             yield message
 

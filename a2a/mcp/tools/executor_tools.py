@@ -4,7 +4,7 @@ A model that makes up an argument has to read that. So where an executor declare
 unless its texts may name them as values (`templates`) or its schema says `additionalProperties`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Final
@@ -16,7 +16,6 @@ from a2a.mcp.eras import Exchange
 from a2a.mcp.tools.outcomes import schema_with_result
 from a2a.mcp.tools.running import RunTool
 from a2a.mcp.tools.tool import Hints, Tool, object_schema
-from apflow_site.db import pools
 from tasks.executors import describe, executor_ids, get_executor
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
@@ -75,8 +74,7 @@ def _refuse_unknown(schema: Json, arguments: Json) -> None:
         raise InvalidParams([(name, unknown_reason(name, list(known))) for name in unknown[:MOST_SHOWN]])
 
 
-async def _start(described: Json, exchange: Exchange, arguments: Json) -> Execution:
+async def _start(described: Json, exchange: Exchange, arguments: Json) -> Callable[[], Execution]:
     _refuse_unknown(_closed(described), arguments)
     task = {"name": described["name"], "schemas": {"method": described["id"]}, "inputs": arguments}
-    llm_key = exchange.headers.sent_key()
-    return await pools.write(partial(trees.execute_tree, caller=exchange.caller, tasks=task, llm_key=llm_key))
+    return partial(trees.execute_tree, caller=exchange.caller, tasks=task, llm_key=exchange.headers.sent_key())

@@ -1,6 +1,6 @@
 """The flows that their owners offer as tools (`flows.save` with `is_tool`): a call runs the flow with its inputs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -52,6 +52,6 @@ def _tool(version: FlowVersion) -> Tool:
     )
 
 
-async def _start(name: str, exchange: Exchange, arguments: Json) -> Execution:
+async def _start(name: str, exchange: Exchange, arguments: Json) -> Callable[[], Execution]:
     start = partial(flows.run_flow, caller=exchange.caller, name=name, inputs=arguments)
-    return await pools.write(partial(start, llm_key=exchange.headers.sent_key()))
+    return partial(start, llm_key=exchange.headers.sent_key())

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -12,18 +12,19 @@ from django.conf import settings
 from a2a.core.draining import this_drain
 from a2a.core.metrics import note
 from a2a.live.sse import Event, Stream, events
+from a2a.mcp import calls
 from a2a.mcp.dialog import Dialog
-from a2a.mcp.eras import Exchange
+from a2a.mcp.eras import LEGACY, Exchange
 from a2a.mcp.handles import EXTENSION, created
 from a2a.mcp.inputs import answer_all, read_state, requests_of, state_of
-from a2a.mcp.messages import Messages, Notification, Result
+from a2a.mcp.messages import Beginning, Messages, Notification, Request, Result
 from a2a.mcp.tools.outcomes import outcome_of
+from a2a.models import SessionCall
 from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.models import Run
 from tasks.rules.strict_json import Json
 from tasks.rules.words import TOKEN, is_reasoning
-from tasks.services.runs import cancels
 from tasks.services.trees import Execution
 from tasks.services.waits import questions
 
@@ -31,12 +32,13 @@ ASKED: Final = "waiting for an answer: "
 """How the event begins by which a task asks a person."""
 LEFT: Final = "The MCP client left before the run had ended."
 
-Start = Callable[[Exchange, Json], Awaitable[Execution]]
+Start = Callable[[Exchange, Json], Awaitable[Callable[[], Execution]]]
+Started = tuple[Execution, SessionCall | None]
 
 
 @dataclass(frozen=True, slots=True)
 class RunTool:
-    """The call of a tool that runs something: `start` commits the run. `with_tree`: the result has all of its tasks."""
+    """The call of a tool that runs something: `start` returns what stores the run. `with_tree`: the result has all of its tasks."""
 
     start: Start
     with_tree: bool = False
@@ -47,40 +49,64 @@ class RunTool:
                 async for message in messages:
                     yield message
             return
-        execution = await _committed(self.start(exchange, arguments), exchange)
+        verb = await self.start(exchange, arguments)
+        execution, call = await _committed(
+            partial(calls.start, verb, exchange=exchange, with_tree=self.with_tree), exchange
+        )
         note(run=execution.run.id)
         if exchange.has_extension(EXTENSION):
             yield Result(value=created(execution.run), kind="task")
             return
-        async with aclosing(followed(exchange, execution.run, with_tree=self.with_tree)) as messages:
+        async with aclosing(followed(exchange, execution.run, call=call, with_tree=self.with_tree)) as messages:
             async for message in messages:
                 yield message
 
 
 async def followed(
-    exchange: Exchange, run: Run, *, with_tree: bool, seconds: float | None = None, is_kept: bool = False
+    exchange: Exchange,
+    run: Run,
+    *,
+    with_tree: bool,
+    call: SessionCall | None = None,
+    seconds: float | None = None,
+    is_kept: bool = False,
+    after: int | None = None,
 ) -> Messages:
     """Yield progress and logs of the run, and then its result; after `seconds` (`mcp.wait_seconds`) that it continues.
 
-    If the client leaves before it has the id of the run, the run is cancelled, unless it `is_kept`.
+    A client that resumes the stream of its `call` has all up to the event number `after`. The earlier events are read
+    again, without their messages: which questions have been asked follows from them.
+
+    If a client of 2026-07-28 leaves before it has the id of the run, the run is cancelled, unless it `is_kept`. Up to
+    2025-11-25 a client cancels by a notification.
     """
     most = settings.APFLOW.mcp.wait_seconds if seconds is None else seconds
+    first, seq = (run.last_seq, run.last_seq) if after is None else (0, after)
+    if call is not None and after is None and exchange.version == LEGACY[0]:
+        yield Beginning(event_id=calls.event_id(call, seq))
     try:
         with Dialog(exchange, run) as dialog:
-            async with aclosing(_notable(run, seconds=most, dialog=dialog)) as news:
+            async with aclosing(_notable(run, after=first, seconds=most, dialog=dialog)) as news:
                 progress = _Progress(exchange)
                 async for event in news:
-                    for notification in (progress.of(event), _log(event, exchange)):
-                        if notification is not None:
-                            yield notification
-                    for request in await dialog.requests() if asks(event) else ():
-                        yield request
+                    found: list[Notification | Request | None] = [progress.of(event), _log(event, exchange)]
+                    found += await dialog.requests() if asks(event) else []
+                    messages = [message for message in found if message is not None]
+                    if event["seq"] <= seq:
+                        continue
+                    seq = event["seq"]
+                    for message in messages[:-1]:
+                        yield message
+                    if messages:
+                        yield replace(messages[-1], event_id=calls.event_id(call, seq))
+        if call is not None and await pools.read(calls.is_cancelled, call):
+            return
         result = await _answered(exchange, run, with_tree=with_tree)
     except (asyncio.CancelledError, GeneratorExit):  # the client left
-        if not is_kept:
+        if exchange.is_modern and not is_kept:
             await call_off(exchange.caller, run)
         raise
-    yield result
+    yield replace(result, event_id=calls.event_id(call, seq))
 
 
 async def _answered(exchange: Exchange, run: Run, *, with_tree: bool) -> Result:
@@ -103,13 +129,15 @@ async def _resumed(exchange: Exchange) -> Messages:
             yield message
 
 
-async def _committed(start: Awaitable[Execution], exchange: Exchange) -> Execution:
-    """Wait for the run to be stored. If the client leaves meanwhile, the run is cancelled as soon as it is."""
-    starting = asyncio.ensure_future(start)
+async def _committed(start: Callable[[], Started], exchange: Exchange) -> Started:
+    """Wait for the run to be stored. If a client of 2026-07-28 leaves meanwhile, the run is cancelled as soon as it is."""
+    starting = pools.write(start)
     try:
         return await asyncio.shield(starting)
     except asyncio.CancelledError:
-        await call_off(exchange.caller, (await starting).run)
+        execution, _ = await starting
+        if exchange.is_modern:
+            await call_off(exchange.caller, execution.run)
         raise
 
 
@@ -122,14 +150,14 @@ async def call_off(caller: Caller, run: Run) -> None:
     """Cancel a run whose client has left. A process that shuts down leaves it to run: the client did not mean to end it."""
     if this_drain().is_on:
         return
-    await pools.write(cancels.ask, caller=caller, task_ids=[run.target_id], force=False, message=LEFT)
+    await pools.write(calls.cancel_run, caller, run, message=LEFT)
 
 
-async def _notable(run: Run, *, seconds: float, dialog: Dialog) -> AsyncGenerator[Event]:
+async def _notable(run: Run, *, after: int, seconds: float, dialog: Dialog) -> AsyncGenerator[Event]:
     """Yield the events of the run until it ends, the time is over, or a task asks a person whom the client does not ask."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    async with aclosing(events(Stream(run=run, after=run.last_seq))) as source:
+    async with aclosing(events(Stream(run=run, after=after))) as source:
         while (event := await _next(source, dialog, seconds=deadline - loop.time())) is not None:
             yield event
             if event["type"] == "final" or (asks(event) and not dialog.is_offered):

@@ -23,7 +23,6 @@ from a2a.mcp.resources import Runs
 from a2a.mcp.tools.running import RunTool
 from a2a.mcp.tools.tool import Fixed, Tool
 from accounts.callers import Caller
-from apflow_site.db import pools
 from apflow_site.urls import urlpatterns as own
 from tasks.rules.strict_json import Json
 from tasks.services import trees
@@ -77,10 +76,10 @@ async def needs_sampling(exchange: Exchange, arguments: Json) -> Messages:
 
 
 def runs(tree: Callable[[Json], Any], *, is_required: bool = False) -> Callable[[Exchange, Json], Messages]:
-    async def start(exchange: Exchange, arguments: Json) -> Execution:
+    async def start(exchange: Exchange, arguments: Json) -> Callable[[], Execution]:
         if is_required:
             require_extension(exchange)
-        return await pools.write(partial(trees.execute_tree, caller=exchange.caller, tasks=tree(arguments)))
+        return partial(trees.execute_tree, caller=exchange.caller, tasks=tree(arguments))
 
     return RunTool(start)
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.a2a.a2a_client import token_of
 from tests.a2a.mcp.mcp_client import LEGACY, MODERN, Client
-from tests.servers import MODULES, Server, new_database, running_server
+from tests.servers import MODULES, SAME_KEYS, Server, new_database, running_server
 from tests.shared_servers import JWT_SECRET, QUICK_STOP
 
 TOOLS = "approval_executor=additive,echo_executor=read_only,scripted_executor=destructive,sleep_executor=read_only"
@@ -30,14 +30,21 @@ def hasty_server() -> Iterator[Server]:
 
 @contextmanager
 def serving(*, wait_seconds: int) -> Iterator[Server]:
-    settings = {
-        "AIPARTNERUPFLOW_JWT_SECRET": JWT_SECRET,
-        "AIPARTNERUPFLOW_MCP_TOOLS": TOOLS,
-        "AIPARTNERUPFLOW_MCP_WAIT_SECONDS": str(wait_seconds),
-        "AIPARTNERUPFLOW_EXECUTORS_MODULES": MODULES,
-    }
-    with new_database() as database_url, running_server(database_url, env=settings | QUICK_STOP) as server:
+    with new_database() as database_url, running_server(database_url, env=settings_of(wait_seconds)) as server:
         yield server
+
+
+def settings_of(wait_seconds: int) -> dict[str, str]:
+    return (
+        {
+            "AIPARTNERUPFLOW_JWT_SECRET": JWT_SECRET,
+            "AIPARTNERUPFLOW_MCP_TOOLS": TOOLS,
+            "AIPARTNERUPFLOW_MCP_WAIT_SECONDS": str(wait_seconds),
+            "AIPARTNERUPFLOW_EXECUTORS_MODULES": MODULES,
+        }
+        | QUICK_STOP
+        | SAME_KEYS
+    )
 
 
 @pytest.fixture(params=[MODERN, LEGACY])

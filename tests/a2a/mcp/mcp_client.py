@@ -61,6 +61,12 @@ class Client:
         response = self.http.post("/mcp", json=message, headers=self.request("ping", {})[1])
         assert (response.status_code, response.content) == (202, b"")
 
+    def cancel(self, call_id: Any, *, at: httpx.Client | None = None) -> None:
+        """Cancel a call of the session, `at` any process of the server."""
+        message = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": call_id}}
+        response = (at or self.http).post("/mcp", json=message, headers=self.request("ping", {})[1])
+        assert (response.status_code, response.content) == (202, b"")
+
     def post(self, method: str, params: Json | None = None, **meta: Any) -> httpx.Response:
         body, headers = self.request(method, params or {}, **meta)
         return self.http.post("/mcp", json=body, headers=headers)
@@ -106,9 +112,38 @@ class Client:
             yield (orjson.loads(line[6:]) for line in response.iter_lines() if line.startswith("data: "))
 
     @contextmanager
+    def calling(self, tool: str, **arguments: Any) -> Iterator[tuple[Any, "Events"]]:
+        """The id of a call of a tool that sends its progress, and the events of its stream."""
+        body, headers = self.request("tools/call", {"name": tool, "arguments": arguments}, progressToken="mine")
+        with self.http.stream("POST", "/mcp", json=body, headers=headers) as response:
+            yield body["id"], events_in(response)
+
+    @contextmanager
+    def resumed(self, last_event_id: str, *, at: httpx.Client | None = None) -> Iterator["Events"]:
+        """The events of a stream after the last one that the client has."""
+        headers = self.request("ping", {})[1] | {"Last-Event-ID": last_event_id}
+        with (at or self.http).stream("GET", "/mcp", headers=headers) as response:
+            yield events_in(response)
+
+    @contextmanager
     def stream(self, method: str, params: Json, **meta: Any) -> Iterator[Iterator[Json]]:
         """The messages as they come."""
         body, headers = self.request(method, params, **meta)
         with self.http.stream("POST", "/mcp", json=body, headers=headers) as response:
             assert response.headers["content-type"] == "text/event-stream", response.read()
             yield (orjson.loads(line[6:]) for line in response.iter_lines() if line.startswith("data: "))
+
+
+Events = Iterator[tuple[str | None, Json | None]]
+"""The id and the message of each event, None if it has none."""
+
+
+def events_in(response: httpx.Response) -> Events:
+    assert response.headers["content-type"] == "text/event-stream", response.read()
+    event_id = None
+    for line in response.iter_lines():
+        if line.startswith("id: "):
+            event_id = line[4:]
+        elif line.startswith("data:"):
+            yield event_id, orjson.loads(line[5:]) if line[5:].strip() else None
+            event_id = None
