@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -84,8 +85,8 @@ def test_a_client_for_javascript_aborts_a_call_and_resumes_one_after_a_restart(
     command = ["node", str(script), f"http://127.0.0.1:{port}/mcp", library, mode]
     with new_database() as database, ExitStack() as stack:
         with running_server(database, env=SETTINGS, port=port, data_dir=tmp_path) as server:
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-            client = stack.enter_context(subprocess.Popen(command, env=WITH_NODE, **pipes))
+            start = partial(subprocess.Popen[str], command, env=WITH_NODE, text=True)
+            client = stack.enter_context(start(stdin=subprocess.PIPE, stdout=subprocess.PIPE))
             assert client.stdout is not None
             assert client.stdout.readline() == "going\n"
             server.kill(*(process.pid for process in server.processes()))

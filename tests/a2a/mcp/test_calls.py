@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -174,7 +175,8 @@ def test_the_calls_of_others_are_not_there(legacy: Client, gate: Path) -> None:
             for wrong in (last_event_id, "1:999999999", "1", "x:y", f"{'9' * 30}:1"):
                 refused = other.http.get("/mcp", headers=headers | {"Last-Event-ID": wrong})
                 assert (refused.status_code, refused.json()["error"]["code"]) == (400, -32600)
-        for nonsense in (None, True, {}, "x" * 300):
+        unknown: list[Any] = [None, True, {}, "x" * 300]
+        for nonsense in unknown:
             client.cancel(nonsense)
         gate.touch()
         (ended,) = [message for _, message in events if message and "result" in message]
