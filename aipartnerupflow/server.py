@@ -27,7 +27,6 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError
 from rich.console import Console
 from rich.panel import Panel
-from uvicorn.supervisors import ChangeReload
 
 from aipartnerupflow import __version__
 from aipartnerupflow.program import command, from_here
@@ -36,6 +35,8 @@ from apflow_site.databases import is_postgresql, sqlite_settings
 
 GRACEFUL_SECONDS = 5
 """How long open streams may continue after SIGTERM. Their clients then resume on another server."""
+WEB_PROCESS_SECONDS = 30
+"""How long one of several web processes may take to start, or to answer the first one, before it is replaced."""
 STARTUP_FAILED = 3
 DEFAULT_PORT = 8000
 EXAMPLE = Path("docs/examples/publish.json")
@@ -59,32 +60,42 @@ def serve(*, reload: bool, paused: bool = False) -> None:
     if paused:
         set_maintenance(is_on=True)
     warnings += _check_redis(config)
+    watched = _watched_folders() if reload else []
+    if reload and not watched:
+        warnings.append("--reload sees no change: all code is installed. Put the folder of your code on PYTHONPATH.")
     if config.log.format == "json":
         _log_start(config, warnings)
     else:
         _show_box(config, warnings, runs_examples=runs_examples)
     # After a clean shutdown uvicorn raises the signal again; the default handler would kill us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    _run_uvicorn(config, reload=reload)
+    _run_uvicorn(config, reload=reload, watched=watched)
 
 
-def _run_uvicorn(config: Config, *, reload: bool) -> None:
+def _watched_folders() -> list[Path]:
+    from apflow_site.web_server import code_folders  # only for this command
+
+    return code_folders()
+
+
+def _run_uvicorn(config: Config, *, reload: bool, watched: list[Path]) -> None:
+    from apflow_site.prepare import PREPARED_VARIABLE  # needs Django's apps
     from apflow_site.web_server import WebProcesses, WebServer  # only for this command
 
+    if not reload:  # else each web process checks its code, which has changed
+        os.environ[PREPARED_VARIABLE] = "1"
     options = uvicorn.Config(
         "aipartnerupflow.api.main:app",
         host=config.server.host,
         port=config.server.port,
-        workers=1 if reload else config.server.workers,
-        reload=reload,
+        workers=config.server.workers,
         log_config=None,  # its log records go through our handlers, whose filter masks keys
         log_level="warning",
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        timeout_worker_healthcheck=WEB_PROCESS_SECONDS,
     )
-    if reload:
-        ChangeReload(options, target=WebServer(options).run, sockets=[options.bind_socket()]).run()
-    elif options.workers > 1:
-        WebProcesses(options, drain_seconds=config.server.drain_seconds).run()
+    if reload or options.workers > 1:
+        WebProcesses(options, drain_seconds=config.server.drain_seconds, watched=watched).run()
     else:
         server = WebServer(options)
         with suppress(KeyboardInterrupt):
@@ -178,9 +189,7 @@ def prepare() -> bool:
 
     An error of the configuration or the database ends the command.
     """
-    runs_examples = _in_django(_bring_up_to_date)
-    os.environ["APFLOW_INTERNAL_PREPARED"] = "1"
-    return runs_examples
+    return _in_django(_bring_up_to_date)
 
 
 def set_maintenance(*, is_on: bool) -> bool:

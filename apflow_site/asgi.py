@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import FrameType
@@ -19,10 +20,16 @@ gc.disable()  # while modules are imported, nothing becomes garbage
 django.setup(set_prefix=False)
 
 from django.conf import settings  # noqa: E402
+from django.core.exceptions import ImproperlyConfigured  # noqa: E402
+from django.db import DatabaseError  # noqa: E402
 
 from a2a.core.draining import this_drain  # noqa: E402
 from a2a.endpoints.routing import websockets  # noqa: E402  (Django's apps must be loaded first)
 from a2a.protocol.card.signature import signing_key  # noqa: E402
+from a2a.protocol.message_handler import message_handler  # noqa: E402
+from apflow_site.config import ConfigError  # noqa: E402
+from apflow_site.db.advice import advice_for  # noqa: E402
+from apflow_site.db.schema import SchemaTooNew  # noqa: E402
 from apflow_site.edge.bodies import Receive, Scope, Send  # noqa: E402
 from apflow_site.edge.handler import Http, load_views  # noqa: E402
 from apflow_site.edge.hosts import is_own_host  # noqa: E402
@@ -31,13 +38,12 @@ from apflow_site.grpc import GrpcServer  # noqa: E402
 from apflow_site.lifeline import end_with_parent  # noqa: E402
 from apflow_site.metrics import begin_at_zero  # noqa: E402
 from apflow_site.origins import is_allowed_origin, is_own_origin  # noqa: E402
-from apflow_site.prepare import prepare  # noqa: E402
+from apflow_site.prepare import PREPARED_VARIABLE, prepare  # noqa: E402
 from apflow_site.uvicorn_limits import limit_connections  # noqa: E402
 from tasks.events.hub import this_hub  # noqa: E402
-from tasks.services.secrets.shared_secrets import join  # noqa: E402
+from tasks.executors import executor_ids  # noqa: E402
+from tasks.services.secrets.shared_secrets import SecretsDiffer, join  # noqa: E402
 
-#: Set by `aipartnerupflow serve`, which has prepared the database before its web processes start.
-PREPARED_VARIABLE = "APFLOW_INTERNAL_PREPARED"
 SWITCH_SECONDS = 0.0005
 """How long the event loop may keep a database thread with a result waiting. Python's 5 ms cost a third of the reads."""
 FOREIGN_HOST = 4400
@@ -80,13 +86,11 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
-            end_with_parent()
-            limit_connections(receive)
-            if PREPARED_VARIABLE not in os.environ:
-                await asyncio.to_thread(_prepare_alone)
-            await grpc_server.open()
-            await asyncio.to_thread(begin_at_zero)
-            await asyncio.to_thread(load_views)
+            try:
+                await _start(receive, grpc_server)
+            except Exception as error:  # noqa: BLE001  uvicorn takes one for an app without lifespan, and serves it
+                await send({"type": "lifespan.startup.failed", "message": _reason(error)})
+                return
             embedded.start()
             _act_on_signals(embedded)
             await send({"type": "lifespan.startup.complete"})
@@ -97,12 +101,32 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
             return
 
 
+async def _start(receive: Receive, grpc_server: GrpcServer) -> None:
+    end_with_parent()
+    limit_connections(receive)
+    if PREPARED_VARIABLE not in os.environ:
+        await asyncio.to_thread(_prepare_alone)
+    await grpc_server.open()
+    await asyncio.to_thread(begin_at_zero)
+    await asyncio.to_thread(load_views)
+
+
 def _prepare_alone() -> None:
-    """What `aipartnerupflow serve` does before its web processes start. Raises ImproperlyConfigured and SecretsDiffer."""
+    """Do what `aipartnerupflow serve` does before its web processes start. Raises ImproperlyConfigured and SecretsDiffer."""
     prepare()
+    executor_ids()
+    message_handler()
     if settings.APFLOW.a2a.signing_key is not None:
         signing_key(settings.APFLOW.a2a.signing_key)
     join()
+
+
+def _reason(error: Exception) -> str:
+    """Return why the server does not start, without secrets; of an error in a program, where it happened."""
+    if isinstance(error, DatabaseError):
+        return " ".join(advice_for(error))
+    known = (ConfigError, ImproperlyConfigured, SchemaTooNew, SecretsDiffer)
+    return str(error) if isinstance(error, known) else "".join(traceback.format_exception(error))
 
 
 def _act_on_signals(embedded: EmbeddedWorker) -> None:

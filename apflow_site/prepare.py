@@ -32,6 +32,8 @@ SELECT set_config(name, '0', true) FROM pg_settings
 WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')
 """
 """No limits for this transaction. Only PostgreSQL 17 and later have the second one."""
+PREPARED_VARIABLE: Final = "APFLOW_INTERNAL_PREPARED"
+"""The variable that tells web processes that `aipartnerupflow serve` has prepared everything before it started them."""
 
 log = logging.getLogger(__name__)
 

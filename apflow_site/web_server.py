@@ -8,19 +8,25 @@ import asyncio
 import ctypes
 import logging
 import os
+import signal
+import site
 import socket
 import struct
 import sys
+import sysconfig
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Final
 
 import uvicorn
 from uvicorn.server import ServerState
 from uvicorn.supervisors import multiprocess
+from watchfiles import PythonFilter, watch
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +37,9 @@ FIRST_REQUEST_SECONDS: Final = 2.0
 POLL_SECONDS: Final = 0.02
 DATE_SECONDS: Final = 1.0
 """How old the date in the headers of a response may be."""
+
+INSTALLED: Final = ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
+"""The places of Python and of installed packages, by their names in `sysconfig`."""
 
 SO_ATTACH_FILTER: Final = 26
 NO_SYN: Final = (  # BPF: load the flags of the TCP header; drop the packet if SYN is set and ACK is not
@@ -127,6 +136,10 @@ class WebServer(uvicorn.Server):
 class WebProcess(multiprocess.Process):
     """One of several web processes."""
 
+    def target(self, sockets: list[socket.socket] | None = None) -> None:
+        _ = self.server  # made before the thread that answers pings asks for it, too
+        super().target(sockets)
+
     @property
     def server(self) -> uvicorn.Server:
         if self._server is None:
@@ -135,12 +148,33 @@ class WebProcess(multiprocess.Process):
 
 
 class WebProcesses(multiprocess.Multiprocess):
-    """Several web processes that share a listening socket, and stop together."""
+    """Web processes that share a listening socket, and stop together.
 
-    def __init__(self, config: uvicorn.Config, *, drain_seconds: int) -> None:
+    If code below one of the `watched` folders changes, other processes replace them, one by one. A
+    process whose replacement does not start continues.
+    """
+
+    def __init__(self, config: uvicorn.Config, *, drain_seconds: int, watched: Sequence[Path] = ()) -> None:
         self._drain_seconds = drain_seconds
+        self._watched = watched
         multiprocess.Process = WebProcess  # type: ignore[misc]  # uvicorn has no parameter for its class
         super().__init__(config, [config.bind_socket()])
+
+    def run(self) -> None:
+        if self._watched:
+            threading.Thread(target=self._watch, name="reload", daemon=True).start()
+        super().run()
+
+    def _watch(self) -> None:
+        """Ask for other processes when code changes: with the signal that asks uvicorn for them."""
+        is_code = PythonFilter(extra_extensions=(".yaml", ".yml"))  # crews are YAML, too
+        changes = watch(
+            *self._watched, watch_filter=is_code, stop_event=self.should_exit, ignore_permission_denied=True
+        )
+        for changed in changes:
+            log.warning("Reload: %s changed", ", ".join(sorted({path for _, path in changed})))
+            if signal.SIGHUP not in self.signal_queue:
+                self.signal_queue.append(signal.SIGHUP)
 
     def terminate_all(self) -> None:
         """Let the processes drain, and refuse connections before the first of them stops.
@@ -161,6 +195,17 @@ class WebProcesses(multiprocess.Multiprocess):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and any(each.process.is_alive() for each in self.processes):
             time.sleep(POLL_SECONDS)
+
+
+def code_folders() -> list[Path]:
+    """Return the folders with code that is not installed: those of the import path, and of what is imported, as plug-ins are."""
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    folders = {Path(folder).resolve() for folder in sys.path} | {Path(file).resolve().parent for file in files if file}
+    paths = sysconfig.get_paths()
+    places = [*site.getsitepackages(), site.getusersitepackages(), *(paths[name] for name in INSTALLED)]
+    installed = [Path(place).resolve() for place in places]
+    own = [each for each in folders if each.is_dir() and not any(map(each.is_relative_to, installed))]
+    return sorted(each for each in own if not any(parent in own for parent in each.parents))
 
 
 def refuse_connections(listener: socket.socket) -> None:

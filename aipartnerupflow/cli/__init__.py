@@ -83,7 +83,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on (default: 8000).")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port for A2A over gRPC (default: none).")] = None,
     workers: Annotated[int | None, typer.Option(help="Number of web processes (default: 1).")] = None,
-    reload: Annotated[bool, typer.Option("--reload", help="Restart when the code changes; for development.")] = False,
+    reload: Annotated[bool, typer.Option("--reload", help="Load code again when it changes; for development.")] = False,
     config: ConfigFile = None,
     paused: Annotated[
         bool, typer.Option("--paused", help="Begin maintenance first: start no run and send no webhook.")

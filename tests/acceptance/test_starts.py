@@ -2,6 +2,7 @@
 
 import re
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -9,39 +10,75 @@ from typing import Final
 import pytest
 
 from tests.ports import free_port
-from tests.servers import ROOT, Server, real_server, running_server
+from tests.servers import MODULES, ROOT, Server, real_server, running_server, until
 from tests.shell import Shell
 
 SECRET: Final = "of-the-starts-9vQ2xLr7Wm4Zt6Kb8Nc3Hd5F"
 
 STARTS: Final = """
-python -m aipartnerupflow.api.main
-uvicorn aipartnerupflow.api.main:app --host 0.0.0.0 --port 8000 --workers 2
-python manage.py runserver 8000
-"""
-NIGHTLY_STARTS: Final = """
-aipartnerupflow-server
 aipartnerupflow serve
-aipartnerupflow serve --reload
+aipartnerupflow-server
+python -m aipartnerupflow.api.main
 aipartnerupflow serve --host 0.0.0.0 --port 8080
-aipartnerupflow serve --workers 2
 aipartnerupflow serve --workers 4
 aipartnerupflow-server --host 0.0.0.0 --port 8000
 uvicorn aipartnerupflow.api.main:app --host 0.0.0.0 --port 8000 --workers 4
+python manage.py runserver 8000
 """
-"""The same with more processes, options that uvicorn has above, other names of the same function, and those that other tests type."""
+"""All of the guide, but for `--reload` and `--config`, which have tests of their own, and the command of Django."""
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        *STARTS.strip().splitlines(),
-        *(pytest.param(line, marks=pytest.mark.nightly) for line in NIGHTLY_STARTS.strip().splitlines()),
-    ],
-)
+@pytest.mark.parametrize("command", STARTS.strip().splitlines())
 def test_every_way_to_start_starts_a_server_with_a_worker(shell: Shell, database: str, command: str) -> None:
     with shell.server(command, database=database, is_forked=False) as server:
         assert_works(server)
+
+
+PLUGIN: Final = """
+from aipartnerupflow.executors import Executor
+
+class Greeting(Executor):
+    id = "greeting_executor"
+    name = "Greeting"
+    description = "Greets."
+
+    async def execute(self, inputs, context):
+        return "WORDS"
+"""
+
+
+def test_a_change_of_a_plugin_is_loaded_and_a_broken_one_waits_for_its_repair(
+    shell: Shell, database: str, tmp_path: Path
+) -> None:
+    """Also one that is not in the current folder. What is written before the folder is watched is written again."""
+    file = tmp_path / "greeting_of_a_plugin.py"
+    file.write_text(PLUGIN.replace("WORDS", "first"))
+    path = f"{tmp_path}:{shell.environment['PYTHONPATH']}"
+    modules = f"{MODULES},greeting_of_a_plugin"
+    start = f"export PYTHONPATH={path} AIPARTNERUPFLOW_EXECUTORS_MODULES={modules}\naipartnerupflow serve --reload"
+    with shell.server(start, database=database, is_forked=False) as server:
+        assert_works(server)
+        assert greeting(server) == "first"
+        rewrite_until(lambda: "keeping worker" in server.log.read_text(), file, "this is no Python")
+        assert greeting(server) == "first"
+        rewrite_until(lambda: greeting(server) == "second", file, PLUGIN.replace("WORDS", "second"))
+
+
+def greeting(server: Server) -> str:
+    task = {"id": "hello", "name": "greeting_executor"}
+    done = server.rpc("tasks.execute", {"tasks": [task], "wait": True})
+    return str(server.rpc("tasks.get", {"task_id": done["root_task_id"]})["result"])
+
+
+def rewrite_until(look: Callable[[], bool], file: Path, content: str) -> None:
+    def is_seen() -> bool:
+        file.write_text(content)
+        with suppress(AssertionError):
+            until(look, seconds=15, what="the change", pause_seconds=1)
+            return True
+        return False
+
+    until(is_seen, seconds=120, what=f"what a change of {file.name} does")
 
 
 def assert_works(server: Server) -> None:
@@ -90,6 +127,14 @@ def test_a_wrong_file_stops_the_start_by_name(shell: Shell, tmp_path: Path, cont
     (tmp_path / "config.yaml").write_text(content)
     printed = shell.run(f"cd {tmp_path} && aipartnerupflow serve --config config.yaml", code=2)
     assert says in printed.replace(f"{tmp_path}/", "")
+
+
+def test_uvicorn_serves_nothing_when_the_start_fails(shell: Shell, database: str) -> None:
+    """By itself, it takes an error at the start for an application without a start."""
+    variables = {"AIPARTNERUPFLOW_EXECUTORS_MODULES": "nowhere", "AIPARTNERUPFLOW_DATABASE_URL": database}
+    printed = shell.run(f"uvicorn aipartnerupflow.api.main:app --port {free_port()}", code=3, **variables)
+    assert "executors.modules: 'nowhere' cannot be imported" in printed
+    assert "Traceback" not in printed
 
 
 def test_an_unknown_variable_stops_the_start_by_name(shell: Shell) -> None:

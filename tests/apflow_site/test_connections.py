@@ -1,6 +1,7 @@
 """Limits of uvicorn's connections: real connections to our protocol classes, which serve a small application."""
 
 import asyncio
+import logging
 import select
 import socket
 import threading
@@ -13,6 +14,7 @@ from typing import Any, Final
 import pytest
 import uvicorn
 from django.conf import LazySettings
+from django.core.exceptions import ImproperlyConfigured
 from websockets.sync.client import connect
 
 from apflow_site.uvicorn_limits import limit_connections, pace
@@ -79,7 +81,18 @@ async def send_parts(send: Any) -> None:
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
+def log_level() -> Iterator[None]:
+    """Uvicorn's loggers get the levels that they had."""
+    loggers = [logging.getLogger(f"uvicorn{name}") for name in ("", ".error", ".access", ".asgi")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+
+
+@pytest.fixture
+def site(request: pytest.FixtureRequest, log_level: None) -> Iterator[Site]:
+    """A parameter is the log level of uvicorn."""
     pause = threading.Event()
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -110,7 +123,8 @@ def site() -> Iterator[Site]:
                 await send({"type": "http.response.body", "body": b"ok"})
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        config = uvicorn.Config(application, log_config=None, timeout_graceful_shutdown=1)
+        level = getattr(request, "param", None)
+        config = uvicorn.Config(application, log_config=None, log_level=level, timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
@@ -172,6 +186,16 @@ def test_headers_are_limited_together_wherever_they_are(site: Site) -> None:
         answer = site.answer(*parts)
         assert answer.count(b"HTTP/1.1 200") == (21 if name == "many requests" else 1), (name, answer[:200])
         assert b"HTTP/1.1 4" not in answer, (name, answer[:200])
+
+
+@pytest.mark.parametrize("site", ["trace"], indirect=True)
+def test_headers_are_limited_also_when_uvicorn_logs_each_message(site: Site) -> None:
+    assert site.answer(get(x(HEADER_BYTES))).startswith(b"HTTP/1.1 431")
+
+
+def test_limits_that_cannot_apply_stop_the_start() -> None:
+    with pytest.raises(ImproperlyConfigured, match="The web server is not uvicorn"):
+        limit_connections(asyncio.Queue[Any]().get)
 
 
 @pytest.mark.parametrize(
