@@ -20,7 +20,7 @@ class SpentTokens(models.Manager["SpentToken"]):
 
 
 class SpentToken(models.Model):
-    """The id of a used refresh token, or of a login that has ended; deleted after it would expire.
+    """The id of a used refresh token, of a login that has ended, or of a used signature; deleted after it would expire.
 
     simplejwt's blacklist app stores every refresh token in plain text; an id alone is useless to a
     thief.

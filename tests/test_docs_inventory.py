@@ -151,6 +151,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("See what it did", "sh", SCHEDULES),
         ("As fields of a task", "json", SCHEDULED),
         ("Run a task from another scheduler", "sh", SCHEDULED),
+        ("Run a task from another scheduler", "sh", SCHEDULED),
     ],
     "docs/how-to/notifications.md": [
         ("Send a message when a run fails or asks", "sh", NOTIFICATIONS),

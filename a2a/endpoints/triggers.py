@@ -1,13 +1,16 @@
 """`POST /webhook/trigger/{task_id}`: another scheduler, such as cron, runs a task now.
 
 It authenticates as on the other interfaces or, if `auth.trigger_secret` is set, signs the request:
-`X-Webhook-Signature` is the hexadecimal HMAC-SHA256 of the timestamp, a dot and the body, and
-`X-Webhook-Timestamp` the seconds since 1970. The task then runs as its owner.
+`X-Webhook-Timestamp` has the seconds since 1970, and `X-Webhook-Signature` the hexadecimal
+HMAC-SHA256 of four lines: the method, the path with its query, the timestamp, and the body. The
+task then runs as its owner, with the owner's role. A signature is valid once.
 """
 
 import hmac
 import time
+from datetime import UTC, datetime
 from typing import Final
+from urllib.parse import quote
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
@@ -21,6 +24,8 @@ from a2a.methods.dispatch import REST, perform
 from accounts import users
 from accounts.auth import authenticate
 from accounts.callers import Caller
+from accounts.models import SpentToken
+from accounts.tokens import REMEMBERED_LONGER
 from apflow_site.db import pools
 from tasks.models import Task
 from tasks.rules.exceptions import InvalidParams, TaskNotFound, TasksError
@@ -32,9 +37,10 @@ BODY_BYTES: Final = 65_536
 TRUE_OR_FALSE: Final = {"true": True, "1": True, "false": False, "0": False}
 OFF: Final = "The server takes no signed requests: auth.trigger_secret is not set. Send a token instead."
 WRONG: Final = (
-    "Invalid signature. X-Webhook-Signature must be the hexadecimal HMAC-SHA256 of the timestamp, a dot and the body, and "
-    f"X-Webhook-Timestamp the seconds since 1970, at most {VALID_SECONDS} from now."
+    "Invalid signature. X-Webhook-Signature must be the hexadecimal HMAC-SHA256 of four lines: POST, the path with its "
+    f"query, the timestamp, and the body; and X-Webhook-Timestamp the seconds since 1970, at most {VALID_SECONDS} from now."
 )
+USED: Final = "The signature has been used. Sign each request anew, with a timestamp of its own."
 
 
 class WrongSignature(TasksError):
@@ -74,16 +80,31 @@ async def _signer(request: HttpRequest, task_id: str, signature: str) -> Caller:
     body = request.read(BODY_BYTES + 1)
     if len(body) > BODY_BYTES:
         raise BodyTooLarge(f"The body has more than {BODY_BYTES:,} bytes.")
-    expected = hmac.new(secret.encode(), stamp.encode() + b"." + body, "sha256").hexdigest()
+    signed = f"{request.method}\n{_target(request)}\n{stamp}\n".encode() + body
+    expected = hmac.new(secret.encode(), signed, "sha256").hexdigest()
     is_recent = stamp.isascii() and stamp[:20].isdecimal() and abs(time.time() - int(stamp[:20])) <= VALID_SECONDS
     if not (hmac.compare_digest(expected.encode(), signature.encode()) and is_recent):
         raise WrongSignature(WRONG)
-    return Caller(user_id=await pools.read(_owner_of, task_id))
+    return await pools.write(_spend, task_id, signature, valid_until=int(stamp[:20]) + VALID_SECONDS)
 
 
-def _owner_of(task_id: str) -> str:
-    """Raises TaskNotFound, also if the owner is disabled."""
+def _target(request: HttpRequest) -> str:
+    """Return the path and the query, as in the request line."""
+    scope = request.scope  # type: ignore[attr-defined]  # of ASGI
+    path = scope.get("raw_path") or quote(scope["path"]).encode()  # optional in ASGI
+    return b"?".join(filter(None, (path, scope["query_string"]))).decode("latin-1")
+
+
+def _spend(task_id: str, signature: str, *, valid_until: int) -> Caller:
+    """Mark the signature as used and return the owner of the task. Raises WrongSignature or TaskNotFound.
+
+    Only this server's users have a role here; an owner whom another issuer names is an operator.
+    """
+    expires_at = datetime.fromtimestamp(valid_until, UTC) + REMEMBERED_LONGER
+    if not SpentToken.objects.spend(f"trigger:{signature}", expires_at=expires_at):
+        raise WrongSignature(USED)
     owner = Task.objects.filter(id=task_id).values_list("user_id", flat=True).first()
     if owner is None or users.disabled_among({owner}):
         raise TaskNotFound(task_id)
-    return owner
+    user = users.active_users().filter(username=owner).first()
+    return Caller(user_id=owner) if user is None else Caller(user_id=owner, role=users.role_of(user))

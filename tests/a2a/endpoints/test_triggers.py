@@ -2,14 +2,15 @@
 
 import hmac
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import httpx
 import pytest
 
 from tests.a2a.rest.test_rest import as_
-from tests.servers import Json, Server, new_database, running_server
+from tests.fork_server import run_command
+from tests.servers import Json, Server, environment_of, new_database, running_server
 from tests.shared_servers import JWT_SECRET
 
 pytestmark = pytest.mark.both_engines_nightly
@@ -25,9 +26,19 @@ def signed_server() -> Iterator[Server]:
         yield server
 
 
-def signature(body: bytes, stamp: str, *, secret: str = SECRET) -> dict[str, str]:
-    found = hmac.new(secret.encode(), stamp.encode() + b"." + body, "sha256").hexdigest()
-    return {"X-Webhook-Signature": found, "X-Webhook-Timestamp": stamp}
+def signature(
+    task_id: str, body: bytes = b"", *, stamp: str = "", secret: str = SECRET, query: str = "async=true"
+) -> Json:
+    stamp = stamp or now()
+    signed = f"POST\n/webhook/trigger/{task_id}?{query}\n{stamp}\n".encode() + body
+    return {
+        "X-Webhook-Signature": hmac.new(secret.encode(), signed, "sha256").hexdigest(),
+        "X-Webhook-Timestamp": stamp,
+    }
+
+
+def now(*, later: int = 0) -> str:
+    return str(int(time.time()) + later)
 
 
 def trigger(
@@ -56,41 +67,71 @@ def test_a_token_runs_the_callers_own_task(auth_server: Server) -> None:
     assert (viewer.status_code, viewer.json()["error"]["code"]) == (403, "role_too_low")
 
 
-def test_a_signature_runs_the_task_as_its_owner(signed_server: Server) -> None:
+@pytest.mark.both_engines
+def test_a_signature_runs_the_task_as_its_owner_once(signed_server: Server) -> None:
     task_id = stored(signed_server, "signed-alice")
-    body, stamp = b'{"from": "cron"}', str(int(time.time()))
-    done = trigger(signed_server, task_id, body=body, headers=signature(body, stamp), is_async="false")
+    body = b'{"from": "cron"}'
+    signed = signature(task_id, body, query="async=false")
+    done = trigger(signed_server, task_id, body=body, headers=signed, is_async="false")
     assert (done.status_code, done.json()["status"]) == (200, "completed")
+    again = trigger(signed_server, task_id, body=body, headers=signed, is_async="false")
+    assert (again.status_code, again.json()["error"][:27]) == (400, "The signature has been used")
     task = signed_server.http.get(f"/api/tasks/{task_id}/", headers=as_("signed-alice")).json()
     assert task["status"] == "completed"
-    missing = trigger(signed_server, "no-such-task", headers=signature(b"", stamp))
+    assert signed_server.query("SELECT count(*) FROM tasks_run WHERE root_id = %s", task_id) == [(1,)]
+    missing = trigger(signed_server, "no-such-task", headers=signature("no-such-task"))
     assert (missing.status_code, missing.json()["success"], missing.json()["task_id"]) == (400, False, "no-such-task")
 
 
-@pytest.mark.parametrize(
-    ("body", "headers"),
-    [
-        (b"other", signature(b"", str(int(time.time())))),
-        (b"", signature(b"", str(int(time.time())), secret="another")),
-        (b"", signature(b"", str(int(time.time()) - 3_600))),
-        (b"", signature(b"", "soon")),
-        (b"", {"X-Webhook-Signature": signature(b"", "")["X-Webhook-Signature"]}),
-        (b"", {"X-Webhook-Signature": "é"}),
-    ],
-    ids=["other body", "other secret", "old", "no time", "without time", "no hexadecimal"],
-)
-def test_a_wrong_signature_runs_nothing(signed_server: Server, body: bytes, headers: dict[str, str]) -> None:
+def test_a_signature_is_that_of_one_task_with_one_query(signed_server: Server) -> None:
+    task_id, other = stored(signed_server, "signed-carol"), stored(signed_server, "signed-dave")
+    signed = signature(task_id)
+    for refused in (
+        trigger(signed_server, other, headers=signed),
+        trigger(signed_server, task_id, headers=signed, is_async="false"),
+    ):
+        assert (refused.status_code, refused.json()["error"][:17]) == (400, "Invalid signature")
+    assert trigger(signed_server, task_id, headers=signed).json()["success"] is True
+
+
+def test_a_signature_gives_an_owner_no_role_that_the_owner_does_not_have(signed_server: Server) -> None:
+    task_id = stored(signed_server, "signed-viewer")
+    words = ("users", "create", "signed-viewer", "--role", "viewer", "--password", "a-password-of-a-viewer-7Qx")
+    made = run_command(*words, env=environment_of(signed_server.database_url, signed_server.data_dir))
+    assert made.returncode == 0, made.stderr
+    refused = trigger(signed_server, task_id, headers=signature(task_id))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "role_too_low")
+
+
+WRONG: Final[dict[str, tuple[bytes, Callable[[str], Json]]]] = {
+    "other body": (b"other", signature),
+    "other secret": (b"", lambda task_id: signature(task_id, secret="another")),
+    "old": (b"", lambda task_id: signature(task_id, stamp=now(later=-3_600))),
+    "no time": (b"", lambda task_id: signature(task_id, stamp="soon")),
+    "without time": (b"", lambda task_id: signature(task_id) | {"X-Webhook-Timestamp": ""}),
+    "no hexadecimal": (b"", lambda _: {"X-Webhook-Signature": "é"}),
+    "of before": (b"", lambda _: {"X-Webhook-Signature": of_timestamp_and_body(now()), "X-Webhook-Timestamp": now()}),
+}
+
+
+def of_timestamp_and_body(stamp: str) -> str:
+    """The signature of the predecessor, which names no task."""
+    return hmac.new(SECRET.encode(), f"{stamp}.".encode(), "sha256").hexdigest()
+
+
+def test_a_wrong_signature_runs_nothing(signed_server: Server) -> None:
     task_id = stored(signed_server, "signed-bob")
-    raw = {name: value.encode() for name, value in headers.items()}
-    refused = trigger(signed_server, task_id, body=body, headers=raw)
-    assert refused.status_code == 400
-    assert (refused.json()["success"], refused.json()["error"][:17]) == (False, "Invalid signature")
+    for name, (body, made) in WRONG.items():
+        raw = {header: value.encode() for header, value in made(task_id).items()}
+        refused = trigger(signed_server, task_id, body=body, headers=raw)
+        assert refused.status_code == 400, name
+        assert (refused.json()["success"], refused.json()["error"][:17]) == (False, "Invalid signature"), name
     task = signed_server.http.get(f"/api/tasks/{task_id}/", headers=as_("signed-bob")).json()
     assert (task["status"], task["run_status"]) == ("pending", None)
 
 
 def test_without_a_secret_no_signature_is_taken(auth_server: Server) -> None:
-    refused = trigger(auth_server, "any", headers=signature(b"", str(int(time.time()))))
+    refused = trigger(auth_server, "any", headers=signature("any"))
     assert (refused.status_code, "auth.trigger_secret is not set" in refused.json()["error"]) == (400, True)
 
 

@@ -43,13 +43,19 @@ def test_what_the_page_shows_works(shell: Shell) -> None:
 
 
 def test_a_task_with_its_own_schedule_is_stored_and_triggered_from_elsewhere(shell: Shell) -> None:
-    with new_database() as database, running_server(database) as server:
+    secret = "9fYb2Lm-trigger-Qz0xW4"
+    env = {"AIPARTNERUPFLOW_AUTH_TRIGGER_SECRET": secret}
+    with new_database() as database, running_server(database, env=env) as server:
         request = json.loads(text(PAGE, "As fields of a task", "json"))
         task = server.rpc(request["method"], request["params"])
         assert (task["schedule_enabled"], task["next_run_at"][11:16]) == (True, "09:00")
-        command = text(PAGE, "Run a task from another scheduler", "sh")
-        command = command.replace("TASK_ID", task["id"]).replace("http://localhost:8000", server.url)
-        assert json.loads(shell.run(command, TOKEN="none-is-needed"))["status"] == "triggered"
         named = {"task_id": task["id"]}
-        until(lambda: server.rpc("tasks.get", named)["status"] == "completed", seconds=60, what="the run")
-        assert server.rpc("tasks.get", named)["run_count"] == 1
+        for count, command in enumerate(texts(PAGE, "Run a task from another scheduler", "sh"), 1):
+            typed = command.replace("TASK_ID", task["id"]).replace("http://localhost:8000", server.url)
+            assert json.loads(shell.run(typed, TOKEN="none-is-needed", SECRET=secret))["status"] == "triggered"
+
+            def is_done(count: int = count) -> bool:
+                found = server.rpc("tasks.get", named)
+                return (found["status"], found["run_count"]) == ("completed", count)
+
+            until(is_done, seconds=60, what="the run")
