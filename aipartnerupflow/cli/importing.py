@@ -102,15 +102,21 @@ def _progress_bar(total: int) -> Iterator[Callable[[int], object]]:
 def _show(report: "Report") -> None:
     did = "Would import" if report.dry_run else "Imported"
     output.line(f"{did} {_trees(report.trees)} with {_tasks(report.tasks)} from {report.source}.")
+    if report.schedules:
+        output.line(f"{did} {report.schedules:,} {'schedule' if report.schedules == 1 else 'schedules'}.")
     if report.trees_here_already:
         present = f"{_trees(report.trees_here_already)} with {_tasks(report.tasks_here_already)}"
         output.line(f"Here already: {present}.")
     if report.left_out:
-        output.line(f"Left out {_trees(len(report.left_out))}:", style="yellow")
-        _show_some([f"{each.id} ({each.name}), {_tasks(each.tasks)}: {each.reason}" for each in report.left_out])
+        output.line("Left out:", style="yellow")
+        _show_some([f"{each.id} ({each.name}){_size(each.tasks)}: {each.reason}" for each in report.left_out])
     if report.notes:
         output.line("Changed, or not imported:")
         _show_some([f"{note.task_id}: {note.text}{_fields(note.fields)}" for note in report.notes])
+
+
+def _size(tasks: int) -> str:
+    return f", {_tasks(tasks)}" if tasks else ""
 
 
 def _trees(number: int) -> str:

@@ -5,9 +5,13 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Final
 
+from django.db import transaction
+
 from aipartnerupflow.importing.sources import Source
-from aipartnerupflow.importing.translation import CannotStore, Note, Row, translated
+from aipartnerupflow.importing.translation import CannotStore, LostSchedule, Note, Row, schedules_of, translated
+from tasks.rules.exceptions import TasksError
 from tasks.rules.strict_json import Json
+from tasks.services.schedules.task_schedules import ForeignSchedule, import_schedule
 from tasks.services.trees.imports import Fate, ForeignTree, import_trees
 
 BATCH: Final = 1_000
@@ -16,7 +20,10 @@ BATCH: Final = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """A tree that was not imported, or a task outside all trees. `id` and `name` are those of its root."""
+    """A tree that was not imported, a task outside all trees, or the schedule of an imported task.
+
+    `id` and `name` are those of its root or task, and `tasks` is 0 for a schedule.
+    """
 
     id: str
     name: str
@@ -26,12 +33,13 @@ class LeftOut:
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What the import did, or would do. `trees` and `tasks` count those that it stored."""
+    """What the import did, or would do. `trees`, `tasks` and `schedules` count those that it stored."""
 
     source: str
     dry_run: bool
     trees: int = 0
     tasks: int = 0
+    schedules: int = 0
     trees_here_already: int = 0
     tasks_here_already: int = 0
     left_out: list[LeftOut] = field(default_factory=list)
@@ -47,6 +55,8 @@ class Found:
 
     tree: ForeignTree
     notes: Sequence[Note]
+    schedule: ForeignSchedule | None
+    lost: Sequence[LostSchedule]
 
     @property
     def size(self) -> int:
@@ -75,11 +85,12 @@ def _read(source: Source, report: Report, advance: Callable[[int], object]) -> I
         rows: list[Row] = [row for _, row in members]
         try:
             tree, notes = translated(rows)
+            schedule, lost = schedules_of(rows)
         except CannotStore as error:
             report.left_out.append(LeftOut(id=root_id, name=str(rows[0]["name"]), tasks=len(rows), reason=str(error)))
             advance(len(rows))
         else:
-            yield Found(tree=tree, notes=notes)
+            yield Found(tree=tree, notes=notes, schedule=schedule, lost=lost)
 
 
 def _batches(trees: Iterable[Found]) -> Iterator[list[Found]]:
@@ -95,7 +106,9 @@ def _batches(trees: Iterable[Found]) -> Iterator[list[Found]]:
         yield batch
 
 
+@transaction.atomic
 def _store(batch: Sequence[Found], report: Report, *, default_user: str) -> None:
+    """Store the trees with their schedules, in one transaction."""
     outcomes = import_trees(trees=[each.tree for each in batch], default_user=default_user, dry_run=report.dry_run)
     for each, outcome in zip(batch, outcomes, strict=True):
         if outcome.fate is Fate.PRESENT:
@@ -109,3 +122,19 @@ def _store(batch: Sequence[Found], report: Report, *, default_user: str) -> None
             report.tasks += each.size
             report.notes += each.notes
             report.notes += [Note(task_id=task_id, text=text) for task_id, text in outcome.warnings]
+            _store_schedule(each, report)
+
+
+def _store_schedule(found: Found, report: Report) -> None:
+    lost = list(found.lost)
+    if found.schedule is not None:
+        try:
+            import_schedule(found.schedule, dry_run=report.dry_run)
+            report.schedules += 1
+        except TasksError as error:
+            name = str(found.tree.tasks[0]["name"])
+            lost.append(LostSchedule(task_id=found.tree.root_id, name=name, reason=error.message))
+    report.left_out += [
+        LeftOut(id=each.task_id, name=each.name, tasks=0, reason=f"Its schedule is not imported. {each.reason}")
+        for each in lost
+    ]

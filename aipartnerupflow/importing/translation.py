@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from aipartnerupflow.importing.sources import LINKED, Cell
 from tasks.rules.strict_json import Json, MalformedJson, decode
+from tasks.rules.task_schedules import COUNTED, ENABLED, ENDS, EXPRESSION, MOST, STARTS, TYPE, WRITTEN
+from tasks.services.schedules.task_schedules import ForeignSchedule
 from tasks.services.trees.imports import ForeignTree, State
 from tasks.status import Status
 
@@ -21,9 +23,13 @@ TRANSLATED: Final = frozenset(
     "started_at updated_at completed_at has_children has_copy has_references original_task_id origin_type".split()
 )
 BOOKKEEPING: Final = frozenset(
-    f"{LINKED} task_tree_id run_count lease_id lease_expires_at attempt_id idempotency_key last_assigned_node".split()
+    f"{LINKED} task_tree_id lease_id lease_expires_at attempt_id idempotency_key last_assigned_node".split()
 )
 """Columns by which the predecessor ran its tasks."""
+OF_SCHEDULE: Final = (*WRITTEN, *COUNTED)
+ONLY_ROOTS: Final = (
+    "Here only the root of a tree can have a schedule. Give it to the root, or store the task as a tree of its own."
+)
 EMPTY: Final = (None, "", "null", "false", "0", "{}", "[]")
 RESULT_NESTING: Final = 200
 LOWEST_PRIORITY: Final = 3
@@ -42,6 +48,46 @@ class Note:
     task_id: str
     text: str
     fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostSchedule:
+    """A schedule that cannot be imported, though its task can."""
+
+    task_id: str
+    name: str
+    reason: str
+
+
+def schedules_of(rows: Iterable[Row]) -> tuple[ForeignSchedule | None, list[LostSchedule]]:
+    """Return the schedule of the tree of these rows, the root's first, and those that cannot be imported. Raises CannotStore."""
+    kept: ForeignSchedule | None = None
+    lost: list[LostSchedule] = []
+    for row in rows:
+        if not (row.get(TYPE) or row.get(EXPRESSION)):
+            continue
+        if row.get("parent_id") is None:
+            kept = _schedule(row)
+        else:
+            lost.append(LostSchedule(task_id=str(row["id"]), name=str(row["name"]), reason=ONLY_ROOTS))
+    return kept, lost
+
+
+def _schedule(row: Row) -> ForeignSchedule:
+    most, count = row.get(MOST), row.get("run_count")
+    fields: Json = {
+        TYPE: _text(row, TYPE),
+        EXPRESSION: _text(row, EXPRESSION),
+        ENABLED: _is_true(row, ENABLED),
+        MOST: int(most) if most else None,
+    }
+    times = {name: moment.isoformat() for name in (STARTS, ENDS) if (moment := _time(row, name))}
+    return ForeignSchedule(
+        task_id=str(row["id"]),
+        fields=fields | times,
+        run_count=int(count) if count else 0,
+        last_run_at=_time(row, "last_run_at"),
+    )
 
 
 def translated(rows: Iterable[Row]) -> tuple[ForeignTree, list[Note]]:
@@ -104,7 +150,7 @@ def _notes(row: Row) -> Iterator[Note]:
     unknown = {
         name: value
         for name, value in row.items()
-        if name not in TRANSLATED and name not in BOOKKEEPING and value not in EMPTY
+        if name not in TRANSLATED and name not in BOOKKEEPING and name not in OF_SCHEDULE and value not in EMPTY
     }
     if unknown:
         fields = {name: value for name, value in unknown.items() if value is not None}

@@ -4,13 +4,14 @@ It is a schedule like all others (`tasks.services.schedules`), except that it ru
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef
 
-from accounts.callers import Caller
+from accounts.callers import LOCAL, Caller
 from tasks.models import Firing, Run, Schedule, ScheduleQuerySet, Task
 from tasks.queue import clock, notify
 from tasks.rules.exceptions import InvalidParams
@@ -44,7 +45,42 @@ RENAMED: Final = {STARTS: "starts_at", ENDS: "ends_at", MOST: "max_runs"}
 """The fields that a schedule has under other names, if any, and that may be empty."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignSchedule:
+    """The schedule that an imported task had on another server: the fields of the task, and how often it has run."""
+
+    task_id: str
+    fields: Json
+    run_count: int
+    last_run_at: datetime | None
+
+
 # --- write ---
+
+
+@transaction.atomic
+def import_schedule(foreign: ForeignSchedule, *, dry_run: bool = False) -> None:
+    """Give an imported task its schedule. With `dry_run` only check it.
+
+    Raises what `create_schedule` raises, such as InvalidParams for a schedule that is over.
+    """
+    if wrong := list(problems(foreign.fields)):
+        raise InvalidParams(wrong)
+    wanted = _Wanted(foreign.fields, None)
+    if wanted.is_nothing:
+        return
+    if dry_run:
+        try:
+            schedules.preview(caller=LOCAL, fields=wanted.times, count=1)
+        except InvalidParams as error:
+            raise in_their_names(error) from None
+        return
+    task = Task.objects.get(id=foreign.task_id)
+    _set(task, foreign.fields, caller=Caller(user_id=task.user_id))
+    schedule = Schedule.objects.get(id=task.schedule_id)
+    schedule.run_count, schedule.last_run_at = foreign.run_count, foreign.last_run_at
+    schedules.look_ahead(schedule, after=schedule.created_at)
+    schedule.save()
 
 
 def with_schedule(verb: Callable[..., Created], *, caller: Caller, tasks: object, **arguments: Any) -> Created:
@@ -188,6 +224,11 @@ class _Wanted:
         self.has_new_times = TYPE in given or EXPRESSION in given
         if self.has_new_times and self.kind and self.expression:
             self.fields |= {"timezone": "UTC", **timing_of(self.kind, self.expression)}
+
+    @property
+    def times(self) -> Json:
+        """The fields that say when it runs."""
+        return {name: value for name, value in self.fields.items() if name != RENAMED[MOST]}
 
     @property
     def is_nothing(self) -> bool:
