@@ -275,7 +275,8 @@ CALLS: Final[Mapping[str, list[Check]]] = {
     ],
     "other fields, such as `tags`": [
         refused("tasks.create", {"name": "One", "tags": []}, "tasks[0].tags"),
-        answers("tasks.create", {"name": "One", "inputs": {"tags": []}, "params": {"tags": []}}),
+        answers("tasks.create", {"name": "One", "inputs": {"tags": []}}),
+        refused("tasks.create", {"name": "One", "params": {"tags": []}}, "tasks[0].params.tags"),
     ],
     "the default `priority` is 1": [answers("tasks.create", {"name": "One"}, priority=2)],
     "`webhook_config` with `timeout` or `max_retries`": [

@@ -401,6 +401,9 @@ class Executor(ABC):
     """The inputs that may have a named secret, `{{secret.github_token}}`; None for all but `verbatim`, or for none if there are
     `templates`, in which they could be named. Leave out those that reach a model or people. What comes back with the secret in it is
     masked."""
+    param_names: ClassVar[frozenset[str] | None] = None
+    """The names in `params` that the executor reads, besides those that every task may have: a task with another name is
+    refused. None: any name is accepted, and one that resembles a name of every task gives a warning."""
     example: ClassVar[Json] = {}
     """Inputs that work."""
     example_result: ClassVar[Any] = None

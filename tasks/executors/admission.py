@@ -4,7 +4,10 @@ import re
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
 from itertools import islice
+from types import MappingProxyType
 from typing import Final
 
 from django.conf import settings
@@ -15,6 +18,7 @@ from tasks.executors import disabled_executors, executor_ids, get_executor, plac
 from tasks.executors.template_check import check_templates, value_labels
 from tasks.rules.conditions import tasks_in
 from tasks.rules.exceptions import InvalidDependency, InvalidParams
+from tasks.rules.field_rules import PARAMS, unknown_field
 from tasks.rules.places import RUN, SECRET, is_run_input, places_in, source_of
 from tasks.rules.schema import mismatch
 from tasks.rules.specs import LISTED, TaskSpec, TreeLimits, TreeSpec, labels_of, name_of, names_of, parse_tree
@@ -23,6 +27,17 @@ OF_AN_INPUT: Final = re.compile(r"(?P<field>inputs\.[\w.\[\]]+):? (?P<reason>(?!
 RULES_OF_ONE_INPUT: Final = ("type", "properties", "patternProperties", "additionalProperties", "$defs", "definitions")
 CHECK_SECONDS: Final = 2.0
 """The processor time of the executors' checks of one request. Afterwards a fault is found when its task runs."""
+OF_PREDECESSOR: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "aggregate_results_executor": frozenset({"name"}),
+        "batch_crewai_executor": frozenset({"name", "storage"}),
+        "crewai_executor": frozenset({"name", "is_sub_crew", "llm"}),
+        "llm_executor": frozenset({"name", "api_key", "stream", "temperature", "max_tokens"}),
+        "rest_executor": frozenset({"name", "headers", "auth", "verify", "follow_redirects"}),
+        "scrape_executor": frozenset({"name", "headers"}),
+    }
+)
+"""The params that executors of the predecessor read and ours do not: its clients may send them."""
 NO_DEPENDENCY: Final = (
     "'{{{{{path}}}}}' stands for a result of task '{source}', which is no dependency of this task. "
     "Add '{source}' to its dependencies, or write four braces for two that stay."
@@ -49,7 +64,8 @@ def checked(tasks: object, *, limits: TreeLimits | None = None) -> TreeSpec:
     values = value_labels(spec)
     for task in spec.tasks:
         _check_condition(task, {RUN, *labels_of(task, names), *values.get(task.id, ())})
-    return spec
+    doubtful = dict.fromkeys(warning for task in spec.tasks if task.params for warning in _doubtful_params(task))
+    return replace(spec, warnings=(*spec.warnings, *islice(doubtful, LISTED))) if doubtful else spec
 
 
 def _problems(spec: TreeSpec) -> Iterator[tuple[str, str]]:
@@ -139,9 +155,26 @@ def _check_condition(task: TaskSpec, known: Collection[str]) -> None:
 def _misplaced(task: TaskSpec) -> Iterator[tuple[str, str]]:
     params = task.params or {}
     place = f"tasks[{task.position}].params"
+    own = frozenset() if task.executor_id is None else get_executor(task.executor_id).param_names
+    if own is not None:
+        known = {*PARAMS, *own, *OF_PREDECESSOR.get(task.executor_id or "", ())}
+        unknown = [name for name in params if name not in known]
+        yield from ((f"{place}.{name[:255]}", unknown_field(name[:255], [*PARAMS, *sorted(own)])) for name in unknown)
     if task.executor_id is None:
         given = [field for field in ("pool", "resources") if params.get(field) is not None]
         yield from ((f"{place}.{field}", "is for tasks with an executor; this one runs no code") for field in given)
         return
     for field, problem in placement.problems(params):
         yield f"{place}.{field}", problem
+
+
+def _doubtful_params(task: TaskSpec) -> Iterator[str]:
+    """Yield a warning for each of the params that probably has no effect."""
+    executor_id = task.executor_id or ""
+    before = OF_PREDECESSOR.get(executor_id, frozenset())
+    is_open = task.executor_id is not None and get_executor(task.executor_id).param_names is None
+    for name in task.params or {}:
+        if name in before:
+            yield f"Task '{name_of(task)}': params.{name} is ignored. {executor_id} does not read it."
+        elif is_open and name not in PARAMS and (close := get_close_matches(name[:255], PARAMS, n=1)):
+            yield f"Task '{name_of(task)}': params.{name[:255]} is passed to {executor_id}. Did you mean '{close[0]}'?"

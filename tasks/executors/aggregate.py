@@ -21,6 +21,7 @@ class AggregateResults(Executor):
         },
         "required": ["results", "summary", "count"],
     }
+    param_names = frozenset()
     example_result: ClassVar[Json] = {
         "results": {"cpu": {"used_percent": 12.5}},
         "summary": "1 result: cpu.",

@@ -78,6 +78,7 @@ class Approval(Executor):
         },
     }
     secret_inputs = frozenset()
+    param_names = frozenset()
     example: ClassVar[Json] = {"question": "Publish the report?", "options": ["yes", "no"]}
     example_result: ClassVar[Json] = {"answer": "yes", "by": "demo"}
 

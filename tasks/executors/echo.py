@@ -13,6 +13,7 @@ class Echo(Executor):
     description = "Returns its inputs, including the results of its dependencies."
     tags = ("demo", "test")
     result_schema: ClassVar[Json] = {"type": "object"}
+    param_names = frozenset()
     example: ClassVar[Json] = {"message": "hello"}
     example_result: ClassVar[Json] = {"message": "hello"}
 

@@ -59,6 +59,7 @@ class Event(Executor):
         "required": ["event", "payload", "id", "received_at"],
     }
     secret_inputs = frozenset()
+    param_names = frozenset()
     example: ClassVar[Json] = {"event": "order.paid", "match": {"/order_id": "42"}, "timeout_seconds": 3 * DAY_SECONDS}
     example_result: ClassVar[Json] = {
         "event": "order.paid",

@@ -80,6 +80,7 @@ class Generate(Executor):
         "required": ["tasks", "count"],
     }
     secret_inputs = frozenset()
+    param_names = frozenset({"model", "api_base"})
     example: ClassVar[Json] = {"requirement": "Look at CPU, memory and disk of this machine, and gather the figures."}
     example_result: ClassVar[Json] = {
         "tasks": [

@@ -42,6 +42,7 @@ class Python(Executor):
         },
         "required": ["function"],
     }
+    param_names = frozenset()
     example: ClassVar[Json] = {"function": "add", "arguments": {"a": 1, "b": 2}}
     example_result: ClassVar[Any] = 3
     idempotent = False

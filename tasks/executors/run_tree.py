@@ -58,6 +58,7 @@ class RunTree(Executor):
     result_schema: ClassVar[Json] = {"description": "The result of the root of the tree"}
     verbatim = frozenset({"tasks"})
     secret_inputs = frozenset()
+    param_names = frozenset()
     example: ClassVar[Json] = {
         "tasks": [
             {"name": "Greet", "schemas": {"method": "echo_executor"}, "inputs": {"text": "Hello {{run.inputs.who}}"}}

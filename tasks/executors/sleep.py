@@ -25,6 +25,7 @@ class Sleep(Executor):
         "properties": {"slept_seconds": {"type": "number", "description": "How long the task slept"}},
         "required": ["slept_seconds"],
     }
+    param_names = frozenset()
     example: ClassVar[Json] = {"seconds": 3, "steps": 3}
     example_result: ClassVar[Json] = {"slept_seconds": 3}
 

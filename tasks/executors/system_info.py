@@ -70,6 +70,7 @@ class SystemInfo(Executor):
             for name in RESOURCES
         },
     }
+    param_names = frozenset()
     example: ClassVar[Json] = {"resource": "cpu"}
     example_result: ClassVar[Json] = {"cpu": {"logical_count": 8, "used_percent": 12.5, "load_average_1_minute": 0.7}}
 

@@ -61,6 +61,7 @@ class Transform(Executor):
     }
     verbatim = frozenset({"select"})
     secret_inputs = frozenset()
+    param_names = frozenset()
     example: ClassVar[Json] = {"select": "people[?age > `30`].name", "people": [{"name": "Ada", "age": 36}]}
     example_result: ClassVar[Any] = ["Ada"]
     pool = "process"

@@ -42,6 +42,7 @@ class Wait(Executor):
         "required": ["waited_until", "seconds"],
     }
     secret_inputs = frozenset()
+    param_names = frozenset()
     example: ClassVar[Json] = {"seconds": 3}
     example_result: ClassVar[Json] = {"waited_until": "2027-01-31T08:00:00+00:00", "seconds": 3}
 

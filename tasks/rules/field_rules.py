@@ -81,12 +81,13 @@ def _fields(known: Mapping[str, Check], *, is_open: bool = False, hints: Mapping
             if rule is not None:
                 yield from rule(item, f"{path}.{field}")
             elif not is_open:
-                yield f"{path}.{field[:255]}", hints.get(field) or _unknown(field[:255], known)
+                yield f"{path}.{field[:255]}", hints.get(field) or unknown_field(field[:255], known)
 
     return check
 
 
-def _unknown(field: str, known: Iterable[str]) -> str:
+def unknown_field(field: str, known: Iterable[str]) -> str:
+    """Say that there is no field of this name, and which one may be meant."""
     close = get_close_matches(field, known, n=1)
     return f"unknown field; did you mean '{close[0]}'?" if close else f"unknown field; known are {', '.join(known)}"
 
@@ -170,7 +171,7 @@ _resources = _fields(
     },
 )
 
-_params = _fields(
+PARAMS: Mapping[str, Check] = MappingProxyType(
     {
         "executor_id": _short_string,
         "timeout_seconds": _number(0, MONTH_SECONDS, above=True),
@@ -184,9 +185,11 @@ _params = _fields(
         "spawn": spawns.problems,
         "repeat": rounds.problems,
         "budget": budgets.problems,
-    },
-    is_open=True,
+    }
 )
+"""The params of every task. Those of its executor are known only to the executor (`tasks.executors.admission`)."""
+
+_params = _fields(PARAMS, is_open=True)
 
 _schemas = _fields({"method": _short_string, "input_schema": _json_schema}, is_open=True)
 

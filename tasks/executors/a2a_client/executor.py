@@ -93,6 +93,7 @@ class A2a(Executor):
     }
     templates = frozenset({"message"})
     secret_inputs = frozenset({"auth", "headers"})
+    param_names = frozenset()
     example: ClassVar[Json] = {"agent_url": "https://agent.example.com", "message": "Plan a day in Lisbon."}
     answer = "text"
     example_result: ClassVar[Json] = {

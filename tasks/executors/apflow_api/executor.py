@@ -74,6 +74,7 @@ class ApflowApi(Executor):
         "required": ["result"],
     }
     secret_inputs = frozenset({"auth_token", "headers"})
+    param_names = frozenset()
     example: ClassVar[Json] = {
         "base_url": "https://flow.example.com",
         "method": "flows.run",

@@ -81,6 +81,7 @@ class Command(Executor):
         },
         "required": ["return_code", "stdout", "stderr"],
     }
+    param_names = frozenset()
     example: ClassVar[Json] = {"argv": ["/usr/bin/uname", "-s"]}
     example_result: ClassVar[Json] = {"return_code": 0, "stdout": "Linux\n", "stderr": ""}
     idempotent = False

@@ -41,6 +41,7 @@ class BatchCrewAi(Executor):
     }
     templates = frozenset({"works"})
     secret_inputs = frozenset()
+    param_names = frozenset({"works", "model", "api_base"})
     example: ClassVar[Json] = {"works": {"writers": EXAMPLE_WORKS}, "topic": "rivers"}
     example_result: ClassVar[Json] = {"writers": CrewAi.example_result}
     idempotent = False

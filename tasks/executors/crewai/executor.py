@@ -75,6 +75,7 @@ class CrewAi(Executor):
     answer = "result"
     templates = frozenset({"works"})
     secret_inputs = frozenset()
+    param_names = frozenset({"works", "crew", "model", "api_base"})
     example: ClassVar[Json] = {"works": EXAMPLE_WORKS, "topic": "rivers"}
     example_result: ClassVar[Json] = {
         "result": "Rivers carry water from mountains to the sea.",

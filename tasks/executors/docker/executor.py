@@ -84,6 +84,7 @@ class Docker(Executor):
         "required": ["exit_code", "logs"],
     }
     secret_inputs = frozenset({"env"})
+    param_names = frozenset()
     example: ClassVar[Json] = {"image": "busybox:1.37", "command": ["sh", "-c", "echo $((6 * 7))"]}
     example_result: ClassVar[Json] = {"exit_code": 0, "logs": "42\n"}
     idempotent = False

@@ -56,6 +56,7 @@ class SendEmail(Executor):
         "required": ["message_id", "recipients"],
     }
     secret_inputs = frozenset()
+    param_names = frozenset()
     example: ClassVar[Json] = {"to": "ops@example.com", "subject": "The report", "body": "It is ready."}
     example_result: ClassVar[Json] = {"message_id": "<3c1d7f0e@aipartnerupflow>", "recipients": 1}
     idempotent = False

@@ -76,6 +76,7 @@ class Grpc(Executor):
         "required": ["response"],
     }
     secret_inputs = frozenset({"metadata", "request"})
+    param_names = frozenset()
     example: ClassVar[Json] = {
         "server": "grpc.example.com:443",
         "service": "helloworld.Greeter",

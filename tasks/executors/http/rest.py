@@ -121,6 +121,7 @@ class Rest(Executor):
         },
         "required": ["status_code", "headers", "url", "elapsed_ms"],
     }
+    param_names = frozenset()
     example: ClassVar[Json] = {"url": "https://example.com/", "method": "GET"}
     example_result: ClassVar[Json] = {
         "status_code": 200,

@@ -108,6 +108,7 @@ class Llm(Executor):
     templates = frozenset({"prompt", "messages", "system"})
     verbatim = frozenset({"history"})
     secret_inputs = frozenset()
+    param_names = frozenset({"model", "api_base", "conversation", "conversation_tokens", "fail_on_length", "repair"})
     example: ClassVar[Json] = {"prompt": "Name three rivers.", "model": "openai/gpt-4o-mini", "temperature": 0}
     answer = "content"
     example_result: ClassVar[Json] = {

@@ -71,6 +71,7 @@ class Mcp(Executor):
         "required": ["result"],
     }
     secret_inputs = frozenset({"auth", "headers", "arguments"})
+    param_names = frozenset()
     example: ClassVar[Json] = {
         "server": "https://mcp.example.com/mcp",
         "tool": "forecast",

@@ -71,6 +71,7 @@ class Scrape(Executor):
         },
         "required": ["url", "text", "is_cut"],
     }
+    param_names = frozenset()
     example: ClassVar[Json] = {"url": "https://example.com/", "max_chars": 2000}
     example_result: ClassVar[Json] = {
         "url": "https://example.com/",

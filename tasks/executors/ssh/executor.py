@@ -56,6 +56,7 @@ class Ssh(Executor):
         },
         "required": ["return_code", "stdout", "stderr"],
     }
+    param_names = frozenset()
     example: ClassVar[Json] = {"host": "build", "command": ["uname", "-s"]}
     example_result: ClassVar[Json] = {"return_code": 0, "stdout": "Linux\n", "stderr": ""}
     idempotent = False

@@ -73,6 +73,7 @@ class WebSocket(Executor):
         "required": ["response", "messages", "url"],
     }
     secret_inputs = frozenset({"url", "message", "headers", "auth"})
+    param_names = frozenset()
     example: ClassVar[Json] = {"url": "wss://echo.example.com/", "message": "Hello"}
     example_result: ClassVar[Json] = {"response": "Hello", "messages": ["Hello"], "url": "wss://echo.example.com/"}
     idempotent = False

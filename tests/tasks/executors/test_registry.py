@@ -15,10 +15,11 @@ from django.core.exceptions import ImproperlyConfigured
 from jsonschema import Draft202012Validator
 from pytest_django import Settings
 
-from aipartnerupflow.executors import Context, Executor, ExecutorError
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
 from tasks.executors import EXECUTORS, NEEDS, describe, disabled_executors, executor_ids, get_executor
+from tasks.executors.admission import checked
 from tasks.executors.plugins import EXTRAS
-from tasks.rules.exceptions import ExecutorNotFound
+from tasks.rules.exceptions import ExecutorNotFound, InvalidParams
 from tests.tasks.executors.conftest import InstallModule
 
 OFF = {
@@ -86,6 +87,58 @@ def test_every_built_in_executor_declares_itself_fully(executor_id: str) -> None
     Draft202012Validator(about["result_schema"]).validate(about["example_result"])
     assert about["example_result"] is not None
     assert about["extra"] == NEEDS.get(executor_id)
+
+
+@pytest.mark.parametrize(
+    ("task", "place", "reason"),
+    [
+        ({"params": {"timout_seconds": 3}}, "params.timout_seconds", "did you mean 'timeout_seconds'?"),
+        ({"params": {"retries": 3}}, "params.retries", "did you mean 'retry'?"),
+        ({"params": {"rate_limit": 3}}, "params.rate_limit", "unknown field; known are executor_id, timeout_seconds"),
+        ({"params": {"cache": True}}, "params.cache", "unknown field; known are executor_id"),
+        (
+            {"params": {"timout_seconds": 3}, "name": "A group", "schemas": None},
+            "params.timout_seconds",
+            "did you mean",
+        ),
+        ({"params": {"modle": "x/y"}, "schemas": {"method": "llm_executor"}}, "params.modle", "did you mean 'model'?"),
+        ({"params": {"works": {}}}, "params.works", "unknown field"),
+    ],
+)
+def test_params_that_nothing_reads_are_refused_by_name(task: Json, place: str, reason: str) -> None:
+    with pytest.raises(InvalidParams) as raised:
+        checked({"name": "Odd", "schemas": {"method": "echo_executor"}} | task)
+    [(where, why)] = raised.value.problems
+    assert (where, reason in why) == (f"tasks[0].{place}", True), why
+
+
+def test_params_of_the_predecessor_are_known_and_those_without_effect_give_a_warning() -> None:
+    task: Json = {"name": "Hi", "schemas": {"method": "llm_executor"}, "inputs": {"prompt": "Hi"}}
+    spec = checked(task | {"params": {"model": "demo/demo", "temperature": 1, "max_tokens": 5, "stream": True}})
+    assert spec.warnings == tuple(
+        f"Task 'Hi': params.{name} is ignored. llm_executor does not read it."
+        for name in ("temperature", "max_tokens", "stream")
+    )
+
+
+def test_a_plug_in_that_declares_no_params_gets_any_with_a_warning_for_what_looks_misspelt(
+    install_module: InstallModule,
+) -> None:
+    install_module("of_a_plugin", MINIMAL.format(id="open_executor"))
+    task: Json = {"name": "Own", "schemas": {"method": "open_executor"}, "params": {"colour": "red", "retries": 3}}
+    warning = "Task 'Own': params.retries is passed to open_executor. Did you mean 'retry'?"
+    assert checked(task).warnings == (warning,)
+
+
+def test_a_plug_in_that_declares_its_params_gets_no_others(install_module: InstallModule) -> None:
+    declaring = MINIMAL.format(id="closed_executor").replace(
+        "name =", 'param_names = frozenset({"color"})\n        name ='
+    )
+    install_module("of_a_plugin", declaring)
+    task: Json = {"name": "Own", "schemas": {"method": "closed_executor"}}
+    assert checked(task | {"params": {"color": "red"}}).warnings == ()
+    with pytest.raises(InvalidParams, match=r"params\.colour: unknown field; did you mean 'color'"):
+        checked(task | {"params": {"colour": "red"}})
 
 
 @pytest.mark.parametrize("executor_id", sorted(EXECUTORS))

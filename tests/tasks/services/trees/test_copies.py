@@ -118,9 +118,11 @@ def test_what_a_dependency_that_stays_behind_made_stands_in_the_inputs() -> None
     assert task("a").inputs == {"x": 0}
 
 
+@pytest.mark.usefixtures("test_executors")
 def test_the_places_of_results_in_texts_keep_their_names() -> None:
     """What stays behind is found in the inputs, under the id that it had."""
-    texts: dict[str, Any] = {"inputs": {"x": "{{open.y}} {{done.y}}"}, "params": {"works": {"text": "{open}"}}}
+    scripted = {"schemas": {"method": "scripted_executor"}}
+    texts: Any = {"inputs": {"x": "{{open.y}} {{done.y}}"}, "params": {"works": {"text": "{open}"}}, **scripted}
     store(ROOT, step("done"), step("open"), step("a", "done", "open", **texts))
     ends(Status.COMPLETED, "done", result={"y": "{{open}}"})
     alone = copied("a").root

@@ -115,8 +115,10 @@ def test_an_id_that_is_taken_gets_a_fresh_one_and_references_follow() -> None:
     assert not set(again.ids.values()) & set(created.ids.values())
 
 
+@pytest.mark.usefixtures("test_executors")
 def test_the_places_of_results_in_texts_keep_the_names_of_the_request() -> None:
-    texts = {"inputs": {"text": "{{a.text}} {{b.text}}"}, "params": {"works": {"text": "{a}"}}}
+    scripted = {"schemas": {"method": "scripted_executor"}}
+    texts = {"inputs": {"text": "{{a.text}} {{b.text}}"}, "params": {"works": {"text": "{a}"}}, **scripted}
     trees.create_tree(caller=LOCAL, tasks=[echo("a")])
     created = trees.create_tree(caller=LOCAL, tasks=group("g", echo("a"), echo("b", dependencies=["a"], **texts)))
     stored = Task.objects.get(id="b")
