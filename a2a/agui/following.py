@@ -25,7 +25,7 @@ from apflow_site.db import pools
 from tasks import events
 from tasks.models import ModelCall, Question, Run
 from tasks.rules.strict_json import Json
-from tasks.services.history import own_run
+from tasks.services.history import failures_of, own_run
 from tasks.services.waits import questions
 from tasks.status import Status
 
@@ -156,7 +156,8 @@ class Stream:
         usage = used or UNSET
         at = agui.milliseconds(event["timestamp"])
         if event["status"] == Status.FAILED:
-            message = translator.fault or event["error"] or event["message"]
+            fault = await pools.read(_fault_of, event["run_id"])
+            message = fault or event["error"] or event["message"]
             return agui.RunError(message=message, code=Status.FAILED, usage=usage, timestamp=at)
         calls = translator.pending_calls
         success = SUCCESS | ({"pendingToolCallIds": calls} if calls else {})
@@ -181,6 +182,13 @@ def _interrupt_of(question: Question) -> Json:
         "metadata": {"task_id": question.task_id},
     }
     return shown if question.expires_at is None else shown | {"expiresAt": question.expires_at.isoformat()}
+
+
+def _fault_of(run_id: str) -> str | None:
+    """Return why the run failed, in a sentence."""
+    run = Run.objects.filter(id=run_id).first()
+    failures = failures_of(run) if run else []
+    return f"Task '{failures[0].name}' failed: {failures[0].error}" if failures else None
 
 
 def usage_of(run_id: str) -> list[Json]:

@@ -53,8 +53,6 @@ class Translator:
     always_answers: bool
     pending_calls: list[str] = field(default_factory=list)
     """The calls of the front end's tools that the agent has made."""
-    fault: str | None = None
-    """Why the first task failed."""
     arguments: str = "{}"
     """Of the call that `wants_arguments`."""
     _open: dict[str, Open] = field(default_factory=dict)
@@ -97,8 +95,6 @@ class Translator:
             case "task_retry" if self._open.get(task_id, NOT_OPEN).is_call:
                 pass  # it is one call, however often it is tried
             case "task_failed" | "task_retry" | "task_cancelled":
-                if type_ == "task_failed" and self.fault is None:
-                    self.fault = f"Task '{shown.name}' failed: {event['error']}"
                 yield from self._closed(task_id, event=event)
 
     def _opened(self, task_id: str, shown: Shown) -> Iterator[Event]:

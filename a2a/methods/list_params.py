@@ -38,7 +38,7 @@ class ListTasks(Params, frozen=True, kw_only=True):
     tag: Tag | None = None
     """Only roots whose latest run has this tag."""
     text: Text | None = None
-    """Only roots with this text in their name, at the start of their id or that of their latest run, or in one of its first errors."""
+    """Only roots with this text in their name, at the start of their id or that of their latest run, or in an error that failed it."""
     name: Text | None = None
     since: Moment | None = None
     """Only tasks that were created at this time or later."""

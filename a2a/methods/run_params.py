@@ -32,7 +32,7 @@ class ListRuns(Params, frozen=True, kw_only=True):
     tag: Tag | None = None
     """Only runs with this tag."""
     text: Text | None = None
-    """Only runs with this text in the name of their tree, at the start of their id or that of the tree, or in one of the first errors."""
+    """Only runs with this text in the name of their tree, at the start of their id or that of the tree, or in an error that failed them."""
     user_id: Text | None = None
     since: Moment | None = None
     """Only runs that were created at this time or later."""

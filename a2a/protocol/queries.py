@@ -13,7 +13,9 @@ from a2a.protocol.sizes import log_of, sizes_of
 from accounts.callers import Caller
 from tasks.models import Question, Run, Task, TaskEvent
 from tasks.rules.exceptions import RunNotFound, TaskNotFound
+from tasks.rules.plan import NOT_RUN
 from tasks.rules.strict_json import Json
+from tasks.services.history import failures_of
 from tasks.status import Status
 from tasks.storage import loads
 
@@ -99,14 +101,13 @@ def _facts(
     current = [run for run in runs if run.id not in superseded and not run.is_reserved]
     counts = _counts({run.root_id for run in runs})
     nodes = _nodes(current, only_result=artifacts is Artifacts.RESULT) if with_artifacts else {}
-    failures = _failures([run for run in current if run.status == Status.FAILED])
     messages = _messages(runs)
     questions = _questions(runs)
     found = {
         run.id: _current_facts(
             run, counts.get(run.root_id, {}), nodes.get(run.root_id, ()), with_artifacts=with_artifacts
         )
-        | {"failure": failures.get(run.root_id)}
+        | {"failure": _failure(run)}
         for run in runs
     }
     for run in runs:
@@ -170,19 +171,10 @@ def _node(row: Mapping[str, Any], *, result: Any) -> Node:
     )
 
 
-def _failures(runs: Sequence[Run]) -> dict[str, Failure]:
-    """Root id → the first error, and the tasks that failed, without those that were not run."""
-    by_itself = Task.objects.filter(root_id__in={run.root_id for run in runs}, status=Status.FAILED).exclude(
-        error__startswith="Not run:"
-    )
-    found: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-    for root_id, task_id, error in by_itself.order_by("completed_at", "position").values_list("root_id", "id", "error"):
-        found[root_id].append((task_id, error or ""))
-    return {root_id: _failure(failed) for root_id, failed in found.items()}
-
-
-def _failure(failed: Sequence[tuple[str, str]]) -> Failure:
-    return Failure(error=failed[0][1], node_ids=[task_id for task_id, _ in failed])
+def _failure(run: Run) -> Failure | None:
+    """Return the error that failed the run, and the tasks that failed it, without those that were not run."""
+    failed = [failure for failure in failures_of(run) if not failure.error.startswith(NOT_RUN)]
+    return Failure(error=failed[0].error, node_ids=[failure.task_id for failure in failed]) if failed else None
 
 
 def _facts_of_log(run: Run, *, with_artifacts: bool) -> Json:
@@ -192,8 +184,6 @@ def _facts_of_log(run: Run, *, with_artifacts: bool) -> Json:
     rows = log_of(run).values_list("run_id", "seq", "payload")
     log = [payload for _, _, payload in sorted(rows, key=lambda row: (order[row[0]], row[1]))]
     own = [event for event in log if event["run_id"] == run.id]
-    failed = [(event["task_id"], event["error"]) for event in own if event["type"] == "task_failed"]
-    failed = [(task_id, error) for task_id, error in failed if not error.startswith("Not run:")]
     final = next((event for event in own if event["type"] == "final"), None)
     return {
         "progress": final["tree_progress"] if final else 0.0,
@@ -201,7 +191,6 @@ def _facts_of_log(run: Run, *, with_artifacts: bool) -> Json:
         "nodes": _nodes_of_log(run, log) if with_artifacts else None,
         "result": final["result"] if final else None,
         "executor_id": Task.objects.filter(id=run.target_id).values_list("executor_id", flat=True).first(),
-        "failure": _failure(failed) if failed else None,
     }
 
 

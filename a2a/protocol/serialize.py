@@ -63,7 +63,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why a run failed: the first error, and the failed tasks without those that were not run."""
+    """The error that failed a run, and the first tasks that failed it, without those that were not run."""
 
     error: str
     node_ids: Sequence[str]

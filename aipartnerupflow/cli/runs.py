@@ -177,7 +177,7 @@ def list_runs(
 @runs.command("show")
 @asks(_show_run)
 def show_run(client: "Client", run_id: RunId) -> Any:
-    """Show one run with its inputs, and the first tasks that failed in it."""
+    """Show one run with its inputs, and the first tasks that failed it."""
     return client.get_run(run_id)
 
 

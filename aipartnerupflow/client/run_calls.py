@@ -16,7 +16,7 @@ def runs(*, limit: int | None = None, cursor: str | None = None, **filters: Unpa
 
 
 def get_run(run_id: str) -> Call[RunDetail]:
-    """A run with its inputs, and the first tasks that failed in it."""
+    """A run with its inputs, and the first tasks that failed it."""
     return Call("runs.get", {"run_id": run_id})
 
 

@@ -10,7 +10,7 @@ class Run(TypedDict):
     """A run. `task_id` is what it runs: the root of its tree, or a part; `name` is that of the root.
 
     `number` counts the runs of the tree from 1. `seconds` is the duration, so far; None before the start.
-    `error` is the start of the first error of a failed run.
+    `error` is the start of the error that failed the run.
     """
 
     id: str
@@ -97,7 +97,7 @@ class Suspicion(TypedDict):
 
 
 class RunDetail(RunWithInputs):
-    """A run with its inputs, the run that waits for it, the first ten tasks that failed in it, the cause first, and the deaths
+    """A run with its inputs, the run that waits for it, the first ten tasks that failed it, the cause first, and the deaths
     of its workers.
     """
 

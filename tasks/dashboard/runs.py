@@ -14,6 +14,7 @@ from apflow_site.db import pools
 from tasks.dashboard.pages import Context, page, shown
 from tasks.dashboard.run_filters import SPANS, STATUSES, Filters, read
 from tasks.models import Run, Task
+from tasks.models.runs import FAILURES
 from tasks.rules.strict_json import TEXT
 from tasks.services import history
 from tasks.services.history import saved_views
@@ -148,7 +149,7 @@ def _one(*, caller: Caller, run_id: str) -> Context:
         "failures": found.failures,
         "causes": [failure for failure in found.failures if failure.task_id in ran] or found.failures,
         "blocked": [failure for failure in found.failures if failure.task_id not in ran] if ran else [],
-        "most_failures": history.FAILURES,
+        "most_failures": FAILURES,
         "editable": {task_id for task_id, executor_id in ran.items() if executor_id} if may_retry else (),
         "warnings": past.warnings,
         "tasks": [(task, seconds_of(task)) for task in past.tasks[:TASKS_SHOWN]],

@@ -14,6 +14,10 @@ from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import COUNTED, dollars
 from tasks.status import Status
 
+FAILURES = 10
+"""The number of failed tasks that a run names."""
+LONGEST_ERROR = 4_000
+"""The number of characters of an error that a run names."""
 UNFINISHED = models.Q(finished_at=None)
 HAS_FLOW = models.Q(flow_id__isnull=False)
 HAS_WAIT = models.Q(wait_id__isnull=False)
@@ -45,6 +49,7 @@ class Run(models.Model):
     `flow_id` and `flow_version` say of which flow its tree was made; the flow may have been deleted.
     `model_calls` and the numbers after it are what its model calls used so far, or null; `cost_nanos` is in billionths
     of a US dollar, without the `unpriced_calls`.
+    `failures` are, of a failed run, the first tasks that failed it, the cause first: each `{task_id, name, error}`.
     """
 
     id = models.CharField(primary_key=True, max_length=36, default=new_id)
@@ -73,6 +78,7 @@ class Run(models.Model):
     started_at = models.DateTimeField(null=True)
     asked_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+    failures = JsonTextField(null=True)
     model_calls = models.BigIntegerField(null=True)  # these are written with each call (`tasks.storage.usage`)
     prompt_tokens = models.BigIntegerField(null=True)
     completion_tokens = models.BigIntegerField(null=True)
@@ -176,9 +182,6 @@ class TaskEvent(models.Model):
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["run_id", "seq"], name="event_order"),
-        ]
-        indexes: ClassVar[list[models.Index]] = [
-            models.Index(fields=["run_id", "seq"], name="event_failed", condition=models.Q(type="task_failed")),
         ]
 
     def __str__(self) -> str:

@@ -6,10 +6,14 @@ Nothing here recurses, so a chain of 10,000 tasks is as safe as a single task.
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from tasks.rules.tree import Node
 from tasks.rules.windows import Items, Window
 from tasks.status import Status
+
+NOT_RUN: Final = "Not run: required dependency"
+"""The start of the error of a blocked task. The name of the dependency follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

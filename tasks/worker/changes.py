@@ -428,6 +428,8 @@ class RunClosed(Change):
     at: str | None
     wait_id: str | None = None
     """The wait of another run's task that ends with this run."""
+    failures: str | None = None
+    """The first tasks that failed the run, as JSON (`Run.failures`)."""
 
 
 @dataclass(slots=True, kw_only=True)

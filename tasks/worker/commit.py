@@ -51,6 +51,7 @@ EVENT_ROWS: Final = (
     else f"SELECT *, {DB_NOW} FROM json_to_recordset(%s::json) "  # noqa: S608  (constants of ours)
     "AS event(run_id varchar, seq integer, type varchar, task_id varchar, payload text)"
 )
+SET_FAILURES: Final = "UPDATE tasks_run SET failures = %s WHERE id = %s"
 ADD_EVENTS: Final = f"INSERT INTO tasks_taskevent ({', '.join(EVENT_COLUMNS)}, created_at) {EVENT_ROWS}"
 UNCHANGED: Final = " rows changed"
 """What the error of PostgreSQL contains when that is not the expected number."""
@@ -187,7 +188,8 @@ def _note_questions(rows: Sequence[Change]) -> None:
 
 
 def _add_notifications(live: Sequence[Change], ended: Mapping[str, RunClosed]) -> None:
-    """Queue the messages about failed runs, and about questions to people and their reminders."""
+    """Say why runs failed, and queue the messages about that, and about questions to people and their reminders."""
+    _execute(SET_FAILURES, [(end.failures, run_id) for run_id, end in ended.items() if end.failures is not None])
     failed = [(run_id,) for run_id, end in ended.items() if end.status == Status.FAILED]
     if failed:
         _execute(notifications.add_for_failure(), failed)

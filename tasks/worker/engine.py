@@ -5,7 +5,7 @@ Many trees run at once on a worker process's event loop. `tasks.rules.tree` deci
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from enum import Enum, auto
 from functools import partial
 from operator import attrgetter
@@ -18,7 +18,7 @@ from tasks.pools.base import Pool
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.queue.leases import Claim
 from tasks.queue.suspension import suspend
-from tasks.rules.plan import Plan, Step
+from tasks.rules.plan import NOT_RUN, Plan, Step
 from tasks.rules.scopes import covered_by
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import Node, children_of, nodes_of, scope_of
@@ -136,6 +136,8 @@ class TreeRun:
         )
         self._jobs: dict[str, asyncio.Task[None]] = {}  # of the tasks that can still be stopped
         self._last_changes: list[Change] = []
+        self._failed = _begun_in_order(self._tasks.values())
+        """The ids of the failed tasks, in the order in which they ended."""
         self._ended_tasks: set[str] = set()  # ended by themselves, but perhaps not yet committed
         self._alive: set[asyncio.Task[None]] = set()
         self._left_behind: set[asyncio.Task[None]] = set()
@@ -170,7 +172,9 @@ class TreeRun:
             self._count_seconds()
             target = self._tasks[self._claim.target_id]
             result = self._results.get(target.id)
-            await self._recorder.closed(target, self._outcome(), result, after=self._last_changes)
+            status = self._outcome()
+            failures = self._failures() if status is Status.FAILED else ()
+            await self._recorder.closed(target, status, result, failures=failures, after=self._last_changes)
         return end is End.WOUND_DOWN
 
     def wind_down(self) -> None:
@@ -201,11 +205,43 @@ class TreeRun:
 
     def _outcome(self) -> Status:
         """The status of the run. What nothing in it needs any more does not count: a worker that takes it over would not see that."""
+        return self._plan.outcome(spared=self._spared())
+
+    def _spared(self) -> set[str]:
+        """The tasks that do not decide the status of the run."""
         failed_tasks = (task for task in self._tasks.values() if self._status_of(task.id) is Status.FAILED)
         spared = {task.id for task in failed_tasks if self._family.may_fail(task)}
         if self._claim.target_id != self._claim.root_id:
             spared |= self._nodes.keys() - scope_of(self._claim.target_id, self._nodes.values())
-        return self._plan.outcome(spared=spared)
+        return spared
+
+    def _failures(self) -> Iterator[LoadedTask]:
+        """Yield the tasks that failed the run, in the order in which they ended: the causes first, then the tasks that were not run.
+
+        A task that may fail is a cause if a task that may not was not run for it.
+        """
+        spared = self._spared()
+        counted = [self._tasks[task_id] for task_id in self._failed if task_id in self._nodes.keys() - spared]
+        causes, blocked, seen = dict[str, None](), list[LoadedTask](), set[str]()
+        for task in counted:
+            if _is_blocked(task):
+                blocked.append(task)
+            cause: LoadedTask | None = task
+            while cause is not None and cause.id not in seen:
+                seen.add(cause.id)
+                if not _is_blocked(cause):
+                    causes[cause.id] = None
+                    break
+                cause = next((each for each in self._required_by(cause) if self._has_failed(each)), None)
+        yield from (self._tasks[task_id] for task_id in causes)
+        yield from blocked
+
+    def _required_by(self, task: LoadedTask) -> Iterator[LoadedTask]:
+        required = (item["id"] for item in task.dependencies if item["required"] and item["id"] in self._tasks)
+        return map(self._tasks.__getitem__, required)
+
+    def _has_failed(self, task: LoadedTask) -> bool:
+        return self._status_of(task.id) in (Status.FAILED, Status.CANCELLED)
 
     @property
     def is_waiting(self) -> bool:
@@ -262,7 +298,7 @@ class TreeRun:
     def _advance(self, step: Step) -> None:
         """Fail or skip the tasks that can no longer run, and start those that are ready."""
         for node, cause in step.blocked:
-            self._end_unrun(node.id, failed(f"Not run: required dependency {self._named(cause)} failed"))
+            self._end_unrun(node.id, failed(f"{NOT_RUN} {self._named(cause)} failed"))
         for node, cause in step.skipped:
             self._end_unrun(node.id, skipped(f"Skipped: required dependency {self._named(cause)} was skipped"))
         for node in step.ready:
@@ -272,6 +308,7 @@ class TreeRun:
             self._must_check.set()
 
     def _end_unrun(self, task_id: str, outcome: Outcome) -> None:
+        self._note_failure(task_id, outcome)
         self._recorder.finished_unrun(self._tasks[task_id], outcome)
         self._set_templates_aside(task_id)
 
@@ -435,7 +472,12 @@ class TreeRun:
             await self._recorder.finished(task, outcome)
         self._settled(task, outcome)
 
+    def _note_failure(self, task_id: str, outcome: Outcome) -> None:
+        if outcome.status is Status.FAILED:
+            self._failed.append(task_id)
+
     def _settled(self, task: LoadedTask, outcome: Outcome) -> None:
+        self._note_failure(task.id, outcome)
         self._results.settle(task, outcome)
         self._advance(self._plan.settle(task.id, outcome.status))
         if self._claim.is_suspected and not self._claim.is_convicted and task.executor_id is not None:
@@ -446,6 +488,17 @@ def _begun_last(tasks: Iterable[LoadedTask]) -> list[str]:
     """Return the id of the task that was in progress when the worker died, which had only one at a time."""
     interrupted = [task for task in tasks if task.status == Status.IN_PROGRESS and task.started_at is not None]
     return [max(interrupted, key=attrgetter("started_at")).id] if interrupted else []
+
+
+def _is_blocked(task: LoadedTask) -> bool:
+    return (task.error or "").startswith(NOT_RUN)
+
+
+def _begun_in_order(tasks: Iterable[LoadedTask]) -> list[str]:
+    """Return the ids of the tasks that failed before this worker had the run, those that had begun first."""
+    failed_ones = [task for task in tasks if task.status == Status.FAILED]
+    begun = sorted((task for task in failed_ones if task.started_at is not None), key=attrgetter("started_at"))
+    return [task.id for task in (*begun, *(task for task in failed_ones if task.started_at is None))]
 
 
 def _attributes(task: LoadedTask) -> Json:

@@ -5,12 +5,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from typing import Any, Final, TypedDict
 
 import orjson
 
 from apflow_site.db import pools
 from tasks.ids import new_id
+from tasks.models.runs import FAILURES, LONGEST_ERROR
 from tasks.queue.leases import Claim
 from tasks.rules.alarms import as_json
 from tasks.rules.strict_json import Json
@@ -317,11 +319,33 @@ class RunRecorder:
         for change in self.changes_at_end(task, outcome):
             self._writer.put(change)
 
-    async def closed(self, target: LoadedTask, status: Status, result: Any, *, after: Sequence[Change] = ()) -> None:
-        """End the run, in one commit with the changes that come before it. Raises LeaseLost."""
+    async def closed(
+        self,
+        target: LoadedTask,
+        status: Status,
+        result: Any,
+        *,
+        failures: Iterable[LoadedTask] = (),
+        after: Sequence[Change] = (),
+    ) -> None:
+        """End the run, in one commit with the changes that come before it. Raises LeaseLost.
+
+        `failures` are the tasks that failed it, the cause first; the run names the first ones.
+        """
+        named = [
+            {"task_id": task.id, "name": task.name, "error": (task.error or "")[:LONGEST_ERROR]}
+            for task in islice(failures, FAILURES)
+        ]
         event = self._event("final", target, status, message=f"Run {status}", result=result, error=target.error)
         event["progress"] = event["tree_progress"]
-        end = RunClosed(**self._fence, event=event, status=status, at=self._now(), wait_id=self._claim.wait_id)
+        end = RunClosed(
+            **self._fence,
+            event=event,
+            status=status,
+            at=self._now(),
+            wait_id=self._claim.wait_id,
+            failures=_json(named) if named else None,
+        )
         await self._writer.commit_together([*after, end])
 
     def changes_at_end(self, task: LoadedTask, outcome: Outcome) -> list[Change]:

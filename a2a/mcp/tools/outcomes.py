@@ -76,7 +76,8 @@ def _of_finished(caller: Caller, run: Run, *, with_tree: bool) -> Json:
     root = next(task for task in tasks if task.id == run.target_id)
     tree = native_tree(tasks) if with_tree and note is None else None
     result = _result(root)
-    data = _data(run, result=result, error=None if run.status == Status.COMPLETED else root.error, tree=tree)
+    error = next((failure.error for failure in history.failures_of(run)), root.error)
+    data = _data(run, result=result, error=None if run.status == Status.COMPLETED else error, tree=tree)
     answer = answer_in(result, executor_id=root.executor_id)
     said = [text(data if tree is not None else result if answer is None else answer)]
     said += [] if note is None else [text(note)]

@@ -6,13 +6,12 @@ from datetime import UTC, datetime
 from functools import partial
 from heapq import merge
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
-from django.db.models import Exists, F, OuterRef, Q, Subquery, TextField
-from django.db.models.functions import Cast, Substr
+from django.db.models import Exists, F, OuterRef, Q
 
 from accounts.callers import Caller
-from tasks.models import Firing, Flow, ModelCall, Question, Run, RunInputs, RunQuerySet, RunTag, Task, TaskEvent
+from tasks.models import Firing, Flow, ModelCall, Question, Run, RunInputs, RunQuerySet, RunTag, Task
 from tasks.rules.exceptions import FlowNotFound, RunNotFound
 from tasks.rules.strict_json import Json
 from tasks.services.history import run_search
@@ -31,8 +30,6 @@ MOST_MATCHES: Final = 1_000
 """The number of runs with a text in a chart."""
 ERROR_SHOWN: Final = 300
 """The number of characters of the error that a list shows of a run."""
-FAILURES: Final = 10
-"""The number of failed tasks that a run names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +77,7 @@ class RunFilter:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
     """A run with what its own row does not have: the name of its tree, the name of its flow (None if it is deleted), and
-    the time of a schedule that it was started for. `error` is the start of the first error of a failed run.
+    the time of a schedule that it was started for.
     """
 
     run: Run
@@ -88,7 +85,11 @@ class RunFacts:
     flow: str | None = None
     firing: Firing | None = None
     tags: Sequence[str] = ()
-    error: str | None = None
+
+    @property
+    def error(self) -> str | None:
+        """The start of the error that failed the run."""
+        return next((failure.error[:ERROR_SHOWN] for failure in failures_of(self.run)), None)
 
     @property
     def seconds(self) -> float | None:
@@ -100,16 +101,16 @@ class RunFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A task that failed in a run."""
+    """A task that failed a run."""
 
     task_id: str
     name: str
-    error: str | None
+    error: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDetail:
-    """A run with its inputs, the run that waits for it, the first tasks that failed in it, the cause first, and its first
+    """A run with its inputs, the run that waits for it, the first tasks that failed it, the cause first, and its first
     model calls, without what was said.
     """
 
@@ -213,7 +214,6 @@ def with_facts(runs: Sequence[Run]) -> list[RunFacts]:
     of_runs = Firing.objects.filter(run_id__in=[run.id for run in runs])
     fired = {firing.run_id: firing for firing in of_runs.only("run_id", "schedule_id", "scheduled_for")}
     tags = tags_of([run.id for run in runs])
-    errors = _first_errors([run.id for run in runs if run.status == Status.FAILED])
     return [
         RunFacts(
             run=run,
@@ -221,20 +221,10 @@ def with_facts(runs: Sequence[Run]) -> list[RunFacts]:
             flow=flows.get(run.flow_id or ""),
             firing=fired.get(run.id),
             tags=tags.get(run.id, ()),
-            error=errors.get(run.id),
         )
         for run in runs
         if run.root_id in names
     ]
-
-
-def _first_errors(run_ids: Sequence[str]) -> dict[str, str]:
-    """The start of the first error of each run."""
-    if not run_ids:
-        return {}
-    failed = TaskEvent.objects.filter(run_id=OuterRef("id"), type="task_failed").order_by("seq")
-    error = Subquery(failed.values(said=Substr(run_search.ErrorOf(Cast("payload", TextField())), 1, ERROR_SHOWN))[:1])
-    return dict(Run.objects.filter(id__in=run_ids).values_list("id", error).order_by())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,13 +294,8 @@ def get_run(*, caller: Caller, run_id: str) -> RunDetail:
 
 
 def failures_of(run: Run) -> list[Failure]:
-    """The first tasks that failed in the run; in a tree, those that did not run for that reason come later."""
-    failed = TaskEvent.objects.filter(run_id=run.id, type="task_failed").order_by("seq")[:FAILURES]
-    errors: dict[str, Any] = {event.task_id: event.payload["error"] for event in failed}
-    names = dict(Task.objects.filter(id__in=errors).values_list("id", "name"))
-    return [
-        Failure(task_id=task_id, name=names.get(task_id, task_id), error=error) for task_id, error in errors.items()
-    ]
+    """Return the first tasks that failed the run: the causes, then those that were not run for one."""
+    return [Failure(**failure) for failure in run.failures or ()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

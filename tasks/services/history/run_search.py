@@ -8,16 +8,14 @@ from datetime import datetime
 from time import monotonic
 from typing import Any, Final
 
-from django.db.models import Exists, Func, OuterRef, Q, QuerySet, Subquery, TextField
-from django.db.models.functions import Cast
+from django.db.models import Exists, Func, OuterRef, Q, TextField
+from django.db.models.lookups import IContains
 
-from tasks.models import Run, RunQuerySet, Task, TaskEvent
+from tasks.models import Run, RunQuerySet, Task
 
 PIECE: Final = 500
 """Runs that one query searches."""
 SECONDS: Final = 0.3
-FIRST_ERRORS: Final = 10
-"""How many of the errors of a run are searched."""
 
 Place = tuple[datetime, str]
 """Where a run is in the list: its creation and its id."""
@@ -25,16 +23,20 @@ Source = Callable[[Place | None, int], Sequence[Place]]
 """Returns the places of the next runs after a place, at most so many."""
 
 
-class ErrorOf(Func):
-    """The text of the error in the payload of an event."""
+class ErrorsOf(Func):
+    """The errors in the failures of a run, as one text."""
 
     output_field = TextField()
 
     def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        return self.as_sql(compiler, connection, template="json_extract(%(expressions)s, '$.error')", **context)
+        errors = "(SELECT group_concat(json_extract(value, '$.error'), char(10)) FROM json_each(%(expressions)s))"
+        return self.as_sql(compiler, connection, template=errors, **context)
 
     def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        return self.as_sql(compiler, connection, template="(%(expressions)s)::json ->> 'error'", **context)
+        errors = (
+            "(SELECT string_agg(each ->> 'error', chr(10)) FROM json_array_elements((%(expressions)s)::json) AS each)"
+        )
+        return self.as_sql(compiler, connection, template=errors, **context)
 
 
 def search(
@@ -61,14 +63,7 @@ def _place(run: Run) -> Place:
 
 
 def has_text(text: str) -> Q:
-    """Select runs with the text in the name of their tree, at the start of an id, or in one of the first errors."""
+    """Select runs with the text in the name of their tree, at the start of an id, or in an error that failed them."""
     named = Task.objects.filter(id=OuterRef("root_id"), name__icontains=text)
-    first = _failures(OuterRef(OuterRef("id"))).order_by("seq").values("id")[:FIRST_ERRORS]
-    errors = _failures(OuterRef("id")).filter(id__in=Subquery(first))
-    errors = errors.annotate(said=ErrorOf(Cast("payload", TextField()))).filter(said__icontains=text)
     ids = Q(id__startswith=text) | Q(root_id__startswith=text)
-    return ids | Exists(named) | Exists(errors)
-
-
-def _failures(run_id: OuterRef) -> QuerySet[TaskEvent]:
-    return TaskEvent.objects.filter(run_id=run_id, type="task_failed")
+    return ids | Exists(named) | Q(IContains(ErrorsOf("failures"), text))

@@ -13,6 +13,7 @@ from accounts.callers import LOCAL_USER
 from tasks.events import sweeps
 from tasks.executors import disabled_executors, executor_ids
 from tasks.models import Run, Task
+from tasks.models.runs import FAILURES, LONGEST_ERROR
 from tasks.rules.exceptions import ExecutorNotFound, TasksError
 from tasks.rules.specs import TreeLimits, TreeSpec, parse_tree
 from tasks.rules.strict_json import Json
@@ -196,9 +197,21 @@ def _runs(tasks: Sequence[Task]) -> list[Run]:
             user_id=root.user_id,
             context_id=root.id,
             status=status,
+            failures=_failures(tasks) if status is Status.FAILED else None,
             last_seq=PRUNED,
             created_at=created_at,
             started_at=min((task.started_at for task in tasks if task.started_at), default=created_at),
             finished_at=max(task.completed_at or task.updated_at for task in tasks),
         )
+    ]
+
+
+def _failures(tasks: Sequence[Task]) -> list[Json]:
+    """Return what the run names as the reason why it failed, as a run of this server does."""
+    failed = sorted(
+        (task for task in tasks if task.status == Status.FAILED), key=lambda task: task.completed_at or task.updated_at
+    )
+    return [
+        {"task_id": task.id, "name": task.name, "error": (task.error or "")[:LONGEST_ERROR]}
+        for task in failed[:FAILURES]
     ]

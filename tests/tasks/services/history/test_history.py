@@ -1,12 +1,13 @@
 """The history of runs below the interfaces: trees of past runs when the log is cut or the tree has grown, and long histories."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from accounts.callers import LOCAL, Caller, Role
-from tasks.models import Run, TaskEvent
+from tasks.models import Run, Task, TaskEvent
 from tasks.rules.exceptions import InvalidParams
 from tasks.services import history, trees
 from tasks.services.history import run_search
@@ -17,6 +18,7 @@ from tasks.services.trees.further_runs import latest_of
 from tests.workers import Json, Ran, WorkerThread, result_of
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+RunTree = Callable[[list[Json]], Ran]
 ECHO: Json = {"schemas": {"method": "echo_executor"}}
 TREE: list[Json] = [
     {"id": "all", "name": "All"},
@@ -131,6 +133,33 @@ def test_runs_are_found_by_tag_by_name_and_by_what_failed(runs: list[Run], monke
         listed, following = history.list_runs(caller=LOCAL, wanted=history.RunFilter(text="All"), cursor=cursor)
         ids, cursor = ids + [facts.run.id for facts in listed], following or ""
     assert (ids, cursor) == ([second.id, first.id], "")
+
+
+def test_a_run_names_only_the_tasks_that_failed_it_and_the_cause_first(run: RunTree) -> None:
+    fails: Json = {"schemas": {"method": "transform_executor"}, "inputs": {"select": "abs('no number')"}}
+    may_fail = {"parent_id": "end", "params": {"allow_failure": True}} | fails
+    spared: list[Json] = [{"id": f"s{number}", "name": f"Spared {number}", **may_fail} for number in range(12)]
+    after_all = [{"id": task["id"], "required": False} for task in spared]
+    ran = run([
+        {"id": "end", "name": "End", "dependencies": ["after"], **ECHO},
+        {"id": "bad", "name": "Bad", "parent_id": "end", "dependencies": after_all, **fails},
+        {"id": "after", "name": "After", "parent_id": "end", "dependencies": ["bad"], **ECHO},
+        *spared,
+    ])  # fmt: skip
+    (facts,) = history.list_runs(caller=LOCAL, wanted=history.RunFilter())[0]
+    detail = history.get_run(caller=LOCAL, run_id=ran.run.id)
+    assert [failure.name for failure in detail.failures] == ["Bad", "After", "End"]
+    assert facts.error == ran.tasks["bad"].error
+    assert Task.objects.filter(status="failed").count() == 15
+    ran = run([
+        {"id": "e", "name": "End", "dependencies": ["needs"], **ECHO},
+        {"id": "needs", "name": "Needs", "parent_id": "e", "dependencies": ["spared"], **ECHO},
+        {"id": "spared", "name": "Spared", **may_fail, "parent_id": "e"},
+    ])  # fmt: skip
+    failures = history.get_run(caller=LOCAL, run_id=ran.run.id).failures
+    assert [failure.name for failure in failures] == ["Spared", "Needs", "End"]
+    spares = run([{"id": "x", "name": "X"}, {"name": "Spared", **may_fail, "parent_id": "x"}])
+    assert (spares.run.status, history.get_run(caller=LOCAL, run_id=spares.run.id).failures) == ("completed", [])
 
 
 def test_a_further_run_has_the_tags_of_the_one_before_unless_it_is_given_others(worker: WorkerThread) -> None:
