@@ -1705,7 +1705,7 @@ export interface components {
          * @description A run. `task_id` is what it runs: the root of its tree, or a part; `name` is that of the root.
          *
          *     `number` counts the runs of the tree from 1. `seconds` is the duration, so far; null before the start.
-         *     `error` is the start of the first error of a failed run. `token_usage` is what its model calls used; null without any.
+         *     `error` is the start of the error that failed the run. `token_usage` is what its model calls used; null without any.
          */
         Run: {
             context_id: string;
@@ -1731,7 +1731,7 @@ export interface components {
         };
         /**
          * RunDetail
-         * @description A run with its inputs, the run that waits for it, the first ten tasks that failed in it, the cause first, its first 100
+         * @description A run with its inputs, the run that waits for it, the first ten tasks that failed it, the cause first, its first 100
          *     model calls, and the deaths of its workers.
          */
         RunDetail: {

@@ -173,6 +173,6 @@ def test_an_import_of_many_trees_takes_a_transaction_per_batch(
     monkeypatch: pytest.MonkeyPatch, django_assert_max_num_queries: pytest.FixtureRequest
 ) -> None:
     monkeypatch.setattr(importer, "BATCH", 5)
-    with recorded("v0_18") as source, django_assert_max_num_queries(6 * 5 + 15):  # type: ignore[operator]
+    with recorded("v0_18") as source, django_assert_max_num_queries(6 * 6 + 15):  # type: ignore[operator]
         imported(source)
     assert_same(tasks_of("v0_18"))
