@@ -2,16 +2,51 @@
 
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any, Final
 
 import psycopg
 
 from tasks.queue.notifier import Notifier, Topic
 
+NOTIFY: Final = """
+SELECT set_config('synchronous_commit', 'off', true), pg_notify(topic, '') FROM unnest(%s::text[]) AS topic
+"""
+"""No other NOTIFY of the server waits until the disk has this one: there is nothing to lose."""
+
+
+def _connect(parameters: Mapping[str, Any]) -> psycopg.Connection:
+    """Connect with what Django connects with."""
+    known = {key: value for key, value in parameters.items() if key not in ("cursor_factory", "context")}
+    return psycopg.connect(**known, autocommit=True)
+
+
+class Publisher:
+    """Sends NOTIFY on a connection of its own. Use it from one thread."""
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        self._parameters = parameters
+        self._connection: psycopg.Connection | None = None
+
+    def publish(self, topics: Sequence[Topic]) -> None:
+        """Send them, on a new connection if the old one fails. Without a database they are lost: listeners read on their own."""
+        is_new = self._connection is None
+        try:
+            if self._connection is None:
+                self._connection = _connect(self._parameters)
+            self._connection.execute(NOTIFY, [list(topics)])
+        except psycopg.Error:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            if not is_new:
+                self.publish(topics)
+
 
 class PostgresNotifier(Notifier):
-    def __init__(self, parameters: dict[str, object], topic: Topic) -> None:
-        self._parameters = {key: value for key, value in parameters.items() if key not in ("cursor_factory", "context")}
+    def __init__(self, parameters: Mapping[str, Any], topic: Topic) -> None:
+        self._parameters = parameters
         self._topic = topic
         self._connection: psycopg.Connection | None = None
         with suppress(psycopg.OperationalError):  # the server is unavailable; `wait` retries
@@ -44,7 +79,7 @@ class PostgresNotifier(Notifier):
             self._connection = None
 
     def _listen(self) -> None:
-        self._connection = psycopg.connect(**self._parameters, autocommit=True)  # type: ignore[arg-type]
+        self._connection = _connect(self._parameters)
         self._connection.execute(f"LISTEN {self._topic}")
 
     def _notified(self, timeout_seconds: float) -> bool:

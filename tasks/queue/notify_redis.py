@@ -1,4 +1,4 @@
-"""Redis or Valkey for notifications, beside the database's own.
+"""Redis or Valkey for notifications, instead of the database's own while it is available.
 
 It carries only hints, so no event can be lost.
 """
@@ -7,22 +7,20 @@ import logging
 import os
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from functools import cache
-from queue import Empty, SimpleQueue
 from typing import Any, Final
 
-from django.conf import settings
 from redis import Redis, RedisError
 
-from tasks.queue.notifier import Notifier
+from tasks.queue.notifier import Notifier, Topic
 
 TIMEOUT_SECONDS: Final = 0.5
 OUTAGE_LOG_SECONDS: Final = 300.0
 AGAIN_SECONDS: Final = 2.0
 """How long a Redis that did not answer is left alone."""
 SLICE_SECONDS = 1.0
-"""How often a listener to Redis checks for notifications that only the database has."""
+"""How often a listener to the database checks whether Redis is back."""
 
 log = logging.getLogger(__name__)
 
@@ -79,62 +77,30 @@ class Patience:
 
 
 class Publisher:
-    """Publishes on a thread of its own, so that a Redis that hangs delays no commit."""
+    """Publishes to Redis. Use it from one thread, on which nothing waits: Redis may hang."""
 
     def __init__(self, url: str) -> None:
         self._redis = Redis.from_url(url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS)
         self._patience = Patience()
-        self._topics: SimpleQueue[str] = SimpleQueue()
-        threading.Thread(target=self._publish_forever, name="notify-redis", daemon=True).start()
 
-    def publish(self, topic: str) -> None:
-        """Publish soon, unless Redis is away. Returns at once."""
-        self._topics.put(topic)
-
-    def _publish_forever(self) -> None:
-        while True:
-            for topic in self._waiting():
-                self._publish(topic)
-
-    def _waiting(self) -> set[str]:
-        """The topics in the queue, each once: two notifications that wait say no more than one."""
-        topics = {self._topics.get()}
-        with suppress(Empty):
-            while True:
-                topics.add(self._topics.get_nowait())
-        return topics
-
-    def _publish(self, topic: str) -> None:
+    def publish(self, topics: Sequence[Topic]) -> bool:
+        """Notify the listeners on Redis. False if it is unavailable: then they listen to the database."""
         if not self._patience.is_over:
-            return
+            return False
         try:
-            self._redis.publish(topic, "")
+            for topic in topics:
+                self._redis.publish(topic, "")
         except RedisError:
             self._patience.begin("it cannot publish")
-        else:
-            self._patience.end()
-
-
-@cache
-def _publisher(url: str, process_id: int) -> Publisher:
-    """One for each process: a forked process does not inherit the thread."""
-    return Publisher(url)
-
-
-def publish(topic: str) -> None:
-    """Notify the listeners on Redis, if it is available. Returns at once."""
-    _publisher(settings.APFLOW.redis.url, os.getpid()).publish(topic)
-
-
-def listen(own: Notifier, url: str, topic: str) -> Notifier:
-    """Return a notifier that listens to both Redis and the database."""
-    return RedisNotifier(own, Subscription(url, topic))
+            return False
+        self._patience.end()
+        return True
 
 
 class Subscription:
     """One listener. Use it from one thread."""
 
-    def __init__(self, url: str, topic: str) -> None:
+    def __init__(self, url: str, topic: Topic) -> None:
         # Referenced, since a client closes its connections when it is collected. `Any`: its
         # `pubsub` has no types.
         self._redis: Any = Redis.from_url(url, socket_connect_timeout=TIMEOUT_SECONDS)
@@ -180,28 +146,36 @@ class Subscription:
 
 
 class RedisNotifier(Notifier):
-    """Listens to Redis continuously and to the database every second.
+    """Listens to Redis. While it is unavailable, a notifier of the database listens, which `own` makes."""
 
-    While Redis is unavailable it listens to the database alone.
-    """
-
-    def __init__(self, own: Notifier, redis: Subscription) -> None:
-        self._own = own
-        self._redis = redis
+    def __init__(self, own: Callable[[], Notifier], url: str, topic: Topic) -> None:
+        self._make_own = own
+        self._own: Notifier | None = None
+        self._redis = Subscription(url, topic)
 
     def wait(self, timeout_seconds: float) -> bool:
         deadline = time.monotonic() + timeout_seconds
         while True:
-            slice_seconds = min(SLICE_SECONDS, max(0.0, deadline - time.monotonic()))
-            is_notified = self._redis.wait(slice_seconds)
-            if self._own.wait(slice_seconds if is_notified is None else 0.0) or is_notified:
-                return True
-            if time.monotonic() >= deadline:
-                return False
+            left = max(0.0, deadline - time.monotonic())
+            is_notified = self._redis.wait(left)
+            if is_notified is None:
+                if self._own is None:
+                    self._own = self._make_own()
+                    return True  # notifications in the meantime are lost: tell the caller to read
+                is_notified = self._own.wait(min(SLICE_SECONDS, left))
+            else:
+                self._close_own()
+            if is_notified or time.monotonic() >= deadline:
+                return is_notified
 
     def rest_until(self, awake: threading.Event) -> None:
-        self._own.rest_until(awake)
+        """Do nothing, as `PostgresNotifier` does."""
 
     def close(self) -> None:
         self._redis.close()
-        self._own.close()
+        self._close_own()
+
+    def _close_own(self) -> None:
+        if self._own is not None:
+            self._own.close()
+            self._own = None

@@ -7,15 +7,15 @@ from typing import Final
 
 from django.db import DatabaseError, connection
 
-from apflow_site.db.connections import refresh
+from apflow_site.db.connections import IS_SQLITE, refresh
 from tasks.queue import clock, maintenance, notify
 from tasks.queue.notifier import Notifier
 from tasks.services.schedules import due_schedules, firings
 
 logger = logging.getLogger(__name__)
 
-LONGEST_SECONDS: Final = 60.0
-"""Between two looks without any schedule. A notification may be lost, and clocks may be set."""
+LONGEST_SECONDS: Final = 60.0 if IS_SQLITE else 5.0
+"""Between two looks without any schedule. A notification may be lost on PostgreSQL, and clocks may be set."""
 QUEUE_SECONDS: Final = 1.0
 """Between two looks while runs wait for an earlier one."""
 LEAST_SECONDS: Final = 0.02

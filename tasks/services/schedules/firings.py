@@ -25,7 +25,7 @@ from accounts import audit, users
 from accounts.callers import Caller
 from apflow_site.db.pipelines import pipelined
 from tasks.models import Firing, Run, Schedule
-from tasks.queue import clock, notify
+from tasks.queue import clock
 from tasks.rules.exceptions import TasksError
 from tasks.rules.firings import Outcome, Overlap, Plan, plan, what_to_do
 from tasks.services.flows import run_flow
@@ -187,7 +187,7 @@ class Sweep:
     def fire_together(self) -> None:
         """Do what is due, and send it to the database at once. Raises what the start of a run raises."""
         self.is_together = True
-        with pipelined(), notify.once():
+        with pipelined():
             self.fire()
 
     def fire(self) -> None:

@@ -6,7 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 from django.db import connection, transaction
@@ -16,8 +18,10 @@ from apflow_site.db.connections import IS_SQLITE
 from tasks.queue import notify, notify_sqlite
 from tasks.queue.file_watch import FileWatch
 from tasks.queue.notifier import Notifier, Topic
+from tasks.queue.notify_postgres import PostgresNotifier
 from tasks.queue.notify_sqlite import POLLED, SEEN, WATCHED, Looks, SqliteNotifier
-from tests.servers import until
+from tests.fork_server import run_command
+from tests.servers import environment_of, new_database, until
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 LONG_SECONDS = 60.0
@@ -127,6 +131,31 @@ def test_a_listener_that_begins_late_rings_at_once(monkeypatch: pytest.MonkeyPat
         assert not heard.is_set()
         begins.set()
         assert heard.wait(LONG_SECONDS)
+
+
+def test_a_listener_reads_now_and_then_without_a_notification(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may end between its commit and its notification."""
+    monkeypatch.setattr(notify, "LISTEN_SECONDS", 0.01)
+    heard: SimpleQueue[None] = SimpleQueue()
+    with notify.Listener(notify.RUNS, partial(heard.put, None)).attentive():
+        for _ in range(3):
+            heard.get(timeout=LONG_SECONDS)
+
+
+def test_what_a_command_commits_is_heard_although_it_ends_at_once(tmp_path: Path) -> None:
+    """Its notifications wait for a thread, for which it waits at its end."""
+    with new_database() as url:
+        environment = environment_of(url, tmp_path)
+        bell: Notifier
+        if IS_SQLITE:
+            bell = SqliteNotifier(url.removeprefix("sqlite:///"))
+        else:
+            bell = PostgresNotifier({"conninfo": url}, notify.RUNS)
+        with closing(bell):
+            assert run_command("maintenance", "off", env=environment).returncode == 0
+            assert run_command("maintenance", "on", env=environment).returncode == 0
+            assert run_command("maintenance", "off", env=environment).returncode == 0
+            assert bell.wait(LONG_SECONDS)
 
 
 def ring_often() -> None:

@@ -47,14 +47,10 @@ def polled() -> Found:
     return poll(claim, partial(leases.release, owner="a/1/1"), memory=TreeMemory(2**20), waiting=[])
 
 
-def notified() -> list[str]:
-    return [] if IS_SQLITE else ["SELECT pg_notify(%s,"]
-
-
 def test_a_submission_takes_one_statement_for_each_row() -> None:
     with statements() as seen:
         trees.execute_tree(caller=LOCAL, tasks=[{"name": "echo_executor"}])
-    assert seen == ["INSERT INTO", "INSERT INTO", "INSERT INTO", *notified()]
+    assert seen == ["INSERT INTO", "INSERT INTO", "INSERT INTO"]
 
 
 def test_a_claim_takes_one_statement_and_one_that_loads_the_tree() -> None:
@@ -85,7 +81,7 @@ def test_start_and_end_of_the_last_task_and_the_end_of_the_run_are_one_commit_of
     with statements() as seen:
         assert commit(changes) == [None] * 3
     updated = "UPDATE tasks_task" if IS_SQLITE else "WITH changed"
-    assert seen == ["UPDATE tasks_run", updated, "DELETE FROM", "INSERT INTO", *notified()]
+    assert seen == ["UPDATE tasks_run", updated, "DELETE FROM", "INSERT INTO"]
     assert [event["type"] for event in events.read(run_id=run.id)] == list(names)
 
 
@@ -105,8 +101,8 @@ def test_steps_of_many_runs_that_start_and_end_together_take_as_many_statements_
     with statements() as seen_at_the_end:
         assert commit(ends) == [None] * 6
     if not IS_SQLITE:
-        assert seen == ["WITH held", "WITH changed", "INSERT INTO", *notified()]
-        assert seen_at_the_end == ["WITH held", "WITH changed", "DELETE FROM", "INSERT INTO", *notified()]
+        assert seen == ["WITH held", "WITH changed", "INSERT INTO"]
+        assert seen_at_the_end == ["WITH held", "WITH changed", "DELETE FROM", "INSERT INTO"]
     began = datetime.fromisoformat(AT).replace(tzinfo=UTC)
     assert set(Task.objects.values_list("status", "attempt", "started_at")) == {("completed", 1, began)}
     assert set(Run.objects.values_list("status", "last_seq", "lease_owner")) == {("completed", 3, None)}

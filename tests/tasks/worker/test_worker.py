@@ -15,9 +15,10 @@ from pytest_django import Settings
 from accounts.callers import LOCAL, Caller
 from aipartnerupflow.executors import Context, Executor
 from tasks.models import Run, Task, WorkerProcess
-from tasks.queue import leases
+from tasks.queue import leases, notify
 from tasks.queue.suspicion import POISON_STRIKES
 from tasks.services import trees
+from tasks.services.runs import cancels
 from tasks.worker import group_commit, lease_keeper
 from tasks.worker.changes import Change
 from tests.sections import replace
@@ -92,6 +93,21 @@ def test_it_hears_of_work_while_it_works(worker: WorkerThread, tmp_path: Path) -
     gate.touch()
     working.join()
     assert result_of(first).run.status == "completed"
+
+
+def test_a_request_to_a_busy_worker_of_which_it_is_not_notified_is_carried_out(
+    worker: WorkerThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that stored it may have ended before it sent the notification."""
+    effects = tmp_path / "effects"
+    run = execute(step("t", inputs={"gate": str(tmp_path / "gate"), "effects": str(effects)}))
+    working = in_background(worker)
+    until(effects.exists, seconds=60, what="the task's start")
+    monkeypatch.setattr(notify, "send", lambda topic: None)
+    monkeypatch.setattr(notify, "LISTEN_SECONDS", 0.05)
+    cancels.ask(caller=LOCAL, task_ids=["t"], force=False, message="")
+    working.join()
+    assert result_of(run).run.status == "cancelled"
 
 
 def test_no_more_trees_than_allowed_run_at_once(
