@@ -151,10 +151,19 @@ def _forms(value: str) -> Iterator[str]:
     for line in map(str.strip, value.splitlines()):
         if len(line) >= LONG_LINE:
             yield from (line, _in_json(line).decode())
+    for each in (value.upper(), value.lower(), value[::-1]):
+        yield from (each, _in_json(each).decode())
+    data = value.encode()
+    yield from (data.hex(), data.hex().upper())
+    for name in ("&#{};", "&#x{:x};", "&#x{:X};"):
+        yield "".join(name.format(ord(character)) for character in value)
     for offset in range(3):
-        core = _base64_core(value.encode(), offset)
+        core = _base64_core(data, offset)
         yield core
         yield core.translate(URL_SAFE)
+    for offset in range(5):
+        core = _base32_core(data, offset)
+        yield from (core, core.lower())
 
 
 def _written(value: str) -> Iterator[str]:
@@ -177,3 +186,10 @@ def _base64_core(value: bytes, offset: int) -> str:
     start = (offset * 8 + 5) // 6
     end = (offset + len(value)) * 8 // 6
     return base64.b64encode(bytes(offset) + value).decode()[start:end]
+
+
+def _base32_core(value: bytes, offset: int) -> str:
+    """Return the characters that the value always has in Base32 when `offset` bytes of a group of five precede it."""
+    start = (offset * 8 + 4) // 5
+    end = (offset + len(value)) * 8 // 5
+    return base64.b32encode(bytes(offset) + value).decode()[start:end]

@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from django.db import models
 
+from llmkeys.secret_forms import CREDENTIALS
+
 
 class LLMKey(models.Model):
     """A user's key for a provider. `last_four` identifies it to the user."""
@@ -56,13 +58,14 @@ class NamedSecret(models.Model):
     """A named secret of a user or, if `user_id` is empty, one that the operator shares.
 
     A shared one is for `users`, or for all users without any. It may only be sent to `allow_hosts`,
-    if there are any.
+    if there are any, and used in the inputs `allow_in`; None stands for the default.
     """
 
     user_id = models.CharField(max_length=255, blank=True)
     name = models.CharField(max_length=64)
     sealed = models.TextField()
     allow_hosts = models.JSONField(default=list)
+    allow_in = models.JSONField(null=True)
     users = models.JSONField(default=list)
     created_at = models.DateTimeField()
     used_at = models.DateTimeField(null=True)
@@ -74,3 +77,9 @@ class NamedSecret(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} of {self.user_id or 'the operator'}"
+
+    @property
+    def inputs_allowed(self) -> list[str]:
+        """The names of the inputs in which tasks may use it; empty: any."""
+        allowed: list[str] | None = self.allow_in
+        return allowed if allowed is not None else [*CREDENTIALS] if self.allow_hosts else []

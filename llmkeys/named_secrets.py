@@ -17,7 +17,7 @@ from apflow_site.db.turns import has_room
 from llmkeys.cipher import is_newest, seal, unseal
 from llmkeys.models import NamedSecret
 from llmkeys.secret import Secret
-from llmkeys.secret_forms import MOST_USERS, MalformedSecret, checked_hosts, checked_name, checked_value
+from llmkeys.secret_forms import MOST_USERS, MalformedSecret, checked_hosts, checked_inputs, checked_name, checked_value
 
 Scope = Literal["own", "shared"]
 SHARED: Final = ""
@@ -30,11 +30,12 @@ USED_STEP: Final = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A decrypted secret. It may only be sent to `allow_hosts`, if there are any."""
+    """A decrypted secret. It may only be sent to `allow_hosts`, and used in `inputs_allowed`, if there are any."""
 
     name: str
     value: Secret
     allow_hosts: Sequence[str]
+    inputs_allowed: Sequence[str]
 
 
 @transaction.atomic
@@ -45,12 +46,14 @@ def set_secret(
     value: Secret,
     scope: Scope = "own",
     allow_hosts: Iterable[str] | None = None,
+    allow_in: Iterable[str] | None = None,
     users: Iterable[str] | None = None,
 ) -> NamedSecret:
     """Store a secret, replacing an earlier one of that name and scope.
 
     `allow_hosts` and, for a shared secret, `users` restrict its use; empty ones do not, and None
-    leaves those of the secret that is replaced. Raises MalformedSecret.
+    leaves those of the secret that is replaced. So does `allow_in`, the inputs in which tasks may use it:
+    without it, a secret with hosts may only be used in credentials. Raises MalformedSecret.
     """
     owner = SHARED if scope == "shared" else user_id
     of_owner, most = NamedSecret.objects.filter(user_id=owner), settings.APFLOW.limits.secrets_per_user
@@ -64,12 +67,15 @@ def set_secret(
     kept = present or NamedSecret(user_id=owner, name=name, allow_hosts=[], users=[])
     if allow_hosts is not None:
         kept.allow_hosts = checked_hosts(allow_hosts)
+    if allow_in is not None:
+        kept.allow_in = checked_inputs(allow_in)
     if users is not None:
         kept.users = _checked_users(users, scope)
     text = checked_value(value.reveal(), max_bytes=settings.APFLOW.limits.secret_bytes)
     fields = {
         "sealed": seal(text, context=_context(owner, name)),
         "allow_hosts": kept.allow_hosts,
+        "allow_in": kept.allow_in,
         "users": kept.users,
         "created_at": datetime.now(UTC),
         "used_at": None,
@@ -112,7 +118,7 @@ def opened(*, user_id: str, names: Collection[str]) -> dict[str, Opened]:
     Only in worker processes. Sync. Raises CannotUnseal.
     """
     rows = usable(user_id=user_id, names=names)
-    found = {name: Opened(name=name, value=_decrypted(row), allow_hosts=row.allow_hosts) for name, row in rows.items()}
+    found = {name: _opened(row) for name, row in rows.items()}
     now = datetime.now(UTC)
     stale = [row.id for row in rows.values() if row.used_at is None or now - row.used_at >= USED_STEP]
     if stale:
@@ -149,6 +155,11 @@ def _checked_users(users: Iterable[str], scope: Scope) -> list[str]:
 
 def _may_use(row: NamedSecret, user_id: str) -> bool:
     return row.user_id == user_id or not row.users or user_id in row.users
+
+
+def _opened(row: NamedSecret) -> Opened:
+    value, inputs = _decrypted(row), row.inputs_allowed
+    return Opened(name=row.name, value=value, allow_hosts=row.allow_hosts, inputs_allowed=inputs)
 
 
 def _decrypted(row: NamedSecret) -> Secret:

@@ -2,13 +2,18 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
 from typing import Final
 
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+PLAIN: Final = "http://"
 HOST: Final = re.compile(
-    r"(\*\.)?[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_-]{1,63})*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*"
+    r"(http://)?((\*\.)?[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_-]{1,63})*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)"
 )
-"""A host name, all names below one (`*.example.com`), or an address."""
+"""A host name, all names below one (`*.example.com`), or an address; after `http://` also over plain HTTP."""
+INPUT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+CREDENTIALS: Final = ("auth", "headers")
+"""The inputs in which tasks may use a secret that is bound to hosts, unless it names others."""
 HOST_CHARACTERS: Final = 253
 SHORTEST: Final = 8
 """A shorter value could not be masked without masking ordinary words."""
@@ -66,12 +71,35 @@ def checked_hosts(hosts: Iterable[str]) -> list[str]:
             raise MalformedSecret(
                 f"allow_hosts[{position}]",
                 "must be a host name such as api.github.com, *.example.com for all names below example.com, or an IP "
-                "address; without scheme, port or path, and an international name in its xn-- form",
+                "address; without port and path, and an international name in its xn-- form. http:// before it also "
+                "allows plain HTTP",
             )
     return found
 
 
-def may_be_sent_to(host: str, hosts: Sequence[str]) -> bool:
-    """Whether a secret that is bound to `hosts` may be sent to this host; without hosts it is not bound."""
+def checked_inputs(names: Iterable[str]) -> list[str]:
+    """Return the names of inputs, each once. Raises MalformedSecret."""
+    found = list(dict.fromkeys(names))
+    if len(found) > MOST_HOSTS:
+        raise MalformedSecret("allow_in", f"names more than {MOST_HOSTS} inputs")
+    for position, name in enumerate(found):
+        if not INPUT.fullmatch(name):
+            raise MalformedSecret(f"allow_in[{position}]", "must be the name of an input, such as headers or json")
+    return found
+
+
+def may_be_sent_to(host: str, hosts: Sequence[str], *, is_encrypted: bool = True) -> bool:
+    """Check whether a secret that is bound to `hosts` may be sent to this host; without hosts it is not bound.
+
+    Without encryption it may only stay on this machine, or go to a host that is written with `http://`.
+    """
     host = host.lower().rstrip(".")
-    return not hosts or any(host.endswith(each[1:]) if each.startswith("*.") else host == each for each in hosts)
+    plain = [each.removeprefix(PLAIN) for each in hosts if is_encrypted or each.startswith(PLAIN) or _is_loopback(host)]
+    return not hosts or any(host.endswith(each[1:]) if each.startswith("*.") else host == each for each in plain)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -13,7 +13,7 @@ from msgspec.structs import asdict
 from a2a.core.conditions import Condition, NotWith, OnlyWith, Problem, RequiredWith
 from a2a.core.parsing import EventId, Params, Text, Texts, texts
 from llmkeys.header import MAX_CHARACTERS
-from llmkeys.secret_forms import HOST, HOST_CHARACTERS, MOST_HOSTS, MOST_USERS, NAME, SHORTEST
+from llmkeys.secret_forms import HOST, HOST_CHARACTERS, INPUT, MOST_HOSTS, MOST_USERS, NAME, SHORTEST
 from tasks.executors.http.safe_http import HEADER_NAME
 from tasks.rules.field_rules import SET_BY_SERVER, TASK_FIELDS
 from tasks.rules.tags import MOST as MOST_TAGS
@@ -298,6 +298,8 @@ SecretName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{NAME.pattern}
 SecretValue = Annotated[str, Meta(extra_json_schema={"minLength": SHORTEST, "pattern": r"^\s*\S[\s\S]{6,}\S\s*$"})]
 AllowedHost = Annotated[str, Meta(extra_json_schema={"pattern": f"^({HOST.pattern})$", "maxLength": HOST_CHARACTERS})]
 
+AllowedInput = Annotated[str, Meta(extra_json_schema={"pattern": f"^{INPUT.pattern}$"})]
+
 
 class SetSecret(Params, frozen=True, kw_only=True):
     """secrets.set"""
@@ -308,6 +310,8 @@ class SetSecret(Params, frozen=True, kw_only=True):
     scope: Literal["own", "shared"] = "own"
     allow_hosts: Annotated[list[AllowedHost], Meta(max_length=MOST_HOSTS)] | None = None
     """The hosts to which it may be sent; an empty list for any. None keeps those of the secret that is replaced."""
+    allow_in: Annotated[list[AllowedInput], Meta(max_length=MOST_HOSTS)] | None = None
+    """The inputs of tasks in which it may be used; an empty list for any. Without it, a secret with hosts may be used in `auth` and `headers`."""
     users: Annotated[list[Text], Meta(max_length=MOST_USERS)] | None = None
     """The users of a shared secret; an empty list for all. None keeps those of the secret that is replaced."""
 

@@ -49,12 +49,14 @@ class SecretInfo(Response, frozen=True, kw_only=True):
     """The public facts about a named secret; never its value.
 
     `users` of a shared one, and its `used_at`, are for administrators only. Without `allow_hosts` it
-    may be sent anywhere, without `users` all may use it.
+    may be sent anywhere, without `allow_in` be used in any input that takes secrets, and without
+    `users` all may use it.
     """
 
     name: str
     scope: Literal["own", "shared"]
     allow_hosts: list[str]
+    allow_in: list[str]
     users: list[str] | None
     created_at: str
     used_at: str | None

@@ -28,6 +28,7 @@ async def set_secret(caller: Caller, given: params.SetSecret) -> DataResult:
             value=Secret(given.value),
             scope=given.scope,
             allow_hosts=given.allow_hosts,
+            allow_in=given.allow_in,
             users=given.users,
         )
     except MalformedSecret as error:
@@ -67,6 +68,7 @@ def _native(row: NamedSecret, caller: Caller) -> Json:
         "name": row.name,
         "scope": "shared" if is_shared else "own",
         "allow_hosts": row.allow_hosts,
+        "allow_in": row.inputs_allowed,
         "users": row.users if is_shared and caller.sees_all else None,
         "created_at": row.created_at.isoformat(),
         "used_at": row.used_at.isoformat() if sees_use and row.used_at else None,

@@ -27,6 +27,10 @@ def set_secret(
     host: Annotated[
         list[str] | None, typer.Option("--host", help="A host to which it may be sent; repeat it for several.")
     ] = None,
+    allow_in: Annotated[
+        list[str] | None,
+        typer.Option("--in", help="An input of tasks in which it may be used, such as json; repeat it for several."),
+    ] = None,
     shared: Shared = False,
     user: Annotated[
         list[str] | None, typer.Option("--user", help="A user of a shared secret; repeat it for several.")
@@ -34,10 +38,17 @@ def set_secret(
 ) -> Any:
     """Store (or replace) a secret. You are prompted for it, or it is read from standard input.
 
-    Without --host and --user, a secret that is replaced keeps its hosts and users.
+    A secret with hosts may be used in auth and headers, unless --in names other inputs.
+
+    Without --host, --in and --user, a secret that is replaced keeps its own.
     """
     return client.set_secret(
-        name, _value(), allow_hosts=host or None, scope="shared" if shared else None, users=user or None
+        name,
+        _value(),
+        allow_hosts=host or None,
+        allow_in=allow_in or None,
+        scope="shared" if shared else None,
+        users=user or None,
     )
 
 

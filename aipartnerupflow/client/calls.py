@@ -290,19 +290,22 @@ def set_secret(
     value: str,
     *,
     allow_hosts: Sequence[str] | None = None,
+    allow_in: Sequence[str] | None = None,
     scope: Scope | None = None,
     users: Sequence[str] | None = None,
 ) -> Call[SecretInfo]:
     """Store a named secret, which tasks use as `{{secret.NAME}}`.
 
-    With `allow_hosts` it may only be sent there. A secret of the scope `shared` is for `users`, or
-    for all; only administrators may store one. Without `allow_hosts` and `users`, a secret that is
-    replaced keeps its own; empty ones remove them.
+    With `allow_hosts` it may only be sent there, in the inputs `allow_in` of tasks, by default `auth`
+    and `headers`. A secret of the scope `shared` is for `users`, or
+    for all; only administrators may store one. Without `allow_hosts`, `allow_in` and
+    `users`, a secret that is replaced keeps its own; empty ones remove them.
     """
     params = given(
         name=name,
         value=value,
         allow_hosts=None if allow_hosts is None else list(allow_hosts),
+        allow_in=None if allow_in is None else list(allow_in),
         scope=scope,
         users=None if users is None else list(users),
     )

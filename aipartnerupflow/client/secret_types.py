@@ -49,6 +49,7 @@ class SecretInfo(TypedDict):
     name: str
     scope: Literal["own", "shared"]
     allow_hosts: list[str]
+    allow_in: list[str]
     users: list[str] | None
     created_at: str
     used_at: str | None

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol
 
 from aipartnerupflow.executors import Executor, ExecutorError, Json
-from llmkeys.secret_forms import NAME, may_be_sent_to
+from llmkeys.secret_forms import CREDENTIALS, NAME, PLAIN, may_be_sent_to
 from tasks.executors import get_executor
 from tasks.executors.http import host_of
 from tasks.executors.template_check import value_labels
@@ -28,6 +28,14 @@ UNBINDABLE: Final = (
     "The secret '{name}' may only be sent to {hosts} (allow_hosts), and {executor} cannot be held to a host. Use a "
     "secret that is not bound to hosts"
 )
+NOT_ENCRYPTED: Final = (
+    "The secret '{name}' may only be sent to {hosts} (allow_hosts), over HTTPS. To allow plain HTTP, write http:// before "
+    "the host in allow_hosts"
+)
+ANOTHER_INPUT: Final = (
+    "The secret '{name}' may only be used in {inputs} (allow_in), and this task uses it in '{field}'. A server may show "
+    "there what it gets: to allow it, store the secret with allow_in"
+)
 ANOTHER_HOST: Final = (
     "The secret '{name}' may only be sent to {hosts} (allow_hosts), and this task sends it to another host"
 )
@@ -43,12 +51,14 @@ class HasInputs(Protocol):
 
 
 class Bound(Protocol):
-    """A secret that may only be sent to `allow_hosts`, if there are any."""
+    """A secret that may only be sent to `allow_hosts`, and used in `inputs_allowed`, if there are any."""
 
     @property
     def name(self) -> str: ...
     @property
     def allow_hosts(self) -> Sequence[str]: ...
+    @property
+    def inputs_allowed(self) -> Sequence[str]: ...
 
 
 def secrets_in(task: HasInputs) -> Iterator[tuple[str, str]]:
@@ -97,26 +107,46 @@ def problems(task: HasInputs) -> Iterator[tuple[str, str]]:
                 yield place, f"'{name[:100]}' {NO_NAME}"
 
 
-def misuse(secret: Bound, executor: Executor, inputs: Json, *, are_filled: bool) -> str | None:
-    """Describe why the secret may not be sent where these inputs are sent; None if it may.
+def misuse(secret: Bound, task: HasInputs, filled: Json | None = None) -> str | None:
+    """Describe why the task may not use the secret: in that input, or for that host. None if it may.
 
-    Unless the inputs are filled, a receiver with places is not judged yet.
+    `filled` are the inputs with their places filled. Without them, a receiver with places is not judged yet.
     """
-    if not secret.allow_hosts:
-        return None
+    executor = get_executor(str(task.executor_id))
+    receiver = executor.receiver(task.inputs if filled is None else filled) if secret.allow_hosts else ""
     shown = {"name": secret.name, "hosts": ", ".join(secret.allow_hosts), "executor": executor.id}
-    receiver = executor.receiver(inputs)
     if receiver is None:
         return UNBINDABLE.format(**shown)
-    is_open = not are_filled and next(places_in(receiver, ""), None) is not None
-    return None if is_open or _may_go(receiver, secret.allow_hosts) else ANOTHER_HOST.format(**shown)
-
-
-def _may_go(url: str, hosts: Sequence[str]) -> bool:
+    if (field := _wrong_input(secret, task, executor)) is not None:
+        inputs = ", ".join(secret.inputs_allowed)
+        return ANOTHER_INPUT.format(name=secret.name, inputs=inputs, field=field)
+    if not secret.allow_hosts:
+        return None
+    if filled is None and next(places_in(receiver, ""), None) is not None:
+        return None
     try:
-        return may_be_sent_to(host_of(url), hosts)
+        host = host_of(receiver)
     except ExecutorError:
-        return False
+        return ANOTHER_HOST.format(**shown)
+    if not may_be_sent_to(host, secret.allow_hosts):
+        return ANOTHER_HOST.format(**shown)
+    is_encrypted = not receiver.lower().startswith(PLAIN)
+    return (
+        None if may_be_sent_to(host, secret.allow_hosts, is_encrypted=is_encrypted) else NOT_ENCRYPTED.format(**shown)
+    )
+
+
+def _wrong_input(secret: Bound, task: HasInputs, executor: Executor) -> str | None:
+    """Return the input in which the task may not use the secret.
+
+    With `auth` and `headers`, other inputs for credentials are allowed: those that a schema marks as writeOnly.
+    """
+    allowed = set(secret.inputs_allowed)
+    if allowed.issuperset(CREDENTIALS):
+        rules: Json = executor.input_schema.get("properties", {})
+        allowed |= {name for name, rule in rules.items() if isinstance(rule, dict) and rule.get("writeOnly") is True}
+    names = ((field, name) for field, value in task.inputs.items() for _, name in _in_value(value, ""))
+    return next((field for field, name in names if allowed and name == secret.name and field not in allowed), None)
 
 
 def _in_value(value: Any, place: str) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 import orjson
 
-from aipartnerupflow.executors import Executor, ExecutorError, Json, Parked
+from aipartnerupflow.executors import ExecutorError, Json, Parked
 from apflow_site.db import pools
 from llmkeys import named_secrets
 from llmkeys.cipher import CannotUnseal
@@ -189,10 +189,10 @@ def _large_texts(_loop: asyncio.AbstractEventLoop) -> FairSemaphore:
     return FairSemaphore(1)
 
 
-def refuse_misuse(used: Mapping[str, Opened], executor: Executor, filled: Json) -> None:
-    """Raise ExecutorError if one of the secrets may not be sent where the filled inputs are sent."""
+def refuse_misuse(used: Mapping[str, Opened], task: LoadedTask, filled: Json) -> None:
+    """Raise ExecutorError if the task may not use one of the secrets, or not send it where the filled inputs are sent."""
     for secret in used.values():
-        if problem := misuse(secret, executor, filled, are_filled=True):
+        if problem := misuse(secret, task, filled):
             raise ExecutorError(f"{problem}.", permanent=True)
 
 

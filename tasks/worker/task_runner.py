@@ -381,7 +381,7 @@ class TaskRunner:
         secrets = {} if self._claim.is_demo else await self._secrets.of(task)
         own = await self._secrets.own_inputs(task)
         inputs = self._inputs(task, {name: secret.value.reveal() for name, secret in secrets.items()}, own=own)
-        refuse_misuse(secrets, executor, inputs)
+        refuse_misuse(secrets, task, inputs)
         return inputs
 
     def _inputs(

@@ -29,6 +29,13 @@ TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=8, max_
         quote(VALUE, safe=""),
         quote_plus(VALUE),
         urlencode({"": VALUE})[1:],
+        VALUE.upper(),
+        VALUE.lower(),
+        VALUE[::-1],
+        VALUE.encode().hex(),
+        VALUE.encode().hex().upper(),
+        "".join(f"&#{ord(each)};" for each in VALUE),
+        "".join(f"&#x{ord(each):x};" for each in VALUE),
     ],
 )
 def test_it_is_found_in_each_form(form: str) -> None:
@@ -41,6 +48,12 @@ def test_it_is_found_in_base64_wherever_it_stands(value: str, before: bytes, aft
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         text = encode(before + value.encode() + after).decode()
         assert MASK in masker.text(text)
+
+
+@given(TEXTS, st.binary(max_size=8), st.binary(max_size=8))
+def test_it_is_found_in_base32_wherever_it_stands(value: str, before: bytes, after: bytes) -> None:
+    text = base64.b32encode(before + value.encode() + after).decode()
+    assert MASK in Masker([value]).text(text) and MASK in Masker([value]).text(text.lower())
 
 
 @given(TEXTS, st.sampled_from(["http://h/a/{}/b?c", "http://h/?a={}", "http://h/?a=1&{}=b#c"]))

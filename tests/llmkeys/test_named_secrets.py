@@ -89,7 +89,7 @@ def test_what_is_deleted_is_gone() -> None:
         ({"value": Secret("12345678\ud800")}, "value", "lone surrogate"),
         ({"value": Secret("line\n" * 101)}, "value", "more than 100 lines"),
         ({"value": Secret("é" * 10_000)}, "value", "16,384 bytes"),
-        ({"allow_hosts": ["https://a.example"]}, "allow_hosts[0]", "without scheme"),
+        ({"allow_hosts": ["https://a.example"]}, "allow_hosts[0]", "without port"),
         ({"allow_hosts": ["a.example", "*"]}, "allow_hosts[1]", "must be a host name"),
         ({"allow_hosts": ["a.*.example"]}, "allow_hosts[0]", "must be a host name"),
         ({"allow_hosts": [f"a{number}.example" for number in range(51)]}, "allow_hosts", "more than 50"),

@@ -1996,10 +1996,12 @@ export interface components {
          * @description The public facts about a named secret; never its value.
          *
          *     `users` of a shared one, and its `used_at`, are for administrators only. Without `allow_hosts` it
-         *     may be sent anywhere, without `users` all may use it.
+         *     may be sent anywhere, without `allow_in` be used in any input that takes secrets, and without
+         *     `users` all may use it.
          */
         SecretInfo: {
             allow_hosts: string[];
+            allow_in: string[];
             created_at: string;
             name: string;
             /** @enum {unknown} */
@@ -5069,6 +5071,8 @@ export interface operations {
                 "application/json": {
                     /** @default null */
                     allow_hosts?: string[] | null;
+                    /** @default null */
+                    allow_in?: string[] | null;
                     scope?: ("own" | "shared") | null;
                     /** @default null */
                     users?: string[] | null;

@@ -89,7 +89,7 @@ class Grpc(Executor):
     extra = "grpc"
 
     def receiver(self, inputs: Json) -> str | None:
-        return f"https://{inputs.get('server')}/"
+        return f"{'https' if inputs.get('tls', True) else 'http'}://{inputs.get('server')}/"
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         most_bytes: int = settings.APFLOW.limits.result_bytes

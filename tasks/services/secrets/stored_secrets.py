@@ -41,11 +41,18 @@ def set_secret(
     value: Secret,
     scope: Scope = "own",
     allow_hosts: Iterable[str] | None = None,
+    allow_in: Iterable[str] | None = None,
     users: Iterable[str] | None = None,
 ) -> NamedSecret:
     """Store a secret as `named_secrets.set_secret` does. Raises MalformedSecret."""
     stored = named_secrets.set_secret(
-        user_id=caller.user_id, name=name, value=value, scope=scope, allow_hosts=allow_hosts, users=users
+        user_id=caller.user_id,
+        name=name,
+        value=value,
+        scope=scope,
+        allow_hosts=allow_hosts,
+        allow_in=allow_in,
+        users=users,
     )
     audit.record(Action.SECRET_SET, actor=caller.user_id, target=name, scope=scope)
     return stored

@@ -4,7 +4,6 @@ from itertools import islice
 
 from llmkeys import named_secrets
 from llmkeys.models import NamedSecret
-from tasks.executors import get_executor
 from tasks.executors.secret_places import NOT_THERE, misuse, named_in
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.specs import LISTED, TaskSpec, TreeSpec
@@ -28,4 +27,4 @@ def refuse_unusable(spec: TreeSpec, *, owner: str) -> None:
 def _problem(task: TaskSpec, secret: NamedSecret | None, name: str) -> str | None:
     if secret is None:
         return NOT_THERE.format(name=name)
-    return misuse(secret, get_executor(str(task.executor_id)), task.inputs, are_filled=False)
+    return misuse(secret, task)

@@ -30,8 +30,10 @@ def test_a_secret_is_kept_listed_used_and_deleted_and_never_shown(system: Rpc, r
     stored = system("set", {"name": "token", "value": VALUE, "allow_hosts": ["API.example.com"]})
     assert stored.pop("created_at").endswith("+00:00")
     expected = {"name": "token", "scope": "own", "allow_hosts": ["api.example.com"], "users": None, "used_at": None}
-    assert stored == expected
-    system("set", {"name": "token", "value": VALUE, "allow_hosts": []})
+    assert stored == expected | {"allow_in": ["auth", "headers"]}
+    chosen = system("set", {"name": "token", "value": VALUE, "allow_in": ["json"]})
+    assert (chosen["allow_hosts"], chosen["allow_in"]) == (["api.example.com"], ["json"])
+    system("set", {"name": "token", "value": VALUE, "allow_hosts": [], "allow_in": []})
     task = {"name": "echo_executor", "inputs": {"x": "a {{secret.token}} b"}}
     ran = rpc("tasks.execute", {"tasks": task, "wait": True})["task"]
     assert ran["result"] == {"x": "a … b"}
@@ -53,7 +55,8 @@ def test_a_secret_is_kept_listed_used_and_deleted_and_never_shown(system: Rpc, r
         ({"name": "a", "value": " canary  \n"}, "value", "fewer than 8 characters"),
         ({"name": "a", "value": 12345678}, "value", "expected string"),
         ({"name": "a", "value": VALUE * 1000}, "value", "limits.secret_bytes"),
-        ({"name": "a", "value": VALUE, "allow_hosts": ["https://a.example"]}, "allow_hosts[0]", "without scheme"),
+        ({"name": "a", "value": VALUE, "allow_hosts": ["https://a.example"]}, "allow_hosts[0]", "without port"),
+        ({"name": "a", "value": VALUE, "allow_in": ["a.b"]}, "allow_in[0]", "must be the name of an input"),
         ({"name": "a", "value": VALUE, "allow_hosts": "a.example"}, "allow_hosts", "expected array"),
         ({"name": "a", "value": VALUE, "users": ["bob"]}, "users", "only with scope shared"),
         ({"name": "a", "value": VALUE, "scope": "all"}, "scope", "own, shared"),

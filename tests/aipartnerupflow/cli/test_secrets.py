@@ -56,7 +56,7 @@ def test_the_answers_are_there_as_json(cli: Cli) -> None:
         (["token"], "\n", "The value is empty."),
         (["to-ken"], VALUE, "letters, digits and underscores"),
         (["token"], "canary", "fewer than 8 characters"),
-        (["token", "--host", "https://a.example"], VALUE, "without scheme"),
+        (["token", "--host", "https://a.example"], VALUE, "without port"),
         (["token", "--user", "bob"], VALUE, "only with scope shared"),
     ],
 )

@@ -242,6 +242,59 @@ def _refused_only(tasks: Any) -> list[tuple[str, str]]:
     return list(refusal.value.problems)
 
 
+def test_a_bound_secret_is_used_in_credentials_only(run: RunTree, web: Web) -> None:
+    """A server may return the rest of a request in any form, in which nobody recognizes the secret."""
+    keep(allow_hosts=["127.0.0.1"])
+    for inputs in ({"json": {"a": ["{{secret.token}}"]}}, {"params": {"key": "{{secret.token}}"}}):
+        ((place, problem),) = _refused_only(rest(web, method="POST", **inputs))
+        assert place.startswith("tasks[0].inputs.")
+        assert "may only be used in auth, headers (allow_in)" in problem
+    ((_, problem),) = _refused_only(rest(web, url=web.url + "{{secret.token}}"))
+    assert "uses it in 'url'" in problem
+    assert run(rest(web, auth={"bearer": "{{secret.token}}"})).run.status == "completed"
+    keep(allow_hosts=["127.0.0.1"], allow_in=["json"])
+    assert run(rest(web, method="POST", json={"key": "{{secret.token}}"})).run.status == "completed"
+    ((_, problem),) = _refused_only(rest(web, auth={"bearer": "{{secret.token}}"}))
+    assert "may only be used in json (allow_in)" in problem
+    keep(allow_in=[])
+    assert run(rest(web, params={"key": "{{secret.token}}"})).run.status == "completed"
+
+
+def test_a_bound_secret_is_checked_again_when_its_task_runs(worker: WorkerThread, web: Web) -> None:
+    keep()
+    execution = trees.execute_tree(caller=LOCAL, tasks=rest(web, params={"key": "{{secret.token}}"}))
+    keep(allow_hosts=["127.0.0.1"])
+    worker.work()
+    assert "may only be used in auth, headers (allow_in)" in str(result_of(execution.run).tasks["call"].error)
+    assert web.received == []
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "is_sent"),
+    [
+        ("https://api.example.com/x", ["api.example.com"], True),
+        ("http://api.example.com/x", ["api.example.com"], False),
+        ("http://api.example.com/x", ["http://api.example.com"], True),
+        ("https://api.example.com/x", ["http://api.example.com"], True),
+        ("http://10.0.0.7/x", ["10.0.0.7"], False),
+        ("http://10.0.0.7/x", ["http://10.0.0.7"], True),
+        ("http://127.0.0.1:5000/x", ["127.0.0.1"], True),
+        ("http://[::1]:5000/x", ["::1"], True),
+        ("http://localhost/x", ["localhost"], True),
+    ],
+)
+def test_a_bound_secret_is_sent_over_https_unless_plain_http_is_allowed(
+    url: str, hosts: list[str], is_sent: bool
+) -> None:
+    keep(allow_hosts=hosts)
+    task = {"name": "rest_executor", "inputs": {"url": url, "headers": {"x": "{{secret.token}}"}}}
+    if is_sent:
+        trees.create_tree(caller=LOCAL, tasks=task)
+    else:
+        ((_, problem),) = refused(task)
+        assert "over HTTPS" in problem
+
+
 def test_a_redirect_carries_no_secret_away(run: RunTree, web: Web) -> None:
     keep(allow_hosts=["127.0.0.1"])
     web.answer(302, Location=f"http://localhost:{web.port}/stolen")
