@@ -190,13 +190,18 @@ def resume_schedule(*, caller: Caller, schedule_id: str) -> Schedule:
 
 @transaction.atomic
 def trigger_schedule(*, caller: Caller, schedule_id: str, overlap: str | None = None) -> Firing:
-    """Run the schedule now, also while it is paused. `overlap` replaces that of the schedule. Raises ScheduleNotFound."""
+    """Run the schedule now, also while it is paused, but not after its last run (`max_runs`).
+
+    `overlap` replaces that of the schedule. Raises ScheduleNotFound.
+    """
     schedule = _held(caller, schedule_id)
     sweep = Sweep.of([schedule])
     slot = sweep.now
     while Firing.objects.filter(schedule_id=schedule.id, scheduled_for=slot).exists():
         slot += TICK
     firing = sweep.act(schedule, slot, cause=firings.TRIGGER, overlap=Overlap(overlap) if overlap else None)
+    if schedule.is_finished:
+        look_ahead(schedule, after=sweep.now)
     sweep.save()
     notify.send(notify.SCHEDULES)
     return firing
@@ -222,6 +227,8 @@ def backfill_schedule(
         for slot in slots
         if slot not in known or known[slot].outcome in (Outcome.SKIPPED, Outcome.FAILED)
     ]
+    if schedule.is_finished:
+        look_ahead(schedule, after=sweep.now)
     sweep.save()
     notify.send(notify.SCHEDULES)
     return done

@@ -51,6 +51,7 @@ CLOCK_TOLERANCE: Final = timedelta(seconds=5)
 """By how much clocks may be corrected at any time."""
 WAIT: Final = timedelta(seconds=5)
 """After which a schedule looks again whether missed runs that had to wait can start."""
+ALL_STARTED: Final = "All runs of the schedule have started (max_runs)."
 CLOCK, TRIGGER, BACKFILL = "clock", "trigger", "backfill"
 REPORTED: Final = "reported"
 """The cause of a run that another scheduler has made (`tasks.services.schedules.task_schedules`)."""
@@ -261,7 +262,7 @@ class Sweep:
                     skip_queued(
                         schedule,
                         self.queued.pop(schedule.id),
-                        reason="All runs of the schedule have started (max_runs).",
+                        reason=ALL_STARTED,
                     )
                 else:
                     self._start(schedule, waiting.pop(0))
@@ -278,13 +279,15 @@ class Sweep:
         """Start a run, or let it wait, or skip it. `again`: what was done at that time before, without a run."""
         overlap = overlap or Overlap(schedule.overlap)
         running, queued = self.running[schedule.id], self.queued[schedule.id]
+        firing = again or Firing(schedule=schedule, scheduled_for=slot)
         outcome, reason = what_to_do(
             overlap,
             is_running=bool(running),
             queued=len(queued),
             most_queued=settings.APFLOW.limits.catch_up_runs,
         )
-        firing = again or Firing(schedule=schedule, scheduled_for=slot)
+        if schedule.is_finished:
+            outcome, reason = Outcome.SKIPPED, ALL_STARTED
         firing.outcome, firing.reason, firing.cause = outcome, reason, cause
         if outcome is Outcome.QUEUED:
             queued.append(firing)

@@ -14,6 +14,7 @@ from tasks.services import schedules, trees
 from tasks.services.schedules import firings
 from tests.sections import replace
 from tests.tasks.schedules.conftest import NOON, TREE, Clock, done, end_runs, make, reasons, sweep
+from tests.tasks.services.trees.test_idempotency import together
 from tests.tasks.trees import ALICE, BOB
 
 pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.django_db(transaction=True)]
@@ -333,6 +334,26 @@ def test_a_trigger_runs_now_by_the_overlap_of_the_schedule(clock_at_noon: Clock)
     assert len({each.scheduled_for for each in (first, second, third)}) == 3
     schedule.refresh_from_db()
     assert (schedule.is_paused, schedule.next_run_at, schedule.run_count) == (True, None, 2)
+
+
+@pytest.mark.both_engines
+def test_no_trigger_and_no_backfill_runs_more_than_max_runs(clock_at_noon: Clock) -> None:
+    schedule = make(max_runs=3, overlap="allow")
+
+    def trigger() -> Firing:
+        return schedules.trigger_schedule(caller=ALICE, schedule_id=schedule.id)
+
+    found = together(50, trigger)
+    assert sorted(each.outcome for each in found) == ["skipped"] * 47 + ["started"] * 3
+    assert {each.reason for each in found if each.outcome == "skipped"} == {firings.ALL_STARTED}
+    clock_at_noon.to("12:20")
+    since, until = "2026-11-26T12:05", "2026-11-26T12:15"
+    late = schedules.backfill_schedule(caller=ALICE, schedule_id=schedule.id, since=since, until=until)
+    assert {each.outcome for each in late} == {"skipped"}
+    schedule.refresh_from_db()
+    assert (schedule.run_count, schedule.next_run_at, Run.objects.count()) == (3, None, 3)
+    schedules.update_schedule(caller=ALICE, schedule_id=schedule.id, fields={"max_runs": 4})
+    assert trigger().outcome == "started"
 
 
 @pytest.mark.both_engines
