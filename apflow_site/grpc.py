@@ -1,13 +1,10 @@
 """The gRPC server for A2A, next to a web process, if `a2a.grpc_port` is set."""
 
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-
-from tasks.rules.extras import how_to_install
 
 STOP_SECONDS = 5.0
 
@@ -21,13 +18,11 @@ class GrpcServer:
     async def open(self) -> None:
         """Start the server, if a port is set.
 
-        Raises ImproperlyConfigured if gRPC is not installed or the port cannot be opened.
+        Raises ImproperlyConfigured if the port cannot be opened.
         """
         port = settings.APFLOW.a2a.grpc_port
         if port is None:
             return
-        if find_spec("grpc") is None:
-            raise ImproperlyConfigured(f"a2a.grpc_port: gRPC is not installed. Install it: {how_to_install('grpc')}")
         try:
             self._server = await import_module("a2a.protocol.bindings.grpc_server").start()
         except (OSError, RuntimeError) as error:

@@ -76,7 +76,7 @@ def _facts(executor: Mapping[str, Any], setting: str | None) -> Iterator[str]:
     if setting is not None:
         yield f"Off by default. This setting enables it: `{setting}`."
     if executor["extra"] is not None:
-        yield f"Needs the extra `{executor['extra']}`: `pip install 'aipartnerupflow[{executor['extra']}]>=1'`, or in a clone `make serve SET=all`."
+        yield f"Needs the [extra](../how-to/deploy.md#install) `{executor['extra']}`."
     yield f"After a crash: {'safe to repeat' if executor['idempotent'] else 'not repeated'}."
     if executor["pool"] != "loop":
         yield f"Runs in the [pool](../how-to/pools.md) `{executor['pool']}`."

@@ -272,12 +272,6 @@ def test_a_model_writes_a_tree_that_runs(site: DocsSite) -> None:
     assert site.server.rpc("tasks.get", {"task_id": "written"})["status"] == "completed"
 
 
-def test_the_extras_of_the_page_are_ours(site: DocsSite) -> None:
-    said = site.run(text(LLM, "Language models and crews", "bash"))
-    assert "aipartnerupflow[crewai,llm]" in said
-    assert "does not provide the extra" not in said
-
-
 # --- keys ---
 
 

@@ -263,7 +263,6 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Limit each user", "yaml", f"{BLOCKS_TEST}::test_a_user_has_a_limit_each_day"),
     ],
     "docs/how-to/llm.md": [
-        ("Language models and crews", "bash", f"{BLOCKS_TEST}::test_the_extras_of_the_page_are_ours"),
         ("Try it without a key", "json", f"{BLOCKS_TEST}::test_a_model_without_a_key_answers"),
         ("Call a model", "bash", f"{BLOCKS_TEST}::test_a_model_is_asked_with_the_key_of_the_request"),
         ("Call a model", "json", f"{BLOCKS_TEST}::test_a_prompt_holds_the_result_of_another_task"),
@@ -276,7 +275,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Custom endpoints", "yaml", f"{BLOCKS_TEST}::test_a_text_is_a_prompt_for_the_default_model"),
     ],
     "docs/how-to/bring-your-code.md": [
-        *(("In ten minutes", language, TEN_MINUTES) for language in ("sh", "yaml", "sh", "json", "sh")),
+        *(("In ten minutes", language, TEN_MINUTES) for language in ("yaml", "sh", "json", "sh")),
         ("A crew", "python", f"{BLOCKS_TEST}::test_a_crew_of_the_operators_code_runs"),
         ("A crew", "yaml", f"{BLOCKS_TEST}::test_a_crew_of_the_operators_code_runs"),
         ("A crew", "json", f"{BLOCKS_TEST}::test_a_crew_of_the_operators_code_runs"),

@@ -17,7 +17,7 @@ STEPS = "In ten minutes"
 
 def test_a_crew_runs_in_ten_minutes(tmp_path_factory: pytest.TempPathFactory) -> None:
     shell = new_shell(tmp_path_factory)
-    install, serve, run = texts(PAGE, STEPS, "sh")
+    serve, run = texts(PAGE, STEPS, "sh")
     files = {
         "crew.py": text(PAGE, "A crew", "python"),
         "graph.py": text(PAGE, "A LangGraph graph", "python"),
@@ -26,7 +26,6 @@ def test_a_crew_runs_in_ten_minutes(tmp_path_factory: pytest.TempPathFactory) ->
     }
     for name, content in files.items():
         (shell.folder / name).write_text(content)
-    shell.run(install)
     with llm_server() as llm:
         llm.will(Says(text="Rivers are long."))
         with shell.server(serve, is_forked=False, PYTHONPATH=str(ROOT), OPENAI_API_BASE=llm.openai_base) as server:

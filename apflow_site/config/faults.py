@@ -3,7 +3,6 @@
 import difflib
 import reprlib
 from collections.abc import Callable, Iterable, Iterator
-from importlib.util import find_spec
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -20,7 +19,7 @@ from apflow_site.config.known import (
 from apflow_site.config.operation import Auth
 from apflow_site.config.sections import Config
 from apflow_site.config.sources import Source
-from tasks.rules.extras import how_to_install
+from tasks.rules.extras import how_to_install, is_installed
 
 MOST_SECTIONS: Final = 3
 """How many sections a fault names that have the key."""
@@ -61,6 +60,7 @@ def contradictions(config: Config, *, place: Callable[[str], str]) -> Iterator[s
     yield from _auth_contradictions(config.auth, place)
     yield from _any_origin(config, place)
     yield from _shared_secrets(config, place)
+    yield from _missing_extras(config, place)
     yield from _ray_contradictions(config, place)
     if config.llm.key_store == "redis" and config.redis.url is None:
         yield (
@@ -111,10 +111,24 @@ def _shared_secrets(config: Config, place: Callable[[str], str]) -> Iterator[str
         )
 
 
+def _missing_extras(config: Config, place: Callable[[str], str]) -> Iterator[str]:
+    """A setting for what is not installed: every task that needs it would fail."""
+    needed = {
+        "a2a.grpc_port": (config.a2a.grpc_port, "grpc"),
+        "executors.crewai.tools": (config.executors.crewai.tools, "crewai"),
+        "executors.crewai.crews": (config.executors.crewai.crews, "crewai"),
+        "executors.langgraph.graphs": (config.executors.langgraph.graphs, "langgraph"),
+        "executors.llm.tools": (config.executors.llm.tools, "llm"),
+        "executors.ssh.hosts": (config.executors.ssh.hosts, "ssh"),
+        "pools.ray.address": (config.pools.ray.address, "ray"),
+    }
+    for key, (value, extra) in needed.items():
+        if value and not is_installed(extra):
+            yield f"{key} ({place(key)}): the extra '{extra}' is not installed. Install it: {how_to_install(extra)}"
+
+
 def _ray_contradictions(config: Config, place: Callable[[str], str]) -> Iterator[str]:
     pools = config.pools
-    if pools.ray.address is not None and find_spec("ray") is None:
-        yield f"pools.ray.address ({place('pools.ray.address')}): Ray is not installed. Install it: {how_to_install('ray')}"
     if pools.ray.address is None and "ray" in (pools.executors or {}).values():
         yield f"pools.executors ({place('pools.executors')}): the pool ray needs a cluster. Give pools.ray.address."
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
-from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
 
@@ -12,9 +11,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from aipartnerupflow.executors import Executor, Json
-from tasks.executors.plugins import EXTRAS, plugins
+from tasks.executors.plugins import plugins
 from tasks.rules.exceptions import ExecutorNotFound
-from tasks.rules.extras import how_to_install
+from tasks.rules.extras import how_to_install, is_installed
 
 EXECUTORS: Mapping[str, str] = MappingProxyType(
     {
@@ -96,7 +95,7 @@ def disabled_executors() -> Mapping[str, str]:
     missing = {
         executor_id: how_to_install(extra)
         for executor_id, extra in extras.items()
-        if extra is not None and find_spec(EXTRAS[extra]) is None
+        if extra is not None and not is_installed(extra)
     }
     return MappingProxyType(off | missing)
 

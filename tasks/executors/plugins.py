@@ -15,23 +15,13 @@ from django.core.exceptions import ImproperlyConfigured
 from aipartnerupflow import taken_name
 from aipartnerupflow.executors import Executor, Json, python_function
 from aipartnerupflow.executors.functions import Function, given_schema, is_python_function
+from tasks.rules.extras import EXTRAS
 from tasks.rules.pools import POOLS
 from tasks.rules.schema import fault
 
 #: The registry's, and `python_function` for plug-ins that are installed already and import it from here.
-__all__ = ["ENTRY_POINT_GROUP", "EXTRAS", "Plugins", "plugins", "python_function"]
+__all__ = ["ENTRY_POINT_GROUP", "Plugins", "plugins", "python_function"]
 
-#: Each extra of ours, and the module whose presence shows that it is installed.
-EXTRAS: Mapping[str, str] = MappingProxyType(
-    {
-        "llm": "litellm",
-        "crewai": "crewai",
-        "langgraph": "langgraph",
-        "grpc": "grpc_reflection",
-        "scrape": "trafilatura",
-        "ssh": "asyncssh",
-    }
-)
 ENTRY_POINT_GROUP = "aipartnerupflow.executors"
 
 

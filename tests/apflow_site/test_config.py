@@ -12,6 +12,7 @@ from apflow_site.config import Config, ConfigError, get_config, known_settings, 
 from apflow_site.config.faults import faults_of as faults_in
 from apflow_site.config.sources import Source
 from apflow_site.databases import database_settings
+from tasks.rules.extras import EXTRAS
 
 DOCS = Path(__file__).parents[2] / "docs"
 GUIDE_FILE = """\
@@ -423,6 +424,35 @@ def test_authentication_without_a_secret_is_refused_with_the_line_that_makes_one
     [fault] = faults_of(configure, **environ)
     assert fault.startswith(f"{key}: ")
     assert 'python -c "import secrets; print(secrets.token_urlsafe(48))"' in fault
+
+
+def test_a_setting_for_an_extra_that_is_not_installed_stops_the_start_with_the_line_that_installs_it(
+    configure: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.rules.extras.EXTRAS", dict.fromkeys(EXTRAS, "a_module_that_is_not_installed"))
+    file = """\
+a2a: {grpc_port: 50051}
+executors:
+  crewai: {tools: {search: my.Tool}, crews: {report: "my:Crew"}}
+  langgraph: {graphs: {support: "my:graph"}}
+  llm: {tools: [echo_executor]}
+  ssh: {hosts: {build: deploy@build.example.com}, keys: [/k], known_hosts: /h}
+pools: {ray: {address: auto}}
+"""
+    faults = faults_of(configure, file)
+    for key, line in {
+        "a2a.grpc_port": "pip install 'grpcio-reflection<2,>=1.75' 'grpcio<2,>=1.75' 'protobuf<8,>=6', or in a clone",
+        "executors.crewai.tools": "pip install 'crewai<2,>=1.15' 'litellm<2,>=1.84', or in a clone",
+        "executors.crewai.crews": "pip install 'crewai<2,>=1.15' 'litellm<2,>=1.84', or in a clone",
+        "executors.langgraph.graphs": "pip install 'langgraph<2,>=1.2.24', or in a clone of the repository: make serve SET=all",
+        "executors.llm.tools": "pip install 'litellm<2,>=1.84', or in a clone",
+        "executors.ssh.hosts": "pip install 'asyncssh<3,>=2.21', or in a clone",
+        "pools.ray.address": "or in a clone of the repository: .venv/bin/pip install -e '.[ray]'",
+    }.items():
+        (fault,) = [fault for fault in faults if fault.startswith(key)]
+        assert "is not installed. Install it: " in fault
+        assert line in fault
+    configure("executors: {langgraph: {state_bytes: 65536}}")
 
 
 def test_a_repr_shows_no_secret(configure: Load) -> None:

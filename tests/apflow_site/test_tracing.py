@@ -139,4 +139,4 @@ def test_without_the_extra_the_log_says_what_to_install(
         assert tracing.current() is None
     finally:
         tracing._spans.cache_clear()
-    assert "pip install 'aipartnerupflow[otel]>=1'" in caplog.text
+    assert "pip install 'opentelemetry-exporter-otlp-proto-http<2,>=1.38'" in caplog.text

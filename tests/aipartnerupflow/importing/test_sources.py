@@ -71,7 +71,7 @@ def test_a_damaged_file_is_reported_in_one_line(tmp_path: Path) -> None:
 
 def test_duckdb_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "duckdb", None)
-    assert "is not installed. Install it: pip install 'aipartnerupflow[import]>=1', or in a clone" in refusal(RECORDED)
+    assert "is not installed. Install it: pip install 'duckdb<2,>=1.4', or in a clone" in refusal(RECORDED)
 
 
 def test_another_table_is_named(tmp_path: Path) -> None:

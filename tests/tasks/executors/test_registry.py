@@ -18,8 +18,8 @@ from pytest_django import Settings
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
 from tasks.executors import EXECUTORS, NEEDS, describe, disabled_executors, executor_ids, get_executor
 from tasks.executors.admission import checked
-from tasks.executors.plugins import EXTRAS
 from tasks.rules.exceptions import ExecutorNotFound, InvalidParams
+from tasks.rules.extras import EXTRAS
 from tests.tasks.executors.conftest import InstallModule
 
 OFF = {
@@ -307,9 +307,9 @@ def test_a_wrong_entry_point_stops_the_start_by_name(
 def test_an_executor_whose_extra_is_missing_says_how_to_enable_it(
     install_module: InstallModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.executors.EXTRAS", {**EXTRAS, "llm": "a_module_that_is_not_installed"})
+    monkeypatch.setattr("tasks.rules.extras.EXTRAS", {**EXTRAS, "llm": "a_module_that_is_not_installed"})
     install_module("my_llm", MINIMAL.format(id="my_llm_executor").replace("name =", "extra = 'llm'; name ="))
-    install_line = "pip install 'aipartnerupflow[llm]>=1', or in a clone of the repository: make serve SET=all"
+    install_line = "pip install 'litellm<2,>=1.84', or in a clone of the repository: make serve SET=all"
     assert "my_llm_executor" not in executor_ids()
     ours = {executor_id: install_line for executor_id, extra in NEEDS.items() if extra == "llm"}
     assert "llm_executor" in ours
@@ -323,7 +323,7 @@ def test_an_executor_whose_extra_is_missing_says_how_to_enable_it(
 def test_an_executor_whose_extra_is_installed_is_enabled(
     install_module: InstallModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.executors.EXTRAS", {**EXTRAS, "llm": "json"})
+    monkeypatch.setattr("tasks.rules.extras.EXTRAS", {**EXTRAS, "llm": "json"})
     install_module("my_llm", MINIMAL.format(id="my_llm_executor").replace("name =", "extra = 'llm'; name ="))
     assert disabled_executors() == OFF
     assert get_executor("my_llm_executor").extra == "llm"

@@ -27,7 +27,7 @@ LEAF = "names no executor, so it runs no code and completes with its inputs."
             None,
             None,
             f"Task 'crewai' {LEAF} Executor 'crewai_executor' is not enabled. "
-            "Enable it with: pip install 'aipartnerupflow[crewai]>=1'",
+            "Enable it with: pip install 'crewai<2,>=1.15'",
         ),
     ],
 )
@@ -45,7 +45,7 @@ def test_which_executor_a_task_names(
         ("rest", {"close_matches": ["rest_executor"]}),
         ("crewai", {"close_matches": ["crewai_executor"]}),
         ("zzz", {"close_matches": [], "enable_with": None}),
-        ("crewai_executor", {"close_matches": [], "enable_with": "pip install 'aipartnerupflow[crewai]>=1'"}),
+        ("crewai_executor", {"close_matches": [], "enable_with": "pip install 'crewai<2,>=1.15'"}),
     ],
 )
 def test_an_explicit_executor_must_be_enabled(executor_id: str, data: Mapping[str, Any]) -> None:
@@ -59,7 +59,7 @@ def test_a_name_that_is_the_id_of_an_executor_asks_for_it_enabled_or_not() -> No
     """Completing without a run would look like success."""
     with pytest.raises(ExecutorNotFound) as caught:
         parse([{"name": "crewai_executor"}])
-    assert caught.value.data["enable_with"] == "pip install 'aipartnerupflow[crewai]>=1'"
+    assert caught.value.data["enable_with"] == "pip install 'crewai<2,>=1.15'"
 
 
 def test_the_first_example_of_the_guide_is_a_group_with_a_warning() -> None:

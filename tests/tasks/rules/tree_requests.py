@@ -5,7 +5,7 @@ from typing import Any
 from tasks.rules.specs import TreeSpec, parse_tree
 
 EXECUTORS = ("echo_executor", "rest_executor", "system_info_executor", "aggregate_results_executor")
-DISABLED = {"crewai_executor": "pip install 'aipartnerupflow[crewai]>=1'"}
+DISABLED = {"crewai_executor": "pip install 'crewai<2,>=1.15'"}
 Json = dict[str, Any]
 
 
