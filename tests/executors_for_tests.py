@@ -107,6 +107,8 @@ class Asking(Executor):
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         times = context.reply.memo["times"] if context.reply else 0
+        if spends := inputs.get("spends"):
+            context.spent(spends)
         if context.reply is None or context.reply.answer != inputs["until"]:
             raise Parked("What do you say?", schema=inputs.get("schema"), memo={"times": times + 1})
         return {"said": context.reply.answer, "times": times}

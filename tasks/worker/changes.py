@@ -187,6 +187,26 @@ class UsageAdded(Change):
 
 
 @dataclass(slots=True, kw_only=True)
+class TaskSpent(Change):
+    """The token usage of a task so far, as JSON: all of it, so a repetition changes nothing."""
+
+    task_id: str
+    token_usage: str
+
+    STATEMENT: ClassVar[str] = "UPDATE tasks_task SET token_usage = %s WHERE id = %s"
+    TYPES: ClassVar[tuple[str, ...]] = ("text", "varchar")
+
+    @property
+    def subject(self) -> Hashable:
+        """What it is the usage of: a newer one replaces it."""
+        return "task", self.task_id
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        return self.token_usage, self.task_id
+
+
+@dataclass(slots=True, kw_only=True)
 class ModelCalled(Change):
     """A call of a model. It is recorded even if the run has gone to another worker, unless the run is deleted.
 
@@ -444,6 +464,7 @@ IN_ORDER: Final[tuple[type[Change], ...]] = (
     DayCounted,
     AttemptFailed,
     TaskStarted,
+    TaskSpent,
     TaskProgressed,
     QuestionClosed,
     QuestionAsked,
@@ -458,6 +479,10 @@ IN_ORDER: Final[tuple[type[Change], ...]] = (
 them. A failed attempt comes before the start of the next one. The end of a run comes last, with
 its last event.
 """
+
+
+COUNTS: Final = BudgetCounted | DayCounted | TaskSpent
+"""The changes of which the newest in a commit includes the others."""
 
 
 def rows_of(changes: Sequence[Change]) -> list[Change]:
@@ -480,12 +505,15 @@ def rows_of(changes: Sequence[Change]) -> list[Change]:
 
 
 def _without_budgets(changes: Sequence[Change]) -> list[Change]:
-    return [change for change in changes if not isinstance(change, BudgetCounted | DayCounted)]
+    return [change for change in changes if not isinstance(change, COUNTS)]
 
 
 def _latest_budgets(changes: Sequence[Change]) -> list[Change]:
-    """Return the newest count of each run, and of each user and day: it includes those before it."""
+    """Return the newest count of each run, task, and user and day: it includes those before it.
+
+    Without the usage of the tasks that end, which their ends have.
+    """
+    ended = {change.task_id for change in changes if isinstance(change, TaskFinished)}
     counted = [change.counting if isinstance(change, TaskStarted) else change for change in changes]
-    return list(
-        {change.subject: change for change in counted if isinstance(change, BudgetCounted | DayCounted)}.values()
-    )
+    newest = {change.subject: change for change in counted if isinstance(change, COUNTS)}
+    return [change for change in newest.values() if not (isinstance(change, TaskSpent) and change.task_id in ended)]

@@ -18,14 +18,16 @@ from tasks.storage.loads import sized
 
 COLUMNS: Final = (
     "id, root_id, parent_id, position, user_id, name, status, priority, executor_id, "
-    "dependencies, inputs, schemas, params, result, error, progress, attempt, started_at, spawned_by, label, steps"
+    "dependencies, inputs, schemas, params, result, error, progress, attempt, started_at, spawned_by, label, token_usage, steps"
 )
 
 SIZES: Final = sized(
     "SELECT root_id, sum(octet_length(inputs) + coalesce(octet_length(params), 0) + coalesce(octet_length(schemas), 0) "
     "+ coalesce(octet_length(result), 0) + coalesce(octet_length(steps), 0)) FROM tasks_task WHERE root_id IN ({marks}) GROUP BY root_id"
 )
-LOADED_AS_THEY_ARE: Final = tuple(name for name in COLUMNS.split(", ") if name not in ("schemas", "params", "steps"))
+LOADED_AS_THEY_ARE: Final = tuple(
+    name for name in COLUMNS.split(", ") if name not in ("schemas", "params", "token_usage", "steps")
+)
 TASK_MEMORY: Final = 2048
 """What a task takes without its JSON."""
 VALUE_MEMORY: Final = 64
@@ -105,11 +107,13 @@ def _task(row: tuple[Any, ...]) -> LoadedTask:
         orjson.loads(params) if params else {},
         orjson.loads(result) if result else None,
     )
-    steps = row[-1]
-    task = LoadedTask(*(row[:9] + decoded + row[14:-1]))
+    usage, steps = row[-2:]
+    task = LoadedTask(*(row[:9] + decoded + row[14:-2]))
     if steps:
         task.step = read(orjson.loads(steps))
         task.token_usage = task.step.usage
+    if usage:
+        task.token_usage = orjson.loads(usage)
     task.has_places = has_places(inputs)
     task.has_sealed = may_contain(inputs)
     task.result_bytes = len(result or "")

@@ -41,6 +41,7 @@ from tasks.worker.changes import (
     StateStored,
     TaskFinished,
     TaskProgressed,
+    TaskSpent,
     TasksSpawned,
     TaskStarted,
     TurnAdded,
@@ -137,6 +138,7 @@ class RunRecorder:
         self._writer.put(self._usage_added(task, usage))
         if CALL_ID not in usage:
             self._writer.put(self._reported(task, usage))
+        self._writer.put(TaskSpent(**self._fence, task_id=task.id, token_usage=orjson.dumps(task.token_usage).decode()))
 
     def called(self, task: LoadedTask, call: Call) -> None:
         """Record a call of a model."""

@@ -63,6 +63,20 @@ def messages(run: Run) -> list[str]:
 
 
 @pytest.mark.both_engines
+def test_what_a_task_used_before_its_questions_is_part_of_its_token_usage(worker: WorkerThread) -> None:
+    spends = {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5, "cost_usd": 0.25}
+    run = parked(worker, asks_for_more(spends=spends))
+    assert Task.objects.get(id="more").token_usage == spends
+    for said in ("more", "enough"):
+        answer(caller=LOCAL, task_id="more", answer=said)
+        worker.work()
+    run.refresh_from_db()
+    expected = {"prompt_tokens": 6, "completion_tokens": 9, "total_tokens": 15, "cost_usd": 0.75}
+    assert (run.status, run.token_usage) == ("completed", expected)
+    assert Task.objects.get(id="more").token_usage == expected
+
+
+@pytest.mark.both_engines
 def test_a_question_parks_the_run_and_an_answer_brings_it_back(worker: WorkerThread) -> None:
     tree = group("root", asking(), step("after", dependencies=["ask"]))
     run = parked(worker, *tree)
