@@ -134,6 +134,7 @@ class TreeRun:
             suspects=_begun_last(self._tasks.values()) or self._nodes.keys(),
             begun=[task for task in self._tasks.values() if task.status != Status.PENDING],
         )
+        self._trace = claim.trace  # then the span of the run
         self._jobs: dict[str, asyncio.Task[None]] = {}  # of the tasks that can still be stopped
         self._last_changes: list[Change] = []
         self._failed = _begun_in_order(self._tasks.values())
@@ -153,6 +154,7 @@ class TreeRun:
         Returns whether something is left for another worker, since the tree was wound down. Raises
         LeaseLost when another worker has claimed the run.
         """
+        self._trace = tracing.current()
         for cancel in cancels:
             self._cancellations.add(cancel)
         try:
@@ -402,7 +404,9 @@ class TreeRun:
         tracing.add_log_ids(task=task.id)
         job = self._jobs[task.id]
         try:
-            with tracing.span(f"task {task.executor_id or 'group'}", _attributes(task)) as note:
+            # The context may be that of the worker, which brings answers, or of another task.
+            name = f"task {task.executor_id or 'group'}"
+            with tracing.span(name, _attributes(task), parent=self._trace) as note:
                 outcome = await self._runner.run(task)
                 note(_attributes_of(outcome, task))
         except asyncio.CancelledError:

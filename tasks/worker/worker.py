@@ -258,6 +258,8 @@ class Worker:
         facts = {"apflow.run.id": claim.run_id, "apflow.root_task.id": claim.root_id}
         try:
             with tracing.span("run", facts, kind="consumer", parent=claim.trace):
+                if claim.trace is None and (trace := tracing.current()) is not None:
+                    await self._writer.call(partial(leases.keep_trace, claim.run_id, trace))
                 is_left = await tree.run(cancels)
             if is_left:
                 await self._release([claim.run_id])

@@ -62,6 +62,10 @@ class Receiver:
         )
         return found[0]
 
+    def of(self, name: str) -> list[Span]:
+        """All spans of that name."""
+        return [each for each in self.spans if each["name"] == name]
+
 
 def _as_dict(span: Any) -> Span:
     values = {each.key: getattr(each.value, each.value.WhichOneof("value")) for each in span.attributes}
@@ -117,6 +121,52 @@ def test_a_request_its_run_its_tasks_and_their_calls_are_one_trace(
     assert b"flow-of-the-tests" in sent
     assert PROMPT.encode() not in sent
     assert b"built-in demo model" not in sent
+
+
+@pytest.mark.both_engines
+def test_a_map_of_thirty_trees_and_what_follows_a_question_are_one_trace(
+    receiver: Receiver, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Each task is in its run, and each run of a tree in the task that waits for it."""
+    chat = {
+        "name": "ask",
+        "schemas": {"method": "llm_executor"},
+        "inputs": {"prompt": PROMPT},
+        "params": {"model": "demo/x"},
+    }
+    tree = [
+        {"id": "root", "name": "root", "dependencies": ["after"]},
+        {"id": "each", "name": "each", "parent_id": "root", "params": {"for_each": {"items": list(range(30))}}},
+        {"id": "part", "name": "part", "parent_id": "each", "schemas": {"method": "run_tree_executor"}, "inputs": {"tasks": [chat]}},
+        {"id": "question", "name": "question", "parent_id": "root", "schemas": {"method": "approval_executor"},
+         "inputs": {"question": "Go on?"}, "dependencies": ["each"]},
+        {"id": "after", "name": "after", "parent_id": "root", "schemas": {"method": "echo_executor"}, "dependencies": ["question"]},
+    ]  # fmt: skip
+    script = text("docs/how-to/operate.md", "Traces", "sh").replace("http://localhost:4318", receiver.url)
+    shell = new_shell(tmp_path_factory)
+    with new_database() as url, shell.server(script, database=url) as server:
+        header = {"traceparent": f"00-{TRACE_ID}-{PARENT}-01"}
+        server.rpc("tasks.execute", {"tasks": tree}, **header)
+        until(lambda: server.rpc("questions.list", {})["questions"], seconds=120, what="the question")
+        server.rpc("tasks.answer", {"task_id": "question", "answer": "approved"})
+        until(lambda: server.rpc("tasks.get", {"task_id": "root"})["status"] == "completed", seconds=60, what="the end")
+        until(lambda: len(receiver.of("chat demo/x")) == 30, seconds=60, what="the calls of models")
+        receiver.named("task echo_executor")
+    runs = {span["id"]: span for span in receiver.of("run")}
+    tasks = {span["id"]: span for span in receiver.spans if span["name"].startswith("task ")}
+    assert {span["trace"] for span in (*runs.values(), *tasks.values(), *receiver.of("chat demo/x"))} == {TRACE_ID}
+    assert [span["name"] for span in tasks.values() if span["parent"] not in runs] == []
+    assert [span for span in receiver.of("chat demo/x") if span["parent"] not in tasks] == []
+    above = [
+        runs[span["parent"]]["apflow.root_task.id"]
+        for span in tasks.values()
+        if span["apflow.task.id"] in ("question", "after")
+    ]
+    assert set(above) == {"root"}
+    waiting = {span["id"] for span in receiver.of("task run_tree_executor")}
+    of_trees = [span for span in runs.values() if span["apflow.root_task.id"] != "root"]
+    assert len(of_trees) >= 30
+    assert [span for span in of_trees if span["parent"] not in waiting] == []
 
 
 def test_without_an_address_nothing_is_traced_and_nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
