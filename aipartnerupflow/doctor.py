@@ -115,6 +115,8 @@ def _in_django(config: Config) -> Iterator[Finding]:
     yield _looked("growth", lambda: database_growth(Path(config.server.data_dir)))
     yield _looked("stored keys", stored_keys)
     yield _looked("shared secrets", lambda: shared_secrets(config))
+    if config.executors.command.allow:
+        yield _looked("commands", commands)
     if config.executors.docker.images:
         yield _looked("docker", lambda: docker(config))
     yield _looked("schedules", schedules_on_time)
@@ -375,6 +377,23 @@ def pools(config: Config, memory_mb: int | None = None) -> str:
         f"{process.size} processes per worker process, with at most {process.memory_mb:,} MB for a task, "
         f"and {process.cpus} processors to reserve"
     )
+
+
+def commands() -> str:
+    """Check that the kernel confines commands. A doubt, because only machines with workers need it."""
+    from tasks.executors.command.guard import landlock_version
+
+    version = landlock_version()
+    if not version:
+        raise Doubt(
+            "The kernel does not confine the commands of tasks (Landlock): they may read and change what the server's user may, "
+            "such as its database and its keys; as root, also its memory.",
+            fix="Use Linux 5.13 or newer with Landlock (`landlock` in /sys/kernel/security/lsm), and a container that allows "
+            "its system calls; or allow no program that opens files which tasks name.",
+        )
+    if version < 6:
+        return f"confined to their folders (Landlock {version}); only Linux 6.12 keeps them from sending signals, too"
+    return f"confined to their folders (Landlock {version})"
 
 
 def docker(config: Config) -> str:

@@ -21,7 +21,6 @@ from urllib.parse import unquote
 import django
 import psutil
 import typer
-import uvicorn
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError
@@ -59,7 +58,7 @@ def serve(*, reload: bool, paused: bool = False) -> None:
     _join_installation()
     if paused:
         set_maintenance(is_on=True)
-    warnings += _check_redis(config)
+    warnings += [*_check_redis(config), *(_check_commands(config) if config.worker.embedded else ())]
     watched = _watched_folders() if reload else []
     if reload and not watched:
         warnings.append("--reload sees no change: all code is installed. Put the folder of your code on PYTHONPATH.")
@@ -80,11 +79,13 @@ def _watched_folders() -> list[Path]:
 
 def _run_uvicorn(config: Config, *, reload: bool, watched: list[Path]) -> None:
     from apflow_site.prepare import PREPARED_VARIABLE  # needs Django's apps
-    from apflow_site.web_server import WebProcesses, WebServer  # only for this command
+    from apflow_site.web_server import WebConfig, WebProcesses, WebServer  # only for this command
+    from tasks.own_process import keep_secrets
 
+    keep_secrets()
     if not reload:  # else each web process checks its code, which has changed
         os.environ[PREPARED_VARIABLE] = "1"
-    options = uvicorn.Config(
+    options = WebConfig(
         "aipartnerupflow.api.main:app",
         host=config.server.host,
         port=config.server.port,
@@ -108,10 +109,12 @@ def work() -> None:
     """Run a worker cluster until SIGTERM or SIGINT, then drain it."""
     prepare()
     _join_installation()
-    from tasks.worker.supervisor import Stop, supervise  # needs Django's apps
+    from tasks.own_process import keep_secrets  # needs Django's apps
+    from tasks.worker.supervisor import Stop, supervise
 
+    keep_secrets()
     config = get_config()
-    for warning in _check_redis(config):
+    for warning in (*_check_redis(config), *_check_commands(config)):
         log.warning("%s", warning, extra={"event": "server.warning"})
     _offer_metrics(config)
     stop = Stop()
@@ -399,6 +402,18 @@ def _check_redis(config: Config) -> list[str]:
         redis(str(config.redis.url))
     except Trouble as trouble:
         return [f"{trouble.message} {trouble.fix} Until then the database carries the notifications."]
+    return []
+
+
+def _check_commands(config: Config) -> list[str]:
+    """A warning if the kernel does not confine the commands of tasks."""
+    from aipartnerupflow.doctor import Trouble, commands
+
+    try:
+        if config.executors.command.allow:
+            commands()
+    except Trouble as trouble:
+        return [f"executors.command.allow: {trouble.message} {trouble.fix}"]
     return []
 
 

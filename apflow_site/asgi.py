@@ -15,9 +15,13 @@ from typing import Any
 import django
 from channels.routing import ProtocolTypeRouter
 
+from tasks.own_process import hide_memory, keep_secrets
+
+hide_memory()
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "apflow_site.settings")
 gc.disable()  # while modules are imported, nothing becomes garbage
 django.setup(set_prefix=False)
+keep_secrets()
 
 from django.conf import settings  # noqa: E402
 from django.core.exceptions import ImproperlyConfigured  # noqa: E402

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from apflow_site.config import get_config
+from apflow_site.config import get_config, secret_variables
 from apflow_site.config.elsewhere import for_ray_nodes
 from apflow_site.databases import database_settings
 from apflow_site.origins import ALLOWED_HEADERS, EXPOSED_HEADERS, origin_patterns
@@ -180,6 +180,9 @@ AUTH_PASSWORD_VALIDATORS = [
 APFLOW_ENCRYPTION_KEYS = APFLOW.llm.encryption_keys or (persistent_secret(DATA_DIR / "llm_key"),)
 
 APFLOW_LLM = APFLOW.llm
+# Processes of the server remove these from their environment, and give them to the processes that
+# they start (tasks/own_process.py).
+APFLOW_SECRET_ENVIRONMENT = secret_variables(os.environ)
 APFLOW_EXECUTOR_MODULES = APFLOW.executors.modules
 APFLOW_RAY_ENVIRONMENT = for_ray_nodes(APFLOW)
 APFLOW_COMMAND = APFLOW.executors.command

@@ -21,12 +21,15 @@ from email.utils import formatdate
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
+from django.conf import settings
 from uvicorn.server import ServerState
 from uvicorn.supervisors import multiprocess
 from watchfiles import PythonFilter, watch
+
+from tasks.own_process import hide_memory
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +52,21 @@ NO_SYN: Final = (  # BPF: load the flags of the TCP header; drop the packet if S
     (0x06, 0, 0, 0),
     (0x06, 0, 0, 0xFFFFFFFF),
 )
+
+
+class WebConfig(uvicorn.Config):
+    """The configuration of web processes, which takes the secrets of the environment along.
+
+    `multiprocessing` sends it through a pipe to each web process that it starts.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"secrets": settings.APFLOW_SECRET_ENVIRONMENT}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        hide_memory()
+        os.environ.update(state.pop("secrets"))
+        vars(self).update(state)
 
 
 class DatedState(ServerState):

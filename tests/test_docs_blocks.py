@@ -425,7 +425,9 @@ def test_an_example_that_failed_is_explained(site: DocsSite) -> None:
 
 def test_the_settings_are_listed(site: DocsSite) -> None:
     said = site.shell.typed(text(OPERATE, "Show the effective settings", "sh"))
-    assert re.search(r"^executors\.command\.allow +\('/usr/bin/sort',\) +\S+/config\.yaml *$", said, re.MULTILINE)
+    assert re.search(
+        r"^executors\.command\.allow +\('/usr/local/bin/count-words',\) +\S+/config\.yaml *$", said, re.MULTILINE
+    )
     assert OLD_KEY not in said
 
 

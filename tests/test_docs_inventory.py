@@ -334,6 +334,11 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Watch a run", "python", CLIENT),
     ],
     "docs/how-to/run-commands.md": [
+        (
+            "Run commands",
+            "sh",
+            "tests/tasks/executors/command/test_command.py::test_the_page_on_running_commands_is_true",
+        ),
         ("Run commands", "yaml", TASKS),
         ("Run commands", "json", TASKS),
         ("Run containers", "yaml", CONTAINERS),

@@ -230,3 +230,6 @@ def _bootstrap() -> None:
     except ImportError as error:
         error_line(str(error))
         sys.exit(ExitCode.REFUSED)
+    from tasks.own_process import hide_memory  # importable only now
+
+    hide_memory()

@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Any
 
 from apflow_site.config.faults import ConfigError, contradictions, faults_of, unknown_variables
-from apflow_site.config.known import FILE_VARIABLE, PREFIX, SHORT_VARIABLES, known_settings, variables
+from apflow_site.config.known import FILE_VARIABLE, PREFIX, SHORT_VARIABLES, known_settings, secret_variables, variables
 from apflow_site.config.sections import Config
 from apflow_site.config.sources import Computed, Source
 
@@ -25,6 +25,7 @@ __all__ = [
     "get_config",
     "known_settings",
     "load",
+    "secret_variables",
     "shown",
     "variables",
 ]
@@ -64,7 +65,7 @@ def _load(environ: Mapping[str, str]) -> tuple[Config, list[Source]]:
     if faults:
         raise ConfigError(*faults)
     config = Config(*sources, Computed(environ))
-    if faults := list(contradictions(config, place=lambda key: _place(key, sources))):
+    if faults := list(contradictions(config, place=lambda key: _place(key, sources), file=environ.get(FILE_VARIABLE))):
         raise ConfigError(*faults)
     return config, sources
 

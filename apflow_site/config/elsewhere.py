@@ -9,7 +9,9 @@ from apflow_site.config.sections import Config
 SHARED: Final = (
     "executors.modules",
     "executors.command.allow",
+    "executors.command.allow_anyway",
     "executors.command.folders",
+    "executors.command.readable",
     "executors.command.timeout_seconds",
     "executors.crewai.tools",
     "executors.crewai.crews",

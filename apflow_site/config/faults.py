@@ -1,14 +1,18 @@
 """The faults of a configuration in words: key, place, reason and allowed values. They never show a secret."""
 
 import difflib
+import os
 import reprlib
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from apflow_site.config.escapers import reason_against
 from apflow_site.config.known import (
+    FILE_VARIABLE,
     OTHER_VARIABLES,
     PREFIX,
     Setting,
@@ -19,6 +23,7 @@ from apflow_site.config.known import (
 from apflow_site.config.operation import Auth
 from apflow_site.config.sections import Config
 from apflow_site.config.sources import Source
+from apflow_site.databases import is_postgresql, sqlite_settings
 from tasks.rules.extras import how_to_install, is_installed
 
 MOST_SECTIONS: Final = 3
@@ -55,13 +60,15 @@ def unknown_variables(names: Iterable[str]) -> Iterator[str]:
             yield f"{name}: unknown environment variable.{_close_variable(name, known)} All settings are in docs/reference/settings.md."
 
 
-def contradictions(config: Config, *, place: Callable[[str], str]) -> Iterator[str]:
-    """Faults of values that contradict each other. `place` returns the source of a key's value."""
+def contradictions(config: Config, *, place: Callable[[str], str], file: str | None) -> Iterator[str]:
+    """Faults of values that contradict each other. `place` returns the source of a key's value; `file` is one of them."""
     yield from _auth_contradictions(config.auth, place)
     yield from _any_origin(config, place)
     yield from _shared_secrets(config, place)
     yield from _missing_extras(config, place)
     yield from _ray_contradictions(config, place)
+    yield from _dangerous_programs(config, place)
+    yield from _readable_secrets(config, place, file)
     if config.llm.key_store == "redis" and config.redis.url is None:
         yield (
             f"llm.key_store ({place('llm.key_store')}): 'redis' needs a Redis server. Give redis.url or "
@@ -131,6 +138,44 @@ def _ray_contradictions(config: Config, place: Callable[[str], str]) -> Iterator
     pools = config.pools
     if pools.ray.address is None and "ray" in (pools.executors or {}).values():
         yield f"pools.executors ({place('pools.executors')}): the pool ray needs a cluster. Give pools.ray.address."
+
+
+def _dangerous_programs(config: Config, place: Callable[[str], str]) -> Iterator[str]:
+    """Programs that allow more than they seem to."""
+    command = config.executors.command
+    for program in command.allow:
+        if program not in command.allow_anyway and (reason := reason_against(program)):
+            yield (
+                f"executors.command.allow ({place('executors.command.allow')}): {program} is not allowed: {reason}. Every user "
+                "who creates tasks chooses its arguments. Allow a script of your own that checks them; or list it in "
+                "executors.command.allow_anyway, too, if all these users may run anything."
+            )
+    for program in command.allow_anyway:
+        if program not in command.allow:
+            yield (
+                f"executors.command.allow_anyway ({place('executors.command.allow_anyway')}): {program} is not in "
+                "executors.command.allow. Add it there, or remove it here."
+            )
+
+
+def _readable_secrets(config: Config, place: Callable[[str], str], file: str | None) -> Iterator[str]:
+    """Secrets of the server that are in places which commands may read."""
+    command, url = config.executors.command, config.database.url
+    secret = {
+        "server.data_dir": config.server.data_dir,
+        "database.url": None if is_postgresql(url) else sqlite_settings(url)["NAME"],
+        FILE_VARIABLE: file,
+    }
+    readable = [("executors.command.folders", each) for each in command.folders]
+    readable += [("executors.command.readable", each) for each in command.readable]
+    readable.append(("executors.command.allow", "/usr"))
+    for key, folder in readable if command.allow else ():
+        for name, path in secret.items():
+            if path is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+                yield (
+                    f"{key} ({place(key)}): commands may read {folder}, which contains secrets of the server: {name} is "
+                    f"{path}. Put that elsewhere, or let commands read another folder."
+                )
 
 
 def _key_at(location: tuple[int | str, ...]) -> str:

@@ -15,13 +15,22 @@ WEEK_SECONDS = 7 * 86_400
 class Command(Section):
     allow: values.Programs = Field(
         (),
-        examples=[["/usr/bin/git", "/usr/bin/pdftotext"]],
-        description="Absolute paths of the programs that `command_executor` may run; if empty, the executor is disabled. See [Run commands](../how-to/run-commands.md).",
+        examples=[["/usr/local/bin/count-words"]],
+        description="Absolute paths of the programs that `command_executor` may run; if empty, the executor is disabled. Programs that run others or write any file, such as shells, interpreters, `git` and `sort`, are refused at the start. See [Run commands](../how-to/run-commands.md).",
+    )
+    allow_anyway: values.Programs = Field(
+        (),
+        description="Those programs of `allow` that tasks may run although their arguments make them run any other program. Every user who creates tasks can then run any code in a command.",
     )
     folders: values.Folders = Field(
         (),
         examples=[["/srv/documents"]],
-        description="Absolute paths of folders. A task may use one of them, or a folder below one, as its working directory.",
+        description="Absolute paths of folders. A task may use one of them, or a folder below one, as its working directory. Commands may read and change all that is in them.",
+    )
+    readable: values.Folders = Field(
+        (),
+        examples=[["/opt/reports"]],
+        description="Absolute paths of further files and folders that commands may read, and whose programs they may run, where the kernel has Landlock: such as the libraries of a program. They may always read the program itself, `/usr` and what describes the system.",
     )
     timeout_seconds: Whole = Field(
         30,

@@ -52,6 +52,12 @@ def variables(key: str) -> tuple[str, ...]:
     return (SHORT_VARIABLES[key], long) if key in SHORT_VARIABLES else (long,)
 
 
+def secret_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of the environment whose values are secret."""
+    names = [name for key, setting in known_settings().items() if setting.is_secret for name in variables(key)]
+    return {name: environ[name] for name in names if name in environ}
+
+
 @cache
 def known_sections() -> frozenset[str]:
     """The dotted keys of the sections that have settings of their own."""

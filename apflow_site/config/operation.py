@@ -52,6 +52,10 @@ class Server(Section):
         examples=[10],
         description="How many seconds the server still serves requests after SIGTERM, while `GET /ready` returns 503, so that a load balancer stops sending them. Ctrl+C does not wait. See [Restart without downtime](../how-to/deploy.md#restart-without-downtime).",
     )
+    debuggers: bool = Field(
+        False,
+        description="Whether debuggers and profilers of the server's own user, such as gdb and py-spy, may read its processes, and the system may write core dumps of them. Any other program of this user can then read the secrets of the server, too.",
+    )
     data_dir: values.Folder = Field(
         examples=["~/.local/share/aipartnerupflow"],
         description="The folder for the SQLite file and generated keys. Default: `aipartnerupflow` in `$XDG_DATA_HOME`, or in `~/.local/share` if that is not set.",

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from django.conf import settings
 from django.db import connections
 
 from aipartnerupflow.executors import Context, ExecutorError, HttpResponse, Json, Parked, Stopped
@@ -28,6 +29,7 @@ from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.mcp.calls import SERVERS
 from tasks.executors.mcp.offered import Offered
 from tasks.executors.states import STATES
+from tasks.own_process import hide_memory
 from tasks.pools import frames
 from tasks.pools.frames import Message
 from tasks.telemetry.tracing import add_log_ids
@@ -62,8 +64,10 @@ def _settle_down() -> None:
         os.dup2(nothing.fileno(), 0)
     if IS_LINUX:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        hide_memory(is_hidden=False)  # else the file belongs to root
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(MOST_LIKELY)
+        hide_memory(is_hidden=not settings.APFLOW.server.debuggers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

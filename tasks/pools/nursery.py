@@ -17,8 +17,12 @@ from typing import NoReturn
 
 import django
 
+from tasks.own_process import hide_memory, keep_secrets
+
+hide_memory()
 gc.disable()  # nothing that is imported here becomes garbage
 django.setup()
+keep_secrets()
 
 from tasks.executors.llm.loading import load_now  # noqa: E402  (needs the apps)
 from tasks.pools import child  # noqa: E402

@@ -14,6 +14,7 @@ import psutil
 from django.conf import settings
 
 from tasks.ids import new_id
+from tasks.own_process import environment_of_servers
 from tasks.queue import leases
 
 END_POLL_SECONDS: Final = 0.05
@@ -31,7 +32,8 @@ class Child:
             [sys.executable, "-P", "-m", module, self.id],
             stdin=subprocess.PIPE,
             start_new_session=True,
-            env=os.environ | {"PYTHONPATH": _python_path(), leases.SUPERVISOR_VARIABLE: leases.process_name()},
+            env=environment_of_servers()
+            | {"PYTHONPATH": _python_path(), leases.SUPERVISOR_VARIABLE: leases.process_name()},
         )
         self.name = leases.process_name(self._process.pid)
 

@@ -16,8 +16,12 @@ from typing import Any
 
 import django
 
+from tasks.own_process import hide_memory, keep_secrets
+
+hide_memory()
 gc.disable()  # while modules are imported, nothing becomes garbage
 django.setup()
+keep_secrets()
 
 from django_q.cluster import Sentinel  # noqa: E402  (needs the apps)
 from django_q.conf import Conf  # noqa: E402

@@ -11,7 +11,11 @@ import sys
 
 import django
 
+from tasks.own_process import hide_memory, keep_secrets
+
+hide_memory()
 django.setup()
+keep_secrets()
 
 from tasks.worker.lifeline import die_with_parent  # noqa: E402  (needs the apps)
 from tasks.worker.worker import Worker  # noqa: E402

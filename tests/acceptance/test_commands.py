@@ -1,17 +1,22 @@
 """Commands on a real server: off until allowed, and gone with all their processes when the task or the worker is."""
 
+import os
+import subprocess
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import psutil
 import pytest
 
-from tests.servers import Server, running_server, until
+from tests.ports import free_port
+from tests.servers import SERVE, Server, running, running_server, until
 from tests.tasks.executors.command.commands import is_dead
 
 Json = dict[str, Any]
 ON = {
     "AIPARTNERUPFLOW_EXECUTORS_COMMAND_ALLOW": "/bin/sh",
+    "AIPARTNERUPFLOW_EXECUTORS_COMMAND_ALLOW_ANYWAY": "/bin/sh",
     "AIPARTNERUPFLOW_WORKER_PROCESSES": "1",
     "AIPARTNERUPFLOW_EXECUTORS_COMMAND_TIMEOUT_SECONDS": "600",
     "AIPARTNERUPFLOW_WORKER_DRAIN_SECONDS": "1",
@@ -91,3 +96,49 @@ def test_a_command_ends_with_the_server(database: str) -> None:
         processes = start(server)
         server.stop()
         assert are_gone(processes)
+
+
+READ = """#!/bin/sh
+# A program of the operator, which opens the files that its arguments name.
+for file; do cat "$file"; done
+exit 0
+"""
+FUNCTION: Final = {"function": "tests.functions_for_tests.process_id"}
+CANARY: Final = "canary-of-the-secret-0123456789-abcdef"
+AS_SAME_USER: Final = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.getuid() == 0 else ()
+"""Of a command line: as root, but without the capabilities with which root reads everything."""
+
+
+def test_neither_a_command_nor_another_process_of_the_user_reads_the_secrets_of_the_server(
+    database: str, tmp_path: Path
+) -> None:
+    program, port = tmp_path / "read", free_port()
+    program.write_text(READ)
+    program.chmod(0o755)
+    env = {
+        "AIPARTNERUPFLOW_LLM_ENCRYPTION_KEYS": CANARY,
+        "AIPARTNERUPFLOW_EXECUTORS_COMMAND_ALLOW": str(program),
+        "AIPARTNERUPFLOW_SERVER_DEBUGGERS": "false",
+        "AIPARTNERUPFLOW_EXECUTORS_MODULES": "tests.functions_for_tests",
+    }
+    start = [*AS_SAME_USER, *SERVE, "--port", str(port), "--workers", "2"]
+    with running(start, port=port, database_url=database, env=env) as server:
+        pooled = {"id": "p", "name": "p", "schemas": {"method": "python_executor"}, "inputs": FUNCTION}
+        server.rpc("tasks.execute", {"tasks": [pooled], "wait": True})
+        pids = [process.pid for process in server.processes()]
+        assert len(pids) >= 8, pids  # two web processes and what started them, the cluster, its workers and their pool
+        secrets = [f"/proc/{pid}/environ" for pid in pids] + [str(server.data_dir / "secret_key")]
+        inputs = {"argv": [str(program), *secrets]}
+        task = {"id": "c", "name": "c", "schemas": {"method": "command_executor"}, "inputs": inputs}
+        server.rpc("tasks.execute", {"tasks": [task], "wait": True})
+        result = server.rpc("tasks.get", {"task_id": "c"})["result"]
+        assert result["stdout"] == ""
+        assert result["stderr"].count("Permission denied") == len(secrets)
+        for process in server.processes():
+            found = subprocess.run(
+                [*AS_SAME_USER, "cat", f"/proc/{process.pid}/environ"], capture_output=True, text=True, timeout=60
+            )
+            # The process that counts semaphores for `multiprocessing` runs no code of ours, and has none of the secrets.
+            is_ours = not any("resource_tracker" in word for word in process.cmdline())
+            assert ("Permission denied" in found.stderr) == is_ours, process.cmdline()
+            assert CANARY not in found.stdout, process.cmdline()

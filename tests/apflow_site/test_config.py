@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 from pydantic_core import PydanticUndefined, ValidationError
 
-from apflow_site.config import Config, ConfigError, get_config, known_settings, load, reference, variables
+from apflow_site.config import (
+    Config,
+    ConfigError,
+    get_config,
+    known_settings,
+    load,
+    reference,
+    secret_variables,
+    variables,
+)
 from apflow_site.config.faults import faults_of as faults_in
 from apflow_site.config.sources import Source
 from apflow_site.databases import database_settings
@@ -520,3 +529,86 @@ def test_every_default_and_every_example_is_allowed() -> None:
     assert [
         faults_in(Source.of_texts(values, keys={key: key for key in values})) for values in (examples, defaults)
     ] == [[], []]
+
+
+# --- programs that allow everything ---
+
+ESCAPERS = (
+    "/bin/sh /usr/bin/bash /usr/bin/sort /usr/bin/git /usr/bin/tar /usr/bin/find /usr/bin/xargs /usr/bin/env /usr/bin/awk "
+    "/usr/bin/gawk /usr/bin/mawk /usr/bin/sed /usr/bin/vi /usr/bin/vim.tiny /usr/bin/less /usr/bin/more /usr/bin/ssh "
+    "/usr/bin/rsync /usr/bin/make /bin/busybox /usr/bin/perl /usr/bin/perl5.40.1 /usr/bin/ruby3.1 /usr/bin/nodejs "
+    "/usr/bin/nice /usr/bin/timeout /usr/bin/nohup /usr/bin/setsid /usr/bin/sudo /usr/bin/su /usr/bin/python3.13 "
+    "/opt/venv/bin/python /usr/bin/pypy3 /usr/bin/x86_64-linux-gnu-gcc-13 /lib64/ld-linux-x86-64.so.2 /usr/bin/cp /bin/dd "
+    "/usr/bin/nc.openbsd /usr/bin/docker /usr/bin/R /usr/bin/lua5.4 /usr/bin/zip /usr/bin/man /usr/bin/sqlite3"
+).split()
+
+
+@pytest.mark.parametrize("program", ESCAPERS)
+def test_a_program_that_runs_others_is_refused_by_name_unless_it_is_allowed_anyway(
+    configure: Load, program: str
+) -> None:
+    [fault] = faults_of(configure, EXECUTORS_COMMAND_ALLOW=program)
+    assert fault.startswith(
+        f"executors.command.allow (AIPARTNERUPFLOW_EXECUTORS_COMMAND_ALLOW): {program} is not allowed: "
+    )
+    assert "Allow a script of your own" in fault
+    anyway = configure(EXECUTORS_COMMAND_ALLOW=program, EXECUTORS_COMMAND_ALLOW_ANYWAY=program)
+    assert anyway.executors.command.allow == (program,)
+
+
+def test_a_link_to_such_a_program_is_refused_too(configure: Load, tmp_path: Path) -> None:
+    harmless, link, box, shell = (tmp_path / name for name in ("harmless", "link", "busybox", "sh"))
+    harmless.symlink_to("/bin/sh")
+    link.symlink_to("harmless")
+    for each in (harmless, link):
+        [fault] = faults_of(configure, EXECUTORS_COMMAND_ALLOW=str(each))
+        assert "is a shell, which runs any program" in fault
+    box.touch()
+    (tmp_path / "date").symlink_to(box)
+    shell.symlink_to(box)
+    assert configure(EXECUTORS_COMMAND_ALLOW=str(tmp_path / "date"))
+    assert faults_of(configure, EXECUTORS_COMMAND_ALLOW=str(shell))
+
+
+@pytest.mark.parametrize(
+    "name", ["uname", "wc", "pdftotext", "sort-files", "find.py", "git-report", "python-less", "count-words"]
+)
+def test_other_programs_are_allowed(configure: Load, name: str) -> None:
+    assert configure(EXECUTORS_COMMAND_ALLOW=f"/srv/bin/{name}").executors.command.allow == (f"/srv/bin/{name}",)
+
+
+def test_a_program_that_is_allowed_anyway_must_be_allowed(configure: Load) -> None:
+    [fault] = faults_of(configure, EXECUTORS_COMMAND_ALLOW_ANYWAY="/bin/sh")
+    assert "/bin/sh is not in executors.command.allow" in fault
+
+
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({"EXECUTORS_COMMAND_FOLDERS": "/srv", "DATA_DIR": "/srv/data"}, "server.data_dir"),
+        ({"EXECUTORS_COMMAND_READABLE": "/srv", "DATABASE_URL": "sqlite:////srv/apflow.sqlite3"}, "database.url"),
+        ({"DATA_DIR": "/usr/local/apflow", "DATABASE_URL": "sqlite:////srv/apflow.sqlite3"}, "server.data_dir"),
+    ],
+)
+def test_commands_must_not_read_the_secrets_of_the_server(
+    configure: Load, variables: dict[str, str], name: str
+) -> None:
+    faults = faults_of(configure, EXECUTORS_COMMAND_ALLOW="/bin/true", **variables)
+    assert any(f"which contains secrets of the server: {name} is" in fault for fault in faults)
+
+
+def test_commands_must_not_read_the_file_of_the_configuration(configure: Load, tmp_path: Path) -> None:
+    content = f"executors: {{command: {{allow: [/bin/true], folders: [{tmp_path}]}}}}\n"
+    with pytest.raises(ConfigError) as caught:
+        configure(content)
+    assert f"contains secrets of the server: AIPARTNERUPFLOW_CONFIG is {tmp_path}/config.yaml" in str(caught.value)
+
+
+def test_secret_variables_are_those_of_all_secret_settings() -> None:
+    environ = {
+        "AIPARTNERUPFLOW_JWT_SECRET": "1",
+        "AIPARTNERUPFLOW_DATABASE_URL": "2",
+        "AIPARTNERUPFLOW_PORT": "3",
+        "HOME": "4",
+    }
+    assert secret_variables(environ) == {"AIPARTNERUPFLOW_JWT_SECRET": "1", "AIPARTNERUPFLOW_DATABASE_URL": "2"}

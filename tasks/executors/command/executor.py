@@ -158,6 +158,8 @@ def _order(inputs: Json, home: str) -> Order:
         argv=argv,
         home=home,
         cwd=_cwd(inputs["cwd"]) if "cwd" in inputs else home,
+        writable=rules.folders,
+        readable=rules.readable,
         env={**BASE_ENV, "HOME": home, "TMPDIR": home, **_env(inputs.get("env", {}))},
         stdin=inputs.get("stdin", ""),
         limits=Limits(

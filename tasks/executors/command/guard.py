@@ -1,8 +1,9 @@
 """The parent process of one command: sets its limits, and leaves no process of it alive.
 
-A script, `python guard.py LINE CPU MEMORY FILE PROCESSES HOME PROGRAM ARGUMENT…`, which
-`tasks.executors.command.guarded_process` starts in a new session. LINE is a socket whose other end
-the worker owns. When that end closes, because the worker wants to stop the command or has died, the
+A script, `python guard.py LINE CPU MEMORY FILE PROCESSES WRITABLE READABLE HOME …`, which
+`tasks.executors.command.guarded_process` starts in a new session. WRITABLE and READABLE are numbers:
+after HOME come as many paths that the command may write, as many that it may read, then PROGRAM and
+its arguments. LINE is a socket whose other end the worker owns. When that end closes, because the worker wants to stop the command or has died, the
 guard kills all processes below it. It passes SIGTERM on to the command's process group. It reports
 over the socket: `started GROUP` and, when no process is left, `exited CODE`, `refused ERRNO`,
 `crowded 0` or `stopped 0`. If the worker can no longer receive the report, the guard deletes HOME,
@@ -13,6 +14,8 @@ import ctypes
 import os
 import resource
 import signal
+import stat
+import struct
 import sys
 import time
 from contextlib import suppress
@@ -23,9 +26,35 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
 TICK_SECONDS: Final = 0.05
 THREADS_EACH: Final = 16
 
+LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE, IOCTL_DEV = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
+MAKE_DEVICES: Final = 1 << 6 | 1 << 11
+OF_FILES: Final = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
+"""The rights that a rule for a file may grant; the others are those of folders."""
+ALL_RIGHTS: Final = (0, (1 << 13) - 1, (1 << 14) - 1, (1 << 15) - 1, (1 << 15) - 1, (1 << 16) - 1)
+"""The rights to files that Landlock controls, by its version. Versions after the last one have the same."""
+SCOPES: Final = 1 << 0 | 1 << 1
+"""From version 6: abstract sockets and signals do not reach processes that are not confined, too."""
+SYSTEM: Final = tuple(
+    """
+    /usr /bin /sbin /lib /lib32 /lib64 /libx32 /nix/store /sys/devices/system/cpu
+    /proc/self /proc/cpuinfo /proc/filesystems /proc/loadavg /proc/meminfo /proc/stat /proc/sys /proc/uptime /proc/version
+    /etc/alternatives /etc/ca-certificates /etc/ca-certificates.conf /etc/debian_version /etc/fonts /etc/gai.conf
+    /etc/group /etc/host.conf /etc/hosts /etc/inputrc /etc/ld.so.cache /etc/ld.so.conf /etc/ld.so.conf.d /etc/ld.so.preload
+    /etc/locale.alias /etc/localtime /etc/magic /etc/magic.mime /etc/mime.types /etc/netconfig /etc/networks
+    /etc/nsswitch.conf /etc/os-release /etc/papersize /etc/passwd /etc/perl /etc/pki/ca-trust /etc/pki/tls/certs
+    /etc/protocols /etc/resolv.conf /etc/rpc /etc/services /etc/ssl/cert.pem /etc/ssl/certs /etc/ssl/openssl.cnf
+    /etc/terminfo /etc/timezone
+    """.split()
+)
+"""What each command may read and execute: programs and what describes this machine, and no secret."""
+DEVICES: Final = ("/dev/full", "/dev/null", "/dev/random", "/dev/urandom", "/dev/zero")
 
-def main(numbers: list[int], home: str, argv: list[str]) -> None:
-    line, cpu_seconds, memory_bytes, file_bytes, processes = numbers
+
+def main(numbers: list[int], home: str, rest: list[str]) -> None:
+    line, cpu_seconds, memory_bytes, file_bytes, processes, writable, readable = numbers
+    argv = rest[writable + readable :]
+    places = [home, *rest[:writable]], rest[writable : writable + readable]
     os.set_inheritable(line, False)
     os.set_blocking(line, False)
     # Only SIGKILL and the closed socket end this process, whatever signals the command or a
@@ -37,7 +66,7 @@ def main(numbers: list[int], home: str, argv: list[str]) -> None:
     _go_first()
     command = os.fork()
     if command == 0:
-        _become(line, cpu_seconds, memory_bytes, file_bytes, processes, argv)
+        _become(line, cpu_seconds, memory_bytes, file_bytes, processes, places, argv)
     with suppress(OSError):  # the child does the same; the order does not matter
         os.setpgid(command, command)
     _say(line, f"started {command}")
@@ -58,9 +87,15 @@ def _go_first() -> None:
 
 
 def _become(
-    line: int, cpu_seconds: int, memory_bytes: int, file_bytes: int, processes: int, argv: list[str]
+    line: int,
+    cpu_seconds: int,
+    memory_bytes: int,
+    file_bytes: int,
+    processes: int,
+    places: tuple[list[str], list[str]],
+    argv: list[str],
 ) -> NoReturn:
-    """Turn this child into the command: in its own process group, limited, unable to gain
+    """Turn this child into the command: in its own process group, limited, confined, unable to gain
     privileges.
     """
     program, *arguments = argv
@@ -74,6 +109,8 @@ def _become(
         _limit_processes(processes)
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         _prctl(PR_SET_NO_NEW_PRIVS, 1)  # a process of another user could not be killed
+        if version := landlock_version():
+            _confine(version, *places, program)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.execv(program, arguments)  # noqa: S606  (that it uses no shell is the point)
     except OSError as error:
@@ -90,6 +127,52 @@ def _limit(kind: int, value: int, *, until_killed: int = 0) -> None:
     _, most = resource.getrlimit(kind)
     hard = value + until_killed if most == resource.RLIM_INFINITY else min(value + until_killed, most)
     resource.setrlimit(kind, (min(value, hard), hard))
+
+
+def landlock_version() -> int:
+    """Return the version of Landlock that the kernel offers this process; 0 without."""
+    try:
+        return _system_call(LANDLOCK_CREATE_RULESET, None, 0, 1) if IS_LINUX else 0
+    except OSError:
+        return 0
+
+
+def _confine(version: int, writable: list[str], readable: list[str], program: str) -> None:
+    """Leave this process, and all that it starts, only these places, the system, and standard input.
+
+    What is confined cannot read the environment or the memory of processes that are not. Nothing that
+    it can write may be executed.
+    """
+    handled = ALL_RIGHTS[min(version, len(ALL_RIGHTS) - 1)]
+    attributes = struct.pack("QQQ", handled, 0, SCOPES) if version >= 6 else struct.pack("Q", handled)
+    rules = _system_call(LANDLOCK_CREATE_RULESET, attributes, len(attributes), 0)
+    _grant(rules, 0, READ_FILE)
+    for paths, rights in (
+        ((program, *SYSTEM, *readable), EXECUTE | READ_FILE | READ_DIR),
+        (writable, handled & ~(EXECUTE | MAKE_DEVICES | IOCTL_DEV)),
+        (DEVICES, handled & (READ_FILE | WRITE_FILE | IOCTL_DEV)),
+    ):
+        for path in paths:
+            with suppress(FileNotFoundError, PermissionError):
+                place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+                _grant(rules, place, rights)
+                os.close(place)
+    _system_call(LANDLOCK_RESTRICT_SELF, rules, 0)
+    os.close(rules)
+
+
+def _grant(rules: int, place: int, rights: int) -> None:
+    is_folder = stat.S_ISDIR(os.fstat(place).st_mode)
+    rule = struct.pack("=Qi", rights if is_folder else rights & OF_FILES, place)
+    _system_call(LANDLOCK_ADD_RULE, rules, 1, rule, 0)
+
+
+def _system_call(number: int, *arguments: bytes | int | None) -> int:
+    words = [each if isinstance(each, bytes) else ctypes.c_void_p(each) for each in arguments]
+    result: int = ctypes.CDLL(None, use_errno=True).syscall(ctypes.c_long(number), *words)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), f"system call {number} failed")
+    return result
 
 
 def _limit_processes(processes: int) -> None:
@@ -196,4 +279,4 @@ def _prctl(option: int, value: int) -> None:
 
 
 if __name__ == "__main__":
-    main([int(number) for number in sys.argv[1:6]], sys.argv[6], sys.argv[7:])
+    main([int(number) for number in sys.argv[1:8]], sys.argv[8], sys.argv[9:])

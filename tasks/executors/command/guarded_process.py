@@ -44,6 +44,10 @@ class Order:
     home: str
     """A folder created for this command alone: the guard deletes it if the worker dies."""
     cwd: str
+    writable: Sequence[str]
+    """Folders that it may change, besides `home`."""
+    readable: Sequence[str]
+    """Files and folders that it may read, besides those of the system."""
     env: Mapping[str, str]
     stdin: str
     limits: Limits
@@ -192,9 +196,11 @@ async def running(order: Order, *, log: Callable[[str], None]) -> AsyncIterator[
 async def _start(order: Order, stdin: IO[bytes], line: int) -> asyncio.subprocess.Process:
     limits = order.limits
     numbers = (line, limits.cpu_seconds, limits.memory_bytes, limits.file_bytes, limits.processes)
+    paths = (order.home, *order.writable, *order.readable)
+    counts = (len(order.writable), len(order.readable))
     return await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-I", "-S", "-X", "utf8", GUARD, *map(str, numbers), order.home, order.program, *order.argv),
+        *("-I", "-S", "-X", "utf8", GUARD, *map(str, (*numbers, *counts)), *paths, order.program, *order.argv),
         stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from pytest_django import Settings
 
 from aipartnerupflow.executors import Context, ExecutorError, Json
+from apflow_site.config.escapers import reason_against
 from tasks.executors import describe, disabled_executors, executor_ids, get_executor
 from tasks.executors.command.executor import Command
 from tasks.rules.exceptions import ExecutorNotFound
@@ -175,7 +176,7 @@ async def test_it_runs_in_a_folder_that_the_operator_allows(
 
 async def test_a_link_is_run_under_the_name_that_was_allowed(context: Context, settings: Settings) -> None:
     """Programs such as busybox, and Python's virtual environments, look at it."""
-    settings.APFLOW_COMMAND = allowing(sys.executable)
+    settings.APFLOW_COMMAND = allowing(sys.executable, readable=(sys.prefix, sys.base_prefix))
     result = await Command().execute({"argv": [sys.executable, "-c", "import sys; print(sys.prefix)"]}, context)
     assert result["stdout"].strip() == sys.prefix
 
@@ -235,7 +236,12 @@ async def test_lines_are_logged_while_it_runs_but_not_all_and_not_whole(context:
 async def test_no_file_of_the_server_is_open_in_the_command(context: Context, tmp_path: Path) -> None:
     with (tmp_path / "secret").open("w") as file:
         os.set_inheritable(file.fileno(), True)
-        assert (await run(context, "ls /dev/fd/"))["stdout"].split() == ["0", "1", "2", "3"]  # the last one is ls's own
+        assert (await run(context, "exec ls /dev/fd/"))["stdout"].split() == [
+            "0",
+            "1",
+            "2",
+            "3",
+        ]  # the last one is ls's own
 
 
 @pytest.mark.parametrize(
@@ -306,10 +312,15 @@ async def test_the_time_counts_before_the_command_runs_too(context: Context) -> 
     assert not error.permanent
 
 
-async def test_the_page_on_running_commands_is_true(context: Context, settings: Settings) -> None:
-    allow = yaml.safe_load(text("docs/how-to/run-commands.md", "Run commands", "yaml"))
-    settings.APFLOW_COMMAND = allowing(*allow["executors"]["command"]["allow"])
-    task = json.loads(text("docs/how-to/run-commands.md", "Run commands", "json"))
+async def test_the_page_on_running_commands_is_true(context: Context, settings: Settings, tmp_path: Path) -> None:
+    page = "docs/how-to/run-commands.md"
+    [program] = yaml.safe_load(text(page, "Run commands", "yaml"))["executors"]["command"]["allow"]
+    assert reason_against(program) is None
+    ours = str(script(tmp_path / "count-words", text(page, "Run commands", "sh")))
+    settings.APFLOW_COMMAND = allowing(ours)
+    task = json.loads(text(page, "Run commands", "json").replace(program, ours))
     assert task["schemas"]["method"] == Command.id
     result = await Command().execute(task["inputs"], context)
-    assert result == {"return_code": 0, "stdout": "1\n2\n3\n", "stderr": ""}
+    assert result == {"return_code": 0, "stdout": "5\n", "stderr": ""}
+    with pytest.raises(ExecutorError, match="takes no arguments"):
+        await Command().execute({"argv": [ours, "/etc/passwd"]}, context)

@@ -1,0 +1,40 @@
+"""What other programs of the server's user can learn about its processes: neither memory nor secrets of the environment."""
+
+import ctypes
+import os
+import sys
+from typing import Final
+
+PR_SET_DUMPABLE: Final = 4
+
+
+def hide_memory(*, is_hidden: bool = True) -> None:
+    """Keep this process's memory and first environment from other programs of its user, and out of core dumps.
+
+    Linux only; root may read them all the same. Processes that it forks inherit this, programs that it
+    starts do not: each process of the server calls this first.
+    """
+    if sys.platform == "linux" and ctypes.CDLL(None, use_errno=True).prctl(
+        PR_SET_DUMPABLE, int(not is_hidden), 0, 0, 0
+    ):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE) failed")
+
+
+def keep_secrets() -> None:
+    """Remove the settings that are secret from the environment, which every library and program that it starts can read.
+
+    Call `hide_memory` first, and this in each process that executes or serves something.
+    """
+    from django.conf import settings  # noqa: PLC0415  the command line needs none for the above
+
+    if settings.APFLOW.server.debuggers:
+        hide_memory(is_hidden=False)
+    for name in settings.APFLOW_SECRET_ENVIRONMENT:
+        os.environ.pop(name, None)
+
+
+def environment_of_servers() -> dict[str, str]:
+    """Return the environment for another process of the server, with the settings that are secret."""
+    from django.conf import settings  # noqa: PLC0415
+
+    return os.environ | settings.APFLOW_SECRET_ENVIRONMENT
