@@ -30,9 +30,8 @@ generated from the code.
   [places](../how-to/pass-results.md), which stand for results of dependencies.
 - Options that all executors share, such as `retry`, `timeout_seconds` and `pool`, are
   [params](tasks.md).
-- After a crash of the worker, a task that is safe to repeat runs again. Any other fails with
-  "Interrupted", even with `params.retry`, which repeats failures only. Execute its tree again if
-  that is safe.
+- After a crash of the worker, a task that is safe to repeat runs again. Any other runs again if its
+  work had not begun; else [`params.on_interrupt`](tasks.md#after-a-crash) decides.
 - Your own executors are described in [Write an executor](../how-to/write-an-executor.md).
 """
 TABLE: Final = "|---|---|---|"

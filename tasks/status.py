@@ -30,6 +30,22 @@ class WaitKind(StrEnum):
     RUN = "run"
 
 
+class Effect(StrEnum):
+    """The effect of the attempt in hand at a task that is not safe to repeat. None: not known."""
+
+    AWAITED = "awaited"
+    """It has not begun: a worker stores its beginning first."""
+    BEGUN = "begun"
+
+
+class OnInterrupt(StrEnum):
+    """What happens to a task whose effect had begun when its worker died (`params.on_interrupt`)."""
+
+    REPEAT = "repeat"
+    FAIL = "fail"
+    ASK = "ask"
+
+
 class OnExpiry(StrEnum):
     """What happens to a task when its wait ends without what it waited for."""
 

@@ -5,7 +5,7 @@ import json
 import os
 from typing import Any, Literal
 
-from aipartnerupflow.executors import ExecutorError, python_function
+from aipartnerupflow.executors import ExecutorError, current_context, python_function
 
 CALLS = "AGENT_CALLS"
 GATE = "AGENT_GATE"
@@ -45,6 +45,15 @@ async def broken(why: str) -> None:
 async def wait_for_gate(number: int) -> int:
     """Return when there is a file `gate`."""
     _note("wait_for_gate", {"number": number})
+    while not os.path.exists(os.environ[GATE]):  # noqa: ASYNC110, ASYNC240, PTH110  (no event reports a file)
+        await asyncio.sleep(0.01)
+    return number
+
+
+@python_function(idempotent=True)
+async def safe_wait(number: int) -> int:
+    """Return when there is a file `gate`. Calling it again does no harm."""
+    _note("safe_wait", {"number": number, "key": current_context().idempotency_key})
     while not os.path.exists(os.environ[GATE]):  # noqa: ASYNC110, ASYNC240, PTH110  (no event reports a file)
         await asyncio.sleep(0.01)
     return number

@@ -62,6 +62,16 @@ class Fragile(Scripted):
     idempotent = False
 
 
+class Looking(Fragile):
+    """The same, but it can find out that a repetition does no harm."""
+
+    id = "looking_executor"
+    name = "Looking"
+
+    async def is_repeatable(self, inputs: Json, context: Context) -> bool:
+        return True
+
+
 class Spawning(Executor):
     """Adds the tasks in its inputs to the tree."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from django.conf import settings
 from django.db import connection
 
-from aipartnerupflow.executors import ExecutorError, python_function
+from aipartnerupflow.executors import ExecutorError, current_context, python_function
 
 
 @python_function
@@ -32,6 +32,14 @@ def process_id() -> int:
 @python_function
 async def process_id_soon() -> int:
     return os.getpid()
+
+
+@python_function
+def note_key(file: str) -> str:
+    """Write the idempotency key of the call into the file."""
+    key = current_context().idempotency_key
+    Path(file).write_text(key)
+    return key
 
 
 @python_function

@@ -10,9 +10,10 @@ import sys
 from typing import Any
 
 from mcp.server.fastmcp import Context, FastMCP, Image
+from mcp.types import ToolAnnotations
 from pydantic import BaseModel, Field
 
-from tests.mcp_site import CALLS, GATE, PNG
+from tests.mcp_site import CALLS, GATE, IDEMPOTENCY_KEY, PNG
 
 server = FastMCP("tools of a test", port=int(sys.argv[1]) if len(sys.argv) > 1 and __name__ == "__main__" else 8000)
 
@@ -74,6 +75,16 @@ async def wait_for_gate(number: int) -> str:
     except BaseException:
         note("cancelled", number)
         raise
+    return f"passed {number}"
+
+
+@server.tool(structured_output=False, annotations=ToolAnnotations(idempotentHint=True))
+async def safe_wait(context: Context[Any, Any, Any], number: int) -> str:
+    """Return when there is a file `gate`. Calling it again does no harm."""
+    meta = context.request_context.meta
+    note("safe_wait", number, ((meta and meta.model_extra) or {}).get(IDEMPOTENCY_KEY))
+    while not os.path.exists(os.environ[GATE]):  # noqa: ASYNC110, ASYNC240, PTH110  (no event reports a file)
+        await asyncio.sleep(0.01)
     return f"passed {number}"
 
 

@@ -22,6 +22,8 @@ from tests.servers import ROOT, until
 CALLS: Final = "MCP_CALLS"
 """The environment variable with the file where the tools note what they were called with."""
 GATE: Final = "MCP_GATE"
+IDEMPOTENCY_KEY: Final = "aipartnerupflow/idempotencyKey"
+"""The field of `_meta` with the key of a call."""
 TOKEN: Final = "a-token-of-the-operator"
 PNG: Final = b"\x89PNG\r\n\x1a\n"
 

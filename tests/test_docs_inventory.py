@@ -287,6 +287,11 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     "docs/how-to/agents.md": [
         ("Offer functions as tools", "python", f"{AGENTS}::test_the_agents_of_the_page_work"),
         ("Offer functions as tools", "json", f"{AGENTS}::test_the_agents_of_the_page_work"),
+        (
+            "When a worker dies during a call",
+            "json",
+            f"{AGENTS}::test_what_the_page_says_about_interrupted_calls_is_accepted",
+        ),
         ("Offer executors as tools", "yaml", f"{AGENTS}::test_the_settings_of_the_page_allow_an_executor"),
         ("Offer tools of MCP servers", "json", f"{MCP_AGENTS}::test_the_agent_of_the_page_works"),
         ("Let agents call other agents", "json", f"{AGENTS}::test_the_agents_of_the_page_work"),

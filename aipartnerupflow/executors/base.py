@@ -1,7 +1,8 @@
 """What an executor is: the plug-in that does the work of a task."""
 
+import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 """A JSON object."""
+NAMES: Final = uuid.UUID("8f0c5f5e-6c0e-4f0b-9a4e-3d6f2b8f5a17")
+"""The namespace of idempotency keys."""
 EVENT_CHARACTERS: Final = 255
 MATCHED_VALUES: Final = 10
 MATCH_BYTES: Final = 8_192
@@ -256,6 +259,10 @@ def _uncounted(usage: Json) -> None:
     return
 
 
+async def unstored() -> None:
+    """Store nothing: the `begin` of work that is safe to repeat."""
+
+
 async def unconnected(method: str, url: str, **options: Any) -> HttpResponse:
     """Refuse the request: the `fetch` of a context that was given none."""
     raise ExecutorError(f"{method} was not sent: this context has no network. Pass it a `fetch`.", permanent=True)
@@ -366,10 +373,16 @@ class Context:
     config: Mapping[str, Any] = field(default_factory=dict)
     """What the operator configured for this executor in `executors.config`; empty if nothing."""
 
+    begin: Callable[[], Coroutine[Any, Any, None]] = unstored
+    """Store that the effect begins, and return when that is committed: `await context.begin()`. Of an executor with
+    `begins_itself`; a further call does nothing."""
+
     @property
     def idempotency_key(self) -> str:
-        """The same text for every attempt at this task, for services that can tell a repeat from a new request."""
-        return self.task_id
+        """The same text for every attempt at this task in this run, also after a crash, for services that can tell a repeat from a new
+        request: 36 letters, digits and hyphens. It is another one in another run. Whoever sends several requests for one task
+        adds to it what tells them apart."""
+        return str(uuid.uuid5(NAMES, f"{self.run_id}/{self.task_id}"))
 
 
 class Executor(ABC):
@@ -411,8 +424,11 @@ class Executor(ABC):
     answer: ClassVar[str | None] = None
     """The field of the result with the answer in words, if there is one: A2A clients receive it as text, besides the whole result."""
     idempotent: ClassVar[bool] = True
-    """Whether the work may be repeated after a crash without harm. If not, a task that a crash interrupted fails; `params.retry` repeats
-    only attempts that have failed by themselves."""
+    """Whether the work may be repeated after a crash without harm. If not, a task that a crash interrupted is repeated only if it had not
+    begun; else `params.on_interrupt` decides. `params.retry` repeats only attempts that have failed by themselves."""
+    begins_itself: ClassVar[bool] = False
+    """Whether `execute` awaits `context.begin()` right before the work that must not be done twice, such as the first byte of a
+    request. Otherwise the server stores the beginning before it calls `execute`. It matters only to work that is not `idempotent`."""
     cancelable: ClassVar[bool] = True
     """Whether cancelling stops the work; shown to clients."""
     pool: ClassVar[Literal["loop", "thread", "process"]] = "loop"
@@ -441,6 +457,13 @@ class Executor(ABC):
         `inputs` are those of the request, in which places are not filled yet.
         """
         return self.idempotent
+
+    async def is_repeatable(self, inputs: Json, context: Context) -> bool:
+        """Return whether work that had begun when its worker died may be repeated, although `may_repeat` is False.
+
+        It is called after the crash, at most 30 s long, and may ask the service. `inputs` are those of `execute`.
+        """
+        return False
 
     def receiver(self, inputs: Json) -> str | None:
         """Return the URL to whose host alone everything in these inputs is sent.

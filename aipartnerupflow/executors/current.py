@@ -1,10 +1,11 @@
-"""The task for which code works that no context was passed to: the nodes of a graph."""
+"""The task for which code works that no context was passed to: the nodes of a graph, and functions of `@python_function`."""
 
 import asyncio
 import re
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from aipartnerupflow.executors.base import Context, ExecutorError
@@ -60,16 +61,37 @@ class Current:
 CURRENT: Final[ContextVar[Current]] = ContextVar("the task at work")
 
 
+def enter_task(
+    context: Context, *, caller: Callable[[], tuple[str | None, int | None]] = lambda: (None, None)
+) -> Current:
+    """Let `current_context` return the context from here on, on threads too. Call it on the event loop of the context."""
+    loop = asyncio.get_running_loop()
+
+    def posted(call: Callable[..., None]) -> Callable[..., None]:
+        def post(*arguments: Any) -> None:
+            with suppress(RuntimeError):  # the loop is closed: the task is over
+                loop.call_soon_threadsafe(call, *arguments)
+
+        return post
+
+    there = replace(context, log=posted(context.log), report=posted(context.report), spent=posted(context.spent))
+    task = Current(context=there, loop=loop, caller=caller)
+    CURRENT.set(task)
+    return task
+
+
 def current() -> Current:
     """Return the task at work. Raises RuntimeError outside of one."""
     try:
         return CURRENT.get()
     except LookupError:
-        raise RuntimeError("No task is at work here: this can be called only while a graph runs as a task.") from None
+        raise RuntimeError(
+            "No task is at work here: this can be called only while a graph or a function runs as a task."
+        ) from None
 
 
 def current_context() -> Context:
-    """Return the context of the task for which the code works, within the nodes of a graph.
+    """Return the context of the task for which the code works, within the nodes of a graph and in functions of `@python_function`.
 
     `log`, `report` and `spent` may be called on any thread, the others awaited on the event loop; a plain node calls
     `wait_for` for these. Raises RuntimeError outside of a task.

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Final
 from django.db import connections
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, on_a_thread
-from aipartnerupflow.executors.functions import Function
+from aipartnerupflow.executors.current import enter_task
+from aipartnerupflow.executors.functions import Function, is_idempotent
 from tasks.executors.plugins import plugins
 from tasks.rules.pools import LOOP
 
@@ -48,6 +49,11 @@ class Python(Executor):
     idempotent = False
     pool = "process"
 
+    def may_repeat(self, inputs: Json) -> bool:
+        """Return whether the function is marked as idempotent."""
+        function = _named(inputs)
+        return function is not None and is_idempotent(function)
+
     def pool_for(self, inputs: Json) -> str:
         """Async functions run on the loop, as what blocks nothing should; so does the error of an unknown one."""
         return self.pool if is_plain(inputs) else LOOP
@@ -59,6 +65,7 @@ class Python(Executor):
         function = _function(inputs["function"])
         arguments = inputs.get("arguments", {})
         _check_arguments(function, arguments)
+        enter_task(context)
         if not inspect.iscoroutinefunction(function):
             return await self._on_a_thread(function, arguments)
         try:
@@ -86,9 +93,13 @@ class Python(Executor):
 
 def is_plain(inputs: Json) -> bool:
     """Whether the inputs, which may be invalid, name a function that is not async."""
-    name = inputs.get("function")
-    function = plugins().functions.get(name) if isinstance(name, str) else None
+    function = _named(inputs)
     return function is not None and not inspect.iscoroutinefunction(function)
+
+
+def _named(inputs: Json) -> Function | None:
+    name = inputs.get("function")
+    return plugins().functions.get(name) if isinstance(name, str) else None
 
 
 def call_now(inputs: Json) -> Any:

@@ -7,8 +7,8 @@ from django.db import models
 from accounts.callers import Caller
 from tasks.fields import JsonTextField
 from tasks.ids import new_id
-from tasks.models.choices import STATUS_CHOICES
-from tasks.status import Status
+from tasks.models.choices import STATUS_CHOICES, choices_of
+from tasks.status import Effect, Status
 
 IS_ROOT = models.Q(parent_id=None)
 
@@ -57,6 +57,7 @@ class Task(models.Model):
     error = models.TextField(null=True)
     progress = models.FloatField(default=0.0)
     attempt = models.PositiveIntegerField(default=0)
+    effect = models.CharField(max_length=7, choices=choices_of(Effect), null=True)  # of the attempt in hand
     token_usage = JsonTextField(null=True)
     has_children = models.BooleanField(default=False)
     has_copy = models.BooleanField(default=False)

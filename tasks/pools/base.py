@@ -16,6 +16,13 @@ class RaisedElsewhere(Exception):
         self.kind = kind
 
 
+async def executed(executor: Executor, inputs: Json, context: Context) -> Any:
+    """Execute here and now, after storing that this begins: what every pool calls where the work is done."""
+    if not executor.begins_itself:
+        await context.begin()
+    return await executor.execute(inputs, context)
+
+
 class Pool(ABC):
     """Runs executors. Adding a pool is a file here, a row in `tasks.pools.choice` and a name in `tasks.rules.pools`."""
 

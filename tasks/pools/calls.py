@@ -16,6 +16,8 @@ async def answer(
 ) -> Any:
     """Do what the name says for the task of the context. Raises ExecutorError, Stopped."""
     match name:
+        case "begin":
+            return await context.begin()
         case "fetch":
             return await _fetch(context, **arguments)
         case "secret":

@@ -31,6 +31,7 @@ from tasks.executors.mcp.offered import Offered
 from tasks.executors.states import STATES
 from tasks.own_process import hide_memory
 from tasks.pools import frames
+from tasks.pools.base import executed
 from tasks.pools.frames import Message
 from tasks.telemetry.tracing import add_log_ids
 
@@ -155,7 +156,7 @@ class Child:
     async def _end_of(self, job: frames.Job) -> Any:
         try:
             with _limited_memory(job.memory_bytes):
-                result = await get_executor(job.executor_id).execute(job.inputs, self._context(job))
+                result = await executed(get_executor(job.executor_id), job.inputs, self._context(job))
                 return frames.completion_of(result, max_bytes=job.max_result_bytes)
         except ExecutorError as error:
             return frames.failure_of(_with_limit(error, job))
@@ -195,6 +196,7 @@ class Child:
             llm=llm,
             http=client,
             config=job.config,
+            **({"begin": partial(self.call, "begin", {})} if job.must_begin else {}),
         )
         return llm.bind(context)
 
@@ -271,8 +273,8 @@ class WorkersServers:
         found = await self._call("tools_of_servers", {"name": name, "place": place})
         return [Offered(**each) for each in found]
 
-    async def call(self, server: str, tool: str, arguments: Json, *, log: Callable[[str], None]) -> Json:
-        given = {"server": server, "tool": tool, "arguments": arguments}
+    async def call(self, server: str, tool: str, arguments: Json, *, key: str, log: Callable[[str], None]) -> Json:
+        given = {"server": server, "tool": tool, "arguments": arguments, "key": key}
         result: Json = await self._call("call_tool", given, listener=Listener(heard=log))
         return result
 

@@ -40,6 +40,8 @@ class Job(Message, frozen=True, kw_only=True):
     attempt: int
     reply: Reply | None
     config: Json = {}
+    must_begin: bool = False
+    """Whether the worker is to store that the work begins."""
     secrets: list[str] = []
     """The named secrets in the inputs, to mask them in log lines."""
 

@@ -3,6 +3,7 @@
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, Json
+from aipartnerupflow.executors.base import unstored
 from llmkeys.masker import MASKER
 from tasks.pools.frames import Job
 
@@ -25,6 +26,7 @@ def job_of(executor: Executor, inputs: Json, context: Context, *, memory_bytes: 
         attempt=context.attempt,
         reply=context.reply,
         config=dict(context.config),
+        must_begin=context.begin is not unstored,
         secrets=_secrets_in(inputs),
     )
 

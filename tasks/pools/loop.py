@@ -3,9 +3,9 @@
 from typing import Any
 
 from aipartnerupflow.executors import Context, Executor, Json
-from tasks.pools.base import Pool
+from tasks.pools.base import Pool, executed
 
 
 class LoopPool(Pool):
     async def execute(self, executor: Executor, inputs: Json, context: Context) -> Any:
-        return await executor.execute(inputs, context)
+        return await executed(executor, inputs, context)

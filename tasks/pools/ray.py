@@ -44,6 +44,7 @@ class RayPool(Pool):
         job = job_of(executor, inputs, context, memory_bytes=0)
         try:
             if isinstance(executor, Python) and is_plain(inputs):
+                await context.begin()
                 return await _call(cluster, job, resources_of(context.params))
             return await _serve(cluster, job, context)
         except cluster.ray.exceptions.RayError as error:

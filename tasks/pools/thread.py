@@ -20,7 +20,7 @@ from tasks.executors.llm.own_calls import OwnCalls
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.other_loop import run_on
 from tasks.executors.states import STATES, States
-from tasks.pools.base import Pool
+from tasks.pools.base import Pool, executed
 from tasks.pools.line import STOP_SECONDS
 from tasks.rules.pools import THREAD
 from tasks.telemetry import metrics
@@ -104,7 +104,7 @@ class _Errand:
         MODELS.set(_ModelsThere(self._models, self._there))
         STATES.set(_StateThere(self._state, self._there))
         try:
-            return await self._executor.execute(self._inputs, self._here())
+            return await executed(self._executor, self._inputs, self._here())
         finally:
             with self._lock:
                 self._stop = None
@@ -130,6 +130,7 @@ class _Errand:
             fetch=fetch,
             secret=secret,
             llm=llm,
+            begin=partial(self._there, context.begin),
         )
         return llm.bind(here)
 

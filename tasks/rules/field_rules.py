@@ -11,6 +11,7 @@ from tasks.rules.schema import fault
 from tasks.rules.schema_cost import TooCostly, check_cost
 from tasks.rules.task_schedules import COUNTED, WRITTEN
 from tasks.rules.templates import LABEL
+from tasks.status import OnInterrupt
 
 Problem = tuple[str, str]
 Check = Callable[[Any, str], Iterable[Problem]]
@@ -185,6 +186,7 @@ PARAMS: Mapping[str, Check] = MappingProxyType(
         "spawn": spawns.problems,
         "repeat": rounds.problems,
         "budget": budgets.problems,
+        "on_interrupt": _choice(tuple(OnInterrupt)),
     }
 )
 """The params of every task. Those of its executor are known only to the executor (`tasks.executors.admission`)."""
@@ -231,6 +233,7 @@ HINTS = MappingProxyType(
         "spawn": "unknown field; write it as params.spawn",
         "repeat": "unknown field; write it as params.repeat",
         "budget": "unknown field; write it as params.budget of the root",
+        "on_interrupt": "unknown field; write it as params.on_interrupt",
     }
 )
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tasks.rules.interrupts import INTERRUPTED
 from tasks.rules.strict_json import Json
 from tasks.status import Status
 
@@ -51,6 +52,7 @@ class Stored(Protocol):
     id: str
     parent_id: str | None
     status: str
+    error: str | None
     spawned_by: str | None
 
 
@@ -82,6 +84,10 @@ def _spawned_by(tree: Iterable[Stored], steps: Mapping[str, Json]) -> Mapping[st
 
 
 def _decided(parts: Sequence[Stored], *, latest: int) -> Iterable[Stored]:
-    """Those of earlier steps, and those that failed."""
+    """Return the parts of earlier steps, and those that failed, unless a crash has interrupted them: how these end is not known."""
     earlier = len(parts) - latest
-    return [part for index, part in enumerate(parts) if index < earlier or part.status == Status.FAILED]
+    return [part for index, part in enumerate(parts) if index < earlier or _has_failed(part)]
+
+
+def _has_failed(part: Stored) -> bool:
+    return part.status == Status.FAILED and INTERRUPTED not in (part.error or "")

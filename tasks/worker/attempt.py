@@ -33,6 +33,10 @@ STOP_SECONDS: Final = 2.0
 """How long a cancelled executor may take to stop; then the task is cancelled without it."""
 
 
+class NotStored(Exception):
+    """That the effect begins could not be stored, so it did not begin. Its cause ends the run in this worker."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """What an attempt executes, and where."""
@@ -50,8 +54,8 @@ class Work:
 async def attempt(task: LoadedTask, work: Work, *, why_cancelled: Callable[[], str | None]) -> Outcome:
     """Execute once. `why_cancelled` returns the message of a request to cancel this task, or None.
 
-    Raises Parked if the executor does, asyncio.CancelledError if the worker stops, and nothing
-    else.
+    Raises Parked if the executor does, asyncio.CancelledError if the worker stops, what kept the
+    beginning of the effect from being stored, and nothing else.
     """
     executor, inputs = work.executor, work.inputs
     timeout_seconds = task.params.get("timeout_seconds")
@@ -71,6 +75,8 @@ async def attempt(task: LoadedTask, work: Work, *, why_cancelled: Callable[[], s
             return failed(f"The question was not asked, because {problem}")
         _cap(parked, deadline)
         raise
+    except NotStored as error:
+        raise error.__cause__ or error from None
     except asyncio.CancelledError as error:
         if _is_cancelled():
             raise

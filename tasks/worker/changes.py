@@ -116,18 +116,36 @@ class TaskStarted(Change):
     task_id: str
     attempt: int
     at: str | None
+    effect: str | None = None
     counting: BudgetCounted | None = None
     """The count of the task in the budget: never without its start, or it would be counted twice."""
 
     STATEMENT: ClassVar[str] = (
-        "UPDATE tasks_task SET status = 'in_progress', started_at = %s, updated_at = %s, attempt = %s, progress = 0, error = NULL "
+        "UPDATE tasks_task SET status = 'in_progress', started_at = %s, updated_at = %s, attempt = %s, effect = %s, progress = 0, error = NULL "
         "WHERE id = %s AND status IN ('pending', 'in_progress')"
     )
-    TYPES: ClassVar[tuple[str, ...]] = ("timestamptz", "timestamptz", "integer", "varchar")
+    TYPES: ClassVar[tuple[str, ...]] = ("timestamptz", "timestamptz", "integer", "varchar", "varchar")
 
     @property
     def values(self) -> tuple[Any, ...]:
-        return self.at, self.at, self.attempt, self.task_id
+        return self.at, self.at, self.attempt, self.effect, self.task_id
+
+
+@dataclass(slots=True, kw_only=True)
+class EffectNoted(Change):
+    """Where the effect of a task stands that is not safe to repeat: begun, or awaited again."""
+
+    task_id: str
+    effect: str
+
+    STATEMENT: ClassVar[str] = (
+        "UPDATE tasks_task SET effect = %s WHERE id = %s AND status IN ('pending', 'in_progress')"
+    )
+    TYPES: ClassVar[tuple[str, ...]] = ("varchar", "varchar")
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        return self.effect, self.task_id
 
 
 @dataclass(slots=True, kw_only=True)
@@ -139,7 +157,7 @@ class AttemptFailed(Change):
     at: str | None
 
     STATEMENT: ClassVar[str] = (
-        "UPDATE tasks_task SET error = %s, updated_at = %s WHERE id = %s AND status IN ('pending', 'in_progress')"
+        "UPDATE tasks_task SET error = %s, effect = NULL, updated_at = %s WHERE id = %s AND status IN ('pending', 'in_progress')"
     )
 
     @property
@@ -465,6 +483,7 @@ IN_ORDER: Final[tuple[type[Change], ...]] = (
     AttemptFailed,
     TaskStarted,
     TaskSpent,
+    EffectNoted,
     TaskProgressed,
     QuestionClosed,
     QuestionAsked,
@@ -487,8 +506,10 @@ COUNTS: Final = BudgetCounted | DayCounted | TaskSpent
 
 def rows_of(changes: Sequence[Change]) -> list[Change]:
     """Return the changes without the starts of tasks that end in the same commit, with what is a part of others, the ends of
-    their questions, the assignees of questions and turns of conversations, and with one count of each budget and day.
+    their questions, the assignees of questions and turns of conversations, and with one count of each budget and day and
+    the latest effect of each task, which is written with its start if that is among them.
     """
+    effects = _latest_effects(changes)
     starts = {change.task_id: change for change in changes if isinstance(change, TaskStarted)}
     for change in changes:
         if isinstance(change, TaskFinished):
@@ -500,8 +521,23 @@ def rows_of(changes: Sequence[Change]) -> list[Change]:
         each for change in changes if isinstance(change, QuestionAsked | QuestionAlarmed) for each in change.assigned
     ]
     turns = [change.turn for change in changes if isinstance(change, TaskFinished) and change.turn]
+    for start in starts.values():
+        if (noted := effects.pop(start.task_id, None)) is not None:
+            start.effect = noted.effect
     rows = [change for change in changes if not isinstance(change, TaskStarted) or change.task_id in starts]
-    return [*_without_budgets(rows), *closings, *assigned, *turns, *_latest_budgets(changes)]
+    rows = [change for change in rows if not isinstance(change, EffectNoted)]
+    return [*_without_budgets(rows), *effects.values(), *closings, *assigned, *turns, *_latest_budgets(changes)]
+
+
+def _latest_effects(changes: Sequence[Change]) -> dict[str, EffectNoted]:
+    """Return what is noted of each task after the start that is among the changes, if there is one."""
+    effects = dict[str, EffectNoted]()
+    for change in changes:
+        if isinstance(change, TaskStarted):
+            effects.pop(change.task_id, None)
+        elif isinstance(change, EffectNoted):
+            effects[change.task_id] = change
+    return effects
 
 
 def _without_budgets(changes: Sequence[Change]) -> list[Change]:

@@ -120,6 +120,7 @@ class TreeRun:
         self._runner = TaskRunner(
             claim,
             user_id=self.user_id,
+            tasks=self._tasks,
             recorder=self._recorder,
             questions=self._questions,
             cancellations=self._cancellations,

@@ -18,7 +18,8 @@ from tasks.storage.loads import sized
 
 COLUMNS: Final = (
     "id, root_id, parent_id, position, user_id, name, status, priority, executor_id, "
-    "dependencies, inputs, schemas, params, result, error, progress, attempt, started_at, spawned_by, label, token_usage, steps"
+    "dependencies, inputs, schemas, params, result, error, progress, attempt, started_at, spawned_by, label, effect, token_usage, "
+    "steps"
 )
 
 SIZES: Final = sized(
@@ -62,6 +63,8 @@ class LoadedTask:
     spawned_by: str | None = None
     label: str | None = None
     """Its id in the request, if another one is stored."""
+    effect: str | None = None
+    """`tasks.status.Effect`."""
     step: Step | None = None
     """Its latest step, if it takes any."""
     token_usage: Json | None = None

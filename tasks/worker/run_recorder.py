@@ -22,7 +22,7 @@ from tasks.services.runs import child_runs
 from tasks.services.trees import task_states
 from tasks.services.trees.pending_runs import INPUT
 from tasks.services.waits.questions import OpenQuestion
-from tasks.status import Status, WaitKind
+from tasks.status import Effect, Status, WaitKind
 from tasks.storage.bulk import db_time
 from tasks.telemetry import metrics, run_log
 from tasks.worker.changes import (
@@ -30,6 +30,7 @@ from tasks.worker.changes import (
     BudgetCounted,
     Change,
     DayCounted,
+    EffectNoted,
     EventAdded,
     ModelCalled,
     QuestionAlarmed,
@@ -86,24 +87,40 @@ class RunRecorder:
         self._has_record = bool(claim.losses or claim.strikes)  # progress clears it
         self._start_times: dict[str, float] = {}  # by this worker's monotonic clock
 
-    async def started(self, task: LoadedTask, *, durably: bool, budget: str | None = None) -> None:
+    async def started(
+        self, task: LoadedTask, *, durably: bool, budget: str | None = None, effect: Effect | None = None
+    ) -> None:
         """Record the start.
 
         With `durably`, return after the commit, so that a crash cannot hide that work began. `budget` is
-        the state of the run's budget, with this task.
+        the state of the run's budget, with this task. `effect` is None for a task that is safe to repeat.
         """
+        task.effect = effect
         self._set_progress(task, 0.0)
         self._start_times[task.id] = time.monotonic()
         now = self._now()
         event = self._event("task_start", task, Status.IN_PROGRESS)
         counting = None if budget is None else BudgetCounted(**self._fence, state=budget)
         change = TaskStarted(
-            **self._fence, event=event, task_id=task.id, attempt=task.attempt, at=now, counting=counting
+            **self._fence, event=event, task_id=task.id, attempt=task.attempt, at=now, effect=effect, counting=counting
         )
         if durably:
             await self._writer.commit(change)
         else:
             self._writer.put(change)
+
+    async def effect_begins(self, task: LoadedTask) -> None:
+        """Return when it is committed that the effect of the task begins. Raises LeaseLost."""
+        if task.effect != Effect.BEGUN:
+            task.effect = Effect.BEGUN
+            await self._writer.commit(EffectNoted(**self._fence, task_id=task.id, effect=Effect.BEGUN))
+
+    def _effect_over(self, task: LoadedTask) -> list[Change]:
+        """The end of a part of the task, before which its effect began: that of the next part has not."""
+        if task.effect != Effect.BEGUN:
+            return []
+        task.effect = Effect.AWAITED
+        return [EffectNoted(**self._fence, task_id=task.id, effect=Effect.AWAITED)]
 
     def progressed(self, task: LoadedTask, progress: float, message: str = "") -> None:
         self._set_progress(task, min(max(0.0, progress), 1.0))  # compared in this order, NaN becomes 0
@@ -197,6 +214,7 @@ class RunRecorder:
 
     def retrying(self, task: LoadedTask, outcome: Outcome, message: str) -> None:
         run_log.task_failed(run_id=self._claim.run_id, task=task, seconds=self._seconds_of(task), will_retry=True)
+        task.effect = None
         event = self._event("task_retry", task, Status.IN_PROGRESS, message=message, error=outcome.error)
         self._writer.put(
             AttemptFailed(**self._fence, event=event, task_id=task.id, error=outcome.error, at=self._now())
@@ -229,7 +247,7 @@ class RunRecorder:
             assigned=self._assigned(question),
             tree=None if question.tree is None else _text(orjson.dumps(question.tree)),
         )
-        await self._writer.commit_together([closed, change] if closed else [change])
+        await self._writer.commit_together([*([closed] if closed else []), change, *self._effect_over(task)])
 
     def _assigned(self, question: OpenQuestion, *, but: Collection[str] = ()) -> list[QuestionAssigned]:
         names = [name for name in question.assignees or () if name not in but]
@@ -278,7 +296,8 @@ class RunRecorder:
                 at=self._now(),
                 closing=self._question_closed(task),
                 steps=None if growth.step is None else _json(growth.step.stored()),
-            )
+            ),
+            *self._effect_over(task),
         ]
 
     def _growth_of_ended(self, task: LoadedTask, growth: Growth, outcome: Outcome) -> list[Change]:

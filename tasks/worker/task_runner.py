@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
@@ -13,6 +13,7 @@ import orjson
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Reply, Stopped
+from aipartnerupflow.executors.base import unstored
 from tasks.executors import get_executor
 from tasks.executors.filling import filled_inputs, left_fields
 from tasks.executors.http import client, fetch
@@ -24,10 +25,12 @@ from tasks.pools.base import Pool
 from tasks.pools.demo import DemoPool
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.queue.leases import Claim
+from tasks.rules import interrupts
 from tasks.rules.budgets import asked_in
 from tasks.rules.conditions import TooMuchToCompare, described, holds
 from tasks.rules.exceptions import ExecutorNotFound
 from tasks.rules.inputs import dependency_results, label_of, resolved_inputs
+from tasks.rules.interrupts import INTERRUPTED
 from tasks.rules.maps import ForEach, for_each_of
 from tasks.rules.places import RUN
 from tasks.rules.pools import resources_of
@@ -36,9 +39,9 @@ from tasks.rules.rounds import Repeat, repeat_of
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import added
 from tasks.services.waits.questions import OpenQuestion
-from tasks.status import OnExpiry, Status, WaitKind
+from tasks.status import Effect, OnExpiry, OnInterrupt, Status, WaitKind
 from tasks.telemetry import metrics
-from tasks.worker.attempt import HOW_TO_CORRECT, Work, attempt, call_off, crashed
+from tasks.worker.attempt import HOW_TO_CORRECT, NotStored, Work, attempt, call_off, crashed
 from tasks.worker.cancellations import Cancellations
 from tasks.worker.kept_state import KeptState
 from tasks.worker.load_run import LoadedTask
@@ -62,16 +65,15 @@ POISON: Final = (
     "Poison: each worker process that ran this task alone died. The worker's log has the reason; look for crashes, "
     "memory limits and calls that end the process."
 )
-INTERRUPTED: Final = (
-    "Interrupted: the worker died during the task, and repeating it may not be safe. Execute it again if it is safe."
-)
+LOOK_SECONDS: Final = 30.0
+"""How long an executor may take to find out whether what was interrupted may be repeated."""
 
 
 class TaskRunner:
     """Runs tasks for one run.
 
     `results` grows as tasks complete; `is_given_up` returns whether the worker has given up the
-    run, and `is_winding_down` whether no attempt may begin here. If the run is poison, `suspects` are the tasks at fault. `begun` have begun before: what their secrets return is masked.
+    run, and `is_winding_down` whether no attempt may begin here. `tasks` are those of the tree. If the run is poison, `suspects` are the tasks at fault. `begun` have begun before: what their secrets return is masked.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class TaskRunner:
         claim: Claim,
         *,
         user_id: str,
+        tasks: Mapping[str, LoadedTask],
         recorder: RunRecorder,
         questions: OpenQuestions,
         cancellations: Cancellations,
@@ -94,6 +97,7 @@ class TaskRunner:
         begun: Iterable[LoadedTask] = (),
     ) -> None:
         self._claim = claim
+        self._tasks = tasks
         self._secrets = SecretsOfRun(begun)
         self._recorder = recorder
         self._questions = questions
@@ -215,7 +219,7 @@ class TaskRunner:
 
         None: no partial result.
         """
-        if repeat_of(task.params) is not None:  # it waits for its next round, and nothing is elsewhere
+        if repeat_of(task.params) is not None or _interruption_in(question) is not None:  # nothing is elsewhere
             return None
         if question.kind == WaitKind.RUN:
             await self._recorder.call_off(question, force=self._cancellations.is_forced(task.id))
@@ -229,7 +233,7 @@ class TaskRunner:
         except ExecutorError as error:  # the limit has been lowered since the question was asked, or a secret deleted
             self._logged(task, f"Could not cancel the remote work of this task: {error}")
             return None
-        return await call_off(executor, inputs, self._context(task), memo=orjson.loads(question.memo))
+        return await call_off(executor, inputs, self._context(task, executor), memo=orjson.loads(question.memo))
 
     async def _outcome(self, task: LoadedTask) -> Outcome | Growth:
         if self._is_poison(task):
@@ -277,8 +281,8 @@ class TaskRunner:
         retry = retry_of(task.params)
         is_resumed = self._is_resumed(task)
         is_interrupted = task.status == Status.IN_PROGRESS and not is_resumed and task.error is None
-        if is_interrupted and not executor.may_repeat(task.inputs):
-            return failed(INTERRUPTED)
+        if (end := await self._end_of_interrupted(task, executor, is_interrupted=is_interrupted)) is not None:
+            return end
         is_begun = is_resumed or is_interrupted
         while True:
             outcome = await self._attempt(task, executor, is_begun=is_begun, is_resumed=is_resumed)
@@ -295,6 +299,54 @@ class TaskRunner:
             self._recorder.retrying(task, outcome, message)
             self._leave_if_winding_down()
             await asyncio.sleep(seconds)
+
+    async def _end_of_interrupted(
+        self, task: LoadedTask, executor: Executor, *, is_interrupted: bool
+    ) -> Outcome | None:
+        """Return how a task ends whose worker died, or None if it is executed again: if its effect had not begun, or if that is safe.
+
+        Raises Parked to ask. A task without a stored effect was begun by an earlier version.
+        """
+        question = self._questions.question_of(task.id)
+        if question is not None and question.reply is not None and _interruption_in(question) is not None:
+            answer, comment = question.reply.answer, question.reply.comment
+            if answer == interrupts.DONE:
+                return await completed_in_turn(
+                    comment, max_bytes=settings.APFLOW.limits.result_bytes, is_composed=False
+                )
+            if answer != interrupts.REPEAT:
+                return failed(INTERRUPTED)
+        had_begun = task.effect == Effect.BEGUN or (is_interrupted and task.effect is None)
+        if not had_begun or task.error is not None or not self._is_unsafe(task, executor):
+            return None
+        if await self._is_repeatable(task, executor):
+            return None
+        if interrupts.on_interrupt_of(task, self._tasks) is OnInterrupt.FAIL:
+            return failed(INTERRUPTED)
+        context = self._context(task, executor)
+        text = interrupts.question(
+            task.name,
+            executor_id=executor.id,
+            key=context.idempotency_key,
+            attempt=task.attempt,
+            asked_at=self._claim.now(),
+        )
+        raise Parked(text, options=interrupts.ANSWERS, memo=interrupts.memo_of(_former_reply(question)))
+
+    def _is_unsafe(self, task: LoadedTask, executor: Executor) -> bool:
+        """Whether the work must not be repeated after its effect has begun, unless someone says so."""
+        if self._claim.is_demo or executor.may_repeat(task.inputs):
+            return False
+        return interrupts.on_interrupt_of(task, self._tasks) is not OnInterrupt.REPEAT
+
+    async def _is_repeatable(self, task: LoadedTask, executor: Executor) -> bool:
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                inputs = await self._ready_inputs(task, executor)
+                return await executor.is_repeatable(inputs, self._context(task, executor))
+        except Exception as error:  # noqa: BLE001  (a plug-in may raise anything; without an answer it is not repeated)
+            self._logged(task, f"Whether it may be repeated is not known: {crashed(executor, error).error}")
+            return False
 
     def _is_resumed(self, task: LoadedTask) -> bool:
         """Whether the attempt that asked a question or took a step continues, unless it has failed since."""
@@ -338,13 +390,13 @@ class TaskRunner:
             try:
                 task.attempt += not is_begun
                 if not is_resumed:
-                    await self._begin(task, durably=self._claim.is_suspected or not executor.may_repeat(task.inputs))
+                    await self._begin(task, effect=Effect.AWAITED if self._is_unsafe(task, executor) else None)
                 why_cancelled = partial(self._cancellations.message_of, task.id)
                 work = Work(
                     executor=executor,
                     pool=pool,
                     inputs=await self._ready_inputs(task, executor),
-                    context=self._context(task),
+                    context=self._context(task, executor),
                     is_checked=not (self._claim.is_demo and task.has_places),
                     is_demo=self._claim.is_demo,
                 )
@@ -361,14 +413,14 @@ class TaskRunner:
         """Why the budget refuses another attempt at the task. Raises Parked or HeldBack where the owner is to decide."""
         return await self._budget.check(task.id, is_new_task=task.attempt == 0)
 
-    async def _begin(self, task: LoadedTask, *, durably: bool) -> None:
-        """Record the start, so that the database names the task, should this process die of it."""
+    async def _begin(self, task: LoadedTask, *, effect: Effect | None) -> None:
+        """Record the start; of a suspected run before it, so that the database names the task, should this process die of it."""
         if task.attempt == 1 and task.status == Status.PENDING:
             self._budget.begin_task()
         if (use := self._budget.day.tick()) is not None:
             self._recorder.day_counted(use)
         budget = self._budget.state() if self._budget.is_limited else None
-        await self._recorder.started(task, durably=durably, budget=budget)
+        await self._recorder.started(task, durably=self._claim.is_suspected, budget=budget, effect=effect)
         task.error = None
 
     def _pool_for(self, task: LoadedTask, executor: Executor) -> Pool:
@@ -405,7 +457,7 @@ class TaskRunner:
         schema = task.schemas.get("input_schema", {})
         return resolved_inputs(inputs, input_schema=schema, from_dependencies=from_dependencies)
 
-    def _context(self, task: LoadedTask) -> Context:
+    def _context(self, task: LoadedTask, executor: Executor) -> Context:
         llm = OwnCalls()
         context = Context(
             task_id=task.id,
@@ -428,8 +480,15 @@ class TaskRunner:
             llm=llm,
             http=client,
             config=(settings.APFLOW.executors.config or {}).get(str(task.executor_id), {}),
+            begin=partial(self._effect_begins, task) if self._is_unsafe(task, executor) else unstored,
         )
         return llm.bind(context)
+
+    async def _effect_begins(self, task: LoadedTask) -> None:
+        try:
+            await self._recorder.effect_begins(task)
+        except Exception as error:
+            raise NotStored from error
 
     def _progressed(self, task: LoadedTask, progress: float, message: str = "") -> None:
         self._recorder.progressed(task, progress, self._secrets.masker.text(message))
@@ -446,4 +505,25 @@ class TaskRunner:
 
     def _reply_to(self, task: LoadedTask) -> Reply | None:
         question = self._questions.question_of(task.id)
-        return question.reply_in_time if question else self._spawner.reply_of_step(task)
+        if question is None:
+            return self._spawner.reply_of_step(task)
+        if (interruption := _interruption_in(question)) is not None:
+            former = interruption["reply"]
+            return self._spawner.reply_of_step(task) if former is None else Reply(**former)
+        return question.reply_in_time
+
+
+def _former_reply(question: OpenQuestion | None) -> Json | None:
+    """Return what the executor was called with that was interrupted: the reply to its own question, if it had asked one."""
+    if question is None:
+        return None
+    if (interruption := _interruption_in(question)) is not None:
+        former: Json | None = interruption["reply"]
+        return former
+    reply = question.reply_in_time
+    return None if reply is None else asdict(reply)
+
+
+def _interruption_in(question: OpenQuestion) -> Json | None:
+    """Return the memo of a question whether an interrupted task is repeated; None for another question or wait."""
+    return interrupts.asked_in(orjson.loads(question.memo)) if question.kind == WaitKind.QUESTION else None

@@ -248,8 +248,8 @@ def test_the_examples_survive_a_kill_in_the_middle_of_each(stage: Stage) -> None
 
 @pytest.mark.timeout(900)
 def test_the_agents_of_the_page_survive_a_kill_of_each_of_their_tasks(stage: Stage) -> None:
-    """One after the other, since the provider answers in turn. A function that a kill interrupts is not called again: the model
-    reads that.
+    """One after the other, since the provider answers in turn. A function that had not begun when its worker was killed is called:
+    the model reads its result.
     """
     for heading, said, content in WITH_MODELS:
         stage.llm.forget()
@@ -260,7 +260,7 @@ def test_the_agents_of_the_page_survive_a_kill_of_each_of_their_tasks(stage: Sta
         assert content in json.dumps(tasks[root]["result"]), heading
         assert len(stage.llm.asked) == len(said), heading
         (read,) = [each["content"] for each in stage.llm.asked[-1].body["messages"] if each["role"] == "tool"]
-        assert read.startswith("Error: Interrupted: the worker died"), heading
+        assert read in ("12", "ordered 1 of coffee", '{"packets":12}'), heading
         assert {task_id for task_id, task in tasks.items() if task["status"] != "skipped"} <= stage.killed, heading
     flow, manager = texts(AGENTS, "Let agents call other agents", "json")
     stage.server.rpc("flows.save", json.loads(flow))

@@ -21,7 +21,8 @@ def test_a_context_for_tests_records_what_it_is_given() -> None:
 def test_a_context_for_tests_is_what_its_arguments_say() -> None:
     reply = Reply(answer="yes", by="alice")
     attempt = context(task_id="t", attempt=2, params={"a": 1}, reply=reply, is_forced=True)
-    assert (attempt.idempotency_key, attempt.root_task_id, attempt.attempt) == ("t", "t", 2)
+    assert (attempt.root_task_id, attempt.attempt) == ("t", 2)
+    assert attempt.idempotency_key == context(task_id="t").idempotency_key != context(task_id="u").idempotency_key
     assert (attempt.params, attempt.reply, attempt.is_forced(), attempt.is_given_up()) == ({"a": 1}, reply, True, False)
 
 

@@ -475,6 +475,21 @@ class FragileScript(Script):
     idempotent = False
 
 
+class AsksFirst(Executor):
+    """Asks, and then does what is not safe to repeat."""
+
+    id = "asks_first_executor"
+    name = "Asks first"
+    description = "Asks before it acts."
+    idempotent = False
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        if context.reply is None:
+            raise Parked("May I?")
+        LIFE.get().executed.append((context.run_id, context.task_id))
+        return {}
+
+
 HANGING = frozenset({"hang", "partial", "stubborn", "fragile"})
 
 

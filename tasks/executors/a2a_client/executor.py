@@ -177,7 +177,7 @@ class RemoteTask:
 
     async def _send(self, message: Json, *, name: str, waits: bool) -> bool:
         """Send a message. Returns whether the agent's first response was its last."""
-        message_id = str(uuid.uuid5(NAMES, f"{self._context.run_id}/{self._context.idempotency_key}/{name}"))
+        message_id = str(uuid.uuid5(NAMES, f"{self._context.run_id}/{self._context.task_id}/{name}"))
         params = {
             "message": {"messageId": message_id, "role": "ROLE_USER"} | message,
             # Do not keep the request open: the task id is then known at once, for cancelling, and

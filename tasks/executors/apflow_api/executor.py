@@ -116,7 +116,7 @@ def _client(inputs: Json) -> Client:
 
 def _key(context: Context, *, number: int) -> str:
     """Return the idempotency key of the run that an attempt starts."""
-    return str(uuid.uuid5(NAMES, f"{context.run_id}/{context.idempotency_key}/{number}"))
+    return str(uuid.uuid5(NAMES, f"{context.run_id}/{context.task_id}/{number}"))
 
 
 async def _followed(client: Client, method: str, params: Json, context: Context) -> Json:

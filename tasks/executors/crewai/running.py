@@ -6,15 +6,19 @@ ends it at once. The crew's thread then learns from its model call that it is ov
 """
 
 import asyncio
+import uuid
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
+import orjson
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, ExecutorError, Json, Stopped, on_a_thread
+from aipartnerupflow.executors.base import NAMES
 from tasks.executors.llm.client import MODELS, ignore
 from tasks.executors.llm.loading import load
 from tasks.executors.llm.prompt import Completion, Prompt, api_base_for, model_for
@@ -70,6 +74,7 @@ class Crew:
         self._servers = SERVERS.get()
         self._places_for_tools = asyncio.Semaphore(TOOLS_AT_ONCE)
         self._calls: set[asyncio.Task[Any]] = set()
+        self._calls_made = Counter[uuid.UUID]()
         self._is_over = False
 
     def model(self, wanted: str | None) -> str:
@@ -175,8 +180,12 @@ class Crew:
             self._calls.discard(task)
 
     async def _call_tool(self, tool: Offered, arguments: Json) -> Json:
+        asked = orjson.dumps([self._label, tool.name, arguments], option=orjson.OPT_SORT_KEYS)
+        call = uuid.uuid5(NAMES, f"{self._context.idempotency_key}/{asked.decode()}")
+        self._calls_made[call] += 1
+        key = f"{call}-{self._calls_made[call]}"
         async with self._places_for_tools:
-            return await self._servers.call(tool.server, tool.tool, arguments, log=self._log)
+            return await self._servers.call(tool.server, tool.tool, arguments, key=key, log=self._log)
 
     def _log(self, text: str) -> None:
         self._context.log(f"{self._label}{text}")

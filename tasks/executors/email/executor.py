@@ -87,7 +87,7 @@ def _mail(inputs: Json, context: Context) -> Mail:
             raise _refused(name, why)
     if "body" not in inputs and "html" not in inputs:
         raise _refused("body", "is required, or html")
-    unique = uuid.uuid5(NAMES, f"{context.run_id}/{context.idempotency_key}")
+    unique = uuid.uuid5(NAMES, f"{context.run_id}/{context.task_id}")
     mail = Mail(
         subject=inputs["subject"],
         text=inputs.get("body"),

@@ -131,10 +131,13 @@ class Rest(Executor):
         "elapsed_ms": 84.2,
     }
     idempotent = False
+    begins_itself = True
 
     def may_repeat(self, inputs: Json) -> bool:
-        """Return whether the method is one that only reads (RFC 9110, 9.2.1)."""
-        return inputs.get("method", "GET") in ("GET", "HEAD")
+        """Return whether the method is idempotent (RFC 9110, 9.2.2), or the task gives the request an `Idempotency-Key`."""
+        headers = inputs.get("headers", {})
+        has_key = isinstance(headers, dict) and any(name.lower() == "idempotency-key" for name in headers)
+        return has_key or inputs.get("method", "GET") in ("GET", "HEAD", "PUT", "DELETE")
 
     def receiver(self, inputs: Json) -> str | None:
         return str(inputs.get("url"))
@@ -153,6 +156,7 @@ class Rest(Executor):
             content=content,
             timeout_seconds=inputs.get("timeout_seconds", 30),
             verify=inputs.get("verify", True),
+            begin=context.begin,
         )
         what = f"{method} {httpx.URL(reply.url).copy_with(query=None)}"
         _check_status(what, reply, inputs.get("expected_status", []))

@@ -12,7 +12,7 @@ import socket
 import ssl
 import time
 import zlib
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
@@ -100,8 +100,11 @@ async def fetch(
     verify: bool = True,
     egress: Egress | None = None,
     called: str | None = None,
+    begin: Callable[[], Awaitable[None]] | None = None,
 ) -> HttpResponse:
     """Send one request and read the whole response, of any status, within `timeout_seconds`.
+
+    `begin` is awaited before the first byte of the request, when there is a connection.
 
     Follows no redirects. `params` are added to the query of `url`. With `max_body_bytes=None` the
     body is not read. With `verify=False` the certificate is not checked; then the host must be
@@ -117,7 +120,11 @@ async def fetch(
             asyncio.timeout(timeout_seconds),
             guarded_client(verify=verify, egress=egress) as client,
             client.stream(
-                method, target.copy_merge_params(params or {}), headers=sent_headers, content=content
+                method,
+                target.copy_merge_params(params or {}),
+                headers=sent_headers,
+                content=content,
+                extensions=None if begin is None else {"trace": before_sending(begin)},
             ) as response,
         ):
             body = b"" if max_body_bytes is None else await read_body(response, what, max_body_bytes)
@@ -134,6 +141,16 @@ async def fetch(
         body=body,
         elapsed_ms=round((time.perf_counter() - started) * 1000, 3),
     )
+
+
+def before_sending(begin: Callable[[], Awaitable[None]]) -> Callable[[str, Any], Awaitable[None]]:
+    """Return the extension `trace` of a request that awaits `begin` before its first byte is sent."""
+
+    async def trace(event: str, info: Any) -> None:
+        if event == "http11.send_request_headers.started":
+            await begin()
+
+    return trace
 
 
 def guarded_client(*, verify: bool = True, egress: Egress | None = None) -> httpx.AsyncClient:

@@ -2,9 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from django.conf import settings
@@ -14,7 +12,7 @@ from langsmith import tracing_context
 from pydantic import ValidationError
 
 from aipartnerupflow.executors import Context, ExecutorError, Json, Parked, Stopped
-from aipartnerupflow.executors.current import CURRENT, Current
+from aipartnerupflow.executors.current import Current, enter_task
 from llmkeys.redact import mask
 from tasks.executors.langgraph.graphs import Graph, graph_at
 from tasks.executors.langgraph.model_calls import ModelCalls
@@ -34,9 +32,8 @@ async def run(path: str, inputs: Json, context: Context, *, recursion_limit: int
     graph = await graph_at(path)
     if "context" in inputs and graph.context_schema is None:
         raise ExecutorError("inputs.context: the graph has no context_schema. Leave it out.", permanent=True)
-    context = _on_any_thread(context)
-    task = Current(context=context, loop=asyncio.get_running_loop(), caller=_node)
-    CURRENT.set(task)
+    task = enter_task(context, caller=_node)
+    context = task.context
     saver = StoredSaver(STATES.get(), keeps_history=needs_history(graph))
     await saver.load()
     config: RunnableConfig = {
@@ -59,20 +56,6 @@ async def run(path: str, inputs: Json, context: Context, *, recursion_limit: int
             raise
         except Exception as error:  # the operator's code may raise anything
             raise _failure(error, task) from error
-
-
-def _on_any_thread(context: Context) -> Context:
-    """Return the context for nodes, which may run on threads."""
-    loop = asyncio.get_running_loop()
-
-    def posted(call: Callable[..., None]) -> Callable[..., None]:
-        def post(*arguments: Any) -> None:
-            with suppress(RuntimeError):  # the loop is closed: the task is over
-                loop.call_soon_threadsafe(call, *arguments)
-
-        return post
-
-    return replace(context, log=posted(context.log), report=posted(context.report), spent=posted(context.spent))
 
 
 def _node() -> tuple[str | None, int | None]:

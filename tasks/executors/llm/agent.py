@@ -14,6 +14,7 @@ from django.conf import settings
 from aipartnerupflow.executors import Context, ExecutorError, Json, Reply, Spawn
 from tasks.executors.llm.tool import CannotCall, Tool, read_of, text_of
 from tasks.executors.llm.tools import Tools
+from tasks.rules.interrupts import INTERRUPTED
 from tasks.rules.places import escaped
 
 MOST_CALLS: Final = 64
@@ -21,6 +22,11 @@ MOST_CALLS: Final = 64
 SHOWN_CHARACTERS: Final = 8_000
 """How much a person can be asked to approve."""
 YES, NO = "yes", "no"
+INTERRUPTED_CALL: Final = (
+    "The call of the tool '{tool}' ({call}) was interrupted: the worker died after it had begun, and repeating it may not be safe. "
+    "Check whether it took effect. Running the tree again makes the call again; inputs.on_interrupt says what happens the next time."
+)
+"""The model must not go on as if it knew how the call ended."""
 Ask = Callable[[list[Json], Json, int], Awaitable[Json]]
 """Call the model with messages, inputs besides those of the task, and the number of the step; returns the result of a task
 without tools.
@@ -68,6 +74,8 @@ async def go_on(messages: Sequence[Json], tools: Tools, context: Context, *, ask
 
     `choice` is the `tool_choice` of the first step. Raises ExecutorError.
     """
+    if context.reply is not None:
+        _check_interrupted(context.reply, context.task_id)
     talk = Talk.of(context.reply)
     while len(talk.steps) < tools.max_steps:
         number = len(talk.steps) + 1
@@ -93,6 +101,15 @@ async def go_on(messages: Sequence[Json], tools: Tools, context: Context, *, ask
     )
 
 
+def _check_interrupted(reply: Reply, task_id: str) -> None:
+    """Raise ExecutorError, permanent, if a crash has interrupted a call of the last step that may not be safe to repeat."""
+    steps = reply.memo["steps"]
+    for call, shown in zip(reply.memo["calls"], steps[-1]["tool_calls"], strict=True):
+        if INTERRUPTED in (reply.answer.get(call.get("task"), {}).get("error") or ""):
+            where = f"{task_id}/{len(steps)}/{call['task']}"
+            raise ExecutorError(INTERRUPTED_CALL.format(tool=shown["name"], call=where), permanent=True)
+
+
 def _planned(call: Json, index: int, tools: Tools, context: Context, tasks: list[Json]) -> Json:
     """Add the tasks of a call, and return what is noted of it: its id and their ids, or why it is not made."""
     function = call["function"]
@@ -102,13 +119,13 @@ def _planned(call: Json, index: int, tools: Tools, context: Context, tasks: list
         tool = tools.named(function["name"])
         arguments = _arguments(function["arguments"])
         tool.check(arguments)
-        made = {"id": f"call_{index}"} | tool.task(arguments)
+        made: Json = {"id": f"call_{index}"} | tool.task(arguments)
         reads = {name: field for name, field in (("reads", tool.reads), ("answer", tool.answer)) if field}
         noted = {"id": call["id"], "task": made["id"]} | reads
         if tool.name in tools.confirm:
             approval = _approval(tool, arguments, index, context, tools.approval)
             tasks.append(approval)
-            made |= _after(approval["id"])
+            made |= _after(approval["id"], made.get("params", {}))
             noted["approval"] = approval["id"]
         tasks.append(made)
     except CannotCall as error:
@@ -143,10 +160,10 @@ def _approval(tool: Tool, arguments: Json, index: int, context: Context, further
     }
 
 
-def _after(approval_id: str) -> Json:
+def _after(approval_id: str, params: Json) -> Json:
     """The fields of a call that is made only if the answer is yes."""
     when = {"task": approval_id, "path": "/answer", "op": "eq", "value": YES}
-    return {"dependencies": [{"id": approval_id, "required": True}], "params": {"when": when}}
+    return {"dependencies": [{"id": approval_id, "required": True}], "params": {**params, "when": when}}
 
 
 def end_of(call: Json, ends: Json) -> tuple[str, str]:

@@ -47,6 +47,8 @@ class Tool:
     """The field of the result that the model reads if there is no other."""
     answer: str | None = None
     """The field of the result that has an answer in words, which the model reads."""
+    on_interrupt: str | None = None
+    """What happens to a call that a crash interrupts; None: what the agent says."""
 
     def definition(self) -> Json:
         """Return the tool in OpenAI's format."""
@@ -66,7 +68,8 @@ class Tool:
             inputs: Json = self.beside | {self.takes: escaped(arguments)}
         else:
             inputs = {name: v if name in self.verbatim else escaped(v) for name, v in arguments.items()}
-        return {"name": self.name[:255], "schemas": {"method": self.executor_id}, "inputs": inputs}
+        params = {} if self.on_interrupt is None else {"params": {"on_interrupt": self.on_interrupt}}
+        return {"name": self.name[:255], "schemas": {"method": self.executor_id}, "inputs": inputs} | params
 
 
 def function_name(name: str) -> str:

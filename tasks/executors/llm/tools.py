@@ -1,7 +1,7 @@
 """Tools of an agent by name: registered Python functions, executors that the operator allows, tools of MCP servers, and flows."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Final
@@ -19,6 +19,7 @@ from tasks.executors.mcp.offered import PLACE, Offered, is_of_server, server_and
 from tasks.executors.plugins import plugins
 from tasks.executors.signatures import description_of, schema_of
 from tasks.rules.exceptions import ExecutorNotFound
+from tasks.status import OnInterrupt
 
 PYTHON: Final = "python_executor"
 MOST_TOOLS: Final = 128
@@ -40,6 +41,10 @@ BY_NAME: Final[Mapping[str, Json]] = MappingProxyType(
             "type": "array",
             "items": TEXT,
             "description": "The tools by name whose calls a person has to approve",
+        },
+        "on_interrupt": {
+            "type": ["string", "object"],
+            "description": "What happens with a call whose worker died after it had begun, if that is not safe to repeat: repeat, fail or ask; for all tools, or an object with the names of some. Default: params.on_interrupt, else fail",
         },
         "approval": {
             "type": "object",
@@ -102,7 +107,27 @@ def named_in(inputs: Json) -> list[str]:
         server, dot, _ = name.partition(".")
         if name not in names and not (is_of_server(name) and dot and server in names):
             raise _fault(f"inputs.confirm: '{name}' is none of the tools {', '.join(names)}")
+    if problem := _fault_of_interrupts(inputs.get("on_interrupt"), names):
+        raise _fault(f"inputs.on_interrupt{problem}")
     return list(dict.fromkeys(names))
+
+
+def _fault_of_interrupts(said: object, names: Collection[str]) -> str | None:
+    known = ", ".join(OnInterrupt)
+    if said is None:
+        return None
+    if not isinstance(said, dict):
+        return None if said in list(OnInterrupt) else f" must be {known}, or an object with one of these for each tool"
+    for name, value in said.items():
+        server, dot, _ = name.partition(".")
+        if name not in names and not (is_of_server(name) and dot and server in names):
+            close = get_close_matches(name[:100], names, n=1)
+            return f": '{name[:100]}' is none of the tools {', '.join(names)}" + (
+                f"; did you mean '{close[0]}'?" if close else ""
+            )
+        if value not in list(OnInterrupt):
+            return f".{name} must be one of {known}"
+    return None
 
 
 async def tools_of(inputs: Json, *, user_id: str, log: Callable[[str], None]) -> Tools | None:
@@ -114,7 +139,7 @@ async def tools_of(inputs: Json, *, user_id: str, log: Callable[[str], None]) ->
         return None
     tools = dict[str, Tool]()
     for name in names:
-        tools |= {tool.name: tool for tool in await _tools(name, user_id, log)}
+        tools |= {tool.name: _with_interrupt(tool, inputs) for tool in await _tools(name, user_id, log)}
     check_bounds([tool.definition() for tool in tools.values()], place="inputs.tools")
     by_function = {tool.function: tool for tool in tools.values()}
     if len(by_function) < len(tools):
@@ -125,6 +150,14 @@ async def tools_of(inputs: Json, *, user_id: str, log: Callable[[str], None]) ->
         approval=inputs.get("approval", {}),
         max_steps=inputs.get("max_steps", STEPS),
     )
+
+
+def _with_interrupt(tool: Tool, inputs: Json) -> Tool:
+    """Let the tool have what the agent says about it, or about all tools of its server."""
+    said = inputs.get("on_interrupt")
+    if isinstance(said, dict):
+        said = said.get(tool.name, said.get(tool.name.partition(".")[0]) if is_of_server(tool.name) else None)
+    return tool if said is None else replace(tool, on_interrupt=said)
 
 
 def check_bounds(definitions: Sequence[Json], *, place: str) -> None:
@@ -192,6 +225,7 @@ def _of_server(offered: Offered) -> Tool:
         executor_id=MCP,
         beside={"server": offered.server, "tool": offered.tool},
         reads="result",
+        on_interrupt=OnInterrupt.REPEAT if offered.is_safe else None,
     )
 
 

@@ -21,10 +21,10 @@ class Servers(Protocol):
         """Return the tool of this name, or all tools of the server. Raises ExecutorError."""
         ...
 
-    async def call(self, server: str, tool: str, arguments: Json, *, log: Callable[[str], None]) -> Json:
+    async def call(self, server: str, tool: str, arguments: Json, *, key: str, log: Callable[[str], None]) -> Json:
         """Return {result, content?}, as mcp_executor does; the server may ask no questions. Raises ExecutorError.
 
-        `log` gets the log lines of the server.
+        `key` is the idempotency key of the call, and `log` gets the log lines of the server.
         """
         ...
 
@@ -38,9 +38,9 @@ class _Direct:
     async def named(self, name: str, *, place: str) -> list[Offered]:
         return await self._offered.named(name, place=place)
 
-    async def call(self, server: str, tool: str, arguments: Json, *, log: Callable[[str], None]) -> Json:
+    async def call(self, server: str, tool: str, arguments: Json, *, key: str, log: Callable[[str], None]) -> Json:
         target = configured(server)
-        hearing = Hearing(report=lambda fraction, message: None, log=log)
+        hearing = Hearing(report=lambda fraction, message: None, log=log, key=key)
         try:
             async with asyncio.timeout(CALL_SECONDS), opened(target, hearing) as session:
                 inputs = {"tool": tool, "arguments": arguments}

@@ -6,6 +6,7 @@ from typing import ClassVar, Final
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Parked, Reply
 from tasks.executors.http.rest import AUTH, SECRET
 from tasks.executors.mcp import operations
+from tasks.executors.mcp.offered import is_safe
 from tasks.executors.mcp.questions import NO, TEXT_CHARACTERS, YES, Answers, Asked
 from tasks.executors.mcp.servers import Target, configured, is_url, target_of
 from tasks.executors.mcp.session import Hearing, opened
@@ -79,6 +80,18 @@ class Mcp(Executor):
     }
     example_result: ClassVar[Json] = {"result": {"city": "Lisbon", "degrees": 21}}
     idempotent = False
+    begins_itself = True
+
+    def may_repeat(self, inputs: Json) -> bool:
+        """Return whether the operation reads only. What a tool does, its server says (`is_repeatable`)."""
+        operation = operations.operation_in(inputs)
+        return operation in operations.OPERATIONS and operation != operations.CALL_TOOL
+
+    async def is_repeatable(self, inputs: Json, context: Context) -> bool:
+        """Return whether the server says that the tool only reads, or that calling it again changes nothing."""
+        async with opened(target_of(inputs)) as session:
+            tools = await operations.listed(session, operations.LISTINGS["list_tools"])
+        return any(is_safe(each) for each in tools if each.get("name") == inputs.get("tool"))
 
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
         server = inputs.get("server")
@@ -106,7 +119,13 @@ class Mcp(Executor):
         target = target_of(inputs)
         seconds = inputs.get("timeout_seconds", SECONDS)
         answers = Answers(_given(context.reply))
-        hearing = Hearing(report=context.report, log=context.log, answers=answers)
+        hearing = Hearing(
+            report=context.report,
+            log=context.log,
+            answers=answers,
+            begin=context.begin,
+            key=context.idempotency_key,
+        )
         try:
             async with asyncio.timeout(seconds), opened(target, hearing) as session:
                 result: Json = target.masked(await operations.result_of(session, inputs))

@@ -33,6 +33,8 @@ class Offered:
     description: str
     schema: Json
     problem: str | None
+    is_safe: bool = False
+    """Whether its server says that it may be called again after a crash."""
 
     @property
     def name(self) -> str:
@@ -101,7 +103,14 @@ def offered_tool(server: str, described: Json) -> Offered:
         description=description[:DESCRIPTION_CHARACTERS] if isinstance(description, str) else str(name),
         schema=schema if isinstance(schema, dict) else {},
         problem=_problem(name, schema),
+        is_safe=is_safe(described),
     )
+
+
+def is_safe(described: Json) -> bool:
+    """Return whether a tool, as its server describes it, only reads or may be called again (MCP 2025-11-25, ToolAnnotations)."""
+    hints = described.get("annotations")
+    return isinstance(hints, dict) and (hints.get("readOnlyHint") is True or hints.get("idempotentHint") is True)
 
 
 def _problem(name: object, schema: object) -> str | None:

@@ -1,7 +1,7 @@
 """A session with a server: the handshake, requests, and what the server sends meanwhile (MCP 2025-11-25, Lifecycle)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
@@ -10,6 +10,7 @@ import orjson
 
 from aipartnerupflow import __version__
 from aipartnerupflow.executors import ExecutorError, Json
+from aipartnerupflow.executors.base import unstored
 from tasks.executors.mcp.http_line import http_line
 from tasks.executors.mcp.line import Line
 from tasks.executors.mcp.questions import CAPABILITY, METHOD, Answers, Asked, problem_of
@@ -22,6 +23,8 @@ MOST_LINES: Final = 100
 """How many of its log lines are passed on."""
 SHOWN: Final = 1_000
 CANCEL_SECONDS: Final = 1.0
+IDEMPOTENCY_KEY: Final = "aipartnerupflow/idempotencyKey"
+"""The field of `_meta` with a text that is the same for every repetition of a call."""
 INTERNAL_ERROR, METHOD_NOT_FOUND, INVALID_PARAMS = -32603, -32601, -32602
 
 
@@ -41,6 +44,10 @@ class Hearing:
     log: Callable[[str], None]
     answers: Answers | None = None
     """None: the server may ask nothing."""
+    begin: Callable[[], Awaitable[None]] = unstored
+    """Awaited before the call of a tool is sent."""
+    key: str | None = None
+    """The idempotency key of the call of a tool."""
 
 
 DEAF: Final = Hearing(report=lambda fraction, message: None, log=lambda text: None)
@@ -76,8 +83,12 @@ class Session:
         """
         self._number += 1
         number = self._number
-        message = {"jsonrpc": "2.0", "id": number, "method": method}
-        message |= {"params": params | {"_meta": {"progressToken": number}} if method == "tools/call" else params}
+        message: Json = {"jsonrpc": "2.0", "id": number, "method": method}
+        if method == "tools/call":
+            await self._hearing.begin()
+            key = {} if self._hearing.key is None else {IDEMPOTENCY_KEY: self._hearing.key}
+            params = params | {"_meta": {"progressToken": number} | key}
+        message |= {"params": params}
         try:
             async with aclosing(self._line.exchange(message)) as messages:
                 async for each in messages:

@@ -51,6 +51,7 @@ RESET: Final[Mapping[str, Any]] = MappingProxyType(
         "token_usage": None,
         "progress": 0.0,
         "attempt": 0,
+        "effect": None,
         "started_at": None,
         "completed_at": None,
     }

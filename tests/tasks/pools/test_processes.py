@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,23 @@ def is_alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+async def test_a_function_begins_when_its_process_has_it_and_that_is_stored(settings: Settings, tmp_path: Path) -> None:
+    file, may_begin, is_asked = tmp_path / "ran", asyncio.Event(), asyncio.Event()
+
+    async def begin() -> None:
+        is_asked.set()
+        await may_begin.wait()
+
+    async with pool_of(settings) as pool, asyncio.timeout(BOUND_SECONDS):
+        inputs = {"function": "note_key", "arguments": {"file": str(file)}}
+        here = replace(context(), begin=begin)
+        running = asyncio.create_task(pool.execute(Python(), inputs, here))
+        await is_asked.wait()
+        assert not file.exists()
+        may_begin.set()
+        assert await running == here.idempotency_key == file.read_text()
 
 
 async def test_a_process_is_replaced_after_its_tasks(settings: Settings) -> None:

@@ -396,8 +396,8 @@ def test_after_a_crash_what_may_be_repeated_runs_again(worker: WorkerThread) -> 
     assert ran.tasks["a"].attempt == 1, "the crash was not its failure"
 
 
-@pytest.mark.parametrize(("method", "is_repeated"), [("GET", True), ("HEAD", True), ("POST", False), ("{{b}}", False)])
-def test_after_a_crash_a_request_that_only_reads_is_sent_again(
+@pytest.mark.parametrize(("method", "is_repeated"), [("GET", True), ("PUT", True), ("POST", False), ("{{b}}", False)])
+def test_after_a_crash_a_request_that_may_be_repeated_is_sent_again(
     worker: WorkerThread, method: str, is_repeated: bool
 ) -> None:
     request = {"inputs": {"url": "http://localhost:1/", "method": method}, "schemas": {"method": "rest_executor"}}

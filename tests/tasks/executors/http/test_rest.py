@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 
 from aipartnerupflow.executors import Context, ExecutorError
 from tasks.executors.http.rest import Rest
+from tests.ports import free_port
 from tests.tasks.executors.conftest import Web
 
 pytestmark = pytest.mark.usefixtures("allow_loopback")
@@ -127,8 +128,8 @@ async def test_credentials_are_sent_as_a_header(
 @pytest.mark.parametrize(
     ("inputs", "key"),
     [
-        ({"method": "POST"}, "task-7"),
-        ({"method": "DELETE"}, "task-7"),
+        ({"method": "POST"}, "of the task"),
+        ({"method": "DELETE"}, "of the task"),
         ({"method": "POST", "headers": {"idempotency-key": "mine"}}, "mine"),
         ({"method": "GET"}, None),
         ({"method": "HEAD"}, None),
@@ -138,8 +139,39 @@ async def test_credentials_are_sent_as_a_header(
 async def test_a_change_carries_a_key_that_tells_a_repeat(
     inputs: dict[str, Any], key: str | None, web: Web, context: Context
 ) -> None:
-    await call({"url": web.url, **inputs}, replace(context, task_id="task-7", attempt=2))
-    assert web.received[0].headers.get("idempotency-key") == key
+    again = replace(context, task_id="task-7", attempt=2)
+    await call({"url": web.url, **inputs}, again)
+    expected = again.idempotency_key if key == "of the task" else key
+    assert web.received[0].headers.get("idempotency-key") == expected
+
+
+async def test_the_beginning_is_stored_before_the_first_byte_of_a_request(web: Web, context: Context) -> None:
+    received = list[int]()
+
+    async def begin() -> None:
+        received.append(len(web.received))
+
+    begins = replace(context, begin=begin)
+    await call({"url": web.url, "method": "POST"}, begins)
+    assert (received, len(web.received)) == ([0], 1)
+    with pytest.raises(ExecutorError, match="cannot connect"):
+        await call({"url": f"http://127.0.0.1:{free_port()}", "method": "POST"}, begins)
+    assert received == [0], "nothing was sent where nobody listens"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "may"),
+    [
+        ({}, True),
+        *(({"method": method}, True) for method in ("GET", "HEAD", "PUT", "DELETE")),
+        *(({"method": method}, False) for method in ("POST", "PATCH", "{{a.method}}")),
+        ({"method": "POST", "headers": {"idempotency-KEY": "mine"}}, True),
+        ({"method": "POST", "headers": {"X-Key": "mine"}}, False),
+        ({"method": "POST", "headers": "{{a.headers}}"}, False),
+    ],
+)
+def test_a_request_may_be_repeated_by_its_method_or_its_own_key(inputs: dict[str, Any], may: bool) -> None:
+    assert Rest().may_repeat({"url": "http://localhost", **inputs}) is may
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,9 @@ class Agents:
             nodes += node.get("children", [])
         return {node["id"].removeprefix(f"{root}/"): node for node in nodes}
 
+    def open_gate(self) -> None:
+        self._calls.with_name("tools-gate").touch()
+
     @property
     def calls(self) -> list[Any]:
         """What the tools were called with."""
@@ -185,7 +188,11 @@ def test_an_approval_has_assignees_and_an_end(agents: Agents) -> None:
 
 
 def test_a_worker_that_dies_repeats_no_call_and_no_step(agents: Agents) -> None:
-    """The first one is killed in the middle of the second answer, the second one during the call after that."""
+    """The first one is killed in the middle of the second answer, the second one during the call after that.
+
+    The agent does not go on without the answer of a call that may not be safe to repeat: it fails, by name. Another run of the tree
+    makes the call again, and no other.
+    """
     agents.site.llm.will(
         calls(("send_email", {"to": "bob", "text": "Hello."})),
         Says(text="It breaks off here.", stalls_after=1),
@@ -199,15 +206,57 @@ def test_a_worker_that_dies_repeats_no_call_and_no_step(agents: Agents) -> None:
     server.kill(holder_of(server, task_id))
     until(lambda: len(agents.calls) == 3, seconds=PATIENCE_SECONDS, what="the calls of the second step")
     server.kill(holder_of(server, task_id))
+    stopped = agents.site.end_of(task_id).task
+    assert (stopped["status"], len(agents.site.llm.asked)) == ("failed", 3)
+    assert f"The call of the tool 'wait_for_gate' ({task_id}/2/call_0) was interrupted" in stopped["error"]
+    assert sorted(name for name, _ in agents.calls) == ["send_email", "wait_for_gate", "weather"]
+    agents.open_gate()
+    server.rpc("tasks.execute", {"task_id": task_id}, **WITH_KEY)
     done = agents.site.end_of(task_id)
     assert (done.task["status"], done.task["result"]["content"]) == ("completed", "Done.")
-    assert sorted(name for name, _ in agents.calls) == ["send_email", "wait_for_gate", "weather"]
-    assert agents.read[0] == "sent"
-    assert agents.read[1].startswith("Error: Interrupted: the worker died during the task")
+    assert sorted(name for name, _ in agents.calls) == ["send_email", "wait_for_gate", "wait_for_gate", "weather"]
+    assert agents.read[:2] == ["sent", "7"]
     assert [len(step["tool_calls"]) for step in done.task["result"]["steps"]] == [1, 2, 0]
     assert done.task["token_usage"]["total_tokens"] == done.task["result"]["usage"]["total_tokens"] == 3 * 14
-    types = [event["type"] for event in done.events]
-    assert (types.count("task_spawned"), types.count("final")) == (2, 1)
+
+
+def killed_during(agents: Agents, tool: str, **inputs: Any) -> str:
+    """An agent whose worker is killed during a call of the tool. Returns its id."""
+    agents.site.llm.will(calls((tool, {"number": 7})), Says(text="Done."))
+    task_id = agents.site.start(EXECUTOR, {"prompt": "Go.", "tools": [tool], **inputs}, WITH_KEY)
+    until(lambda: agents.calls, seconds=PATIENCE_SECONDS, what="the call")
+    agents.site.server.kill(holder_of(agents.site.server, task_id))
+    return task_id
+
+
+def test_a_call_that_is_safe_to_repeat_is_repeated_with_the_same_key(agents: Agents) -> None:
+    task_id = killed_during(agents, "safe_wait")
+    until(lambda: len(agents.calls) == 2, seconds=PATIENCE_SECONDS, what="the call again")
+    agents.open_gate()
+    assert agents.site.end_of(task_id).task["status"] == "completed"
+    assert agents.read == ["7"]
+    (_, first), (_, second) = agents.calls
+    assert first == second
+
+
+@pytest.mark.parametrize("says", ["repeat", {"wait_for_gate": "repeat"}])
+def test_the_agent_says_that_a_call_is_repeated(agents: Agents, says: Any) -> None:
+    task_id = killed_during(agents, "wait_for_gate", on_interrupt=says)
+    until(lambda: len(agents.calls) == 2, seconds=PATIENCE_SECONDS, what="the call again")
+    agents.open_gate()
+    assert agents.site.end_of(task_id).task["status"] == "completed"
+    assert agents.read == ["7"]
+
+
+def test_a_person_says_how_an_interrupted_call_ended(agents: Agents) -> None:
+    task_id = killed_during(agents, "wait_for_gate", on_interrupt={"wait_for_gate": "ask"})
+    call_id = f"{task_id}/1/call_0"
+    question = agents.site.wait_for_question(call_id)
+    assert "'wait_for_gate' was interrupted" in question["text"]
+    agents.site.server.rpc("tasks.answer", {"task_id": call_id, "answer": "done", "comment": "The gate was open."})
+    assert agents.site.end_of(task_id).task["status"] == "completed"
+    assert agents.read == ["The gate was open."]
+    assert len(agents.calls) == 1
 
 
 def test_the_most_steps_fail_the_task(agents: Agents) -> None:
@@ -258,6 +307,18 @@ def test_an_answer_with_a_schema_is_checked(agents: Agents) -> None:
             "inputs.confirm: 'send_email' is none of the tools weather",
         ),
         ({"tools": ["weather"], "confirm": 5}, "confirm: "),
+        (
+            {"tools": ["weather"], "on_interrupt": {"wether": "ask"}},
+            "'wether' is none of the tools weather; did you mean 'weather'?",
+        ),
+        (
+            {"tools": ["weather"], "on_interrupt": {"weather": "asks"}},
+            '"tasks[0].inputs.on_interrupt.weather", "reason": "must be one of repeat, fail, ask."',
+        ),
+        (
+            {"tools": ["weather"], "on_interrupt": "retry"},
+            "must be repeat, fail, ask, or an object with one of these for each tool",
+        ),
         (
             {"tools": ["weather"], "approval": {"timeout_seconds": 9}},
             "inputs.approval: is for the tools in inputs.confirm",
@@ -315,6 +376,14 @@ def test_the_agents_of_the_page_work(agents: Agents) -> None:
     assert report.events[-1]["status"] == "completed", report.events[-1]
     assert report.task["result"]["second"]["content"] == "Yes, 12."
     assert site.llm.asked[-1].body["model"] == "gpt-4o-mini"
+
+
+def test_what_the_page_says_about_interrupted_calls_is_accepted(agents: Agents) -> None:
+    agents.site.llm.will(calls(("stock_of", {"product": "tea"}), ("order", {"product": "tea"})), Says(text="Done."))
+    task = json.loads(text(PAGE, "When a worker dies during a call", "json"))
+    task_id: str = agents.site.server.rpc("tasks.execute", {"tasks": task}, **WITH_KEY)["task_id"]
+    tree = agents.tree_of(agents.site.end_of(task_id))
+    assert [tree[f"1/call_{index}"]["params"]["on_interrupt"] for index in (0, 1)] == ["repeat", "ask"]
 
 
 def test_the_settings_of_the_page_allow_an_executor(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import base64
 import os
 import signal
 import sys
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -43,6 +44,30 @@ async def error_of(context: Context, **inputs: Any) -> ExecutorError:
 async def test_the_result_of_a_tool_is_its_structured_content_or_its_text(context: Context, server: str) -> None:
     assert await done(context, server=server, tool="add", arguments={"a": 1, "b": 2}) == {"result": {"sum": 3}}
     assert await done(context, server=server, tool="shout", arguments={"text": "hi"}) == {"result": "HI"}
+
+
+@BOTH
+async def test_the_beginning_is_stored_before_the_call_of_a_tool_and_before_no_other_request(
+    context: Context, mcp_site: McpSite, server: str
+) -> None:
+    called = list[Any]()
+
+    async def begin() -> None:
+        called.append(list(mcp_site.calls))
+
+    begins = replace(context, begin=begin)
+    await done(begins, server=server, operation="list_tools")
+    assert called == []
+    await done(begins, server=server, tool="add", arguments={"a": 1, "b": 2})
+    assert (called, mcp_site.calls) == ([[]], [["add", 1, 2]])
+
+
+@pytest.mark.parametrize(("tool", "is_safe"), [("safe_wait", True), ("add", False), ("none", False)])
+async def test_a_server_says_whether_a_tool_may_be_called_again(context: Context, tool: str, is_safe: bool) -> None:
+    inputs = {"server": "web", "tool": tool}
+    assert not Mcp().may_repeat(inputs)
+    assert await Mcp().is_repeatable(inputs, context) is is_safe
+    assert Mcp().may_repeat({"server": "web", "operation": "list_tools"})
 
 
 @BOTH

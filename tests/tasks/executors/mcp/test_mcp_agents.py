@@ -99,22 +99,47 @@ def test_a_person_approves_a_call(agents: Agents, confirm: str) -> None:
     assert agents.mcp.calls == []
 
 
-def test_a_worker_that_dies_during_a_call_does_not_repeat_it(agents: Agents) -> None:
+def killed_during(agents: Agents, tool: str, number: int) -> str:
+    """An agent whose worker is killed during its second call. Returns its id."""
     agents.site.llm.will(
         calls(("mcp_web_add", {"a": 1, "b": 2})),
-        calls(("mcp_web_wait_for_gate", {"number": 7})),
+        calls((f"mcp_web_{tool}", {"number": number})),
         Says(text="Done."),
     )
     server = agents.site.server
-    inputs = {"prompt": "Go.", "tools": ["mcp:web.add", "mcp:web.wait_for_gate"]}
-    task_id = agents.site.start(EXECUTOR, inputs, WITH_KEY)
-    until(lambda: ["wait_for_gate", 7] in agents.mcp.calls, seconds=60, what="the second call")
+    task_id = agents.site.start(EXECUTOR, {"prompt": "Go.", "tools": ["mcp:web.add", f"mcp:web.{tool}"]}, WITH_KEY)
+    until(lambda: tool in [name for name, *_ in agents.mcp.calls], seconds=60, what="the second call")
     server.kill(holder_of(server, task_id))
+    return task_id
+
+
+def test_a_worker_that_dies_during_a_call_does_not_repeat_it(agents: Agents) -> None:
+    task_id = killed_during(agents, "wait_for_gate", 7)
+    stopped = agents.site.end_of(task_id).task
+    assert f"The call of the tool 'mcp_web_wait_for_gate' ({task_id}/2/call_0) was interrupted" in stopped["error"]
+    assert [name for name, *_ in agents.mcp.calls if name != "cancelled"] == ["add", "wait_for_gate"]
+
+
+def test_a_call_that_is_safe_to_repeat_by_its_server_is_repeated_with_the_same_key(agents: Agents) -> None:
+    task_id = killed_during(agents, "safe_wait", 8)
+    until(lambda: len(agents.mcp.calls) == 3, seconds=60, what="the second call again")
+    agents.mcp.open_gate()
     done = agents.site.end_of(task_id)
     assert (done.task["status"], done.task["result"]["content"]) == ("completed", "Done."), done.task
-    assert [name for name, *_ in agents.mcp.calls if name != "cancelled"] == ["add", "wait_for_gate"]
-    assert agents.read[0] == '{"sum":3}'
-    assert agents.read[1].startswith("Error: Interrupted: the worker died during the task")
+    assert agents.read == ['{"sum":3}', "passed 8"]
+    first, second = agents.mcp.calls[1:]
+    assert first == second
+    assert first[2]
+
+
+def test_a_task_that_a_server_says_is_safe_to_repeat_is_repeated(agents: Agents) -> None:
+    server = agents.site.server
+    task_id = agents.site.start("mcp_executor", {"server": "web", "tool": "safe_wait", "arguments": {"number": 9}})
+    until(lambda: agents.mcp.calls, seconds=60, what="the call")
+    server.kill(holder_of(server, task_id))
+    until(lambda: len(agents.mcp.calls) == 2, seconds=60, what="the call again")
+    agents.mcp.open_gate()
+    assert agents.site.end_of(task_id).task["result"] == {"result": "passed 9"}
 
 
 def test_the_agent_of_the_page_works(agents: Agents) -> None:

@@ -160,13 +160,13 @@ async def test_a_call_ends_after_a_while(
     configure(settings, web=McpServer(url=mcp_site.url))
     monkeypatch.setattr(of_servers, "CALL_SECONDS", 0.5)
     with pytest.raises(ExecutorError, match="The MCP server 'web' did not answer within"):
-        await SERVERS.get().call("web", "wait_for_gate", {"number": 9}, log=print)
+        await SERVERS.get().call("web", "wait_for_gate", {"number": 9}, key="k", log=print)
 
 
 async def test_the_log_lines_of_a_server_are_passed_on(settings: Settings, mcp_site: McpSite) -> None:
     configure(settings, web=McpServer(url=mcp_site.url))
     lines: list[str] = []
-    assert await SERVERS.get().call("web", "count", {"to": 1}, log=lines.append) == {"result": "done"}
+    assert await SERVERS.get().call("web", "count", {"to": 1}, key="k", log=lines.append) == {"result": "done"}
     assert lines == ["info: at 1"]
 
 
