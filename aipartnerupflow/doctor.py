@@ -32,6 +32,7 @@ LOW_DISK_BYTES: Final = 2**30
 FULL_SOON_DAYS: Final = 14
 NO_DISK_BYTES: Final = 100 * 2**20
 OVERDUE_SECONDS: Final = 60.0
+SUSPECTED_SECONDS: Final = 300.0
 CLOCK_DOUBT_SECONDS: Final = 2.0
 CLOCK_TROUBLE_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 2.0
@@ -120,6 +121,7 @@ def _in_django(config: Config) -> Iterator[Finding]:
     if config.executors.docker.images:
         yield _looked("docker", lambda: docker(config))
     yield _looked("schedules", schedules_on_time)
+    yield _looked("quarantine", suspects)
     yield _looked("clock", lambda: clock(_database_time(), datetime.now(UTC)))
     if config.redis.url is not None:
         yield _looked("redis", lambda: redis(str(config.redis.url)))
@@ -485,6 +487,19 @@ def schedules_on_time() -> str:
             fix="Start a server or a worker, or end maintenance: aipartnerupflow maintenance off",
         )
     return "none is late"
+
+
+def suspects() -> str:
+    from tasks.queue import leases
+
+    found = leases.suspects()
+    if found.oldest_at is not None and found.oldest_seconds > SUSPECTED_SECONDS:
+        raise Doubt(
+            f"{found.count:,} {'run is' if found.count == 1 else 'runs are'} suspected of killing workers, the oldest since "
+            f"{found.oldest_at:%Y-%m-%d %H:%M} UTC; {found.waiting:,} of them {'waits' if found.waiting == 1 else 'wait'}.",
+            fix=f"Find out why: aipartnerupflow explain {found.oldest_root_id}. More at once: worker.quarantine",
+        )
+    return "no run is suspected" if not found.count else f"{found.count:,} suspected of killing workers"
 
 
 def clock(database: datetime, own: datetime) -> str:

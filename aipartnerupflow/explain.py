@@ -91,7 +91,15 @@ def deaths_of(suspicion: Json) -> Iterator[str]:
         how = "while code of this run was executing" if death["was_executing"] else "that had this run for itself"
         yield f"At {death['at']} a worker process {_ending(death['exit_code'])} {how}."
     if suspicion["is_suspected"]:
-        yield "It is suspected, and runs in a process of its own until a task of it has ended (worker.quarantine)."
+        yield (
+            f"It is suspected since {suspicion['since']}, and runs in a process of its own until a task of it has ended "
+            "(worker.quarantine)."
+        )
+    if suspicion["is_waiting"]:
+        yield (
+            f"It waits for such a process, as {counted(suspicion['waiting'], 'suspected run')} do, users in turn; "
+            f"the oldest of all is suspected since {suspicion['oldest']}."
+        )
     if lost := suspicion["host_losses"]:
         yield f"Its server or machine was lost {counted(lost, 'time')} while it ran, which does not count against it."
 

@@ -59,10 +59,12 @@ OVERDUE_SECONDS: Final = 60.0
 def measures() -> Measures:
     """Read the gauges of the whole installation, and the difference of the clocks. Raises DatabaseError."""
     refresh()
-    found = places()
+    found, suspects = places(), leases.suspects()
     return (
         ("apflow_queue_depth", "Runs that wait for a worker", leases.waiting().count()),
         ("apflow_queue_oldest_seconds", "How long the oldest of them has waited", leases.longest_wait_seconds()),
+        ("apflow_suspected_runs", "Runs that are suspected of killing workers", suspects.count),
+        ("apflow_suspected_oldest_seconds", "How long the oldest of them is suspected", suspects.oldest_seconds),
         ("apflow_workers_alive", "Worker processes with a recent heartbeat", found.processes),
         ("apflow_worker_places", "Trees that live workers can run at a time", found.total),
         ("apflow_worker_places_used", "Trees that workers run", found.used),

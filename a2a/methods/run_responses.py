@@ -77,14 +77,19 @@ class Suspicion(Response, frozen=True, kw_only=True):
 
     `strikes` count against the run, and `deaths` has the latest of them, also earlier ones; `losses` count against all runs that
     the worker had in hand, and `host_losses` against none: the whole server was lost. A run `is_suspected` after a strike, or
-    three losses.
+    three losses, and `since` when. Then `is_waiting` says whether it waits for a process of its own, `waiting` how many runs do,
+    and `oldest` since when the oldest of all is suspected.
     """
 
     is_suspected: bool
+    since: str | None
     strikes: int
     losses: int
     host_losses: int
     deaths: list[WorkerDeath]
+    is_waiting: bool
+    waiting: int
+    oldest: str | None
 
 
 class RunDetail(RunWithInputs, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from accounts.callers import Caller
 from apflow_site.db import pools
 from llmkeys.header import SentKey
 from tasks.models import Run, Task
-from tasks.queue.suspicion import is_suspected
+from tasks.queue.leases import Suspects
 from tasks.rules.strict_json import Json
 from tasks.rules.words import as_sent
 from tasks.services import history
@@ -51,13 +51,17 @@ def native_detail(found: history.RunDetail) -> Json:
     parent = found.parent and {"run_id": found.parent.run_id, "task_id": found.parent.task_id}
     more = {"inputs": found.inputs, "parent_run": parent, "failures": [asdict(each) for each in found.failures]}
     calls = {"model_calls": [native_call(call) for call in found.calls]}
-    return native_run(found.facts) | more | calls | {"suspicion": _suspicion(found.facts.run)}
+    return native_run(found.facts) | more | calls | {"suspicion": _suspicion(found.facts.run, found.suspects)}
 
 
-def _suspicion(run: Run) -> Json:
+def _suspicion(run: Run, others: Suspects | None) -> Json:
     shown = ("at", "exit_code", "was_executing")
     return {
-        "is_suspected": is_suspected(losses=run.losses, strikes=run.strikes),
+        "is_suspected": others is not None,
+        "since": native_time(run.suspected_at if others else None),
+        "is_waiting": others is not None and run.lease_owner is None,
+        "waiting": others.waiting if others else 0,
+        "oldest": native_time(others.oldest_at if others else None),
         "strikes": run.strikes,
         "losses": run.losses,
         "host_losses": run.host_losses,

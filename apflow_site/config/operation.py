@@ -197,7 +197,13 @@ class Worker(Section):
         2,
         ge=1,
         le=64,
-        description="The number of processes for runs whose worker died. Each has one such run, until it has made progress. They start when they are needed.",
+        description="The number of processes for runs whose worker died. Each has one such run for itself, until it has made progress or has stayed alive for `worker.quarantine_seconds`. They start when they are needed; up to four times as many if runs that have killed such a process occupy them.",
+    )
+    quarantine_seconds: Whole = Field(
+        30,
+        ge=1,
+        le=3600,
+        description="After this time alive in a process of its own, a run whose worker died lets the next one in, and goes on beside it.",
     )
     metrics_port: Whole | None = Field(
         None,

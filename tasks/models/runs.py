@@ -43,8 +43,8 @@ class Run(models.Model):
     `last_seq` is the sequence number of the newest event. The lowest `turn` is claimed first
     (`tasks.queue.fairness`). `asked_at` is when the run last asked its user for input, or continued
     after an answer. `losses` counts the workers that died with it in hand, `strikes` those that
-    died of it, with the evidence in `deaths`, and `host_losses` those that died with their supervisor
-    (`tasks.queue.suspicion`). In a demo run executors return their example results.
+    died of it, with the evidence in `deaths`, and `host_losses` those that died with their supervisor;
+    `suspected_at` is when it became suspected (`tasks.queue.suspicion`), and `interruption` how it lost its latest worker. In a demo run executors return their example results.
     `wait_id` is the wait of a task of another run, which continues when this one ends.
     `flow_id` and `flow_version` say of which flow its tree was made; the flow may have been deleted.
     `model_calls` and the numbers after it are what its model calls used so far, or null; `cost_nanos` is in billionths
@@ -68,6 +68,8 @@ class Run(models.Model):
     strikes = models.PositiveSmallIntegerField(db_default=0, default=0)
     host_losses = models.PositiveIntegerField(db_default=0, default=0)
     deaths = JsonTextField(null=True)
+    suspected_at = models.DateTimeField(null=True)
+    interruption = models.CharField(max_length=8, db_default="", default="")
     last_seq = models.PositiveIntegerField(default=0)
     is_demo = models.BooleanField(db_default=False, default=False)
     wait_id = models.CharField(max_length=36, null=True)
@@ -97,6 +99,11 @@ class Run(models.Model):
             models.Index(fields=["user_id", "turn"], name="run_unfinished_of_owner", condition=UNFINISHED),
             models.Index(
                 fields=["lease_owner"], name="run_leased", condition=UNFINISHED & models.Q(lease_owner__isnull=False)
+            ),
+            models.Index(
+                fields=["suspected_at"],
+                name="run_suspected",
+                condition=UNFINISHED & models.Q(suspected_at__isnull=False),
             ),
             models.Index(fields=["turn"], name="run_turn", condition=models.Q(started_at__isnull=False)),
             models.Index(fields=["finished_at"], name="run_finished"),

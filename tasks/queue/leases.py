@@ -14,9 +14,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
@@ -111,26 +113,37 @@ VALUES (%s, %s, %s, %s, %s, %s, {DB_NOW}, {DB_NOW})
 ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at, places = excluded.places
 """  # noqa: S608  (constants of this module)
 SUSPECTED_WAITING: Final = f"{IS_WAITING} AND {IS_SUSPECTED}"
+IN_TURN: Final = "turn, created_at"
+SUSPECTS_IN_TURN: Final = (
+    "(SELECT COUNT(*) FROM tasks_run AS held WHERE held.user_id = tasks_run.user_id AND held.finished_at IS NULL "  # noqa: S608  (constants of this module)
+    f"AND held.suspected_at IS NOT NULL AND held.lease_owner IS NOT NULL AND held.lease_owner <> '{SUSPENDED}'), {IN_TURN}"
+)
+"""The users of whom fewest suspects are in quarantine come first."""
+HAS_WAITED: Final = (
+    f"suspected_at < STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', '-{FORGOTTEN_SECONDS} seconds') || '000'"
+    if IS_SQLITE
+    else f"suspected_at < CLOCK_TIMESTAMP() - INTERVAL '{FORGOTTEN_SECONDS} seconds'"
+)
+IS_CONVICTED: Final = f"strikes >= {CONVICTED_STRIKES}"
 
 
-def _claim_statement(which: str) -> str:
+def _claim_statement(which: str, order: str = IN_TURN) -> str:
     """Return the statement that claims such runs.
 
     With `ANY(ARRAY(…))` PostgreSQL evaluates the subquery once. With `IN` it may evaluate it for
     each row, and return, and lock, other runs each time.
     """
-    picked = f"SELECT id FROM {RUNS} WHERE {which} ORDER BY turn, created_at LIMIT %s"  # noqa: S608  (constants of this module)
+    picked = f"SELECT id FROM {RUNS} WHERE {which} ORDER BY {order} LIMIT %s"  # noqa: S608  (constants of this module)
     among = f"IN ({picked})" if IS_SQLITE else f"= ANY(ARRAY({picked} FOR UPDATE SKIP LOCKED))"
     return (
         "UPDATE tasks_run SET status = 'in_progress', lease_owner = %s, claim_token = %s, epoch = epoch + 1, "  # noqa: S608
         f"started_at = COALESCE(started_at, {DB_NOW}), lease_expires_at = {LEASE_END} WHERE id {among} "
         f"RETURNING id, root_id, target_id, epoch, claim_token, losses, strikes, {SECONDS_OLD}, trace, is_demo, wait_id, "
-        f"{ANY_REQUEST}, {ANY_WEBHOOK}, {INPUTS}, {BUDGET}, {DB_NOW}, {UNFLUSHED}"
+        f"{ANY_REQUEST}, {ANY_WEBHOOK}, {INPUTS}, {BUDGET}, interruption, {DB_NOW}, {UNFLUSHED}"
     )
 
 
 CLAIM: Final = _claim_statement(WAITING)
-CLAIM_SUSPECTED: Final = _claim_statement(SUSPECTED_WAITING)
 
 
 def lease_seconds() -> int:
@@ -154,13 +167,22 @@ def steady_seconds() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
+class Interruption(StrEnum):
+    """How a run lost its worker. An older version stored nothing."""
+
+    DIED = "died"
+    HOST_LOST = "host"
+    EXPIRED = "expired"
+    RELEASED = "released"
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A run that this process may work on, as long as its epoch and token are current.
 
     `is_any_request` and `is_any_webhook`: whether there was a cancel request or an open webhook of
     any run at that moment. `inputs`: those of the run, as JSON text. `wait_id`: the wait that ends with the run.
-    `budget`: what it has used of its budget, as JSON text.
+    `budget`: what it has used of its budget, as JSON text. `interruption`: how it lost its worker before.
     """
 
     run_id: str
@@ -178,6 +200,7 @@ class Claim:
     is_any_webhook: bool = True
     inputs: str | None = None
     budget: str | None = None
+    interruption: str = ""
     claimed_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     steady_at_claim: float = field(default_factory=lambda: steady_seconds())
 
@@ -254,6 +277,35 @@ def is_any_suspected() -> bool:
     return _exists(SUSPECTED_WAITING)
 
 
+def first_suspect(*, convicts_per_user: int) -> str | None:
+    """Return the id of the suspected run that a new process for these would take; None without any.
+
+    None of users of whom so many convicted runs are in quarantine on this host: each has a process for itself.
+    """
+    if not is_any_suspected():
+        return None
+    which, values = _suspects(convicts_per_user=convicts_per_user, is_shared=False)
+    found = _column(f"SELECT id FROM {RUNS} WHERE {which} ORDER BY {SUSPECTS_IN_TURN} LIMIT 1", *values)  # noqa: S608  (constants of this module)
+    return found[0] if found else None
+
+
+def _suspects(*, convicts_per_user: int, is_shared: bool) -> tuple[str, list[str]]:
+    """Return the condition for waiting suspects that a process may take, and its values.
+
+    One that `is_shared` takes no convicted ones, and leaves the others to new processes for a while.
+    """
+    if is_shared:
+        return f"{SUSPECTED_WAITING} AND NOT {IS_CONVICTED} AND {HAS_WAITED}", []
+    convicted = Run.objects.unfinished().filter(
+        lease_owner__startswith=f"{this_host()}/", strikes__gte=CONVICTED_STRIKES
+    )
+    held = Counter(convicted.values_list("user_id", flat=True))
+    full = [user_id for user_id, count in held.items() if count >= convicts_per_user]
+    if not full:
+        return SUSPECTED_WAITING, []
+    return f"{SUSPECTED_WAITING} AND NOT ({IS_CONVICTED} AND user_id IN ({marks(full)}))", full
+
+
 def _exists(which: str) -> bool:
     with connection.cursor() as cursor:
         # In order, so that PostgreSQL, which expects many such runs if many are suspended, does not read the table.
@@ -273,9 +325,12 @@ def claim(*, owner: str, limit: int, full_users: Sequence[str] = ()) -> list[Cla
     return _claimed(statement, owner, *full_users, limit)
 
 
-def claim_suspected(*, owner: str, limit: int, full_users: Sequence[str] = ()) -> list[Claim]:
-    """Take one suspected run if `limit` allows it."""
-    return _claimed(CLAIM_SUSPECTED, owner, 1) if limit > 0 and is_any_suspected() else []
+def claim_suspected(*, owner: str, convicts_per_user: int = 1, is_shared: bool = False) -> list[Claim]:
+    """Take one suspected run, users in turn. `is_shared`: the process has others, which have stayed alive there."""
+    if not is_any_suspected():
+        return []
+    which, values = _suspects(convicts_per_user=convicts_per_user, is_shared=is_shared)
+    return _claimed(_claim_statement(which, SUSPECTS_IN_TURN), owner, *values, 1)
 
 
 def _claimed(statement: str, owner: str, *values: Any) -> list[Claim]:
@@ -310,7 +365,7 @@ def release(*, owner: str, run_ids: Collection[str] | None = None) -> None:
     """Release this owner's runs, or those of them, so that other workers resume them at once."""
     with transaction.atomic():
         held = Run.objects.unfinished().filter(lease_owner=owner)
-        wake(_let_go(held if run_ids is None else held.filter(id__in=list(run_ids))))
+        wake(_let_go(held if run_ids is None else held.filter(id__in=list(run_ids)), Interruption.RELEASED))
 
 
 def sweep(*, may_expire: Callable[[], bool] = lambda: True) -> int:
@@ -360,9 +415,10 @@ def _released_by_the_dead(owners: Collection[str]) -> list[str]:
             held = Run.objects.unfinished().filter(lease_owner=owner)
             if end is None or end.is_killed:
                 count_host_loss(held)
+                released += _let_go(held, Interruption.HOST_LOST)
             else:
                 blame(held, black_box.runs_in(owner), Death(process=owner, exit_code=end.exit_code))
-            released += _let_go(held)
+                released += _let_go(held, Interruption.DIED)
     return released
 
 
@@ -393,8 +449,9 @@ def _expired(owners: Sequence[str], may_expire: Callable[[], bool]) -> list[str]
         holders = set(expired.values_list("lease_owner", flat=True))
         if not holders:
             return []
-        count_host_loss(expired.filter(lease_owner__in=_fallen_silent(holders)))
-        return _let_go(expired)
+        silent = expired.filter(lease_owner__in=_fallen_silent(holders))
+        count_host_loss(silent)
+        return [*_let_go(silent, Interruption.HOST_LOST), *_let_go(expired, Interruption.EXPIRED)]
 
 
 def _fallen_silent(owners: Collection[str | None]) -> list[str]:
@@ -409,10 +466,12 @@ def _fallen_silent(owners: Collection[str | None]) -> list[str]:
     return list(silent.exclude(host=this_host()).values_list("id", flat=True))
 
 
-def _let_go(held: RunQuerySet) -> list[str]:
+def _let_go(held: RunQuerySet, how: Interruption) -> list[str]:
     """End the leases, and refuse what their owners still write."""
     run_ids = list(held.values_list("id", flat=True))
-    held.filter(id__in=run_ids).update(lease_owner=None, lease_expires_at=None, claim_token=None, epoch=F("epoch") + 1)
+    held.filter(id__in=run_ids).update(
+        lease_owner=None, lease_expires_at=None, claim_token=None, epoch=F("epoch") + 1, interruption=how
+    )
     return run_ids
 
 
@@ -495,6 +554,33 @@ def longest_wait_seconds() -> float:
         cursor.execute(LONGEST_WAIT)
         (seconds,) = cursor.fetchone()
     return max(0.0, float(seconds or 0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspects:
+    """The suspected runs: all, those that wait for a process, and since when the oldest is suspected, with its tree."""
+
+    count: int
+    waiting: int
+    oldest_at: datetime | None
+    oldest_root_id: str | None
+
+    @property
+    def oldest_seconds(self) -> float:
+        """How long the oldest is suspected; 0 without any."""
+        return (datetime.now(UTC) - self.oldest_at).total_seconds() if self.oldest_at else 0.0
+
+
+def suspects() -> Suspects:
+    """Return the suspected runs of the whole installation."""
+    found = Run.objects.unfinished().filter(suspected_at__isnull=False)
+    oldest = found.order_by("suspected_at").first()
+    return Suspects(
+        count=found.count(),
+        waiting=found.filter(lease_owner=None).count(),
+        oldest_at=oldest.suspected_at if oldest else None,
+        oldest_root_id=oldest.root_id if oldest else None,
+    )
 
 
 def is_beating(*, within_seconds: float) -> bool:

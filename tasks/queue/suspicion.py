@@ -5,7 +5,8 @@ was alone in the process. A *loss* is any death with the run in hand. After one 
 three losses in a row, the run is suspected: workers leave it to a process of its own
 (`tasks.worker.quarantine`). As soon as a task of it has ended there, the run is cleared and returns
 to the others. Without such progress it is poison after three deaths alone: the task that killed the
-worker fails. Its neighbours only wait until another worker continues them.
+worker fails. Its neighbours only wait until another worker continues them. One that has stayed
+alive for `worker.quarantine_seconds` makes room for the next, and goes on beside it.
 
 Only a death that the supervisor of the worker has seen, and survived, counts so. If the supervisor
 is gone, too, the whole server was killed or the machine has lost its power: that is a *host loss*.
@@ -20,7 +21,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from django.db.models import F
+from django.db.models import F, Q
+from django.db.models.functions import Now
 
 from tasks.models import RunQuerySet
 
@@ -34,6 +36,7 @@ SHOWN_DEATHS: Final = 10
 """How many strikes a run keeps the evidence of: the latest ones."""
 CLEAR: Final = (
     "UPDATE tasks_run SET losses = 0, "  # noqa: S608  (constants of this module)
+    f"suspected_at = CASE WHEN strikes >= {CONVICTED_STRIKES} THEN suspected_at END, "
     f"strikes = CASE WHEN strikes >= {CONVICTED_STRIKES} THEN {CONVICTED_STRIKES} ELSE 0 END WHERE id = %s"
 )
 """The statement for a run that has made progress. Who was convicted once stays alone."""
@@ -62,6 +65,8 @@ def blame(held: RunQuerySet, culprits: Mapping[str, bool], death: Death) -> None
         evidence = asdict(death) | {"at": datetime.now(UTC).isoformat(), "was_executing": culprits[run.id]}
         deaths = [*(run.deaths or ()), evidence][-SHOWN_DEATHS:]
         held.filter(id=run.id).update(strikes=F("strikes") + 1, deaths=deaths)
+    is_suspect = Q(strikes__gt=0) | Q(losses__gte=SUSPICIOUS_LOSSES)
+    held.filter(is_suspect, suspected_at=None).update(suspected_at=Now())
 
 
 def count_host_loss(held: RunQuerySet) -> None:

@@ -5,8 +5,12 @@ hold every place before another user comes. So some places are left for others.
 """
 
 from collections import Counter
+from typing import Final
 
 from django.conf import settings
+
+QUARANTINES: Final = 4
+"""There are up to so many times `worker.quarantine`, if those that there are let no other suspect in."""
 
 
 def share_of(size: int) -> int:
@@ -14,6 +18,16 @@ def share_of(size: int) -> int:
     if not settings.APFLOW.auth.is_on:
         return size
     return max(1, size * settings.APFLOW.worker.user_share // 100)
+
+
+def most_quarantines() -> int:
+    """Return how many quarantines there may be at once on this host."""
+    return QUARANTINES * int(settings.APFLOW.worker.quarantine)
+
+
+def convicts_per_user() -> int:
+    """Return how many quarantines on this host one user may hold with runs that stay alone in theirs."""
+    return share_of(most_quarantines())
 
 
 class Places:

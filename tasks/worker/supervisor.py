@@ -25,6 +25,7 @@ from tasks.services.waits import sent_events
 from tasks.storage import counts, usage
 from tasks.worker import schedule_watch, webhook_deliveries
 from tasks.worker.children import Child
+from tasks.worker.shares import convicts_per_user, most_quarantines
 from tasks.worker.silence import SilenceWatch, culprits
 
 logger = logging.getLogger(__name__)
@@ -171,6 +172,8 @@ class Workers:
         self._cluster = Watched("tasks.worker.cluster")
         self._replaced: list[tuple[str, set[int]]] = []  # of which the ends of the workers are to be recorded
         self._quarantines: list[Watched] = []
+        self._suspect: str | None = None  # the first that waits while there is the usual number of quarantines
+        self._suspect_since = 0.0
 
     def keep_alive(self) -> None:
         """Replace what has ended or fallen silent, and start a quarantine if a suspected run waits."""
@@ -215,8 +218,21 @@ class Workers:
             if each.has_ended:
                 black_box.record_end(each.name, End(exit_code=each.exit_code))
         self._quarantines = [each for each in self._quarantines if not each.has_ended]
-        if len(self._quarantines) < settings.APFLOW.worker.quarantine and leases.is_any_suspected():
+        if self._needs_quarantine():
             self._quarantines.append(Watched("tasks.worker.quarantine"))
+
+    def _needs_quarantine(self) -> bool:
+        """Whether a suspect waits for a process, or has waited so long that the usual number of them is not enough."""
+        count = len(self._quarantines)
+        if count >= most_quarantines():
+            return False
+        first = leases.first_suspect(convicts_per_user=convicts_per_user())
+        if first is None or count < settings.APFLOW.worker.quarantine:
+            return first is not None
+        now = time.monotonic()
+        if first != self._suspect:
+            self._suspect, self._suspect_since = first, now
+        return now - self._suspect_since > 2 * settings.APFLOW.worker.quarantine_seconds
 
 
 class Watched(Child):

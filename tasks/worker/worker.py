@@ -13,7 +13,7 @@ from django.conf import settings
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.pools.pools import make_pools
 from tasks.queue import leases, notify
-from tasks.queue.black_box import BlackBox, encoded
+from tasks.queue.black_box import EMPTY, BlackBox, encoded
 from tasks.queue.leases import Claim
 from tasks.queue.notify import Listener
 from tasks.rules.exceptions import LeaseLost
@@ -29,7 +29,7 @@ from tasks.worker.lease_keeper import LeaseKeeper
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.loop_turns import LoopTurns
 from tasks.worker.poll import Found, poll
-from tasks.worker.shares import Places, TreeMemory, share_of
+from tasks.worker.shares import Places, TreeMemory, convicts_per_user, share_of
 from tasks.worker.wait_room import WaitRoom
 from tasks.worker.watchdog import Watchdog
 
@@ -99,6 +99,8 @@ class Worker:
         self._last_beat = 0.0
         self._listener = Listener(notify.RUNS, lambda: self._loop.call_soon_threadsafe(self._poll_soon))
         self._in_quarantine = in_quarantine
+        self._survivors: set[str] = set()  # runs in quarantine that have given back their place
+        self._is_convict_here = False
         self._box = BlackBox(self._process_id)
         self._footprints = Footprints(self._box)
         self._footprints.install(self._loop)
@@ -236,16 +238,44 @@ class Worker:
         run.add_done_callback(partial(self._ended, tree=tree))
         self._writer.pace(len(self._running))
 
+        if self._in_quarantine:
+            self._is_convict_here = claim.is_convicted
+            self._loop.call_later(settings.APFLOW.worker.quarantine_seconds, self._survived, tree, run)
+
     def _ended(self, run: asyncio.Task[None], *, tree: TreeRun) -> None:
-        makes_room = self._places.give_back(tree.user_id) | self._memory.give_back(tree.user_id, tree.memory)
+        makes_room = self._memory.give_back(tree.user_id, tree.memory)
+        if run.get_name() in self._survivors:
+            self._survivors.discard(run.get_name())
+        else:
+            makes_room |= self._places.give_back(tree.user_id)
         if self._running.get(run.get_name()) is run:
             del self._running[run.get_name()], self._trees[run.get_name()]
             if self._in_quarantine:
-                self._box.suspect()
+                self._name_suspect()
         self._writer.pace(len(self._running))
         if makes_room:
             self._must_poll = True
         self._wake_up.set()
+
+    def _survived(self, tree: TreeRun, run: asyncio.Task[None]) -> None:
+        """Let the next suspect in: this one has been alive in quarantine for long enough. One that has killed such a process stays alone."""
+        if not run.done() and not self._is_convict_here:
+            self._survivors.add(run.get_name())
+            self._places.give_back(tree.user_id)
+            self._name_suspect()
+            self._look_for_suspects()
+
+    def _look_for_suspects(self) -> None:
+        """Poll now and then: no notification says that a suspect has waited in vain for a new process."""
+        if self._survivors:
+            self._poll_soon()
+            self._loop.call_later(leases.FORGOTTEN_SECONDS, self._look_for_suspects)
+
+    def _name_suspect(self) -> None:
+        """Name the run of which this process would die: the one that came last, unless it has survived beside others."""
+        *others, last = [EMPTY, *map(encoded, self._running)]
+        is_clear = len(others) > 1 and list(self._running)[-1] in self._survivors
+        self._box.suspect(EMPTY if is_clear else last)
 
     async def _run(self, tree: TreeRun, claim: Claim, cancels: list[Cancel]) -> None:
         tracing.add_log_ids(run=claim.run_id)  # for log lines of this run
@@ -292,7 +322,11 @@ class Worker:
 
     def _claim_suspect(self, *, owner: str, limit: int, full_users: Sequence[str]) -> list[Claim]:
         """Claim a suspected run, and name it in case this process dies of it, be it while the tree is loaded."""
-        claims = leases.claim_suspected(owner=owner, limit=limit, full_users=full_users)
+        if limit <= 0:
+            return []
+        claims = leases.claim_suspected(
+            owner=owner, convicts_per_user=convicts_per_user(), is_shared=bool(self._running)
+        )
         for claim in claims:
             self._box.suspect(encoded(claim.run_id))
         return claims

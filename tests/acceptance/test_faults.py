@@ -340,6 +340,34 @@ def test_a_deadly_task_is_given_up_and_its_neighbours_are_not(database: str, eff
 
 
 @pytest.mark.both_engines
+def test_long_suspects_do_not_keep_others_out_of_the_quarantine(database: str, effects: Effects) -> None:
+    """Two long runs are suspected after three deaths, and there is one place. The poison still ends before they do."""
+    patient = ["patient1", "patient2"]
+    env = {"PROCESSES": "1", "QUARANTINE": "1", "QUARANTINE_SECONDS": "1"}
+    with running_server(
+        database, env={f"AIPARTNERUPFLOW_WORKER_{name}": value for name, value in env.items()}
+    ) as server:
+        for name in patient:
+            server.rpc("tasks.execute", {"tasks": [effects.gated(effects.step(name))]})
+        for death in range(1, 4):
+            until(
+                lambda n=death: min(effects.counts("start")[name] for name in patient) >= n,  # type: ignore[misc]
+                seconds=60,
+                what="both long steps at work",
+            )
+            server.kill(*{holder_of(server, name) for name in patient})
+        deadly = effects.step("deadly")
+        deadly["inputs"]["then"] = "die"
+        server.rpc("tasks.execute", {"tasks": [deadly]})
+        assert server.finished("deadly")[-1]["error"].startswith("Poison")
+        assert effects.counts("end") == {}
+        effects.open_gate()
+        for name in patient:
+            assert server.finished(name)[-1]["status"] == "completed"
+    assert_each_ended_once(effects, patient)
+
+
+@pytest.mark.both_engines
 def test_two_worker_commands_share_the_work(database: str, effects: Effects) -> None:
     """What they do comes from one queue, and no run is claimed twice."""
     trees = [effects.chain(f"tree{number}", 3, seconds=0.02) for number in range(30)]

@@ -245,8 +245,12 @@ def test_runs_that_nobody_takes_although_workers_are_alive(installation: Install
     assert "workers' log" in red(installation.examine()["queue"])
     query(installation.database_url, f"UPDATE tasks_run SET started_at = '{later}'")  # a worker is at it
     assert installation.examine()["queue"]["colour"] == "green"
+    query(installation.database_url, "UPDATE tasks_run SET suspected_at = created_at")
+    suspected = installation.examine()["quarantine"]
+    assert (suspected["colour"], "aipartnerupflow explain r" in suspected["fix"]) == ("yellow", True)
     query(installation.database_url, "UPDATE tasks_run SET started_at = NULL, finished_at = created_at")
-    assert installation.examine()["queue"]["colour"] == "green"
+    found = installation.examine()
+    assert (found["queue"]["colour"], found["quarantine"]["message"]) == ("green", "no run is suspected")
 
 
 def test_a_long_queue_before_workers_that_are_busy_is_no_fault(installation: Installation) -> None:

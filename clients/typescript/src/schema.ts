@@ -2113,14 +2113,19 @@ export interface components {
          *
          *     `strikes` count against the run, and `deaths` has the latest of them, also earlier ones; `losses` count against all runs that
          *     the worker had in hand, and `host_losses` against none: the whole server was lost. A run `is_suspected` after a strike, or
-         *     three losses.
+         *     three losses, and `since` when. Then `is_waiting` says whether it waits for a process of its own, `waiting` how many runs do,
+         *     and `oldest` since when the oldest of all is suspected.
          */
         Suspicion: {
             deaths: components["schemas"]["WorkerDeath"][];
             host_losses: number;
             is_suspected: boolean;
+            is_waiting: boolean;
             losses: number;
+            oldest: string | null;
+            since: string | null;
             strikes: number;
+            waiting: number;
         };
         /**
          * Task

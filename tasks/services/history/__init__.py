@@ -12,6 +12,9 @@ from django.db.models import Exists, F, OuterRef, Q
 
 from accounts.callers import Caller
 from tasks.models import Firing, Flow, ModelCall, Question, Run, RunInputs, RunQuerySet, RunTag, Task
+from tasks.queue import leases
+from tasks.queue.leases import Suspects
+from tasks.queue.suspicion import is_suspected
 from tasks.rules.exceptions import FlowNotFound, RunNotFound
 from tasks.rules.strict_json import Json
 from tasks.services.history import run_search
@@ -111,7 +114,7 @@ class Failure:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDetail:
     """A run with its inputs, the run that waits for it, the first tasks that failed it, the cause first, and its first
-    model calls, without what was said.
+    model calls, without what was said. `suspects` are all suspected runs if this is one, else None.
     """
 
     facts: RunFacts
@@ -119,6 +122,7 @@ class RunDetail:
     parent: Question | None
     failures: Sequence[Failure]
     calls: Sequence[ModelCall]
+    suspects: Suspects | None
 
 
 def list_runs(
@@ -290,7 +294,12 @@ def get_run(*, caller: Caller, run_id: str) -> RunDetail:
         parent=parent_of(facts.run),
         failures=failures_of(facts.run),
         calls=first_calls(run_id=run_id),
+        suspects=leases.suspects() if _is_suspected(facts.run) else None,
     )
+
+
+def _is_suspected(run: Run) -> bool:
+    return run.finished_at is None and is_suspected(losses=run.losses, strikes=run.strikes)
 
 
 def failures_of(run: Run) -> list[Failure]:

@@ -45,6 +45,7 @@ class Workforce:
     running: int
     queued: int
     queued_since: datetime | None
+    suspects: leases.Suspects
     parked: dict[str, int]
     users: Sequence[UserLoad]
     maintenance_since: datetime | None
@@ -61,6 +62,7 @@ def workforce() -> Workforce:
         running=leases.held().count(),
         queued=queue["queued"],
         queued_since=queue["since"],
+        suspects=leases.suspects(),
         parked=dict(parked),
         users=_users(),
         maintenance_since=maintenance.since(),

@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 
-from accounts.callers import LOCAL
+from accounts.callers import LOCAL, Caller
 from tasks.models import Run, WorkerProcess
 from tasks.queue import black_box, leases
 from tasks.queue.black_box import End
@@ -83,8 +86,8 @@ def kill_at_work(
     owner = workers.stdout.readline().strip()
     leases.beat(process_id=owner, cluster_id="mine")
     WorkerProcess.objects.update(supervisor=leases.process_name() if supervisor is None else supervisor)
-    claim = leases.claim_suspected if in_quarantine else leases.claim
-    assert {each.run_id for each in claim(owner=owner, limit=len(runs))} == {run.id for run in runs}
+    claims = leases.claim_suspected(owner=owner) if in_quarantine else leases.claim(owner=owner, limit=len(runs))
+    assert {each.run_id for each in claims} == {run.id for run in runs}
     leases.sweep()
     assert not Run.objects.exclude(lease_owner=owner).filter(id__in=[run.id for run in runs]).exists()
     os.kill(leases.pid_of(owner), signal.SIGKILL)
@@ -108,7 +111,7 @@ def test_the_death_counts_against_all_and_strikes_those_whose_code_was_executing
     (claim,) = leases.claim(owner="a/1/1", limit=9)
     assert claim.run_id == waiting.id
     assert leases.is_any_suspected()
-    assert len(leases.claim_suspected(owner="q/1/1", limit=9)) == 1, "one at a time"
+    assert len(leases.claim_suspected(owner="q/1/1")) == 1, "one at a time"
 
 
 @pytest.mark.parametrize("in_quarantine", [False, True])
@@ -150,7 +153,7 @@ def test_a_run_is_suspected_after_three_deaths_in_a_row_that_no_one_is_blamed_fo
     for _ in range(SUSPICIOUS_LOSSES):
         kill_at_work(workers, [run], executing=[None])
     assert leases.claim(owner="a/1/1", limit=1) == []
-    (claim,) = leases.claim_suspected(owner="q/1/1", limit=1)
+    (claim,) = leases.claim_suspected(owner="q/1/1")
     assert (claim.is_suspected, claim.is_convicted, claim.is_poison) == (True, False, False)
 
 
@@ -161,9 +164,59 @@ def test_a_run_that_kills_the_processes_it_has_for_itself_is_poison_after_three(
         kill_at_work(workers, [run], executing=[None], in_quarantine=True)
         run.refresh_from_db()
         assert run.strikes == 1 + deaths
-    (claim,) = leases.claim_suspected(owner="q/1/1", limit=1)
+    (claim,) = leases.claim_suspected(owner="q/1/1")
     assert claim.strikes == POISON_STRIKES
     assert claim.is_poison
+
+
+def suspect(user: str, **record: int) -> Run:
+    run = trees.execute_tree(caller=Caller(user_id=user), tasks=[{"name": "echo_executor"}]).run
+    ago = Now() - timedelta(seconds=leases.FORGOTTEN_SECONDS + 1)
+    Run.objects.filter(id=run.id).update(**({"losses": 3} | record), suspected_at=ago)
+    return run
+
+
+def claimed_by(process: str, **options: Any) -> list[str]:
+    return [claim.run_id for claim in leases.claim_suspected(owner=f"{leases.this_host()}/{process}/1.00", **options)]
+
+
+def test_users_take_turns_in_quarantine_by_what_they_have_there() -> None:
+    first, second, third = (suspect("alice") for _ in range(3))
+    other = suspect("bob")
+    assert [*claimed_by("1"), *claimed_by("2")] == [first.id, other.id]
+    assert [*claimed_by("3"), *claimed_by("4"), *claimed_by("5")] == [second.id, third.id]
+
+
+def test_beside_a_survivor_only_a_run_is_tried_that_no_new_process_takes_and_that_is_not_convicted() -> None:
+    convict, new, old = suspect("alice", strikes=2), suspect("alice", strikes=1), suspect("alice")
+    Run.objects.filter(id=new.id).update(suspected_at=Now())
+    assert claimed_by("1", is_shared=True) == [old.id]
+    assert claimed_by("1", is_shared=True) == []
+    assert [*claimed_by("2"), *claimed_by("3")] == [convict.id, new.id]
+
+
+def test_convicted_runs_of_one_user_do_not_take_every_process() -> None:
+    convicts = [suspect("alice", strikes=2) for _ in range(3)]
+    assert [*claimed_by("1", convicts_per_user=2), *claimed_by("2", convicts_per_user=2)] == [
+        run.id for run in convicts[:2]
+    ]
+    assert claimed_by("3", convicts_per_user=2) == []
+    assert leases.first_suspect(convicts_per_user=2) is None
+    weak, other = suspect("alice", strikes=1), suspect("bob", strikes=2)
+    assert leases.first_suspect(convicts_per_user=2) == other.id
+    assert [*claimed_by("3", convicts_per_user=2), *claimed_by("4", convicts_per_user=2)] == [other.id, weak.id]
+    assert leases.first_suspect(convicts_per_user=3) == convicts[2].id
+
+
+def test_the_oldest_suspect_is_known() -> None:
+    queued_run()
+    assert leases.suspects() == leases.Suspects(count=0, waiting=0, oldest_at=None, oldest_root_id=None)
+    run, held = suspect("alice"), suspect("alice")
+    assert claimed_by("1") == [run.id]
+    Run.objects.filter(id=held.id).update(suspected_at=Now() - timedelta(hours=1))
+    found = leases.suspects()
+    assert (found.count, found.waiting, found.oldest_root_id) == (2, 1, held.root_id)
+    assert 3600 <= found.oldest_seconds < 3700
 
 
 @pytest.mark.parametrize(
@@ -173,10 +226,10 @@ def test_progress_clears_a_suspect_but_who_was_convicted_stays_alone(
     strikes: int, left: int, is_suspected: bool
 ) -> None:
     run = queued_run()
-    Run.objects.filter(id=run.id).update(losses=3, strikes=strikes)
+    Run.objects.filter(id=run.id).update(losses=3, strikes=strikes, suspected_at=Now())
     with connection.cursor() as cursor:
         cursor.execute(CLEAR, [run.id])
     run.refresh_from_db()
-    assert (run.losses, run.strikes) == (0, left)
+    assert (run.losses, run.strikes, run.suspected_at is not None) == (0, left, is_suspected)
     assert leases.is_any_suspected() is is_suspected
     assert leases.is_any_waiting() is not is_suspected

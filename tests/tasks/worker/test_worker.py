@@ -15,7 +15,7 @@ from pytest_django import Settings
 from accounts.callers import LOCAL, Caller
 from aipartnerupflow.executors import Context, Executor
 from tasks.models import Run, Task, WorkerProcess
-from tasks.queue import leases, notify
+from tasks.queue import black_box, leases, notify
 from tasks.queue.suspicion import POISON_STRIKES
 from tasks.services import trees
 from tasks.services.runs import cancels
@@ -291,6 +291,23 @@ def test_a_convict_stays_alone_and_does_one_task_at_a_time(
     WorkerThread(in_quarantine=True).work()
     assert result_of(run).run.status == "completed"
     assert [line.split()[0] for line in effects.read_text().splitlines()] == ["start", "end"] * 3
+
+
+def test_a_suspect_that_stays_alive_lets_the_next_one_in(
+    settings: Settings, transactional_db: None, test_executors: None, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    patient, following = execute(step("patient", inputs={"gate": str(gate)})), execute(step("following"))
+    Run.objects.update(losses=3, suspected_at=timezone.now() - timedelta(minutes=1))
+    quarantine = with_worker(settings, options={"in_quarantine": True}, quarantine_seconds=1)
+    working = in_background(quarantine)
+    until(lambda: Run.objects.get(id=following.id).finished_at, seconds=60, what="the end of the next suspect")
+    still = Run.objects.get(id=patient.id)
+    assert (still.finished_at, still.losses) == (None, 3), "it has not been cleared by being alive"
+    until(lambda: patient.id in black_box.runs_in(str(still.lease_owner)), seconds=60, what="the suspect's name")
+    gate.touch()
+    working.join()
+    assert result_of(patient).run.status == "completed"
 
 
 def test_of_a_poisonous_run_only_the_task_that_was_at_work_fails(
