@@ -158,6 +158,22 @@ class Fetching(Executor):
         return {"status_code": response.status_code}
 
 
+class Impatient(Executor):
+    """Sends a request, and waits only a moment for the answer."""
+
+    id = "impatient_executor"
+    name = "Impatient"
+    description = "Gets a URL that answers at once."
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        try:
+            async with asyncio.timeout(0.1):
+                await context.fetch("GET", inputs["url"])
+        except TimeoutError:
+            raise ExecutorError("The page was not fetched within 0.1 s") from None
+        return {}
+
+
 class Confiding(Executor):
     """Says all that it knows. With `stays` it waits to be cancelled."""
 

@@ -127,7 +127,7 @@ def backup(
     from aipartnerupflow import server
 
     configure(config, {})
-    size = server.back_up(file.resolve())
+    size = server.back_up(file.absolute())
     typer.echo(f"{file}: {size / 2**20:.1f} MiB. Back up the encryption keys separately (llm.encryption_keys).")
 
 

@@ -16,7 +16,7 @@ def back_up(source: Path, target: Path) -> int:
     Readers and writers are not blocked: in WAL mode a long read takes a snapshot. The copy can be
     read by this user only, and has its name once it is complete. Raises BackupFailed.
     """
-    if target.exists():
+    if os.path.lexists(target):  # also a link that leads nowhere
         raise BackupFailed(f"{target} exists. Choose another name, or remove it first.")
     part = target.with_name(f"{target.name}.part")
     try:

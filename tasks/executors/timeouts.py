@@ -5,6 +5,7 @@ from typing import Final
 from aipartnerupflow.executors import Json
 
 LONGEST_SECONDS: Final = 600
+OLDER_NAME: Final = "An older name of `timeout_seconds`"
 
 
 def timeout_schema(default: float, *, longest: float = LONGEST_SECONDS) -> Json:
@@ -12,7 +13,7 @@ def timeout_schema(default: float, *, longest: float = LONGEST_SECONDS) -> Json:
     seconds: Json = {"type": "number", "exclusiveMinimum": 0, "maximum": longest}
     return {
         "timeout_seconds": {**seconds, "default": default, "description": "From the connection to the end"},
-        "timeout": {**seconds, "description": "An older name of `timeout_seconds`"},
+        "timeout": {**seconds, "description": OLDER_NAME},
     }
 
 
@@ -20,3 +21,11 @@ def timeout_of(inputs: Json, default: float) -> float:
     """Return the timeout in seconds."""
     seconds: float = inputs["timeout_seconds"] if "timeout_seconds" in inputs else inputs.get("timeout", default)
     return seconds
+
+
+def declared_timeout(schema: Json, inputs: Json) -> float | None:
+    """Return the timeout of a task whose executor has this input schema; None if the schema has no such inputs."""
+    properties = schema.get("properties", {})
+    if properties.get("timeout", {}).get("description") != OLDER_NAME:
+        return None
+    return timeout_of(inputs, properties["timeout_seconds"]["default"])

@@ -83,7 +83,7 @@ class Child:
     def __init__(self, line: socket.socket) -> None:
         self._socket = line
         self._born_bytes = _resident_bytes()
-        self._is_forced = self._is_given_up = False
+        self._is_forced = self._is_given_up = self._is_cancelled = False
         self._job: asyncio.Task[None] | None = None
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._prompts: dict[int, Listener] = {}
@@ -95,7 +95,7 @@ class Child:
         while (message := await frames.read(reader, frames.TO_PROCESS)) is not None:
             match message:
                 case frames.Job():
-                    self._is_forced = self._is_given_up = False
+                    self._is_forced = self._is_given_up = self._is_cancelled = False
                     self.send(frames.Begun())
                     self._job = asyncio.create_task(self._work(message))
                 case frames.Cancel():
@@ -113,6 +113,7 @@ class Child:
 
     def _cancel(self, cancel: frames.Cancel) -> None:
         self._is_forced, self._is_given_up = cancel.is_forced, cancel.is_given_up
+        self._is_cancelled = True
         if self._job is not None:
             self._job.cancel()
 
@@ -210,7 +211,11 @@ class Child:
         self._writer.write(frames.encoded(message))
 
     async def call(self, name: str, arguments: Json, *, listener: Listener | None = None) -> Any:
-        """Let the worker do it. If this is cancelled, so is the call; what it returns or raises then counts."""
+        """Let the worker do it. If this is cancelled, so is the call.
+
+        If the whole task is cancelled, a Stopped that the call then raises counts. Without that, a
+        timeout of the executor's own would not see the end of what it has cancelled.
+        """
         self._number += 1
         number = self._number
         future = self._answers[number] = asyncio.get_running_loop().create_future()
@@ -222,7 +227,7 @@ class Child:
         except asyncio.CancelledError:
             self.send(frames.Withdrawn(number=number))
             await asyncio.wait([future])
-            if isinstance(future.exception(), Stopped):
+            if self._is_cancelled and isinstance(future.exception(), Stopped):
                 future.result()
             raise
         finally:

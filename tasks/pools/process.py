@@ -3,6 +3,7 @@
 Model calls and requests go through the worker, so that no process needs a key (`tasks.pools.calls`).
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from signal import Signals
@@ -10,9 +11,11 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
+from tasks.executors.timeouts import declared_timeout
 from tasks.pools.base import Pool
 from tasks.pools.fair_semaphore import FairSemaphore
+from tasks.pools.frames import Job
 from tasks.pools.jobs import job_of
 from tasks.pools.line import ProcessDied
 from tasks.pools.processes import Processes
@@ -59,10 +62,22 @@ class ProcessPool(Pool):
     async def execute(self, executor: Executor, inputs: Json, context: Context) -> Any:
         memory_mb = resources_of(context.params).memory_mb or self._memory_mb
         job = job_of(executor, inputs, context, memory_bytes=memory_mb * MIB)
+        seconds = declared_timeout(executor.input_schema, inputs)
+        try:
+            async with asyncio.timeout(seconds) as deadline:
+                return await self._execute(job, context, memory_mb)
+        except (TimeoutError, Stopped):
+            if not deadline.expired():
+                raise
+            raise ExecutorError(
+                f"{executor.name}: not done within {seconds:g} s (timeout_seconds), in which its process has to start, too."
+            ) from None
+
+    async def _execute(self, job: Job, context: Context, memory_mb: int) -> Any:
         tries = 0
         while True:
             tries += 1
-            line = self._processes.take(executor.id)
+            line = self._processes.take(job.executor_id)
             try:
                 return await line.work(job, context)
             except ProcessDied as death:

@@ -53,3 +53,13 @@ def test_postgresql_has_a_tool_of_its_own(tmp_path: Path) -> None:
     environment = environment_of("postgresql://user:pass@localhost/db", tmp_path)
     refused = run_command("backup", str(tmp_path / "copy"), env=environment)
     assert (refused.returncode, "pg_dump" in refused.stderr) == (2, True)
+
+
+def test_a_backup_does_not_follow_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    elsewhere, link = tmp_path / "elsewhere", tmp_path / "copy"
+    link.symlink_to(elsewhere)
+    with new_database("sqlite://") as url:
+        refused = run_command("backup", str(link), env=environment_of(url, tmp_path / "data"))
+    assert (refused.returncode, "exists" in refused.stderr) == (2, True)
+    assert link.is_symlink()
+    assert not elsewhere.exists()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from tasks.executors.llm.client import MODELS, ignore
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.pools import line, thread
 from tasks.pools.base import Pool, RaisedElsewhere
+from tasks.pools.pools import make_pools
+from tasks.pools.process import ProcessPool
 from tasks.rules.pools import LOOP, PROCESS, THREAD
 from tasks.worker.traced_models import Layer
 from tests.tasks.executors.conftest import forget_registry
@@ -205,6 +208,29 @@ async def test_a_request_is_sent_by_the_worker(pools: Pools, name: str) -> None:
     here = context(fetch=fetch)
     assert await execute(pools[name], "fetching_executor", {"url": "http://example.com/"}, here) == {"status_code": 418}
     assert asked == [{"method": "GET", "url": "http://example.com/", "timeout_seconds": 60}]
+
+
+@OWN_LOOP
+async def test_a_timeout_of_the_executor_ends_a_request_as_on_the_loop(pools: Pools, name: str) -> None:
+    async def fetch(method: str, url: str, **options: Any) -> HttpResponse:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    with pytest.raises(ExecutorError, match=r"^The page was not fetched within 0.1 s$"):
+        await execute(pools[name], "impatient_executor", {"url": "http://example.com/"}, context(fetch=fetch))
+
+
+async def test_the_start_of_the_process_counts_for_the_timeout(environment: None) -> None:
+    """The nursery stands still, as on a machine that is busy."""
+    pool = make_pools(process_share=1, ray_share=1)[PROCESS]
+    assert isinstance(pool, ProcessPool)
+    work = asyncio.create_task(execute(pool, "scrape_executor", {"url": "http://example.com/", "timeout_seconds": 1}))
+    await until(lambda: pool._processes._nurseries)
+    [nursery] = pool._processes._nurseries.values()
+    os.kill(nursery._process.pid, signal.SIGSTOP)
+    with pytest.raises(ExecutorError, match=r"^Web page: not done within 1 s \(timeout_seconds\)"):
+        await work
+    await pool.close()
 
 
 @OWN_LOOP
