@@ -1,5 +1,6 @@
-"""What a running tree asks, and the commands that answer it."""
+"""What a running tree asks, the commands that answer it, and the line on which a person at a terminal does."""
 
+import codecs
 import json
 import shlex
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,48 @@ if TYPE_CHECKING:
 
 MOST_COMMANDS: Final = 3
 """A question with more options gets one command, and a list of the options."""
+
+
+class Prompt:
+    """The line below a tree on which the person at the terminal types the answer to a question.
+
+    `note` is why the answer before was not taken.
+    """
+
+    def __init__(self) -> None:
+        self.task_id = ""
+        self.note = ""
+        self._hint = ""
+        self._typed = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def ask(self, task_id: str, question: Mapping[str, Any]) -> None:
+        """Ask a question. What was typed for another one is dropped."""
+        if task_id != self.task_id:
+            self.task_id, self.note, self._typed = task_id, "", ""
+        options = [output.clean(option) for option in question["options"] or []]
+        form = json.dumps(_form(question["schema"]), ensure_ascii=False) if question["schema"] else ""
+        self._hint = form or "/".join(options)
+
+    def line(self) -> str:
+        return f"{self.note}{'  ' if self.note else ''}Answer{f' [{self._hint}]' if self._hint else ''}: {self._typed}_"
+
+    def take(self, keys: bytes) -> str:
+        """Take what was typed. Returns the answer if that ends the line, else an empty text."""
+        text = self._decoder.decode(keys)
+        if text.startswith("\x1b"):  # an arrow or another key that edits nothing here
+            return ""
+        for character in text:
+            if character in "\r\n":
+                answer, self._typed = self._typed.strip(), ""
+                return answer
+            if character in "\b\x7f":
+                self._typed = self._typed[:-1]
+            elif character == "\x15":  # Ctrl+U
+                self._typed = ""
+            elif character.isprintable():
+                self._typed += character
+        return ""
 
 
 def question_in(event: "Event") -> Mapping[str, Any] | None:

@@ -5,11 +5,11 @@ Animated on a terminal, lines of text on a terminal without animation, NDJSON el
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -147,7 +147,8 @@ class LiveTree(View):
     def __init__(self, root: "Task", *, is_brief: bool) -> None:
         self._rows = _rows_of(root)
         self._early: dict[str, Event] = {}
-        self._asked: dict[str, list[str]] = {}
+        self._asked: dict[str, Mapping[str, Any]] = {}
+        self.prompt: asked.Prompt | None = None
         self._is_brief = is_brief
         self._progress = root["progress"]
         self._out = output.out()
@@ -177,8 +178,7 @@ class LiveTree(View):
         task_id = event["task_id"]
         self._asked.pop(task_id, None)
         if question := asked.question_in(event):
-            row = self._rows.get(task_id)
-            self._asked[task_id] = list(asked.lines_of(task_id, row.name if row else task_id, question))
+            self._asked[task_id] = question
 
     def grow(self, root: "Task") -> None:
         """Add rows for new tasks. The others know more than the tree: events have reached them since."""
@@ -215,11 +215,23 @@ class LiveTree(View):
         return Group(table, *more, self._summary(all_rows), *questions)
 
     def _questions(self) -> Iterator[Text]:
-        """The oldest questions, in lines of the terminal's width."""
-        for first, *commands in list(self._asked.values())[:MOST_QUESTIONS]:
-            lines = Text(f"? {first}", "bold").wrap(self._out, self._out.width)
-            yield from lines[:LINES_OF_QUESTION]
-            yield from (Text(each, no_wrap=True, overflow="ellipsis") for each in commands)
+        """Yield the oldest questions in lines of the terminal's width, with the commands that answer them.
+
+        With a prompt, it is below the oldest, in place of the commands.
+        """
+        for number, (task_id, question) in enumerate(list(self._asked.items())[:MOST_QUESTIONS]):
+            row = self._rows.get(task_id)
+            first, *commands = asked.lines_of(task_id, row.name if row else task_id, question)
+            yield from Text(f"? {first}", "bold").wrap(self._out, self._out.width)[:LINES_OF_QUESTION]
+            if self.prompt is None:
+                yield from (line for each in commands for line in Text(each).wrap(self._out, self._out.width))
+            elif number == 0:
+                self.prompt.ask(task_id, question)
+                yield from Text(self.prompt.line()).wrap(self._out, self._out.width)
+
+    def asking(self) -> str | None:
+        """Return the id of the task that the prompt is about; None if nothing is asked."""
+        return next(iter(self._asked), None)
 
     def _summary_of(self, row: Row) -> str:
         if row.growth is None:

@@ -1,17 +1,20 @@
 """Commands that follow a run to its end; the exit code reports how it ended."""
 
 import asyncio
+import os
+import termios
 import time
+import tty
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import typer
 
-from aipartnerupflow.cli import output, show
-from aipartnerupflow.cli.live import View, view_of
+from aipartnerupflow.cli import asked, output, show
+from aipartnerupflow.cli.live import LiveTree, View, view_of
 from aipartnerupflow.cli.options import ExitCode, Server, refuse
-from aipartnerupflow.client import AsyncClient, Client, NotFound, Unreachable
+from aipartnerupflow.client import AsyncClient, Client, NotFound, RpcError, Unreachable
 
 if TYPE_CHECKING:
     from aipartnerupflow.client import Call
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 REST_SECONDS: Final = 1.0
 """The minimum time between two loads of a tree that grows."""
+KEYS_AT_ONCE: Final = 4096
 REST_SHARE: Final = 5
 """A load that takes long is followed by a pause of so many times its duration."""
 
@@ -119,6 +123,7 @@ async def _follow(server: Server, task_id: str, *, after: int = 0, is_watched: b
             async with (
                 aclosing(client.follow(root["id"], after=after)) as events,
                 _growing(client, root["id"], view) as grown,
+                _answering(client, view),
             ):
                 async for event in events:
                     view.tell(event)
@@ -141,6 +146,57 @@ async def _growing(client: AsyncClient, root_id: str, view: View) -> AsyncIterat
         await asyncio.wait([keeping])
     if not keeping.cancelled():
         keeping.result()
+
+
+@asynccontextmanager
+async def _answering(client: AsyncClient, view: View) -> AsyncIterator[None]:
+    """Let the person at the terminal answer questions below the tree."""
+    keyboard = 0
+    if not isinstance(view, LiveTree) or not os.isatty(keyboard) or _is_in_background(keyboard):
+        yield
+        return
+    prompt = view.prompt = asked.Prompt()
+    answers = asyncio.Queue[tuple[str, str]]()
+
+    def read() -> None:
+        keys = os.read(keyboard, KEYS_AT_ONCE)
+        if not keys:
+            loop.remove_reader(keyboard)
+        elif (task_id := view.asking()) and (answer := prompt.take(keys)):
+            answers.put_nowait((task_id, answer))
+
+    loop = asyncio.get_running_loop()
+    before = termios.tcgetattr(keyboard)
+    tty.setcbreak(keyboard)
+    loop.add_reader(keyboard, read)
+    sending = asyncio.create_task(_send_answers(client, answers, prompt))
+    try:
+        yield
+    finally:
+        loop.remove_reader(keyboard)
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+        sending.cancel()
+        await asyncio.wait([sending])
+    if not sending.cancelled():
+        sending.result()
+
+
+def _is_in_background(keyboard: int) -> bool:
+    """Whether a shell runs this command in the background, where it may not touch the terminal."""
+    try:
+        return os.tcgetpgrp(keyboard) != os.getpgrp()
+    except OSError:  # no shell controls this terminal
+        return False
+
+
+async def _send_answers(client: AsyncClient, answers: "asyncio.Queue[tuple[str, str]]", prompt: asked.Prompt) -> None:
+    while True:
+        task_id, answer = await answers.get()
+        try:
+            await client.answer(task_id, answer)
+            prompt.note = ""
+        except RpcError as error:  # the answer is not allowed, or the server is away: the question stays
+            prompt.note = output.clean(error.message)
 
 
 async def _keep_current(client: AsyncClient, root_id: str, view: View, grown: asyncio.Event) -> None:

@@ -33,7 +33,8 @@ def test_what_runs_and_what_failed_comes_first_in_the_order_of_the_tree(limit: i
     assert "".join(row.name for row in most_interesting(ROWS, limit)) == shown
 
 
-def test_a_question_is_below_the_tree_until_it_is_answered(client: Client) -> None:
+def test_a_question_is_below_the_tree_until_it_is_answered(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
     inputs: Json = {"question": "Publish the report?", "options": ["yes", "not yet"]}
     root_id = client.execute({"name": "Ask", "schemas": {"method": "approval_executor"}, "inputs": inputs})["task_id"]
     view = LiveTree(client.tree(root_id), is_brief=False)
@@ -42,7 +43,7 @@ def test_a_question_is_below_the_tree_until_it_is_answered(client: Client) -> No
             view.tell(event)
             if event["type"] == "log":
                 break
-        lines = seen(view)
+        lines = seen(view, width=300)
         client.answer(root_id, "yes")
         for event in events:
             view.tell(event)
@@ -51,8 +52,28 @@ def test_a_question_is_below_the_tree_until_it_is_answered(client: Client) -> No
     assert "asks" not in "".join(seen(view))
 
 
-def seen(view: LiveTree) -> list[str]:
-    console = Console(width=100)
+def test_the_command_that_answers_is_whole_on_a_narrow_terminal(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    inputs: Json = {"question": "Publish?", "options": ["yes, with all of its sources and figures", "no"]}
+    root_id = client.execute({"name": "Ask", "schemas": {"method": "approval_executor"}, "inputs": inputs})["task_id"]
+    view = LiveTree(client.tree(root_id), is_brief=False)
+    with closing(client.follow(root_id)) as events:
+        for event in events:
+            view.tell(event)
+            if event["type"] == "log":
+                break
+        lines = seen(view, width=60)
+        client.answer(root_id, "no")
+        list(events)
+    shown = "".join(lines).replace(" ", "")
+    assert f"tasksanswer{root_id}'yes,withallofitssourcesandfigures'" in shown
+    assert max(map(len, lines)) <= 60
+
+
+def seen(view: LiveTree, *, width: int = 100) -> list[str]:
+    console = Console(width=width)
     with console.capture() as text:
         console.print(view.render())
     return [line.rstrip() for line in text.get().splitlines()]

@@ -18,7 +18,7 @@ from tests.aipartnerupflow.conftest import Json, Said, command, step, tree
 from tests.cutting import cutting
 from tests.ports import free_port
 from tests.servers import ROOT, Server, environment_of, new_database, running_server, until
-from tests.terminal import Screen
+from tests.terminal import Screen, at_the_keyboard
 
 Cli = Callable[..., Said]
 Show = Callable[..., Screen]
@@ -206,6 +206,17 @@ def test_on_a_terminal_the_tree_moves(screen: Show) -> None:
     assert re.search(r"├── ✓ Step a +━+ 100%", last)
     assert "3 completed" in last
     assert last.endswith("Run completed\n")
+
+
+def test_a_question_is_answered_below_the_tree(environment: dict[str, str], file: Callable[[list[Json]], str]) -> None:
+    inputs = {"question": "Publish the report?", "options": ["yes", "no"]}
+    tasks = [{"id": uuid4().hex, "name": "approval_executor", "inputs": inputs}]
+    answers = {"Answer [yes/no]: _": "perhabs\x7f\x7fps", "must be one of the options 'yes', 'no'": "yes"}
+    done = at_the_keyboard("run", file(tasks), "--watch", env=environment, answers=answers)
+    assert done.code == 0, done.out + done.err
+    assert "? approval_executor asks: Publish the report?" in done.out
+    assert "tasks answer" not in done.out, "a command to copy, although the answer can be typed"
+    assert done.at_the_end.endswith("Run completed\n")
 
 
 def test_without_colour_there_is_none(screen: Show) -> None:
