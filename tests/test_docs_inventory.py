@@ -41,6 +41,9 @@ QUICK_START: Final = f"{README}::test_every_request_of_the_quick_start_succeeds"
 TUTORIAL: Final = f"{README}::test_the_quick_start_goes_from_a_tree_to_a_flow_that_is_repaired"
 ELSEWHERE: Final = f"{BLOCKS_TEST}::test_what_one_knows_from_elsewhere_runs_as_its_page_says"
 TASKS: Final = f"{BLOCKS_TEST}::test_a_task_of_a_page_has_the_result_that_the_page_promises"
+FLOW_OF_TEXTS: Final = (
+    "tests/a2a/protocol/test_conversation.py::test_a_text_runs_the_flow_of_the_caller_with_the_conversation"
+)
 TYPESCRIPT: Final = "tests/clients/test_typescript.py"
 NOT_RUN: Final = "not run: "
 DOCKER: Final = f"{NOT_RUN}needs a container engine; tests/test_deploy.py looks at what is in these files"
@@ -90,6 +93,8 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("With the official client", "python", "tests/interop/test_clients.py::test_the_program_of_the_how_to"),
         ("With curl", "sh", f"{BLOCKS_TEST}::test_curl_gets_the_task_when_it_is_over"),
         ("Handle plain text", "yaml", f"{BLOCKS_TEST}::test_a_text_is_a_prompt_for_the_default_model"),
+        ("Answer with a flow", "yaml", FLOW_OF_TEXTS),
+        ("Answer with a flow", "yaml", FLOW_OF_TEXTS),
         ("Write a message handler", "python", f"{BLOCKS_TEST}::test_a_text_means_what_the_handler_of_the_page_says"),
         ("Over gRPC", "sh", SITE),
         ("Sign the card", "sh", SITE),

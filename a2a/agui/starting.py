@@ -12,10 +12,10 @@ from a2a.agui.conversation import asked_in, conversation, earlier_texts, has_fil
 from a2a.agui.params import ForwardedProps, Resume, RunAgentInput, ToolMessage, text_of
 from a2a.core.answer_forms import ANSWER, read
 from a2a.protocol.credentials import with_key
-from a2a.protocol.message_handler import CHAT_EXECUTOR, Meaning, meaning_of
+from a2a.protocol.message_handler import CHAT_EXECUTOR, Meaning, is_prompt, meaning_of
 from a2a.protocol.messages import run_meaning, store_message
 from a2a.protocol.request_context import RequestContext
-from aipartnerupflow.a2a import Ask, AskForKey, Incoming, Reject, Reply, RunStored, RunTree
+from aipartnerupflow.a2a import Ask, AskForKey, Incoming, Reject, Reply, RunFlow, RunStored, RunTree
 from tasks.models import Question, Run
 from tasks.rules.exceptions import InvalidParams, StatusConflict
 from tasks.rules.strict_json import Json
@@ -119,10 +119,12 @@ def _said(asked: RequestContext, given: RunAgentInput) -> Started:
     text = text_of(question.content)
     message = {"messageId": question.id, "role": "ROLE_USER", "parts": [{"text": text}]}
     history = earlier_texts(given.messages, until=question)
-    meaning = meaning_of(Incoming(message=message | {"contextId": given.thread_id}, history=history))
+    meaning = meaning_of(
+        Incoming(message=message | {"contextId": given.thread_id}, context_id=given.thread_id, history=history)
+    )
     meaning = with_key(_with_conversation(meaning, given, text), user_id=asked.caller.user_id, sent=asked.llm_key)
     match meaning:
-        case RunTree() | RunStored():
+        case RunTree() | RunFlow() | RunStored():
             return Started(run_id=_run(meaning, asked, given, message).id, is_chat=True)
         case Ask(text=text):
             return Started(text=text)
@@ -134,7 +136,7 @@ def _said(asked: RequestContext, given: RunAgentInput) -> Started:
             return Started(error=text, error_code="rejected")
 
 
-def _run(meaning: RunTree | RunStored, asked: RequestContext, given: RunAgentInput, message: Json) -> Run:
+def _run(meaning: RunTree | RunFlow | RunStored, asked: RequestContext, given: RunAgentInput, message: Json) -> Run:
     run = _tagged(partial(run_meaning, meaning, asked, context_id=given.thread_id), given.wanted).run
     if run.context_id != given.thread_id:
         raise StatusConflict(
@@ -151,9 +153,9 @@ def _words(part: Json) -> str:
 
 def _with_conversation(meaning: Meaning, given: RunAgentInput, text: str) -> Meaning:
     """Let the language model that answers the text read the whole conversation, and offer it the tools of the front end."""
-    task = _chat_in(meaning, text)
+    task = _chat_in(meaning, text, with_tools=bool(given.tools))
     if task is None:
-        if isinstance(meaning, RunTree | RunStored):
+        if isinstance(meaning, RunTree | RunFlow | RunStored):
             _refuse_tools(given)
         return meaning
     inputs: Json = {name: value for name, value in task["inputs"].items() if name not in ("prompt", "text")}
@@ -163,15 +165,15 @@ def _with_conversation(meaning: Meaning, given: RunAgentInput, text: str) -> Mea
     return RunTree(tasks=[task | {"inputs": inputs}])
 
 
-def _chat_in(meaning: Meaning, text: str) -> Json | None:
-    """The only task of the tree, if it asks a language model this text and nothing else."""
+def _chat_in(meaning: Meaning, text: str, *, with_tools: bool) -> Json | None:
+    """The only task of the tree, if it asks a language model this text, and has no tools besides those of the front end."""
     if not isinstance(meaning, RunTree) or not isinstance(meaning.tasks, list) or len(meaning.tasks) != 1:
         return None
     task: Json = meaning.tasks[0]
     inputs = task.get("inputs", {})
     is_chat = task.get("schemas", {}).get("method") == CHAT_EXECUTOR
-    is_text = inputs.get("prompt") == text or (inputs.get("prompt") == "{{text}}" and inputs.get("text") == text)
-    return task if is_chat and is_text and "tools" not in inputs else None
+    has_own = "tools" in inputs and with_tools
+    return task if is_chat and is_prompt(inputs, text) and not has_own and meaning.with_history else None
 
 
 def _refuse_tools(given: RunAgentInput) -> None:

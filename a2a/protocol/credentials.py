@@ -1,12 +1,13 @@
 """Detects whether a tree lacks an LLM key, to ask the client for it (A2A 1.0, section 7.6)."""
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings
 
 from a2a.protocol.message_handler import Meaning
-from aipartnerupflow.a2a import AskForKey, RunStored, RunTree
+from accounts.callers import Caller
+from aipartnerupflow.a2a import AskForKey, RunFlow, RunStored, RunTree
 from llmkeys import keys, run_secrets
 from llmkeys.header import HEADER, SentKey
 from llmkeys.providers import KEYLESS, environment_key, known_providers, normal_name, operator_addresses
@@ -15,6 +16,7 @@ from tasks.executors.admission import checked
 from tasks.models import Run, Task
 from tasks.rules.scopes import covered_by
 from tasks.rules.strict_json import Json
+from tasks.services.flows import get_version
 from tasks.services.trees.copies import for_execution
 from tasks.services.trees.model_names import model_names
 from tasks.status import Status
@@ -28,7 +30,7 @@ def with_key(meaning: Meaning, *, user_id: str, sent: SentKey | None) -> Meaning
 
     Raises the errors of invalid trees.
     """
-    if not isinstance(meaning, RunTree | RunStored) or not _is_known_here():
+    if not isinstance(meaning, RunTree | RunFlow | RunStored) or not _is_known_here():
         return meaning
     calling = _calling(meaning, user_id=user_id)
     providers = {provider for name in _models(calling) if (provider := _provider(name)) is not None}
@@ -51,11 +53,16 @@ def _models(calling: Sequence[Task]) -> list[str]:
     return model_names(calling) or ([default] if calling and default else [])
 
 
-def _calling(meaning: RunTree | RunStored, *, user_id: str) -> list[Task]:
+def _calling(meaning: RunTree | RunFlow | RunStored, *, user_id: str) -> list[Task]:
     """The tasks to run that call language models."""
     if isinstance(meaning, RunStored):
         return [task for task in _due(meaning, user_id=user_id) if _calls_models(task.executor_id)]
-    raws = meaning.tasks if isinstance(meaning.tasks, list) else [meaning.tasks]
+    if isinstance(meaning, RunFlow):
+        _, version = get_version(caller=Caller(user_id=user_id), name=meaning.name, version=meaning.version)
+        tasks: Any = version.definition
+    else:
+        tasks = meaning.tasks
+    raws = tasks if isinstance(tasks, list) else [tasks]
     return [
         Task(params=raw.get("params"), schemas=raw.get("schemas"), inputs=_object(raw, "inputs"))
         for raw in raws

@@ -6,6 +6,7 @@ The setting `a2a.message_handler` replaces it.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
@@ -19,17 +20,30 @@ from a2a.protocol.parts import readable
 from a2a.protocol.plain_text import TEXT_INPUTS, Named, inputs_of, named_in, object_in, text_input
 from a2a.protocol.skills import TREE_PREFIX, TREE_SKILL, Skill, skills
 from aipartnerupflow import taken_name
-from aipartnerupflow.a2a import Ask, AskForKey, Decision, Default, Incoming, Json, Reject, Reply, RunStored, RunTree
+from aipartnerupflow.a2a import (
+    Ask,
+    AskForKey,
+    Decision,
+    Default,
+    Incoming,
+    Json,
+    Reject,
+    Reply,
+    RunFlow,
+    RunStored,
+    RunTree,
+)
 from tasks.executors import describe, executor_ids
 from tasks.rules.exceptions import ExecutorNotFound, InvalidParams
 from tasks.rules.schema import mismatch
+from tasks.rules.specs import explicit_executor
 from tasks.rules.strict_json import MalformedJson, decode
 from tasks.rules.templates import DOUBLE
 
 #: `decide`, and the names of `aipartnerupflow.a2a`, which older message handlers import from here.
-__all__ = ["Ask", "AskForKey", "Decision", "Incoming", "Reject", "Reply", "RunStored", "RunTree", "decide"]
+__all__ = ["Ask", "AskForKey", "Decision", "Incoming", "Reject", "Reply", "RunFlow", "RunStored", "RunTree", "decide"]
 
-Meaning = RunTree | RunStored | Ask | AskForKey | Reject | Reply
+Meaning = RunTree | RunFlow | RunStored | Ask | AskForKey | Reject | Reply
 """A decision after `Default` has been resolved."""
 CHAT_EXECUTOR: Final = "llm_executor"
 """The executor that also gets the earlier messages of the context."""
@@ -48,7 +62,46 @@ def meaning_of(incoming: Incoming) -> Meaning:
     Raises the errors of the handler and of `message_handler`.
     """
     decision = message_handler()(incoming)
-    return decide(decision.incoming or incoming) if isinstance(decision, Default) else decision
+    if isinstance(decision, Default):
+        return decide(decision.incoming or incoming)
+    is_tree = isinstance(decision, RunTree) and decision.with_history and incoming.history
+    return _with_history(decision, incoming) if isinstance(decision, RunTree) and is_tree else decision
+
+
+def _with_history(decision: RunTree, incoming: Incoming) -> RunTree:
+    """Let the models that answer the message read the conversation. What is no tree is refused later."""
+    tasks = [decision.tasks] if isinstance(decision.tasks, dict) else decision.tasks
+    if not isinstance(tasks, list):
+        return decision
+    history = as_prompt(incoming.history)
+    return replace(
+        decision,
+        tasks=[
+            task | {"inputs": {"history": history} | task["inputs"]} if _answers(task, incoming.text) else task
+            for task in tasks
+        ],
+    )
+
+
+def _answers(task: Any, text: str) -> bool:
+    """Whether the task asks a language model this text, and has no conversation of its own."""
+    if not isinstance(task, dict) or explicit_executor(task) != CHAT_EXECUTOR:
+        return False
+    inputs, params = task.get("inputs"), task.get("params")
+    has_own = isinstance(params, dict) and params.get("conversation") is not None
+    return (
+        isinstance(inputs, dict)
+        and is_prompt(inputs, text)
+        and not has_own
+        and inputs.keys().isdisjoint({"history", "messages"})
+    )
+
+
+def is_prompt(inputs: Json, text: str) -> bool:
+    """Whether the prompt of these inputs is the text."""
+    return bool(text) and (
+        inputs.get("prompt") == text or (inputs.get("prompt") == "{{text}}" and inputs.get("text") == text)
+    )
 
 
 def message_handler() -> Callable[[Incoming], Decision]:
@@ -104,9 +157,14 @@ def _request(incoming: Incoming) -> Request:
         found = object_in(text, nesting=settings.APFLOW.limits.nesting)
     except MalformedJson:
         found = None
-    if found is None or (settings.APFLOW.a2a.text_executor and not _names_something(found, incoming)):
+    if found is None or (_takes_texts() and not _names_something(found, incoming)):
         return Request(None, text)
     return Request(found, "", data_text=text)
+
+
+def _takes_texts() -> bool:
+    """Whether the operator has chosen what any text runs."""
+    return bool(settings.APFLOW.a2a.text_executor or settings.APFLOW.a2a.text_flow)
 
 
 def _names_something(data: Json, incoming: Incoming) -> bool:
@@ -208,9 +266,13 @@ def _run_text(text: str, incoming: Incoming) -> Meaning:
     if text.startswith(TREE_PREFIX) and len(text.split()) == 1:
         return _copy_of(text)
     known = skills()
-    named = named_in(text, [(skill.id, skill.name) for skill in known], needs_colon=bool(executor))
+    named = named_in(text, [(skill.id, skill.name) for skill in known], needs_colon=_takes_texts())
     if named is not None:
         return _run_named(next(skill for skill in known if skill.id == named.skill_id), named, incoming)
+    if text and (flow := settings.APFLOW.a2a.text_flow):
+        history = as_prompt(incoming.history)
+        offered = {"history": history, "context_id": incoming.context_id}
+        return RunFlow(name=flow, inputs={"message": text}, offered=offered)
     if executor and text:
         return _run_skill(executor, Request(None, text), incoming)
     return Ask(text=_fault_of_json(text) + _welcome(known))

@@ -27,12 +27,12 @@ from a2a.protocol.queries import find_run, message_of, task_of
 from a2a.protocol.request_context import RequestContext
 from a2a.protocol.serialize import agent_message, asked_again, times_asked
 from accounts.callers import Caller
-from aipartnerupflow.a2a import Ask, AskForKey, Incoming, Reject, Reply, RunStored, RunTree
+from aipartnerupflow.a2a import Ask, AskForKey, Incoming, Reject, Reply, RunFlow, RunStored, RunTree
 from tasks.ids import new_id
 from tasks.models import Question, Run
 from tasks.rules.exceptions import InvalidParams, TasksError
 from tasks.rules.strict_json import Json
-from tasks.services import trees
+from tasks.services import flows, trees
 from tasks.services.runs.run_tags import with_tags
 from tasks.services.trees import Execution, pending_runs
 from tasks.services.trees.idempotency import remembered
@@ -90,22 +90,23 @@ def _received(asked: RequestContext, given: SendMessage) -> Received:
     waiting = _waiting_run(asked.caller, given)
     if waiting is not None and not waiting.is_reserved:
         return _answered(waiting, asked, given)
-    context_id = waiting.context_id if waiting else given.message.context_id
+    known = waiting.context_id if waiting else given.message.context_id
+    context_id = known or new_id()
     incoming = Incoming(
         message=given.message.to_json(),
+        context_id=context_id,
         metadata=given.metadata,
         references=references_of(asked.caller, given.message.reference_task_ids),
         is_follow_up=waiting is not None,
-        history=earlier_messages(asked.caller, context_id=context_id, until=waiting),
+        history=earlier_messages(asked.caller, context_id=known, until=waiting),
     )
     meaning = _decision(incoming, asked, waiting)
-    context_id = context_id or new_id()
     match meaning:
         case Reply(parts=parts):
             return Received(reply=_reply(parts, context_id=context_id))
         case Ask() | AskForKey() | Reject():
             received = Received(run=waiting or pending_runs.reserve(caller=asked.caller, context_id=context_id))
-        case RunTree() | RunStored():
+        case RunTree() | RunFlow() | RunStored():
             received = _start(meaning, asked, given, context_id=context_id, waiting=waiting)
     _keep(received, asked, given, after=waiting.last_seq if waiting else 0)
     if isinstance(meaning, Ask | AskForKey | Reject):
@@ -126,8 +127,9 @@ def go_on_with_key(*, user_id: str) -> None:
 @transaction.atomic
 def _go_on(run: Run, asked: RequestContext) -> None:
     history = earlier_messages(asked.caller, context_id=run.context_id, until=run)
-    meaning = _decision(Incoming(message=request_of(run), is_follow_up=True, history=history), asked, run)
-    if isinstance(meaning, RunTree | RunStored):
+    incoming = Incoming(message=request_of(run), context_id=run.context_id, is_follow_up=True, history=history)
+    meaning = _decision(incoming, asked, run)
+    if isinstance(meaning, RunTree | RunFlow | RunStored):
         run_meaning(meaning, asked, context_id=run.context_id, reserved_id=run.id)
 
 
@@ -249,7 +251,12 @@ def _reply(parts: Sequence[Json], *, context_id: str) -> Json:
 
 
 def _start(
-    meaning: RunTree | RunStored, asked: RequestContext, given: SendMessage, *, context_id: str, waiting: Run | None
+    meaning: RunTree | RunFlow | RunStored,
+    asked: RequestContext,
+    given: SendMessage,
+    *,
+    context_id: str,
+    waiting: Run | None,
 ) -> Received:
     place = {"context_id": context_id, "reserved_id": waiting.id if waiting else None}
     verb = partial(run_meaning, meaning, asked, **place)
@@ -277,11 +284,15 @@ def _tags(given: SendMessage) -> Sequence[str] | None:
     return None
 
 
-def run_meaning(meaning: RunTree | RunStored, asked: RequestContext, **place: Any) -> Execution:
+def run_meaning(meaning: RunTree | RunFlow | RunStored, asked: RequestContext, **place: Any) -> Execution:
     """Run what a message means, at its `context_id`. Raises the errors of invalid trees."""
     common = {"caller": asked.caller, "llm_key": asked.llm_key, **place}
     if isinstance(meaning, RunTree):
         return trees.execute_tree(tasks=meaning.tasks, **common)
+    if isinstance(meaning, RunFlow):
+        return flows.run_flow(
+            name=meaning.name, version=meaning.version, inputs=meaning.inputs, offered=meaning.offered, **common
+        )
     return trees.execute_task(
         task_id=meaning.task_id,
         copy_execution=meaning.copy_execution,

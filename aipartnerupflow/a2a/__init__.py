@@ -23,6 +23,7 @@ __all__ = [
     "Json",
     "Reject",
     "Reply",
+    "RunFlow",
     "RunStored",
     "RunTree",
 ]
@@ -35,6 +36,8 @@ class Incoming:
     message: Json
     """The Message of A2A 1.0 as JSON, for clients of all versions; `parts` has at least one part.
     """
+    context_id: str = ""
+    """The conversation that the message belongs to, also that which it begins: a name for all that is kept between messages."""
     metadata: Json = field(default_factory=dict)
     """The metadata of the request, in addition to that of the message."""
     references: Mapping[str, Any] = field(default_factory=dict)
@@ -44,6 +47,11 @@ class Incoming:
     history: Sequence[Json] = ()
     """The earlier messages of the caller in the same context and the answers to them, oldest first, as Messages of A2A 1.0 with
     one text part: the newest ones within the setting `a2a.conversation_characters`."""
+
+    @property
+    def text(self) -> str:
+        """Return the text parts of the message."""
+        return "\n".join(part["text"] for part in self.message["parts"] if "text" in part).strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +68,21 @@ class RunTree:
 
     tasks: object
     """A list of tasks with one root, or a single task, as in `tasks.execute`."""
+    with_history: bool = True
+    """Whether the tasks of `llm_executor` whose prompt is the text of the message also get the history of the conversation. A task
+    with `history`, `messages` or `params.conversation` has one of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFlow:
+    """Run a flow of the caller with inputs."""
+
+    name: str
+    version: int | None = None
+    """Default: the newest."""
+    inputs: Json = field(default_factory=dict)
+    offered: Json = field(default_factory=dict)
+    """Further inputs, which the run gets if the flow takes them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,5 +125,5 @@ class Reply:
     """A2A 1.0's parts: `{"text": …}` or `{"data": …}`."""
 
 
-Decision = RunTree | RunStored | Ask | AskForKey | Reject | Reply | Default
+Decision = RunTree | RunFlow | RunStored | Ask | AskForKey | Reject | Reply | Default
 """The return type of a message handler."""

@@ -293,6 +293,11 @@ class A2a(Section):
         examples=["echo_executor"],
         description="The executor for plain text messages. Default: the agent asks the client what to run.",
     )
+    text_flow: values.FlowName | None = Field(
+        None,
+        examples=["assistant"],
+        description="The flow for plain text messages, instead of an executor: the one of this name that the caller has. Its inputs are `message` and, if it takes them, `history` and `context_id`. See [A2A](../how-to/a2a.md#answer-with-a-flow).",
+    )
     conversation_characters: Whole = Field(
         20_000,
         ge=0,

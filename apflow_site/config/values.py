@@ -265,6 +265,7 @@ Graphs = Annotated[
 ]
 Model = Annotated[Word, Allowed("a model such as openai/gpt-4o-mini")]
 ExecutorId = Annotated[Word, Allowed("the id of an executor")]
+FlowName = Annotated[Word, Allowed("the name of a flow")]
 ExecutorConfigs = Annotated[
     dict[ExecutorId, dict[str, Any]],
     BeforeValidator(_json_text),

@@ -2,15 +2,19 @@
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from django.conf import settings
 
 from aipartnerupflow.executors import ExecutorError, Json
 from tasks.executors import get_executor
 from tasks.rules.exceptions import ExecutorNotFound
-from tasks.rules.places import filled
+from tasks.rules.places import filled, is_run_place
 from tasks.rules.templates import CannotFill
+
+CHAT: Final = "llm_executor"
+HISTORY: Final = "history"
+"""The input of CHAT in which nothing is a place, unless it is nothing but the place of an input of the run: then it is that value."""
 
 
 class Filled(Protocol):
@@ -35,12 +39,16 @@ def filled_inputs(
     `own` replaces the inputs of the task. `known` are the ids whose places are filled. With `keeps_literals`, `{{{{` stays: the inputs will be
     filled again. `secrets` maps the names of secrets to their values. Raises ExecutorError, permanent, if a place has no value or the values are too long.
     """
+    inputs = task.inputs if own is None else own
+    left = set(left_fields(task.executor_id))
+    if task.executor_id == CHAT and is_run_place(inputs.get(HISTORY)):
+        left.discard(HISTORY)
     try:
         return filled(
-            task.inputs if own is None else own,
+            inputs,
             results,
             known=known,
-            left=left_fields(task.executor_id),
+            left=left,
             max_characters=settings.APFLOW.limits.result_bytes,
             keeps_literals=keeps_literals,
             secrets=secrets,

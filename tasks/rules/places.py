@@ -88,6 +88,12 @@ def is_run_input(path: str) -> bool:
     return path == INPUTS_OF_RUN or path.startswith(f"{INPUTS_OF_RUN}.")
 
 
+def is_run_place(value: Any) -> bool:
+    """Whether the value is a text that is nothing but the place of an input of the run."""
+    whole = DOUBLE.fullmatch(value) if isinstance(value, str) else None
+    return whole is not None and is_run_input(whole["path"])
+
+
 def is_secret_place(value: Any) -> bool:
     """Whether the value is a text that is nothing but the place of a secret."""
     whole = DOUBLE.fullmatch(value) if isinstance(value, str) else None

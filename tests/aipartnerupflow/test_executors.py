@@ -47,5 +47,5 @@ def test_older_import_paths_of_executors_have_the_same_objects(module: str, name
 
 def test_the_older_import_path_of_message_handlers_has_the_same_objects() -> None:
     older = import_module("a2a.protocol.message_handler")
-    names = ("Ask", "AskForKey", "Decision", "Incoming", "Reject", "Reply", "RunStored", "RunTree")
+    names = ("Ask", "AskForKey", "Decision", "Incoming", "Reject", "Reply", "RunFlow", "RunStored", "RunTree")
     assert [name for name in names if getattr(older, name) is not getattr(a2a, name)] == []

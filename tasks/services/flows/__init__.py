@@ -4,6 +4,7 @@ Each run is a new tree, made of one version. What is saved is checked like a new
 it runs: executors and secrets may have changed.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -19,7 +20,7 @@ from apflow_site.db.turns import has_room
 from llmkeys import sealed_texts
 from llmkeys.header import SentKey
 from tasks.executors.admission import checked
-from tasks.executors.run_places import inputs_used
+from tasks.executors.run_places import inputs_used, names_that_may_be_used
 from tasks.models import Flow, FlowVersion, Notification, Run, Task
 from tasks.rules.exceptions import FlowNotFound, InvalidParams, LimitReached, TaskNotFound
 from tasks.rules.field_rules import without_empty
@@ -127,6 +128,7 @@ def run_flow(
     name: str,
     version: int | None = None,
     inputs: Json | None = None,
+    offered: Json | None = None,
     user_id: str | None = None,
     context_id: str | None = None,
     reserved_id: str | None = None,
@@ -134,12 +136,14 @@ def run_flow(
 ) -> Execution:
     """Store a new tree of a version, by default the newest, and queue its run with the inputs.
 
-    The run belongs to the owner of the flow: the caller, or for administrators `user_id`. Raises
-    FlowNotFound, InvalidParams for inputs that do not fit, or what `create_tree` raises.
+    The run gets those of the inputs `offered` that the flow takes. It belongs to the owner of the flow: the caller, or
+    for administrators `user_id`. Raises FlowNotFound, InvalidParams for inputs that do not fit, or what `create_tree` raises.
     """
     flow, found = get_version(caller=caller, name=name, version=version, user_id=user_id)
     owner = flow.user_id
-    given = checked_inputs(found, sealed_texts.opened_where_possible(inputs or {}, owner=owner))
+    takes = names_taken(found) if offered else None
+    more = {name: value for name, value in (offered or {}).items() if takes is None or name in takes}
+    given = checked_inputs(found, sealed_texts.opened_where_possible(more | (inputs or {}), owner=owner))
     execution = execute_tree(
         caller=caller,
         tasks=[task | {"user_id": flow.user_id} for task in found.definition],
@@ -177,6 +181,15 @@ def delete_flow(*, caller: Caller, name: str, user_id: str | None = None) -> Del
     Flow.objects.filter(id=flow.id).delete()
     audit.record(Action.FLOW_DELETED, actor=caller.user_id, target=flow.name, owner=flow.user_id, versions=versions)
     return Deleted(name=flow.name, versions=versions, runs_kept=kept)
+
+
+def names_taken(version: FlowVersion) -> Collection[str] | None:
+    """Return the inputs that a version takes: those of its schema or, without one, those that its tasks use; None for any."""
+    if version.inputs_schema is not None:
+        return closed_names(version.inputs_schema)
+    return names_that_may_be_used(
+        (each.executor_id, each.inputs, each.params) for each in checked(version.definition).tasks
+    )
 
 
 def refuse_unused(run: Run, version: FlowVersion | None, given: Json, *, field: str = "inputs") -> None:

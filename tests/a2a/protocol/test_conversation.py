@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import yaml
 from django.conf import LazySettings
 
 from a2a.models import Message
@@ -13,8 +14,14 @@ from a2a.protocol.conversation import earlier_messages
 from accounts.callers import Caller
 from tasks.models import Run, TaskEvent
 from tasks.status import Status
-from tests.a2a.a2a_client import SETTINGS, Agent, Json, agent_of, text
+from tests.a2a.a2a_client import SETTINGS, Agent, Json, agent_of, text, token_of
+from tests.a2a.agui.front_end import FrontEnd, text_in
+from tests.a2a.agui.front_end import said as said_in_page
 from tests.a2a.protocol.test_agent_card import configure
+from tests.documents import texts
+from tests.fork_server import MODELS
+from tests.llm_formats import Says
+from tests.llm_server import llm_server
 from tests.servers import Server, new_database, running_server
 
 ALICE = Caller(user_id="alice")
@@ -123,3 +130,39 @@ def inputs_of(agent: Agent, task: Json) -> Json:
     request = {"jsonrpc": "2.0", "id": 1, "method": "tasks.get", "params": params}
     inputs: Json = agent.http.post("/tasks", json=request, headers=agent.headers).json()["result"]["inputs"]
     return inputs
+
+
+@pytest.mark.both_engines_nightly
+def test_a_text_runs_the_flow_of_the_caller_with_the_conversation() -> None:
+    setting, flow = map(yaml.safe_load, texts("docs/how-to/a2a.md", "Answer with a flow", "yaml"))
+    assert setting == {"a2a": {"text_flow": flow["name"]}}
+    with llm_server() as llm, new_database() as database:
+        model = {
+            MODELS: "yes",
+            "AIPARTNERUPFLOW_A2A_TEXT_FLOW": flow["name"],
+            "AIPARTNERUPFLOW_LLM_DEFAULT_MODEL": "openai/gpt-4o-mini",
+            "OPENAI_API_KEY": "sk-operator-0123456789",
+            "OPENAI_API_BASE": llm.openai_base,
+        }
+        with running_server(database, env=SETTINGS | model) as server:
+            alice, bob = (agent_of(server.http, name) for name in ("alice", "bob"))
+            as_alice = {"Authorization": f"Bearer {token_of('alice')}"}
+            server.rpc("flows.save", flow, **as_alice)
+            llm.will(Says(text="Tea, {{noted}}."), Says(text="You like tea."), Says(text="Tea it is."))
+            first = alice.send(text("I like {{tea}}."))
+            assert first["status"]["message"]["parts"][0]["text"] == "Tea, {{noted}}."
+            alice.send(text("What do I like?", contextId=first["contextId"]))
+            history = [
+                {"role": "user", "content": "I like {{tea}}."},
+                {"role": "assistant", "content": "Tea, {{noted}}."},
+            ]
+            assert llm.asked[-1].body["messages"] == [*history, {"role": "user", "content": "What do I like?"}]
+            events = FrontEnd(http=server.http, token=token_of("alice")).run(
+                said_in_page("I like {{tea}}."),
+                {"id": "a", "role": "assistant", "content": "Tea, {{noted}}."},
+                said_in_page("And now?"),
+            )
+            assert text_in(events) == "Tea it is."
+            assert llm.asked[-1].body["messages"] == [*history, {"role": "user", "content": "And now?"}]
+            refused = bob.error("SendMessage", {"message": text("I like tea.")})
+            assert "Flow 'assistant' not found" in refused["message"]
