@@ -38,6 +38,16 @@ class Effect(StrEnum):
     BEGUN = "begun"
 
 
+class Interruption(StrEnum):
+    """The ways in which a run loses its worker. An earlier version did not store which."""
+
+    UNKNOWN = ""
+    DIED = "died"
+    HOST_LOST = "host"
+    EXPIRED = "expired"
+    RELEASED = "released"
+
+
 class OnInterrupt(StrEnum):
     """What happens to a task whose effect had begun when its worker died (`params.on_interrupt`)."""
 

@@ -203,7 +203,7 @@ class Worker(Section):
         30,
         ge=1,
         le=3600,
-        description="After this time alive in a process of its own, a run whose worker died lets the next one in, and goes on beside it.",
+        description="After this time alive in a process of its own, a run whose worker died lets the next one in, and continues beside it.",
     )
     metrics_port: Whole | None = Field(
         None,

@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
@@ -44,6 +43,7 @@ from tasks.queue.suspicion import (
     count_host_loss,
     is_suspected,
 )
+from tasks.status import Interruption
 from tasks.storage.bulk import db_time, marks
 
 ALIVE_SECONDS: Final = 15
@@ -165,15 +165,6 @@ def steady_seconds() -> float:
     sleeps.
     """
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
-
-
-class Interruption(StrEnum):
-    """How a run lost its worker. An older version stored nothing."""
-
-    DIED = "died"
-    HOST_LOST = "host"
-    EXPIRED = "expired"
-    RELEASED = "released"
 
 
 @dataclass(frozen=True, slots=True)

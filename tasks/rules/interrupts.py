@@ -5,12 +5,23 @@ from datetime import datetime
 from typing import Any, Final, Protocol
 
 from tasks.rules.strict_json import Json
-from tasks.status import OnInterrupt
+from tasks.status import Interruption, OnInterrupt
 
 INTERRUPTED: Final = (
-    "Interrupted: the worker died during the task, and repeating it may not be safe. "
-    "Check whether it took effect, and execute it again if it did not (params.on_interrupt)."
+    "and repeating it may not be safe. Check whether it took effect, and execute it again if it did not "
+    "(params.on_interrupt)."
 )
+"""The end of the error of each interrupted task, by which it is known."""
+LOST: Final[Mapping[str, str]] = {
+    Interruption.UNKNOWN: "the worker was lost during the task",
+    Interruption.DIED: "the worker died during the task",
+    Interruption.HOST_LOST: "the worker died during the task, with its whole server or machine",
+    Interruption.EXPIRED: (
+        "the worker lost its lease during the task, since the database did not answer it, or it stood still, "
+        "for worker.lease_seconds"
+    ),
+    Interruption.RELEASED: "the worker was stopped during the task",
+}
 REPEAT, DONE, FAIL = "repeat", "done", "fail"
 ANSWERS: Final = (REPEAT, DONE, FAIL)
 MARK: Final = "$interrupted"
@@ -34,10 +45,15 @@ def on_interrupt_of(task: Task, tasks: Mapping[str, Task]) -> OnInterrupt:
     return OnInterrupt.FAIL
 
 
-def question(name: str, *, executor_id: str, key: str, attempt: int, asked_at: datetime) -> str:
+def error_of(interruption: str) -> str:
+    """Return the error of an interrupted task, by how its run lost its worker."""
+    return f"Interrupted: {LOST[interruption]}, {INTERRUPTED}"
+
+
+def question(name: str, *, interruption: str, executor_id: str, key: str, attempt: int, asked_at: datetime) -> str:
     """Return the text of the question whether an interrupted task is repeated."""
     return (
-        f"'{name}' was interrupted: its worker died after the work had begun, and it is not known whether it took effect. "
+        f"'{name}' was interrupted: {LOST[interruption]}, and it is not known whether it took effect. "
         f"Executor: {executor_id}; attempt: {attempt}; idempotency key: {key}; found at {asked_at:%Y-%m-%d %H:%M:%S} UTC. "
         f"Answer '{REPEAT}' to do it again, '{DONE}' if it took effect (the task completes, and your comment is its result), "
         f"or '{FAIL}' to let the task fail."

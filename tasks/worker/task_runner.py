@@ -30,7 +30,6 @@ from tasks.rules.budgets import asked_in
 from tasks.rules.conditions import TooMuchToCompare, described, holds
 from tasks.rules.exceptions import ExecutorNotFound
 from tasks.rules.inputs import dependency_results, label_of, resolved_inputs
-from tasks.rules.interrupts import INTERRUPTED
 from tasks.rules.maps import ForEach, for_each_of
 from tasks.rules.places import RUN
 from tasks.rules.pools import resources_of
@@ -315,17 +314,18 @@ class TaskRunner:
                     comment, max_bytes=settings.APFLOW.limits.result_bytes, is_composed=False
                 )
             if answer != interrupts.REPEAT:
-                return failed(INTERRUPTED)
+                return failed(interrupts.error_of(self._claim.interruption))
         had_begun = task.effect == Effect.BEGUN or (is_interrupted and task.effect is None)
         if not had_begun or task.error is not None or not self._is_unsafe(task, executor):
             return None
         if await self._is_repeatable(task, executor):
             return None
         if interrupts.on_interrupt_of(task, self._tasks) is OnInterrupt.FAIL:
-            return failed(INTERRUPTED)
+            return failed(interrupts.error_of(self._claim.interruption))
         context = self._context(task, executor)
         text = interrupts.question(
             task.name,
+            interruption=self._claim.interruption,
             executor_id=executor.id,
             key=context.idempotency_key,
             attempt=task.attempt,

@@ -1,14 +1,18 @@
 """What a crash interrupts: what had not begun is repeated, and about the rest the task, or a person, decides."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 
 from accounts.callers import LOCAL
-from tasks.models import Question, Run, Task
+from tasks.models import Question, Run, Task, WorkerProcess
+from tasks.queue import black_box, leases
+from tasks.queue.black_box import End
 from tasks.queue.leases import SUSPENDED
-from tasks.rules.interrupts import INTERRUPTED
+from tasks.rules.interrupts import INTERRUPTED, error_of
 from tasks.services import trees
 from tasks.services.runs import cancels
 from tasks.services.waits import questions
@@ -59,7 +63,39 @@ def test_what_had_provably_not_begun_is_repeated(worker: WorkerThread) -> None:
 )
 def test_a_task_says_what_happens_if_it_had_begun(worker: WorkerThread, says: Json, method: str, end: str) -> None:
     task = taken_up(worker, [fragile(method=method, **says)], effect="begun").tasks["a"]
-    assert (task.status, task.error) == (end, INTERRUPTED if end == "failed" else None)
+    assert (task.status, task.error) == (end, error_of("") if end == "failed" else None)
+
+
+ELSEWHERE = "another-machine/1/1.00"
+DEAD = f"{leases.this_host()}/99999999/1.00"
+
+
+@pytest.mark.both_engines
+@pytest.mark.parametrize(
+    ("owner", "how", "says"),
+    [
+        (ELSEWHERE, "expired", "the worker lost its lease during the task, since the database did not answer it, or"),
+        (ELSEWHERE, "released", "the worker was stopped during the task, and"),
+        (DEAD, "swept", "the worker died during the task, with its whole server or machine, and"),
+        (DEAD, "recorded", "the worker died during the task, and"),
+    ],
+)
+def test_the_error_says_how_the_worker_was_lost(worker: WorkerThread, owner: str, how: str, says: str) -> None:
+    run = crashed([fragile()], effect="begun")
+    assert len(leases.claim(owner=owner, limit=1)) == 1
+    if how == "expired":
+        Run.objects.filter(id=run.id).update(lease_expires_at=Now() - timedelta(seconds=1))
+    if how == "recorded":
+        leases.beat(process_id=owner, cluster_id="c")
+        WorkerProcess.objects.update(supervisor=leases.process_name())
+        black_box.record_end(owner, End(exit_code=-9))
+    if how == "released":
+        leases.release(owner=owner)
+    else:
+        leases.sweep()
+    worker.work()
+    leases.discard_boxes()
+    assert (result_of(run).tasks["a"].error or "").startswith(f"Interrupted: {says} ")
 
 
 @pytest.mark.parametrize(("own", "end"), [({}, "completed"), ({"params": {"on_interrupt": "fail"}}, "failed")])
@@ -79,7 +115,7 @@ def test_a_person_decides(worker: WorkerThread, answer: str, end: tuple[str, Any
     worker.work()
     question = Question.objects.get(task_id="a")
     assert question.options == ["repeat", "done", "fail"]
-    assert "'a' was interrupted: its worker died after the work had begun" in question.text
+    assert "'a' was interrupted: the worker was lost during the task, and it is not known" in question.text
     ran = answered(worker, run, answer, "It went out.")
     task = ran.tasks["a"]
     assert (task.status, task.result if answer == "done" else None, task.attempt) == (*end, 1)
@@ -133,7 +169,7 @@ def test_an_effect_comes_once_and_is_lost_only_if_its_beginning_was_stored(
     assert max(map(effects.count, effects)) == 1
     for name in ("a", "b"):
         task = ran.tasks[name]
-        assert task.status == "completed" or (task.error, task.effect) == (INTERRUPTED, "begun")
+        assert task.status == "completed" or (INTERRUPTED in (task.error or ""), task.effect) == (True, "begun")
         assert name in effects or task.effect == "begun"
 
 
@@ -152,6 +188,6 @@ def test_what_a_task_does_after_its_question_comes_once(stage: Stage, items: int
     stage.die_and_take_over(Fuse(items=items, after=after))
     ended = result_of(run).tasks["a"]
     effects = acted(*stage._lives)
-    assert ended.status == "completed" or ended.error == INTERRUPTED
+    assert ended.status == "completed" or INTERRUPTED in (ended.error or "")
     assert len(effects) <= 1
     assert effects or ended.effect == "begun"
