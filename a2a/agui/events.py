@@ -44,7 +44,7 @@ class RunFinished(Event, frozen=True, kw_only=True, omit_defaults=True):
 
     thread_id: str
     run_id: str
-    outcome: Json
+    outcome: Any = UNSET
     result: Any = UNSET
     usage: list[Json] | UnsetType = UNSET
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from django.db.models import Sum
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from a2a.agui import events as agui
 from a2a.agui.events import Event
@@ -85,7 +85,7 @@ class Stream:
             thread_id=self.given.thread_id,
             run_id=self.given.run_id,
             parent_run_id=parent,
-            protocol_version=agui.VERSION,
+            protocol_version=UNSET if self.given.is_before_1_0 else agui.VERSION,
         )
         if self.begun is None:
             for event in self._without_run():
@@ -159,14 +159,17 @@ class Stream:
             fault = await pools.read(_fault_of, event["run_id"])
             message = fault or event["error"] or event["message"]
             return agui.RunError(message=message, code=Status.FAILED, usage=usage, timestamp=at)
-        calls = translator.pending_calls
-        success = SUCCESS | ({"pendingToolCallIds": calls} if calls else {})
-        is_cancelled = event["status"] == Status.CANCELLED
-        return self._finished(
-            {"type": "cancelled"} if is_cancelled else success, event["result"], usage=usage, timestamp=at
-        )
+        return self._finished(self._outcome(event, translator.pending_calls), event["result"], usage=usage, timestamp=at)
 
-    def _finished(self, outcome: Json, result: Any = None, **more: Any) -> agui.RunFinished:
+    def _outcome(self, event: Json, pending_calls: Sequence[str]) -> Json | UnsetType:
+        """The outcome of a run that has not failed. Clients before 1.0 refuse an outcome that they do not know."""
+        is_cancelled = event["status"] == Status.CANCELLED
+        if self.given.is_before_1_0:
+            return UNSET if is_cancelled else SUCCESS
+        calls = {"pendingToolCallIds": pending_calls} if pending_calls else {}
+        return {"type": "cancelled"} if is_cancelled else SUCCESS | calls
+
+    def _finished(self, outcome: Json | UnsetType, result: Any = None, **more: Any) -> agui.RunFinished:
         shown = UNSET if result is None else result
         return agui.RunFinished(
             thread_id=self.given.thread_id, run_id=self.given.run_id, outcome=outcome, result=shown, **more

@@ -155,6 +155,7 @@ class RunAgentInput(Given, frozen=True):
 
     thread_id: Id
     run_id: Id
+    protocol_version: str | None = None
     messages: list[Message] = []
     parent_run_id: Id | None = None
     tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
@@ -175,6 +176,11 @@ class RunAgentInput(Given, frozen=True):
             raise InvalidParams([(fault.field or "body", reason)]) from None
         _ = given.wanted  # its errors belong to the request
         return given
+
+    @property
+    def is_before_1_0(self) -> bool:
+        """Whether the client is one before AG-UI 1.0: those send no version."""
+        return self.protocol_version is None or self.protocol_version.startswith("0.")
 
     @property
     def wanted(self) -> ForwardedProps:

@@ -72,7 +72,8 @@ class FrontEnd:
 
 
 def request_of(**given: Any) -> Json:
-    request = {"threadId": f"thread-{uuid4()}", "runId": f"run-{uuid4()}", "messages": [], **given}
+    own = {"threadId": f"thread-{uuid4()}", "runId": f"run-{uuid4()}", "protocolVersion": "1.0", "messages": []}
+    request = {name: value for name, value in {**own, **given}.items() if value is not None}
     core.RunAgentInput.model_validate(request)
     return request
 

@@ -70,6 +70,10 @@ def test_the_front_end_carries_out_its_own_tools(alice: FrontEnd, listening: Llm
     assert asked(listening)[-1] == {"role": "tool", "tool_call_id": start["toolCallId"], "content": "12:00"}
     assert asked(listening)[-2]["tool_calls"][0]["function"]["name"] == "clock"
 
+    listening.will(Says(tool_calls=(("clock", {"zone": "UTC"}),)))
+    events = alice.run(question, tools=[CLOCK], protocolVersion=None)
+    assert events[-1]["outcome"] == {"type": "success"}, "the schema of clients before 1.0 is strict"
+
 
 def test_a_model_sees_an_image(alice: FrontEnd, listening: LlmServer) -> None:
     image = {"type": "image", "source": {"type": "data", "value": PIXEL, "mimeType": "image/png"}}

@@ -1,6 +1,7 @@
 """Runs over AG-UI: texts, trees and flows, their events and their state."""
 
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -91,14 +92,19 @@ def test_a_run_that_fails_ends_with_an_error(alice: FrontEnd) -> None:
     assert types(events).count("STEP_STARTED") == types(events).count("STEP_FINISHED")
 
 
-def test_a_cancelled_run_says_so(alice: FrontEnd) -> None:
-    with alice.stream(**tree(task("long", "sleep_executor", inputs={"seconds": 600}))) as stream:
+@pytest.mark.parametrize(("version", "outcome"), [("1.0", {"type": "cancelled"}), ("0.9", None), (None, None)])
+def test_a_cancelled_run_says_so(alice: FrontEnd, version: str | None, outcome: Any) -> None:
+    """Clients before 1.0 know no such outcome and refuse the event. They read the status in the state."""
+    long = tree(task("long", "sleep_executor", inputs={"seconds": 600}))
+    with alice.stream(**long, protocolVersion=version) as stream:
         seen = [next(stream), next(stream)]
         run = seen[1]["snapshot"]["run"]
         next(event for event in stream if event["type"] == "STEP_STARTED")
         alice.rpc("tasks.cancel", {"task_ids": [run["task_id"]]})
-        *_, end = stream
-    assert end["outcome"] == {"type": "cancelled"}
+        rest = list(stream)
+    assert seen[0].get("protocolVersion") == ("1.0" if version == "1.0" else None)
+    assert (rest[-1]["type"], rest[-1].get("outcome")) == ("RUN_FINISHED", outcome)
+    assert state_after([*seen, *rest])["run"]["status"] == "cancelled"
 
 
 def test_a_question_is_an_interrupt_and_its_answer_a_resume(alice: FrontEnd) -> None:
