@@ -120,10 +120,16 @@ def _update(webhook: Webhook, event: Json) -> Json:
 
 
 def render_0_3(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
-    """The notification for A2A 0.3: the whole Task; None for events that are not sent."""
+    """The notification for A2A 0.3: the whole Task; None for events that are not sent.
+
+    Each contains the Task as it is now. Once the run is over, only its last event is sent, or the same Task would be
+    sent for each event that is left.
+    """
     if event["type"] not in TOLD_TO_0_3 and event["seq"] > 1:
         return None
-    _, task = task_of(run_id=webhook.run_id)
+    run, task = task_of(run_id=webhook.run_id)
+    if run.finished_at is not None and event["type"] != "final":
+        return None
     return Request(body=orjson.dumps(task_out(task, JSON_RPC)), headers=_headers(secrets, "application/json"))
 
 

@@ -1,4 +1,4 @@
-"""The official client of AG-UI goes its way through a real server."""
+"""The official clients of AG-UI, 1.0 and the one before it, and CopilotKit go their way through a real server."""
 
 import os
 from collections.abc import Iterator
@@ -21,17 +21,16 @@ SEEN: Final[Json] = {
     "answer": True,
     "tree": ["completed", "completed", "completed"],
     "progress": True,
-    "steps": ["js-left", "root"],
-    "subagent": "js-right",
     "asked": "Publish?",
     "approved": "yes",
-    "cancelled": "cancelled",
     "failed": "failed",
     "refused": "invalid_params",
     "call": "clock",
     "agent": ["assistant", "tool", "assistant"],
     "then": "assistant",
 }
+
+SEEN_BY_COPILOTKIT: Final = ["user", "assistant", "tool", "assistant"]
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +40,21 @@ def chat_server() -> Iterator[Server]:
 
 
 @pytest.mark.nightly
-def test_the_client_for_javascript(chat_server: Server) -> None:
+@pytest.mark.parametrize(("library", "cancelled"), [("@ag-ui/client", "cancelled"), ("ag-ui-client-0", "finished")])
+def test_the_client_for_javascript(chat_server: Server, library: str, cancelled: str) -> None:
+    """Before 1.0 there is no outcome of a cancelled run."""
     script = node_packages(Path(__file__).parent / "agui_js") / "client.mjs"
-    assert printed("node", str(script), chat_server.url) == SEEN
+    name = f"of-{cancelled}"
+    seen = SEEN | {"cancelled": cancelled, "steps": [f"{name}-left", "root"], "subagent": f"{name}-right"}
+    assert printed("node", str(script), chat_server.url, library, name) == seen
+
+
+@pytest.mark.nightly
+def test_copilotkit(chat_server: Server) -> None:
+    """Its core alone, and with its runtime before this server."""
+    script = node_packages(Path(__file__).parent / "copilotkit_js") / "client.mjs"
+    seen = {"roles": SEEN_BY_COPILOTKIT, "calls": ["clock"], "status": "cancelled", "then": "assistant", "errors": []}
+    assert printed("node", str(script), chat_server.url) == {"core": seen, "runtime": seen}
 
 
 def test_the_program_of_the_how_to(chat_server: Server) -> None:

@@ -11,7 +11,7 @@ from tests.a2a.a2a_client import BRIEF, ECHO, SLOW, TREE, Agent, Json, data, tex
 from tests.a2a.protocol.test_agent_card import configure
 from tests.a2a.schemas import check
 from tests.receiver import Delivery, Receiver, receiving
-from tests.servers import until
+from tests.servers import Server, until
 
 pytestmark = pytest.mark.both_engines_nightly
 
@@ -203,6 +203,21 @@ def test_to_a_client_of_0_3_the_task_is_sent(old_alice: Agent, receiver: Receive
         assert delivery.headers["authorization"] == "Basic YTpi"
         assert delivery.headers["x-a2a-notification-token"] == "a-token"
     assert deliveries[-1].event == task
+
+
+def test_a_client_of_0_3_gets_the_end_once_however_late(
+    agent_server: Server, old_alice: Agent, receiver: Receiver
+) -> None:
+    """Each delivery has the Task as it is then: after the first was refused for a while, that is the end."""
+    receiver.answer(500)
+    params = {
+        "message": {"kind": "message", "messageId": "m", "role": "user", "parts": [{"kind": "data", "data": ECHO}]},
+        "configuration": {"blocking": True, "pushNotificationConfig": {"url": receiver.url}},
+    }
+    task = old_alice.call("message/send", params)
+    of_run = "SELECT closed_at FROM tasks_webhook WHERE run_id = %s AND closed_at IS NOT NULL"
+    until(lambda: agent_server.query(of_run, task["id"]), seconds=60, what="the last delivery")
+    assert receiver.events()[1:].count(task) == 1
 
 
 @pytest.mark.requirement("CORE-CAP-001")

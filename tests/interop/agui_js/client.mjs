@@ -1,9 +1,8 @@
 // The official client of AG-UI: a whole day of work, and what it saw as JSON.
 
-import { buildResumeArray, HttpAgent } from "@ag-ui/client";
-
-const url = process.argv[2];
-const agentOf = (threadId) => new HttpAgent({ url: `${url}/ag-ui`, threadId });
+const [url, library, name] = process.argv.slice(2);
+const { buildResumeArray, HttpAgent } = await import(library);
+const agentOf = (threadId) => new HttpAgent({ url: `${url}/ag-ui`, threadId: `${name}-${threadId}` });
 const said = (content) => ({ id: crypto.randomUUID(), role: "user", content });
 const task = (name, method, inputs, more = {}) => ({ id: name, name, schemas: { method }, inputs, ...more });
 const tree = (...tasks) => ({ forwardedProps: { tasks } });
@@ -29,9 +28,9 @@ const progress = [];
 const steps = [];
 const ran = await trees.runAgent(
   tree(
-    { id: "js-root", name: "root" },
-    task("js-left", "sleep_executor", { seconds: 0.4, steps: 4 }, { parent_id: "js-root" }),
-    task("js-right", "llm_executor", { prompt: "hi", model: "demo/demo" }, { parent_id: "js-root" }),
+    { id: `${name}-root`, name: "root" },
+    task(`${name}-left`, "sleep_executor", { seconds: 0.4, steps: 4 }, { parent_id: `${name}-root` }),
+    task(`${name}-right`, "llm_executor", { prompt: "hi", model: "demo/demo" }, { parent_id: `${name}-root` }),
   ),
   {
     onStateChanged: ({ state }) => void progress.push(state.run.progress),
@@ -41,23 +40,23 @@ const ran = await trees.runAgent(
 
 // A question: the run stops, and goes on with the answer.
 const approval = agentOf("approval");
-await approval.runAgent(tree(task("js-ask", "approval_executor", { question: "Publish?", options: ["yes", "no"] })));
+await approval.runAgent(tree(task(`${name}-ask`, "approval_executor", { question: "Publish?", options: ["yes", "no"] })));
 const [interrupt] = approval.pendingInterrupts;
 const answers = { [interrupt.id]: { status: "resolved", payload: { answer: "yes" } } };
 const approved = await approval.runAgent({ resume: buildResumeArray([interrupt], answers) });
 
 // A cancelled run.
 let cancelled;
-await agentOf("cancel").runAgent(tree(task("js-long", "sleep_executor", { seconds: 600 })), {
-  onStepStartedEvent: () => void rpc("tasks.cancel", { task_ids: ["js-long"] }),
-  onRunFinishedEvent: ({ event }) => void (cancelled = event.outcome.type),
+await agentOf("cancel").runAgent(tree(task(`${name}-long`, "sleep_executor", { seconds: 600 })), {
+  onStepStartedEvent: () => void rpc("tasks.cancel", { task_ids: [`${name}-long`] }),
+  onRunFinishedEvent: ({ event }) => void (cancelled = event.outcome?.type ?? "finished"),
 });
 
 // A run that fails, and a request that is refused.
 let failed;
 const failing = agentOf("fail");
 await failing
-  .runAgent(tree(task("js-bad", "rest_executor", { url: "http://127.0.0.1:1/" })), {
+  .runAgent(tree(task(`${name}-bad`, "rest_executor", { url: "http://127.0.0.1:1/" })), {
     onRunErrorEvent: ({ event }) => void (failed = event.code),
   })
   .catch(() => {});
@@ -77,7 +76,7 @@ await tools.runAgent({ tools: [clock] });
 
 // An agent with tools of the server.
 const agent = agentOf("agent");
-await agent.runAgent(tree(task("js-agent", "llm_executor", { prompt: "Go.", model: "demo/demo", tools: ["echo_executor"] })));
+await agent.runAgent(tree(task(`${name}-agent`, "llm_executor", { prompt: "Go.", model: "demo/demo", tools: ["echo_executor"] })));
 
 console.log(
   JSON.stringify({
