@@ -64,7 +64,8 @@ def own_only(app: App) -> App:
 
     async def check(scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        host, origin = headers.get(b"host", ""), headers.get(b"origin")
+        host = ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"host")
+        origin = headers.get(b"origin")
         if not is_own_host(host):
             await _close(send, FOREIGN_HOST, f"Host {host!r} is not in server.allowed_hosts")
         elif origin and not is_own_origin(origin, host=host) and not is_allowed_origin(origin):

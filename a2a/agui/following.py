@@ -159,7 +159,9 @@ class Stream:
             fault = await pools.read(_fault_of, event["run_id"])
             message = fault or event["error"] or event["message"]
             return agui.RunError(message=message, code=Status.FAILED, usage=usage, timestamp=at)
-        return self._finished(self._outcome(event, translator.pending_calls), event["result"], usage=usage, timestamp=at)
+        return self._finished(
+            self._outcome(event, translator.pending_calls), event["result"], usage=usage, timestamp=at
+        )
 
     def _outcome(self, event: Json, pending_calls: Sequence[str]) -> Json | UnsetType:
         """The outcome of a run that has not failed. Clients before 1.0 refuse an outcome that they do not know."""

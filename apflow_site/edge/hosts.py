@@ -6,6 +6,7 @@ and are always accepted.
 """
 
 import ipaddress
+import re
 import socket
 from functools import lru_cache
 from typing import Final
@@ -18,6 +19,8 @@ from apflow_site.origins import is_allowed_origin, is_own_origin
 
 MOST_HOSTS: Final = 256
 """Of how many values of `Host` the decision is remembered."""
+HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~-]+)(?::[0-9]{0,5})?")
+"""A value of `Host` with its port (RFC 9112, section 3.2). Several headers arrive joined with commas, and match it never."""
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 PREFIXES: Final = ("/ui/", "/admin/", "/login/", "/logout/", "/answer/", "/static/")
 FRONT: Final = "/"
@@ -32,6 +35,10 @@ def is_page(*, method: str | None, path: str) -> bool:
 def foreign(request: HttpRequest) -> JsonResponse | None:
     """The error reply to a foreign `Host` (400) or a write from a foreign `Origin` (403), or None."""
     host = request.headers.get("Host", "")
+    if not HOST.fullmatch(host):
+        return _refusal(
+            400, "host_not_allowed", f"Host {host[:200]!r} is none. A request has one Host, a name or an address."
+        )
     if not is_own_host(host):
         return _refusal(400, "host_not_allowed", f"Host {host!r} is not allowed. Add it to server.allowed_hosts.")
     origin = request.headers.get("Origin")
@@ -50,7 +57,9 @@ def _refusal(status: int, code: str, message: str) -> JsonResponse:
 def is_own_host(host: str) -> bool:
     """Whether `Host` is an address, a name of this machine, or in `server.allowed_hosts`."""
     server = settings.APFLOW.server
-    return _is_own(host, public_url=server.public_url or "", allowed=tuple(server.allowed_hosts))
+    return HOST.fullmatch(host) is not None and _is_own(
+        host, public_url=server.public_url or "", allowed=tuple(server.allowed_hosts)
+    )
 
 
 @lru_cache(MOST_HOSTS)

@@ -12,7 +12,7 @@ EXTRAS: Final[Mapping[str, str]] = MappingProxyType(
         "llm": "litellm",
         "crewai": "crewai",
         "langgraph": "langgraph",
-        "grpc": "grpc_reflection",
+        "grpc": "grpc_health",
         "scrape": "trafilatura",
         "ssh": "asyncssh",
         "ray": "ray",

@@ -1,6 +1,16 @@
 """What is answered where there is no view."""
 
+import socket
+from typing import Final
+from urllib.parse import urlsplit
+
+import pytest
 from django.test import AsyncClient
+
+from tests.servers import Server
+
+FOREIGN_HOST: Final = 4400
+"""The code with which a WebSocket is closed."""
 
 
 async def test_an_unknown_address_answers_in_json_and_says_where_to_look() -> None:
@@ -29,11 +39,43 @@ async def test_a_form_without_its_token_is_answered_with_a_page() -> None:
     assert "reload the page" in answer.content.decode()
 
 
-async def test_a_name_that_could_be_rebound_is_refused_as_host() -> None:
-    answer = await AsyncClient().get("/health", headers={"Host": "evil.example"})
+def test_a_name_that_could_be_rebound_is_refused_as_host(open_server: Server) -> None:
+    answer = open_server.http.get("/health", headers={"Host": "evil.example"})
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "host_not_allowed"
     assert "server.allowed_hosts" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        ["localhost", "evil.example"],
+        ["evil.example", "localhost"],
+        ["localhost", "localhost"],
+        ["localhost:8000", "evil.example"],
+        ["127.0.0.1:8000,evil.example"],
+        ["localhost/evil.example"],
+        ["localhost?evil.example"],
+        [],
+    ],
+)
+def test_a_request_has_one_host(open_server: Server, hosts: list[str]) -> None:
+    """RFC 9112, section 3.2. Of several, a proxy may take another one than the server."""
+    address = urlsplit(open_server.url)
+    for path, fields in (("/health", ["Connection: close"]), ("/ui/", ["Connection: close"]), ("/ws", UPGRADE)):
+        lines = [f"GET {path} HTTP/1.1", *(f"Host: {host}" for host in hosts), *fields, "", ""]
+        with socket.create_connection((str(address.hostname), address.port), timeout=120) as connection:
+            connection.sendall("\r\n".join(lines).encode())
+            answer = b""
+            while FOREIGN_HOST.to_bytes(2) not in answer and (some := connection.recv(65_536)):
+                answer += some
+        assert answer.startswith(b"HTTP/1.1 400") or FOREIGN_HOST.to_bytes(2) in answer, (path, answer[:300])
+
+
+UPGRADE = [
+    *("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"),
+    "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==",
+]
 
 
 async def test_a_foreign_origin_may_not_write() -> None:

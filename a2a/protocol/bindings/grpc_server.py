@@ -1,6 +1,7 @@
 """A2A 1.0 over gRPC, on a separate port (section 10). Needs the package extra `grpc`."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -12,14 +13,18 @@ from typing import Any, Final
 import grpc  # type: ignore[import-untyped]
 import orjson
 from django.conf import settings
-from google.protobuf import json_format  # type: ignore[import-untyped]
+from google.protobuf import descriptor_pb2, json_format  # type: ignore[import-untyped]
+from google.protobuf.descriptor_pool import DescriptorPool  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha import reflection, reflection_pb2  # type: ignore[import-untyped]
 
+from a2a.core.draining import this_drain
 from a2a.core.http import Headers, turns
 from a2a.live import stream_limits
 from a2a.live.stream_limits import WhoIsIt
 from a2a.protocol.bindings import perform
-from a2a.protocol.bindings.grpc_schema import SERVICE, class_of, message, to_json
+from a2a.protocol.bindings.grpc_schema import KNOWN, SERVICE, class_of, message, to_json
 from a2a.protocol.errors import status_of
 from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.versions import V1_0
@@ -32,6 +37,7 @@ from tasks.storage.loads import limited_loads
 Context = Any
 """The context of a gRPC call; grpcio has no type annotations."""
 DETAILS: Final = "grpc-status-details-bin"
+SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 LARGE_BYTES: Final = 64 * 1024
 """Larger requests are converted in a thread."""
 KEEP_ALIVE: Final = (
@@ -72,6 +78,9 @@ async def start() -> grpc.aio.Server:
     size = ("grpc.max_receive_message_length", settings.APFLOW.limits.body_bytes)
     server = grpc.aio.server(options=[size, *KEEP_ALIVE])
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, dict(map(_method, METHODS)))])
+    health_pb2_grpc.add_HealthServicer_to_server(Health(), server)
+    names = [SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME]
+    reflection.enable_server_reflection(names, server, pool=_described())
     address = f"{settings.APFLOW.server.host}:{settings.APFLOW.a2a.grpc_port}"
     credentials = _credentials()
     if credentials is None:
@@ -79,7 +88,44 @@ async def start() -> grpc.aio.Server:
     else:
         server.add_secure_port(address, credentials)
     await server.start()
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_shorten)
     return server
+
+
+def _shorten(record: logging.LogRecord) -> bool:
+    """Log in one line that a client refused a reply or has left: gRPC takes it for an error, with a traceback."""
+    kind = record.exc_info[0] if record.exc_info else None
+    if kind is not None and kind.__name__ == "ExecuteBatchError":
+        record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
+        record.exc_info = record.exc_text = None
+    return True
+
+
+class Health(health.aio.HealthServicer):  # type: ignore[misc]
+    """The standard health service: the whole server, and A2A, serve until the process shuts down."""
+
+    async def Check(self, request: Any, context: Context) -> Any:
+        """Return the status. Like `GET /ready`, it changes as soon as the process drains."""
+        status = health_pb2.HealthCheckResponse.NOT_SERVING if this_drain().is_on else SERVING
+        for service in ("", SERVICE):
+            await self.set(service, status)
+        return await super().Check(request, context)
+
+
+def _described() -> DescriptorPool:
+    """Return A2A with its service, and the services beside it, for clients that ask for the schema (reflection)."""
+    pool = DescriptorPool()
+    for module in (*KNOWN, health_pb2, reflection_pb2):
+        pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
+    file = descriptor_pb2.FileDescriptorProto()
+    class_of("Task").DESCRIPTOR.file.CopyToProto(file)
+    service = file.service.add(name=SERVICE.rpartition(".")[2])
+    for name, kinds in METHODS.items():
+        sent, answered = (f".{class_of(kind).DESCRIPTOR.full_name}" for kind in kinds)
+        is_stream = OPERATIONS[name].streams
+        service.method.add(name=name, input_type=sent, output_type=answered, server_streaming=is_stream)
+    pool.AddSerializedFile(file.SerializeToString())
+    return pool
 
 
 def _credentials() -> grpc.ServerCredentials | None:
@@ -162,7 +208,12 @@ def _decoded(kind: str, asked: bytes) -> Json:
 
 
 def _metadata(context: Context) -> "_AnyCase":
-    return _AnyCase((str(key).lower(), str(value)) for key, value in context.invocation_metadata() or ())
+    """The entries of a call by their names. Those of the same name are joined with commas, as headers of HTTP are."""
+    found = _AnyCase()
+    for key, value in context.invocation_metadata() or ():
+        name = str(key).lower()
+        found[name] = f"{found[name]},{value}" if name in found else str(value)
+    return found
 
 
 @asynccontextmanager

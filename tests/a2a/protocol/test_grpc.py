@@ -3,6 +3,7 @@
 import datetime
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from google.protobuf.descriptor_pool import DescriptorPool  # type: ignore[import-untyped]
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (  # type: ignore[import-untyped]
+    ProtoReflectionDescriptorDatabase,
+)
 
 from a2a.core.errors import ERRORS as CODES
 from a2a.core.errors import kind_of
@@ -100,7 +106,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def agent(certificate: Path) -> Iterator[tuple[Agent, grpc.Channel]]:
+def agent(certificate: Path) -> Iterator[tuple[Agent, grpc.Channel, Server]]:
     """The same agent over JSON-RPC and over gRPC with TLS."""
     port = free_port()
     env = SETTINGS | {
@@ -113,16 +119,16 @@ def agent(certificate: Path) -> Iterator[tuple[Agent, grpc.Channel]]:
         running_server(database, "--grpc-port", str(port), env=env) as server,
         grpc.secure_channel(f"127.0.0.1:{port}", trusted) as channel,
     ):
-        yield agent_of(server.http, "alice"), channel
+        yield agent_of(server.http, "alice"), channel, server
 
 
 @pytest.fixture
-def alice(agent: tuple[Agent, grpc.Channel]) -> Agent:
+def alice(agent: tuple[Agent, grpc.Channel, Server]) -> Agent:
     return agent[0]
 
 
 @pytest.fixture
-def stub(agent: tuple[Agent, grpc.Channel]) -> Stub:
+def stub(agent: tuple[Agent, grpc.Channel, Server]) -> Stub:
     return Stub(agent[1], authorization=f"Bearer {token_of('alice')}")
 
 
@@ -131,6 +137,58 @@ def test_the_service_has_every_operation_by_its_name() -> None:
     assert SERVICE == "lf.a2a.v1.A2AService"
     assert METHODS.keys() == OPERATIONS.keys()
     assert {name for pair in METHODS.values() for name in pair} <= {*MESSAGES, "Empty"}
+
+
+def test_a_probe_sees_that_the_service_serves(agent: tuple[Agent, grpc.Channel, Server]) -> None:
+    probe = health_pb2_grpc.HealthStub(agent[1])
+    for service in ("", SERVICE):
+        answer = probe.Check(health_pb2.HealthCheckRequest(service=service), timeout=120)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.RpcError) as caught:
+        probe.Check(health_pb2.HealthCheckRequest(service="nothing"), timeout=120)
+    error: Any = caught.value
+    assert error.code() == grpc.StatusCode.NOT_FOUND
+    watched = probe.Watch(health_pb2.HealthCheckRequest(), timeout=120)
+    assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
+    watched.cancel()
+
+
+def test_a_client_without_the_schema_finds_it_by_reflection(agent: tuple[Agent, grpc.Channel, Server]) -> None:
+    reflected = ProtoReflectionDescriptorDatabase(agent[1])
+    assert {SERVICE, "grpc.health.v1.Health"} <= set(reflected.get_services())
+    service = DescriptorPool(reflected).FindServiceByName(SERVICE)
+    assert {method.name: (method.input_type.name, method.output_type.name) for method in service.methods} == METHODS
+    assert {method.name for method in service.methods if method.server_streaming} == {
+        name for name, operation in OPERATIONS.items() if operation.streams
+    }
+    assert service.methods_by_name["GetTask"].output_type.fields_by_name["status"].message_type.name == "TaskStatus"
+
+
+def test_a_reply_that_the_client_refuses_leaves_no_traceback(
+    agent: tuple[Agent, grpc.Channel, Server], stub: Stub
+) -> None:
+    """A client takes 4 MiB unless it says otherwise. What it refuses, it cancels."""
+    large = {"message": data({"skill": "echo_executor", "inputs": {"text": "x" * 4_300_000}})}
+    for refused in (partial(stub.call, "SendMessage"), partial(stub.stream, "SendStreamingMessage")):
+        with pytest.raises(grpc.RpcError) as caught:
+            refused(large)
+        error: Any = caught.value
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert stub.call("ListTasks", {"pageSize": 1})["tasks"]
+    found = agent[2].log.read_text()
+    assert "Traceback" not in found, found[-6000:]
+
+
+def test_two_authorizations_are_none(agent: tuple[Agent, grpc.Channel, Server]) -> None:
+    request, response = METHODS["ListTasks"]
+    call = agent[1].unary_unary(f"/{SERVICE}/ListTasks", _bytes_of, class_of(response).FromString)
+    tokens = [token_of(name) for name in ("alice", "bob")]
+    for first, second in (tokens, tokens[::-1], tokens[:1] * 2):
+        metadata = [("authorization", f"Bearer {token}") for token in (first, second)]
+        with pytest.raises(grpc.RpcError) as caught:
+            call(message(request, {}), metadata=metadata, timeout=120)
+        error: Any = caught.value
+        assert error.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
 @pytest.mark.requirement("GRPC-SVC-003", "BIND-EQUIV-002")
@@ -155,7 +213,7 @@ def test_streams_over_grpc_are_stream_responses(alice: Agent, stub: Stub, gate: 
 
 
 def test_a_subscription_over_grpc_continues_after_an_update(
-    alice: Agent, agent: tuple[Agent, grpc.Channel], stub: Stub
+    alice: Agent, agent: tuple[Agent, grpc.Channel, Server], stub: Stub
 ) -> None:
     streamed = stub.stream("SendStreamingMessage", {"message": data(ECHO)})
     task_id = streamed[0]["task"]["id"]
@@ -167,7 +225,7 @@ def test_a_subscription_over_grpc_continues_after_an_update(
         assert code == grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_a_message_over_grpc_is_safe_to_repeat(alice: Agent, agent: tuple[Agent, grpc.Channel]) -> None:
+def test_a_message_over_grpc_is_safe_to_repeat(alice: Agent, agent: tuple[Agent, grpc.Channel, Server]) -> None:
     metadata = {"authorization": alice.headers["Authorization"], "idempotency-key": str(uuid.uuid4())}
     params = {"message": data(ECHO)}
     first, second = (Stub(agent[1], **metadata).call("SendMessage", params)["task"]["id"] for _ in range(2))
@@ -191,7 +249,9 @@ def test_push_configs_and_the_extended_card_over_grpc(alice: Agent, stub: Stub) 
 
 @pytest.mark.requirement("GRPC-META-001")
 @pytest.mark.parametrize("version", ["99.0", "0.3"])
-def test_what_belongs_to_the_service_stands_in_metadata(agent: tuple[Agent, grpc.Channel], version: str) -> None:
+def test_what_belongs_to_the_service_stands_in_metadata(
+    agent: tuple[Agent, grpc.Channel, Server], version: str
+) -> None:
     metadata = {"authorization": f"Bearer {token_of('alice')}", "a2a-version": version}
     code, status = Stub(agent[1], **metadata).refused("ListTasks", {})
     assert (code, status["details"][0]["reason"]) == (grpc.StatusCode.UNIMPLEMENTED, "VERSION_NOT_SUPPORTED")
@@ -247,7 +307,7 @@ def test_what_no_other_interface_accepts_is_refused_over_grpc_too(stub: Stub) ->
 
 
 def test_bytes_that_are_no_message_a_nan_and_deep_objects_are_refused(
-    stub: Stub, agent: tuple[Agent, grpc.Channel]
+    stub: Stub, agent: tuple[Agent, grpc.Channel, Server]
 ) -> None:
     nan = class_of("SendMessageRequest")()
     nan.message.parts.add().data.number_value = float("nan")
@@ -263,7 +323,7 @@ def test_bytes_that_are_no_message_a_nan_and_deep_objects_are_refused(
         assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_an_api_key_may_be_in_its_own_header_over_grpc(agent: tuple[Agent, grpc.Channel]) -> None:
+def test_an_api_key_may_be_in_its_own_header_over_grpc(agent: tuple[Agent, grpc.Channel, Server]) -> None:
     assert Stub(agent[1], **{"x-api-key": token_of("alice")}).call("ListTasks", {})["pageSize"] == 50
 
 
@@ -291,12 +351,12 @@ def test_every_error_has_its_status(name: str, status: str) -> None:
 @pytest.mark.parametrize("metadata", [{}, {"authorization": "Bearer nonsense"}, {"authorization": "Basic YTpi"}])
 @pytest.mark.parametrize("name", ["ListTasks", "SendStreamingMessage"])
 def test_whoever_does_not_say_who_they_are_gets_nothing_over_grpc(
-    agent: tuple[Agent, grpc.Channel], name: str, metadata: dict[str, str]
+    agent: tuple[Agent, grpc.Channel, Server], name: str, metadata: dict[str, str]
 ) -> None:
     assert Stub(agent[1], **metadata).refused(name, {})[0] == grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_the_task_of_another_is_not_there_over_grpc(alice: Agent, agent: tuple[Agent, grpc.Channel]) -> None:
+def test_the_task_of_another_is_not_there_over_grpc(alice: Agent, agent: tuple[Agent, grpc.Channel, Server]) -> None:
     theirs = alice.send(data(ECHO))["id"]
     bob = Stub(agent[1], authorization=f"Bearer {token_of('bob')}")
     assert bob.refused("GetTask", {"id": theirs})[0] == grpc.StatusCode.NOT_FOUND
