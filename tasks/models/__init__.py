@@ -13,7 +13,7 @@ from tasks.models.schedules import Firing, FiringQuerySet, Schedule, ScheduleQue
 from tasks.models.states import TaskState
 from tasks.models.trees import Task, TaskCount, TaskQuerySet
 from tasks.models.usage import Usage
-from tasks.models.waits import Assignee, Question, QuestionQuerySet, SentEvent
+from tasks.models.waits import Assignee, OpenWaits, Question, QuestionQuerySet, SentEvent
 from tasks.models.webhooks import Webhook, WebhookDelivery
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "MailCount",
     "ModelCall",
     "Notification",
+    "OpenWaits",
     "Question",
     "QuestionQuerySet",
     "Run",

@@ -176,3 +176,13 @@ class SentEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event} ({self.event_id}) of {self.user_id}"
+
+
+class OpenWaits(models.Model):
+    """How many waits of a user have begun since they were counted, and were open then: never less than are open now."""
+
+    user_id = models.CharField(primary_key=True, max_length=255)
+    taken = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.taken} waits of {self.user_id}"

@@ -178,5 +178,12 @@ class LimitReached(TasksError):
     """A limit is reached."""
 
 
+class TooManyWaits(Exception):
+    """A user has as many waits as are allowed, so a task cannot begin another one."""
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__(f"User '{user_id}' has too many open questions and waits (limits.waits_per_user).")
+
+
 class LeaseLost(Exception):
     """Another worker has claimed the run; what this worker has not yet written is discarded."""

@@ -52,7 +52,7 @@ class Change:
 
     @property
     def fence(self) -> Fence:
-        """Who may write it."""
+        """The claim that allows writing it."""
         return self.run_id, self.epoch, self.token
 
     @property
@@ -315,6 +315,8 @@ class QuestionAsked(Change):
     wanted: WantedEvent | None = None
     tree: str | None = None
     """The tree that is to run, as JSON text."""
+    limited_user: str | None = None
+    """The user whose limit of waits it counts against. None: it is no wait of a task, but about the budget of the run."""
     assigned: Sequence[QuestionAssigned] = ()
     """Written together with it, so that no crash can come between them."""
 
@@ -403,7 +405,7 @@ class TaskFinished(Change):
     steps: str | None = None
     """What is left of its steps, as JSON text; None: all of it."""
     turn: TurnAdded | None = None
-    """What it said in a conversation: neither without the other, or a turn would be lost, or that of a task that fails be there."""
+    """The turn of the task in its conversation. One commit stores both: a turn is there if and only if its task has completed."""
     keeps_state: bool = False
     """Whether it may have stored a state, which ends with it."""
 

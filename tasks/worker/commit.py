@@ -20,7 +20,7 @@ from llmkeys import run_secrets
 from tasks.models import Run, Task
 from tasks.queue import notify
 from tasks.queue.leases import DB_NOW
-from tasks.rules.exceptions import LeaseLost
+from tasks.rules.exceptions import LeaseLost, TooManyWaits
 from tasks.services import waits
 from tasks.services.messages import notifications
 from tasks.services.trees import task_states
@@ -72,12 +72,31 @@ def commit(changes: Sequence[Change]) -> list[BaseException | None]:
             held = [not change.IS_FENCED or change.fence in before for change in changes]
             live = [change for change, is_held in zip(changes, held, strict=True) if is_held]
             live = _without_orphans(live, {run_id for run_id, _, _ in before})
+            too_many = _beyond_limit(live)
+            if too_many:
+                live = [change for change in live if id(change) not in too_many]
             if live:
                 _write_all(live, before)
     except DataError as error:
         raise (SomeRowUnchanged if UNCHANGED in str(error) else error) from error
     _count(live)
-    return [None if is_held else LeaseLost(change.run_id) for change, is_held in zip(changes, held, strict=True)]
+    return [
+        too_many.get(id(change)) if is_held else LeaseLost(change.run_id)
+        for change, is_held in zip(changes, held, strict=True)
+    ]
+
+
+def _beyond_limit(live: Sequence[Change]) -> dict[int, TooManyWaits]:
+    """Map the ids of the waits for which their user has no place to the error. The users are in one order, as locks need it."""
+    by_user = defaultdict[str, list[Change]](list)
+    for change in live:
+        if isinstance(change, QuestionAsked) and change.limited_user is not None:
+            by_user[change.limited_user].append(change)
+    refused = dict[int, TooManyWaits]()
+    for user_id, asked in sorted(by_user.items()):
+        fitting = waits.take_places(user_id, len(asked))
+        refused |= {id(change): TooManyWaits(user_id) for change in asked[fitting:]}
+    return refused
 
 
 def _without_orphans(live: list[Change], held: Collection[str]) -> list[Change]:

@@ -15,6 +15,7 @@ from tasks.ids import new_id
 from tasks.models.runs import FAILURES, LONGEST_ERROR
 from tasks.queue.leases import Claim
 from tasks.rules.alarms import as_json
+from tasks.rules.exceptions import TooManyWaits
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import more_counts, spending_of
 from tasks.rules.words import TOKEN
@@ -220,8 +221,11 @@ class RunRecorder:
             AttemptFailed(**self._fence, event=event, task_id=task.id, error=outcome.error, at=self._now())
         )
 
-    async def asked(self, task: LoadedTask, question: OpenQuestion) -> None:
-        """Return when the question is committed and can be answered. Raises LeaseLost."""
+    async def asked(self, task: LoadedTask, question: OpenQuestion, *, is_limited: bool) -> None:
+        """Return when the question is committed and can be answered.
+
+        `is_limited`: it counts against the limit of its user. Raises LeaseLost or TooManyWaits.
+        """
         closed = self._question_closed(task)
         self._asking.add(task.id)
         required_input, message = None, f"waiting {question.text}"
@@ -246,8 +250,13 @@ class RunRecorder:
             wanted=self._wanted(task, question),
             assigned=self._assigned(question),
             tree=None if question.tree is None else _text(orjson.dumps(question.tree)),
+            limited_user=task.user_id if is_limited else None,
         )
-        await self._writer.commit_together([*([closed] if closed else []), change, *self._effect_over(task)])
+        try:
+            await self._writer.commit_together([*([closed] if closed else []), change, *self._effect_over(task)])
+        except TooManyWaits:
+            self._asking.discard(task.id)
+            raise
 
     def _assigned(self, question: OpenQuestion, *, but: Collection[str] = ()) -> list[QuestionAssigned]:
         names = [name for name in question.assignees or () if name not in but]

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from types import MappingProxyType
@@ -28,7 +27,7 @@ from tasks.queue.leases import Claim
 from tasks.rules import interrupts
 from tasks.rules.budgets import asked_in
 from tasks.rules.conditions import TooMuchToCompare, described, holds
-from tasks.rules.exceptions import ExecutorNotFound
+from tasks.rules.exceptions import ExecutorNotFound, TooManyWaits
 from tasks.rules.inputs import dependency_results, label_of, resolved_inputs
 from tasks.rules.maps import ForEach, for_each_of
 from tasks.rules.places import RUN
@@ -55,7 +54,7 @@ from tasks.worker.spawning.growth import Growth
 from tasks.worker.spawning.spawner import Spawner, is_called_again
 from tasks.worker.task_trace import TaskTrace
 from tasks.worker.traced_models import trace_models
-from tasks.worker.wait_room import WaitRoom
+from tasks.worker.wait_room import NO_ROOM, WaitRoom
 
 DEMO: Final = DemoPool()
 SETTLED: Final = frozenset({WaitKind.EVENT, WaitKind.RUN})
@@ -158,12 +157,14 @@ class TaskRunner:
         """Open the question, or fail the task if its owner has too many. A run asks about its budget once at a time."""
         question = self._questions.ask(task.id, self._secrets.masked_question(parked))
         asks_about_budget = asked_in(orjson.loads(parked.memo)) is not None
-        async with nullcontext() if asks_about_budget else self._wait_room.place(task.user_id) as refusal:
-            if refusal is None:
-                await self._recorder.asked(task, question)
-        if refusal is not None:
+        try:
+            if not asks_about_budget:
+                self._wait_room.refuse_if_full(task.user_id)
+            await self._recorder.asked(task, question, is_limited=not asks_about_budget)
+        except TooManyWaits:
+            self._wait_room.note_full(task.user_id)
             await self._call_off(task, question)
-            return failed(refusal)
+            return failed(NO_ROOM.format(user=task.user_id, most=settings.APFLOW.limits.waits_per_user))
         await self._settled(task, question)
         return None
 

@@ -8,7 +8,8 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from django.db import transaction
+from django.conf import settings
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from accounts.callers import Caller
@@ -21,6 +22,14 @@ END_FOR_RUN: Final = (
     "UPDATE tasks_question SET answered_at = %s WHERE id = %s AND closed_at IS NULL AND answered_at IS NULL"
 )
 """What the end of a run does to the wait for it. `resume_after` belongs into the same transaction."""
+
+
+TAKE_PLACES: Final = (
+    "INSERT INTO tasks_openwaits (user_id, taken) VALUES (%s, %s) "
+    "ON CONFLICT (user_id) DO UPDATE SET taken = tasks_openwaits.taken + %s RETURNING taken"
+)
+SET_TAKEN: Final = "UPDATE tasks_openwaits SET taken = %s WHERE user_id = %s"
+NEVER_COUNTED: Final = 2**62
 
 
 def open_wait(caller: Caller, *, task_id: str) -> Question | None:
@@ -40,7 +49,25 @@ def _waits(found: QuestionQuerySet) -> QuestionQuerySet:
 # --- for the engine ---
 
 
-def count_open(user_id: str, *, most: int) -> int:
+def take_places(user_id: str, count: int) -> int:
+    """Count waits of the user that are about to begin, and return how many of them may (`limits.waits_per_user`).
+
+    Call it in the transaction that stores them: others of the user wait for its end. Waits that have ended
+    are only found by counting again once the limit seems to be reached.
+    """
+    most = settings.APFLOW.limits.waits_per_user
+    with connection.cursor() as cursor:
+        cursor.execute(TAKE_PLACES, [user_id, NEVER_COUNTED, count])
+        (taken,) = cursor.fetchone()
+        if taken <= most:
+            return count
+        now_open = _count_open(user_id, most=most)
+        fitting = min(count, most - now_open)
+        cursor.execute(SET_TAKEN, [now_open + fitting, user_id])
+    return fitting
+
+
+def _count_open(user_id: str, *, most: int) -> int:
     """Return how many tasks of the user wait for an answer, a time, an event or a run, but not more than `most`."""
     runs = Run.objects.unfinished().filter(user_id=user_id)
     return Question.objects.filter(closed_at=None, run__in=runs).order_by().values("id")[:most].count()
@@ -50,7 +77,7 @@ def count_open(user_id: str, *, most: int) -> int:
 def end(wait_ids: Sequence[str]) -> dict[str, OpenQuestion]:
     """End the waits, because their time is over, and return how each ended: an event that was taken meanwhile counts.
 
-    Those are left out whose tasks no longer wait.
+    Waits whose tasks no longer wait are left out.
     """
     Question.objects.filter(id__in=wait_ids, closed_at=None, answered_at=None).update(answered_at=Now())
     return questions_by_id(wait_ids)

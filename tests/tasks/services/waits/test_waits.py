@@ -1,6 +1,7 @@
 """Waits for a time or an event: parked without a worker, ended once, and nothing is taken twice, even if workers die in between."""
 
 import asyncio
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,18 +11,22 @@ from pytest_django import Settings
 
 from a2a.methods import params, queries
 from accounts.callers import LOCAL, Caller, Role
-from apflow_site.db import pools
 from tasks.models import Question, Run, SentEvent
 from tasks.queue import leases, suspension
 from tasks.queue.leases import SUSPENDED
-from tasks.rules.exceptions import InvalidParams, StatusConflict
+from tasks.rules.exceptions import InvalidParams, StatusConflict, TooManyWaits
 from tasks.services import trees, waits
 from tasks.services.runs import cancels
 from tasks.services.upkeep.demo import as_demo
 from tasks.services.waits import event_waits, hooks, sent_events
 from tasks.services.waits.questions import answer, open_questions
+from tasks.status import WaitKind
+from tasks.storage.bulk import db_time
 from tasks.worker import wait_room
+from tasks.worker.changes import QuestionAsked
+from tasks.worker.commit import commit
 from tests.sections import replace
+from tests.tasks.services.trees.test_idempotency import together
 from tests.tasks.trees import ADMIN, ALICE, BOB
 from tests.workers import Json, Ran, WorkerThread, group, result_of, step
 
@@ -87,20 +92,43 @@ def test_a_user_has_room_for_so_many_waits(
 
 
 @pytest.mark.both_engines
-async def test_a_count_misses_no_wait_that_is_being_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wait_room, "FRESH_SECONDS", 0.0)  # each wait counts again
-    room = wait_room.WaitRoom()
+def test_waits_that_begin_in_two_workers_at_once_do_not_pass_the_limit(settings: Settings) -> None:
+    """Each thread writes as the writer of a worker process does."""
+    settings.APFLOW = replace(settings.APFLOW, limits=replace(settings.APFLOW.limits, waits_per_user=20))
+    runs = [start(until(f"w{number}"), caller=ALICE) for number in range(50)]
+    claims = iter(leases.claim(owner="worker/1/1", limit=50))
+    begun = itertools.count()
 
-    async def wait() -> str | None:
-        async with room.place("alice") as refusal:
-            return refusal
+    def begin() -> BaseException | None:
+        claim = next(claims)
+        number = next(begun)
+        asked = QuestionAsked(
+            run_id=claim.run_id,
+            epoch=claim.epoch,
+            token=claim.token,
+            task_id=f"w{number}",
+            question_id=f"q{number}",
+            text="for a while",
+            options=None,
+            schema=None,
+            assignees=None,
+            alarms=None,
+            alarm_at=None,
+            memo="null",
+            at=db_time(datetime.now(UTC)),
+            expires_at=None,
+            kind=WaitKind.TIME,
+            limited_user="alice",
+        )
+        (error,) = commit([asked])
+        return error
 
-    async with room.place("alice"):  # and its commit is under way
-        second = asyncio.create_task(wait())
-        for _ in range(5):
-            await pools.read(Question.objects.count)
-        assert not second.done()
-    assert await second is None
+    errors = together(50, begin)
+    assert [type(error) for error in errors if error is not None] == [TooManyWaits] * 30
+    assert Question.objects.filter(closed_at=None).count() == 20
+    Question.objects.filter(id__in=Question.objects.values("id")[:5]).update(closed_at=datetime.now(UTC))
+    assert waits.take_places("alice", 10) == 5
+    assert len(runs) == 50
 
 
 # --- times ---
