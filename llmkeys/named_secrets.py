@@ -23,7 +23,7 @@ Scope = Literal["own", "shared"]
 SHARED: Final = ""
 """The `user_id` of secrets that the operator shares; no user has it."""
 MOST_NAMES: Final = 1_000
-"""How many names one query may have; a request may have more."""
+"""The number of names that one query may have; a request may have more."""
 USED_STEP: Final = timedelta(minutes=1)
 """The precision of `used_at`: of many uses within it only one is written."""
 

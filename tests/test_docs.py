@@ -79,11 +79,16 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
-def test_every_page_is_in_the_menu() -> None:
+#: The pages for users; decisions are for those who change the code.
+OF_THE_SITE = [page for page in PAGES if ROOT / "docs" in page.parents and page.name != "design.md"]
+
+
+def test_every_page_is_in_the_menu_and_in_the_index() -> None:
+    names = sorted(str(page.relative_to(ROOT / "docs")) for page in OF_THE_SITE)
     menu = re.findall(r"^ +- (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
-    assert sorted(menu) == sorted(
-        str(page.relative_to(ROOT / "docs")) for page in PAGES if ROOT / "docs" in page.parents
-    )
+    index = re.findall(r"\]\(([\w/.-]+\.md)", (ROOT / "docs" / "index.md").read_text())
+    assert sorted(menu) == names
+    assert sorted({"index.md", *index} - {"../clients/typescript/README.md"}) == names
 
 
 def _dead_links(site: Path) -> Iterator[str]:
@@ -98,8 +103,9 @@ def _dead_links(site: Path) -> Iterator[str]:
 def test_the_site_is_built(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    pages = {page.relative_to(ROOT / "docs").with_suffix("") for page in PAGES if (ROOT / "docs") in page.parents}
+    pages = {page.relative_to(ROOT / "docs").with_suffix("") for page in OF_THE_SITE}
     assert all((tmp_path / page / "index.html").is_file() or page.name == "index" for page in pages)
+    assert not (tmp_path / "design").exists()
     assert [*_dead_links(tmp_path)] == []
     front = (tmp_path / "index.html").read_text()
     assert not re.search(r"(?:src|href)=\"https?://(?!squidfunk|github)", front)  # nothing is loaded from elsewhere

@@ -24,6 +24,10 @@ TO_AVOID: Final = """
     what there is, wants patience, looked at, so long it
 """
 PER_THOUSAND_WORDS: Final = 0.3
+#: A sentence begins with its subject, a docstring of a function with a verb: these hide it.
+OPENINGS: Final = re.compile(
+    r"(?:\A\s*|[.!?:]\s+|\n\s*\n\s*|\|\s|^- )(Those|Of|The same|What|Which|How|Who)\b(?![^.!?|]*\?)", re.MULTILINE
+)
 WIDTH: Final = 100
 PACKAGES: Final = ("a2a", "accounts", "aipartnerupflow", "apflow_site.db", "apflow_site", "llmkeys", "tasks")
 PHRASES: Final = [r"\s+".join(phrase.split()) for phrase in TO_AVOID.split(",")]
@@ -86,10 +90,37 @@ def test_texts_are_plain_english(part: Callable[[], Iterable[Passage]]) -> None:
     assert len(found) <= PER_THOUSAND_WORDS * words / 1000, "\n".join([f"{words} words:", *found])
 
 
-def places(passage: Passage) -> Iterator[str]:
-    for match in AVOIDED.finditer(passage.text):
-        line = passage.line + passage.text.count("\n", 0, match.start())
-        yield f"{passage.place}:{line}: {' '.join(match[0].split())}"
+def places(passage: Passage, pattern: re.Pattern[str] = AVOIDED) -> Iterator[str]:
+    for match in pattern.finditer(passage.text):
+        line = passage.line + passage.text.count("\n", 0, match.start(pattern.groups))
+        yield f"{passage.place}:{line}: {' '.join(match[pattern.groups].split())}"
+
+
+#: The number of such sentences that are left, and some room for branches that merge. It only gets smaller.
+MOST_OPENINGS: Final = {"documentation": 115, "docstrings": 460}
+
+
+@pytest.mark.parametrize("part", [documentation, docstrings], ids=lambda part: part.__name__)
+def test_sentences_begin_with_their_subject(part: Callable[[], Iterable[Passage]]) -> None:
+    passages = [passage for passage in part() if passage.place not in ("docs/design.md", "CHANGELOG.md")]
+    found = [place for passage in passages for place in places(passage, OPENINGS)]
+    most = MOST_OPENINGS[part.__name__]
+    assert len(found) <= most, "\n".join([f"{len(found)}, and not {most} at most:", *found])
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Those of the run.", ["Those"]),
+        ("It runs. What it returns is stored.", ["What"]),
+        ("What runs now?", []),
+        ("The tasks of the run. Of a copy they are new.", ["Of"]),
+        ("| a | How long it takes. |", ["How"]),
+        ("Say what it returns.", []),
+    ],
+)
+def test_openings_are_found(text: str, found: list[str]) -> None:
+    assert OPENINGS.findall(text) == found
 
 
 def test_a_phrase_is_found_across_lines_and_named_with_its_line() -> None:

@@ -25,7 +25,7 @@ WAIT_SECONDS: Final = 180.0
 EXECUTOR: Final = "generate_executor"
 NAME_CHARACTERS: Final = 80
 MOST_FLOWS: Final = 100
-"""How many flows the model learns of, those that were saved last."""
+"""The number of flows that the model learns of: the ones that were saved last."""
 
 
 async def generate(caller: Caller, given: Generate, *, llm_key: SentKey | None = None) -> DataResult:

@@ -35,7 +35,7 @@ from tasks.services.waits.hooks import hook_url
 from tasks.storage import loads
 
 UNFINISHED: Final = (
-    "needed for this search, which is through only a part of the runs so far: send '' for the first page, and then "
+    "needed for this search, because one request reads only a part of the runs: send '' for the first page, and then "
     "next_cursor, also after a page with few tasks"
 )
 _TASKS: Final = pools.SharedCalls(queries.tasks_by_id)

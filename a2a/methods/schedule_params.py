@@ -50,7 +50,7 @@ class Changing(Params, frozen=True, kw_only=True):
     inputs: dict[str, Any] | UnsetType | None = UNSET
     """What `{{run.inputs.topic}}` in the tree stands for in each run."""
     tags: Tags | UnsetType | None = UNSET
-    """Those of each run."""
+    """The tags of each run."""
     cron: Cron | UnsetType = UNSET
     every_seconds: Every | UnsetType = UNSET
     at: Moment | UnsetType = UNSET

@@ -21,7 +21,7 @@ WAIT_SECONDS: Final = 30.0
 
 
 async def list_scheduled(caller: Caller, given: params.ListScheduled) -> TaskListResult:
-    """List the tasks that run again at times. Those that run next come first."""
+    """List the tasks that run again at times. The next one to run comes first."""
     tasks = await pools.read(
         task_schedules.list_scheduled,
         caller=caller,

@@ -19,7 +19,7 @@ RunInputs = Annotated[
     typer.Option(
         "--input",
         metavar="NAME=VALUE",
-        help="An input of the run, for {{run.inputs.NAME}}. VALUE is JSON, or else a text. May be repeated.",
+        help="An input of the run, for {{run.inputs.NAME}}. VALUE is JSON; if it is not valid JSON, it is a text. May be repeated.",
     ),
 ]
 Tags = Annotated[

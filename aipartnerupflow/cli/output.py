@@ -117,7 +117,7 @@ def _beside(lines: Iterable[str], *, style: str) -> None:
 
 
 def escaped(json: str) -> str:
-    """The same JSON with unprintable characters of its strings escaped.
+    """Return the JSON with unprintable characters of its strings escaped.
 
     JSON itself allows C1 controls and those that change the direction of text, which terminals obey.
     """

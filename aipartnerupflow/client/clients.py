@@ -23,12 +23,12 @@ H = TypeVar("H", httpx.Client, httpx.AsyncClient)
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=2)
-"""Those of httpx, but idle connections are closed before the server closes them, after 5 seconds: a request just then would fail."""
+"""The limits of httpx, but idle connections are closed before the server closes them, after 5 seconds: a request just then would fail."""
 
 
 @cache
 def _tls_context() -> ssl.SSLContext:
-    """The same for all clients of a process: it takes 12 ms to load the certificates that the system trusts."""
+    """Return one TLS context for all clients of a process: it takes 12 ms to load the certificates that the system trusts."""
     return httpx.create_ssl_context()
 
 

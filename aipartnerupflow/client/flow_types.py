@@ -82,7 +82,7 @@ class FlowVersions(TypedDict):
 
 
 class FlowDeleted(TypedDict):
-    """How many versions were deleted with the flow, and how many of its runs are kept."""
+    """The number of versions that were deleted with the flow, and how many of its runs are kept."""
 
     success: bool
     name: str

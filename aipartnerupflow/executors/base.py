@@ -54,7 +54,7 @@ class Spawn:
     """
 
     tasks: Sequence[Json]
-    """Tasks as `tasks.create` takes them, in any order. Those without a `parent_id` stand below this task. Their ids, or else their
+    """Tasks as `tasks.create` takes them, in any order. Tasks without a `parent_id` are below this task. Their ids, or else their
     numbers from 0, are appended to the id of this task; those of a step after its number, from 1."""
     join: bool = True
     result: Any = None

@@ -27,7 +27,7 @@ from apflow_site.databases import is_postgresql, sqlite_settings
 from tasks.rules.extras import how_to_install, is_installed
 
 MOST_SECTIONS: Final = 3
-"""How many sections a fault names that have the key."""
+"""The number of sections with the key that a fault names."""
 RANDOM_TEXT_COMMAND: Final = 'python -c "import secrets; print(secrets.token_urlsafe(48))"'
 
 
@@ -108,8 +108,8 @@ def _shared_secrets(config: Config, place: Callable[[str], str]) -> Iterator[str
     for key, secrets in (("auth.jwt_secret", (auth.jwt_secret,)), ("auth.accepted_jwt_secrets", auth.jwt_secrets[1:])):
         if set(secrets) & set(config.llm.encryption_keys):
             yield (
-                f"{key} ({place(key)}): it is also in llm.encryption_keys, so who signs tokens could "
-                f"decrypt all keys, and the other way round. Make another one with `{RANDOM_TEXT_COMMAND}`."
+                f"{key} ({place(key)}): it is also in llm.encryption_keys, so a program that signs tokens could "
+                f"decrypt all keys, and one that decrypts keys could sign tokens. Make another one with `{RANDOM_TEXT_COMMAND}`."
             )
     if auth.trigger_secret in (*auth.jwt_secrets, *config.llm.encryption_keys):
         yield (

@@ -108,7 +108,7 @@ class SharedCalls(Generic[Group, Key, Result]):
     """Calls for a key each, for one event loop. All those that wait while one runs share the next one.
 
     A query costs the database little, but a turn of a thread, and on PostgreSQL a round trip; a commit costs a flush
-    of the disk. Those of a group go together: of one user, for whom `function` asks or writes.
+    of the disk. The calls of a group go together: of one user, for whom `function` asks or writes.
 
     `function` is a sync function for the pool: it returns the results of a group by the keys that have one, of at most
     MOST_TOGETHER. It runs in the context of one of the calls, so it must not use what belongs to a request.

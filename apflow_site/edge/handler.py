@@ -65,7 +65,7 @@ class SentHeaders(Mapping[str, str]):
 
 
 class ProgramRequest(ASGIRequest):
-    """The request of a program: Django's, but what few views ask for is made when they do.
+    """Django's request, for a program: values that few views need are computed when a view reads them.
 
     Django copies every header into `META` under another name and back under its own, which takes longer than to find
     a task. Raises UnicodeDecodeError for a query that is not UTF-8.

@@ -42,7 +42,7 @@ def edge(get_response: GetResponse) -> GetResponse:
 
 @async_only_middleware
 def program_edge(get_response: GetResponse) -> GetResponse:
-    """The same for views of programs only, without what pages need: a second list of all static files."""
+    """The middleware for views of programs only, without what pages need: a second list of all static files."""
     return _edge(get_response, page_response=get_response)
 
 

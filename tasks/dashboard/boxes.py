@@ -60,7 +60,7 @@ class Box:
 
     @property
     def left_out(self) -> int:
-        """How many parts an open box does not show."""
+        """The number of parts that an open box does not show."""
         return len(self.parts) - len(self.shown) if self.is_open else 0
 
     @property

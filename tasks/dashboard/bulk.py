@@ -61,7 +61,7 @@ async def selected(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 
 def _rows(*, caller: Caller, run_ids: Sequence[str]) -> list[history.RunFacts]:
-    """Those of the runs that the caller may see and that still exist."""
+    """Return the runs that the caller may see and that still exist."""
     return history.with_facts(
         list(Run.objects.for_caller(caller).filter(id__in=run_ids).order_by("-created_at", "-id"))
     )

@@ -14,7 +14,7 @@ from tasks.rules.token_usage import dollars
 from tasks.storage import loads
 
 SHOWN: Final = 30
-"""How many calls the panel shows with what was said; `runs.calls` has all."""
+"""The number of calls that the panel shows with their texts; `runs.calls` has all."""
 TITLES: Final = ("title", "document_title", "cited_text")
 USUAL_ENDS: Final = ("stop", "tool_calls")
 LEAST: Final = 1.0
@@ -148,7 +148,7 @@ def _end(call: ModelCall) -> datetime:
 
 
 def _common(before: Sequence[Any], after: Sequence[Any]) -> int:
-    """How many messages the conversations have in common at their start."""
+    """The number of messages that the conversations have in common at their start."""
     pairs = zip(before, after, strict=False)
     return next((number for number, (a, b) in enumerate(pairs) if a != b), min(len(before), len(after)))
 

@@ -71,7 +71,7 @@ class Picture:
     run: Run | None
     status: str
     lines: list[Line]
-    """Those of the timeline: up to MAX_LINES, the selected task among them."""
+    """The lines of the timeline: up to MAX_LINES, the selected task among them."""
     first: int
     """How many lines of the tree come before these."""
     earlier: Task | None
@@ -100,9 +100,9 @@ class Picture:
     firing: Firing | None
     """The time of a schedule that the latest run was started for, with the schedule."""
     schedules: list[Schedule]
-    """Those that run this tree, or copies of it."""
+    """The schedules that run this tree, or copies of it."""
     tags: list[str]
-    """Those of the latest run."""
+    """The tags of the latest run."""
 
     @property
     def causes(self) -> list[Task]:

@@ -160,7 +160,7 @@ def _one(*, caller: Caller, run_id: str) -> Context:
 
 
 def _began(tasks: Sequence[Task], failures: Sequence[history.Failure]) -> dict[str, str | None]:
-    """Those of the failed tasks that had begun, and did not fail for another one, with their executors."""
+    """Map the failed tasks that had begun, and did not fail because of another one, to their executors."""
     failed = {failure.task_id for failure in failures}
     return {task.id: task.executor_id for task in tasks if task.id in failed and task.started_at is not None}
 

@@ -57,7 +57,7 @@ def counts(by_status: Mapping[str, int], *, noun: str = " task") -> str:
 
 
 def brief_counts(by_status: Mapping[str, int]) -> str:
-    """The same below a heading that says what is counted: 3 of 7 · 1 failed."""
+    """Return the counts below a heading that names what is counted: 3 of 7 · 1 failed."""
     return counts(by_status, noun="")
 
 

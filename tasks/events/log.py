@@ -16,7 +16,7 @@ PAGE: Final = 500
 PAGE_BYTES: Final = 256 * 1024
 """A page of one run has no further event after so many bytes. A slow follower keeps one in memory."""
 NEWS_BYTES: Final = 4 * 2**20
-"""The same for events of all runs, which are handed on at once."""
+"""The limit for events of all runs, which are delivered at once."""
 WINDOW: Final = 1_000
 """When a reader starts, gaps among this many of the newest ids may belong to uncommitted events."""
 HOLE_SECONDS: Final = 30.0

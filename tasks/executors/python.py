@@ -17,7 +17,7 @@ from tasks.executors.plugins import plugins
 from tasks.rules.pools import LOOP
 
 MOST_LEFT: Final = 100
-"""How many functions may still run in a worker process after their tasks timed out or were
+"""The number of functions that may still run in a worker process after their tasks timed out or were
 cancelled.
 """
 

@@ -47,7 +47,7 @@ class FlowVersionQuerySet(models.QuerySet["FlowVersion"]):
 
 
 class FlowVersion(models.Model):
-    """What a flow was from one save to the next. It never changes.
+    """The content of a flow, as one save has stored it. It never changes.
 
     `digest` is of its content: saving the same again makes no new version.
     """

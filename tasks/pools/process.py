@@ -24,7 +24,7 @@ from tasks.telemetry import metrics
 
 MIB: Final = 2**20
 STARTS: Final = 3
-"""How many processes are tried, when each dies before it can begin."""
+"""The number of processes that are tried, when each dies before it can begin."""
 
 
 class ProcessPool(Pool):

@@ -43,7 +43,7 @@ def send(topic: Topic) -> None:
 
 
 class Sender:
-    """Sends notifications on a thread of its own. Those that wait meanwhile are sent together, each topic once.
+    """Sends notifications on a thread of its own. Signals that wait meanwhile are sent together, each topic once.
 
     A NOTIFY in the transaction of the data would hold a lock of the whole server until the commit is
     flushed to the disk, so that no two of these commits are flushed together.

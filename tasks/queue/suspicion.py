@@ -33,13 +33,13 @@ POISON_STRIKES: Final = 4
 
 IS_SUSPECTED: Final = f"(strikes > 0 OR losses >= {SUSPICIOUS_LOSSES})"
 SHOWN_DEATHS: Final = 10
-"""How many strikes a run keeps the evidence of: the latest ones."""
+"""The number of strikes of which a run keeps the evidence: the latest ones."""
 CLEAR: Final = (
     "UPDATE tasks_run SET losses = 0, "  # noqa: S608  (constants of this module)
     f"suspected_at = CASE WHEN strikes >= {CONVICTED_STRIKES} THEN suspected_at END, "
     f"strikes = CASE WHEN strikes >= {CONVICTED_STRIKES} THEN {CONVICTED_STRIKES} ELSE 0 END WHERE id = %s"
 )
-"""The statement for a run that has made progress. Who was convicted once stays alone."""
+"""The statement for a run that has made progress. A run that was convicted once stays alone."""
 
 
 def is_suspected(*, losses: int, strikes: int) -> bool:

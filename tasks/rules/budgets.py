@@ -25,7 +25,7 @@ STOP: Final = "stop"
 MARK: Final = "$budget"
 """The field of a question's memo by which it is known as one about the budget."""
 DAY_MARK: Final = "$budget_of_day"
-"""The same for the limits of a user and day."""
+"""The field of a question about a limit of a user and day."""
 MOST: Final = 10**12
 DAY_SETTINGS: Final = {
     TOKENS: "tokens_per_user_day",

@@ -12,9 +12,9 @@ from typing import Any, Final
 from tasks.rules.strict_json import Json
 
 DEEPEST: Final = 10
-"""How many conditions may be inside each other."""
+"""The number of conditions that may be inside each other."""
 MOST: Final = 100
-"""How many conditions a task may have."""
+"""The number of conditions that a task may have."""
 ABSENT: Final = object()
 ALWAYS: Final[Json] = {"all": []}
 NEVER: Final[Json] = {"any": []}

@@ -189,7 +189,7 @@ PARAMS: Mapping[str, Check] = MappingProxyType(
         "on_interrupt": _choice(tuple(OnInterrupt)),
     }
 )
-"""The params of every task. Those of its executor are known only to the executor (`tasks.executors.admission`)."""
+"""The params of every task. The params of its executor are known only to the executor (`tasks.executors.admission`)."""
 
 _params = _fields(PARAMS, is_open=True)
 

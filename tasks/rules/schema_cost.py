@@ -59,7 +59,7 @@ class Cost:
     references: int = 0
     """How often a reference is followed, on all paths together."""
     weight: int = 1
-    """How many rules apply to one value of the inputs, at most."""
+    """The greatest number of rules that apply to one value of the inputs."""
     pattern_size: int = 0
     """The size of all patterns with their repetitions written out."""
     is_open_ended: bool = False

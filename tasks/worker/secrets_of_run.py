@@ -40,7 +40,7 @@ NO_HOST: Final = "The secret '{name}' may only be sent to {hosts} (allow_hosts).
 class SecretsOfRun:
     """`masker` knows every secret that a task of the run has used.
 
-    Those of `begun`, tasks that began before, are masked too: they may have left them in a service.
+    The secrets of `begun`, tasks that began before, are masked too: they may have left them in a service.
     """
 
     def __init__(self, begun: Iterable[LoadedTask]) -> None:

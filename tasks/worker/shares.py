@@ -57,13 +57,13 @@ class Places:
 
     @property
     def claimable(self) -> int:
-        """How many runs may be claimed at once without any user exceeding the share."""
+        """The number of runs that may be claimed at once without any user exceeding the share."""
         most_held = max((held for held in self._held.values() if held < self._share), default=0)
         return min(self._free, self._share - most_held)
 
     @property
     def full_users(self) -> list[str]:
-        """Those who hold their share."""
+        """The users that hold their share."""
         return [user_id for user_id, held in self._held.items() if held >= self._share]
 
 
@@ -104,5 +104,5 @@ class TreeMemory:
 
     @property
     def full_users(self) -> list[str]:
-        """Those who hold their share."""
+        """The users that hold their share."""
         return [user_id for user_id, held in self._held.items() if held >= self._share]

@@ -30,7 +30,7 @@ from tasks.telemetry import metrics
 logger = logging.getLogger(__name__)
 
 MAX_AT_ONCE: Final = 50
-"""How many webhooks one process serves at once."""
+"""The number of webhooks that one process serves at once."""
 MAX_PER_HOST: Final = MAX_AT_ONCE // 4
 """How many of them may have the same host: a host that hangs leaves capacity for others."""
 MAX_FAILURES: Final = 10

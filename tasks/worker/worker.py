@@ -43,7 +43,7 @@ HOW_NOT_TO_BLOCK: Final = (
 RELEASED: Final = "released"
 """How a run ends here that another worker continues."""
 LOST: Final = "interrupted"
-"""The same for one whose lease was lost, or that was cut off by a shutdown or a bug."""
+"""The end of a run whose lease was lost, or that was cut off by a shutdown or a bug."""
 LINGER_SECONDS: Final = 0.2
 """How long an idle worker stays awake for the next run, which then skips the queue."""
 

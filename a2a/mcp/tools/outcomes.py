@@ -48,7 +48,7 @@ def outcome_schema() -> Json:
 
 
 def schema_with_result(schema: Json) -> Json:
-    """The same, with the schema of the result."""
+    """Return the schema of an outcome, with this schema for its result."""
     whole = outcome_schema()
     if not schema:
         return whole

@@ -190,7 +190,7 @@ def auth_headers(auth: Mapping[str, Any]) -> Mapping[str, str]:
 def merged_headers(defaults: Mapping[str, str], given: Mapping[str, str], auth: Mapping[str, str]) -> Mapping[str, str]:
     """Merge the headers.
 
-    Those of the task override defaults; raises ExecutorError if `auth` sets one of them again.
+    Headers of the task override defaults. Raises ExecutorError if `auth` sets one of them again.
     """
     given_names = {name.lower() for name in given}
     if twice := [name for name in auth if name.lower() in given_names]:

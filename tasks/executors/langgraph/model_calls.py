@@ -20,7 +20,7 @@ PRICES: Final = "model_prices_and_context_window_backup.json"
 
 
 class ModelCalls(BaseCallbackHandler):
-    """Reports the usage of each call to `spent`. Those by `run_clients` are recorded already."""
+    """Reports the usage of each call to `spent`. Calls by `run_clients` are recorded already."""
 
     run_inline = True
 

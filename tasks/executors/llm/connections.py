@@ -16,7 +16,7 @@ CLOSE_SECONDS: Final = 1.0
 
 
 class Connections:
-    """Those of one event loop. As many calls as there are may be open at once: no user waits for those of another."""
+    """The connections of one event loop. As many calls as there are may be open at once: no user waits for those of another."""
 
     def __init__(self) -> None:
         self._session: ClientSession | None = None

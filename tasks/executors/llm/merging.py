@@ -46,7 +46,7 @@ class Merger:
 
     @property
     def text(self) -> str:
-        """What the answer says further, of the parts that were not taken yet."""
+        """The text of the parts of the answer that were not taken yet."""
         names = self._kind if isinstance(self._kind, tuple) else (self._kind,)
         return "".join(self._texts) if TEXTS & {*map(str, names)} else ""
 

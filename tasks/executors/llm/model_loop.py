@@ -14,7 +14,7 @@ from tasks.executors.other_loop import run_on
 
 T = TypeVar("T")
 LOOKUPS: Final = 1_000
-"""How many names may be looked up at once: a slow name server of one user must not delay others."""
+"""The number of names that may be looked up at once: a slow name server of one user must not delay others."""
 
 
 class ModelLoop:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from aipartnerupflow.executors import ExecutorError
 
 MAX_PARTS: Final = 20_000
-"""How many chunks an answer may have besides text: parts of tool calls."""
+"""The number of chunks that an answer may have besides text: parts of tool calls."""
 
 JOINED_AT_ONCE: Final = 20_000
 """Up to how many characters an answer is joined on the event loop."""

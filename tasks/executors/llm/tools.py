@@ -69,7 +69,7 @@ INPUTS: Final[Mapping[str, Json]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """The tools of a task by their function names. Those in `confirm`, by name, need an approval, whose question has the inputs
+    """The tools of a task by their function names. The tools in `confirm`, by name, need an approval, whose question has the inputs
     `approval` too.
     """
 

@@ -26,7 +26,7 @@ from tasks.status import Status
 from tasks.storage import loads
 
 STATUSES: Final = (Status.PENDING, Status.IN_PROGRESS, Status.COMPLETED, Status.FAILED, Status.CANCELLED)
-"""Those that a run can have."""
+"""The statuses that a run can have."""
 MOST_TIMES: Final = 5_000
 """The number of runs of each status in a chart."""
 MOST_MATCHES: Final = 1_000
@@ -72,7 +72,7 @@ class RunFilter:
 
     @property
     def conditions(self) -> Q:
-        """Those on columns that each index of runs by their creation has."""
+        """The conditions on columns that each index of runs by their creation has."""
         found = Period(since=self.since, until=self.until).conditions
         return found if self.user_id is None else found & Q(user_id=self.user_id)
 
@@ -333,7 +333,7 @@ class RootFilter:
 
     @property
     def conditions(self) -> Q:
-        """Those on runs."""
+        """The conditions on runs."""
         roots = Task.objects.filter(self.created.conditions, id=OuterRef("root_id"))
         if self.statuses:
             roots = roots.filter(status__in=self.statuses)

@@ -68,7 +68,7 @@ def _inputs(past: PastTree) -> Json:
 
 
 def _pairs(first: PastTree, second: PastTree) -> Iterator[Pair]:
-    """Those of the second run in their order, then those that only the first one has."""
+    """Yield the tasks of the second run in their order, then the tasks that only the first one has."""
     ours, theirs = _keyed(first.tasks), _keyed(second.tasks)
     if (
         first.facts.run.root_id != second.facts.run.root_id

@@ -57,7 +57,7 @@ class Detail:
     parent: Question | None
     """The wait of the task of another tree that has started the run."""
     flow: FlowOfRun | None
-    """The flow of which the run was made."""
+    """The flow of the run."""
     calls: list[ModelCall]
     """The first model calls of the task in the run, without what was said."""
 

@@ -50,7 +50,7 @@ SENT_TO: Final = "one.url, one.host, 'POST', one.sealed"
 IS_MAIL: Final = f"one.url LIKE '{MAILTO}%%'"
 OF_FLOW: Final = "(one.flow_id IS NULL OR one.flow_id = run.flow_id)"
 MOST_OF_ROLES: Final = 100
-"""How many notifications get a message because of a role that is an assignee: those that were stored first."""
+"""The number of notifications that get a message because of a role that is an assignee: the ones that were stored first."""
 
 IS_ROLE: Final = f"named.name LIKE '{ROLE_PREFIX}%%'"
 OF_ROLES: Final = f"""
@@ -76,7 +76,9 @@ def add_for_failure() -> str:
 
 
 def add_for_question() -> str:
-    """Of a question that has just been asked, or its alarm: the run, the id twice, the run again, and the number of the event.
+    """Return the statement that queues the messages about a new question, or about its alarm.
+
+    Its parameters are the run, the id of the question twice, the run again, and the number of the event.
 
     Assignees get a message, too, with their own notifications about all runs: those by name, and those that have a role.
     """

@@ -56,7 +56,7 @@ CLOCK, TRIGGER, BACKFILL = "clock", "trigger", "backfill"
 REPORTED: Final = "reported"
 """The cause of a run that another scheduler has made (`tasks.services.schedules.task_schedules`)."""
 RUNS_ALREADY: Final = "The task was running already."
-BROKEN: Final = "The tree could not be started, for a reason that the log of the server has."
+BROKEN: Final = "The tree could not be started. The log of the server has the reason."
 STATE: Final = (
     "next_slot",
     "next_run_at",
@@ -222,7 +222,7 @@ class Sweep:
                 schedule.id,
                 extra={"event": "schedule.broken", "schedule": schedule.id},
             )
-            self.pause(schedule, "Its times could not be computed, for a reason that the log of the server has.")
+            self.pause(schedule, "Its times could not be computed. The log of the server has the reason.")
             return None
 
     def _carry_out(self, schedule: Schedule, found: Plan, known: Mapping[tuple[str, datetime], Firing]) -> None:

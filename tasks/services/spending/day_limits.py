@@ -17,9 +17,9 @@ from tasks.services.spending.budgets import Limit
 DAY_MEASURES: Final = (TASKS, SECONDS)
 """The measures that workers count in `DayCount`."""
 APPROVERS: Final = (f"{ROLE_PREFIX}{Role.ADMIN}",)
-"""Who is asked to raise a limit."""
+"""The assignees of a question to raise a limit."""
 MOST_AT_ONCE: Final = 1_000
-"""How many questions one answer answers; those that are left ask again."""
+"""The number of questions that one answer answers; the others ask again."""
 
 
 def day_limits(user_id: str, *, but_for: str | None = None) -> list[Limit]:

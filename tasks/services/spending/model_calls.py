@@ -14,7 +14,7 @@ from tasks.services.trees.queries import after_cursor, cursor_at
 from tasks.storage import loads
 
 LISTED: Final = 100
-"""How many calls the details of a run or a task name."""
+"""The number of calls that the details of a run or a task name."""
 Key = tuple[str, str]
 
 

@@ -45,7 +45,7 @@ NAMED: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deletion:
-    """How many tasks were deleted, including the named one."""
+    """The number of tasks that were deleted, including the named one."""
 
     task_id: str
     deleted_count: int

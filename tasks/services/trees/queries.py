@@ -60,7 +60,7 @@ def get_task(*, caller: Caller, task_id: str) -> Task:
 
 
 def tasks_by_id(caller: Caller, task_ids: Sequence[str]) -> dict[str, Task]:
-    """Those of the tasks that the caller may see, by id. Who takes one spends its `size` (`loads.spend`)."""
+    """Return the tasks that the caller may see, by id. A caller that uses one spends its `size` (`loads.spend`)."""
     width = 1 << (len(task_ids) - 1).bit_length()  # few forms of the query, so that all of them stay compiled
     padded = [*task_ids, *[task_ids[-1]] * (width - len(task_ids))]
     found = _TASKS_OF_CALLER.rows(caller.rights, width, user_id=caller.user_id, **_named(padded))

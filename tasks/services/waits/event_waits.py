@@ -58,7 +58,7 @@ def look_back(user_id: str, wait_ids: Sequence[str]) -> dict[str, Look]:
 def take_or_open(user_id: str, looks: Sequence[Look]) -> dict[Look, OpenQuestion]:
     """Let the waits take the events that they have found. The others begin to listen, unless an event came meanwhile.
 
-    Those are left out whose tasks no longer wait.
+    Waits whose tasks no longer wait are left out.
     """
     missed = {look.wait_id: look.last_id for look in looks if look.found_id is None}
     listening = _waits(user_id, list(missed))

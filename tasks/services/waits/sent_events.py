@@ -25,7 +25,7 @@ from tasks.services.waits.event_waits import take_turns
 from tasks.status import WaitKind
 
 MOST_AT_ONCE: Final = 1_000
-"""How many waits one transaction wakes."""
+"""The number of waits that one transaction wakes."""
 FORGOTTEN: Final = timedelta(seconds=10)
 """From when on a sweep completes an event that has not woken its waits."""
 USED_TWICE: Final = "was used for another event: use a new id for each"
@@ -74,7 +74,7 @@ def _trim(user_id: str) -> None:
 
 
 def _unread(events: "QuerySet[SentEvent]") -> "QuerySet[SentEvent]":
-    """Those of the events that no task has yet to read."""
+    """Leave out the events that a task has yet to read."""
     return events.exclude(Exists(Question.objects.filter(closed_at=None, taken_id=OuterRef("id"))))
 
 

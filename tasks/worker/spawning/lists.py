@@ -77,7 +77,7 @@ def _placed(rows: Iterable[Task], task: LoadedTask, *, now: datetime) -> list[Ta
 
 
 def _checked(task: LoadedTask, spawn: Spawn, *, level: int) -> TreeSpec:
-    """Check the tasks as the tree that they form with their spawner. Those of a step may fail: the executor decides what follows."""
+    """Check the tasks as the tree that they form with their spawner. The tasks of a step may fail: the executor decides what follows."""
     given = [_below(task, each) for each in spawn.tasks]
     if spawn.again:
         given = [_that_may_fail(each) for each in given]

@@ -30,7 +30,7 @@ async def test_a_search_that_is_not_through_asks_for_a_cursor(monkeypatch: pytes
         await pools.write(trees.execute_tree, caller=LOCAL, tasks={"name": f"tree {number}"})
     whole = await list_tasks(LOCAL, ListTasks.parse({"text": "tree", "limit": 1}))
     assert [task["name"] for task in whole.native] == ["tree 1"]
-    with pytest.raises(InvalidParams, match="is through only a part of the runs so far: send ''"):
+    with pytest.raises(InvalidParams, match="reads only a part of the runs: send ''"):
         await list_tasks(LOCAL, ListTasks.parse({"text": "tree 0"}))
     first = await list_tasks(LOCAL, ListTasks.parse({"text": "tree 0", "cursor": ""}))
     assert (first.native["tasks"], first.native["next_cursor"] is None) == ([], False)
