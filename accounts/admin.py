@@ -41,6 +41,12 @@ class RoleField(forms.ChoiceField):
 class NewUserForm(UserCreationForm):
     role = RoleField()
 
+    def clean_username(self) -> str | None:
+        name: str | None = super().clean_username()
+        if name is not None:  # else it is refused already
+            users.check_new_name(name)
+        return name
+
 
 class UserForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's class takes no type parameter at runtime
     role = RoleField()

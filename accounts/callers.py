@@ -56,5 +56,5 @@ class Caller:
         return needed <= (Role.VIEWER if self.is_read_only else self.role)
 
 
-#: The caller while authentication is off (contract, section 5).
+#: The caller while authentication is off.
 LOCAL = Caller(user_id=LOCAL_USER, role=Role.ADMIN)

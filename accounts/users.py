@@ -3,6 +3,7 @@
 The command line and the admin use these.
 """
 
+import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
@@ -27,6 +28,12 @@ HAS_ROLE: Final = f"""person.is_active AND (person.is_superuser OR ({{role}} = '
     WHERE member.user_id = person.id AND team.name = '{VIEWERS}')))"""  # noqa: S608  (constants)
 """Whether the row `person` of USERS has the role that may answer questions, named as `role` says: a condition in SQL. It
 agrees with `role_in_sql` and `Caller.names`."""
+
+
+LOOK_ALIKES: Final = str.maketrans("аеорсухіјѕһԁԛԝӏгпкмтвнαορνυικχγ", "aeopcyxijshdqwlrnkmtbhaopvuikxy")
+"""Small Cyrillic and Greek letters that look like Latin ones, and these."""
+WRITTEN_TOGETHER: Final = frozenset({"CJK", "HIRAGANA", "KATAKANA"})
+"""Scripts of one language."""
 
 
 class Refused(Exception):
@@ -73,12 +80,40 @@ def create_user(name: str, *, password: str, role: Role = Role.OPERATOR, is_weak
     user = User(username=User.normalize_username(name))
     try:
         user.full_clean(exclude={"password"})
+        check_new_name(user.username)
     except ValidationError as error:
         raise Refused(f"Name '{user.username}': {' '.join(error.messages)}") from None
     _give_password(user, password, is_weak_allowed=is_weak_allowed)
     _give_role(user, role)
     audit.record(Action.USER_CREATED, target=user.username, role=str(role))
     return user
+
+
+def check_new_name(name: str) -> None:
+    """Raises ValidationError if a new user's name could be taken for another one.
+
+    Secrets, trees and questions are given to users by their names. Existing users keep theirs.
+    """
+    normal = unicodedata.normalize("NFKC", name)
+    letters = [character for character in normal if character.isalpha()]
+    scripts = {unicodedata.name(letter, "").partition(" ")[0] for letter in letters}
+    if len(scripts) > 1 and not scripts <= WRITTEN_TOGETHER:
+        found = {
+            script: next(each for each in letters if unicodedata.name(each, "").startswith(script))
+            for script in sorted(scripts)
+        }
+        mixed = ", ".join(f"{script.capitalize()} ('{letter}')" for script, letter in found.items())
+        raise ValidationError(f"It mixes letters of several scripts: {mixed}. Write it in one.")
+    shape = _shape(name)
+    for other in User.objects.values_list("username", flat=True):
+        if other != name and _shape(other) == shape:
+            raise ValidationError(f"It looks like the user '{other}'. Choose another name.")
+
+
+def _shape(name: str) -> str:
+    """Return what names that look alike have in common."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return folded.translate(LOOK_ALIKES)
 
 
 @transaction.atomic

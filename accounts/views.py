@@ -1,4 +1,4 @@
-"""`/auth/…`: JSON requests and responses without cookies or sessions, hence without CSRF (contract, section 5)."""
+"""`/auth/…`: JSON requests and responses without cookies or sessions, hence without CSRF."""
 
 from collections.abc import Callable, Coroutine
 from functools import wraps

@@ -52,7 +52,7 @@ def serve(*, reload: bool, paused: bool = False) -> None:
     config = get_config()
     warnings = _check_exposure(config)
     _check_port(config.server.host, config.server.port, host_option="--host ", port_option="--port ")
-    runs_examples = prepare()
+    runs_examples = bool(prepare()) and config.server.examples == "run"
     _check_message_handler()
     _check_signing_key(config)
     _join_installation()
@@ -165,10 +165,10 @@ def _offer_metrics(config: Config) -> None:
 
 
 def init_examples(*, force: bool) -> None:
-    prepare()
+    first = prepare()  # which stores them in an empty database
     from tasks.services.upkeep.examples import init_examples as store  # needs Django's apps
 
-    stored = store(force=force)
+    stored = first or store(force=force)
     typer.echo("\n".join(stored) if stored else "All examples exist already. --force replaces them.")
 
 
@@ -187,8 +187,8 @@ def rotate_keys() -> None:
         _refuse(f"An input of a task cannot be decrypted, and was not changed. {error}")
 
 
-def prepare() -> bool:
-    """Set up Django and migrate the database. Returns whether the examples of the first start now run.
+def prepare() -> list[str]:
+    """Set up Django and migrate the database. Returns the roots of the examples that an empty database now has.
 
     An error of the configuration or the database ends the command.
     """
@@ -251,7 +251,7 @@ def _in_django(function: Callable[[], T]) -> T:
         _refuse_without_database(error)
 
 
-def _bring_up_to_date() -> bool:
+def _bring_up_to_date() -> list[str]:
     from apflow_site.db.schema import SchemaTooNew  # needs Django's apps
     from apflow_site.prepare import prepare as bring_up_to_date
     from tasks.executors import executor_ids

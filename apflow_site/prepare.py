@@ -38,10 +38,10 @@ PREPARED_VARIABLE: Final = "APFLOW_INTERNAL_PREPARED"
 log = logging.getLogger(__name__)
 
 
-def prepare() -> bool:
+def prepare() -> list[str]:
     """Apply migrations, and store the examples in an empty database (`server.examples`).
 
-    Returns whether it has queued examples to run.
+    Returns the roots of the examples that it has stored.
 
     Of processes that start together, one does this while the others wait. Raises SchemaTooNew if a
     newer version has migrated the database, and django.db.DatabaseError if it cannot be used.
@@ -52,8 +52,7 @@ def prepare() -> bool:
         if schema.missing():  # the command takes a tenth of the start also if there is nothing to do
             call_command("migrate", verbosity=0, interactive=False)
         examples = settings.APFLOW.server.examples
-        stored = examples != "none" and fill_empty_database(run=examples == "run")
-        return bool(stored) and examples == "run"
+        return [] if examples == "none" else fill_empty_database(run=examples == "run")
 
 
 @contextmanager

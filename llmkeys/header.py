@@ -1,4 +1,4 @@
-"""The header `X-LLM-API-KEY`: a key sent with a request, for one run (contract, section 6)."""
+"""The header `X-LLM-API-KEY`: a key sent with a request, for one run."""
 
 import re
 from dataclasses import dataclass

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """Where a task, or a run of a tree, stands (contract, section 1). Only tasks of trees with `params.when` are skipped."""
+    """Where a task, or a run of a tree, stands. Only tasks of trees with `params.when` are skipped."""
 
     PENDING = "pending"
     IN_PROGRESS = "in_progress"

@@ -1,4 +1,4 @@
-"""Converts rows to JSON: the native format and A2A objects (contract, sections 1 and 2). Pure.
+"""Converts rows to JSON: the native format and A2A objects. Pure.
 
 `/tasks` returns the native format; the dotted methods at `/` return objects of A2A 0.3.
 """

@@ -1,4 +1,4 @@
-"""The WebSocket at `/ws`: live events of the caller's tasks, and JSON-RPC (contract, section 3)."""
+"""The WebSocket at `/ws`: live events of the caller's tasks, and JSON-RPC."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Server-sent events: frames, keep-alive comments and resumed streams (contract, section 3)."""
+"""Server-sent events: frames, keep-alive comments and resumed streams."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable

@@ -6,6 +6,8 @@ A worker runs this as a task; the method waits for it.
 import asyncio
 from typing import Final
 
+from django.conf import settings
+
 from a2a.methods.execute import end_of
 from a2a.methods.params import Generate
 from a2a.methods.results import DataResult
@@ -13,7 +15,7 @@ from accounts.callers import Caller
 from apflow_site.db import pools
 from llmkeys import named_secrets
 from llmkeys.header import SentKey
-from tasks.rules.exceptions import GenerationFailed
+from tasks.rules.exceptions import GenerationFailed, InvalidParams
 from tasks.rules.places import escaped
 from tasks.rules.strict_json import Json
 from tasks.services import trees
@@ -24,6 +26,9 @@ from tasks.status import Status
 WAIT_SECONDS: Final = 180.0
 EXECUTOR: Final = "generate_executor"
 NAME_CHARACTERS: Final = 80
+NO_MODEL: Final = (
+    "is required, such as openai/gpt-4o, or demo/demo to try without a key: the operator has not set llm.default_model"
+)
 MOST_FLOWS: Final = 100
 """The number of flows that the model learns of: the ones that were saved last."""
 
@@ -58,7 +63,12 @@ async def generate(caller: Caller, given: Generate, *, llm_key: SentKey | None =
 
 
 async def task_that_writes(caller: Caller, *, requirement: str, model: str | None) -> Json:
-    """Return the task that generates. The requirement is text: what looks like a place in it is for the model."""
+    """Return the task that generates. The requirement is text: what looks like a place in it is for the model.
+
+    Raises InvalidParams if there is no model.
+    """
+    if model is None and settings.APFLOW_LLM.default_model is None:
+        raise InvalidParams([("model", NO_MODEL)])
     secrets = await pools.read(named_secrets.usable_names, user_id=caller.user_id)
     known = await pools.read(flow_lists.descriptions_of, user_id=caller.user_id, most=MOST_FLOWS)
     return {

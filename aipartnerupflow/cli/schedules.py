@@ -9,6 +9,7 @@ import typer
 
 from aipartnerupflow.cli import output
 from aipartnerupflow.cli.files import RunInputs, Tags, inputs_of, read_tasks
+from aipartnerupflow.cli.flows import PREFIX
 from aipartnerupflow.cli.options import asks
 from aipartnerupflow.cli.output import clean, note
 from aipartnerupflow.cli.tables import put, table
@@ -49,7 +50,7 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="Schedule id.")]
 File = Annotated[
     Path | None,
     typer.Argument(
-        help='JSON or YAML file of the tree: one task, a list of tasks, or {"tasks": …}. - is standard input.'
+        help='JSON or YAML file of the tree: one task, a list of tasks, or {"tasks": …}; or flow:NAME. - is standard input.'
     ),
 ]
 StoredTask = Annotated[
@@ -164,6 +165,8 @@ def create(
     user: Annotated[str | None, typer.Option("--user", help="Owner of the schedule. Administrators only.")] = None,
 ) -> Any:
     """Store a schedule for a tree in a file, a stored tree, or a flow."""
+    if file is not None and str(file).startswith(PREFIX):
+        flow, file = flow or str(file).removeprefix(PREFIX), None
     fields = _fields(
         tasks=None if file is None else read_tasks(file),
         task_id=task,
@@ -341,4 +344,4 @@ def _next(schedule: "Schedule") -> str:
 
 
 def _time(moment: str) -> str:
-    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")

@@ -32,7 +32,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
 
 class Task(models.Model):
-    """A task of a tree (contract, section 1).
+    """A task of a tree.
 
     `parent_id` groups tasks; only `dependencies` decide the order.
 

@@ -1,4 +1,4 @@
-"""Validation of each field of an incoming task: a table of checks (contract, section 1)."""
+"""Validation of each field of an incoming task: a table of checks."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches

@@ -1,4 +1,4 @@
-"""Resolve the inputs of an executor (contract, section 1, "Inputs")."""
+"""Resolve the inputs of an executor."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

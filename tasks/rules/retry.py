@@ -10,7 +10,7 @@ NO_RETRY: Final[Mapping[str, Any]] = {}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """The policy in `params.retry` of a task (contract, section 1). Default: a single attempt."""
+    """The policy in `params.retry` of a task. Default: a single attempt."""
 
     max_attempts: int = 1
     backoff_seconds: float = 1.0

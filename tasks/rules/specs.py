@@ -1,4 +1,4 @@
-"""Validate the incoming array of tasks and freeze it as a tree (contract, section 1)."""
+"""Validate the incoming array of tasks and freeze it as a tree."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

@@ -449,7 +449,7 @@ class RunRecorder:
         result: Any = None,
         error: str | None = None,
     ) -> Json:
-        """Return an event (contract, section 3). The writer assigns its sequence number."""
+        """Return an event. The writer assigns its sequence number."""
         return {
             "type": type_,
             "seq": 0,

@@ -1,6 +1,7 @@
 """The commands of the API server guide, as they stand there (port and host aside), typed into a shell."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,19 @@ def test_an_empty_database_is_filled_and_examples_may_be_made_anew(shell: Shell,
     printed = shell.run("aipartnerupflow examples init --force", AIPARTNERUPFLOW_DATABASE_URL=database)
     assert "example-machine" in printed
     assert roots() == stored
+
+
+def test_the_examples_of_an_empty_database_are_named(shell: Shell) -> None:
+    with new_database(is_bare=True) as database:
+        init = "export AIPARTNERUPFLOW_SERVER_EXAMPLES=store; aipartnerupflow examples init"
+        first = shell.run(init, AIPARTNERUPFLOW_DATABASE_URL=database)
+        assert "example-machine" in first.splitlines()
+        again = shell.run(init, AIPARTNERUPFLOW_DATABASE_URL=database)
+        assert again.startswith("All examples exist already.")
+
+
+def test_djangos_command_for_tests_names_the_one_that_runs_them(shell: Shell) -> None:
+    assert "Run all: make test." in shell.run(f"{sys.executable} {ROOT}/manage.py test", code=1)
 
 
 def test_the_first_start_shows_examples(server: Server) -> None:

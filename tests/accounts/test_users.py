@@ -49,6 +49,40 @@ def test_a_bad_name_or_password_creates_nobody(name: str, password: str, reason:
     assert User.objects.count() == 1
 
 
+LOOK_ALIKES = [
+    ("Alice", "looks like the user 'alice'"),
+    ("ALICE", "looks like the user 'alice'"),
+    ("аlice", r"mixes letters of several scripts: Cyrillic \('а'\), Latin \('l'\)"),
+    ("аӏісе", "looks like the user 'alice'"),
+    ("αlice", "mixes letters of several scripts: Greek"),
+    ("strasse", "looks like the user 'straße'"),
+]
+
+
+@pytest.mark.parametrize(("name", "reason"), LOOK_ALIKES)
+def test_a_name_that_looks_like_another_one_is_refused(name: str, reason: str) -> None:
+    User.objects.bulk_create([User(username="alice"), User(username="straße")])
+    with pytest.raises(users.Refused, match=reason):
+        users.create_user(name, password=PASSWORD)
+    assert User.objects.count() == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["alice", "алиса", "Ада_2", "ελένη", "山田たろう", "ada.lovelace+1@example.com", "zoë"]
+)
+def test_a_name_of_one_script_is_taken(name: str) -> None:
+    User.objects.create_user("bob")
+    assert users.create_user(name, password=PASSWORD).username == name
+
+
+def test_existing_users_with_names_that_look_alike_go_on() -> None:
+    User.objects.bulk_create([User(username="alice"), User(username="Alice"), User(username="аlice")])
+    for name in ("alice", "Alice", "аlice"):
+        users.set_password(name, password=PASSWORD)
+        users.set_role(name, Role.VIEWER)
+        assert authenticate(username=name, password=PASSWORD) is not None
+
+
 def test_who_insists_may_have_a_weak_password_but_not_an_empty_one() -> None:
     users.create_user("user", password="pass", is_weak_allowed=True)
     assert authenticate(username="user", password="pass") is not None

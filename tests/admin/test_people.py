@@ -60,7 +60,12 @@ def test_a_name_stays_and_nobody_is_deleted(admin_server: Server, admin: Session
 
 @pytest.mark.parametrize(
     ("name", "password", "why"),
-    [("olga", PASSWORD, "already exists"), ("a b", PASSWORD, "valid username"), ("weak", "12345678", "too common")],
+    [
+        ("olga", PASSWORD, "already exists"),
+        ("a b", PASSWORD, "valid username"),
+        ("оlga", PASSWORD, "mixes letters of several scripts"),
+        ("weak", "12345678", "too common"),
+    ],
 )
 def test_a_user_that_cannot_be_is_refused_with_the_reason(name: str, password: str, why: str, admin: Session) -> None:
     form = {"username": name, "password1": password, "password2": password, "role": "viewer"}

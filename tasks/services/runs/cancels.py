@@ -76,7 +76,7 @@ async def cancel_tasks(
 ) -> list[Json]:
     """Stop these tasks and all below them.
 
-    Returns target answer per id (contract, section 2, `tasks.cancel`).
+    Returns target answer per id.
 
     A pending task does not start after this returns. A running one is stopped within two seconds,
     with `force` at once.

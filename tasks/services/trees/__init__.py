@@ -215,7 +215,7 @@ def held_task(*, caller: Caller, task_id: str) -> Task:
 def owner_of(caller: Caller, spec: TreeSpec) -> str:
     """Return the owner.
 
-    Only a caller who sees everything may name another owner (contract, section 1).
+    Only a caller who sees everything may name another owner.
     """
     named = spec.tasks[0].user_id
     return named if caller.sees_all and named else caller.user_id

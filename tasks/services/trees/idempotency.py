@@ -1,4 +1,4 @@
-"""Idempotent requests: a repetition gets the outcome of the first (contract, section 1, "Ids")."""
+"""Idempotent requests: a repetition gets the outcome of the first."""
 
 from collections.abc import Callable
 from contextlib import suppress

@@ -85,7 +85,7 @@ def take(run_id: str, *, task: Task, number: int) -> Run:
 
 
 def _log(run_id: str, *, type_: str, status: Status, message: str, result: Any = None) -> bool:
-    """Store an event (contract, section 3) of a task that does not exist yet; its id is the run's."""
+    """Store an event of a task that does not exist yet; its id is the run's."""
     run = Run.objects.unfinished().filter(id=run_id, root_id=F("id")).select_for_update().first()
     if run is None:
         return False

@@ -1,5 +1,6 @@
 """`aipartnerupflow flows …` and `run flow:NAME` against a real server, and the files that they read."""
 
+import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -45,6 +46,15 @@ def no_flows(server: Server) -> Iterator[None]:
         for flow in client.flows()["flows"]:
             if flow["name"].startswith("cli-"):
                 client.delete_flow(flow["name"])
+
+
+def test_a_schedule_runs_a_flow_by_the_name_that_run_takes(cli: Cli, screen: Show, flow_file: Path) -> None:
+    cli("flows", "save", str(flow_file))
+    made = cli("schedules", "create", "flow:cli-tea", "--every", "3600", "--input", "topic=oolong", "--json").json
+    assert made["flow"] == "cli-tea"
+    listed = screen("schedules", "list", TZ="Europe/Berlin", COLUMNS="250").out
+    assert re.search(r"\d\d:\d\d:\d\d CES?T", listed)
+    cli("schedules", "delete", made["id"])
 
 
 def test_a_flow_is_saved_from_yaml_run_with_inputs_listed_and_deleted(cli: Cli, flow_file: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -11,7 +12,7 @@ from tasks.executors.generate import Generate
 from tests.fork_server import run_command
 from tests.llm_formats import Says
 from tests.llm_site import KEY, WITH_KEY, LlmSite
-from tests.servers import environment_of
+from tests.servers import Server, environment_of
 
 EXECUTOR = "generate_executor"
 Json = dict[str, Any]
@@ -180,6 +181,14 @@ def test_a_tree_that_is_wrong_twice_is_a_failure(site: LlmSite) -> None:
 
 
 # --- tasks.generate ---
+
+
+def test_without_a_model_nothing_is_stored(open_server: Server) -> None:
+    requirement = f"Count the lines of {uuid4().hex}"
+    error = open_server.call("tasks.generate", {"requirement": requirement})["error"]
+    assert (error["code"], "model: is required" in error["message"]) == (-32602, True)
+    assert "task's params" not in error["message"]
+    assert open_server.query("SELECT 1 FROM tasks_task WHERE name = %s", f"Write a tree: {requirement}") == []
 
 
 def generate(site: LlmSite, **params: Any) -> Json:
