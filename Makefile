@@ -30,7 +30,7 @@ SET ?= serve
 
 # The tests also need programs that are not on PyPI.
 testing:
-	@sh scripts/set-up dev chromium nginx systemd-analyze dockerd busybox
+	@sh scripts/set-up dev chromium nginx pgbouncer systemd-analyze dockerd busybox
 
 serve: .venv/serving
 	@$(BIN)/aipartnerupflow serve $(ARGS)

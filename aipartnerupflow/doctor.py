@@ -22,6 +22,7 @@ import httpx
 
 from aipartnerupflow import __version__
 from apflow_site.config import FILE_VARIABLE, Config, ConfigError, get_config, known_settings, shown
+from apflow_site.databases import APPLICATION, is_postgresql
 
 GREEN: Final = "green"
 YELLOW: Final = "yellow"
@@ -37,6 +38,10 @@ CLOCK_DOUBT_SECONDS: Final = 2.0
 CLOCK_TROUBLE_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 2.0
 LEAST_PROCESS_MB: Final = 64
+OLD_TRANSACTION_SECONDS: Final = 300.0
+CONNECTIONS: Final = {"web": (16, 19), "worker": (12, 16), "machine": (5, 8)}
+"""At most so many connections of a web process, of a worker process and of the processes that start, wake and feed
+those of a machine: with Redis, and without. docs/how-to/capacity.md explains them."""
 
 
 class Trouble(Exception):
@@ -111,6 +116,9 @@ def _in_django(config: Config) -> Iterator[Finding]:
             return
     yield _looked("db version", database_version)
     yield _looked("schema", newer_schema)
+    if is_postgresql(config.database.url):
+        yield _looked("connections", lambda: connections(config))
+        yield _looked("old rows", oldest_transaction)
     yield _looked("pools", lambda: pools(config))
     yield _looked("durability", lambda: durability(config))
     yield _looked("growth", lambda: database_growth(Path(config.server.data_dir)))
@@ -414,6 +422,55 @@ def docker(config: Config) -> str:
     if images and config.executors.docker.pull == "never":
         raise Doubt(f"Images that are not on this machine: {', '.join(images)}.", fix=f"docker pull {images[0]}")
     return f"answers; images to pull when a task needs them: {', '.join(images) or 'none'}"
+
+
+def connections(config: Config) -> str:
+    """Check that PostgreSQL allows the connections that this machine's processes need, beside those of other programs."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT sum(setting::int * CASE name WHEN 'max_connections' THEN 1 ELSE -1 END) FROM pg_settings "
+            "WHERE name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections')"
+        )
+        (allowed,) = cursor.fetchone()
+        cursor.execute(
+            "SELECT count(*), count(*) FILTER (WHERE application_name NOT LIKE %s) FROM pg_stat_activity "
+            "WHERE backend_type = 'client backend'",
+            [f"{APPLICATION}%"],
+        )
+        used, others = cursor.fetchone()
+    web, worker, machine = (each[config.redis.url is None] for each in CONNECTIONS.values())
+    needed = config.server.workers * web + config.worker.processes * worker + machine
+    found = f"this machine needs at most {needed}, PostgreSQL allows {allowed}; {used} are in use, {others} of them by other programs"
+    if needed + others > allowed:
+        raise Doubt(
+            f"There may be too few: {found}.",
+            fix=f"Raise max_connections of PostgreSQL by {needed + others - allowed}, more for more machines "
+            "(docs/how-to/capacity.md), or lower server.workers or worker.processes.",
+        )
+    return found
+
+
+def oldest_transaction(doubt_seconds: float = OLD_TRANSACTION_SECONDS) -> str:
+    """Name the transaction for which PostgreSQL keeps deleted rows, if it is old: each look at the queue reads them, too."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid, application_name, state, EXTRACT(EPOCH FROM now() - xact_start)::float FROM pg_stat_activity "
+            "WHERE backend_xmin IS NOT NULL AND datname = current_database() AND pid <> pg_backend_pid() "
+            "AND backend_type = 'client backend' ORDER BY xact_start LIMIT 1"
+        )
+        row = cursor.fetchone()
+    if row is None or row[3] < doubt_seconds:
+        return "can be removed: no transaction is old"
+    pid, name, state, seconds = row
+    raise Doubt(
+        f"PostgreSQL keeps all rows that were deleted in the last {seconds / 60:.0f} minutes for a transaction of "
+        f"process {pid} ({name or 'without application_name'}, {state}): the queue becomes slower.",
+        fix=f"End it: SELECT pg_terminate_backend({pid}). Set idle_in_transaction_session_timeout for its user.",
+    )
 
 
 def durability(config: Config) -> str:

@@ -58,7 +58,7 @@ def serve(*, reload: bool, paused: bool = False) -> None:
     _join_installation()
     if paused:
         set_maintenance(is_on=True)
-    warnings += [*_check_redis(config), *(_check_commands(config) if config.worker.embedded else ())]
+    warnings += [*_check_notifications(config), *(_check_commands(config) if config.worker.embedded else ())]
     watched = _watched_folders() if reload else []
     if reload and not watched:
         warnings.append("--reload sees no change: all code is installed. Put the folder of your code on PYTHONPATH.")
@@ -66,6 +66,7 @@ def serve(*, reload: bool, paused: bool = False) -> None:
         _log_start(config, warnings)
     else:
         _show_box(config, warnings, runs_examples=runs_examples)
+    _name_sessions("web")
     # After a clean shutdown uvicorn raises the signal again; the default handler would kill us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     _run_uvicorn(config, reload=reload, watched=watched)
@@ -114,9 +115,10 @@ def work() -> None:
 
     keep_secrets()
     config = get_config()
-    for warning in (*_check_redis(config), *_check_commands(config)):
+    for warning in (*_check_notifications(config), *_check_commands(config)):
         log.warning("%s", warning, extra={"event": "server.warning"})
     _offer_metrics(config)
+    _name_sessions("supervisor")
     stop = Stop()
     for number, react in ((signal.SIGTERM, stop.ask), (signal.SIGINT, stop.interrupt)):
         signal.signal(number, lambda *_, react=react: threading.Thread(target=react).start())
@@ -153,6 +155,16 @@ def _run_beside_signals(work: Callable[[], None], *, name: str) -> None:
             heard.recv(1)
         thread.join()
         signal.set_wakeup_fd(-1)
+
+
+def _name_sessions(role: str) -> None:
+    """Name those to come, and close that of the start."""
+    from django.db import connection
+
+    from apflow_site.db.sessions import name_sessions  # needs Django's apps
+
+    name_sessions(role)
+    connection.close()
 
 
 def _offer_metrics(config: Config) -> None:
@@ -392,12 +404,12 @@ def _holder(port: int) -> str:
     return f" by process {pid} ({' '.join(psutil.Process(pid).cmdline())[:80]})" if pid else ""
 
 
-def _check_redis(config: Config) -> list[str]:
-    """A warning if Redis does not answer: everything works without it, only notifications are slower."""
+def _check_notifications(config: Config) -> list[str]:
+    """A warning if Redis does not answer, or without it PostgreSQL's notifications do not arrive: everything works, only later."""
     from aipartnerupflow.doctor import Trouble, redis
 
     if config.redis.url is None:
-        return []
+        return _check_listening() if is_postgresql(config.database.url) else []
     try:
         redis(str(config.redis.url))
     except Trouble as trouble:
@@ -415,6 +427,19 @@ def _check_commands(config: Config) -> list[str]:
     except Trouble as trouble:
         return [f"executors.command.allow: {trouble.message} {trouble.fix}"]
     return []
+
+
+def _check_listening() -> list[str]:
+    from django.db import connection
+
+    from tasks.queue.notify_postgres import can_listen
+    from tasks.services.upkeep.readiness import NOTIFY_SECONDS, WITHOUT_LISTEN
+
+    if can_listen(connection.get_connection_params(), within_seconds=NOTIFY_SECONDS):
+        return []
+    return [
+        f"Notifications of PostgreSQL do not arrive: runs begin up to 3 seconds late, and streams lag. Instead, {WITHOUT_LISTEN}."
+    ]
 
 
 def _log_start(config: Config, warnings: list[str]) -> None:

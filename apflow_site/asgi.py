@@ -34,6 +34,7 @@ from a2a.protocol.message_handler import message_handler  # noqa: E402
 from apflow_site.config import ConfigError  # noqa: E402
 from apflow_site.db.advice import advice_for  # noqa: E402
 from apflow_site.db.schema import SchemaTooNew  # noqa: E402
+from apflow_site.db.sessions import name_sessions  # noqa: E402
 from apflow_site.edge.bodies import Receive, Scope, Send  # noqa: E402
 from apflow_site.edge.handler import Http, load_views  # noqa: E402
 from apflow_site.edge.hosts import is_own_host  # noqa: E402
@@ -109,6 +110,7 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
 async def _start(receive: Receive, grpc_server: GrpcServer) -> None:
     end_with_parent()
     limit_connections(receive)
+    name_sessions("web")
     if PREPARED_VARIABLE not in os.environ:
         await asyncio.to_thread(_prepare_alone)
     await grpc_server.open()

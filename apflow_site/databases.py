@@ -33,6 +33,8 @@ old connection sends its packet again only 5 seconds later, and requests wait fo
 made at once. PostgreSQL does the same (`apflow_site.db.sessions`). A URL may override them.
 """
 CONNECT_SECONDS: Final = 3
+APPLICATION: Final = "aipartnerupflow"
+"""The `application_name` of sessions, to which `apflow_site.db.sessions` adds what the process does."""
 
 
 def is_postgresql(url: str) -> bool:
@@ -106,5 +108,7 @@ def postgresql_settings(url: str, *, connect_seconds: int = CONNECT_SECONDS) -> 
         "PORT": str(port or ""),
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": dict(PREPARED + KEPT_ALIVE) | {"connect_timeout": connect_seconds} | options,
+        "OPTIONS": dict(PREPARED + KEPT_ALIVE)
+        | {"connect_timeout": connect_seconds, "application_name": APPLICATION}
+        | options,
     }

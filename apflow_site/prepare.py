@@ -15,6 +15,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from apflow_site.databases import APPLICATION
 from apflow_site.db import schema
 from apflow_site.db.sessions import free_session, set_up_session
 from apflow_site.metrics import forget_the_past
@@ -82,7 +83,7 @@ def _database_locked() -> Iterator[None]:
     none, and a pooler cannot hand its session to others.
     """
     own = connection.copy()
-    own.settings_dict["OPTIONS"] |= OWN_OPTIONS
+    own.settings_dict["OPTIONS"] |= OWN_OPTIONS | {"application_name": f"{APPLICATION} (migration lock)"}
     try:
         own.set_autocommit(False)
         for attempt in count():

@@ -27,8 +27,8 @@ BASE_SYSTEM: Final = (
     "realpath rm sed sh sleep sort stat tail tee touch tr uname wc"
 ).split()
 """Programs of Debian's essential packages: coreutils, dash, bash, grep, sed, findutils, util-linux; and ps."""
-PROGRAMS: Final = ["chromium", "nginx", "systemd-analyze", "dockerd", "busybox"]
-PACKAGES: Final = "chromium-headless-shell nginx-light systemd docker.io busybox-static"
+PROGRAMS: Final = ["chromium", "nginx", "pgbouncer", "systemd-analyze", "dockerd", "busybox"]
+PACKAGES: Final = "chromium-headless-shell nginx-light pgbouncer systemd docker.io busybox-static"
 SET_UP: Final = ["sh", "scripts/set-up", "dev", *PROGRAMS]
 INSTALL_SECONDS: Final = 400
 LOCKED: Final = re.compile(r"^([a-z0-9._-]+)==(\S+?)(?: ; (.+?))? \\$", re.MULTILINE)
@@ -121,10 +121,10 @@ def test_make_test_names_what_is_missing_and_the_line_that_installs_it(user: Mac
     first, line, *_ = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(
-        r"Missing: chromium (nginx )?systemd-analyze (dockerd )?busybox\. This line installs them:", first
+        r"Missing: chromium (nginx )?(pgbouncer )?systemd-analyze (dockerd )?busybox\. This line installs them:", first
     )
     assert re.fullmatch(
-        r"su -c 'apt-get install -y --no-install-recommends chromium-headless-shell (nginx-light )?systemd (docker\.io )?busybox-static'",
+        r"su -c 'apt-get install -y --no-install-recommends chromium-headless-shell (nginx-light )?(pgbouncer )?systemd (docker\.io )?busybox-static'",
         line,
     )
     assert installed_nothing(user)
@@ -144,8 +144,8 @@ def test_without_apt_get_the_programs_are_named(machine: Machine) -> None:
     done = machine.run(*SET_UP)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "Missing: chromium nginx systemd-analyze dockerd busybox. Install them and try again.",
-        f"On Debian: apt-get install -y --no-install-recommends {PACKAGES}. On macOS: brew install chromium nginx.",
+        "Missing: chromium nginx pgbouncer systemd-analyze dockerd busybox. Install them and try again.",
+        f"On Debian: apt-get install -y --no-install-recommends {PACKAGES}. On macOS: brew install chromium nginx pgbouncer.",
     ]
     assert installed_nothing(machine)
 
@@ -153,13 +153,14 @@ def test_without_apt_get_the_programs_are_named(machine: Machine) -> None:
 def test_root_is_told_before_packages_are_installed(root: Machine) -> None:
     done = root.run(*SET_UP)
     assert (
-        done.stdout == f"Missing: chromium nginx systemd-analyze dockerd busybox. Installing with apt-get: {PACKAGES}\n"
+        done.stdout
+        == f"Missing: chromium nginx pgbouncer systemd-analyze dockerd busybox. Installing with apt-get: {PACKAGES}\n"
     )
     assert (
         root.clone / "apt-get.log"
     ).read_text() == f"update -qq\ninstall -y -qq --no-install-recommends {PACKAGES}\n"
     assert done.stderr == (
-        f"apt-get installed {PACKAGES}, but these are still missing: chromium nginx systemd-analyze dockerd busybox.\n"
+        f"apt-get installed {PACKAGES}, but these are still missing: chromium nginx pgbouncer systemd-analyze dockerd busybox.\n"
     )
 
 

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from django.conf import settings
+from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
@@ -24,6 +25,13 @@ NOTICE_THE_DEAD: Final = (
 Otherwise a transaction of that machine keeps its locks for `database.idle_seconds`, and no other
 worker can take over its runs when their leases expire, after 15. On a Unix socket they do nothing.
 """
+
+
+def name_sessions(role: str) -> None:
+    """Show what this process does in the `application_name` of its next PostgreSQL sessions."""
+    if connection.vendor == "postgresql":
+        options = connection.settings_dict["OPTIONS"]
+        options["application_name"] = f"{options['application_name'].partition(' (')[0]} ({role})"
 
 
 def set_up_session(connection: BaseDatabaseWrapper, **_: Any) -> None:

@@ -37,11 +37,25 @@ class Publisher:
                 self._connection = _connect(self._parameters)
             self._connection.execute(NOTIFY, [list(topics)])
         except psycopg.Error:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            self.close()
             if not is_new:
                 self.publish(topics)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def can_listen(parameters: Mapping[str, Any], *, within_seconds: float) -> bool:
+    """Whether a notification arrives. A pooler that lends out a session for one transaction at a time loses all."""
+    notifier, publisher = PostgresNotifier(parameters, "apflow_runs"), Publisher(parameters)
+    try:
+        publisher.publish(["apflow_runs"])
+        return notifier.wait(within_seconds)
+    finally:
+        notifier.close()
+        publisher.close()
 
 
 class PostgresNotifier(Notifier):

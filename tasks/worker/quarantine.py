@@ -17,6 +17,7 @@ hide_memory()
 django.setup()
 keep_secrets()
 
+from apflow_site.db.sessions import name_sessions  # noqa: E402  (needs the apps)
 from tasks.worker.lifeline import die_with_parent  # noqa: E402  (needs the apps)
 from tasks.worker.worker import Worker  # noqa: E402
 
@@ -29,5 +30,6 @@ async def _work(cluster_id: str) -> None:
 
 if __name__ == "__main__":
     die_with_parent()
+    name_sessions("quarantine")
     asyncio.new_event_loop().run_until_complete(_work(sys.argv[1]))
     os._exit(0)  # threads that an executor has left behind do not hold it up

@@ -5,13 +5,14 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from django.db import connection
 
 from aipartnerupflow import doctor
 from aipartnerupflow.doctor import Doubt, Trouble
@@ -125,6 +126,35 @@ def test_all_is_green_while_a_server_runs_and_the_worker_is_missed_when_it_does_
         assert {"versions", "notification", "stored keys", "clock", "queue", "secrets"} <= during.keys()
 
 
+@pytest.mark.both_engines
+def test_connections_that_postgresql_does_not_allow_are_counted(installation: Installation) -> None:
+    found = installation.examine(AIPARTNERUPFLOW_WORKER_PROCESSES="2")
+    if installation.database_url.startswith("sqlite"):
+        assert "connections" not in found
+        return
+    assert found["connections"]["message"].startswith("this machine needs at most 59, PostgreSQL allows 997; ")
+    many = installation.examine(AIPARTNERUPFLOW_WORKER_PROCESSES="100")["connections"]
+    assert (many["colour"], "Raise max_connections" in many["fix"]) == ("yellow", True)
+
+
+@pytest.mark.both_engines
+@pytest.mark.django_db(transaction=True)
+def test_an_old_transaction_that_keeps_deleted_rows_is_named() -> None:
+    if connection.vendor == "sqlite":
+        return  # its readers keep no rows of others
+    assert doctor.oldest_transaction() == "can be removed: no transaction is old"
+    with closing(connection.copy()) as other:
+        other.settings_dict["OPTIONS"]["application_name"] = "reports"
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            cursor.execute("SELECT pg_backend_pid()")
+            (pid,) = cursor.fetchone()
+        with pytest.raises(Doubt, match="reports, idle in transaction") as caught:
+            doctor.oldest_transaction(doubt_seconds=0.0)
+        assert f"pg_terminate_backend({pid})" in caught.value.fix
+
+
 def test_people_see_signs_and_fixes(installation: Installation) -> None:
     printed = installation.run("doctor").stdout
     assert "✓ database" in printed
@@ -164,12 +194,12 @@ def listening(reply: bytes) -> Iterator[int]:
     def answer() -> None:
         with suppress(OSError):
             while True:
-                connection, _ = server.accept()
-                open_ones.enter_context(connection)
+                accepted, _ = server.accept()
+                open_ones.enter_context(accepted)
                 if reply:
-                    connection.recv(1024)
-                    connection.sendall(reply)
-                    connection.shutdown(socket.SHUT_RDWR)
+                    accepted.recv(1024)
+                    accepted.sendall(reply)
+                    accepted.shutdown(socket.SHUT_RDWR)
 
     with ExitStack() as open_ones, socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=answer, daemon=True)

@@ -42,7 +42,7 @@ def test_sqlite_is_set_up_for_several_processes(tmp_path: Path, synchronous: str
                 "HOST": "localhost",
                 "NAME": "db",
                 "PORT": "",
-                "OPTIONS": dict(PREPARED + KEPT_ALIVE) | {"connect_timeout": 3},
+                "OPTIONS": dict(PREPARED + KEPT_ALIVE) | {"connect_timeout": 3, "application_name": "aipartnerupflow"},
             },
         ),
         ("postgres://db.example:5433/db", {"USER": "", "PASSWORD": "", "HOST": "db.example", "PORT": "5433"}),
@@ -54,7 +54,12 @@ def test_sqlite_is_set_up_for_several_processes(tmp_path: Path, synchronous: str
             {
                 "HOST": "",
                 "OPTIONS": dict(PREPARED + KEPT_ALIVE)
-                | {"connect_timeout": 3, "host": "/run/Postgres", "sslmode": "require"},
+                | {
+                    "connect_timeout": 3,
+                    "application_name": "aipartnerupflow",
+                    "host": "/run/Postgres",
+                    "sslmode": "require",
+                },
             },
         ),
     ],

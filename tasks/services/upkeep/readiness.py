@@ -26,6 +26,10 @@ ALIVE_SECONDS: Final = 15.0
 STUCK_SECONDS: Final = 60
 """A run that has waited this long while workers are alive counts as stuck."""
 NOTIFY_SECONDS: Final = 2.0
+WITHOUT_LISTEN: Final = (
+    "set redis.url, or connect without a transaction pooler (PgBouncer: pool_mode = session): "
+    "LISTEN needs a session of its own"
+)
 ROOM_BYTES: Final = 2**20
 """With less free space SQLite may refuse to write."""
 
@@ -146,7 +150,7 @@ def hears_notifications() -> str:
     if not heard.is_set():
         raise Trouble(
             "Other processes are not notified of commits: runs start late, and streams lag.",
-            fix="On PostgreSQL connect without a transaction pooler (PgBouncer: pool_mode = session): LISTEN needs a connection of its own.",
+            fix=f"On PostgreSQL {WITHOUT_LISTEN}.",
         )
     return "ok"
 
