@@ -2054,7 +2054,7 @@ export interface components {
         };
         /**
          * Status
-         * @description Where a task, or a run of a tree, stands (contract, section 1). Only tasks of trees with `params.when` are skipped.
+         * @description Where a task, or a run of a tree, stands. Only tasks of trees with `params.when` are skipped.
          * @enum {unknown}
          */
         Status: "cancelled" | "completed" | "failed" | "in_progress" | "pending" | "skipped";
