@@ -1,14 +1,16 @@
 """Django's settings. Values that the operator may choose come from `apflow_site.config`."""
 
 import os
+import secrets
 import socket
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from apflow_site.config import get_config, secret_variables
-from apflow_site.config.elsewhere import for_ray_nodes
+from apflow_site.config.elsewhere import NO_SECRETS_VARIABLE, for_processes, for_ray_nodes
 from apflow_site.databases import database_settings
 from apflow_site.origins import ALLOWED_HEADERS, EXPOSED_HEADERS, origin_patterns
 from apflow_site.secret import derived_secret, persistent_secret, private_folder
@@ -18,12 +20,17 @@ APFLOW = get_config()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = private_folder(Path(APFLOW.server.data_dir))
+
+
+def generated(name: str) -> str:
+    """Return the secret that the data folder has by this name; another one where code of tasks runs."""
+    return secrets.token_urlsafe(48) if NO_SECRETS_VARIABLE in os.environ else persistent_secret(DATA_DIR / name)
+
+
 # Signs sessions and links, which must be valid on all machines. They share the operator's secret,
 # not their data folders.
 SECRET_KEY = (
-    derived_secret(APFLOW.auth.jwt_secret, purpose="sessions")
-    if APFLOW.auth.jwt_secret
-    else persistent_secret(DATA_DIR / "secret_key")
+    derived_secret(APFLOW.auth.jwt_secret, purpose="sessions") if APFLOW.auth.jwt_secret else generated("secret_key")
 )
 SECRET_KEY_FALLBACKS = [derived_secret(secret, purpose="sessions") for secret in APFLOW.auth.jwt_secrets[1:]]
 # prometheus-client reads this when it is imported. The processes of this machine write their
@@ -155,7 +162,7 @@ Q_CLUSTER = {
 }
 
 SIMPLE_JWT = {
-    "SIGNING_KEY": APFLOW.auth.jwt_secret or persistent_secret(DATA_DIR / "jwt_secret"),
+    "SIGNING_KEY": APFLOW.auth.jwt_secret or generated("jwt_secret"),
     "ALGORITHM": "HS256",
     "USER_ID_FIELD": "username",
     "USER_ID_CLAIM": "user_id",
@@ -177,7 +184,7 @@ AUTH_PASSWORD_VALIDATORS = [
 
 # Encrypts stored keys. Separate from the key that signs sessions, so that each can be changed
 # alone.
-APFLOW_ENCRYPTION_KEYS = APFLOW.llm.encryption_keys or (persistent_secret(DATA_DIR / "llm_key"),)
+APFLOW_ENCRYPTION_KEYS = APFLOW.llm.encryption_keys or (generated("llm_key"),)
 
 APFLOW_LLM = APFLOW.llm
 # Processes of the server remove these from their environment, and give them to the processes that
@@ -185,6 +192,7 @@ APFLOW_LLM = APFLOW.llm
 APFLOW_SECRET_ENVIRONMENT = secret_variables(os.environ)
 APFLOW_EXECUTOR_MODULES = APFLOW.executors.modules
 APFLOW_RAY_ENVIRONMENT = for_ray_nodes(APFLOW)
+APFLOW_PROCESS_ENVIRONMENT = partial(for_processes, APFLOW)
 APFLOW_COMMAND = APFLOW.executors.command
 APFLOW_CREWAI = APFLOW.executors.crewai
 APFLOW_LANGGRAPH = APFLOW.executors.langgraph

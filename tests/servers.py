@@ -320,6 +320,7 @@ def environment_of(database_url: str, data_dir: Path) -> dict[str, str]:
             "AIPARTNERUPFLOW_EXECUTORS_MODULES": MODULES,
             "AIPARTNERUPFLOW_SERVER_EXAMPLES": "none",
             **LEASE,
+            "AIPARTNERUPFLOW_POOLS_PROCESS_ENVIRONMENT": "*",  # MARK, and what functions of tests read
             **({} if os.getuid() == 0 else {"AIPARTNERUPFLOW_SERVER_DEBUGGERS": "true"}),  # else MARK could not be read
         }
     )

@@ -380,6 +380,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     "docs/how-to/pools.md": [
         ("Where tasks run", "json", POOLS),
         ("Choose for an installation", "yaml", POOLS),
+        ("The environment of a process", "yaml", POOLS),
         (
             "Use a Ray cluster",
             "sh",

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from apflow_site.config.values import Allowed, ExecutorId, Section, SplitPairs, Whole
+from apflow_site.config.values import Allowed, ExecutorId, Section, Split, SplitPairs, Whole
 
 PIB_IN_MIB = 2**30
 
@@ -19,6 +19,11 @@ ExecutorPools = Annotated[
     Allowed(
         "a mapping of executor ids and loop, thread, process or ray (in the environment: name=value, separated by commas)"
     ),
+]
+VariableNames = Annotated[
+    tuple[Annotated[str, StringConstraints(pattern=r"^([A-Za-z_][A-Za-z0-9_]*\*?|\*)$")], ...],
+    Split,
+    Allowed("a list of names of environment variables, which may end with *"),
 ]
 
 
@@ -40,6 +45,11 @@ class Process(Section):
         le=PIB_IN_MIB,
         examples=[2048],
         description="The most memory, in MB, that a task may take in its process, beyond what the process needs itself; `params.resources.memory_mb` may set less. Linux only. Default: half of the machine's memory.",
+    )
+    environment: VariableNames = Field(
+        (),
+        examples=[["SERPER_API_KEY", "HTTPS_PROXY", "MY_COMPANY_*"]],
+        description="Variables of the server's environment that these processes get, besides those that Python and the settings of executors need: names, or the beginnings of names with `*`. A pattern never gives settings of the server, a name does. See [Where tasks run](../how-to/pools.md#the-environment-of-a-process).",
     )
     idle_seconds: Whole = Field(
         300,

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from django.conf import settings
+
 from tasks.own_process import environment_of_servers
 from tasks.pools.line import Line
 from tasks.pools.orders import FORK, KILL, ORDER
@@ -31,7 +33,7 @@ class NurseryLine:
                 [sys.executable, "-P", "-m", "tasks.pools.nursery", str(theirs.fileno()), *([path] if path else [])],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                env=environment_of_servers() | {"PYTHONPATH": _python_path()},
+                env={**settings.APFLOW_PROCESS_ENVIRONMENT(environment_of_servers()), "PYTHONPATH": _python_path()},
             )
         self._control.setblocking(False)
         self._loop.add_reader(self._control, self._hear)

@@ -17,12 +17,13 @@ from typing import NoReturn
 
 import django
 
-from tasks.own_process import hide_memory, keep_secrets
+from tasks.own_process import hide_memory
 
 hide_memory()
 gc.disable()  # nothing that is imported here becomes garbage
 django.setup()
-keep_secrets()
+
+from django.conf import settings  # noqa: E402
 
 from tasks.executors.llm.loading import load_now  # noqa: E402  (needs the apps)
 from tasks.pools import child  # noqa: E402
@@ -104,6 +105,7 @@ def _kill(pid: int) -> None:
 def main(descriptor: int, path: str | None) -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)  # a service manager sends SIGTERM to all; the worker decides
+    hide_memory(is_hidden=not settings.APFLOW.server.debuggers)
     nursery = Nursery(socket.socket(fileno=descriptor))
     if path is not None:
         load_now(path)

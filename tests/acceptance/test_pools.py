@@ -181,9 +181,15 @@ def test_the_page_is_true(server: Server) -> None:
         pools = load({"AIPARTNERUPFLOW_CONFIG": file.name}).pools
         file.seek(0)
         file.truncate()
+        file.write(text(PAGE, "The environment of a process", "yaml"))
+        file.flush()
+        listed = load({"AIPARTNERUPFLOW_CONFIG": file.name}).pools.process.environment
+        file.seek(0)
+        file.truncate()
         file.write(text(PAGE, "Use a Ray cluster", "yaml"))
         file.flush()
         ray = load({"AIPARTNERUPFLOW_CONFIG": file.name}).pools.ray
+    assert listed == ("SERPER_API_KEY", "HTTPS_PROXY", "MY_COMPANY_*")
     assert (ray.address, ray.gpus) == ("auto", 4)
     assert pools.executors == {"python_executor": "thread", "word_count_executor": "process"}
     assert (pools.process.size, pools.process.memory_mb) == (8, 2048)

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from pytest_django import Settings
 
 from aipartnerupflow.executors import Context, ExecutorError, HttpResponse, Parked, Reply, Spawn, Stopped
 from aipartnerupflow.executors.testing import RecordingContext, context
+from apflow_site.config import PREFIX
+from apflow_site.config.elsewhere import for_processes
 from tasks.executors import get_executor
 from tasks.executors.llm.client import MODELS, ignore
 from tasks.executors.llm.prompt import Completion, Prompt
@@ -23,6 +26,7 @@ from tasks.pools.pools import make_pools
 from tasks.pools.process import ProcessPool
 from tasks.rules.pools import LOOP, PROCESS, THREAD
 from tasks.worker.traced_models import Layer
+from tests import sections
 from tests.tasks.executors.conftest import forget_registry
 from tests.tasks.pools.conftest import MODULES
 
@@ -231,6 +235,38 @@ async def test_the_start_of_the_process_counts_for_the_timeout(environment: None
     with pytest.raises(ExecutorError, match=r"^Web page: not done within 1 s \(timeout_seconds\)"):
         await work
     await pool.close()
+
+
+async def test_code_in_a_process_gets_no_secret_but_what_the_operator_lists(
+    environment: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = sections.replace(
+        settings.APFLOW,
+        pools=sections.replace(
+            settings.APFLOW.pools,
+            process=sections.replace(settings.APFLOW.pools.process, environment=("LISTED_*", f"{PREFIX}REDIS_URL")),
+        ),
+        database=sections.replace(settings.APFLOW.database, url="postgresql://user:canary@localhost/db"),
+    )
+    settings.APFLOW_PROCESS_ENVIRONMENT = partial(for_processes, config)
+    given = {"LISTED_KEY": "listed", f"{PREFIX}REDIS_URL": "redis://named@localhost", f"{PREFIX}LIMITS_NESTING": "9"}
+    names = ("OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", f"{PREFIX}JWT_SECRET", f"{PREFIX}LLM_ENCRYPTION_KEYS")
+    for name, value in {
+        **given,
+        **dict.fromkeys(names, "canary" * 6),
+        f"{PREFIX}AUTH_TRIGGER_SECRET": "canary",
+    }.items():
+        monkeypatch.setenv(name, value)
+    pool = make_pools(process_share=1, ray_share=1)[PROCESS]
+    found = await call(pool, "surroundings")
+    await pool.close()
+    assert "canary" not in str(found)
+    assert settings.SECRET_KEY not in found["settings"]
+    assert settings.SIMPLE_JWT["SIGNING_KEY"] not in found["settings"]
+    assert settings.APFLOW_ENCRYPTION_KEYS[0] not in found["settings"]
+    assert given.items() <= found["environ"].items()
+    assert found["environ"][f"{PREFIX}DATABASE_URL"] == "postgresql://user@localhost/db"
+    assert found["environ"]["PATH"] == os.environ["PATH"]
 
 
 @OWN_LOOP

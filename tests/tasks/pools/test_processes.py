@@ -118,8 +118,8 @@ async def test_a_nursery_that_dies_takes_its_processes_along_and_is_replaced(
 
 async def test_a_nursery_that_cannot_start_fails_the_task(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     async with pool_of(settings) as pool:
-        monkeypatch.setenv("AIPARTNERUPFLOW_POOLS_PROCESS_SIZE", "many")
+        monkeypatch.setenv("AIPARTNERUPFLOW_LIMITS_NESTING", "many")
         with pytest.raises(ExecutorError, match="No process for the task could be started"):
             await call(pool, "add", a=1)
-        monkeypatch.delenv("AIPARTNERUPFLOW_POOLS_PROCESS_SIZE")
+        monkeypatch.delenv("AIPARTNERUPFLOW_LIMITS_NESTING")
         assert await call(pool, "add", a=1) == 2
