@@ -26,6 +26,8 @@ class WaitTool(BaseTool):
     name: str = "wait"
     description: str = "Waits for a file, and cannot be interrupted."
 
-    def _run(self, gate: str) -> str:
+    def _run(self, gate: str, begun: str = "") -> str:
+        if begun:
+            Path(begun).touch()
         until(Path(gate).exists, seconds=600, what="the file")
         return "waited"

@@ -15,11 +15,11 @@ from tasks.worker.secrets_of_run import SecretsOfRun
 
 KEY_CHARACTERS: Final = 64
 TOO_LARGE: Final = (
-    "The state of the graph has {size:,} bytes, more than the {most:,} that executors.langgraph.state_bytes allows. Keep large values "
+    "The state of the task has {size:,} bytes, more than the {most:,} that executors.langgraph.state_bytes allows. Keep large values "
     "elsewhere, and their addresses in the state."
 )
 HAS_SECRET: Final = (
-    "The state of the graph has the value of a named secret, which must not be stored. Read it in the node that needs it, and return it "
+    "The state of the task has the value of a named secret, which must not be stored. Read it in the node that needs it, and return it "
     "from none."
 )
 

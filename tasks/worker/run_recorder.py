@@ -185,8 +185,12 @@ class RunRecorder:
         return ModelCalled(**self._fence, row=row)
 
     async def state_stored(self, task: LoadedTask, stored: Mapping[str, bytes], *, deleted: Sequence[str]) -> None:
-        """Return when these parts of the task's state are stored, and those are deleted. Raises LeaseLost."""
-        await self._writer.commit(StateStored(**self._fence, task_id=task.id, stored=stored, deleted=deleted))
+        """Return when these parts of the task's state are stored, and those are deleted. Raises LeaseLost.
+
+        What the task has done until then is a part that is over: its next effect is awaited.
+        """
+        change = StateStored(**self._fence, task_id=task.id, stored=stored, deleted=deleted)
+        await self._writer.commit_together([change, *self._effect_over(task)])
 
     def counted(self, budget: str) -> None:
         """Record what the run has used of its budget."""

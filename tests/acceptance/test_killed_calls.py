@@ -123,8 +123,9 @@ def judged(server: Server, sink: Sink) -> Verdict:
         is_safe = name == "look_up"
         twice += not is_safe and effects[task_id] > 1
         lost += not effects[task_id] and (is_safe or effect != "begun")
-        interrupted += error == INTERRUPTED
-        assert status == "completed" or (error == INTERRUPTED and not is_safe), (task_id, status, error)
+        is_interrupted = INTERRUPTED in (error or "")
+        interrupted += is_interrupted
+        assert status == "completed" or (is_interrupted and not is_safe), (task_id, status, error)
         green += spawned_by is not None and status_of[spawned_by] == "completed" and status != "completed"
     callers = {spawned_by for *_, spawned_by in rows}
     green += sum(task_id not in callers for task_id, name, *_ in rows if name.startswith("agent-"))

@@ -83,6 +83,7 @@ class CrewAi(Executor):
         "tasks": [{"name": "Write about rivers", "output": "Rivers carry water from mountains to the sea."}],
     }
     idempotent = False
+    begins_itself = True
     pool = "process"
 
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
@@ -93,9 +94,11 @@ class CrewAi(Executor):
         crew = Crew(context)
         own = own_crew_in(context.params, inputs)
         if own is not None and not own.is_package:
+            await context.begin()  # what its code does is not known
             return await crew.run(OWN, own)
         works = await _works(own, inputs, context)
         await check_at_start(works, crew)
+        await crew.take_up(works)
         return await crew.run(WORKS, works)
 
 

@@ -3,10 +3,12 @@
 Imported only in worker processes, by `tasks.executors.llm.loading`.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import crewai
+from crewai import TaskOutput
 from crewai.agent.planning_config import PlanningConfig
 from crewai.tools import BaseTool
 from django.conf import settings
@@ -43,7 +45,7 @@ def kickoff(crew: "Crew", works: CrewSpec) -> Json:
 
 def _team(crew: "Crew", works: CrewSpec) -> crewai.Crew:
     tools: dict[str, Sequence[BaseTool]] = {**server_tools(crew)}
-    tools |= {name: [_tool(name)] for name in works.tools if name not in tools}
+    tools |= {name: [_begun(_tool(name), crew)] for name in works.tools if name not in tools}
     check_names(_chosen(works.tools, tools))
     agents = {agent.name: _agent(agent, crew, tools) for agent in works.agents}
     tasks: dict[str, crewai.Task] = {}
@@ -58,6 +60,10 @@ def _team(crew: "Crew", works: CrewSpec) -> crewai.Crew:
         planning_llm=_model(crew, works.planning_llm) if works.is_planned else None,
         max_rpm=works.max_rpm,
     )
+    if crew.outputs:  # CrewAI skips the tasks that have an output, as after one of its own checkpoints
+        for made, output in zip(team.tasks, crew.outputs, strict=False):
+            made.output = TaskOutput(name=made.name, description=made.description, raw=output.output, agent="")
+        team.checkpoint_kickoff_event_id = "continued"
     # Set afterwards, because CrewAI warns of each callback that it cannot write into a checkpoint.
     team.task_callback = lambda output: crew.finish(output.name, output.raw, steps=len(works.tasks))
     return team
@@ -113,6 +119,23 @@ def _stop_counting(agent: Any) -> None:
     """End the timer of max_rpm, which would run on in the process."""
     if agent._rpm_controller is not None:
         agent._rpm_controller.stop_rpm_counter()
+
+
+def _begun(tool: BaseTool, crew: "Crew") -> BaseTool:
+    """Return the tool, which now stores that it acts before it does."""
+
+    class Begun(type(tool)):  # type: ignore[misc]
+        def _run(self, *args: Any, **kwargs: Any) -> Any:
+            crew.begin()
+            return super()._run(*args, **kwargs)
+
+        async def _arun(self, *args: Any, **kwargs: Any) -> Any:
+            await asyncio.to_thread(crew.begin)
+            return await super()._arun(*args, **kwargs)
+
+    begun = tool.model_copy()
+    begun.__class__ = Begun
+    return begun
 
 
 def _tool(name: str) -> BaseTool:

@@ -10,7 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any, Final
 
@@ -19,17 +19,21 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Context, ExecutorError, Json, Stopped, on_a_thread
 from aipartnerupflow.executors.base import NAMES
+from tasks.executors.crewai.crew_spec import CrewSpec
 from tasks.executors.llm.client import MODELS, ignore
 from tasks.executors.llm.loading import load
 from tasks.executors.llm.prompt import Completion, Prompt, api_base_for, model_for
 from tasks.executors.mcp.calls import SERVERS
 from tasks.executors.mcp.offered import Offered
+from tasks.executors.states import STATES
 from tasks.rules.token_usage import added
 
 ATTEMPTS: Final = 4
 LONGEST_WAIT_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 1.5
 SHOWN_CHARACTERS: Final = 500
+KEPT: Final = "outputs"
+"""The key of the stored outputs in the state of the task."""
 TOOLS_AT_ONCE: Final = 4
 """How many calls of MCP servers a crew makes at once."""
 
@@ -72,6 +76,8 @@ class Crew:
         self._loop = asyncio.get_running_loop()
         self._llms = MODELS.get()  # CrewAI's threads have a context of their own
         self._servers = SERVERS.get()
+        self._state = STATES.get()
+        self._keeps_outputs = False
         self._places_for_tools = asyncio.Semaphore(TOOLS_AT_ONCE)
         self._calls: set[asyncio.Task[Any]] = set()
         self._calls_made = Counter[uuid.UUID]()
@@ -94,6 +100,22 @@ class Crew:
                 if each.problem:
                     self._log(f"The tool {each.name[:200]} is left out, because {each.problem}")
             self.offered[name] = [each for each in found if not each.problem]
+
+    async def take_up(self, works: CrewSpec) -> None:
+        """Continue after the last task that an attempt before this one has finished, and keep what this one finishes.
+
+        Tasks that run at the same time are not kept: one of them may act while another one is stored.
+        """
+        if any(task.is_async for task in works.tasks):
+            return
+        self._keeps_outputs = True
+        found = (await self._state.load()).get(KEPT)
+        stored = orjson.loads(found) if found else {"outputs": [], "usage": None}
+        names = [each["name"] for each in stored["outputs"]]
+        if names and names == [task.name for task in works.tasks[: len(names)]]:
+            self.outputs = [Output(**each) for each in stored["outputs"]]
+            self.usage = stored["usage"]
+            self._log(f"continues after {names[-1]}")
 
     async def run(self, path: str, what: Any) -> Json:
         """Run the crew that the function of this path makes of `what`. Raises ExecutorError; if cancelled, Stopped with the
@@ -148,6 +170,8 @@ class Crew:
 
         Raises CrewOver, and ExecutorError for the model to read.
         """
+        if not tool.is_safe:
+            self.begin()
         result: Json = self._awaited(lambda: self._call_tool(tool, arguments))
         return result
 
@@ -156,8 +180,17 @@ class Crew:
         asyncio.run_coroutine_threadsafe(self.check(models), self._loop).result()
 
     def finish(self, name: str, output: str, *, steps: int) -> None:
-        """A task of the crew, which has so many, is done."""
+        """A task of the crew, which has so many, is done. Blocks until it is stored, if it is kept. Raises CrewOver."""
         self._loop.call_soon_threadsafe(self._finished, Output(name=name, output=output), steps)
+        if self._keeps_outputs:
+            self._awaited(lambda: self._keep(steps))
+
+    def begin(self) -> None:
+        """Block until it is stored that a tool acts, which may not be safe to repeat. Raises CrewOver."""
+        try:
+            self._awaited(self._context.begin)
+        except ExecutorError as error:
+            raise CrewOver(error) from None
 
     def _awaited(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """Make a call on the event loop that ends with the crew, and block until it has. Raises CrewOver, and what the call raises."""
@@ -194,6 +227,17 @@ class Crew:
         self.outputs.append(output)
         if not self._is_over:  # a tool that could not be interrupted may end long after its task
             self._on_step(output.name, min(1.0, len(self.outputs) / steps))
+
+    async def _keep(self, steps: int) -> None:
+        """Store the outputs so far. The last one is not: with it the task ends."""
+        if len(self.outputs) == steps:
+            return
+        try:
+            kept = {"outputs": [asdict(each) for each in self.outputs], "usage": self.usage}
+            await self._state.save({KEPT: orjson.dumps(kept)})
+        except ExecutorError as error:
+            self._keeps_outputs = False
+            self._log(f"After a crash the crew will not continue from here: {error}")
 
     def _report(self, name: str, done: float) -> None:
         self._context.report(done, f"{name} completed")

@@ -4,7 +4,7 @@ from typing import Final
 
 from tasks.models import TaskState
 
-KEEPERS: Final = frozenset({"langgraph_executor"})
+KEEPERS: Final = frozenset({"crewai_executor", "langgraph_executor"})
 """The executors whose tasks keep a state."""
 STORE: Final = (
     "INSERT INTO tasks_taskstate (run_id, task_id, key, value) VALUES (%s, %s, %s, %s) "

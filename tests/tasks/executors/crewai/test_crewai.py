@@ -10,6 +10,8 @@ from jsonschema import Draft202012Validator
 
 from tasks.executors.crewai.batch import BatchCrewAi
 from tasks.executors.crewai.executor import CrewAi
+from tasks.rules.interrupts import INTERRUPTED
+from tests.acceptance.test_faults import holder_of
 from tests.llm_formats import Says
 from tests.llm_server import fingerprint
 from tests.llm_site import KEY, LlmSite
@@ -380,3 +382,31 @@ def test_a_cancelled_batch_keeps_what_each_crew_has_done(site: LlmSite) -> None:
 def test_crews_leave_nothing_in_the_home_folder(site: LlmSite) -> None:
     site.run(CREW, RIVERS, params={"works": WORKS})
     assert [path.name for path in site.home.rglob("*.db")] == []
+
+
+@pytest.mark.both_engines_nightly
+def test_a_crew_whose_worker_dies_continues_after_its_last_finished_task(site: LlmSite) -> None:
+    site.llm.will(Says(text="Facts."), Says(text="one two three", stalls_after=1), Says(text="A poem."))
+    task_id = site.start(CREW, RIVERS, params={"works": WORKS})
+    site.wait_for_words(task_id, "one")
+    site.server.kill(holder_of(site.server, task_id))
+    done = site.end_of(task_id)
+    assert done.task["status"] == "completed", done.task["error"]
+    assert done.task["result"]["result"] == "A poem."
+    assert done.task["result"]["tasks"] == [
+        {"name": "look", "output": "Facts."},
+        {"name": "write", "output": "A poem."},
+    ]
+    assert len(site.llm.asked) == 3, "the finished task asks its model no more"
+    assert "Facts." in str(site.llm.asked[-1].body["messages"])
+    assert "continues after look" in done.logs
+    assert site.server.query("SELECT key FROM tasks_taskstate") == []
+
+
+def test_a_crew_whose_worker_dies_after_a_tool_has_begun_to_act_is_interrupted(site: LlmSite, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    site.llm.will(Says(tool_calls=(("wait", {"gate": str(tmp_path / "gate"), "begun": str(begun)}),)))
+    task_id = site.start(CREW, {}, params={"works": with_tools("wait")})
+    until(begun.exists, seconds=150, what="the tool acts")
+    site.server.kill(holder_of(site.server, task_id))
+    assert site.end_of(task_id).task["error"].endswith(INTERRUPTED)
