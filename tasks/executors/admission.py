@@ -19,12 +19,15 @@ from tasks.executors.template_check import check_templates, value_labels
 from tasks.rules.conditions import tasks_in
 from tasks.rules.exceptions import InvalidDependency, InvalidParams
 from tasks.rules.field_rules import PARAMS, unknown_field
-from tasks.rules.places import RUN, SECRET, is_run_input, places_in, source_of
+from tasks.rules.places import RUN, SECRET, is_run_input, places_in, source_of, texts_in
 from tasks.rules.schema import mismatch
 from tasks.rules.specs import LISTED, TaskSpec, TreeLimits, TreeSpec, labels_of, name_of, names_of, parse_tree
+from tasks.rules.templates import DOUBLE
 
 OF_AN_INPUT: Final = re.compile(r"(?P<field>inputs\.[\w.\[\]]+):? (?P<reason>(?!and ).+)", re.DOTALL)
 RULES_OF_ONE_INPUT: Final = ("type", "properties", "patternProperties", "additionalProperties", "$defs", "definitions")
+SIMILAR: Final = 0.75
+"""How similar the name in a place is to that of a task which it probably means, from 0 to 1."""
 CHECK_SECONDS: Final = 2.0
 """The processor time of the executors' checks of one request. Afterwards a fault is found when its task runs."""
 OF_PREDECESSOR: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
@@ -44,8 +47,10 @@ NO_DEPENDENCY: Final = (
 )
 
 
-def checked(tasks: object, *, limits: TreeLimits | None = None) -> TreeSpec:
+def checked(tasks: object, *, limits: TreeLimits | None = None, is_copy: bool = False) -> TreeSpec:
     """Validate the tasks of a request against this installation.
+
+    In a copy, places may name a task that stays behind without a result.
 
     Raises InvalidParams, InvalidTree, InvalidParent, InvalidDependency, CircularDependency or
     ExecutorNotFound.
@@ -57,7 +62,7 @@ def checked(tasks: object, *, limits: TreeLimits | None = None) -> TreeSpec:
         disabled=disabled_executors(),
         limits=limits or TreeLimits(tasks=most.tasks_per_tree, depth=most.tree_depth),
     )
-    if problems := list(islice(_problems(spec), LISTED)):
+    if problems := list(islice(_problems(spec, is_copy=is_copy), LISTED)):
         raise InvalidParams(problems)
     names = names_of(spec)
     check_templates(spec, names)
@@ -68,7 +73,7 @@ def checked(tasks: object, *, limits: TreeLimits | None = None) -> TreeSpec:
     return replace(spec, warnings=(*spec.warnings, *islice(doubtful, LISTED))) if doubtful else spec
 
 
-def _problems(spec: TreeSpec) -> Iterator[tuple[str, str]]:
+def _problems(spec: TreeSpec, *, is_copy: bool) -> Iterator[tuple[str, str]]:
     """Yield what no pool offers, what executors refuse, and places that name a task on which theirs does not depend."""
     names = names_of(spec)
     sources = Counter(names.values())
@@ -81,7 +86,8 @@ def _problems(spec: TreeSpec) -> Iterator[tuple[str, str]]:
         if task.executor_id is not None and (problem := _misfit(task, get_executor(task.executor_id), is_part=is_part)):
             yield f"tasks[{task.position}].inputs", f"do not fit the schema of {task.executor_id}: {problem}"
         if task.inputs:
-            yield from _without_dependency(task, sources, labels_of(task, names) | values.get(task.id, set()))
+            labels = labels_of(task, names) | values.get(task.id, set())
+            yield from _without_dependency(task, sources, labels, is_copy=is_copy)
         try:
             if task.executor_id is not None and time.thread_time() - started < CHECK_SECONDS:
                 get_executor(task.executor_id).check_with_inputs(task.params or {}, task.inputs)
@@ -113,17 +119,19 @@ def _misfit(task: TaskSpec, executor: Executor, *, is_part: bool) -> str | None:
 
 
 def _without_dependency(
-    task: TaskSpec, sources: Mapping[str, int], labels: Collection[str]
+    task: TaskSpec, sources: Mapping[str, int], labels: Collection[str], *, is_copy: bool
 ) -> Iterator[tuple[str, str]]:
     verbatim = get_executor(task.executor_id).verbatim if task.executor_id is not None else ()
-    found = [
-        place
+    texts = [
+        text
         for name, value in task.inputs.items()
         if name not in verbatim
-        for place in places_in(value, f"tasks[{task.position}].inputs.{name}")
+        for text in texts_in(value, f"tasks[{task.position}].inputs.{name}")
     ]
-    if not found:
+    if not texts:
         return
+    whole = {place for place, text in texts if DOUBLE.fullmatch(text)}
+    found = [each for place, text in texts for each in places_in(text, place)]
     known = {*labels, *task.inputs}
     if SECRET not in labels:
         yield from ((f"tasks[{task.position}].{place}", problem) for place, problem in secret_places.problems(task))
@@ -138,6 +146,33 @@ def _without_dependency(
                 place,
                 f"'{source}' is the name of {sources[source]} tasks. Give them ids, and write the id of one of them.",
             )
+        elif not is_copy and ".inputs." not in place.partition(".inputs.")[2]:  # not in the data of other tasks
+            others = known | _inputs_named(task)
+            if problem := _names_nothing(path, is_whole=place in whole, known=others, tasks=sources):
+                yield place, problem
+
+
+def _names_nothing(path: str, *, is_whole: bool, known: Collection[str], tasks: Collection[str]) -> str | None:
+    """Describe the problem of a place that names no task and no value; None if it may be meant as a text.
+
+    It is no text if a path is all that there is, or if the name is nearly that of a task or value.
+    """
+    source = source_of(path)
+    if source in known or source in tasks or source in (RUN, SECRET):
+        return None
+    close = get_close_matches(source[:255], {*known, *tasks}, n=1, cutoff=SIMILAR)
+    if not close and not (is_whole and "." in path):
+        return None
+    hint = f"Did you mean '{close[0]}'? Else write" if close else "Write the id of a dependency, or"
+    return f"'{{{{{path}}}}}' names no task: there is no '{source}'. {hint} four braces for two that stay."
+
+
+def _inputs_named(task: TaskSpec) -> set[str]:
+    """The inputs that the task may get from its dependencies, beside those that it has."""
+    schemas = [(task.schemas or {}).get("input_schema") or {}]
+    if task.executor_id is not None:
+        schemas.append(get_executor(task.executor_id).input_schema)
+    return {name for schema in schemas for name in schema.get("properties", {})}
 
 
 def _check_condition(task: TaskSpec, known: Collection[str]) -> None:

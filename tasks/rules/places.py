@@ -65,16 +65,22 @@ def filled(
 
 def places_in(value: Any, path: str) -> Iterator[tuple[str, str]]:
     """Yield each place in a JSON value: where it is, and the path that it names."""
+    for where, text in texts_in(value, path):
+        yield from ((where, found["path"]) for found in PLACE.finditer(text) if found["path"])
+
+
+def texts_in(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Yield each text in a JSON value that may have places: where it is, and the text."""
     match value:
         case str():
             if OPENING in value:
-                yield from ((path, found["path"]) for found in PLACE.finditer(value) if found["path"])
+                yield path, value
         case list():
             for index, item in enumerate(value):
-                yield from places_in(item, f"{path}[{index}]")
+                yield from texts_in(item, f"{path}[{index}]")
         case dict():
             for name, item in value.items():
-                yield from places_in(item, f"{path}.{name}")
+                yield from texts_in(item, f"{path}.{name}")
 
 
 def secret_in(path: str) -> str | None:

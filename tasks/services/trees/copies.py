@@ -131,7 +131,7 @@ def store_copy(
         if task_id not in requests:
             raise InvalidParams([("inputs", SPAWNED_AGAIN.format(task_id))])
         requests[task_id]["inputs"] = given
-    spec = checked(list(requests.values()))
+    spec = checked(list(requests.values()), is_copy=True)
     if inputs:
         refuse_unusable(spec, owner=task.user_id)
     rows = rows_of(spec, ids={task.id: task.id for task in spec.tasks}, user_id=task.user_id)

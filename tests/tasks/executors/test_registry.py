@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -110,6 +111,32 @@ def test_params_that_nothing_reads_are_refused_by_name(task: Json, place: str, r
         checked({"name": "Odd", "schemas": {"method": "echo_executor"}} | task)
     [(where, why)] = raised.value.problems
     assert (where, reason in why) == (f"tasks[0].{place}", True), why
+
+
+def test_a_place_that_names_no_task_is_refused_unless_it_is_meant_as_a_text() -> None:
+    def problem_of(text: str, **fields: Any) -> str | None:
+        task = {
+            "name": "Use",
+            "parent_id": "fetch-page",
+            "schemas": {"method": "echo_executor"},
+            "inputs": {"x": [text]},
+        }
+        try:
+            checked([{"id": "fetch-page", "name": "Fetch"}, task | fields])
+        except InvalidParams as error:
+            [(where, why)] = error.problems
+            assert where == "tasks[1].inputs.x[0]"
+            return why
+        return None
+
+    assert "there is no 'nosuch'. Write the id of a dependency, or four" in str(problem_of("{{nosuch.text}}"))
+    assert "there is no 'fetch-pge'. Did you mean 'fetch-page'?" in str(problem_of("See {{fetch-pge}}."))
+    for text in ("{{{{nosuch.text}}", "{{name}}", "Dear {{user.name}},", "{{ x.y | upper }}", "{{run.inputs.x}}"):
+        assert problem_of(text) is None, text
+    assert problem_of("", inputs={"tasks": [{"id": "a", "inputs": {"x": "{{b.x}}", "y": "{{fetch-pge.y}}"}}]}) is None
+    schema = {"properties": {"topic": {"type": "object"}}}
+    named = {"schemas": {"method": "echo_executor", "input_schema": schema}}
+    assert problem_of("{{topic.name}}", **named) is None
 
 
 def test_params_of_the_predecessor_are_known_and_those_without_effect_give_a_warning() -> None:

@@ -144,7 +144,7 @@ def test_at_most_so_many_items_are_under_way(run: RunTree) -> None:
     ],
 )
 def test_what_cannot_be_mapped_fails_the_map(run: RunTree, items: Any, for_each: Json, error: str) -> None:
-    ran = run(mapped(items, {"id": "part", "inputs": {"value": "{{n.x}}"}}, **for_each))
+    ran = run(mapped(items, {"id": "part", "inputs": {"value": f"{{{{{for_each.get('as', 'item')}.x}}}}"}}, **for_each))
     assert (ran.tasks["each"].error or "").startswith(error)
     assert ran.tasks["part"].status == "skipped"
     assert not [task for task in tree_of(ran).values() if task.spawned_by]
