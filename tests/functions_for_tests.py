@@ -38,6 +38,43 @@ def surroundings() -> dict[str, Any]:
 
 
 @python_function
+def start_daemon(gate: str) -> int:
+    """Start a process of a session of its own, whose parent is gone, and return its id."""
+    code = (
+        "import os, sys, time\nos.setsid()\nif os.fork(): os._exit(0)\nprint(os.getpid(), flush=True)\ntime.sleep(3600)"
+    )
+    done = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert done.stdout
+    pid = int(done.stdout.readline())
+    done.wait()
+    if gate:
+        Path(gate).write_text(str(pid))
+        time.sleep(3600)
+    return pid
+
+
+@python_function
+def fork_often(count: int) -> None:
+    for _ in range(count):
+        if not os.fork():
+            time.sleep(3600)
+            os._exit(0)
+    time.sleep(3600)
+
+
+@python_function
+def fork_and_grow(count: int, each_bytes: int) -> None:
+    """Take memory in several processes, each of which has less than the limit."""
+    for _ in range(count):
+        if not os.fork():
+            taken = bytearray(each_bytes)
+            taken[::4096] = b"x" * len(range(0, each_bytes, 4096))
+            time.sleep(3600)
+            os._exit(len(taken))
+    time.sleep(3600)
+
+
+@python_function
 def process_id() -> int:
     return os.getpid()
 

@@ -46,6 +46,12 @@ class Process(Section):
         examples=[2048],
         description="The most memory, in MB, that a task may take in its process, beyond what the process needs itself; `params.resources.memory_mb` may set less. Linux only. Default: half of the machine's memory.",
     )
+    processes: Whole = Field(
+        64,
+        ge=0,
+        le=10_000,
+        description="Processes that a task may have at a time besides its own, with all that they start. They count for its memory, and those that are left at its end are killed. Linux only.",
+    )
     environment: VariableNames = Field(
         (),
         examples=[["SERPER_API_KEY", "HTTPS_PROXY", "MY_COMPANY_*"]],

@@ -10,7 +10,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from tasks.executors.states import STATES
 from tasks.own_process import hide_memory
 from tasks.pools import frames
 from tasks.pools.base import executed
+from tasks.pools.family import adopt_orphans, kill_family, limited_family
 from tasks.pools.frames import Message
 from tasks.telemetry.tracing import add_log_ids
 
@@ -49,7 +50,7 @@ def main(descriptor: int) -> NoReturn:
     try:
         _settle_down()
         loop = asyncio.new_event_loop()
-        loop.run_until_complete(Child(socket.socket(fileno=descriptor)).serve())
+        loop.run_until_complete(Child(socket.socket(fileno=descriptor), is_own=True).serve())
         os.killpg(0, signal.SIGKILL)  # with all that it has started
     except BaseException:
         logger.exception("A process of a pool failed", extra={"event": "pool.broken"})
@@ -60,6 +61,7 @@ def main(descriptor: int) -> NoReturn:
 def _settle_down() -> None:
     """Become a process of its own: with its own group, without input, and ended with its nursery."""
     os.setsid()
+    adopt_orphans()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with open(os.devnull) as nothing:  # noqa: PTH123
         os.dup2(nothing.fileno(), 0)
@@ -80,8 +82,10 @@ class Listener:
 
 
 class Child:
-    def __init__(self, line: socket.socket) -> None:
+    def __init__(self, line: socket.socket, *, is_own: bool = False) -> None:
+        """`is_own`: the process is for tasks only, so that what is below it belongs to them."""
         self._socket = line
+        self._is_own = is_own
         self._born_bytes = _resident_bytes()
         self._is_forced = self._is_given_up = self._is_cancelled = False
         self._job: asyncio.Task[None] | None = None
@@ -144,15 +148,21 @@ class Child:
         STATES.set(WorkersState(self.call))
         SERVERS.set(WorkersServers(self.call))
         MASKER.set(Masker(job.secrets))
-        end = await self._end_of(job)
+        limits = (
+            limited_family(most=job.max_processes, memory_bytes=job.memory_bytes) if self._is_own else nullcontext()
+        )
+        with limits:
+            end = await self._end_of(job)
+        is_stained = self._is_own and kill_family()
         try:
             _close_connections()
-            self._end(end)
+            self._end(end, is_stained=is_stained)
         except Exception as error:  # noqa: BLE001  (such as a result that is not JSON; without an end, the worker waits)
-            self._end(_raised(error))
+            self._end(_raised(error), is_stained=is_stained)
 
-    def _end(self, end: Any) -> None:
-        self.send(frames.Ended(end=end, grown_bytes=max(0, _resident_bytes() - self._born_bytes)))
+    def _end(self, end: Any, *, is_stained: bool) -> None:
+        grown_bytes = max(0, _resident_bytes() - self._born_bytes)
+        self.send(frames.Ended(end=end, grown_bytes=grown_bytes, is_stained=is_stained))
 
     async def _end_of(self, job: frames.Job) -> Any:
         try:

@@ -28,6 +28,7 @@ class Job(Message, frozen=True, kw_only=True):
     executor_id: str
     inputs: Json
     memory_bytes: int
+    max_processes: int
     max_result_bytes: int
     task_id: str
     run_id: str
@@ -159,10 +160,14 @@ class Raised(Message, frozen=True, kw_only=True):
 
 
 class Ended(Message, frozen=True, kw_only=True):
-    """The job is over. `grown_bytes`: how much memory the process takes more than when it was started."""
+    """The job is over. `grown_bytes`: how much memory the process takes more than when it was started.
+
+    `is_stained`: the job has left processes, which were killed, so the process takes no other job.
+    """
 
     end: Completed | Failed | Halted | Asked | Cancelled | Raised
     grown_bytes: int
+    is_stained: bool = False
 
 
 FromWorker = Job | Cancel | Heard | Used | Answer

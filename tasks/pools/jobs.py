@@ -14,6 +14,7 @@ def job_of(executor: Executor, inputs: Json, context: Context, *, memory_bytes: 
         executor_id=executor.id,
         inputs=inputs,
         memory_bytes=memory_bytes,
+        max_processes=settings.APFLOW.pools.process.processes,
         max_result_bytes=settings.APFLOW.limits.result_bytes,
         task_id=context.task_id,
         run_id=context.run_id,

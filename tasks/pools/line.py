@@ -98,6 +98,7 @@ class Line:
                     self._heed(self._job, message)
                 if isinstance(message, frames.Ended):
                     self.grown_bytes = message.grown_bytes
+                    self.is_fresh = self.is_fresh and not message.is_stained
             self.is_fresh = False
         except (frames.TooLong, msgspec.MsgspecError) as error:
             logger.error("A process of a pool sent what is no message: %s", error, extra={"event": "pool.broken"})

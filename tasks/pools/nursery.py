@@ -25,8 +25,10 @@ django.setup()
 
 from django.conf import settings  # noqa: E402
 
+from tasks.executors.command.guard import IS_LINUX, children  # noqa: E402
 from tasks.executors.llm.loading import load_now  # noqa: E402  (needs the apps)
 from tasks.pools import child  # noqa: E402
+from tasks.pools.family import adopt_orphans  # noqa: E402
 from tasks.pools.orders import ENDED, FORK, KILL, ORDER  # noqa: E402
 
 
@@ -35,6 +37,8 @@ class Nursery:
         self._control = control
         self._pids: dict[int, int] = {}
         """By the number that the worker gave."""
+        self._own = frozenset(children(os.getpid())) if IS_LINUX else frozenset()
+        """What a library has started."""
 
     def serve(self) -> None:
         """Carry out orders until the worker is gone."""
@@ -92,6 +96,15 @@ class Nursery:
                     os.killpg(pid, signal.SIGKILL)  # what it has started
                 with suppress(ConnectionError):
                     self._control.sendall(ORDER.pack(ENDED, number, os.waitstatus_to_exitcode(status)))
+        self._end_orphans()
+
+    def _end_orphans(self) -> None:
+        """Kill processes that have left the group of one that has ended: they are children of this process now."""
+        for pid in set(children(os.getpid())) - set(self._pids.values()) if IS_LINUX else ():
+            if pid not in self._own:
+                with suppress(ProcessLookupError, PermissionError, ChildProcessError):
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, os.WNOHANG)  # or after the signal that it has ended
 
 
 def _kill(pid: int) -> None:
@@ -106,9 +119,10 @@ def main(descriptor: int, path: str | None) -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)  # a service manager sends SIGTERM to all; the worker decides
     hide_memory(is_hidden=not settings.APFLOW.server.debuggers)
-    nursery = Nursery(socket.socket(fileno=descriptor))
     if path is not None:
         load_now(path)
+    adopt_orphans()
+    nursery = Nursery(socket.socket(fileno=descriptor))
     # A library may have a thread of its own, which stays here. It is idle, so it holds no lock.
     warnings.filterwarnings("ignore", message=".*multi-threaded.*", category=DeprecationWarning)
     gc.collect()

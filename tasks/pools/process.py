@@ -15,6 +15,7 @@ from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, St
 from tasks.executors.timeouts import declared_timeout
 from tasks.pools.base import Pool
 from tasks.pools.fair_semaphore import FairSemaphore
+from tasks.pools.family import CROWDED, TOO_LARGE
 from tasks.pools.frames import Job
 from tasks.pools.jobs import job_of
 from tasks.pools.line import ProcessDied
@@ -83,7 +84,7 @@ class ProcessPool(Pool):
             except ProcessDied as death:
                 metrics.process_died()
                 if death.is_begun:
-                    raise ExecutorError(_obituary(death.exit_code, memory_mb)) from None
+                    raise ExecutorError(_obituary(death.exit_code, memory_mb, job.max_processes)) from None
                 if tries == STARTS:
                     raise ExecutorError(
                         "No process for the task could be started; the worker's log may say why."
@@ -92,8 +93,15 @@ class ProcessPool(Pool):
                 self._processes.give_back(line)
 
 
-def _obituary(exit_code: int, memory_mb: int) -> str:
+def _obituary(exit_code: int, memory_mb: int, most: int) -> str:
     """Say how the process of a task died."""
+    if exit_code == CROWDED:
+        return f"The task was stopped: it had more than {most} processes besides its own (pools.process.processes)."
+    if exit_code == TOO_LARGE:
+        return (
+            f"The task was stopped: with the processes that it had started it took more than {memory_mb} MB "
+            "(params.resources.memory_mb, pools.process.memory_mb)."
+        )
     if exit_code >= 0:
         return (
             f"The task ended its process with exit code {exit_code}. Raise an exception, or return a result, instead."

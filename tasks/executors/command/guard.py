@@ -218,7 +218,7 @@ def _watch(command: int, line: int, processes: int) -> str:
                 os.killpg(command, signal.SIGTERM)
         if _has_closed(line):
             return "stopped 0"
-        if len(_descendants(at_most=processes + 1)) > processes:
+        if len(descendants(at_most=processes + 1)) > processes:
             return "crowded 0"
 
 
@@ -245,7 +245,7 @@ def _kill_all(command: int) -> None:
         os.killpg(command, signal.SIGKILL)
     with suppress(ChildProcessError):  # none are left
         while IS_LINUX:
-            for pid in _descendants():
+            for pid in descendants():
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             while os.waitpid(-1, os.WNOHANG)[0]:
@@ -253,18 +253,18 @@ def _kill_all(command: int) -> None:
             time.sleep(0.001)
 
 
-def _descendants(*, at_most: int = sys.maxsize) -> list[int]:
+def descendants(*, at_most: int = sys.maxsize) -> list[int]:
     """Return the processes below this one, including unreaped dead ones; empty without /proc."""
     found: list[int] = []
     left = [os.getpid()]
     while left and len(found) < at_most:  # a fork bomb grows faster than it can be counted
-        below = _children(left.pop())
+        below = children(left.pop())
         found += below
         left += below
     return found
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     found: list[int] = []
     with suppress(OSError):  # the process has just ended
         for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208  (pathlib is slow to import)

@@ -269,6 +269,34 @@ async def test_code_in_a_process_gets_no_secret_but_what_the_operator_lists(
     assert found["environ"]["PATH"] == os.environ["PATH"]
 
 
+async def test_a_process_that_a_task_leaves_ends_with_the_task(pools: Pools) -> None:
+    first, pid = await call(pools[PROCESS], "process_id"), await call(pools[PROCESS], "start_daemon", gate="")
+    await until(lambda: not _is_alive(pid))
+    assert await call(pools[PROCESS], "process_id") != first
+
+
+async def test_a_process_that_a_killed_task_leaves_ends_too(pools: Pools, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    work = asyncio.create_task(call(pools[PROCESS], "start_daemon", gate=str(gate)))
+    await until(lambda: gate.exists() and gate.read_text())
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    await until(lambda: not _is_alive(int(gate.read_text())))
+
+
+async def test_the_processes_of_a_task_have_a_limit(pools: Pools) -> None:
+    with pytest.raises(ExecutorError, match=r"more than 64 processes besides its own \(pools.process.processes\)"):
+        await call(pools[PROCESS], "fork_often", count=100)
+
+
+async def test_the_processes_of_a_task_share_its_limit_of_memory(pools: Pools) -> None:
+    here = context(params={"resources": {"memory_mb": 100}})
+    with pytest.raises(ExecutorError, match="with the processes that it had started it took more than 100 MB"):
+        await call(pools[PROCESS], "fork_and_grow", here, count=4, each_bytes=40 * 2**20)
+    assert await call(pools[PROCESS], "add", a=2) == 3
+
+
 @OWN_LOOP
 async def test_a_refused_request_is_an_error_of_the_work(pools: Pools, name: str) -> None:
     with pytest.raises(ExecutorError, match="this context has no network"):
