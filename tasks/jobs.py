@@ -1,6 +1,6 @@
 """The functions that django-q2 workers call. The queue carries only their dotted paths."""
 
-from tasks.worker.process import this_process
+from tasks.worker.process import this_process, warm_up
 
 
 def run_tree(run_id: str) -> None:
@@ -16,3 +16,4 @@ def probe() -> None:
     """Prove that jobs from the queue reach this process, and check for lost wake-ups."""
     loop, worker = this_process()
     loop.run_until_complete(worker.probe())
+    warm_up()

@@ -2,16 +2,42 @@
 
 import asyncio
 import gc
+import logging
 import os
 import signal
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from functools import cache
+from types import MappingProxyType
+from typing import Final
 
+from django.db import DatabaseError, connection
+
+from tasks.executors import executor_ids
+from tasks.executors.llm import demo
+from tasks.executors.llm.loading import load_now
+from tasks.models import Usage
 from tasks.worker.webhook_courier import Courier
 from tasks.worker.worker import Worker
+
+logger = logging.getLogger(__name__)
 
 #: The environment variable with the id of the worker's cluster; set by
 #: `tasks.worker.cluster`.
 CLUSTER_VARIABLE = "APFLOW_INTERNAL_CLUSTER_ID"
+LITELLM: Final = "tasks.executors.llm.litellm_calls.ask"
+CREWAI: Final = "tasks.executors.crewai.kickoff.kickoff"
+LOADED_BY: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "batch_crewai_executor": CREWAI,
+        "crewai_executor": CREWAI,
+        "generate_executor": LITELLM,
+        "langgraph_executor": "tasks.executors.langgraph.running.run",
+        "llm_executor": LITELLM,
+    }
+)
+"""What the first task of an executor loads with `tasks.executors.llm.loading`, and waits for."""
 GC_THRESHOLDS = (20_000, 20, 20)
 """A tree of a thousand tasks allocates tens of thousands of objects at once, none of them garbage
 yet.
@@ -45,6 +71,30 @@ def this_process() -> tuple[asyncio.AbstractEventLoop, Worker]:
         return Worker(cluster_id=os.environ.get(CLUSTER_VARIABLE, ""), on_webhook=_this_courier().wake)
 
     return loop, loop.run_until_complete(make())
+
+
+@cache
+def warm_up() -> None:
+    """Load on a thread, once, what the model calls of yesterday and today needed.
+
+    The first call of this process would wait for it, several seconds. Call it when the process is
+    idle. It does nothing on a server that calls no models.
+    """
+    threading.Thread(target=_load_what_was_used, name="warm-up", daemon=True).start()
+
+
+def _load_what_was_used() -> None:
+    since = datetime.now(UTC).date() - timedelta(days=1)
+    calls = Usage.objects.filter(day__gte=since).exclude(model__startswith=demo.PREFIX)
+    try:
+        used = set(calls.values_list("executor_id", flat=True).distinct())
+    except DatabaseError as error:
+        logger.info("Nothing is loaded ahead: %s", error)
+        return
+    finally:
+        connection.close()
+    for path in sorted({LOADED_BY[executor_id] for executor_id in used & LOADED_BY.keys() & executor_ids()}):
+        load_now(path)
 
 
 @cache

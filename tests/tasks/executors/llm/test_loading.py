@@ -9,18 +9,19 @@ from typing import Any
 
 import pytest
 
-from tests.servers import ROOT
+from tests.servers import ROOT, new_database
 
 HEAVY = ("litellm", "crewai", "openai", "tiktoken")
 
 
-def run(program: str, folder: Path) -> Any:
+def run(program: str, folder: Path, **variables: str) -> Any:
     """What the program prints last, run in a process of its own, which has no home, as a service may."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("AIPARTNERUPFLOW_")},
         "AIPARTNERUPFLOW_DATA_DIR": str(folder),
         "DJANGO_SETTINGS_MODULE": "apflow_site.settings",
         "HOME": "/nonexistent",
+        **variables,
     }
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -85,6 +86,40 @@ def test_web_processes_load_neither_even_to_describe_the_executors(tmp_path: Pat
 )
 def test_the_command_loads_neither(words: list[str], tmp_path: Path) -> None:
     assert run(COMMAND.format(words=words, loaded=LOADED), tmp_path) == []
+
+
+WARM = f"""
+import json, sys, threading
+import django
+django.setup()
+from datetime import UTC, datetime, timedelta
+from django.db import connection
+for executor_id, model, days in CALLS:
+    day = datetime.now(UTC).date() - timedelta(days=days)
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO tasks_usage VALUES ('ada', %s, %s, %s, 1, 1, 1, 2, 0, 1)", [day, model, executor_id])
+from tasks import jobs
+jobs.probe()
+jobs.probe()
+[thread.join() for thread in threading.enumerate() if thread.name == "warm-up"]
+{LOADED}
+"""
+
+
+@pytest.mark.parametrize(
+    ("calls", "loaded"),
+    [
+        pytest.param([("llm_executor", "openai/gpt-4o", 0)], True, id="a model of today"),
+        pytest.param([("llm_executor", "openai/gpt-4o", 9)], False, id="a model of long ago"),
+        pytest.param([("llm_executor", "demo/demo", 0), ("mine_executor", "x/y", 0)], False, id="others"),
+        pytest.param([], False, id="none"),
+    ],
+)
+def test_an_idle_worker_loads_what_was_used_of_late(calls: list[Any], loaded: bool, tmp_path: Path) -> None:
+    with new_database() as url:
+        found = run(f"CALLS = {calls!r}\n{WARM}", tmp_path, AIPARTNERUPFLOW_DATABASE_URL=url)
+    assert ("litellm" in found) is loaded
+    assert "crewai" not in found
 
 
 @pytest.mark.parametrize(
