@@ -104,10 +104,8 @@ def deaths_of(suspicion: Json) -> Iterator[str]:
         yield f"Its server or machine was lost {counted(lost, 'time')} while it ran, which does not count against it."
 
 
-def _ending(exit_code: int | None) -> str:
+def _ending(exit_code: int) -> str:
     """Say how a process ended."""
-    if exit_code is None:
-        return "ended together with its cluster,"
     if exit_code < 0:
         return f"was killed by {next((each.name for each in Signals if each == -exit_code), f'signal {-exit_code}')}"
     return f"ended with exit code {exit_code}"

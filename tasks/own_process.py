@@ -2,9 +2,11 @@
 
 import ctypes
 import os
+import signal
 import sys
 from typing import Final
 
+PR_SET_PDEATHSIG: Final = 1
 PR_SET_DUMPABLE: Final = 4
 
 
@@ -18,6 +20,15 @@ def hide_memory(*, is_hidden: bool = True) -> None:
         PR_SET_DUMPABLE, int(not is_hidden), 0, 0, 0
     ):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE) failed")
+
+
+def end_with_parent() -> None:
+    """Let the kernel end this process as soon as its parent ends, also if code holds the interpreter's lock (Linux only).
+
+    It does so when the thread ends that has started this process: it must be one that lasts.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def keep_secrets() -> None:

@@ -54,6 +54,32 @@ class WorkerThread:
         finally:
             self._call(self._worker._pools[PROCESS].close())
 
+    @contextmanager
+    def nothing_is_committed(self) -> Iterator[None]:
+        """For the block: what the worker writes waits."""
+        may_go_on, stands = threading.Event(), threading.Event()
+
+        def stand() -> None:
+            stands.set()
+            may_go_on.wait(PATIENCE_SECONDS)
+
+        writing = asyncio.run_coroutine_threadsafe(self._worker._writer.call(stand), self._loop)
+        try:
+            assert stands.wait(PATIENCE_SECONDS)
+            yield
+        finally:
+            may_go_on.set()
+            writing.result(PATIENCE_SECONDS)
+
+    def turn(self, times: int) -> None:
+        """Let the event loop of the worker turn so many times."""
+
+        async def turns() -> None:
+            for _ in range(times):
+                await asyncio.sleep(0)
+
+        self._call(turns())
+
     async def _make(self) -> Worker:
         # No test waits for a run that does not come.
         return Worker(cluster_id="of the tests", linger_seconds=0, **self._options)

@@ -63,12 +63,12 @@ class Failure(Response, frozen=True, kw_only=True):
 class WorkerDeath(Response, frozen=True, kw_only=True):
     """The end of a worker process that counts against a run.
 
-    A negative `exit_code` is that of a signal; null means that all processes of the cluster ended. `was_executing`: whether code
-    of the run was executing; else the process had the run for itself.
+    A negative `exit_code` is that of a signal. `was_executing`: whether code of the run was executing; else the process had the
+    run for itself.
     """
 
     at: str
-    exit_code: int | None
+    exit_code: int
     was_executing: bool
 
 

@@ -72,12 +72,12 @@ class Failure(TypedDict):
 class WorkerDeath(TypedDict):
     """The end of a worker process that counts against a run.
 
-    A negative `exit_code` is that of a signal; None means that all processes of the cluster ended. `was_executing`: whether code
-    of the run was executing; else the process had the run for itself.
+    A negative `exit_code` is that of a signal. `was_executing`: whether code of the run was executing; else the process had the
+    run for itself.
     """
 
     at: str
-    exit_code: int | None
+    exit_code: int
     was_executing: bool
 
 

@@ -1,7 +1,6 @@
 """A process of a pool: it executes one job at a time and calls the worker for models, requests and MCP servers."""
 
 import asyncio
-import ctypes
 import logging
 import os
 import resource
@@ -29,7 +28,7 @@ from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.mcp.calls import SERVERS
 from tasks.executors.mcp.offered import Offered
 from tasks.executors.states import STATES
-from tasks.own_process import hide_memory
+from tasks.own_process import end_with_parent, hide_memory
 from tasks.pools import frames
 from tasks.pools.base import executed
 from tasks.pools.family import adopt_orphans, kill_family, limited_family
@@ -37,7 +36,6 @@ from tasks.pools.frames import Message
 from tasks.telemetry.tracing import add_log_ids
 
 IS_LINUX: Final = sys.platform == "linux"
-PR_SET_PDEATHSIG: Final = 1
 MOST_LIKELY: Final = "1000"
 """When the machine runs out of memory, the kernel ends these processes first."""
 SLACK_BYTES: Final = 32 * 2**20
@@ -66,7 +64,7 @@ def _settle_down() -> None:
     with open(os.devnull) as nothing:  # noqa: PTH123
         os.dup2(nothing.fileno(), 0)
     if IS_LINUX:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        end_with_parent()
         hide_memory(is_hidden=False)  # else the file belongs to root
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(MOST_LIKELY)

@@ -84,13 +84,9 @@ def encoded(run_id: str) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How a process ended. A negative `exit_code` is that of a signal; None means with its whole cluster.
+    """How a process ended. A negative `exit_code` is that of a signal; None: it had to end with its cluster."""
 
-    With `is_killed` its supervisor has killed it, since its cluster was gone.
-    """
-
-    exit_code: int | None = None
-    is_killed: bool = False
+    exit_code: int | None
 
 
 def runs_in(owner: str) -> dict[str, bool]:

@@ -404,7 +404,7 @@ def _released_by_the_dead(owners: Collection[str]) -> list[str]:
                 continue
         with transaction.atomic():
             held = Run.objects.unfinished().filter(lease_owner=owner)
-            if end is None or end.is_killed:
+            if end is None or end.exit_code is None:
                 count_host_loss(held)
                 released += _let_go(held, Interruption.HOST_LOST)
             else:

@@ -52,7 +52,7 @@ class Death:
     """The end of a worker process; `exit_code` as in `tasks.queue.black_box.End`."""
 
     process: str
-    exit_code: int | None
+    exit_code: int
 
 
 def blame(held: RunQuerySet, culprits: Mapping[str, bool], death: Death) -> None:

@@ -108,13 +108,6 @@ class Plan:
             self._finish(node, status)
         return self._advance(nodes, [])
 
-    def free_place(self, task_id: str) -> Step:
-        """Record that the work of a task of a map is over, before the task settles: the next item may start.
-
-        So an item does not wait until the results of earlier ones are stored.
-        """
-        return self._advance([], [], admitted=self._admitted_after(self._nodes[task_id]))
-
     def _add(self, nodes: Sequence[Node], maps: Iterable[Items]) -> None:
         for node in nodes:
             self._nodes[node.id] = node
@@ -156,13 +149,12 @@ class Plan:
         node.status = status
         self._unfinished -= 1
 
-    def _advance(self, settled: list[Node], ready: list[Node], *, admitted: Iterable[str] = ()) -> Step:
+    def _advance(self, settled: list[Node], ready: list[Node]) -> Step:
         """Update what waits for the settled nodes, and for a place in a map.
 
         A node that becomes blocked, or is skipped, is settled too, and appended to `settled`.
         """
         step = Step(ready=ready, blocked=[], skipped=[])
-        self._admit(admitted, step=step, settled=settled)
         for node in settled:
             for dependant, required in self._dependants.pop(node.id, ()):
                 if not dependant.status.is_terminal:

@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import psutil
 from django.conf import settings
 
 from tasks.ids import new_id
@@ -55,20 +54,10 @@ class Child:
             pass
         self.kill()
 
-    def kill(self) -> set[int]:
-        """Kill all of it. Returns the ids of the processes that were still alive."""
-        alive = {pid for pid in psutil.pids() if _is_alive(pid, group=self._process.pid)}
+    def kill(self) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        return alive
-
-
-def _is_alive(pid: int, *, group: int) -> bool:
-    """Whether it is a process of this group, and has not ended."""
-    with suppress(psutil.NoSuchProcess, ProcessLookupError):
-        return os.getpgid(pid) == group and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def _python_path() -> str:

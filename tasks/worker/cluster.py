@@ -16,7 +16,7 @@ from typing import Any
 
 import django
 
-from tasks.own_process import hide_memory, keep_secrets
+from tasks.own_process import end_with_parent, hide_memory, keep_secrets
 
 hide_memory()
 gc.disable()  # while modules are imported, nothing becomes garbage
@@ -104,6 +104,7 @@ def main(cluster_id: str) -> None:
 
 
 def _become_worker(**_: Any) -> None:
+    end_with_parent()  # the main thread of the sentinel starts the workers
     drain_on_sigterm()
 
 

@@ -473,7 +473,7 @@ class TreeRun:
         if self._plan.is_last(task.id):
             self._last_changes = self._recorder.changes_at_end(task, outcome)  # the end of the run commits them
         else:
-            self._advance(self._plan.free_place(task.id))  # what starts is recorded after this
+            # The next item of a map starts only then, so a crash repeats no more than what is in hand.
             await self._recorder.finished(task, outcome)
         self._settled(task, outcome)
 

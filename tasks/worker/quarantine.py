@@ -11,7 +11,7 @@ import sys
 
 import django
 
-from tasks.own_process import hide_memory, keep_secrets
+from tasks.own_process import end_with_parent, hide_memory, keep_secrets
 
 hide_memory()
 django.setup()
@@ -31,5 +31,6 @@ async def _work(cluster_id: str) -> None:
 if __name__ == "__main__":
     die_with_parent()
     name_sessions("quarantine")
+    end_with_parent()
     asyncio.new_event_loop().run_until_complete(_work(sys.argv[1]))
     os._exit(0)  # threads that an executor has left behind do not hold it up

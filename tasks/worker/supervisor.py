@@ -170,7 +170,7 @@ class Workers:
 
     def __init__(self) -> None:
         self._cluster = Watched("tasks.worker.cluster")
-        self._replaced: list[tuple[str, set[int]]] = []  # of which the ends of the workers are to be recorded
+        self._replaced: list[Watched] = []  # the clusters of which the ends of the workers are to be recorded
         self._quarantines: list[Watched] = []
         self._suspect: str | None = None  # the first that waits while there is the usual number of quarantines
         self._suspect_since = 0.0
@@ -200,15 +200,16 @@ class Workers:
 
     def _replace_cluster(self, trouble: str) -> None:
         logger.error("The worker cluster %s; starting another", trouble, extra={"event": "cluster.replaced"})
-        self._replaced.append((self._cluster.id, self._cluster.kill()))
+        self._cluster.kill()
+        self._replaced.append(self._cluster)
         self._cluster = Watched("tasks.worker.cluster")
 
     def _record_ends(self) -> None:
         """Record the ends that the first process of a cluster did not live to see. Raises DatabaseError."""
-        for cluster_id, killed in self._replaced:
-            for name in leases.processes_of(cluster_id=cluster_id):
+        for cluster in self._replaced:
+            for name in leases.processes_of(cluster_id=cluster.id):
                 if black_box.end_of(name) is None:
-                    black_box.record_end(name, End(is_killed=leases.pid_of(name) in killed))
+                    black_box.record_end(name, End(exit_code=None))
         self._replaced = []
 
     def _keep_quarantines(self) -> None:

@@ -182,6 +182,17 @@ def test_a_run_is_not_blamed_for_the_deaths_of_whole_servers(database: str, effe
     assert_each_ended_once(effects, ["patient"])
 
 
+def test_a_worker_that_hears_nothing_ends_with_its_server(database: str, effects: Effects) -> None:
+    """Its code holds the interpreter's lock, so that no thread of it can see that the server was killed."""
+    deaf = effects.step("deaf")
+    deaf["inputs"]["then"] = "hold the lock of the interpreter"
+    with running_server(database) as server:
+        server.rpc("tasks.execute", {"tasks": [deaf]})
+        until(lambda: "start deaf" in effects.lines(), seconds=60, what="its work")
+        server.kill(server.pid)
+        server.assert_gone(within_seconds=ORPHAN_SECONDS)
+
+
 @pytest.mark.both_engines
 def test_a_stream_is_resumed_after_the_server_was_killed(database: str, effects: Effects, tmp_path: Path) -> None:
     tasks = effects.chain("tree", 6, seconds=0.3)

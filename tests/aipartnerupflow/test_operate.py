@@ -137,7 +137,6 @@ def test_the_deaths_that_count_against_a_run_are_named_with_their_evidence() -> 
         {"at": "noon", "exit_code": -11, "was_executing": True},
         {"at": "one", "exit_code": 3, "was_executing": False},
         {"at": "two", "exit_code": -35, "was_executing": False},
-        {"at": "three", "exit_code": None, "was_executing": True},
     ]
     clear = {"is_suspected": False, "strikes": 0, "losses": 0, "host_losses": 0, "deaths": [], "is_waiting": False}
     assert list(deaths_of(clear)) == []
@@ -148,7 +147,6 @@ def test_the_deaths_that_count_against_a_run_are_named_with_their_evidence() -> 
         "At noon a worker process was killed by SIGSEGV while code of this run was executing.",
         "At one a worker process ended with exit code 3 that had this run for itself.",
         "At two a worker process was killed by signal 35 that had this run for itself.",
-        "At three a worker process ended together with its cluster, while code of this run was executing.",
         "It is suspected since noon, and runs in a process of its own until a task of it has ended (worker.quarantine).",
         "It waits for such a process, as 2 suspected runs do, users in turn; the oldest of all is suspected since dawn.",
         "Its server or machine was lost 1 time while it ran, which does not count against it.",

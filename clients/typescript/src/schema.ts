@@ -2519,12 +2519,12 @@ export interface components {
          * WorkerDeath
          * @description The end of a worker process that counts against a run.
          *
-         *     A negative `exit_code` is that of a signal; null means that all processes of the cluster ended. `was_executing`: whether code
-         *     of the run was executing; else the process had the run for itself.
+         *     A negative `exit_code` is that of a signal. `was_executing`: whether code of the run was executing; else the process had the
+         *     run for itself.
          */
         WorkerDeath: {
             at: string;
-            exit_code: number | null;
+            exit_code: number;
             was_executing: boolean;
         };
     };

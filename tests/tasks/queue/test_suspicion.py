@@ -115,7 +115,7 @@ def test_the_death_counts_against_all_and_strikes_those_whose_code_was_executing
 
 
 @pytest.mark.parametrize("in_quarantine", [False, True])
-@pytest.mark.parametrize(("supervisor", "end"), [("", None), (DEAD, None), (DEAD, KILLED), (None, End(is_killed=True))])
+@pytest.mark.parametrize(("supervisor", "end"), [("", None), (DEAD, None), (DEAD, KILLED), (None, End(exit_code=None))])
 def test_a_death_that_the_supervisor_did_not_survive_or_has_caused_is_no_evidence(
     workers: Workers, supervisor: str | None, end: End | None, in_quarantine: bool
 ) -> None:

@@ -1,6 +1,8 @@
 """Maps: `params.for_each` runs a template once for each item of a list, and loses none and doubles none of them."""
 
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +22,9 @@ from tasks.services import trees
 from tasks.services.runs import cancels
 from tasks.services.trees.copies import copy_tree
 from tasks.services.trees.editing import delete_task
+from tests.acceptance.effects import Effects
 from tests.sections import replace
+from tests.servers import until
 from tests.tasks.lives import Fuse, Stage, at_any_moment
 from tests.workers import Json, Ran, WorkerThread, result_of
 
@@ -133,6 +137,25 @@ def test_at_most_so_many_items_are_under_way(run: RunTree) -> None:
             under_way.discard(item)
         most = max(most, len(under_way))
     assert most == 2
+
+
+@pytest.mark.both_engines
+def test_no_item_begins_before_the_end_of_an_earlier_one_is_committed(worker: WorkerThread, tmp_path: Path) -> None:
+    """A worker that dies then leaves no more to repeat than it had in hand."""
+    effects = Effects(tmp_path / "effects")
+    part = effects.gated(effects.step("part"))
+    run = trees.execute_tree(caller=LOCAL, tasks=mapped(list(range(9)), part, max_parallel=2)).run
+    working = threading.Thread(target=worker.work)
+    working.start()
+    until(lambda: len(effects.lines()) == 2, seconds=60, what="two items at work")
+    with worker.nothing_is_committed():
+        effects.open_gate()
+        until(lambda: effects.counts("end").total() >= 2, seconds=60, what="their ends")
+        worker.turn(1000)
+        assert (effects.counts("start").total(), effects.counts("end").total()) == (2, 2)
+    working.join()
+    assert result_of(run).run.status == "completed"
+    assert effects.counts("end").total() == 9
 
 
 @pytest.mark.parametrize(
