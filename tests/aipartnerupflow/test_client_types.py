@@ -72,6 +72,8 @@ PAIRS: dict[Any, tuple[type[Struct], ...]] = {
     run_types.RunPage: (run_responses.Runs,),
     run_types.RunWithInputs: (run_responses.RunWithInputs,),
     run_types.Failure: (run_responses.Failure,),
+    run_types.WorkerDeath: (run_responses.WorkerDeath,),
+    run_types.Suspicion: (run_responses.Suspicion,),
     run_types.RunDetail: (run_responses.RunDetail,),
     run_types.ModelCallWithContent: (call_responses.ModelCallWithContent,),
     run_types.ModelCallPage: (call_responses.ModelCalls,),
