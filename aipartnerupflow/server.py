@@ -35,7 +35,7 @@ from apflow_site.databases import is_postgresql, sqlite_settings
 GRACEFUL_SECONDS = 5
 """How long open streams may continue after SIGTERM. Their clients then resume on another server."""
 WEB_PROCESS_SECONDS = 30
-"""How long one of several web processes may take to start, or to answer the first one, before it is replaced."""
+"""The time that one of several web processes has to start, or to answer the first one, before it is replaced."""
 STARTUP_FAILED = 3
 DEFAULT_PORT = 8000
 EXAMPLE = Path("docs/examples/publish.json")
@@ -527,5 +527,5 @@ def _without_password(url: str) -> str:
 
 
 def _refuse(message: str) -> NoReturn:
-    errors.print(message, style="red", markup=False, highlight=False)
+    errors.print(message, style="red", markup=False, highlight=False, soft_wrap=True)  # users copy its commands
     sys.exit(2)

@@ -30,6 +30,7 @@ NONE_DISABLED: Mapping[str, str] = MappingProxyType({})
 SUGGESTED = 20
 MAX_PATTERNS_SIZE = 200_000  # of all schemas in a request
 LISTED = 200
+COUNTED_AT_A_GLANCE = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,13 +218,25 @@ def _read(tasks: object, limits: TreeLimits) -> list[Json]:
         raise InvalidTree(f"{len(raws):,} tasks are too many: a tree has at most {limits.tasks:,}.")
     given: list[Any] = [without_empty(raw) for raw in raws]
     _check_patterns(given)
-    faults = (fault for index, raw in enumerate(given) for fault in check_task(raw, f"tasks[{index}]"))
+    faults = (
+        (field, f"{reason}{_of_task(raw, index)}")
+        for index, raw in enumerate(given)
+        for field, reason in check_task(raw, f"tasks[{index}]")
+    )
     problems = list(islice(faults, LISTED + 1))
     if len(problems) > LISTED:
         problems[LISTED:] = [("tasks", f"has more problems than these {LISTED}")]
     if problems:
         raise InvalidParams(problems)
     return given
+
+
+def _of_task(raw: object, index: int) -> str:
+    """Return the id and the name of a task that is hard to find by its place in the list."""
+    if index < COUNTED_AT_A_GLANCE or not isinstance(raw, dict):
+        return ""
+    named = [f"{field} '{str(raw[field])[:100]}'" for field in ("id", "name") if raw.get(field)]
+    return f" (the task with {' and '.join(named)})" if named else ""
 
 
 def _check_patterns(raws: list[object]) -> None:

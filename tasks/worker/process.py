@@ -37,7 +37,7 @@ LOADED_BY: Final[Mapping[str, str]] = MappingProxyType(
         "llm_executor": LITELLM,
     }
 )
-"""What the first task of an executor loads with `tasks.executors.llm.loading`, and waits for."""
+"""The function that the first task of an executor loads with `tasks.executors.llm.loading`, and waits for."""
 GC_THRESHOLDS = (20_000, 20, 20)
 """A tree of a thousand tasks allocates tens of thousands of objects at once, none of them garbage
 yet.

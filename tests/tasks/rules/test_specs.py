@@ -128,6 +128,15 @@ def test_all_faults_of_shape_are_told_at_once() -> None:
     ]
 
 
+def test_a_fault_far_down_the_list_names_its_task() -> None:
+    tasks = [ROOT, *(task(f"t{number}") for number in range(1850)), task("far", name="Post it", priority=9)]
+    with pytest.raises(InvalidParams) as caught:
+        parse(tasks)
+    [(field, reason)] = caught.value.problems
+    assert field == "tasks[1851].priority"
+    assert reason.endswith("(the task with id 'far' and name 'Post it')")
+
+
 def test_a_flood_of_faults_is_cut_short() -> None:
     def refuse(faults: int) -> None:
         with pytest.raises(InvalidParams) as caught:
