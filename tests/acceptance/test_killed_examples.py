@@ -257,7 +257,7 @@ def test_the_agents_of_the_page_survive_a_kill_of_each_of_their_tasks(stage: Sta
         root = stage.send(AGENTS, heading)["root_task_id"]
         stage.kill_until_over()
         tasks = stage.tasks_of(root)
-        assert content in json.dumps(tasks[root]["result"]), heading
+        assert content in json.dumps(tasks[root]["result"]), (heading, [task["error"] for task in tasks.values()])
         assert len(stage.llm.asked) == len(said), heading
         (read,) = [each["content"] for each in stage.llm.asked[-1].body["messages"] if each["role"] == "tool"]
         assert read in ("12", "ordered 1 of coffee", '{"packets":12}'), heading
