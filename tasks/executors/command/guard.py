@@ -3,7 +3,7 @@
 A script, `python guard.py LINE CPU MEMORY FILE PROCESSES WRITABLE READABLE HOME …`, which
 `tasks.executors.command.guarded_process` starts in a new session. WRITABLE and READABLE are numbers:
 after HOME come as many paths that the command may write, as many that it may read, then PROGRAM and
-its arguments. LINE is a socket whose other end the worker owns. When that end closes, because the worker wants to stop the command or has died, the
+its arguments. With -1 for WRITABLE it may write and read what its user may. LINE is a socket whose other end the worker owns. When that end closes, because the worker wants to stop the command or has died, the
 guard kills all processes below it. It passes SIGTERM on to the command's process group. It reports
 over the socket: `started GROUP` and, when no process is left, `exited CODE`, `refused ERRNO`,
 `crowded 0` or `stopped 0`. If the worker can no longer receive the report, the guard deletes HOME,
@@ -25,6 +25,8 @@ IS_LINUX: Final = sys.platform == "linux"
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
 TICK_SECONDS: Final = 0.05
 THREADS_EACH: Final = 16
+UNCONFINED: Final = -1
+"""Instead of WRITABLE: the program may read and write what its user may."""
 
 LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE, IOCTL_DEV = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
@@ -53,8 +55,10 @@ DEVICES: Final = ("/dev/full", "/dev/null", "/dev/random", "/dev/urandom", "/dev
 
 def main(numbers: list[int], home: str, rest: list[str]) -> None:
     line, cpu_seconds, memory_bytes, file_bytes, processes, writable, readable = numbers
-    argv = rest[writable + readable :]
-    places = [home, *rest[:writable]], rest[writable : writable + readable]
+    places = None
+    if writable != UNCONFINED:
+        places = [home, *rest[:writable]], rest[writable : writable + readable]
+        rest = rest[writable + readable :]
     os.set_inheritable(line, False)
     os.set_blocking(line, False)
     # Only SIGKILL and the closed socket end this process, whatever signals the command or a
@@ -66,7 +70,7 @@ def main(numbers: list[int], home: str, rest: list[str]) -> None:
     _go_first()
     command = os.fork()
     if command == 0:
-        _become(line, cpu_seconds, memory_bytes, file_bytes, processes, places, argv)
+        _become(line, cpu_seconds, memory_bytes, file_bytes, processes, places, rest)
     with suppress(OSError):  # the child does the same; the order does not matter
         os.setpgid(command, command)
     _say(line, f"started {command}")
@@ -92,7 +96,7 @@ def _become(
     memory_bytes: int,
     file_bytes: int,
     processes: int,
-    places: tuple[list[str], list[str]],
+    places: tuple[list[str], list[str]] | None,
     argv: list[str],
 ) -> NoReturn:
     """Turn this child into the command: in its own process group, limited, confined, unable to gain
@@ -109,7 +113,7 @@ def _become(
         _limit_processes(processes)
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         _prctl(PR_SET_NO_NEW_PRIVS, 1)  # a process of another user could not be killed
-        if version := landlock_version():
+        if places is not None and (version := landlock_version()):
             _confine(version, *places, program)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.execv(program, arguments)  # noqa: S606  (that it uses no shell is the point)

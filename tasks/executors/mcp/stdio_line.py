@@ -14,6 +14,7 @@ import orjson
 
 from aipartnerupflow.executors import ExecutorError, Json
 from aipartnerupflow.executors.http import MAX_BODY_BYTES
+from tasks.executors.command.guard import UNCONFINED
 from tasks.executors.command.guarded_process import GUARD, LineLog
 from tasks.executors.mcp.line import Intake
 from tasks.executors.mcp.servers import Target
@@ -141,7 +142,7 @@ async def stdio_line(target: Target) -> AsyncIterator[StdioLine]:
 
 
 async def _start(target: Target, guard: int, folder: str) -> asyncio.subprocess.Process:
-    limits = (guard, WEEK_SECONDS, NO_LIMIT, NO_LIMIT, PROCESSES)
+    limits = (guard, WEEK_SECONDS, NO_LIMIT, NO_LIMIT, PROCESSES, UNCONFINED, 0)
     program = target.command[0]
     return await asyncio.create_subprocess_exec(
         sys.executable,
