@@ -15,6 +15,7 @@ import pytest
 
 from tasks.rules.interrupts import INTERRUPTED
 from tests.effect_functions import SINK
+from tests.fork_server import QUARANTINE
 from tests.servers import Server, running_server, until
 
 pytestmark = [pytest.mark.both_engines_nightly, pytest.mark.timeout(600)]
@@ -93,13 +94,15 @@ def start(server: Server, sink: Sink, name: str) -> None:
 
 
 def kill_workers(server: Server) -> None:
-    """Kill -9 every worker that has a run."""
+    """Kill -9 every worker that has a run, but no quarantine, whose deaths convict the only task that it has."""
     owners = server.query(
         "SELECT DISTINCT lease_owner FROM tasks_run WHERE finished_at IS NULL AND lease_owner LIKE '%%/%%'"
     )
     for (owner,) in owners:
         with suppress(psutil.NoSuchProcess):
-            psutil.Process(int(owner.split("/")[1])).kill()
+            process = psutil.Process(int(owner.split("/")[1]))
+            if not server.runs(process, QUARANTINE):
+                process.kill()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
