@@ -17,7 +17,6 @@ from tests.docs_site import (
     LLM,
     LLM_KEYS,
     OLD_KEY,
-    RUN_COMMANDS,
     WRITE_AN_EXECUTOR,
     DocsSite,
     running_docs_site,
@@ -61,7 +60,6 @@ def site(docs_site: DocsSite) -> DocsSite:
 @pytest.mark.parametrize(
     ("page", "heading", "result"),
     [
-        (RUN_COMMANDS, "Run commands", {"return_code": 0, "stdout": "1\n2\n3\n", "stderr": ""}),
         (WRITE_AN_EXECUTOR, "Register it", {"words": 6}),
         (WRITE_AN_EXECUTOR, "Use a plain function", "HELLO!!"),
     ],

@@ -40,6 +40,7 @@ POOLS: Final = "tests/acceptance/test_pools.py::test_the_page_is_true"
 QUICK_START: Final = f"{README}::test_every_request_of_the_quick_start_succeeds"
 TUTORIAL: Final = f"{README}::test_the_quick_start_goes_from_a_tree_to_a_flow_that_is_repaired"
 ELSEWHERE: Final = f"{BLOCKS_TEST}::test_what_one_knows_from_elsewhere_runs_as_its_page_says"
+COMMANDS: Final = "tests/tasks/executors/command/test_command.py::test_the_page_on_running_commands_is_true"
 TASKS: Final = f"{BLOCKS_TEST}::test_a_task_of_a_page_has_the_result_that_the_page_promises"
 FLOW_OF_TEXTS: Final = (
     "tests/a2a/protocol/test_conversation.py::test_a_text_runs_the_flow_of_the_caller_with_the_conversation"
@@ -344,13 +345,9 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Watch a run", "python", CLIENT),
     ],
     "docs/how-to/run-commands.md": [
-        (
-            "Run commands",
-            "sh",
-            "tests/tasks/executors/command/test_command.py::test_the_page_on_running_commands_is_true",
-        ),
-        ("Run commands", "yaml", TASKS),
-        ("Run commands", "json", TASKS),
+        ("Run commands", "sh", COMMANDS),
+        ("Run commands", "yaml", COMMANDS),
+        ("Run commands", "json", COMMANDS),
         ("Run containers", "yaml", CONTAINERS),
         ("Run containers", "json", CONTAINERS),
     ],
