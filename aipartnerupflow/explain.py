@@ -266,7 +266,10 @@ def _waits(
     troubles = [check for check in checks.values() if not check["ok"]]
     for check in troubles:
         yield f"{check['message']} {check['fix']}"
-    if not troubles and not open_ones:
+    queue = checks.get("queue", {}).get("message", "")
+    if not open_ones and queue.startswith("maintenance"):
+        yield f"Workers begin no run: {queue}."
+    elif not troubles and not open_ones:
         yield (
             "It is ready and waits for a worker with free capacity (worker.max_tasks, worker.max_trees) or, if it runs in a "
             "process of its own, for a place there (pools.process.size, pools.process.cpus). "

@@ -52,7 +52,7 @@ def serve(*, reload: bool, paused: bool = False) -> None:
     config = get_config()
     warnings = _check_exposure(config)
     _check_port(config.server.host, config.server.port, host_option="--host ", port_option="--port ")
-    runs_examples = bool(prepare()) and config.server.examples == "run"
+    runs_examples = bool(prepare(waits=True)) and config.server.examples == "run"
     _check_message_handler()
     _check_signing_key(config)
     _join_installation()
@@ -108,7 +108,7 @@ def _run_uvicorn(config: Config, *, reload: bool, watched: list[Path]) -> None:
 
 def work() -> None:
     """Run a worker cluster until SIGTERM or SIGINT, then drain it."""
-    prepare()
+    prepare(waits=True)
     _join_installation()
     from tasks.own_process import keep_secrets  # needs Django's apps
     from tasks.worker.supervisor import Stop, supervise
@@ -199,12 +199,12 @@ def rotate_keys() -> None:
         _refuse(f"An input of a task cannot be decrypted, and was not changed. {error}")
 
 
-def prepare() -> list[str]:
+def prepare(*, waits: bool = False) -> list[str]:
     """Set up Django and migrate the database. Returns the roots of the examples that an empty database now has.
 
-    An error of the configuration or the database ends the command.
+    An error of the configuration or the database ends the command; if it `waits`, after PostgreSQL had time to start.
     """
-    return _in_django(_bring_up_to_date)
+    return _in_django(partial(_bring_up_to_date, waits=waits))
 
 
 def set_maintenance(*, is_on: bool) -> bool:
@@ -263,12 +263,15 @@ def _in_django(function: Callable[[], T]) -> T:
         _refuse_without_database(error)
 
 
-def _bring_up_to_date() -> list[str]:
+def _bring_up_to_date(*, waits: bool) -> list[str]:
     from apflow_site.db.schema import SchemaTooNew  # needs Django's apps
+    from apflow_site.prepare import await_database
     from apflow_site.prepare import prepare as bring_up_to_date
     from tasks.executors import executor_ids
 
     executor_ids()
+    if waits:
+        await_database()
     try:
         return bring_up_to_date()
     except SchemaTooNew as error:

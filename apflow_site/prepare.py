@@ -3,16 +3,16 @@
 import fcntl
 import logging
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Final
 
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from apflow_site.databases import APPLICATION
@@ -26,6 +26,13 @@ MIGRATION_LOCK = 0x61_70_66_6C_6F_77
 OWN_OPTIONS: Final = {"server_side_binding": False, "prepare_threshold": None}
 """Statements as plain text: after one with parameters of its own, PostgreSQL keeps the snapshot until the next."""
 POLL_SECONDS: Final = 0.2
+STARTING: Final = {
+    "the database system is": 60.0,
+    "not yet accepting connections": 60.0,
+    "Connection refused": 10.0,
+    "No such file or directory": 10.0,
+}
+"""What PostgreSQL or libpq says while the server starts or recovers, or before it does, and for how many seconds to wait."""
 QUIET_POLLS: Final = 10
 """How often a process polls before it logs that it waits."""
 NO_LIMITS: Final = """
@@ -54,6 +61,27 @@ def prepare() -> list[str]:
             call_command("migrate", verbosity=0, interactive=False)
         examples = settings.APFLOW.server.examples
         return [] if examples == "none" else fill_empty_database(run=examples == "run")
+
+
+def await_database() -> None:
+    """Wait while PostgreSQL starts, as after a restart of its machine. Raises django.db.OperationalError after the time.
+
+    Any other reason for which it cannot be used is raised at once.
+    """
+    began_at, logged = monotonic(), False
+    while True:
+        try:
+            connection.ensure_connection()
+        except OperationalError as error:
+            patience = max((seconds for words, seconds in STARTING.items() if words in str(error)), default=0.0)
+            if monotonic() >= began_at + patience:
+                raise
+            if not logged:
+                logged = True
+                log.warning("Waiting for PostgreSQL: %s", str(error).strip(), extra={"event": "database.waiting"})
+            sleep(POLL_SECONDS)
+        else:
+            return
 
 
 @contextmanager
@@ -94,7 +122,7 @@ def _database_locked() -> Iterator[None]:
                     "Waiting until another process has migrated the database", extra={"event": "migration.waiting"}
                 )
             own.rollback()
-            time.sleep(POLL_SECONDS)
+            sleep(POLL_SECONDS)
         free_session(connection)
         try:
             yield

@@ -115,7 +115,7 @@ def migrate(
         for name, operations in pending:
             output.line("\n  ".join([name, *operations]) if plan else name)
         raise typer.Exit(ExitCode.FAILED if check and pending else ExitCode.OK)
-    server.prepare()
+    server.prepare(waits=True)
     typer.echo("The database is up to date.")
 
 

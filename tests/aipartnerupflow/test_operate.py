@@ -24,6 +24,7 @@ Json = dict[str, Any]
 HERE = program()
 WELL: Mapping[str, Json] = {"worker": {"ok": True, "message": "ok", "fix": None}}
 ASKED: Json = {"text": "Publish\nit?", "options": ["yes", "not yet"], "expires_at": None}
+MAINTAINED: Mapping[str, Json] = {"queue": {"ok": True, "message": "maintenance since noon; end it", "fix": None}}
 ILL: Mapping[str, Json] = {"worker": {"ok": False, "message": "No worker.", "fix": "Start one."}}
 
 
@@ -60,6 +61,7 @@ def task(task_id: str, status: str = "pending", *children: Json, after: tuple[st
         ),
         ("r", task("r", "pending", task("a"), schemas=None), True, WELL, "waits for 'A'"),
         ("r", task("r", "pending", task("a"), schemas=None), True, ILL, "No worker. Start one."),
+        ("r", task("r", "pending"), True, MAINTAINED, "Workers begin no run: maintenance since noon; end it."),
         ("r", task("r", "in_progress", params={"timeout_seconds": 9}), True, WELL, "Its timeout is 9 s"),
         ("r", task("r", "completed"), False, WELL, "completed at now"),
         (

@@ -40,6 +40,8 @@ FIXES: Final[Mapping[str, str]] = {
 CHANGES: Final[Mapping[str, str]] = {
     "auth.jwt_secret": "To change the value while processes run, first add the new one to auth.accepted_jwt_secrets "
     "of all of them, and keep the old one there; see docs/how-to/accounts.md.",
+    "llm.encryption_keys": "To change the value while processes run, first add the new one to the end of the list on all "
+    "machines; see docs/how-to/llm-keys.md.",
 }
 
 
