@@ -84,18 +84,21 @@ def issue(user: User, *, login: str | None = None) -> TokenPair:
 
 
 def rotate(refresh: str) -> TokenPair:
-    """Exchange a refresh token for a new pair. A refresh token works once. Raises InvalidToken."""
+    """Exchange a refresh token for a new pair. Raises InvalidToken.
+
+    A refresh token works once. One that is used again may have been stolen, so its login ends (RFC 9700, section 4.14.2).
+    """
     claims = read_claims(refresh)
     if not is_own(claims) or claims.get("token_type") != "refresh":
         raise InvalidToken
     user = owner_of(claims)
     expires_at = datetime.fromtimestamp(claims["exp"], UTC)
     if not SpentToken.objects.spend(claims["jti"], expires_at=expires_at + REMEMBERED_LONGER):
+        _end_login(claims, user)
         raise InvalidToken
     return issue(user, login=claims[LOGIN])
 
 
-@transaction.atomic
 def log_out(token: str) -> None:
     """End the login of an access or refresh token of ours: all of its tokens stop working.
 
@@ -104,7 +107,11 @@ def log_out(token: str) -> None:
     claims = read_claims(token)
     if not is_own(claims):
         raise InvalidToken
-    user = owner_of(claims)
+    _end_login(claims, owner_of(claims))
+
+
+@transaction.atomic
+def _end_login(claims: Claims, user: User) -> None:
     lifetime = timedelta(days=settings.APFLOW.auth.refresh_days)  # no token of the login expires later
     if SpentToken.objects.spend(claims[LOGIN], expires_at=datetime.now(UTC) + lifetime + REMEMBERED_LONGER):
         audit.record(Action.LOGOUT, actor=user.username)

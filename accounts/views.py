@@ -91,9 +91,10 @@ async def me(request: HttpRequest) -> JsonResponse:
 @require_POST
 @answers_errors
 async def logout(request: HttpRequest) -> HttpResponse:
-    """POST with the access token or {refresh} → 204. Revokes all tokens of that login."""
+    """POST with the access token, an empty body or {}, or with {refresh} → 204. Revokes all tokens of that login."""
     _require_auth()
-    token = _read_body(request, "refresh")["refresh"] if request.body else token_in(request.headers)
+    body = _read_body(request, optional="refresh") if request.body else {}
+    token = body["refresh"] if "refresh" in body else token_in(request.headers)
     try:
         await pools.auth(tokens.log_out, token)
     except tokens.InvalidToken:
@@ -122,8 +123,8 @@ def _require_auth() -> None:
         )
 
 
-def _read_body(request: HttpRequest, *fields: str) -> dict[str, str]:
-    """Read a JSON object with exactly these fields, all strings. Raises Refused."""
+def _read_body(request: HttpRequest, *fields: str, optional: str = "") -> dict[str, str]:
+    """Read a JSON object with these fields, all strings, and no others but the optional one. Raises Refused."""
     if request.content_type != "application/json":
         raise Refused(415, "unsupported_media_type", "Send JSON with 'Content-Type: application/json'.")
     if len(request.body) > MAX_BODY_BYTES:
@@ -133,9 +134,10 @@ def _read_body(request: HttpRequest, *fields: str) -> dict[str, str]:
     except orjson.JSONDecodeError:
         raise Refused(400, "invalid_json", "The body is not JSON.") from None
     if not isinstance(body, dict):
-        raise Refused(400, "invalid_request", f"The body must be an object with {' and '.join(fields)}.")
+        named = " and ".join(fields or [optional])
+        raise Refused(400, "invalid_request", f"The body must be an object with {named}.")
     for field in [*fields, *body]:
-        if reason := _why_wrong(body, field, known=fields):
+        if reason := _why_wrong(body, field, known=(*fields, optional)):
             raise Refused(400, "invalid_request", f"{field}: {reason}", field=field)
     return body
 

@@ -287,6 +287,8 @@ class Socket(AsyncWebsocketConsumer):
                     await self._subscribe(given)
                 case Unsubscribe() as given if await self._is_still_in():
                     await self._unsubscribe(given)
+        except OSError:  # the client has gone
+            raise
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             await self.send(messages.of_error(error, message))
 

@@ -26,7 +26,7 @@ NOTIFICATION: Final = "notifications/cancelled"
 CANCELLED: Final = "The MCP client cancelled its call."
 UNKNOWN_EVENT: Final = "Last-Event-ID must be the id of an event of this session. Call the tool again, or get_run."
 MOST_EARLY: Final = 100
-"""How many calls that are not there (yet) the client of a session may cancel."""
+"""The maximum number of calls that are not there (yet), and that the client of a session has cancelled."""
 MOST_CHARACTERS: Final = 255
 """A call whose id is longer is neither cancelled nor resumed."""
 OLD_ROWS: Final = 1_000

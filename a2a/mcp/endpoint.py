@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -11,8 +12,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from a2a.core import jsonrpc
-from a2a.core.exceptions import WrongHttpMethod
-from a2a.core.http import decoded, headers_of, json_response, require_method
+from a2a.core.exceptions import RequestRefused, WrongHttpMethod
+from a2a.core.http import body_of, decoded, headers_of, json_response, require_method
 from a2a.core.jsonrpc import Call, Failure, Id, Reply
 from a2a.core.metrics import metered, note
 from a2a.live import sse, stream_limits
@@ -29,10 +30,12 @@ from accounts.auth import authenticate
 from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.rules.exceptions import InvalidParams
-from tasks.rules.strict_json import Json
+from tasks.rules.strict_json import Json, MalformedJson, decode
 from tasks.storage import loads
 
 UNAUTHORIZED: Final = 401
+SMALL_BYTES: Final = 16 * 1024
+"""The size of the largest message that is read before the caller is known."""
 NO_STREAM: Final = "GET opens the stream of a session. Send Accept: text/event-stream."
 DEFERRED_SECONDS: Final = 1.0
 """How long a reply may take until it becomes a stream. Quick calls get plain JSON, with the status of their error."""
@@ -56,6 +59,7 @@ class Mcp:
                 return await _accepted(request, body, caller)
             return await self._replied(request, body, caller)
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+            body = body or _small_message_in(request)
             response = _refused(error, call_id=_id_in(body), is_modern=eras.is_modern(body, request.headers))
             if response.status_code == UNAUTHORIZED:
                 response["WWW-Authenticate"] = challenge(request)
@@ -98,6 +102,15 @@ async def _message_in(request: HttpRequest, caller: Caller) -> Json:
     if not isinstance(body, dict):
         raise McpError(jsonrpc.INVALID_REQUEST, "A JSON-RPC message is an object.")
     return body
+
+
+def _small_message_in(request: HttpRequest) -> Json:
+    """Return the message of a request that is refused before it is read, so that its reply has its id; {} if it is none."""
+    with suppress(RequestRefused, MalformedJson):
+        sent = body_of(request)
+        found = decode(sent) if len(sent) <= SMALL_BYTES else {}
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 async def _stream(request: HttpRequest) -> HttpResponseBase:

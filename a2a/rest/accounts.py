@@ -60,7 +60,7 @@ def account_paths(error: Json) -> Json:
                 "logOut",
                 "Revoke all tokens of the login: that of the request, or of the refresh token in the body.",
                 {204: None, **too_large},
-                requestBody=_body("refresh") | {"required": False},
+                requestBody={"content": _content({"refresh": TEXT | {"minLength": 1}}, is_optional=True)},
             )
         },
         "/auth/me": {"get": operation("getCaller", "Return the user and role of the token.", {200: _content(CALLER)})},
@@ -71,6 +71,7 @@ def _body(*fields: str) -> Json:
     return {"required": True, "content": _content(dict.fromkeys(fields, TEXT | {"minLength": 1}))}
 
 
-def _content(properties: Mapping[str, Json]) -> Json:
-    schema: Json = {"type": "object", "properties": dict(properties), "required": [*properties]}
+def _content(properties: Mapping[str, Json], *, is_optional: bool = False) -> Json:
+    required = [] if is_optional else [*properties]
+    schema: Json = {"type": "object", "properties": dict(properties), "required": required}
     return {"application/json": {"schema": schema | {"additionalProperties": False}}}

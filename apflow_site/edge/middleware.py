@@ -94,8 +94,8 @@ def _address_of(request: HttpRequest) -> str:
 
 
 def _wrapped(get_response: GetResponse, middleware: Sequence[str]) -> GetResponse:
-    """Apply the middleware, of which the first is the outermost."""
-    chain: Any = get_response
+    """Apply the middleware, of which the first is the outermost. It sees the responses to exceptions, too."""
+    chain: Any = guarded(get_response)
     for path in reversed(middleware):
         chain = import_string(path)(chain)
     return guarded(chain)

@@ -119,6 +119,8 @@ class _Count:
         self._anchors = dict(_anchors(document))
         self._known: dict[int, Cost] = {}
         self._open: set[int] = set()  # the parts that are being counted: a reference to one is recursive
+        self._entered: set[int] = set()  # the parts that apply to the same value as the one at hand
+        self._ends: set[int] = set()  # the parts that are known not to refer to themselves for the same value
 
     def of_schema(self) -> Cost:
         return self._of(self._document, 1)
@@ -142,6 +144,7 @@ class _Count:
         below = [self._of(schema, level + 1) for schema in _subschemas(part)]
         alternatives = [self._of(schema, level + 1) for schema in _values(part.get("properties"))]
         followed = [self._of(self._target(part["$ref"]), level + 1)] if "$ref" in part else []
+        self._refuse_endless(part)
         costs = [*below, *alternatives, *followed]
         listed = sum(_count(part[keyword]) for keyword in LISTED_VALUES if keyword in part)
         return Cost(
@@ -156,6 +159,23 @@ class _Count:
             is_open_ended=any(keyword.startswith("unevaluated") for keyword in part)
             or any(cost.is_open_ended for cost in costs),
         )
+
+    def _refuse_endless(self, part: Any) -> None:
+        """Raises TooCostly if the part applies itself to the same value: the validation would never end."""
+        if not isinstance(part, dict) or id(part) in self._ends:
+            return
+        if id(part) in self._entered:
+            raise TooCostly("refers to itself: a $ref leads back to where it is without a step into the value")
+        self._entered.add(id(part))
+        same = [self._target(part["$ref"])] if "$ref" in part else []
+        lists = [part.get(keyword) for keyword in ("allOf", "anyOf", "oneOf")]
+        same += [schema for schemas in lists if isinstance(schemas, list) for schema in schemas]
+        same += [part.get(keyword) for keyword in ("not", "if", "then", "else")]
+        same += [*_values(part.get("dependentSchemas")), *_values(part.get("dependencies"))]
+        for schema in same:
+            self._refuse_endless(schema)
+        self._entered.discard(id(part))
+        self._ends.add(id(part))
 
     def _target(self, reference: Any) -> Any:
         """Return the part that a reference names. Raises TooCostly if it is not in this document."""

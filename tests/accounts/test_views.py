@@ -175,9 +175,30 @@ def test_a_refresh_token_buys_one_new_pair(client: Client, alice: User) -> None:
     assert response.status_code == 200
     second = response.json()
     assert client.get("/auth/me", headers={"Authorization": f"Bearer {second['access']}"}).status_code == 200
+    assert post(client, "/auth/refresh", {"refresh": second["refresh"]}).status_code == 200
+
+
+def test_a_refresh_token_that_is_used_again_ends_its_login(client: Client, alice: User) -> None:
+    """Whoever of the two stole it: neither goes on. Other logins of the user are left."""
+    first, other = issue(alice), issue(alice)
+    second = post(client, "/auth/refresh", {"refresh": first["refresh"]}).json()
     again = post(client, "/auth/refresh", {"refresh": first["refresh"]})
     assert (again.status_code, again.json()["error"]["code"]) == (401, "invalid_token")
-    assert post(client, "/auth/refresh", {"refresh": second["refresh"]}).status_code == 200
+    for pair in (first, second):
+        assert client.get("/auth/me", headers={"Authorization": f"Bearer {pair['access']}"}).status_code == 401
+    assert post(client, "/auth/refresh", {"refresh": second["refresh"]}).status_code == 401
+    assert post(client, "/auth/refresh", {"refresh": other["refresh"]}).status_code == 200
+
+
+def test_who_logs_out_with_an_empty_object_ends_the_login_of_the_access_token(client: Client, alice: User) -> None:
+    pair = issue(alice)
+    headers = {"Authorization": f"Bearer {pair['access']}"}
+    out = client.post("/auth/logout", {}, content_type="application/json", headers=headers)
+    assert (out.status_code, out.content) == (204, b"")
+    assert client.get("/auth/me", headers=headers).status_code == 401
+    assert client.post("/auth/logout", {}, content_type="application/json").status_code == 401
+    wrong = client.post("/auth/logout", {"token": "x"}, content_type="application/json", headers=headers)
+    assert (wrong.status_code, wrong.json()["error"]["field"]) == (400, "token")
 
 
 @pytest.mark.parametrize("kind", ["access", "garbage", "elsewhere", "disabled", "new password"])

@@ -84,6 +84,12 @@ def test_only_the_listed_origins_count_where_users_log_in(app_server: Server) ->
     assert (allowed.status_code, allowed.headers["Access-Control-Allow-Origin"]) == (401, APP)
 
 
+@pytest.mark.parametrize("path", ["/api/nowhere", "/nowhere"])
+def test_an_allowed_origin_reads_that_an_address_is_unknown(app_server: Server, path: str) -> None:
+    unknown = asked(app_server, APP, method="GET", path=path)
+    assert (unknown.status_code, unknown.headers.get("Access-Control-Allow-Origin")) == (404, APP)
+
+
 def test_websockets_have_the_same_list(open_server: Server, app_server: Server) -> None:
     with socket_from(LOCAL_APP, open_server) as socket:
         socket.send(json.dumps(COUNT))

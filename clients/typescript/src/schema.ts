@@ -6691,7 +6691,7 @@ export interface operations {
         requestBody?: {
             content: {
                 "application/json": {
-                    refresh: string;
+                    refresh?: string;
                 };
             };
         };

@@ -38,7 +38,12 @@ class SendEmail(Executor):
         "type": "object",
         "properties": {
             "to": {**ADDRESSES, "description": "An address, or a list of them. The operator allows them (email.allow)"},
-            "subject": {"type": "string", "minLength": 1, "maxLength": 998, "description": "Without line breaks"},
+            "subject": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 998,
+                "description": "Without line breaks and encoded words",
+            },
             "body": {"type": "string", "description": "The mail as plain text"},
             "html": {"type": "string", "description": "The mail as HTML, instead of or besides `body`"},
             "cc": {**ADDRESSES, "description": "Addresses that all recipients see"},

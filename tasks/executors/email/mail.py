@@ -1,6 +1,7 @@
 """E-mails through the operator's mail server (`email`), to addresses that the operator allows."""
 
 import asyncio
+import re
 import smtplib
 import ssl
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ MAILTO: Final = "mailto:"
 NO_ADDRESS: Final = "must be an e-mail address such as ops@example.com"
 NO_SERVER: Final = "cannot be used: the operator has set no mail server (email.host and email.sender)"
 NOT_ALLOWED: Final = "must be one that the operator allows (email.allow)"
+ENCODED_WORD: Final = re.compile(r"=\?[^\s?]+\?[bBqQ]\?[^?]*\?=")
+"""A text in a header that receivers decode (RFC 2047)."""
 DOMAIN: Final = "aipartnerupflow"
 """What the ids of our mails end with."""
 PASSING: Final = range(400, 500)
@@ -105,10 +108,16 @@ async def send(mail: Mail, *, user_id: str) -> str:
 
 
 def _message(mail: Mail) -> EmailMessage:
-    """Return the message. It has no Bcc. Raises NotSent for a line break in a header."""
+    """Return the message. It has no Bcc. Raises NotSent for a line break or an encoded word in the subject."""
     message = EmailMessage()
     if any(character in mail.subject for character in "\r\n\0"):
         raise NotSent("The subject has a line break, which would begin another header. Remove it.", permanent=True)
+    if ENCODED_WORD.search(mail.subject):
+        raise NotSent(
+            "The subject has an encoded word (=?…?=), which receivers decode: it could hide a line break or another text. "
+            "Write the text itself, in Unicode.",
+            permanent=True,
+        )
     message["From"], message["To"] = str(settings.APFLOW.email.sender), ", ".join(mail.to)
     for name, addresses in (("Cc", mail.cc), ("Reply-To", mail.reply_to)):
         if addresses:

@@ -204,8 +204,12 @@ def test_there_is_only_post(mcp_server: Server, method: str) -> None:
 
 def test_a_client_logs_in(alice: Client) -> None:
     anonymous = Client(http=alice.http, version=alice.version)
-    response = anonymous.post("tools/list")
-    assert response.status_code == 401
+    body, headers = anonymous.request("tools/list", {})
+    response = anonymous.http.post("/mcp", json=body, headers=headers)
+    assert (response.status_code, response.json()["id"]) == (401, body["id"])
+    for nothing in (b"{", b"[]", b""):
+        refused = anonymous.http.post("/mcp", content=nothing, headers=headers)
+        assert (refused.status_code, refused.json()["id"]) == (401, None)
     assert response.headers["WWW-Authenticate"].startswith("Bearer")
 
 

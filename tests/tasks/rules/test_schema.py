@@ -86,6 +86,28 @@ def test_a_recursive_schema_is_accepted_and_its_validation_leaves_the_loop() -> 
     assert mismatch(schema, {"left": {"right": 1}}) == 'left.right: the value is not of type "object"'
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#"},
+        {"properties": {"a": {"$ref": "#/properties/a"}}},
+        {"allOf": [{"$ref": "#"}]},
+        {
+            "$ref": "#/$defs/a",
+            "$defs": {"a": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/b"}]}, "b": {"not": {"$ref": "#/$defs/a"}}},
+        },
+        {
+            "properties": {"x": {"$ref": "#/$defs/b"}},
+            "allOf": [{"$ref": "#/$defs/b"}],
+            "$defs": {"b": {"if": {"$ref": "#"}}},
+        },
+    ],
+)
+def test_a_schema_that_refers_to_itself_for_the_same_value_is_refused(schema: Json) -> None:
+    with pytest.raises(TooCostly, match="refers to itself"):
+        check_cost(schema)
+
+
 def test_counting_takes_no_longer_for_twice_as_many_paths() -> None:
     few, many = calls_of(lambda: check_cost(doubled(6))), calls_of(lambda: check_cost(doubled(12)))
     assert check_cost(doubled(12)).references > 60 * check_cost(doubled(6)).references

@@ -103,6 +103,7 @@ async def test_all_attempts_of_a_run_have_one_message_id_and_other_runs_another(
         ({"reply_to": "a@b.org\nX: y"}, "inputs.reply_to: must be an e-mail address"),
         ({"subject": "The report\r\nBcc: x@elsewhere.org"}, "The subject has a line break"),
         ({"subject": "The report\nX: y"}, "The subject has a line break"),
+        ({"subject": "=?utf-8?q?The_report=0ABcc:_x?="}, "The subject has an encoded word"),
         ({"to": []}, "inputs.to: must have 1 to 50 addresses"),
         ({"to": [f"a{n}@example.com" for n in range(30)], "cc": [f"b{n}@example.com" for n in range(30)]}, "1 to 50"),
     ],
