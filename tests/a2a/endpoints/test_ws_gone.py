@@ -31,6 +31,7 @@ async def test_a_client_that_has_gone_is_no_internal_error(
             raise Gone
 
     scope = {"type": "websocket", "path": "/ws", "headers": [], "subprotocols": [], "client": ("127.0.0.1", 1)}
+    app: Any = Socket
     with pytest.raises(Gone):
-        await Socket.as_asgi()(scope | {"query_string": b""}, receive, send)
+        await app.as_asgi()(scope | {"query_string": b""}, receive, send)
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
