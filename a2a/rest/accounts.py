@@ -33,7 +33,8 @@ def account_paths(error: Json) -> Json:
             str(status): {"description": HTTPStatus(status).phrase} | ({} if content is None else {"content": content})
             for status, content in sorted({**answers, 400: error, 401: error}.items())
         }
-        return {"operationId": name, "summary": summary, "tags": ["accounts"], "responses": responses, **more}
+        described = {"operationId": name, "summary": summary, "description": summary, "tags": ["accounts"]}
+        return {**described, "responses": responses, **more}
 
     too_large = {413: error, 415: error}
     return {

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from inspect import getdoc
 from typing import Any, Final
 
+from django.conf import settings
 from django.db import OperationalError
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
@@ -29,6 +30,7 @@ from a2a.rest.accounts import account_paths
 from a2a.rest.operation import TASK_ID, Operation
 from a2a.rest.routes import BODY_ERRORS, ROUTES, STREAMS
 from accounts.auth import AuthenticationFailed
+from tasks.executors import EXECUTORS, describe, executor_ids
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
 from tasks.rules.strict_json import Json
 from tasks.services.trees import idempotency
@@ -40,6 +42,23 @@ SCHEMAS: Final = "#/components/schemas/{name}"
 OTHER_ERRORS: Final = ("internal", "not_found")
 TAGS: Final = {"config": "LLM keys", "system": "executors"}
 """By the first part of the name of a method, where this is not the tag itself."""
+TAGGED: Final = {
+    "tasks": "Trees of tasks: store, run, read, change, copy and cancel them.",
+    "runs": "Runs of trees: list, search, compare and export them.",
+    "questions": "Open questions of tasks to people.",
+    "flows": "Saved definitions of trees, with versions and inputs.",
+    "schedules": "Runs at times.",
+    "events": "Events from outside, for tasks that wait for one.",
+    "executors": "The executors with their schemas.",
+    "webhooks": "Webhooks of runs.",
+    "notifications": "Mails and webhooks about failures and questions.",
+    "usage": "Tokens and costs of model calls.",
+    "LLM keys": "Keys of the providers of language models.",
+    "secrets": "Secrets that inputs of tasks name.",
+    "audit": "The audit log.",
+    "accounts": "Logins, tokens and the caller.",
+}
+"""Tag → what its operations are about."""
 NULL: Final = {"type": "null"}
 
 ABOUT: Final = """The task API over REST. The same methods are available as JSON-RPC at `POST /tasks`.
@@ -60,7 +79,8 @@ class OperationSchema(AutoSchema):
 def openapi_document(*, with_authentication: bool) -> Json:
     paths = SchemaGenerator(urlconf="a2a.rest.urls").get_schema(request=None, public=True)["paths"]
     bearer = {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}}
-    return {
+    accounts = account_paths(_json({"$ref": SCHEMAS.format(name="Error")})) if with_authentication else {}
+    document = {
         "openapi": OPENAPI,
         "info": {
             "title": "aipartnerupflow",
@@ -68,16 +88,35 @@ def openapi_document(*, with_authentication: bool) -> Json:
             "description": ABOUT,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": paths | (account_paths(_json({"$ref": SCHEMAS.format(name="Error")})) if with_authentication else {}),
+        "servers": [{"url": (settings.APFLOW.server.public_url or "/").rstrip("/") or "/"}],
+        "tags": [{"name": name, "description": text} for name, text in TAGGED.items()],
+        "paths": paths | accounts,
         "components": {"schemas": _schemas()} | (bearer if with_authentication else {}),
     } | ({"security": [{"bearer": []}]} if with_authentication else {})
+    _add_items(document)
+    return document
+
+
+def _add_items(part: Any) -> None:
+    """Say of each array that its items may be anything, unless it says what they are: generators of clients need it."""
+    if isinstance(part, dict):
+        kinds = part.get("type")
+        if (kinds == "array" or (isinstance(kinds, list) and "array" in kinds)) and not part.keys() & {
+            "items",
+            "prefixItems",
+        }:
+            part["items"] = {}
+        part = list(part.values())
+    for below in part if isinstance(part, list | tuple) else ():
+        _add_items(below)
 
 
 def _operation(operation: Operation, *, path: str) -> Json:
-    function = method_named(operation.method, REST.methods).function
+    text = operation.summary or getdoc(method_named(operation.method, REST.methods).function) or ""
     described = {
         "operationId": operation.name,
-        "summary": operation.summary or (getdoc(function) or "").splitlines()[0],
+        "summary": text.splitlines()[0],
+        "description": text,
         "tags": [TAGS.get(group := operation.method.partition(".")[0], group)],
         "parameters": [*_parameters(operation, path=path)],
         "responses": {str(status): response for status, response in _responses(operation, path=path)},
@@ -91,7 +130,7 @@ def _operation(operation: Operation, *, path: str) -> Json:
 def _parameters(operation: Operation, *, path: str) -> Iterator[Json]:
     properties = _properties(operation)
     if _has(operation.in_path, path):
-        yield _parameter(operation.in_path, "path", properties[operation.in_path]) | {"required": True}
+        yield _parameter(operation.in_path, "path", _without_null(properties[operation.in_path])) | {"required": True}
     needed = {each.name for each in fields(operation.params) if each.required}
     for name in operation.query:
         default = {"default": operation.always[name]} if operation.always.get(name) else {}
@@ -117,7 +156,21 @@ def _request_body(operation: Operation) -> Json:
     schema = _object(operation)
     if operation.instead:
         schema = {"anyOf": [schema, *operation.instead]}
-    return {"required": operation.is_body_required, "content": {"application/json": {"schema": schema}}}
+    examples = {"examples": _task_examples()} if operation.method == "tasks.create" else {}
+    return {"required": operation.is_body_required, "content": {"application/json": {"schema": schema} | examples}}
+
+
+def _task_examples() -> Json:
+    """Return a task for each of our executors, with the executor's own example as its inputs."""
+    described = [describe(each) for each in sorted(executor_ids() & EXECUTORS.keys())]
+    return {
+        each["id"]: {
+            "summary": each["name"],
+            "value": {"name": each["id"], "schemas": {"method": each["id"]}, "inputs": each["example"]},
+        }
+        for each in described
+        if each["example"] is not None
+    }
 
 
 def _object(operation: Operation) -> Json:

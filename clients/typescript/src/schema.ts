@@ -11,7 +11,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return a page of the audit log, the newest entry first: what the caller did or, for administrators, all users. */
+        /**
+         * Return a page of the audit log, the newest entry first: what the caller did or, for administrators, all users.
+         * @description Return a page of the audit log, the newest entry first: what the caller did or, for administrators, all users.
+         */
         get: operations["listAudit"];
         put?: never;
         post?: never;
@@ -30,7 +33,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Send an event to the tasks of the caller that wait for it. */
+        /**
+         * Send an event to the tasks of the caller that wait for it.
+         * @description Send an event to the tasks of the caller that wait for it.
+         */
         post: operations["sendEvent"];
         delete?: never;
         options?: never;
@@ -45,7 +51,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return all executors with the schemas of their inputs and results. */
+        /**
+         * Return all executors with the schemas of their inputs and results.
+         * @description Return all executors with the schemas of their inputs and results.
+         */
         get: operations["listExecutors"];
         put?: never;
         post?: never;
@@ -62,7 +71,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return a page of flows by name, each with its newest run, without their tasks. */
+        /**
+         * Return a page of flows by name, each with its newest run, without their tasks.
+         * @description Return a page of flows by name, each with its newest run, without their tasks.
+         */
         get: operations["listFlows"];
         put?: never;
         post?: never;
@@ -79,12 +91,21 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return a version of a flow, by default the newest, with its tasks. */
+        /**
+         * Return a version of a flow, by default the newest, with its tasks.
+         * @description Return a version of a flow, by default the newest, with its tasks.
+         */
         get: operations["getFlow"];
-        /** Save a flow: its next version, unless the newest one has the same content. */
+        /**
+         * Save a flow: its next version, unless the newest one has the same content.
+         * @description Save a flow: its next version, unless the newest one has the same content.
+         */
         put: operations["saveFlow"];
         post?: never;
-        /** Delete a flow and its versions. Its runs are kept. */
+        /**
+         * Delete a flow and its versions. Its runs are kept.
+         * @description Delete a flow and its versions. Its runs are kept.
+         */
         delete: operations["deleteFlow"];
         options?: never;
         head?: never;
@@ -100,7 +121,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Run a flow with inputs, as a new tree. Replies at once, unless `wait` is set. */
+        /**
+         * Run a flow with inputs, as a new tree. Replies at once, unless `wait` is set.
+         * @description Run a flow with inputs, as a new tree. Replies at once, unless `wait` is set.
+         */
         post: operations["runFlow"];
         delete?: never;
         options?: never;
@@ -115,7 +139,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return the versions of a flow that are kept, newest first, without their tasks. */
+        /**
+         * Return the versions of a flow that are kept, newest first, without their tasks.
+         * @description Return the versions of a flow that are kept, newest first, without their tasks.
+         */
         get: operations["listFlowVersions"];
         put?: never;
         post?: never;
@@ -132,7 +159,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List stored LLM keys: provider, last four characters, and time of the last use. */
+        /**
+         * List stored LLM keys: provider, last four characters, and time of the last use.
+         * @description List stored LLM keys: provider, last four characters, and time of the last use.
+         */
         get: operations["listLLMKeys"];
         put?: never;
         post?: never;
@@ -150,10 +180,18 @@ export interface paths {
             cookie?: never;
         };
         get?: never;
-        /** Store or replace the key for an LLM provider. */
+        /**
+         * Store or replace the key for an LLM provider.
+         * @description Store or replace the key for an LLM provider.
+         *
+         *     Runs of the user's tasks use it; A2A Tasks that wait for it resume.
+         */
         put: operations["setLLMKey"];
         post?: never;
-        /** Delete the key for an LLM provider. Runs that have started may still use it. */
+        /**
+         * Delete the key for an LLM provider. Runs that have started may still use it.
+         * @description Delete the key for an LLM provider. Runs that have started may still use it.
+         */
         delete: operations["deleteLLMKey"];
         options?: never;
         head?: never;
@@ -167,7 +205,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List the notifications of the caller, by name. Tokens and headers are not shown. */
+        /**
+         * List the notifications of the caller, by name. Tokens and headers are not shown.
+         * @description List the notifications of the caller, by name. Tokens and headers are not shown.
+         */
         get: operations["listNotifications"];
         put?: never;
         post?: never;
@@ -185,10 +226,16 @@ export interface paths {
             cookie?: never;
         };
         get?: never;
-        /** Let a message be sent when a run fails or a task asks a question, or replace the notification with this name. */
+        /**
+         * Let a message be sent when a run fails or a task asks a question, or replace the notification with this name.
+         * @description Let a message be sent when a run fails or a task asks a question, or replace the notification with this name.
+         */
         put: operations["setNotification"];
         post?: never;
-        /** Delete a notification. What has happened before is still sent. */
+        /**
+         * Delete a notification. What has happened before is still sent.
+         * @description Delete a notification. What has happened before is still sent.
+         */
         delete: operations["deleteNotification"];
         options?: never;
         head?: never;
@@ -204,7 +251,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Send a test message now, once, and say whether it was delivered. */
+        /**
+         * Send a test message now, once, and say whether it was delivered.
+         * @description Send a test message now, once, and say whether it was delivered.
+         */
         post: operations["testNotification"];
         delete?: never;
         options?: never;
@@ -219,7 +269,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List the open questions of the caller's trees, and those that the caller may answer as an assignee. */
+        /**
+         * List the open questions of the caller's trees, and those that the caller may answer as an assignee.
+         * @description List the open questions of the caller's trees, and those that the caller may answer as an assignee.
+         */
         get: operations["listQuestions"];
         put?: never;
         post?: never;
@@ -236,7 +289,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return a page of runs, the newest first. */
+        /**
+         * Return a page of runs, the newest first.
+         * @description Return a page of runs, the newest first.
+         */
         get: operations["listRuns"];
         put?: never;
         post?: never;
@@ -253,7 +309,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return a run with its inputs and its failures. */
+        /**
+         * Return a run with its inputs and its failures.
+         * @description Return a run with its inputs and its failures.
+         */
         get: operations["getRun"];
         put?: never;
         post?: never;
@@ -270,7 +329,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return a page of the model calls of a run with what was said, the oldest first. */
+        /**
+         * Return a page of the model calls of a run with what was said, the oldest first.
+         * @description Return a page of the model calls of a run with what was said, the oldest first.
+         */
         get: operations["listModelCallsOfRun"];
         put?: never;
         post?: never;
@@ -287,7 +349,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return a run as a whole, for a file: its inputs, its tree as it stood when the run ended, and its events. */
+        /**
+         * Return a run as a whole, for a file: its inputs, its tree as it stood when the run ended, and its events.
+         * @description Return a run as a whole, for a file: its inputs, its tree as it stood when the run ended, and its events.
+         */
         get: operations["exportRun"];
         put?: never;
         post?: never;
@@ -304,7 +369,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return the tree of a run as it stood when the run ended. */
+        /**
+         * Return the tree of a run as it stood when the run ended.
+         * @description Return the tree of a run as it stood when the run ended.
+         */
         get: operations["getTreeOfRun"];
         put?: never;
         post?: never;
@@ -321,7 +389,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List the webhooks of a run, in the order in which they were added. Tokens and headers are not shown. */
+        /**
+         * List the webhooks of a run, in the order in which they were added. Tokens and headers are not shown.
+         * @description List the webhooks of a run, in the order in which they were added. Tokens and headers are not shown.
+         */
         get: operations["listWebhooksOfRun"];
         put?: never;
         post?: never;
@@ -338,7 +409,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Compare two runs task by task. */
+        /**
+         * Compare two runs task by task.
+         * @description Compare two runs task by task.
+         */
         get: operations["compareRuns"];
         put?: never;
         post?: never;
@@ -355,10 +429,16 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List schedules, the newest first. */
+        /**
+         * List schedules, the newest first.
+         * @description List schedules, the newest first.
+         */
         get: operations["listSchedules"];
         put?: never;
-        /** Store a schedule, which runs a tree at times. */
+        /**
+         * Store a schedule, which runs a tree at times.
+         * @description Store a schedule, which runs a tree at times.
+         */
         post: operations["createSchedule"];
         delete?: never;
         options?: never;
@@ -373,15 +453,24 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return a schedule with its tree. */
+        /**
+         * Return a schedule with its tree.
+         * @description Return a schedule with its tree.
+         */
         get: operations["getSchedule"];
         put?: never;
         post?: never;
-        /** Delete a schedule. Its trees and runs are kept. */
+        /**
+         * Delete a schedule. Its trees and runs are kept.
+         * @description Delete a schedule. Its trees and runs are kept.
+         */
         delete: operations["deleteSchedule"];
         options?: never;
         head?: never;
-        /** Change a schedule. Its next time is computed again if its times change. */
+        /**
+         * Change a schedule. Its next time is computed again if its times change.
+         * @description Change a schedule. Its next time is computed again if its times change.
+         */
         patch: operations["updateSchedule"];
         trace?: never;
     };
@@ -394,7 +483,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Run past times of a schedule that have had no run. */
+        /**
+         * Run past times of a schedule that have had no run.
+         * @description Run past times of a schedule that have had no run.
+         */
         post: operations["backfillSchedule"];
         delete?: never;
         options?: never;
@@ -411,7 +503,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Start no run of a schedule until it is resumed. */
+        /**
+         * Start no run of a schedule until it is resumed.
+         * @description Start no run of a schedule until it is resumed.
+         */
         post: operations["pauseSchedule"];
         delete?: never;
         options?: never;
@@ -428,7 +523,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Continue a paused schedule with its next time. */
+        /**
+         * Continue a paused schedule with its next time.
+         * @description Continue a paused schedule with its next time.
+         */
         post: operations["resumeSchedule"];
         delete?: never;
         options?: never;
@@ -443,7 +541,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return what a schedule did at its times, the newest first. */
+        /**
+         * Return what a schedule did at its times, the newest first.
+         * @description Return what a schedule did at its times, the newest first.
+         */
         get: operations["listScheduledRuns"];
         put?: never;
         post?: never;
@@ -462,7 +563,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Run a schedule now, as well as at its times. */
+        /**
+         * Run a schedule now, as well as at its times.
+         * @description Run a schedule now, as well as at its times.
+         */
         post: operations["triggerSchedule"];
         delete?: never;
         options?: never;
@@ -479,7 +583,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Return the next times of a schedule, stored or not. Stores nothing. */
+        /**
+         * Return the next times of a schedule, stored or not. Stores nothing.
+         * @description Return the next times of a schedule, stored or not. Stores nothing.
+         */
         post: operations["previewSchedule"];
         delete?: never;
         options?: never;
@@ -494,7 +601,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List the named secrets that the user may use: names, hosts, and times; never values. */
+        /**
+         * List the named secrets that the user may use: names, hosts, and times; never values.
+         * @description List the named secrets that the user may use: names, hosts, and times; never values.
+         */
         get: operations["listSecrets"];
         put?: never;
         post?: never;
@@ -512,10 +622,16 @@ export interface paths {
             cookie?: never;
         };
         get?: never;
-        /** Store or replace a named secret, which tasks use as `{{secret.NAME}}`. */
+        /**
+         * Store or replace a named secret, which tasks use as `{{secret.NAME}}`.
+         * @description Store or replace a named secret, which tasks use as `{{secret.NAME}}`.
+         */
         put: operations["setSecret"];
         post?: never;
-        /** Delete a named secret. Tasks that need it fail, unless they have read it already. */
+        /**
+         * Delete a named secret. Tasks that need it fail, unless they have read it already.
+         * @description Delete a named secret. Tasks that need it fail, unless they have read it already.
+         */
         delete: operations["deleteSecret"];
         options?: never;
         head?: never;
@@ -529,10 +645,16 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return a page of tasks; each root with its latest run. */
+        /**
+         * Return a page of tasks; each root with its latest run.
+         * @description Return a page of tasks; each root with its latest run.
+         */
         get: operations["listTasks"];
         put?: never;
-        /** Store a tree and, with `execute`, run it. */
+        /**
+         * Store a tree and, with `execute`, run it.
+         * @description Store a tree and, with `execute`, run it.
+         */
         post: operations["createTasks"];
         delete?: never;
         options?: never;
@@ -547,15 +669,24 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return one task, without its children. */
+        /**
+         * Return one task, without its children.
+         * @description Return one task, without its children.
+         */
         get: operations["getTask"];
         put?: never;
         post?: never;
-        /** Delete a task and its descendants. */
+        /**
+         * Delete a task and its descendants.
+         * @description Delete a task and its descendants.
+         */
         delete: operations["deleteTask"];
         options?: never;
         head?: never;
-        /** Change a pending task, or the schedule of any root. */
+        /**
+         * Change a pending task, or the schedule of any root.
+         * @description Change a pending task, or the schedule of any root.
+         */
         patch: operations["updateTask"];
         trace?: never;
     };
@@ -568,7 +699,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Answer the open question of a task. An assignee who does not own the task gets nothing else of it. */
+        /**
+         * Answer the open question of a task. An assignee who does not own the task gets nothing else of it.
+         * @description Answer the open question of a task. An assignee who does not own the task gets nothing else of it.
+         */
         post: operations["answerTask"];
         delete?: never;
         options?: never;
@@ -585,7 +719,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Cancel tasks and their descendants. */
+        /**
+         * Cancel tasks and their descendants.
+         * @description Cancel tasks and their descendants.
+         */
         post: operations["cancelTask"];
         delete?: never;
         options?: never;
@@ -600,7 +737,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return the children of a task. */
+        /**
+         * Return the children of a task.
+         * @description Return the children of a task.
+         */
         get: operations["listChildren"];
         put?: never;
         post?: never;
@@ -619,7 +759,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Copy tasks into a new tree or, with `save: false`, return the tasks that would be stored. */
+        /**
+         * Copy tasks into a new tree or, with `save: false`, return the tasks that would be stored.
+         * @description Copy tasks into a new tree or, with `save: false`, return the tasks that would be stored.
+         */
         post: operations["copyTask"];
         delete?: never;
         options?: never;
@@ -634,7 +777,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return one task with its latest events, relatives, inputs, timings, and open question or wait. */
+        /**
+         * Return one task with its latest events, relatives, inputs, timings, and open question or wait.
+         * @description Return one task with its latest events, relatives, inputs, timings, and open question or wait.
+         */
         get: operations["getTaskDetail"];
         put?: never;
         post?: never;
@@ -651,7 +797,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Stream the events of the latest run of the task's tree. */
+        /**
+         * Stream the events of the latest run of the task's tree.
+         * @description Stream the events of the latest run of the task's tree.
+         */
         get: operations["followEvents"];
         put?: never;
         post?: never;
@@ -670,7 +819,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Run new tasks or a stored task. Replies at once, unless `wait` is set. */
+        /**
+         * Run new tasks or a stored task. Replies at once, unless `wait` is set.
+         * @description Run new tasks or a stored task. Replies at once, unless `wait` is set.
+         */
         post: operations["executeTask"];
         delete?: never;
         options?: never;
@@ -687,7 +839,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Run a tree again from some of its tasks, in a copy that keeps what was done before them. */
+        /**
+         * Run a tree again from some of its tasks, in a copy that keeps what was done before them.
+         * @description Run a tree again from some of its tasks, in a copy that keeps what was done before them.
+         */
         post: operations["forkTask"];
         delete?: never;
         options?: never;
@@ -702,7 +857,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return a page of runs, the newest first. */
+        /**
+         * Return a page of runs, the newest first.
+         * @description Return a page of runs, the newest first.
+         */
         get: operations["listRunsOfTask"];
         put?: never;
         post?: never;
@@ -719,7 +877,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return the whole tree that contains a task. */
+        /**
+         * Return the whole tree that contains a task.
+         * @description Return the whole tree that contains a task.
+         */
         get: operations["getTree"];
         put?: never;
         post?: never;
@@ -736,7 +897,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return the tokens and the cost of model calls by day, model, executor, flow or user. */
+        /**
+         * Return the tokens and the cost of model calls by day, model, executor, flow or user.
+         * @description Return the tokens and the cost of model calls by day, model, executor, flow or user.
+         */
         get: operations["getUsage"];
         put?: never;
         post?: never;
@@ -756,7 +920,10 @@ export interface paths {
         get?: never;
         put?: never;
         post?: never;
-        /** Delete a webhook: nothing more is sent to it, except a request that is under way. */
+        /**
+         * Delete a webhook: nothing more is sent to it, except a request that is under way.
+         * @description Delete a webhook: nothing more is sent to it, except a request that is under way.
+         */
         delete: operations["deleteWebhook"];
         options?: never;
         head?: never;
@@ -772,7 +939,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Exchange a password for an access token and a refresh token. */
+        /**
+         * Exchange a password for an access token and a refresh token.
+         * @description Exchange a password for an access token and a refresh token.
+         */
         post: operations["logIn"];
         delete?: never;
         options?: never;
@@ -789,7 +959,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Revoke all tokens of the login: that of the request, or of the refresh token in the body. */
+        /**
+         * Revoke all tokens of the login: that of the request, or of the refresh token in the body.
+         * @description Revoke all tokens of the login: that of the request, or of the refresh token in the body.
+         */
         post: operations["logOut"];
         delete?: never;
         options?: never;
@@ -804,7 +977,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Return the user and role of the token. */
+        /**
+         * Return the user and role of the token.
+         * @description Return the user and role of the token.
+         */
         get: operations["getCaller"];
         put?: never;
         post?: never;
@@ -823,7 +999,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Exchange a refresh token for new tokens. The old one is no longer valid. */
+        /**
+         * Exchange a refresh token for new tokens. The old one is no longer valid.
+         * @description Exchange a refresh token for new tokens. The old one is no longer valid.
+         */
         post: operations["refreshTokens"];
         delete?: never;
         options?: never;
@@ -3250,7 +3429,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                provider: string | null;
+                provider: string;
             };
             cookie?: never;
         };
@@ -5728,7 +5907,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                task_id: string | null;
+                task_id: string;
             };
             cookie?: never;
         };
@@ -6128,7 +6307,7 @@ export interface operations {
                 "Idempotency-Key"?: string;
             };
             path: {
-                task_id: string | null;
+                task_id: string;
             };
             cookie?: never;
         };
@@ -6385,7 +6564,7 @@ export interface operations {
             };
             header?: never;
             path: {
-                task_id: string | null;
+                task_id: string;
             };
             cookie?: never;
         };

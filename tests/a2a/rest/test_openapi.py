@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
@@ -22,11 +22,13 @@ from a2a.methods import task_schemas
 from a2a.rest.openapi import openapi_document
 from a2a.rest.routes import ROUTES, STREAMS
 from a2a.rest.urls import urlpatterns
+from tasks.executors import describe
 from tasks.rules.field_rules import AS_NEW, TASK_FIELDS, check_task, without_empty
-from tests.servers import ROOT, new_database, running_server
+from tests.servers import ROOT, Json, new_database, running_server
 
 CHECKING_SECONDS: Final = 1800
 DOCUMENT: Final = openapi_document(with_authentication=False)
+WHOLE: Final = openapi_document(with_authentication=True)
 NAME_OTHERS: Final = {
     ("/api/notifications/{name}/", "put"),
     ("/api/notifications/{name}/test/", "post"),
@@ -68,6 +70,36 @@ def references(value: Any) -> set[str]:
         own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
         return own.union(*map(references, value.values()))
     return set().union(*map(references, value)) if isinstance(value, list) else set()
+
+
+def parts_of(part: Any, *path: Any) -> Iterator[tuple[tuple[Any, ...], Json]]:
+    """All objects in a JSON value, each with its path."""
+    if isinstance(part, dict):
+        yield path, part
+    below = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list | tuple) else ()
+    for name, each in below:
+        yield from parts_of(each, *path, name)
+
+
+def test_generators_of_clients_find_all_that_they_need() -> None:
+    """What `openapi-python-client` leaves out operations for, and `spectral` calls an error or asks for."""
+    arrays = [path for path, part in parts_of(WHOLE) if part.get("type") in ("array", ["array", "string"])]
+    without = [path for path in arrays if not {"items", "prefixItems"} & dict(parts_of(WHOLE))[path].keys()]
+    assert (len(arrays) > 100, without) == (True, [])
+    known = {tag["name"] for tag in WHOLE["tags"] if tag["description"]}
+    operations = [operation for methods in WHOLE["paths"].values() for operation in methods.values()]
+    assert known == {tag for operation in operations for tag in operation["tags"]}
+    assert [each["operationId"] for each in operations if not each["description"]] == []
+    parameters = [each for operation in operations for each in operation.get("parameters", ()) if each["in"] == "path"]
+    assert [each for each in parameters if "null" in str(each["schema"])] == []
+    assert [each for each in parameters if not each["required"]] == []
+    assert WHOLE["servers"] == [{"url": "/"}]
+
+
+def test_the_examples_of_tasks_are_those_of_the_executors() -> None:
+    body = WHOLE["paths"]["/api/tasks/"]["post"]["requestBody"]["content"]["application/json"]
+    assert body["examples"]["sleep_executor"]["value"]["inputs"] == describe("sleep_executor")["example"]
+    assert [name for name, each in body["examples"].items() if list(check_task(each["value"], "task"))] == []
 
 
 def test_the_document_is_valid_and_refers_to_nothing_that_is_not_there() -> None:
