@@ -43,7 +43,7 @@ from apflow_site.grpc import GrpcServer  # noqa: E402
 from apflow_site.lifeline import end_with_parent  # noqa: E402
 from apflow_site.metrics import begin_at_zero  # noqa: E402
 from apflow_site.origins import is_allowed_origin, is_own_origin  # noqa: E402
-from apflow_site.prepare import PREPARED_VARIABLE, prepare  # noqa: E402
+from apflow_site.prepare import PREPARED_VARIABLE, await_database, prepare  # noqa: E402
 from apflow_site.uvicorn_limits import limit_connections  # noqa: E402
 from tasks.events.hub import this_hub  # noqa: E402
 from tasks.executors import executor_ids  # noqa: E402
@@ -120,6 +120,7 @@ async def _start(receive: Receive, grpc_server: GrpcServer) -> None:
 
 def _prepare_alone() -> None:
     """Do what `aipartnerupflow serve` does before its web processes start. Raises ImproperlyConfigured and SecretsDiffer."""
+    await_database()
     prepare()
     executor_ids()
     message_handler()

@@ -1,6 +1,7 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 import orjson
@@ -11,9 +12,11 @@ from django.test import AsyncClient
 from a2a.core.version import software_version
 from tests.a2a.conftest import Rpc, client_of, serving
 from tests.sections import replace
+from tests.servers import new_database, query
 
 GET_NOTHING = {"jsonrpc": "2.0", "method": "tasks.get", "params": {"task_id": "nothing"}, "id": 1}
 JSON = {"Content-Type": "application/json"}
+ENDED: Final = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
 
 
 @pytest.mark.parametrize("path", ["/", "/tasks", "/tasks/"])
@@ -234,14 +237,25 @@ async def test_a_client_of_a2a_that_has_not_logged_in_gets_a_code_of_its_own(
     assert "Authorization: Bearer" in reply["error"]["message"]
 
 
-def test_without_its_database_the_server_lives_and_says_when_to_come_back(tmp_path: Path) -> None:
-    away = {"AIPARTNERUPFLOW_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"}
-    with serving(tmp_path, **away) as base_url, client_of(base_url) as client:
-        assert client.get("/health").status_code == 200
-        ready = client.get("/ready")
-        assert (ready.status_code, ready.json()["checks"]["database"]["ok"]) == (503, False)
-        for response in (client.post("/tasks", json=GET_NOTHING), client.get("/tasks/a/events")):
-            assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
-            assert response.json()["error"]["code"] == -32603
-            assert response.json()["error"]["data"].keys() == {"error_id", "retry_after_seconds"}
-            assert "127.0.0.1" not in response.text
+def test_without_its_database_the_server_lives_and_says_when_to_come_back(
+    tmp_path: Path, engine_urls: Mapping[str, str]
+) -> None:
+    with new_database(engine_urls["postgres"]) as url:
+        settings = {"AIPARTNERUPFLOW_DATABASE_URL": url, "AIPARTNERUPFLOW_WORKER_EMBEDDED": "false"}
+        with serving(tmp_path, **settings) as base_url, client_of(base_url) as client:
+            assert client.get("/ready").json()["checks"]["database"]["ok"] is True
+            name = urlsplit(url).path.removeprefix("/")
+            query(engine_urls["postgres"], f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+            query(engine_urls["postgres"], ENDED, name)
+            assert client.get("/health").status_code == 200
+            ready = client.get("/ready")
+            assert (ready.status_code, ready.json()["checks"]["database"]["ok"]) == (503, False)
+            for response in (client.post("/tasks", json=GET_NOTHING), client.get("/tasks/a/events")):
+                assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
+                assert response.json()["error"]["code"] == -32603
+                assert response.json()["error"]["data"].keys() == {"error_id", "retry_after_seconds"}
+                assert name not in response.text
+            rest = client.get("/api/tasks/")
+            assert (rest.status_code, rest.headers["Retry-After"]) == (503, "2")
+            assert rest.json()["error"]["code"] == "database_unavailable"
+            assert name not in rest.text

@@ -2,7 +2,6 @@
 
 from base64 import urlsafe_b64encode
 from itertools import count
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -10,7 +9,6 @@ import httpx
 import pytest
 
 from a2a.rest.routes import ROUTES, STREAMS
-from tests.a2a.conftest import client_of, serving
 from tests.accounts.conftest import minted
 from tests.servers import Server
 
@@ -438,12 +436,3 @@ def test_ones_own_keys_of_providers_are_stored_listed_and_deleted(auth_server: S
     assert auth_server.http.delete("/api/llm-keys/openai/", headers=as_(user)).json()["deleted"] is True
     unknown = auth_server.http.put("/api/llm-keys/no-such/", json={"api_key": key}, headers=as_(user))
     assert error_of(unknown)["data"][0]["field"] == "provider"
-
-
-def test_without_its_database_it_says_when_to_come_back(tmp_path: Path) -> None:
-    away = {"AIPARTNERUPFLOW_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"}
-    with serving(tmp_path, **away) as base_url, client_of(base_url) as client:
-        response = client.get("/api/tasks/")
-    assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
-    assert error_of(response)["code"] == "database_unavailable"
-    assert "127.0.0.1" not in response.text
