@@ -22,7 +22,7 @@ async def run(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespons
     """Run the task and its dependencies. For a root: run everything that has not completed."""
     execution = await pools.write(execute_task, caller=caller, task_id=task_id)
     if execution.started:
-        message = f"Run {execution.run.number} has started."
+        message = f"Run {execution.run.number} was submitted."
         return redirect_with_message(request, path_of(task_id), message, tag="start")
     return redirect_with_message(request, path_of(task_id), "The tree is already running.", level=messages.INFO)
 
@@ -32,7 +32,7 @@ async def restart(request: HttpRequest, caller: Caller, task_id: str) -> HttpRes
     """Run the task and its dependents again in a copy of the tree. Other tasks keep their results."""
     execution = await pools.write(restarted, caller=caller, task_id=task_id)
     return redirect_with_message(
-        request, path_of(execution.task.id), "A copy of the tree has started. The original is unchanged."
+        request, path_of(execution.task.id), "A run of a copy was submitted. The original is unchanged."
     )
 
 

@@ -57,7 +57,7 @@ async def run(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
         except TasksError as error:
             problems = {"": error.message}
         else:
-            message = f"A run of {flow.name}, version {version.number}, has started."
+            message = f"A run of {flow.name}, version {version.number}, was submitted."
             return redirect_with_message(request, path_of(execution.task.id), message)
     form = _of_flow(caller, flow, version, texts, problems) | {"tags": " ".join(tags)}
     return await shown(request, caller, RUN_TEMPLATE, form, status=422)
@@ -84,7 +84,7 @@ async def run_tree(request: HttpRequest, caller: Caller, task_id: str) -> HttpRe
     else:
         for warning in execution.warnings:
             messages.warning(request, warning)
-        return redirect_with_message(request, path_of(execution.task.id), f"Run {execution.run.number} has started.")
+        return redirect_with_message(request, path_of(execution.task.id), f"Run {execution.run.number} was submitted.")
     again = context | _form({}, texts, problems) | {"tags": " ".join(tags)}
     return await shown(request, caller, RUN_TEMPLATE, again, status=422)
 

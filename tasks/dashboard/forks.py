@@ -23,7 +23,7 @@ TEMPLATE: Final = "dashboard/fork.html"
 HIDDEN: Final = "…"
 RUN_INPUTS: Final = "{{run.inputs"
 """With what the place of an input of the run begins."""
-STARTED: Final = "A copy of the tree has started from this task. The original is unchanged."
+STARTED: Final = "A run of a copy was submitted, from this task on. The original is unchanged."
 
 
 @page("GET", "HEAD", "POST", needs=Role.OPERATOR)

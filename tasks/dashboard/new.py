@@ -127,7 +127,7 @@ async def _made(
             for warning in created.warnings:
                 messages.warning(request, warning)
             return redirect_with_message(
-                request, path_of(created.root.id), "The run has started." if runs else "Saved. Not run yet."
+                request, path_of(created.root.id), "The run was submitted." if runs else "Saved. Not run yet."
             )
     return await shown(request, caller, TEMPLATE, again(problems), status=422)
 

@@ -33,7 +33,7 @@ HISTORY: Final = 50
 NEXT: Final = 5
 MOST_FLOWS: Final = 200
 DID: Final = {
-    Outcome.STARTED: "The run has started.",
+    Outcome.STARTED: "The run was submitted.",
     Outcome.QUEUED: "The run waits until the one before it has ended.",
 }
 

@@ -39,7 +39,7 @@ def test_a_run_is_started_watched_cancelled_and_retried(home: Page, server: Serv
     home.get_by_role("link", name="Long work").click()
     expect(home.locator(STATUSES)).to_have_text("pending")
     home.get_by_role("button", name="Run", exact=True).click()
-    expect(home.locator(".messages")).to_contain_text("Run 1 has started")
+    expect(home.locator(".messages")).to_contain_text("Run 1 was submitted")
     expect(line(home, "Step a")).to_have_class(re.compile("completed"))
     expect(line(home, "Step b")).to_have_class(re.compile("in_progress"))
     expect(home).to_have_title(PERCENT)
@@ -50,7 +50,7 @@ def test_a_run_is_started_watched_cancelled_and_retried(home: Page, server: Serv
     expect(home.locator(STATUSES)).to_have_text("cancelled")
     assert server.rpc("tasks.get", {"task_id": f"{prefix}-b"})["status"] == "cancelled"
     home.get_by_role("button", name="Retry").click()
-    expect(home.locator(".messages")).to_contain_text("Run 2 has started")
+    expect(home.locator(".messages")).to_contain_text("Run 2 was submitted")
     expect(line(home, "Step b")).to_have_class(re.compile("in_progress"))
     expect(home.locator(STATUSES)).to_have_text("running")
     expect(home.locator("[data-graph] > svg")).to_be_visible()  # drawn by the scripts, which hear the keys
@@ -248,7 +248,7 @@ def test_a_task_can_be_run_again_from_where_it_is(home: Page, server: Server, fi
     prefix = finished(root("Chain", "b"), step("a"), step("b", "a"))
     open_tree(home, server, f"{prefix}-b")
     home.get_by_role("button", name="Restart from here").click()
-    expect(home.locator(".messages")).to_contain_text("A copy of the tree has started")
+    expect(home.locator(".messages")).to_contain_text("A run of a copy was submitted")
     expect(home.locator(STATUSES)).to_have_text("completed")
     expect(line(home, "Step a")).to_contain_text("reused")
     expect(line(home, "Step b")).not_to_contain_text("reused")

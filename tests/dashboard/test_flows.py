@@ -204,7 +204,7 @@ def test_a_person_runs_a_flow_and_walks_through_its_grid(page: Page, server: Ser
     page.get_by_role("link", name="Run with…").click()
     page.get_by_label("Topic").fill("oolong")
     page.get_by_role("button", name="Run").click()
-    expect(page.locator(".messages")).to_contain_text(f"A run of {name}, version 1, has started.")
+    expect(page.locator(".messages")).to_contain_text(f"A run of {name}, version 1, was submitted.")
     expect(page.locator("[data-tree-status]")).to_have_text("completed")
     page.goto(f"{server.url}/ui/flows/{name}/")
     cells = page.locator("[data-grid] tbody a")

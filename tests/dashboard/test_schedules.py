@@ -51,7 +51,7 @@ def test_a_schedule_is_made_with_a_preview_and_moved_to_six(server: Server, page
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("At 06:00 every day (Europe/Berlin)")).to_be_visible()
     page.get_by_role("button", name="Run Morning report now").click()
-    expect(page.get_by_text("The run has started.")).to_be_visible()
+    expect(page.get_by_text("The run was submitted.")).to_be_visible()
     expect(page.get_by_role("cell", name="started")).to_be_visible()
     page.get_by_role("button", name="Pause Morning report").click()
     expect(page.get_by_text("Paused by local.")).to_be_visible()
