@@ -157,14 +157,14 @@ def test_the_names_of_models_are_kept_with_the_key_wherever_they_stand() -> None
             "id": "b",
             "name": "b",
             "parent_id": "r",
-            "params": {
-                "works": {
-                    "agents": {
-                        "x": {"role": "X", "llm": "openai/gpt-4"},
-                        "y": {"role": "Y", "llm": {"model": "mistral/z", "temperature": 0}},
-                    }
-                }
-            },
+            "schemas": {"method": "crewai_executor"},
+            "params": {"works": {"agents": {"x": {"role": "X", "llm": "openai/gpt-4"}}}},
+        },
+        {
+            "id": "c",
+            "name": "c",
+            "parent_id": "r",
+            "inputs": {"works": {"agents": {"y": {"role": "Y", "llm": {"model": "mistral/z", "temperature": 0}}}}},
         },
     ]
     trees.create_tree(caller=ALICE, tasks=tasks, llm_key=SECOND)
