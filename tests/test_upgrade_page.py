@@ -232,9 +232,13 @@ IMPORTED: Final = {
     "a link": f"{FOLDER}/test_sources.py::test_a_linked_task_has_what_it_is_linked_to",
     "an archive": KEEPS,
     "priorities below 0 or above 3": f"{FOLDER}/test_translation.py::test_priorities_beyond_ours_become_the_nearest",
-    "schedules, and fields that you have added to the table": (
-        f"{FOLDER}/test_import.py::test_the_report_says_what_was_changed"
+    "the [schedule](schedules.md#as-fields-of-a-task) of a root": (
+        f"{FOLDER}/test_import.py::test_the_old_cron_job_is_imported_and_fires_here"
     ),
+    "the schedule of another task, or one that is over or wrong": (
+        f"{FOLDER}/test_import.py::test_schedules_that_cannot_be_imported_are_left_out_by_name_and_their_trees_are_not"
+    ),
+    "fields that you have added to the table": (f"{FOLDER}/test_import.py::test_the_report_says_what_was_changed"),
     "a pending task whose executor is not available here": (
         f"{SERVICE}::test_a_pending_task_whose_executor_is_not_here_is_warned_of"
     ),

@@ -24,8 +24,12 @@ def timeout_of(inputs: Json, default: float) -> float:
 
 
 def declared_timeout(schema: Json, inputs: Json) -> float | None:
-    """Return the timeout of a task whose executor has this input schema; None if the schema has no such inputs."""
+    """Return the timeout of a task whose executor has this input schema; None if the schema has no such inputs, or no default.
+
+    Without a default the executor has a rule of its own, as that of containers has.
+    """
     properties = schema.get("properties", {})
     if properties.get("timeout", {}).get("description") != OLDER_NAME:
         return None
-    return timeout_of(inputs, properties["timeout_seconds"]["default"])
+    default = properties["timeout_seconds"].get("default")
+    return None if default is None else timeout_of(inputs, default)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from tasks.executors.docker.order import INSTALLATION_VARIABLE, installation
 from tasks.own_process import environment_of_servers
 from tasks.pools.line import Line
 from tasks.pools.orders import FORK, KILL, ORDER
@@ -33,7 +34,11 @@ class NurseryLine:
                 [sys.executable, "-P", "-m", "tasks.pools.nursery", str(theirs.fileno()), *([path] if path else [])],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                env={**settings.APFLOW_PROCESS_ENVIRONMENT(environment_of_servers()), "PYTHONPATH": _python_path()},
+                env={
+                    **settings.APFLOW_PROCESS_ENVIRONMENT(environment_of_servers()),
+                    "PYTHONPATH": _python_path(),
+                    INSTALLATION_VARIABLE: installation(),
+                },
             )
         self._control.setblocking(False)
         self._loop.add_reader(self._control, self._hear)

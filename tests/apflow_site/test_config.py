@@ -450,7 +450,7 @@ pools: {ray: {address: auto}}
 """
     faults = faults_of(configure, file)
     for key, line in {
-        "a2a.grpc_port": "pip install 'grpcio-reflection<2,>=1.75' 'grpcio<2,>=1.75' 'protobuf<8,>=6', or in a clone",
+        "a2a.grpc_port": "'grpcio-reflection<2,>=1.75' 'grpcio<2,>=1.75' 'protobuf<8,>=6', or in a clone",
         "executors.crewai.tools": "pip install 'crewai<2,>=1.15' 'litellm<2,>=1.84', or in a clone",
         "executors.crewai.crews": "pip install 'crewai<2,>=1.15' 'litellm<2,>=1.84', or in a clone",
         "executors.langgraph.graphs": "pip install 'langgraph<2,>=1.2.24', or in a clone of the repository: make serve SET=all",

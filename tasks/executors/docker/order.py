@@ -1,5 +1,6 @@
 """What one container is to be: its image and command, its limits, and what it may not do."""
 
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 UNITS: Final[Mapping[str, int]] = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 INSTALLATION, TASK, RUN, ATTEMPT = (f"aipartnerupflow.{name}" for name in ("installation", "task", "run", "attempt"))
 """The labels of our containers."""
+INSTALLATION_VARIABLE: Final = "APFLOW_INTERNAL_INSTALLATION"
+"""The environment variable of processes of pools, which do not have the secret that the label is made of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +112,9 @@ def labels(context: Context) -> dict[str, str]:
 
 
 def installation() -> str:
-    """What distinguishes our containers from those of another server at the same daemon."""
-    return salted_hmac("containers", "installation", algorithm="sha256").hexdigest()[:32]
+    """Return the label that distinguishes our containers from those of another server at the same daemon."""
+    given = os.environ.get(INSTALLATION_VARIABLE)
+    return given or salted_hmac("containers", "installation", algorithm="sha256").hexdigest()[:32]
 
 
 def _rules() -> Any:

@@ -12,7 +12,7 @@ from tasks.executors.mcp.servers import Target, configured, is_url, target_of
 from tasks.executors.mcp.session import Hearing, opened
 from tasks.executors.placement import chosen_pool
 from tasks.rules.places import has_places
-from tasks.rules.pools import RAY
+from tasks.rules.pools import PROCESS, RAY
 
 SECONDS: Final = 60
 TEXT: Json = {"type": "string", "minLength": 1, "maxLength": 1024}
@@ -97,10 +97,10 @@ class Mcp(Executor):
         server = inputs.get("server")
         if isinstance(server, str) and not has_places(server) and not is_url(server):
             configured(server)
-            if chosen_pool(self.id, params) == RAY:
+            if (pool := chosen_pool(self.id, params)) in (PROCESS, RAY):
                 raise ExecutorError(
                     f"inputs.server: '{server}' is a server of the configuration, whose credentials stay with the workers, and the "
-                    "task runs in the pool 'ray'. Choose another pool, or give the URL of a server.",
+                    f"task runs in the pool '{pool}'. Choose another pool, or give the URL of a server.",
                     permanent=True,
                 )
         operations.check(inputs)

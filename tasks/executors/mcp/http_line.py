@@ -52,7 +52,7 @@ class HttpLine:
                 return
             async with aclosing(data_of(response.aiter_raw(), self._what)) as events:
                 async for data in events:
-                    for each in self._intake.parsed(data):
+                    for each in self._intake.parsed(data) if data else ():  # the first event may have an id only
                         yield each
 
     async def send(self, message: Json) -> None:

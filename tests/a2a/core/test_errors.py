@@ -49,7 +49,7 @@ def test_every_error_of_the_domain_is_in_the_table() -> None:
     domain = [
         kind for _, kind in inspect.getmembers(exceptions, inspect.isclass) if kind.__module__ == exceptions.__name__
     ]
-    internal = {exceptions.TasksError, exceptions.LeaseLost}
+    internal = {exceptions.TasksError, exceptions.LeaseLost, exceptions.TooManyWaits}
     assert {kind for kind in domain if issubclass(kind, Exception)} - internal <= RULES.keys()
 
 

@@ -191,12 +191,12 @@ async def test_inputs_that_can_never_work_are_refused_at_creation(inputs: Json, 
     assert caught.value.permanent
 
 
-def test_the_operators_credentials_do_not_leave_the_worker_for_ray(configured: None) -> None:
-    on_ray = {"pool": "ray"}
+@pytest.mark.parametrize("pool", ["process", "ray"])
+def test_the_operators_credentials_do_not_leave_the_worker(configured: None, pool: str) -> None:
     with pytest.raises(ExecutorError, match=r"inputs\.server: 'web' .* whose credentials stay with the workers"):
-        Mcp().check_with_inputs(on_ray, {"server": "web", "tool": "add"})
-    Mcp().check_with_inputs(on_ray, {"server": "https://mcp.example.com/mcp", "tool": "add"})
-    Mcp().check_with_inputs({"pool": "process"}, {"server": "web", "tool": "add"})
+        Mcp().check_with_inputs({"pool": pool}, {"server": "web", "tool": "add"})
+    Mcp().check_with_inputs({"pool": pool}, {"server": "https://mcp.example.com/mcp", "tool": "add"})
+    Mcp().check_with_inputs({"pool": "thread"}, {"server": "web", "tool": "add"})
 
 
 def test_a_server_that_a_result_names_is_checked_later() -> None:

@@ -47,7 +47,7 @@ def ended(site: Server, *, pool: str = "loop", **inputs: Any) -> Json:
     return found
 
 
-@pytest.mark.parametrize(("server", "pool"), [("web", "loop"), ("pipes", "process")])
+@pytest.mark.parametrize(("server", "pool"), [("web", "loop"), ("pipes", "thread")])
 def test_a_tool_is_called_by_a_worker(site: Server, mcp_site: McpSite, server: str, pool: str) -> None:
     done = ended(site, pool=pool, server=server, tool="add", arguments={"a": 2, "b": 3})
     assert (done["status"], done["result"]) == ("completed", {"result": {"sum": 5}})
