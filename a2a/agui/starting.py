@@ -166,7 +166,7 @@ def _with_conversation(meaning: Meaning, given: RunAgentInput, text: str) -> Mea
 
 
 def _chat_in(meaning: Meaning, text: str, *, with_tools: bool) -> Json | None:
-    """The only task of the tree, if it asks a language model this text, and has no tools besides those of the front end."""
+    """Return the only task of the tree if it asks a language model this text and has no tools but the front end's."""
     if not isinstance(meaning, RunTree) or not isinstance(meaning.tasks, list) or len(meaning.tasks) != 1:
         return None
     task: Json = meaning.tasks[0]

@@ -412,7 +412,7 @@ class Starts(Params, frozen=True, kw_only=True):
 
 
 class TakesInputs(Starts, frozen=True, kw_only=True):
-    """Base class for methods whose run may have inputs, besides those of the run before it."""
+    """Base class for methods that start a further run, with inputs merged over those of the run before."""
 
     run_inputs: dict[str, Any] | None = None
     """What `{{run.inputs.topic}}` in the tree stands for in this run. Inputs of the run before it with other names stay."""

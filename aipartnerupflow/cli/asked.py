@@ -1,4 +1,4 @@
-"""What a running tree asks, the commands that answer it, and the line on which a person at a terminal does."""
+"""Questions of a running tree: the commands that answer them, and the prompt for an answer on a terminal."""
 
 import codecs
 import json

@@ -380,7 +380,7 @@ class Context:
     @property
     def idempotency_key(self) -> str:
         """The same text for every attempt at this task in this run, also after a crash, for services that can tell a repeat from a new
-        request: 36 letters, digits and hyphens. It is another one in another run. Whoever sends several requests for one task
+        request: 36 letters, digits and hyphens. Each run has its own key. An executor that sends several requests for one task
         adds to it what tells them apart."""
         return str(uuid.uuid5(NAMES, f"{self.run_id}/{self.task_id}"))
 
