@@ -228,6 +228,7 @@ LOGGING = {
         "django.request": {"filters": ["unexpected"]},
         "audit": {"level": "INFO"},  # `log.level` does not turn the audit log off
         "tasks": {"level": APFLOW.log.level.upper()},
+        "tasks.pools.prints": {"level": "INFO"},  # nor what tasks print
         "a2a": {"level": APFLOW.log.level.upper()},
         "accounts": {"level": APFLOW.log.level.upper()},
         "llmkeys": {"level": APFLOW.log.level.upper()},

@@ -1,6 +1,7 @@
 """Functions that do to their process what their names say."""
 
 import ctypes
+import logging
 import os
 import subprocess
 import sys
@@ -171,3 +172,23 @@ _kept: list[bytes] = []
 @python_function
 def keep_memory(megabytes: int) -> None:
     _kept.append(b"x" * (megabytes * 2**20))
+
+
+@python_function
+def print_everywhere(text: str) -> None:
+    """Print a line each by Python, a log record, a program and C, and one without an end."""
+    print(text, "of Python")  # noqa: T201
+    logging.getLogger("own").warning("%s of a log record", text)
+    subprocess.run(["/bin/sh", "-c", f"echo {text} of a program >&2"], check=True)
+    ctypes.CDLL(None).puts(f"{text} of C".encode())
+    print(text, "without an end", end="")  # noqa: T201
+
+
+@python_function
+def print_much(megabytes: int) -> None:
+    """Print so much; with -1, until the process is killed."""
+    line = b"much " * 100 + b"\n"
+    while megabytes:
+        for _ in range(2**20 // len(line)):
+            os.write(1, line)
+        megabytes -= 1

@@ -1,6 +1,7 @@
 """A process of a pool: it executes one job at a time and calls the worker for models, requests and MCP servers."""
 
 import asyncio
+import ctypes
 import logging
 import os
 import resource
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -40,12 +42,15 @@ MOST_LIKELY: Final = "1000"
 """When the machine runs out of memory, the kernel ends these processes first."""
 SLACK_BYTES: Final = 32 * 2**20
 """Of memory, for the threads and buffers of the process itself."""
+LINE_BUFFERED: Final = 1
+"""_IOLBF, of C."""
 logger = logging.getLogger(__name__)
 
 
-def main(descriptor: int) -> NoReturn:
-    """Serve the worker at the other end of the socket until it is gone."""
+def main(descriptor: int, output: int) -> NoReturn:
+    """Serve the worker at the other end of the socket until it is gone. Print into the pipe `output`."""
     try:
+        _print_into(output)
         _settle_down()
         loop = asyncio.new_event_loop()
         loop.run_until_complete(Child(socket.socket(fileno=descriptor), is_own=True).serve())
@@ -69,6 +74,19 @@ def _settle_down() -> None:
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(MOST_LIKELY)
         hide_memory(is_hidden=not settings.APFLOW.server.debuggers)
+
+
+def _print_into(output: int) -> None:
+    """Send what any code here prints through the pipe, line by line. The worker logs it with the time and the ids of the task."""
+    for number in (1, 2):
+        os.dup2(output, number)
+    os.close(output)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    if IS_LINUX:
+        library = ctypes.CDLL(None)
+        library.setvbuf(ctypes.c_void_p.in_dll(library, "stdout"), None, LINE_BUFFERED, 0)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", force=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +170,9 @@ class Child:
         with limits:
             end = await self._end_of(job)
         is_stained = self._is_own and kill_family()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError, ValueError, OSError):  # the task has replaced or closed it
+                stream.flush()
         try:
             _close_connections()
             self._end(end, is_stained=is_stained)

@@ -16,6 +16,7 @@ from aipartnerupflow.executors import Context, ExecutorError, Json, Stopped
 from tasks.pools import frames
 from tasks.pools.base import RaisedElsewhere
 from tasks.pools.calls import answer
+from tasks.pools.prints import Prints
 
 STOP_SECONDS: Final = 1.9
 """For a job that is cancelled, before its process is killed: a little less than the engine waits."""
@@ -27,8 +28,10 @@ logger = logging.getLogger(__name__)
 class Line:
     """One process, seen from its worker. `is_fresh`: it can take another job."""
 
-    def __init__(self, line: socket.socket, *, path: str | None, kill: Callable[[], None]) -> None:
-        """`path` is what its nursery has imported; `kill` kills the process."""
+    def __init__(
+        self, line: socket.socket, *, path: str | None, kill: Callable[[], None], prints: Prints | None = None
+    ) -> None:
+        """`path` is what its nursery has imported; `kill` kills the process; `prints` is its output, if it comes to this worker."""
         self.path = path
         self.executor_id = ""
         self.tasks = 0
@@ -36,6 +39,7 @@ class Line:
         self.grown_bytes = 0
         self.exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._kill = kill
+        self._prints = prints
         self._writer: asyncio.StreamWriter | None = None
         self._job: _Job | None = None
         # Not in the context of the task that happens to need the process first.
@@ -46,6 +50,8 @@ class Line:
         """Return the job's result. Raises what the executor raises, and ProcessDied."""
         await self._is_open.wait()
         self._job = current = _Job(context, send=self._send)
+        if self._prints is not None:
+            self._prints.begin(run_id=context.run_id, task_id=context.task_id)
         try:
             self._send(frames.encoded(job))
             return outcome(await asyncio.shield(current.end))
@@ -55,6 +61,8 @@ class Line:
         finally:
             self._job = None
             await current.close()
+            if (prints := self._prints) and not (prints.is_logged or await asyncio.to_thread(prints.finish)):
+                self.is_fresh = False
 
     def close(self) -> None:
         """Kill the process."""

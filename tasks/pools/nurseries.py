@@ -16,6 +16,7 @@ from tasks.executors.docker.order import INSTALLATION_VARIABLE, installation
 from tasks.own_process import environment_of_servers
 from tasks.pools.line import Line
 from tasks.pools.orders import FORK, KILL, ORDER
+from tasks.pools.prints import Prints
 
 
 class NurseryLine:
@@ -60,9 +61,11 @@ class NurseryLine:
         self._number += 1
         number = self._number
         ours, theirs = socket.socketpair()
+        prints = Prints()
         with theirs, suppress(ConnectionError):  # then `_hear` finds the nursery dead
-            socket.send_fds(self._control, [ORDER.pack(FORK, number, 0)], [theirs.fileno()])
-        line = self._lines[number] = Line(ours, path=self._path, kill=lambda: self._kill(number))
+            socket.send_fds(self._control, [ORDER.pack(FORK, number, 0)], [theirs.fileno(), prints.theirs])
+        os.close(prints.theirs)
+        line = self._lines[number] = Line(ours, path=self._path, prints=prints, kill=lambda: self._kill(number))
         return line
 
     def close(self) -> None:

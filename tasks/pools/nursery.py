@@ -65,25 +65,26 @@ class Nursery:
     def _obey(self) -> bool:
         """Carry out one order. False: the worker is gone."""
         try:
-            order, descriptors, _, _ = socket.recv_fds(self._control, ORDER.size, 1)
+            order, descriptors, _, _ = socket.recv_fds(self._control, ORDER.size, 2)
         except ConnectionError:
             return False
         if len(order) < ORDER.size:
             return False
         kind, number, _ = ORDER.unpack(order)
         if kind == FORK:
-            self._fork(number, descriptors[0])
+            self._fork(number, *descriptors)
         elif kind == KILL and number in self._pids:
             _kill(self._pids[number])
         return True
 
-    def _fork(self, number: int, descriptor: int) -> None:
+    def _fork(self, number: int, descriptor: int, output: int) -> None:
         pid = os.fork()
         if pid == 0:
             self._control.close()
             signal.set_wakeup_fd(-1)
-            child.main(descriptor)
+            child.main(descriptor, output)
         os.close(descriptor)
+        os.close(output)
         self._pids[number] = pid
 
     def _bury(self) -> None:

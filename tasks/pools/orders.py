@@ -5,7 +5,7 @@ from typing import Final
 
 ORDER: Final = struct.Struct("!cIi")
 FORK: Final = b"F"
-"""Comes with the descriptor of a socket for the new process."""
+"""Comes with the descriptors of a socket for the new process and of a pipe for what it prints."""
 KILL: Final = b"K"
 ENDED: Final = b"E"
 """From the nursery. The exit code is negative for a signal."""

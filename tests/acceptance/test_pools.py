@@ -1,5 +1,6 @@
 """Pools on a real server: code that crashes or blocks harms its own task only, and no process outlives its worker."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -128,6 +129,46 @@ def test_tasks_wait_for_their_places_and_processors(server: Server, tmp_path: Pa
     events = server.finished(root_id)
     assert events[-2]["type"] == "final" or events[-1]["type"] == "final"
     assert len(server.pool()) <= 2
+
+
+def printed(server: Server, task: str) -> list[str]:
+    """Return what the server has logged of the task's prints. Each line has the ids of the run and the task."""
+    lines = [line for line in server.log.read_text().splitlines() if f"task={task}]" in line]
+    assert all(
+        re.fullmatch(r"\S+ \S+ INFO tasks\.pools\.prints: .* \[run=[0-9a-f-]+ task=\w+\]", line) for line in lines
+    )
+    return [line.partition("prints: ")[2].partition(" [run=")[0] for line in lines]
+
+
+def test_what_tasks_print_is_logged_with_their_ids(server: Server) -> None:
+    for name in ("first", "second"):  # in the same process
+        run(server, {**function(name, "print_everywhere", text=name), "id": f"{name}_print"})
+        assert printed(server, f"{name}_print") == [
+            f"{name} of Python",
+            f"WARNING own: {name} of a log record",
+            f"{name} of a program",
+            f"{name} of C",
+            f"{name} without an end",
+        ]
+
+
+def test_who_prints_much_fills_no_log_and_holds_up_nobody(server: Server) -> None:
+    size = server.log.stat().st_size
+    endless = {**function("endless", "print_much", megabytes=-1), "id": "endless_print"}
+    server.rpc("tasks.execute", {"tasks": [endless]})
+    ran = run(
+        server, {**function("much", "print_much", megabytes=100), "id": "much_print"}, function("sum", "add", a=1)
+    )
+    assert {name: task["status"] for name, task in ran.items()} == {"much": "completed", "sum": "completed"}
+    assert server.rpc("tasks.get", {"task_id": "endless_print"})["status"] == "in_progress"
+    server.rpc("tasks.cancel", {"task_id": "endless_print"})
+    server.finished("endless_print")
+    for task in ("endless_print", "much_print"):
+        *lines, last = printed(server, task)
+        assert last == "The task has printed 64 KB. What it prints after this is not logged: write it to a file."
+        assert 50 < len(lines) < 200
+        assert len({*lines}) == 1
+    assert server.log.stat().st_size - size < 2 * 100_000
 
 
 @pytest.mark.parametrize(
