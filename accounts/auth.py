@@ -21,6 +21,7 @@ from accounts.tokens import (
 )
 from accounts.users import is_disabled, role_of
 from apflow_site.db import pools
+from apflow_site.db.calls import working_for
 
 MAX_USER_ID_CHARACTERS = 255  # the width of the column for the owner of a task
 
@@ -45,7 +46,9 @@ async def caller_of(token: str) -> Caller:
     """The caller that a token or API key authenticates; up to a second ago. Raises AuthenticationFailed."""
     recent = recent_callers()
     known = recent.known(token)
-    return known if known is not None else await pools.auth(recent.caller, token, caller_from_token)
+    caller = known if known is not None else await pools.auth(recent.caller, token, caller_from_token)
+    working_for.set(caller.user_id)
+    return caller
 
 
 def token_in(headers: Mapping[str, str]) -> str:

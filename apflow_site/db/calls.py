@@ -1,4 +1,4 @@
-"""Calls of the database from an event loop: the threads that make them, and the end of the wait for a silent database.
+"""Calls of the database from an event loop: whose turn it is, the threads that make them, and the end of the wait for a silent database.
 
 `concurrent.futures` has threads, too, but a second future, locks and callbacks for each call, which takes longer than
 most queries.
@@ -10,27 +10,38 @@ another connection tells the two apart.
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, KeysView
 from contextlib import suppress
-from dataclasses import dataclass
-from queue import SimpleQueue
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
 PATIENCE_SECONDS: Final = 2.0
 """How long a call takes before the database is probed, and how long until it is probed again."""
 PROBE_SECONDS: Final = 1.5
 """How long the probe may take. With the above, a client has its answer within 5 seconds."""
+LONG_SECONDS: Final = 0.03
+"""A call that takes longer is a long one: calls of other users are made beside it."""
+BESIDE: Final = 4
+"""How many calls are made beside long ones, at most."""
+SPARE_SECONDS: Final = 30.0
+"""How long a thread that was started beside a long call, and its connection, are kept without work."""
 Outcome = tuple[Any, BaseException | None]
+working_for: ContextVar[str] = ContextVar("working_for", default="")
+"""The user for whom the current code works: whoever a request was authenticated as. Users take turns."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Call:
     """A sync function, and the future for its result, which belongs to an event loop of another thread."""
 
     function: Callable[[], Any]
     done: "asyncio.Future[Any]"
+    user_id: str = field(default_factory=working_for.get)
 
     def outcome(self) -> Outcome:
         """Call the function."""
@@ -61,34 +72,96 @@ class Caller(Protocol):
         """Return at once."""
 
 
+class Turns:
+    """Calls that wait, by user. Users take turns; the calls of one user are made in their order. It needs a lock around it."""
+
+    def __init__(self) -> None:
+        self._by_user: dict[str, deque[Call]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._by_user)
+
+    @property
+    def users(self) -> KeysView[str]:
+        return self._by_user.keys()
+
+    def add(self, call: Call) -> None:
+        self._by_user.setdefault(call.user_id, deque()).append(call)
+
+    def take(self, may: Callable[[str], bool] = lambda _: True) -> Call | None:
+        """The next call of the first user who may make one; this user is then the last."""
+        user_id = next(filter(may, self._by_user), None)
+        if user_id is None:
+            return None
+        calls = self._by_user.pop(user_id)
+        call = calls.popleft()
+        if calls:
+            self._by_user[user_id] = calls
+        return call
+
+
 class Threads:
-    """Up to `most` threads, each of which starts when all others are busy."""
+    """Up to `most` threads, each of which starts when all others are busy, and a few more beside long calls.
+
+    Nobody can tell before how long a call takes. So one that takes long loses its place: calls of other users are
+    made as if it had ended. Its own user has to wait for its end, unless nobody else wants anything.
+    """
 
     def __init__(self, most: int, *, name: str) -> None:
         self._most, self._name = most, name
-        self._calls: SimpleQueue[Call] = SimpleQueue()
-        self._lock = threading.Lock()
-        self._open = self._started = 0
+        self._lock = threading.Condition()
+        self._waiting = Turns()
+        self._running: dict[Call, float] = {}
+        """When each call began."""
+        self._started = 0
 
     def submit(self, call: Call) -> None:
         """Queue the call. It is not made if its future is cancelled before."""
         with self._lock:
-            self._open += 1
-            starts = self._open > self._started < self._most
-            self._started += starts
-        if starts:
-            threading.Thread(target=self._call_for_ever, name=self._name, daemon=True).start()
-        self._calls.put(call)
+            self._waiting.add(call)
+            self._wake_one()
+
+    def _wake_one(self) -> None:
+        """See to it that a thread takes the next call, or looks again when a running one is long."""
+        if self._started == len(self._running):  # none is free
+            if self._started < self._most + BESIDE:
+                self._started += 1
+                threading.Thread(target=self._call_for_ever, name=self._name, daemon=True).start()
+        elif any(map(self._may_begin, self._waiting.users)):
+            self._lock.notify()
 
     def _call_for_ever(self) -> None:
-        while True:
-            call = self._calls.get()
+        while (call := self._next()) is not None:
             outcome = None if call.done.cancelled() else call.outcome()
             with self._lock:
-                self._open -= 1
+                del self._running[call]
             if outcome is not None:
                 call.end(*outcome)
             del call, outcome  # what they refer to must not live until the next ones
+        connection.close()
+
+    def _next(self) -> Call | None:
+        """Wait for the next call whose turn it is. None: this thread is one too many."""
+        with self._lock:
+            while (call := self._waiting.take(self._may_begin)) is None:
+                is_spare = self._started > self._most
+                is_woken = self._lock.wait(LONG_SECONDS if self._waiting else SPARE_SECONDS if is_spare else None)
+                if is_spare and not is_woken and not self._waiting:
+                    self._started -= 1
+                    return None
+            self._running[call] = time.monotonic()
+            if self._waiting:
+                self._wake_one()
+            return call
+
+    def _may_begin(self, user_id: str) -> bool:
+        """Whether a call of the user may begin now."""
+        now = time.monotonic()
+        long = [call.user_id for call, began in self._running.items() if now - began >= LONG_SECONDS]
+        if len(self._running) - len(long) >= self._most:
+            return False
+        others = {call.user_id for call in self._running} | self._waiting.users
+        return user_id not in long or (others == {user_id} and len(self._running) < self._most)
 
 
 class DatabaseSilent(OperationalError):

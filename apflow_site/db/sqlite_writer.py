@@ -5,53 +5,59 @@ savepoint of its own, so that a call that fails leaves the others alone, and no 
 """
 
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
-from queue import Empty, SimpleQueue
+import time
 from typing import Final
 
 from django.db import DatabaseError, transaction
 
-from apflow_site.db.calls import Call, Outcome
+from apflow_site.db.calls import Call, Outcome, Turns
 from apflow_site.db.connections import refresh
 
 MAX_TOGETHER: Final = 32
+TOGETHER_SECONDS: Final = 0.02
+"""How long calls are added to a transaction: other processes write between two."""
 
 
 class SqliteWriter:
-    """A thread. A call's future is done once its transaction is committed."""
+    """A thread. A call's future is done once its transaction is committed. Users take turns."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[Call] = SimpleQueue()
+        self._waiting = Turns()
+        self._lock = threading.Condition()
         threading.Thread(target=self._write_forever, name="write", daemon=True).start()
 
     def submit(self, call: Call) -> None:
         """Queue the call, which is made even if its caller is cancelled."""
-        self._queue.put(call)
+        with self._lock:
+            self._waiting.add(call)
+            self._lock.notify()
 
     def _write_forever(self) -> None:
         while True:
-            calls = self._waiting()
+            with self._lock:
+                while (first := self._waiting.take()) is None:
+                    self._lock.wait()
             refresh()
-            outcomes = [_alone(calls[0])] if len(calls) == 1 else _together(calls)
-            for call, (result, error) in zip(calls, outcomes, strict=True):
+            made = self._together(first) if self._waiting else [(first, _alone(first))]
+            for call, (result, error) in made:
                 call.end(result, error)
-            del calls, outcomes  # what they refer to must not live until the next ones
+            del first, made  # what they refer to must not live until the next ones
 
-    def _waiting(self) -> list[Call]:
-        calls = [self._queue.get()]
-        with suppress(Empty):
-            while len(calls) < MAX_TOGETHER:
-                calls.append(self._queue.get_nowait())
-        return calls
-
-
-def _together(calls: Sequence[Call]) -> list[Outcome]:
-    try:
-        with transaction.atomic():
-            return [_alone(call) for call in calls]
-    except DatabaseError as error:  # the commit failed, and nothing of the calls is stored
-        return [(None, error)] * len(calls)
+    def _together(self, first: Call) -> list[tuple[Call, Outcome]]:
+        """Carry out the call and those that wait, in one transaction."""
+        made: list[tuple[Call, Outcome]] = []
+        call: Call | None = first
+        try:
+            with transaction.atomic():
+                until = time.monotonic() + TOGETHER_SECONDS
+                while call is not None:
+                    made.append((call, _alone(call)))
+                    with self._lock:
+                        is_full = len(made) == MAX_TOGETHER or time.monotonic() >= until
+                        call = None if is_full else self._waiting.take()
+        except DatabaseError as error:  # the commit failed, and nothing of the calls is stored
+            return [(call, (None, error)) for call, _ in made]
+        return made
 
 
 def _alone(call: Call) -> Outcome:

@@ -16,6 +16,7 @@ from django.views.decorators.csrf import csrf_protect
 from accounts.auth import session_caller
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
+from apflow_site.db.calls import working_for
 from tasks.queue import maintenance
 from tasks.rules.exceptions import (
     FlowNotFound,
@@ -61,6 +62,7 @@ def page(
                     raise RoleTooLow(f"This page requires the role {needs}.")
                 _refuse_nul(request)
                 charge(caller.user_id)
+                working_for.set(caller.user_id)
                 response = await view(request, caller, *args, **kwargs)
             except TasksError as error:
                 response = await refusal(request, caller, error)

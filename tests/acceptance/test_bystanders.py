@@ -32,6 +32,7 @@ from tests.acceptance.attacks import (
     ended,
     task,
 )
+from tests.acceptance.heavy_attacks import HEAVY_ROWS
 from tests.faults.judge import tell
 from tests.llm_server import llm_server
 from tests.servers import Server, events_of, running_server, until
@@ -189,3 +190,10 @@ def test_another_user_notices_nothing_of_what_takes_long_or_kills_the_worker(dat
         ((stored,),) = mallory.server.query("SELECT sum(length(payload)) FROM tasks_taskevent")
         assert stored < 4 * RUN_BYTES  # two runs end at their limit, with their results in events
         assert_unnoticed(mallory, LONG_ROWS)
+
+
+@pytest.mark.nightly
+@pytest.mark.both_engines
+def test_another_user_notices_nothing_of_small_requests_for_much_work(database: str) -> None:
+    with shared_by_two(database) as mallory:
+        assert_unnoticed(mallory, HEAVY_ROWS)

@@ -3,18 +3,20 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
-from apflow_site.db.calls import Call, Threads
+from apflow_site.db.calls import BESIDE, Call, Threads
+from apflow_site.db.sqlite_writer import SqliteWriter
 
 PATIENCE_SECONDS = 60
 
 
-def made(threads: Threads, function: Callable[[], Any]) -> "asyncio.Future[Any]":
+def made(threads: Threads | SqliteWriter, function: Callable[[], Any], *, user: str = "") -> "asyncio.Future[Any]":
     done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    threads.submit(Call(function, done))
+    threads.submit(Call(function, done, user))
     return done
 
 
@@ -32,15 +34,18 @@ async def test_a_call_returns_or_raises_on_a_thread_of_its_own() -> None:
 
 async def test_a_thread_starts_when_all_others_are_busy() -> None:
     threads, together = Threads(3, name="calls"), threading.Barrier(3)
+    at_work, most_at_work = set[threading.Thread](), list[int]()
 
-    def meet() -> threading.Thread:
+    def meet() -> None:
+        at_work.add(threading.current_thread())
+        most_at_work.append(len(at_work))
         together.wait(PATIENCE_SECONDS)
-        return threading.current_thread()
+        at_work.remove(threading.current_thread())
 
     one_after_the_other = {await made(threads, threading.current_thread) for _ in range(5)}
     assert len(one_after_the_other) == 1
-    at_once = await asyncio.gather(*(made(threads, meet) for _ in range(6)))
-    assert len(set(at_once)) == 3
+    await asyncio.gather(*(made(threads, meet) for _ in range(6)))
+    assert max(most_at_work) == 3
 
 
 async def test_a_call_is_not_made_if_its_caller_leaves_before_it_begins() -> None:
@@ -71,3 +76,48 @@ def test_a_call_may_end_after_its_loop() -> None:
 
     asyncio.run(next_call())
     assert is_over.is_set()
+
+
+async def test_a_long_call_of_one_user_does_not_keep_another_from_a_thread() -> None:
+    threads, may_end = Threads(1, name="calls"), threading.Event()
+    long = made(threads, lambda: may_end.wait(PATIENCE_SECONDS), user="mallory")
+    mine = [made(threads, lambda: "mine", user="mallory") for _ in range(3)]
+    assert await made(threads, lambda: "other", user="bob") == "other"
+    assert await made(threads, lambda: "third", user="eve") == "third"
+    assert not any(each.done() for each in [long, *mine])
+    may_end.set()
+    assert await asyncio.gather(*mine) == ["mine"] * 3
+
+
+async def test_users_take_turns_for_a_thread() -> None:
+    threads, may_end, order = Threads(1, name="calls"), threading.Event(), list[str]()
+    first = made(threads, lambda: may_end.wait(PATIENCE_SECONDS), user="first")
+    calls = [made(threads, partial(order.append, user), user=user) for user in ("mallory",) * 3 + ("bob",) * 2]
+    may_end.set()
+    await asyncio.gather(first, *calls)
+    assert sorted(order) == ["bob"] * 2 + ["mallory"] * 3
+    assert "".join(name[0] for name in order).startswith(("mb", "bm"))
+
+
+async def test_a_user_who_is_alone_has_all_threads_also_beside_a_long_call_of_hers() -> None:
+    threads, may_end = Threads(2, name="calls"), threading.Event()
+    long = made(threads, lambda: may_end.wait(PATIENCE_SECONDS), user="ada")
+    assert await made(threads, lambda: 1, user="ada") == 1
+    may_end.set()
+    await long
+
+
+async def test_only_so_many_calls_are_made_beside_long_ones() -> None:
+    threads, at_work, most_at_work = Threads(1, name="calls"), set[int](), list[int]()
+    together = threading.Barrier(1 + BESIDE)
+
+    def long(number: int) -> None:
+        at_work.add(number)
+        most_at_work.append(len(at_work))
+        together.wait(PATIENCE_SECONDS)
+        at_work.remove(number)
+
+    await asyncio.gather(
+        *(made(threads, partial(long, number), user=f"user{number}") for number in range(2 * (1 + BESIDE)))
+    )
+    assert max(most_at_work) == 1 + BESIDE
