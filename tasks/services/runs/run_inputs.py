@@ -8,6 +8,7 @@ from django.db import transaction
 
 from llmkeys import sealed_texts
 from tasks.models import FlowVersion, Run, RunInputs
+from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 from tasks.services.flows import checked_inputs, refuse_unused
 from tasks.services.secrets.write_only import sealed
@@ -16,6 +17,10 @@ from tasks.services.trees.further_runs import set_inputs
 
 FIELD: Final = "run_inputs"
 NOT_USED: Final = "The tree is already running, with the inputs of that run: run_inputs was not used."
+ALL_COMPLETED: Final = (
+    "would not be used: all tasks of this run have completed, and completed tasks do not run again. "
+    "To run them with other inputs, run a copy of the tree: tasks.fork, or tasks.execute with copy_execution and copy_children."
+)
 
 
 @transaction.atomic
@@ -28,7 +33,8 @@ def with_inputs(
     name replaces the earlier one, and with `replace_inputs` all are replaced. In a run of a flow, defaults are filled in.
     A run that is already under way keeps its own inputs.
 
-    Raises InvalidParams for inputs that no task uses, that do not fit the schema of the flow, or that are too large.
+    Raises InvalidParams for inputs that no task uses, that do not fit the schema of the flow, or that are too large, and
+    if all tasks have completed, so that none would use them.
     """
     execution = verb(**arguments)
     if not execution.started:
@@ -39,6 +45,8 @@ def with_inputs(
     before = None if replace_inputs else RunInputs.objects.filter(run_id=run.id).first()
     merged = inputs if before is None else before.inputs | inputs
     given = checked_inputs(version, sealed_texts.opened_where_possible(merged, owner=run.user_id), field=FIELD)
+    if execution.is_idle and (inputs or replace_inputs):
+        raise InvalidParams([(FIELD, ALL_COMPLETED)])
     set_inputs(run, sealed(given, version.inputs_schema if version else None, owner=run.user_id))
     return execution
 

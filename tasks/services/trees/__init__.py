@@ -7,7 +7,7 @@ They are sync, take keyword arguments only, and run in one transaction each.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
@@ -75,7 +75,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
-    """A requested run. `started` is False if the tree was already running."""
+    """A requested run. `started` is False if the tree was already running, `is_idle` True if all its tasks have completed."""
 
     task: Task
     run: Run
@@ -84,6 +84,7 @@ class Execution:
     ids: dict[str, str]
     warnings: list[str]
     webhook: Webhook | None = None
+    is_idle: bool = False
 
 
 def create_tree(
@@ -190,7 +191,9 @@ def execute_task(
     if running:
         return _execution(task, running, started=False)
     tree = list(Task.objects.tree(task.root_id).defer("result", "steps"))
-    _reset(tree, covered_by(task.id, tree) - _parts_of_templates(task, tree) - decided_in(tree))
+    scope = covered_by(task.id, tree) - _parts_of_templates(task, tree) - decided_in(tree)
+    is_idle = all(each.status == Status.COMPLETED for each in tree if each.id in scope)
+    _reset(tree, scope)
     before = latest_of(task.root_id)
     run = _start_run(task, context_id=context_id, reserved_id=reserved_id, after=before)
     carry_over(before, run)
@@ -199,7 +202,7 @@ def execute_task(
     elif run_secrets.is_any_waiting(tree_id=task.root_id, user_id=caller.user_id):
         names = model_names(tree)
         run_secrets.hand_over(tree_id=task.root_id, run_id=run.id, user_id=caller.user_id, model_names=names)
-    return _execution(task, run, started=True)
+    return replace(_execution(task, run, started=True), is_idle=is_idle)
 
 
 # --- the steps of the verbs ---

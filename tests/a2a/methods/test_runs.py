@@ -93,6 +93,42 @@ def test_a_further_run_has_the_inputs_of_the_one_before(rpc: Rpc) -> None:
 
 
 @pytest.mark.both_engines
+def test_new_inputs_for_a_completed_tree_are_refused_and_nothing_is_stored(open_server: Server, rpc: Rpc) -> None:
+    tasks = [
+        {"id": "all", "name": "All"},
+        {"id": "say", "name": "Say", "parent_id": "all", "inputs": {"of": "{{run.inputs.who}}"}, **ECHO},
+        {"id": "late", "name": "Late", "parent_id": "all", "inputs": {"of": "{{run.inputs.more}}"}, **ECHO},
+    ]
+    started = executed(rpc, tasks=tasks, run_inputs={"who": "you"})
+    root, say = started["task_id"], started["ids"]["say"]
+    given = {"task_id": say, "run_inputs": {"who": "me"}}
+    for part in (given, given | {"run_inputs": {}, "replace_inputs": True}):
+        (problem,) = open_server.call("tasks.execute", part)["error"]["data"]
+        assert (problem["field"], "tasks.fork" in problem["reason"]) == ("run_inputs", True)
+    by_rest = open_server.http.post(f"/api/tasks/{say}/execute/", json={"run_inputs": {"who": "me"}})
+    assert (by_rest.status_code, "tasks.fork" in by_rest.text) == (400, True)
+    assert len(runs_of(rpc, task_id=root)) == 1
+    assert executed(rpc, task_id=root, run_inputs={"more": 1})["status"] == "completed"
+    assert "error" in open_server.call("tasks.execute", given | {"task_id": root})
+    assert executed(rpc, task_id=root)["status"] == "completed"
+    copied = executed(rpc, **given | {"task_id": root}, copy_execution=True, copy_children=True)
+    assert {child["result"]["of"] for child in copied["task"]["children"]} == {"me", 1}
+    forked = rpc("tasks.fork", given | {"task_id": root, "from_tasks": [say], "wait": True})
+    assert {child["result"]["of"] for child in forked["task"]["children"]} == {"me", 1}
+
+
+def test_new_inputs_reach_skipped_tasks_of_a_completed_tree(rpc: Rpc) -> None:
+    condition = {"when": {"task": "run", "path": "/inputs/who", "op": "exists"}}
+    tasks = [
+        {"id": "all", "name": "All"},
+        {"name": "Say", "parent_id": "all", "params": condition, "inputs": {"of": "{{run.inputs.who}}"}, **ECHO},
+    ]
+    root = executed(rpc, tasks=tasks)["task_id"]
+    ran = executed(rpc, task_id=root, run_inputs={"who": "me"})
+    assert [child["result"] for child in ran["task"]["children"]] == [{"of": "me"}]
+
+
+@pytest.mark.both_engines
 def test_lists_are_filtered_and_paged(open_server: Server, rpc: Rpc) -> None:
     name = f"paged {uuid4().hex}"
     rpc("flows.save", {"name": name.replace(" ", "-"), "tasks": {"name": name, **ECHO}})

@@ -115,6 +115,9 @@ def test_an_input_of_a_further_run_is_changed_and_a_file_replaces_all(
     assert (replaced["task"]["result"]["text"], replaced["task"]["result"]["n"]) == ("green", 3)
     refused = cli("tasks", "run", changed["task_id"], "--input", "topik=x")
     assert (refused.code, "did you mean 'topic'?" in " ".join(refused.err.split())) == (2, True)
+    refused = cli("tasks", "run", root, "--input", "topic=green")
+    assert (refused.code, refused.out, "tasks.fork" in refused.err) == (2, "", True)
+    assert cli("tasks", "run", root, "--json").json["task"]["result"]["text"] == "oolong"
 
 
 def test_people_see_what_was_done(screen: Show, flow_file: Path) -> None:
