@@ -93,7 +93,7 @@ def revoke_key(prefix: str, *, user: User | None = None, actor: str | None = Non
 
 
 def caller_of_key(text: str) -> Caller | None:
-    """The caller that a key authenticates, by one query; None if the key is not active."""
+    """Return the caller that a key authenticates, by one query; None if the key is not active."""
     now = timezone.now()
     key: Any = _key.first(key_hash=_hash(text))  # annotated
     if key is None or (key.expires_at is not None and key.expires_at <= now):

@@ -28,7 +28,7 @@ Detail = str | int | bool | None
 
 
 class Action(StrEnum):
-    """What an entry records."""
+    """The actions that entries record."""
 
     LOGIN = "login"
     LOGIN_FAILED = "login.failed"
@@ -66,7 +66,7 @@ ACTIONS: Final = tuple(dict.fromkeys([*map(str, Action), *(each.partition(".")[0
 ACTOR: Final[ContextVar[str]] = ContextVar("audit_actor", default="")
 """The user who acts; empty if unknown. Thread pools (`apflow_site.db.pools`, asgiref) take it over."""
 ADDRESS: Final[ContextVar[str]] = ContextVar("audit_address", default="")
-"""From where: the IP address of a client, or `cli:` and the user of the machine; empty if unknown."""
+"""The origin of the change: the IP address of a client, or `cli:` and the user of the machine; empty if unknown."""
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def entries(
 
 
 def is_action(name: str) -> bool:
-    """Whether this is an action, or the first part of one."""
+    """Return whether this is an action, or the first part of one."""
     return name in ACTIONS
 
 
@@ -132,7 +132,7 @@ def _of_kind(name: str) -> list[str]:
 
 
 def old_entries() -> "QuerySet[AuditEntry] | None":
-    """The entries that are older than `retention.audit_days`; None if all are kept."""
+    """Return the entries that are older than `retention.audit_days`; None if all are kept."""
     days = settings.APFLOW.retention.audit_days
     return AuditEntry.objects.filter(at__lt=timezone.now() - timedelta(days=days)) if days else None
 

@@ -36,14 +36,14 @@ class AuthenticationFailed(Exception):
 
 
 async def authenticate(request: HttpRequest) -> Caller:
-    """The caller of a request; LOCAL if authentication is off. Raises AuthenticationFailed."""
+    """Return the caller of a request; LOCAL if authentication is off. Raises AuthenticationFailed."""
     if not settings.APFLOW.auth.is_on:
         return LOCAL
     return await caller_of(token_in(request.headers))
 
 
 async def caller_of(token: str) -> Caller:
-    """The caller that a token or API key authenticates; up to a second ago. Raises AuthenticationFailed."""
+    """Return the caller that a token or API key authenticates; up to a second ago. Raises AuthenticationFailed."""
     recent = recent_callers()
     known = recent.known(token)
     caller = known if known is not None else await pools.auth(recent.caller, token, caller_from_token)
@@ -52,7 +52,7 @@ async def caller_of(token: str) -> Caller:
 
 
 def token_in(headers: Mapping[str, str]) -> str:
-    """The bearer token in the header `Authorization`, or the API key in `X-API-Key`.
+    """Return the bearer token in the header `Authorization`, or the API key in `X-API-Key`.
 
     `Authorization` wins if both are present. Raises AuthenticationFailed if there is neither.
     """
@@ -66,7 +66,7 @@ def token_in(headers: Mapping[str, str]) -> str:
 
 
 def session_caller(request: HttpRequest) -> Caller | None:
-    """The caller of a page, from the session cookie; None without a login.
+    """Return the caller of a page, from the session cookie; None without a login.
 
     For pages only: the endpoints for programs accept no cookies.
     """
@@ -92,7 +92,7 @@ def still_in_session(request: HttpRequest) -> Caller:
 
 
 def caller_from_token(token: str) -> Caller:
-    """The caller that a token or API key authenticates, checked by one database query.
+    """Return the caller that a token or API key authenticates, checked by one database query.
 
     Raises AuthenticationFailed.
     """
@@ -131,7 +131,7 @@ def _foreign_caller(claims: Claims) -> Caller:
 
 
 def _claimed_role(roles: Any) -> Role:
-    """The highest of our roles in the claim `roles` of another issuer's token; default: operator."""
+    """Return the highest of our roles in the claim `roles` of another issuer's token; default: operator."""
     named = [role for role in Role if isinstance(roles, list) and str(role) in roles]
     return max(named, default=Role.OPERATOR)
 

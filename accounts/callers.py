@@ -52,7 +52,7 @@ class Caller:
         return own | {f"{ROLE_PREFIX}{role}" for role in (Role.OPERATOR, Role.ADMIN) if role <= self.role}
 
     def may(self, needed: Role) -> bool:
-        """Whether the caller has at least this role; a read-only caller counts as a viewer."""
+        """Return whether the caller has at least this role; a read-only caller counts as a viewer."""
         return needed <= (Role.VIEWER if self.is_read_only else self.role)
 
 

@@ -121,7 +121,7 @@ def _seconds_to_wait(scope: str, limit: int, *, now: datetime) -> int:
 
 
 def _network(address: str) -> str:
-    """The address for rate limiting: an IPv4 address, or the /64 prefix of an IPv6 address.
+    """Return the address for rate limiting: an IPv4 address, or the /64 prefix of an IPv6 address.
 
     One customer usually has a whole /64, so single addresses of it are not counted apart.
     """

@@ -84,7 +84,7 @@ class LoginTry(models.Model):
 
 
 class AuditEntry(models.Model):
-    """What a user or program changed, as `accounts.audit` records it. It never contains a secret."""
+    """A change by a user or program, as `accounts.audit` records it. It never contains a secret."""
 
     at = models.DateTimeField(default=timezone.now, db_index=True)
     action = models.CharField(max_length=32)

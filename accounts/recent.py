@@ -14,7 +14,7 @@ from accounts.callers import Caller
 from accounts.models import APIKey, SpentToken
 
 TRUSTED_SECONDS: Final = 0.9
-"""How long an answer of the database counts, from the moment of the question.
+"""The seconds for which an answer of the database counts, from the moment of the question.
 
 So a user who is disabled, demoted or logged out in another process is shut out within one second, whether or not that
 process can tell this one.
@@ -30,7 +30,7 @@ class RecentCallers:
         self._callers: dict[bytes, tuple[Caller, float]] = {}
 
     def caller(self, token: str, check: Callable[[str], Caller]) -> Caller:
-        """The caller as `check` finds it, which may raise; it is remembered for TRUSTED_SECONDS."""
+        """Return the caller as `check` finds it, which may raise; it is remembered for TRUSTED_SECONDS."""
         callers, asked_at = self._callers, self._clock()
         found = check(token)
         if len(callers) >= MOST_CALLERS:
@@ -39,7 +39,7 @@ class RecentCallers:
         return found
 
     def known(self, token: str) -> Caller | None:
-        """The remembered caller, or None."""
+        """Return the remembered caller, or None."""
         found = self._callers.get(_hash(token))
         return found[0] if found is not None and self._clock() - found[1] < TRUSTED_SECONDS else None
 
@@ -54,7 +54,7 @@ def _hash(token: str) -> bytes:
 
 @cache
 def recent_callers() -> RecentCallers:
-    """The recent callers of this process."""
+    """Return the recent callers of this process."""
     return RecentCallers()
 
 

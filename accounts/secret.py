@@ -24,7 +24,7 @@ EXAMPLES = (
 
 
 def weak_secret(secret: str, *, elsewhere: Iterable[str] = ()) -> str | None:
-    """The reason why a secret is too weak to sign tokens, as a clause; None if it is strong enough.
+    """Return the reason why a secret is too weak to sign tokens, as a clause; None if it is strong enough.
 
     `elsewhere` are texts that must not contain it: other secrets, and URLs with passwords.
     """

@@ -133,7 +133,7 @@ def read_claims(token: str) -> Claims:
 
 
 def _verified(token: str, backend: TokenBackend) -> Claims | None:
-    """The claims of a token; None if it has expired or another secret signed it."""
+    """Return the claims of a token; None if it has expired or another secret signed it."""
     try:
         claims: Claims = backend.decode(token)  # type: ignore[arg-type]  # its annotation is wrong: it takes the text
     except TokenBackendError:
@@ -142,7 +142,7 @@ def _verified(token: str, backend: TokenBackend) -> Claims | None:
 
 
 def is_own(claims: Claims) -> bool:
-    """Whether this server issued the token, and not another issuer with the shared secret."""
+    """Return whether this server issued the token, and not another issuer with the shared secret."""
     return claims.get("iss") == ISSUER
 
 
@@ -163,7 +163,7 @@ def require_short_life_and_audience(claims: Claims) -> None:
 
 
 def owner_of(claims: Claims) -> User:
-    """The user, with the role, to whom one of our own tokens belongs; by one query.
+    """Return the user, with the role, to whom one of our own tokens belongs; by one query.
 
     Raises InvalidToken if the user is deleted or disabled, has logged out or has changed the
     password.

@@ -41,7 +41,7 @@ class Refused(Exception):
 
 
 def role_in_sql(user: str = "") -> Case:
-    """The role as a SQL expression. `user` is the lookup prefix of the user, such as `user__`."""
+    """Return the role as a SQL expression. `user` is the lookup prefix of the user, such as `user__`."""
     viewers = User.groups.through.objects.filter(user_id=OuterRef(f"{user}pk"), group__name=VIEWERS)
     return Case(
         When(**{f"{user}is_superuser": True}, then=Value(Role.ADMIN)),
@@ -52,7 +52,7 @@ def role_in_sql(user: str = "") -> Case:
 
 
 def with_role() -> QuerySet[User]:
-    """All users, annotated with the role that `role_of` reads."""
+    """Return all users, annotated with the role that `role_of` reads."""
     return User.objects.annotate(role=role_in_sql())
 
 
@@ -62,12 +62,12 @@ def active_users() -> QuerySet[User]:
 
 
 def first_admin() -> User | None:
-    """The oldest active administrator, or None."""
+    """Return the oldest active administrator, or None."""
     return active_users().filter(is_superuser=True).order_by("pk").first()
 
 
 def role_of(user: User) -> Role:
-    """The role of a user from `with_role` or `active_users`."""
+    """Return the role of a user from `with_role` or `active_users`."""
     return Role(user.role)  # type: ignore[attr-defined]  # annotated
 
 
@@ -90,7 +90,7 @@ def create_user(name: str, *, password: str, role: Role = Role.OPERATOR, is_weak
 
 
 def check_new_name(name: str) -> None:
-    """Raises ValidationError if a new user's name could be taken for another one.
+    """Raise ValidationError if a new user's name could be taken for another one.
 
     Secrets, trees and questions are given to users by their names. Existing users keep theirs.
     """
@@ -150,7 +150,7 @@ def set_active(name: str, *, is_active: bool) -> None:
 
 
 def is_disabled(name: str) -> bool:
-    """Whether there is a disabled user of this name. Users of other issuers are unknown here, and not disabled."""
+    """Return whether there is a disabled user of this name. Users of other issuers are unknown here, and not disabled."""
     return _disabled.first(named=name) is not None
 
 
@@ -167,7 +167,7 @@ _disabled: Final = Prepared(_disabled_user)
 
 
 def user_named(name: str) -> User:
-    """The user, with the role. Raises Refused, with the names of existing users, if there is none."""
+    """Return the user, with the role. Raises Refused, with the names of existing users, if there is none."""
     user = with_role().filter(username=User.normalize_username(name)).first()
     if user is None:
         raise Refused(

@@ -31,7 +31,7 @@ def bootstrap() -> None:
 
 
 def taken_name(module: str | None) -> str | None:
-    """The reason and remedy if a plug-in's module has the name of one of our packages, else None."""
+    """Return the reason and remedy if a plug-in's module has the name of one of our packages, else None."""
     name = (module or "").partition(".")[0]
     if name not in PROJECT_PACKAGES:
         return None
@@ -56,6 +56,6 @@ def _remedy(name: str) -> str:
 
 
 def _place(module: ModuleType) -> Path | None:
-    """The file of a module, or the folder of a package without one."""
+    """Return the file of a module, or the folder of a package without one."""
     file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
     return Path(file).resolve() if file else None

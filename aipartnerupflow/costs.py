@@ -1,4 +1,4 @@
-"""How costs are shown."""
+"""The display of costs."""
 
 from decimal import Decimal
 from typing import Final

@@ -40,7 +40,7 @@ ANSWER_SECONDS: Final = 2.0
 LEAST_PROCESS_MB: Final = 64
 OLD_TRANSACTION_SECONDS: Final = 300.0
 CONNECTIONS: Final = {"web": (16, 19), "worker": (12, 16), "machine": (5, 8)}
-"""At most so many connections of a web process, of a worker process and of the processes that start, wake and feed
+"""The greatest number of connections of a web process, of a worker process and of the processes that start, wake and feed
 those of a machine: with Redis, and without. docs/how-to/capacity.md explains them."""
 
 
@@ -99,7 +99,7 @@ def _looked(name: str, look: Callable[[], str]) -> Finding:
 
 
 def _in_django(config: Config) -> Iterator[Finding]:
-    """The checks that need Django and its database."""
+    """Yield the checks that need Django and its database."""
     import django
 
     django.setup()
@@ -259,12 +259,12 @@ def _refuse_readable(file: Path, kind: type[Trouble]) -> None:
 
 
 def _own_secrets(folder: Path) -> list[Path]:
-    """The files that the server makes in its data folder."""
+    """Return the files that the server makes in its data folder."""
     return [folder / name for name in ("secret_key", "jwt_secret", "llm_key")]
 
 
 def _given_secrets(config: Config) -> Iterator[Path]:
-    """The files of the operator: the key of the agent card, and the configuration if it has a secret.
+    """Yield the files of the operator: the key of the agent card, and the configuration if it has a secret.
 
     In a container, other users of the machine may not reach a readable file.
     """

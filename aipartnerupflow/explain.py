@@ -16,7 +16,7 @@ from aipartnerupflow.program import command
 
 Json = Mapping[str, Any]
 NOT_RUN: Final = re.compile(r"Not run: required dependency '(.*)' failed", re.DOTALL)
-"""With the id or the name of the dependency."""
+"""The error of a task that did not run, with the id or the name of the dependency."""
 ENDED: Final = frozenset({"completed", "failed", "cancelled", "skipped"})
 STATES: Final = MappingProxyType(
     {
@@ -112,7 +112,7 @@ def _ending(exit_code: int) -> str:
 
 
 def _state(task: Json) -> str:
-    """The state of the task; of a root that has completed, that of its run if other tasks of the tree failed it."""
+    """Return the state of the task; of a root that has completed, that of its run if other tasks of the tree failed it."""
     run_status = task.get("run_status")
     if task["status"] == "completed" and run_status in ("failed", "cancelled"):
         return f"The run of {named(task)} {STATES[run_status]}."
@@ -165,7 +165,7 @@ def _parts(who: str, task: Json) -> Iterator[str]:
 
 
 def _word(status: str, growth: Growth) -> str:
-    """The status in words; for failures with the first ones and their errors."""
+    """Return the status in words; for failures with the first ones and their errors."""
     if status != "failed" or not growth.failed:
         return {"in_progress": "running"}.get(status, status)
     first = "; ".join(f"{task['id']}: {(task['error'] or '').rstrip('.')}" for task in growth.failed[:FAILURES_NAMED])
@@ -174,7 +174,7 @@ def _word(status: str, growth: Growth) -> str:
 
 
 def may_ask(task_id: str, root: Json) -> list[str]:
-    """The ids of running tasks on which this task waits, itself included; at most MOST_NAMED.
+    """Return the ids of running tasks on which this task waits, itself included; at most MOST_NAMED.
 
     Any of them may have an open question, or wait for a time, an event or a run.
     """
@@ -187,12 +187,12 @@ def may_ask(task_id: str, root: Json) -> list[str]:
 
 
 def _asks_for_more(root: Json) -> bool:
-    """Whether the owner is asked when the budget of the tree is used up."""
+    """Return whether the owner is asked when the budget of the tree is used up."""
     return ((root.get("params") or {}).get("budget") or {}).get("on_exceeded") == "ask"
 
 
 def _behind(task: Json, tasks: Mapping[str, Json]) -> list[Json]:
-    """The task and, transitively, its dependencies and descendants, the nearest first."""
+    """Return the task and, transitively, its dependencies and descendants, the nearest first."""
     found = {task["id"]: task}
     queue = [task]
     for each in queue:
@@ -297,7 +297,7 @@ def _works(task: Json, last_message: str) -> Iterator[str]:
 
 
 def _completed(task: Json, root_id: str) -> Iterator[str]:
-    """A task may complete although a descendant failed or was cancelled."""
+    """Yield the reasons for a completed task, which may have descendants that failed or were cancelled."""
     yield f"It completed at {task['completed_at']}, in attempt {max(1, task['attempt'])}."
     bad = [each for each in _walk(task) if each["status"] in ("failed", "cancelled")]
     causes = [each for each in bad if not NOT_RUN.match(each["error"] or "")]
@@ -324,7 +324,7 @@ def _failed(task: Json, tasks: Mapping[str, Json], root_id: str) -> Iterator[str
 
 
 def _cause(task: Json, tasks: Mapping[str, Json]) -> Json | None:
-    """The dependency that kept the task from running; None if none did."""
+    """Return the dependency that kept the task from running; None if none did."""
     found = NOT_RUN.match(task["error"] or "")
     named_so = [each for each in tasks.values() if found and found[1] in (each["id"], each["name"])]
     needed = {each["id"] for each in task["dependencies"]}

@@ -90,7 +90,7 @@ def template_ids(root: Json) -> set[str]:
 def shown_children(task: Json) -> Sequence[Json]:
     """Return the children that a tree on a terminal has below the task.
 
-    Of many parts, only those with failures; of a template that has copies, nothing.
+    A task with many parts shows only those with failures; a template that has copies shows nothing.
     """
     children = with_copies(task)
     growth = growth_of(task)

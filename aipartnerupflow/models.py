@@ -116,7 +116,7 @@ def _head(answer: Json, kind: str) -> Json:
 
 
 def _calls(answer: Json) -> list[Json]:
-    """Some providers give calls no ids."""
+    """Return the calls of tools with ids, which some providers leave out."""
     return [call | {"id": call.get("id") or f"call_{index}"} for index, call in enumerate(answer["tool_calls"])]
 
 

@@ -1,4 +1,4 @@
-"""How messages write a command line of this program, so that users can copy it."""
+"""The command line of this program in messages, so that users can copy it."""
 
 import shlex
 import sys

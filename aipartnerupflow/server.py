@@ -33,7 +33,7 @@ from apflow_site.config import FILE_VARIABLE, PREFIX, Config, ConfigError, get_c
 from apflow_site.databases import is_postgresql, sqlite_settings
 
 GRACEFUL_SECONDS = 5
-"""How long open streams may continue after SIGTERM. Their clients then resume on another server."""
+"""The seconds that open streams may continue after SIGTERM. Their clients then resume on another server."""
 WEB_PROCESS_SECONDS = 30
 """The time that one of several web processes has to start, or to answer the first one, before it is replaced."""
 STARTUP_FAILED = 3
@@ -367,7 +367,7 @@ def _check_exposure(config: Config) -> list[str]:
 
 
 def _other_secrets(config: Config) -> list[str]:
-    """The other secrets of this installation: URLs with passwords, and the session key."""
+    """Return the other secrets of this installation: URLs with passwords, and the session key."""
     key = Path(config.server.data_dir, "secret_key")
     urls = (unquote(config.database.url), unquote(config.redis.url or ""))
     return [*urls, key.read_text(encoding="ascii") if key.exists() else ""]
@@ -408,7 +408,7 @@ def _holder(port: int) -> str:
 
 
 def _check_notifications(config: Config) -> list[str]:
-    """A warning if Redis does not answer, or without it PostgreSQL's notifications do not arrive: everything works, only later."""
+    """Return a warning if Redis does not answer, or without it PostgreSQL's notifications do not arrive: everything works, only later."""
     from aipartnerupflow.doctor import Trouble, redis
 
     if config.redis.url is None:
@@ -421,7 +421,7 @@ def _check_notifications(config: Config) -> list[str]:
 
 
 def _check_commands(config: Config) -> list[str]:
-    """A warning if the kernel does not confine the commands of tasks."""
+    """Return a warning if the kernel does not confine the commands of tasks."""
     from aipartnerupflow.doctor import Trouble, commands
 
     try:
@@ -446,7 +446,7 @@ def _check_listening() -> list[str]:
 
 
 def _log_start(config: Config, warnings: list[str]) -> None:
-    """The start as log lines, for programs. Without the link to log in, which is a secret."""
+    """Log the start, for programs. The link to log in is a secret, so it is left out."""
     url = (config.server.public_url or _local_url(config)).rstrip("/")
     facts = {"event": "server.starting", "url": url, "version": __version__}
     facts |= {"database": _without_password(config.database.url)}
@@ -482,13 +482,13 @@ def _show_box(config: Config, warnings: list[str], *, runs_examples: bool) -> No
 
 
 def _local_url(config: Config) -> str:
-    """The URL of the server from this machine."""
+    """Return the URL of the server from this machine."""
     host = "localhost" if config.server.host in ("127.0.0.1", "0.0.0.0", "::") else config.server.host  # noqa: S104
     return f"http://{f'[{host}]' if ':' in host else host}:{config.server.port}"
 
 
 def _try_lines(config: Config) -> list[str]:
-    """A command to try from the current folder and, with authentication, how to get its token."""
+    """Return a command to try from the current folder and, with authentication, how to get its token."""
     words = ["run", str(EXAMPLE), "--watch"] if EXAMPLE.exists() else ["tasks", "list"]
     url = _local_url(config)
     if url != f"http://localhost:{DEFAULT_PORT}" or f"{PREFIX}URL" in os.environ:
@@ -502,13 +502,13 @@ def _try_lines(config: Config) -> list[str]:
 
 
 def _config_flag() -> list[str]:
-    """The option `--config` of this server, for other commands; empty without a file."""
+    """Return the option `--config` of this server, for other commands; empty without a file."""
     path = os.environ.get(FILE_VARIABLE)
     return ["--config", from_here(Path(path))] if path else []
 
 
 def _login_lines(config: Config, url: str) -> list[str]:
-    """With authentication: a one-time link for the first administrator, or how to create one."""
+    """Return, with authentication, a one-time link for the first administrator, or the command that creates one."""
     if not config.auth.is_on:
         return []
     from accounts.logins import make_link  # needs Django's apps

@@ -50,7 +50,7 @@ from tasks.executors import executor_ids  # noqa: E402
 from tasks.services.secrets.shared_secrets import SecretsDiffer, join  # noqa: E402
 
 SWITCH_SECONDS = 0.0005
-"""How long the event loop may keep a database thread with a result waiting. Python's 5 ms cost a third of the reads."""
+"""The seconds that the event loop may keep a database thread with a result waiting. Python's 5 ms cost a third of the reads."""
 FOREIGN_HOST = 4400
 FOREIGN_ORIGIN = 4403
 
@@ -154,7 +154,7 @@ def _act_on_signals(embedded: EmbeddedWorker) -> None:
 
 
 def _after_drain(loop: asyncio.AbstractEventLoop, handler: Any) -> Callable[..., None]:
-    """A handler of SIGTERM that drains this process for `server.drain_seconds` before it calls `handler`.
+    """Return a handler of SIGTERM that drains this process for `server.drain_seconds` before it calls `handler`.
 
     A service manager may send the signal to all processes, and their parent sends it again, so a
     second one does not shorten the drain. SIGINT does.
@@ -176,7 +176,7 @@ def _after_drain(loop: asyncio.AbstractEventLoop, handler: Any) -> Callable[...,
 
 
 def _also(action: Callable[[], None], loop: asyncio.AbstractEventLoop, handler: Any) -> Callable[..., None]:
-    """A signal handler that schedules the action on the loop, then calls the previous handler.
+    """Return a signal handler that schedules the action on the loop, then calls the previous handler.
 
     The action does not run in the handler itself: the interrupted code may hold locks.
     """

@@ -48,7 +48,7 @@ def sqlite_url(path: Path) -> str:
 def database_settings(
     url: str, *, connect_seconds: int = CONNECT_SECONDS, sqlite_synchronous: str = "normal"
 ) -> dict[str, Any]:
-    """The DATABASES entry for a URL.
+    """Return the DATABASES entry for a URL.
 
     Raises ValueError with the reason; it never contains the URL, which may have a password.
     """

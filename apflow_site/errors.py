@@ -19,7 +19,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def broken(request: HttpRequest) -> HttpResponse:
-    """An unhandled exception. Django has just logged it; the error id identifies the log entry."""
+    """Return an unhandled exception. Django has just logged it; the error id identifies the log entry."""
     error_id = new_id()
     logger.error("%s: internal error at %s", error_id, request.path, extra={"event": "request.broken"})
     message = "Internal error. The server log has details under this error_id."
@@ -29,7 +29,7 @@ def broken(request: HttpRequest) -> HttpResponse:
 
 
 def forged(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """A form without a valid CSRF token: from another site, or from before the latest login."""
+    """Return a form without a valid CSRF token: from another site, or from before the latest login."""
     return _page(
         request, "Form expired", "This form is out of date. Go back, reload the page and submit it again.", status=403
     )

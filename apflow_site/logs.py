@@ -15,7 +15,7 @@ from tasks.telemetry.tracing import log_ids
 logger = logging.getLogger("requests")
 
 MOST_NOTED: Final = 20
-"""How many methods or runs of a batch the line of a request names."""
+"""The number of methods or runs of a batch that the line of a request names."""
 OF_EVERY_RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -54,7 +54,7 @@ class JsonLines(logging.Formatter):
 
 
 def formatter(kind: str) -> logging.Formatter:
-    """The formatter that `log.format` names."""
+    """Return the formatter that `log.format` names."""
     return JsonLines() if kind == "json" else TextLines()
 
 
@@ -84,5 +84,5 @@ def log_request(
 
 
 def _quoted(value: str) -> str:
-    """The value, in quotes if it could be taken for something else."""
+    """Return the value, in quotes if it could be taken for something else."""
     return value if value.isprintable() and " " not in value else repr(value)

@@ -96,7 +96,7 @@ class Installation(Collector):
 
 
 class Processes(Collector):
-    """Which version this is, and what its processes on this machine take: those that count something."""
+    """The version of this program, and the resources of its processes on this machine that count something."""
 
     def collect(self) -> Iterator[Metric]:
         build = GaugeMetricFamily(
@@ -130,7 +130,7 @@ def begin_at_zero() -> None:
 
 
 def registry(read: Callable[[], Measures | None]) -> CollectorRegistry:
-    """A registry of all metrics. `read` returns the gauges of the installation, on each scrape."""
+    """Return a registry of all metrics. `read` returns the gauges of the installation, on each scrape."""
     metrics_folder().mkdir(parents=True, exist_ok=True)
     found = CollectorRegistry()
     found.register(Installation(read))
@@ -156,7 +156,7 @@ async def metrics(request: HttpRequest) -> HttpResponseBase:
 
 
 async def _measured() -> Measures | None:
-    """The gauges of the installation; None if the database does not answer soon."""
+    """Return the gauges of the installation; None if the database does not answer soon."""
     try:
         async with asyncio.timeout(DATABASE_SECONDS):
             return await pools.ready(measures)
@@ -211,7 +211,7 @@ def forget_the_past() -> None:
 
 
 def _lives(pid: int) -> bool:
-    """A process that has ended is still listed until its parent asks how."""
+    """Return a process that has ended is still listed until its parent asks how."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -221,19 +221,19 @@ def _lives(pid: int) -> bool:
 
 
 def _size_of(path: Path) -> int:
-    """In bytes; 0 if another scrape has just deleted the file."""
+    """Return the size in bytes; 0 if another scrape has just deleted the file."""
     with suppress(FileNotFoundError):
         return path.stat().st_size
     return 0
 
 
 def _pids() -> set[int]:
-    """Of the processes of this machine that count something, also of dead ones."""
+    """Return the ids of the processes of this machine that count something, also of dead ones."""
     return {_pid_of(path.name) for path in metrics_folder().glob("*.db")}
 
 
 def _taken_by(pid: int) -> tuple[int, int] | None:
-    """The resident memory in bytes and the open files of a process; None if it has ended, or is another user's."""
+    """Return the resident memory in bytes and the open files of a process; None if it has ended, or is another user's."""
     try:
         process = psutil.Process(pid)
         return process.memory_info().rss, process.num_fds()

@@ -9,7 +9,7 @@ from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 REQUEST_SECONDS: Final = 5.0
-"""How long a request may take in all, from the connection to the end of its reply."""
+"""The seconds that a request may take in all, from the connection to the end of its reply."""
 MOST_AT_ONCE: Final = 16
 """Further connections are closed at once. Usually there is one: that of Prometheus."""
 
@@ -54,7 +54,7 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def __init__(self, host: str, port: int, app: Callable[..., Any]) -> None:
-        """Raises OSError if it cannot listen there."""
+        """Raise OSError if it cannot listen there."""
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._places = threading.BoundedSemaphore(MOST_AT_ONCE)
         super().__init__((host, port), Handler)
@@ -73,4 +73,4 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that has gone is no error of ours."""
+        """Ignore the error of a client that has gone."""

@@ -1,4 +1,4 @@
-"""Which web pages may call the interfaces for programs: the server's own, and those of `server.allowed_origins`.
+"""The web pages that may call the interfaces for programs: the server's own, and those of `server.allowed_origins`.
 
 A page of another origin never reaches the dashboard, the admin or a form.
 """
@@ -36,10 +36,10 @@ def _pattern(origin: str) -> str:
 
 
 def is_own_origin(origin: str, *, host: str) -> bool:
-    """Whether a page of this origin came from the host to which it sends the request."""
+    """Return whether a page of this origin came from the host to which it sends the request."""
     return origin in (f"http://{host}", f"https://{host}")
 
 
 def is_allowed_origin(origin: str) -> bool:
-    """Whether pages of this other origin may call the interfaces for programs."""
+    """Return whether pages of this other origin may call the interfaces for programs."""
     return any(re.match(pattern, origin) for pattern in settings.CORS_ALLOWED_ORIGIN_REGEXES)

@@ -31,7 +31,7 @@ def opener_policy(get_response: GetResponse) -> GetResponse:
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether browsers trust this `Host` without TLS, since nothing of it leaves the machine."""
+    """Return whether browsers trust this `Host` without TLS, since nothing of it leaves the machine."""
     name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True

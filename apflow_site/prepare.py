@@ -32,9 +32,9 @@ STARTING: Final = {
     "Connection refused": 10.0,
     "No such file or directory": 10.0,
 }
-"""What PostgreSQL or libpq says while the server starts or recovers, or before it does, and for how many seconds to wait."""
+"""Message of PostgreSQL or libpq while the server starts or recovers, or before it does → the seconds to wait."""
 QUIET_POLLS: Final = 10
-"""How often a process polls before it logs that it waits."""
+"""The number of polls of a process before it logs that it waits."""
 NO_LIMITS: Final = """
 SELECT set_config(name, '0', true) FROM pg_settings
 WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')
@@ -51,7 +51,7 @@ def prepare() -> list[str]:
 
     Returns the roots of the examples that it has stored.
 
-    Of processes that start together, one does this while the others wait. Raises SchemaTooNew if a
+    If several processes start together, one does this while the others wait. Raises SchemaTooNew if a
     newer version has migrated the database, and django.db.DatabaseError if it cannot be used.
     """
     with _one_at_a_time():
@@ -133,7 +133,7 @@ def _database_locked() -> Iterator[None]:
 
 
 def _is_locked(own: BaseDatabaseWrapper) -> bool:
-    """Whether this connection holds the lock, or takes it. Its transaction may then last as long as migrations do."""
+    """Return whether this connection holds the lock, or takes it. Its transaction may then last as long as migrations do."""
     with own.cursor() as cursor:
         cursor.execute(NO_LIMITS)
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [MIGRATION_LOCK])

@@ -26,7 +26,7 @@ def trusted_proxies() -> list[str]:
 
 
 def is_trusted_proxy(address: str) -> bool:
-    """Whether a connection from this address comes from a proxy. A Unix socket has no address."""
+    """Return whether a connection from this address comes from a proxy. A Unix socket has no address."""
     if EVERY in trusted_proxies():
         return True
     try:

@@ -34,12 +34,12 @@ from tasks.own_process import hide_memory
 log = logging.getLogger(__name__)
 
 HANDSHAKE_SECONDS: Final = 0.05
-"""How long a client may take to complete a connection that it has begun to open."""
+"""The seconds that a client may take to complete a connection that it has begun to open."""
 FIRST_REQUEST_SECONDS: Final = 2.0
-"""How long a new connection may take to send its request."""
+"""The seconds that a new connection may take to send its request."""
 POLL_SECONDS: Final = 0.02
 DATE_SECONDS: Final = 1.0
-"""How old the date in the headers of a response may be."""
+"""The greatest age of the date in the headers of a response."""
 
 INSTALLED: Final = ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
 """The places of Python and of installed packages, by their names in `sysconfig`."""
@@ -147,7 +147,7 @@ class WebServer(uvicorn.Server):
             await asyncio.sleep(POLL_SECONDS)
 
     def _is_any_new(self) -> bool:
-        """Whether a connection has not sent a request. WebSockets have no `cycle`; theirs was the handshake."""
+        """Return whether a connection has not sent a request. WebSockets have no `cycle`; theirs was the handshake."""
         return any(getattr(each, "cycle", each) is None for each in self.server_state.connections)
 
 
@@ -248,7 +248,7 @@ def _duplicate(descriptor: int) -> socket.socket:
 
 
 def _accepted(listener: socket.socket) -> socket.socket | None:
-    """The next connection in the queue; None if it is empty."""
+    """Return the next connection in the queue; None if it is empty."""
     try:
         connection, _ = listener.accept()
     except OSError:  # also of a client that has gone meanwhile

@@ -1,6 +1,6 @@
 """Encrypt what must be stored: LLM keys, tokens, secrets of webhooks.
 
-Each context has its own keys, derived from the operator's. What was encrypted as
+Each context has its own keys, derived from the operator's. A text that was encrypted as
 `llm_key:alice:openai` does not decrypt in another context, so a ciphertext that is moved to another
 row is useless.
 """
@@ -55,7 +55,7 @@ def fingerprint(text: str, *, context: str) -> str:
 
 
 def is_newest(sealed: str) -> bool:
-    """Whether the newest key encrypted it.
+    """Return whether the newest key encrypted it.
 
     If not, encrypt it again, so that the old key can be removed.
     """

@@ -48,7 +48,7 @@ class Masker:
         return sorted(value for value in self._values if _in_json(value) in text)
 
     def add(self, values: Iterable[str]) -> None:
-        """Raises TooManyLines; then none is added."""
+        """Raise TooManyLines; then none is added."""
         known = self._values | set(values)
         if known == self._values:
             return

@@ -9,7 +9,7 @@ from llmkeys.masker import MASK, masked_here
 from llmkeys.secret import texts_in_memory
 
 MAX_CHARACTERS: Final = 65_536
-"""How much of a text `mask_start` keeps."""
+"""The number of characters of a text that `mask_start` keeps."""
 LONGEST_SECRET: Final = 4_096
 
 #: The named group of a match is kept. A key begins where a word begins: `task-…` does not contain

@@ -20,9 +20,9 @@ OWN_ADDRESS_NEEDS_OWN_KEY: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """How to call a provider.
+    """The address and the key of a provider.
 
-    Without `api_base`: at its own address; without `api_key`: it needs none.
+    `api_base` is None for its own address, `api_key` if it needs none.
     """
 
     provider: str
@@ -90,7 +90,7 @@ def _own_key(run_id: str, user_id: str, provider: str) -> tuple[Secret, Source] 
 
 
 def _is_meant_for(provider: str, sent: RunSecret) -> bool:
-    """Whether the key is for the provider.
+    """Return whether the key is for the provider.
 
     Raises AmbiguousKey rather than choose one of several providers.
     """

@@ -14,7 +14,7 @@ from llmkeys.models import RunSecret
 from llmkeys.secret import Secret
 
 WAITING: Final = timedelta(hours=24)
-"""How long a key waits for the next run of its tree."""
+"""The time for which a key waits for the next run of its tree."""
 RUNNING: Final = timedelta(days=7)
 """A key is erased when its run ends; this limit is for runs that never end."""
 
@@ -37,7 +37,7 @@ def keep(sent: SentKey, *, tree_id: str, run_id: str | None, user_id: str, model
 
 
 def is_any_waiting(*, tree_id: str, user_id: str) -> bool:
-    """Whether the user has sent a key for the tree's next run."""
+    """Return whether the user has sent a key for the tree's next run."""
     return _waiting(tree_id, user_id).exists()
 
 

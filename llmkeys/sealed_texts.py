@@ -15,7 +15,7 @@ SEALED: Final = re.compile(rf"{PREFIX}[0-9a-f]{{8}}:gAAAA[A-Za-z0-9_-]+={{0,2}}"
 
 
 def may_contain(json_text: str) -> bool:
-    """Whether JSON, as a text, may have sealed texts in it."""
+    """Return whether JSON, as a text, may have sealed texts in it."""
     return f'"{PREFIX}' in json_text
 
 
@@ -24,7 +24,7 @@ def is_sealed(value: object) -> bool:
 
 
 def has_sealed(value: Any) -> bool:
-    """Whether a JSON value has a sealed text in it."""
+    """Return whether a JSON value has a sealed text in it."""
     if isinstance(value, dict):
         return any(map(has_sealed, value.values()))
     return any(map(has_sealed, value)) if isinstance(value, list) else is_sealed(value)

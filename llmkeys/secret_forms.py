@@ -1,4 +1,4 @@
-"""What a valid named secret is: its name, its value, and the hosts to which it may be sent. Pure."""
+"""The form of a valid named secret: its name, its value, and the hosts to which it may be sent. Pure."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ HOST_CHARACTERS: Final = 253
 SHORTEST: Final = 8
 """A shorter value could not be masked without masking ordinary words."""
 MOST_LINES: Final = 100
-"""Of the values that one run uses: each line is looked for in all that comes back."""
+"""The greatest number of lines in the values that one run uses: everything that comes back is searched for each line."""
 MOST_HOSTS: Final = 50
 MOST_USERS: Final = 1_000
 

@@ -31,7 +31,7 @@ class StoredKey:
     used_at: datetime | None = None
 
     def is_used_now(self) -> bool:
-        """Whether `used_at` is recent enough not to be written again."""
+        """Return whether `used_at` is recent enough not to be written again."""
         return self.used_at is not None and datetime.now(UTC) - self.used_at < USED_STEP
 
 

@@ -71,7 +71,7 @@ class Watch:
 
 
 def _module(frame: FrameType) -> str | None:
-    """The file of ours that the code is from, such as `a2a/core/http.py`."""
+    """Return the file of ours that the code is from, such as `a2a/core/http.py`."""
     path = frame.f_code.co_filename
     if not path.startswith(f"{ROOT}/") or frame.f_code.co_name == "<module>":
         return None
@@ -145,7 +145,7 @@ def main() -> int:
 
 
 def _prepared() -> tuple[Any, str]:
-    """The application, on a new database with one task."""
+    """Return the application, on a new database with one task."""
     from django.core.management import call_command  # noqa: PLC0415
 
     from accounts.callers import LOCAL  # noqa: PLC0415

@@ -50,7 +50,7 @@ TRIVIAL: Final = {("minLength", 1), ("minItems", 1)}
 
 
 def page(executors: Iterable[Mapping[str, Any]], *, off: Mapping[str, str]) -> str:
-    """The page about these executors. `off` maps those that are off by default to the setting that enables them."""
+    """Return the page about these executors. `off` maps those that are off by default to the setting that enables them."""
     sections = ("\n".join(_section(each, off.get(each["id"]))) + "\n" for each in executors)
     return _wrapped("\n".join([HEAD, *sections]))
 
@@ -128,7 +128,7 @@ def _cell(text: str) -> str:
 
 
 def _wrapped(text: str) -> str:
-    """The text with its prose in lines of at most 100 columns."""
+    """Return the text with its prose in lines of at most 100 columns."""
     is_prose, lines = True, []
     for line in text.split("\n"):
         is_prose ^= line.startswith("```")

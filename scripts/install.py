@@ -50,7 +50,7 @@ def main(name: str, started: float) -> None:
 
 
 def fingerprint(name: str) -> str:
-    """The hash of the files that decide what is installed."""
+    """Return the hash of the files that decide what is installed."""
     files = (f"requirements/{name}.txt", "requirements/build.txt", "pyproject.toml")
     return hashlib.sha256(b"".join((ROOT / file).read_bytes() for file in files)).hexdigest()
 
@@ -80,7 +80,7 @@ def say(text: str) -> None:
 
 
 def bytes_of(folder: Path) -> int:
-    """The room that a folder takes on the disk."""
+    """Return the room that a folder takes on the disk."""
     measure = ["du", "-sk", str(folder)]
     kibibytes, _ = subprocess.check_output(measure, text=True).split("\t")
     return int(kibibytes) * 1024

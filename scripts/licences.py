@@ -65,7 +65,7 @@ class Package(NamedTuple):
 
 
 def packages() -> list[Package]:
-    """What the server needs with all extras, on Linux or macOS and any Python that it supports."""
+    """Return the packages that the server needs with all extras, on Linux or macOS and any Python that it supports."""
     installed = {normal(found.name): found for found in distributions(path=[str(site_packages())])}
     return [
         Package(
@@ -99,7 +99,7 @@ def is_installed_somewhere(marker: str | None) -> bool:
 
 
 def licence_of(name: str, found: Distribution | None) -> str:
-    """What a person has read, or the metadata declares: as an expression, as classifiers, or as a text."""
+    """Return the licence that a person has read, or the metadata declares: as an expression, as classifiers, or as a text."""
     if name in READ or found is None:
         return READ.get(name, "")
     metadata = found.metadata
@@ -121,14 +121,14 @@ def _spelled(match: "re.Match[str]") -> str:
 
 
 def _requires(found: Distribution | None) -> Iterator[str]:
-    """The names of the packages that this one names, also for its extras."""
+    """Return the names of the packages that this one names, also for its extras."""
     for text in (found.requires if found else None) or ():
         if name := re.match(r"[\w.-]+", text):
             yield normal(name[0])
 
 
 def faults(found: list[Package]) -> Iterator[str]:
-    """What the policy does not allow, and what to do about it."""
+    """Return the packages that the policy does not allow, each with the remedy."""
     for package in found:
         names = set(re.findall(r"[\w.+-]+", package.licence)) - {"AND", "OR", "WITH"}
         if refused := sorted(names - ALLOWED):

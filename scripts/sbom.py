@@ -73,7 +73,7 @@ def our_version() -> str:
 
 @cache
 def direct() -> frozenset[str]:
-    """The names of the packages that pyproject.toml names."""
+    """Return the names of the packages that pyproject.toml names."""
     text = (ROOT / "pyproject.toml").read_text().partition("[dependency-groups]")[0]
     return frozenset(normal(name) for name in re.findall(r'"([\w.-]+)(?:\[[\w,]+\])?[<>=]', text))
 

@@ -10,7 +10,7 @@ STARTS_LIKE_OURS: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 def new_id() -> str:
-    """A UUID of version 7 (RFC 9562, section 5.7) as text: 48 bits of milliseconds, then random bits."""
+    """Return a UUID of version 7 (RFC 9562, section 5.7) as text: 48 bits of milliseconds, then random bits."""
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
@@ -19,5 +19,5 @@ def new_id() -> str:
 
 
 def named(task_id: str, name: str) -> str:
-    """A task in a message, in quotes: its id or, where this is a UUID, its name."""
+    """Return a task in a message, in quotes: its id or, where this is a UUID, its name."""
     return f"'{name}'" if STARTS_LIKE_OURS.match(task_id) else f"'{task_id}'"

@@ -1,4 +1,4 @@
-"""What other programs of the server's user can learn about its processes: neither memory nor secrets of the environment."""
+"""The protection of the server's processes from other programs of its user, which read neither memory nor secrets of the environment."""
 
 import ctypes
 import os

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """Where a task, or a run of a tree, stands. Only tasks of trees with `params.when` are skipped."""
+    """The status of a task, or of a run of a tree. Only tasks of trees with `params.when` are skipped."""
 
     PENDING = "pending"
     IN_PROGRESS = "in_progress"
@@ -22,7 +22,7 @@ TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.
 
 
 class WaitKind(StrEnum):
-    """What a parked task waits for."""
+    """The kind of a parked task's wait."""
 
     QUESTION = "question"
     TIME = "time"
@@ -49,7 +49,7 @@ class Interruption(StrEnum):
 
 
 class OnInterrupt(StrEnum):
-    """What happens to a task whose effect had begun when its worker died (`params.on_interrupt`)."""
+    """The action on a task whose effect had begun when its worker died (`params.on_interrupt`)."""
 
     REPEAT = "repeat"
     FAIL = "fail"
@@ -57,7 +57,7 @@ class OnInterrupt(StrEnum):
 
 
 class OnExpiry(StrEnum):
-    """What happens to a task when its wait ends without what it waited for."""
+    """The action on a task whose wait ends without its event."""
 
     FAIL = "fail"
     RESUME = "resume"

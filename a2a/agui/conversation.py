@@ -27,17 +27,17 @@ from tasks.rules.strict_json import Json
 SOUNDS: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 ACCEPTED: Final = "is no text, image, document, or sound in wav or mp3 with its data; a language model gets only these"
 NOT_READ: Final = (ActivityMessage, ReasoningMessage)
-"""What a front end keeps for itself."""
+"""Messages that a front end keeps for itself."""
 
 
 def conversation(messages: Sequence[Message], context: Sequence[ContextEntry]) -> list[Json]:
-    """The messages in OpenAI's format, after one that has the context of the front end. Raises InvalidParams."""
+    """Return the messages in OpenAI's format, after one that has the context of the front end. Raises InvalidParams."""
     said = "\n".join(f"{entry.description}: {entry.value}" for entry in context)
     return [{"role": "system", "content": said}] * bool(said) + list(_read(messages))
 
 
 def tools_of(given: Sequence[Tool]) -> list[Json]:
-    """The tools of a front end in OpenAI's format."""
+    """Return the tools of a front end in OpenAI's format."""
     nothing: Json = {"type": "object", "properties": {}}
     return [
         {
@@ -53,23 +53,23 @@ def tools_of(given: Sequence[Tool]) -> list[Json]:
 
 
 def asked_in(messages: Sequence[Message]) -> UserMessage | None:
-    """The newest message of the user."""
+    """Return the newest message of the user."""
     return next((each for each in reversed(messages) if isinstance(each, UserMessage)), None)
 
 
 def turn_in(messages: Sequence[Message]) -> Message | None:
-    """The message that asks for this run: the newest one of the user, or of a tool of the front end."""
+    """Return the message that asks for this run: the newest one of the user, or of a tool of the front end."""
     return next((each for each in reversed(messages) if isinstance(each, UserMessage | ToolMessage)), None)
 
 
 def has_files(message: Message) -> bool:
-    """Whether the message has more than text."""
+    """Return whether the message has more than text."""
     content = getattr(message, "content", None)
     return isinstance(content, list) and not all(isinstance(part, TextPart) for part in content)
 
 
 def earlier_texts(messages: Sequence[Message], *, until: Message | None) -> list[Json]:
-    """The texts before a message, as messages of A2A."""
+    """Return the texts before a message, as messages of A2A."""
     before = list(messages[: messages.index(until)]) if until is not None else list(messages)
     roles = {UserMessage: "ROLE_USER", AssistantMessage: "ROLE_AGENT"}
     return [

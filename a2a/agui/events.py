@@ -147,5 +147,5 @@ class StateDelta(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def milliseconds(timestamp: str) -> int:
-    """The time of an event of ours as AG-UI has it."""
+    """Return the time of an event of ours as AG-UI has it."""
     return int(datetime.fromisoformat(timestamp).timestamp() * 1000)

@@ -145,7 +145,7 @@ class Stream:
             yield translated
 
     async def _interrupt(self, run: Run) -> agui.RunFinished | None:
-        """The end of the stream, if there are questions that the caller may answer; None if they were answered before."""
+        """Return the end of the stream, if there are questions that the caller may answer; None if they were answered before."""
         asked = await pools.read(questions.open_questions, self.caller, run_ids=[run.id])
         left = [each for each in asked if each.id not in self.started.dismissed]  # a worker will close those
         interrupts = [_interrupt_of(each) for each in left if each.may_be_answered_by(self.caller)]
@@ -164,7 +164,7 @@ class Stream:
         )
 
     def _outcome(self, event: Json, pending_calls: Sequence[str]) -> Json | UnsetType:
-        """The outcome of a run that has not failed. Clients before 1.0 refuse an outcome that they do not know."""
+        """Return the outcome of a run that has not failed. Clients before 1.0 refuse an outcome that they do not know."""
         is_cancelled = event["status"] == Status.CANCELLED
         if self.given.is_before_1_0:
             return UNSET if is_cancelled else SUCCESS
@@ -197,7 +197,7 @@ def _fault_of(run_id: str) -> str | None:
 
 
 def usage_of(run_id: str) -> list[Json]:
-    """What the run's calls of models used so far, by model."""
+    """Return the usage of the run's model calls so far, by model."""
     sums = {name: Sum(column) for name, column in COUNTS.items()}
     calls = ModelCall.objects.filter(run_id=run_id)
     rows: Iterable[Any] = calls.values("model").annotate(**sums).order_by("model")

@@ -130,7 +130,7 @@ class Resume(Given, frozen=True):
 
 
 class ForwardedProps(Params, frozen=True, kw_only=True):
-    """What a request of ours runs instead of its messages: a tree, or a flow with inputs."""
+    """The tree, or the flow with its inputs, that a request of ours runs instead of its messages."""
 
     tasks: list[Any] | Json | None = None
     flow: Id | None = None
@@ -165,7 +165,7 @@ class RunAgentInput(Given, frozen=True):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """Raises InvalidParams with the path of the first field that is not valid."""
+        """Raise InvalidParams with the path of the first field that is not valid."""
         if not isinstance(value, dict):
             raise InvalidParams([("body", "must be an object: RunAgentInput of AG-UI")])
         try:
@@ -192,7 +192,7 @@ class RunAgentInput(Given, frozen=True):
 
 
 def text_of(content: Content | None) -> str:
-    """The text of a message, without its files."""
+    """Return the text of a message, without its files."""
     if content is None or isinstance(content, str):
         return content or ""
     return "\n".join(part.text for part in content if isinstance(part, TextPart))

@@ -35,7 +35,7 @@ REUSED: Final = "was used for another request in this thread within the last 24 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """What a request has led to: a run, whose events after number `after` follow, or without one a `text` or an `error`.
+    """The result of a request: a run, whose events after number `after` follow, or without one a `text` or an `error`.
 
     `is_chat`: messages were what it ran. `dismissed` are questions that will get no answer.
     """
@@ -67,7 +67,7 @@ def start(asked: RequestContext, given: RunAgentInput) -> Started:
 
 
 def _token(given: RunAgentInput) -> Token:
-    """The key of a request. A repetition may have more messages and another state: those that the first answer brought."""
+    """Return the key of a request. A repetition may have more messages and another state: those that the first answer brought."""
     turn = turn_in(given.messages)
     request = [given.forwarded_props, [_pair(entry) for entry in given.resume or ()], turn.id if turn else None]
     key = sha256(orjson.dumps([given.thread_id, given.run_id])).hexdigest()
@@ -177,7 +177,7 @@ def _chat_in(meaning: Meaning, text: str, *, with_tools: bool) -> Json | None:
 
 
 def _refuse_tools(given: RunAgentInput) -> None:
-    """Raises InvalidParams for what only a language model could use."""
+    """Raise InvalidParams for what only a language model could use."""
     turn = turn_in(given.messages)
     found = [
         ("tools", bool(given.tools)),

@@ -28,7 +28,7 @@ ENDS: Final = frozenset({"task_completed", "task_failed", "task_cancelled", "tas
 
 
 class Shown(NamedTuple):
-    """What the events of a task need: its place in the state, and what it is."""
+    """The facts that the events of a task need: its place in the state, its name and its executor."""
 
     number: int
     name: str
@@ -52,14 +52,14 @@ class Tree:
         return [{"op": "add", "path": "/tasks/-", "value": row} for row in rows]
 
     def caller_of(self, task_id: str) -> str | None:
-        """The agent whose model asked for this task, as the call of a tool; None if the task is none."""
+        """Return the agent whose model asked for this task, as the call of a tool; None if the task is none."""
         shown = self.tasks[task_id]
         agent = self.tasks.get(shown.spawned_by or "")
         is_call = agent is not None and is_spoken(agent.executor_id) and shown.executor_id != APPROVAL
         return shown.spawned_by if is_call else None
 
     def operations(self, event: Json) -> list[Json]:
-        """The changes that an event makes in the state, without those that it has seen before."""
+        """Return the changes that an event makes in the state, without those that it has seen before."""
         changes = [op for op in self._changes(event) if self._sent.get(op["path"], self) != op["value"]]
         self._sent |= {op["path"]: op["value"] for op in changes}
         return changes
@@ -80,12 +80,12 @@ class Tree:
 
 
 def is_spoken(executor_id: str | None) -> bool:
-    """Whether the words of this executor's models are its answer, as it is written."""
+    """Return whether the words of this executor's models are its answer, as it is written."""
     return executor_id == "llm_executor"
 
 
 def read_rows(run: Run, *, skip: int = 0, from_start: bool = False) -> list[Json]:
-    """The tasks of the run's tree without the first ones, as the state shows them.
+    """Return the tasks of the run's tree without the first ones, as the state shows them.
 
     `from_start`: as they were before the run; its events follow. Raises ResponseTooLarge.
     """
@@ -95,7 +95,7 @@ def read_rows(run: Run, *, skip: int = 0, from_start: bool = False) -> list[Json
 
 
 def snapshot(run: Run, rows: Sequence[Json], *, from_start: bool) -> Json:
-    """The whole state."""
+    """Return the whole state."""
     progress = sum(row["progress"] for row in rows) / len(rows)
     status = Status.PENDING if from_start else run.status
     return {
@@ -120,7 +120,7 @@ def _set(path: str, value: Any) -> Json:
 
 
 def arguments_of(task_id: str) -> str:
-    """The arguments of a call as JSON, without what a page must not show."""
+    """Return the arguments of a call as JSON, without what a page must not show."""
     task = Task.objects.only("id", "executor_id", "schemas", "inputs").get(id=task_id)
     inputs = for_pages(task, task.inputs)
     given = inputs["arguments"] if task.executor_id == PYTHON and "arguments" in inputs else inputs

@@ -1,4 +1,4 @@
-"""What the models of a task think, as it arrives: a message of reasoning for each call."""
+"""The thoughts of a task's models as they arrive: a message of reasoning for each call."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class Thoughts:
     """The call, and its message."""
 
     def heard(self, event: Json) -> Iterator[Event]:
-        """The words of a `token` event that has reasoning."""
+        """Yield the words of a `token` event that has reasoning."""
         speaker, call_id = speaker_of(event), event["result"]["call_id"]
         if self._by_speaker.get(speaker, ("", ""))[0] != call_id:
             yield from self.ended(speaker)

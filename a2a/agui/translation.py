@@ -54,17 +54,17 @@ class Translator:
     pending_calls: list[str] = field(default_factory=list)
     """The calls of the front end's tools that the agent has made."""
     arguments: str = "{}"
-    """Of the call that `wants_arguments`."""
+    """The arguments of the call that `wants_arguments`."""
     _open: dict[str, Open] = field(default_factory=dict)
     _invocations: dict[str, int] = field(default_factory=dict)
 
     def wants_arguments(self, event: Json) -> bool:
-        """Whether this event is the first of a call of a tool."""
+        """Return whether this event is the first of a call of a tool."""
         task_id = event["task_id"]
         return event["type"] in BEGIN and task_id not in self._open and self.tree.caller_of(task_id) is not None
 
     def of(self, event: Json) -> Iterator[Event]:
-        """The events of AG-UI for one of ours, other than `final`."""
+        """Yield the events of AG-UI for one of ours, other than `final`."""
         at = agui.milliseconds(event["timestamp"])
         for translated in self._translated(event):
             yield structs.replace(translated, timestamp=at)
@@ -143,7 +143,7 @@ class Translator:
         yield agui.TextMessageContent(message_id=str(task.message_id), delta=text, subagent_run_id=task.subagent_run_id)
 
     def _paused(self, task: Open) -> Iterator[Event]:
-        """End the text under way. What follows is another message."""
+        """End the text under way. Later text is another message."""
         if task.is_speaking:
             yield agui.TextMessageEnd(message_id=str(task.message_id), subagent_run_id=task.subagent_run_id)
         task.is_speaking = False
@@ -155,7 +155,7 @@ class Translator:
         task.has_spoken = False
 
     def _answered(self, task_id: str, shown: Shown, event: Json) -> Iterator[Event]:
-        """The answer in the result, if it was not spoken before, and the calls of the front end's tools in it."""
+        """Yield the answer in the result, if it was not spoken before, and the calls of the front end's tools in it."""
         task, result = self._open[task_id], event["result"]
         if task.is_call:
             return
@@ -173,7 +173,7 @@ class Translator:
             yield from _call(call_id, call["function"]["name"], call["function"]["arguments"] or "{}", task)
 
     def _thought(self, task: Open, shown: Shown, event: Json) -> Iterator[Event]:
-        """What the model thought, if its provider shows it and it was not heard as it arrived."""
+        """Send the thoughts of the model, if its provider shows them and they did not arrive as they were written."""
         result = event["result"]
         thought = result.get("reasoning") if is_spoken(shown.executor_id) and isinstance(result, dict) else None
         if isinstance(thought, str) and thought and not task.thoughts.were_heard:
@@ -206,7 +206,7 @@ class Translator:
 
 
 def _call(call_id: str, name: str, arguments: str, agent: Open) -> Iterator[Event]:
-    """A call of a tool, in the newest message of the agent."""
+    """Yield a call of a tool, in the newest message of the agent."""
     tag = agent.subagent_run_id
     yield agui.ToolCallStart(
         tool_call_id=call_id, tool_call_name=name, parent_message_id=agent.message_id, subagent_run_id=tag

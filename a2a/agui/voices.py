@@ -1,4 +1,4 @@
-"""Who speaks in a task, and in which message: the agents of a crew and the nodes of a graph, by turns or at once."""
+"""The speakers in a task and their messages: the agents of a crew and the nodes of a graph, by turns or at once."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class Voices:
     _by_agent: dict[Speaker, Voice] = field(default_factory=dict)
 
     def heard(self, event: Json) -> Iterator[Event]:
-        """The words of a `token` event, in the message of the agent that says them."""
+        """Yield the words of a `token` event, in the message of the agent that says them."""
         by, text, speaker = event["result"], event["message"], speaker_of(event)
         voice = self._by_agent.get(speaker)
         if voice is None or voice.call_id != by["call_id"]:
@@ -44,7 +44,7 @@ class Voices:
         yield agui.TextMessageContent(message_id=voice.message_id, delta=text, subagent_run_id=self.subagent_run_id)
 
     def have_said(self, answer: str) -> bool:
-        """Whether the newest message of an agent ends with the answer of the task."""
+        """Return whether the newest message of an agent ends with the answer of the task."""
         return any(voice.text.rstrip().endswith(answer.strip()) for voice in self._by_agent.values())
 
     def silent(self) -> Iterator[Event]:

@@ -10,7 +10,7 @@ COMMENT: Final = "comment"
 
 
 def schema_of(question: Question) -> Json:
-    """The schema of the object: that of the question's own form, or of an answer with a comment."""
+    """Return the schema of the object: that of the question's own form, or of an answer with a comment."""
     if question.schema is not None:
         given = {name: question.schema[name] for name in ("properties", "required") if name in question.schema}
         return {"type": "object", "properties": {}} | given
@@ -20,7 +20,7 @@ def schema_of(question: Question) -> Json:
 
 
 def read(question: Question, content: Json) -> tuple[Any, str | None]:
-    """The answer and the comment in the object."""
+    """Return the answer and the comment in the object."""
     if question.schema is not None:
         return content, None
     comment = content.get(COMMENT)

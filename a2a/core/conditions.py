@@ -74,19 +74,19 @@ Condition = OnlyWith | RequiredWith | NotWith
 
 
 def schema_of(conditions: Iterable[Condition], *, among: Iterable[str]) -> Json:
-    """The conditions between these parameters, as keywords for the JSON Schema of their object."""
+    """Return the conditions between these parameters, as keywords for the JSON Schema of their object."""
     names = {*among}
     schemas = [each.schema() for each in conditions if {each.field, each.other} <= names]
     return {"allOf": schemas} if schemas else {}
 
 
 def _is_given(params: Struct, name: str) -> bool:
-    """Whether the parameter differs from its default."""
+    """Return whether the parameter differs from its default."""
     return bool(getattr(params, name) != _defaults(type(params))[name])
 
 
 def _is_empty(value: Any) -> bool:
-    """Whether a list, or a string of items separated by commas, has no items."""
+    """Return whether a list, or a string of items separated by commas, has no items."""
     return not (value.replace(",", "").strip() if isinstance(value, str) else value)
 
 

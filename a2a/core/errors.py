@@ -165,7 +165,7 @@ def kind_of(error: Exception) -> Kind:
 
 
 def failure_of(error: Exception, *, call_id: Id = None) -> Failure:
-    """The error as a JSON-RPC failure.
+    """Return the error as a JSON-RPC failure.
 
     Unknown errors are logged; the client gets only an `error_id`.
     """
@@ -176,12 +176,12 @@ def failure_of(error: Exception, *, call_id: Id = None) -> Failure:
 
 
 def as_rpc(error: Exception) -> dict[str, Any]:
-    """An error outside of a call, in the format of the JSON-RPC endpoints."""
+    """Return an error outside of a call, in the format of the JSON-RPC endpoints."""
     return failure_of(error).to_json()
 
 
 def as_rest(error: Exception) -> dict[str, Any]:
-    """An error in the format of REST: `{"error": {"code", "message", "data"?}}`; code is its name."""
+    """Return an error in the format of REST: `{"error": {"code", "message", "data"?}}`; code is its name."""
     message, data = _words(error)
     shown = {"code": rule_of(error).name, "message": message}
     return {"error": shown if data is None else shown | {"data": data}}

@@ -74,7 +74,7 @@ class Headers:
         )
 
     def sent_key(self) -> SentKey | None:
-        """The parsed LLM key, or None. Raises InvalidParams; its message never contains the key."""
+        """Return the parsed LLM key, or None. Raises InvalidParams; its message never contains the key."""
         try:
             return None if self.llm_key is None else parse_header(self.llm_key)
         except MalformedKey as error:
@@ -82,19 +82,19 @@ class Headers:
 
 
 def headers_of(request: HttpRequest) -> Headers:
-    """The headers of an HTTP request. The A2A version may also be a query parameter."""
+    """Return the headers of an HTTP request. The A2A version may also be a query parameter."""
     version = request.GET.get(VERSION_HEADER, "") if request.GET else ""
     return Headers.of(request.headers, url=partial(public_url, request), a2a_version=version)
 
 
 def requested_extensions(headers: Mapping[str, str]) -> list[str]:
-    """The URIs of the extensions that the client requests."""
+    """Return the URIs of the extensions that the client requests."""
     listed = headers.get(EXTENSIONS_HEADER) or headers.get(OLD_EXTENSIONS_HEADER) or ""
     return [uri for part in listed.split(",") if (uri := part.strip())]
 
 
 def require_method(request: HttpRequest, *methods: str, also: Sequence[str] = ()) -> None:
-    """Raises WrongHttpMethod unless the request has one of these methods.
+    """Raise WrongHttpMethod unless the request has one of these methods.
 
     A method in `also` is valid for clients that accept HTML; this one does not.
     """
@@ -135,7 +135,7 @@ class Turns:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def of(self, caller: Caller) -> asyncio.Lock:
-        """The lock of a user. It exists while it is used."""
+        """Return the lock of a user. It exists while it is used."""
         lock = self._locks.get(caller.user_id)
         if lock is None:
             lock = self._locks[caller.user_id] = asyncio.Lock()
@@ -144,7 +144,7 @@ class Turns:
 
 @cache
 def turns() -> Turns:
-    """The turns of this process."""
+    """Return the turns of this process."""
     return Turns()
 
 
@@ -166,7 +166,7 @@ async def decoded(request: HttpRequest, caller: Caller) -> Any:
 
 
 def public_url(request: HttpRequest) -> str:
-    """The base URL of this server, with a trailing slash: `server.public_url`, or as requested."""
+    """Return the base URL of this server, with a trailing slash: `server.public_url`, or as requested."""
     url = settings.APFLOW.server.public_url or request.build_absolute_uri("/")
     return url.rstrip("/") + "/"
 
@@ -176,14 +176,14 @@ def json_response(value: Any, *, status: int = 200) -> HttpResponse:
 
 
 def encoded_response(body: bytes, *, status: int = 200) -> HttpResponse:
-    """A response whose body is JSON already."""
+    """Return a response whose body is JSON already."""
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Content-Length": str(len(body))}
     headers |= STATUS_HEADERS.get(status, {})
     return HttpResponse(body, content_type="application/json", status=status, headers=headers)
 
 
 def refusal(error: Exception, *, shape: Callable[[Exception], Any] = as_rpc) -> HttpResponse:
-    """The reply to a request that failed outside of a JSON-RPC call, with its HTTP status."""
+    """Return the reply to a request that failed outside of a JSON-RPC call, with its HTTP status."""
     response = json_response(shape(error), status=rule_of(error).http_status)
     if isinstance(error, WrongHttpMethod):
         response["Allow"] = ", ".join(error.methods)
@@ -191,7 +191,7 @@ def refusal(error: Exception, *, shape: Callable[[Exception], Any] = as_rpc) -> 
 
 
 def wants_tokens(query: Mapping[str, str]) -> bool:
-    """Raises InvalidParams."""
+    """Raise InvalidParams."""
     value = BOOLEANS.get(query.get(TOKENS, "false"))
     if value is None:
         raise InvalidParams([(TOKENS, "must be true or false")])

@@ -51,12 +51,12 @@ class TreeFacts:
 
 
 def facts_of(tasks: Sequence[Task]) -> TreeFacts:
-    """The aggregates of a tree from all of its tasks."""
+    """Return the aggregates of a tree from all of its tasks."""
     return TreeFacts(task_count=len(tasks), progress=sum(task.progress for task in tasks) / len(tasks))
 
 
 def native_task(task: Task) -> Json:
-    """A task in native format, without its children.
+    """Return a task in native format, without its children.
 
     Only tasks that were added to their tree have `spawned_by`, only roots that were loaded with it `run_status`, and only
     those with a schedule of their own its fields.
@@ -95,7 +95,7 @@ def native_task(task: Task) -> Json:
 
 
 def native_schedule_of_task(schedule: Schedule) -> Json:
-    """The schedule of a task as fields of the task, as clients of apflow 0.18 know them."""
+    """Return the schedule of a task as fields of the task, as clients of apflow 0.18 know them."""
     kind, expression = shown(schedule.timing, schedule.schedule_type or "")
     return {
         "schedule_type": kind,
@@ -113,7 +113,7 @@ def native_schedule_of_task(schedule: Schedule) -> Json:
 def native_listed(
     task: Task, *, run: Run | None, counts: Mapping[str, int] | None, is_light: bool, has_counts: bool
 ) -> Json:
-    """A task in a list: a root with its latest run and, with `has_counts`, with the numbers of its tasks; `is_light`: without its JSON."""
+    """Return a task in a list: a root with its latest run and, with `has_counts`, with the numbers of its tasks; `is_light`: without its JSON."""
     shown = native_task(task)
     if is_light:
         shown = {name: value for name, value in shown.items() if name not in JSON_FIELDS}
@@ -123,7 +123,7 @@ def native_listed(
 
 
 def run_facts(run: Run | None) -> Json:
-    """What a root says of its latest run; null before the first."""
+    """Return the fields that a root has about its latest run; null before the first."""
     return {
         "run_status": run.status if run else None,
         "run_id": run.id if run else None,
@@ -132,7 +132,7 @@ def run_facts(run: Run | None) -> Json:
 
 
 def _json(task: Task, column: str) -> Any:
-    """The value of a JSON column or, if the task was loaded with texts, its text, which is encoded as it is."""
+    """Return the value of a JSON column or, if the task was loaded with texts, its text, which is encoded as it is."""
     if column + TEXT not in vars(task):
         return getattr(task, column)
     text = vars(task)[column + TEXT]
@@ -140,13 +140,13 @@ def _json(task: Task, column: str) -> Any:
 
 
 def native_node(task: Task) -> Json:
-    """A node of `tasks.tree`: its fields and, where clients of apflow 0.12 and later look, again under `task`."""
+    """Return a node of `tasks.tree`: its fields and, where clients of apflow 0.12 and later look, again under `task`."""
     fields = native_task(task)
     return fields | {"task": fields}
 
 
 def native_tree(tasks: Iterable[Task], *, fields: Callable[[Task], Json] = native_task) -> Json:
-    """The root with nested `children`, in the order of `tasks`. Not recursive: trees may be deep."""
+    """Return the root with nested `children`, in the order of `tasks`. Not recursive: trees may be deep."""
     nodes = {task.id: fields(task) | {"children": []} for task in tasks}
     for node in nodes.values():
         if node["id"] != node["root_task_id"]:
@@ -155,7 +155,7 @@ def native_tree(tasks: Iterable[Task], *, fields: Callable[[Task], Json] = nativ
 
 
 def native_detail(detail: Detail, *, answer_url: str | None = None, hook_url: str | None = None) -> Json:
-    """A task with its events, relatives, inputs, timings, and question or wait.
+    """Return a task with its events, relatives, inputs, timings, and question or wait.
 
     `answer_url` is the page to answer the question, and `hook_url` the address that ends a wait for an event.
     """
@@ -176,7 +176,7 @@ def native_detail(detail: Detail, *, answer_url: str | None = None, hook_url: st
 
 
 def native_call(call: ModelCall) -> Json:
-    """A call of a model, without what was said."""
+    """Return a call of a model, without what was said."""
     counts = (*COUNTED, *MORE)
     usage = None if call.total_tokens is None else {name: getattr(call, name) for name in counts}
     names = ("id", "task_id", "attempt", "step", "agent", "crew_task", "model", "status", "duration_ms")
@@ -191,12 +191,12 @@ def native_call(call: ModelCall) -> Json:
 
 
 def native_content(content: Json | None) -> Json | None:
-    """What was said in a call; None if it is not stored. Older rows have no reasoning and sources."""
+    """Return the content of a call; None if it is not stored. Older rows have no reasoning and sources."""
     return None if content is None else {"reasoning": None, "citations": [], "left_out_citations": 0} | content
 
 
 def native_answer(question: Question) -> Json:
-    """The recorded answer to a question."""
+    """Return the recorded answer to a question."""
     return {
         "success": True,
         "task_id": question.task_id,
@@ -209,7 +209,7 @@ def native_answer(question: Question) -> Json:
 
 
 def native_open_question(question: Question, *, answer_url: str | None) -> Json:
-    """An open question with the id of its task, and nothing else of it: the caller may be an assignee only."""
+    """Return an open question with the id of its task, and nothing else of it: the caller may be an assignee only."""
     return {"task_id": question.task_id} | _question(question, answer_url=answer_url)
 
 
@@ -239,7 +239,7 @@ def _wait(wait: Question, *, hook_url: str | None) -> Json:
 
 
 def native_event(sent: SentEvent) -> Json:
-    """An event from outside."""
+    """Return an event from outside."""
     return {
         "event": sent.event,
         "payload": sent.payload,
@@ -250,7 +250,7 @@ def native_event(sent: SentEvent) -> Json:
 
 
 def native_standing(standing: StatusReport) -> Json:
-    """The status of a task; `not_found` if it does not exist or belongs to another user."""
+    """Return the status of a task; `not_found` if it does not exist or belongs to another user."""
     task, run = standing.task, standing.run
     return {
         "task_id": standing.task_id,
@@ -265,7 +265,7 @@ def native_standing(standing: StatusReport) -> Json:
 
 
 def a2a_message(result: Any, *, message_id: str) -> Json:
-    """A message with one data part, for a result that is not a task.
+    """Return a message with one data part, for a result that is not a task.
 
     Data parts of A2A 0.3 are objects.
     """
@@ -274,7 +274,7 @@ def a2a_message(result: Any, *, message_id: str) -> Json:
 
 
 def a2a_task(task: Task, *, run: Run | None, facts: TreeFacts, results_of: Iterable[Task], metadata: Json) -> Json:
-    """A task as an A2A Task: the latest run of its tree, or the task if the tree never ran.
+    """Return a task as an A2A Task: the latest run of its tree, or the task if the tree never ran.
 
     A root has the state of the run, any other task its own state. `metadata` is added to the
     standard members of `Task.metadata`.
@@ -302,7 +302,7 @@ def a2a_task(task: Task, *, run: Run | None, facts: TreeFacts, results_of: Itera
 
 
 def a2a_update(event: Json, *, context_id: str) -> Json:
-    """An event as an A2A update: an artifact if a task completed with a result, else a status."""
+    """Return an event as an A2A update: an artifact if a task completed with a result, else a status."""
     event = event | {"protocol": "a2a"}
     common = {
         "taskId": event["run_id"],
@@ -329,7 +329,7 @@ def a2a_update(event: Json, *, context_id: str) -> Json:
 
 
 def _message(data: Json, *, message_id: str, ids: Json) -> Json:
-    """A message of the agent with one data part. Equal states have equal message ids."""
+    """Return a message of the agent with one data part. Equal states have equal message ids."""
     return {
         "kind": "message",
         "messageId": message_id,
@@ -345,7 +345,7 @@ def _artifact(task_id: str, result: Any) -> Json:
 
 
 def _artifact_of(task: Task) -> Json | None:
-    """The artifact of a task with a result."""
+    """Return the artifact of a task with a result."""
     result = _json(task, "result")
     if result is None:
         return None
@@ -355,7 +355,7 @@ def _artifact_of(task: Task) -> Json | None:
 
 
 def _part(result: Any) -> Json:
-    """A part with a result. A data part of A2A 0.3 contains an object."""
+    """Return a part with a result. A data part of A2A 0.3 contains an object."""
     if isinstance(result, str):
         return _text_part(result)
     return _data_part(result if isinstance(result, dict) else {"result": result})
@@ -382,7 +382,7 @@ def _run_time(run: Run) -> datetime:
 
 
 def native_time(moment: datetime | None) -> str | None:
-    """A time as ISO 8601 in UTC."""
+    """Return a time as ISO 8601 in UTC."""
     return None if moment is None else moment.astimezone(UTC).isoformat()
 
 

@@ -137,7 +137,7 @@ def _count(method: str, *, code: str, seconds: float) -> None:
 
 @cache
 def _series_of(method: str, code: str) -> tuple[Counter, Histogram]:
-    """Raises NoRoom."""
+    """Raise NoRoom."""
     return series(_metrics().requests, method, code), series(_metrics().duration, method)
 
 

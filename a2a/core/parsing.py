@@ -39,7 +39,7 @@ class Params(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Reasons for the rejection of names that clients are likely to try."""
 
     CONDITIONS: ClassVar[tuple[Condition, ...]] = ()
-    """What must hold between the parameters."""
+    """Conditions between the parameters."""
 
     @classmethod
     def parse(cls, value: Any) -> Self:
@@ -68,7 +68,7 @@ class Params(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
 
     @classmethod
     def named(cls, value: Any) -> dict[str, Any]:
-        """The parameters by name.
+        """Return the parameters by name.
 
         Raises InvalidParams for positional ones; methods may override this.
         """
@@ -93,7 +93,7 @@ def _with_whole_numbers(params: dict[str, Any], cls: type[P]) -> P:
 
 
 def texts(value: Texts | None) -> list[str]:
-    """The items as a list."""
+    """Return the items as a list."""
     if value is None or isinstance(value, list):
         return value or []
     return [text for part in value.split(",") if (text := part.strip())]
@@ -115,14 +115,14 @@ class EventId:
 
     @classmethod
     def parse(cls, text: int | str) -> Self:
-        """Raises InvalidParams."""
+        """Raise InvalidParams."""
         parts = re.fullmatch(r"([0-9]{1,18})(?::([!-~]{1,255}))?", str(text))
         if parts is None:
             raise InvalidParams([("last_event_id", "must be the id of an event, such as 17 or 17:<run_id>")])
         return cls(seq=int(parts[1]), run_id=parts[2])
 
     def is_of(self, run: Run) -> bool:
-        """Whether the event may be of this run. A number alone is not of a later run than the first."""
+        """Return whether the event may be of this run. A number alone is not of a later run than the first."""
         return run.number == FIRST_RUN if self.run_id is None else self.run_id == run.id
 
     def __str__(self) -> str:
@@ -130,7 +130,7 @@ class EventId:
 
 
 def event_number(text: str) -> int:
-    """The number in an event id, or a number of another kind, of a URL. Raises InvalidParams."""
+    """Return the number in an event id, or a number of another kind, of a URL. Raises InvalidParams."""
     return EventId.parse(text).seq
 
 
@@ -142,7 +142,7 @@ def _unknown(params: dict[str, Any], cls: type[Params]) -> list[Problem]:
 
 
 def unknown_reason(name: str, known: Sequence[str]) -> str:
-    """The reason for rejecting a name, with the closest known one."""
+    """Return the reason for rejecting a name, with the closest known one."""
     if not known:
         return "unknown parameter: this method has no parameters"
     close = get_close_matches(name, known, n=1)
@@ -151,7 +151,7 @@ def unknown_reason(name: str, known: Sequence[str]) -> str:
 
 
 def _doubled(params: dict[str, Any], aliases: Mapping[str, str]) -> list[Problem]:
-    """A parameter may be sent under several names only with equal values."""
+    """Return a problem for each parameter that was sent under several names with different values."""
     problems = []
     seen = {name: name for name in params if name not in aliases}
     for name in (name for name in params if name in aliases):
@@ -196,7 +196,7 @@ def fault_of(error: msgspec.ValidationError) -> Fault:
 
 
 def _problem_of(error: msgspec.ValidationError, cls: type[Params]) -> Problem:
-    """The field and the reason, with the type names of JSON."""
+    """Return the field and the reason, with the type names of JSON."""
     fault = fault_of(error)
     if fault.missing is not None:
         return fault.field, "required"
@@ -214,7 +214,7 @@ def _in_json_words(types: re.Match[str]) -> str:
 
 
 def _type_of(place: str, cls: type[Params]) -> inspect.Type:
-    """The type at a path such as `limit`, `status[0]` or `webhook_config.method`."""
+    """Return the type at a path such as `limit`, `status[0]` or `webhook_config.method`."""
     kind = inspect.type_info(cls)
     for name in place.split("."):
         kind = next(field.type for field in _object_of(kind).fields if field.name == name.partition("[")[0])

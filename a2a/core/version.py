@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 @cache
 def software_version() -> str:
-    """The installed version, or "checkout" if the package is not installed."""
+    """Return the installed version, or "checkout" if the package is not installed."""
     try:
         return version("aipartnerupflow")
     except PackageNotFoundError:

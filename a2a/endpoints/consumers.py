@@ -47,7 +47,7 @@ from tasks.storage.loads import limited_loads
 
 SUBPROTOCOL: Final = "bearer"
 FIRST_WORD_SECONDS: Final = 0.05
-"""How long events wait for a first message, which may narrow them, of a client without a query."""
+"""The seconds that events wait for a first message, which may narrow them, of a client without a query."""
 NAMES: Final = frozenset({"task_id", "run_id"})
 FILTERS: Final = (*NAMES, "after", TOKENS)
 """The parameters of the URL, as in the action `subscribe`."""
@@ -335,7 +335,7 @@ class Socket(AsyncWebsocketConsumer):
                 self._inbox.rewind(run.id, after=after)
 
     async def _place_in(self, run: Run | None, after: int | None) -> tuple[int | None, bool]:
-        """The number after which the events of a run are sent, and whether the next ones are deleted.
+        """Return the number after which the events of a run are sent, and whether the next ones are deleted.
 
         Raises EventsPruned if they are, and the client named the number.
         """
@@ -360,7 +360,7 @@ class Socket(AsyncWebsocketConsumer):
         await self.send(messages.of_standing("unsubscribed", standing))
 
     async def _standing(self, task_id: str) -> StatusReport:
-        """Raises TaskNotFound."""
+        """Raise TaskNotFound."""
         assert self._caller is not None  # noqa: S101
         (standing,) = await pools.read(queries.running_status, caller=self._caller, task_ids=[task_id])
         if standing.task is None:
@@ -454,7 +454,7 @@ def _headers_of(scope: Json) -> CaseInsensitiveMapping[str]:
 
 
 def _filter_in(query_string: bytes) -> Json | None:
-    """The subscription that the URL names, as an action; None if it names none."""
+    """Return the subscription that the URL names, as an action; None if it names none."""
     query = parse_qs(query_string.decode("latin-1"), keep_blank_values=True)
     if not (NAMES | {TOKENS}) & query.keys():
         return None
@@ -467,7 +467,7 @@ def _filter_in(query_string: bytes) -> Json | None:
 
 
 def _token_of(handshake: Mapping[str, str], subprotocols: Sequence[str]) -> str:
-    """The token in the handshake, or an empty string. Browsers can send it only as a subprotocol."""
+    """Return the token in the handshake, or an empty string. Browsers can send it only as a subprotocol."""
     try:
         return token_in(handshake)
     except AuthenticationFailed:

@@ -82,7 +82,7 @@ def _asset(name: str) -> bytes:
 
 
 def _cached(request: HttpRequest, body: bytes, content_type: str) -> HttpResponseBase:
-    """A response with an ETag, or 304 if the client has this version."""
+    """Return a response with an ETag, or 304 if the client has this version."""
     etag = etag_of(body)
     headers = {"Cache-Control": f"public, max-age={MAX_AGE_SECONDS}", "ETag": etag}
     response = HttpResponse(body, content_type=content_type, headers=headers)

@@ -37,7 +37,7 @@ async def hook(request: HttpRequest, token: str) -> HttpResponseBase:
 
 
 def _payload(request: HttpRequest) -> Any:
-    """The body as a JSON value: JSON as it is, a form as an object, text as a string, and no body as null.
+    """Return the body as a JSON value: JSON as it is, a form as an object, text as a string, and no body as null.
 
     Raises MalformedJson, InvalidParams, BodyTooLarge or UnsupportedMediaType.
     """
@@ -60,7 +60,7 @@ def _payload(request: HttpRequest) -> Any:
 
 
 def _body(request: HttpRequest) -> bytes:
-    """Raises BodyTooLarge or UnsupportedMediaType."""
+    """Raise BodyTooLarge or UnsupportedMediaType."""
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise UnsupportedMediaType("Content-Encoding is not supported here. Send the body unencoded.")
     limit = min(settings.APFLOW.limits.event_bytes, settings.APFLOW.limits.body_bytes)
@@ -72,6 +72,6 @@ def _body(request: HttpRequest) -> bytes:
 
 
 def _fields(form: str) -> Json:
-    """A field that occurs more than once has a list. Raises ValueError."""
+    """Return a field that occurs more than once has a list. Raises ValueError."""
     found = parse_qs(form, keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
     return {name: values[0] if len(values) == 1 else values for name, values in found.items()}

@@ -112,7 +112,7 @@ async def module(request: HttpRequest, name: str) -> HttpResponseBase:
 
 
 def _module(name: str) -> Module:
-    """Raises UnknownMethod."""
+    """Raise UnknownMethod."""
     short = name.removeprefix(PREFIX)
     if short in MODULES:
         return MODULES[short]

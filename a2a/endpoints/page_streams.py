@@ -73,7 +73,7 @@ async def run_changes(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 
 
 def _held(request: HttpRequest, caller: Caller, frames: AsyncGenerator[bytes]) -> HttpResponseBase:
-    """A streaming response that counts as an open stream and ends with the session.
+    """Return a streaming response that counts as an open stream and ends with the session.
 
     Raises LimitReached.
     """
@@ -81,7 +81,7 @@ def _held(request: HttpRequest, caller: Caller, frames: AsyncGenerator[bytes]) -
 
 
 def slim(event: Event) -> Json:
-    """The fields of an event that the page needs; of words, also what they belong to, the agent and whether it is reasoning."""
+    """Return the fields of an event that the page needs; of words, also what they belong to, the agent and whether it is reasoning."""
     shown = {name: event[name] for name in SHOWN}
     if event["type"] != TOKEN:
         return shown

@@ -32,7 +32,7 @@ from tasks.rules.exceptions import InvalidParams, TaskNotFound, TasksError
 
 METHOD: Final = "tasks.webhook.trigger"
 VALID_SECONDS: Final = 300
-"""How far the timestamp of a signature may be from the server's clock."""
+"""The seconds that the timestamp of a signature may differ from the server's clock."""
 BODY_BYTES: Final = 65_536
 TRUE_OR_FALSE: Final = {"true": True, "1": True, "false": False, "0": False}
 OFF: Final = "The server takes no signed requests: auth.trigger_secret is not set. Send a token instead."

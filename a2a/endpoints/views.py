@@ -53,7 +53,7 @@ CARD_MAX_AGE_SECONDS = 300
 CARD_VERSIONS = ("1.0", "0.3")
 SAFE: Final = ("GET", "HEAD")
 READY_SECONDS: Final = 1.5
-"""How long `/ready` waits for the database. Load balancers usually wait for 2 seconds."""
+"""The seconds that `/ready` waits for the database. Load balancers usually wait for 2 seconds."""
 REFUSED_BYTES: Final = 64 * 1024
 """Longer bodies of clients that have not logged in are not read."""
 SILENT: Final = {
@@ -115,7 +115,7 @@ class Rpc:
 
 
 def _frames(outcome: Outcome, dialect: Dialect, *, has_tokens: bool) -> AsyncGenerator[bytes] | None:
-    """The SSE frames of the stream that a call started, or None."""
+    """Return the SSE frames of the stream that a call started, or None."""
     answer = outcome.answer
     stream = outcome.stream and replace(outcome.stream, has_tokens=has_tokens)
     if outcome.replies is not None:
@@ -144,7 +144,7 @@ def with_text(reply: Json) -> Json:
 
 
 def _failed(error: Exception, *, dialect: Dialect, with_texts: bool, call: Request | None = None) -> HttpResponse:
-    """The response to an error outside of a call, in the format of the method or else of the dialect."""
+    """Return the response to an error outside of a call, in the format of the method or else of the dialect."""
     is_ours = isinstance(call, jsonrpc.Call) and call.method in dialect.methods
     failure = failure_of(error) if is_ours else dialect.failure(error)
     response = _answer(replace(failure, id=call.id if call else None), with_texts=with_texts)
@@ -154,7 +154,7 @@ def _failed(error: Exception, *, dialect: Dialect, with_texts: bool, call: Reque
 
 
 def _call_in(request: HttpRequest) -> Request | None:
-    """The call in the body of a request that is refused, to answer it with its id; None if it is long or no single call."""
+    """Return the call in the body of a request that is refused, to answer it with its id; None if it is long or no single call."""
     length = request.headers.get("Content-Length", "")
     if request.method != "POST" or not length.isdecimal() or int(length) > REFUSED_BYTES:
         return None

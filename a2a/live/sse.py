@@ -53,7 +53,7 @@ class Stream:
 
 
 def stream_of(run: Run, *, after: EventId | None) -> Stream:
-    """The stream of a run after the event `after`.
+    """Return the stream of a run after the event `after`.
 
     If that is an event of an earlier run, or one that the run has not reached, the stream starts at
     the first event.
@@ -74,7 +74,7 @@ async def open_stream(run: Run, *, after: EventId | None) -> Stream:
 
 
 async def refuse_if_pruned(run: Run, *, after: int) -> None:
-    """Raises EventsPruned if the next events of the run have been deleted."""
+    """Raise EventsPruned if the next events of the run have been deleted."""
     if run.finished_at is not None and await pools.read(is_pruned, run, after=after):
         raise EventsPruned(
             "The events of this run have been deleted (events.keep_days). Call tasks.tree for its tasks and results.",

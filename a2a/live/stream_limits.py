@@ -17,9 +17,9 @@ from accounts.callers import LOCAL, Caller
 from tasks.rules.exceptions import RETRY_SECONDS, LimitReached
 
 CHECK_SECONDS = 60.0
-"""How often the caller of an open stream is re-authenticated."""
+"""The seconds after which the caller of an open stream is authenticated again."""
 UNKNOWN_PER_ADDRESS = 50
-"""How many WebSockets of one address may wait for their login at a time."""
+"""The number of WebSockets of one address that may wait for their login at a time."""
 BURST_SECONDS = 2.0
 """The size of a burst: as many messages as the rate allows in this time."""
 
@@ -45,7 +45,7 @@ class OpenStreams:
         self._unknown: Counter[str] = Counter()
 
     def refuse_if_full(self, caller: Caller) -> None:
-        """Raises TooMany if the process, or LimitReached if the caller, has reached its limit."""
+        """Raise TooMany if the process, or LimitReached if the caller, has reached its limit."""
         limits = settings.APFLOW.limits
         data = {"retry_after_seconds": RETRY_SECONDS}
         self._refuse_if_process_is_full()
@@ -113,7 +113,7 @@ class OpenStreams:
 
 @cache
 def open_streams() -> OpenStreams:
-    """The open streams of this process."""
+    """Return the open streams of this process."""
     return OpenStreams()
 
 

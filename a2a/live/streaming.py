@@ -22,7 +22,7 @@ from tasks.storage.loads import let_go
 async def stream_of_task(
     caller: Caller, task_id: str, last_event_id: str | None, *, has_tokens: bool = False
 ) -> sse.Stream:
-    """The stream of the latest run, after `last_event_id`.
+    """Return the stream of the latest run, after `last_event_id`.
 
     Raises InvalidParams, TaskNotFound, NotRunYet or EventsPruned.
     """
@@ -36,7 +36,7 @@ async def stream_of_task(
 
 
 def events_response(stream: sse.Stream, *, caller: Caller, who_is_it: WhoIsIt) -> HttpResponseBase:
-    """A response with the native events, one per frame; 204 if the client has received all. Raises LimitReached."""
+    """Return a response with the native events, one per frame; 204 if the client has received all. Raises LimitReached."""
     if stream.is_over:
         # An EventSource reconnects after every response but 204 (HTML standard, section 9.2).
         return HttpResponse(status=204)

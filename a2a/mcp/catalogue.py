@@ -1,4 +1,4 @@
-"""What a server of MCP has: tools, resources and prompts, and where they come from."""
+"""The catalogue of a server of MCP: tools, resources and prompts, and their sources."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ PAGE: Final = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """The tools and resources of a server. Of two tools with one name, the one of the first source counts."""
+    """The tools and resources of a server. If two tools have one name, the one of the first source counts."""
 
     sources: Sequence[Source]
     resources: Resources

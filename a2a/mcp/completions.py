@@ -28,7 +28,7 @@ async def completed(catalogue: Catalogue, caller: Caller, params: Json) -> Json:
 
 
 async def _known(catalogue: Catalogue, caller: Caller, ref: Json, argument: str) -> Sequence[str]:
-    """All values. Raises InvalidParams if the caller has nothing of this name."""
+    """Return all values. Raises InvalidParams if the caller has nothing of this name."""
     prompt, uri = ref.get("name"), ref.get("uri")
     found: Sequence[str] | None = None
     if ref.get("type") == PROMPT and isinstance(prompt, str):

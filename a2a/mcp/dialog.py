@@ -27,7 +27,7 @@ ACCEPT: Final = "accept"
 
 
 class Dialog:
-    """What the stream of one call asks. `is_offered`: the client asks its user."""
+    """The questions in the stream of one call. `is_offered`: the client asks its user."""
 
     def __init__(self, exchange: Exchange, run: Run) -> None:
         self.is_offered = not exchange.is_modern and exchange.takes_streams and exchange.can_elicit("form")
@@ -52,7 +52,7 @@ class Dialog:
         return self._ended
 
     async def requests(self) -> list[Request]:
-        """The questions that are open and that this stream has not asked yet, as requests to the client."""
+        """Return the questions that are open and that this stream has not asked yet, as requests to the client."""
         if not self.is_offered:
             return []
         asked = await pools.read(questions.open_questions, self._caller, run_ids=[self._run.id])
@@ -72,7 +72,7 @@ class Dialog:
 
 
 def is_accepted(body: Json) -> bool:
-    """Whether a reply has an answer."""
+    """Return whether a reply has an answer."""
     result = body.get("result")
     return isinstance(result, dict) and result.get("action") == ACCEPT
 

@@ -38,7 +38,7 @@ SMALL_BYTES: Final = 16 * 1024
 """The size of the largest message that is read before the caller is known."""
 NO_STREAM: Final = "GET opens the stream of a session. Send Accept: text/event-stream."
 DEFERRED_SECONDS: Final = 1.0
-"""How long a reply may take until it becomes a stream. Quick calls get plain JSON, with the status of their error."""
+"""The seconds after which a reply becomes a stream. Quick calls get plain JSON, with the status of their error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ mcp: Final = csrf_exempt(Mcp(OURS).__call__)
 
 
 async def _message_in(request: HttpRequest, caller: Caller) -> Json:
-    """The message in the body. Raises McpError, MalformedJson, and the errors of `body_of`."""
+    """Return the message in the body. Raises McpError, MalformedJson, and the errors of `body_of`."""
     body = await decoded(request, caller)
     if isinstance(body, list):
         raise McpError(jsonrpc.INVALID_REQUEST, "Send one JSON-RPC message per request: MCP has no batches.")
@@ -114,7 +114,7 @@ def _small_message_in(request: HttpRequest) -> Json:
 
 
 async def _stream(request: HttpRequest) -> HttpResponseBase:
-    """The stream of a session: what changes in the resources that its client watches, or the rest of the stream of a call."""
+    """Return the stream of a session: what changes in the resources that its client watches, or the rest of the stream of a call."""
     caller = await authenticate(request)
     session = await _session_of(request, caller)
     if session is None or eras.EVENT_STREAM not in request.headers.get("Accept", ""):
@@ -134,7 +134,7 @@ async def _stream(request: HttpRequest) -> HttpResponseBase:
 async def _rest(
     request: HttpRequest, caller: Caller, session: sessions.Session, last_event_id: str
 ) -> AsyncGenerator[bytes] | None:
-    """The messages of a call after an event; None if there are none. Raises McpError."""
+    """Return the messages of a call after an event; None if there are none. Raises McpError."""
     find = partial(calls.resumed, caller=caller, session=session, last_event_id=last_event_id)
     call, run, seq = await pools.read(find)
     if call.is_cancelled or (run.finished_at is not None and seq >= run.last_seq):
@@ -172,7 +172,7 @@ async def _session_of(request: HttpRequest, caller: Caller) -> sessions.Session 
 
 
 OF_SESSIONS: Final = MappingProxyType({"GET": _stream, "DELETE": _end})
-"""What requests with the header of a session do, if they are no messages (Transports, "Session Management")."""
+"""HTTP method → the action of a request that has the header of a session but no message (Transports, "Session Management")."""
 
 
 async def _accepted(request: HttpRequest, body: Json, caller: Caller) -> HttpResponse:
@@ -191,7 +191,7 @@ Coming = asyncio.Future[Message | None]
 
 
 async def _first(messages: Messages, *, seconds: float | None) -> "Result | list[Message | Coming] | None":
-    """The result if it comes within the time, or else what the stream begins with. Without a time, wait for the result.
+    """Return the result if it comes within the time, or else what the stream begins with. Without a time, wait for the result.
 
     None: the client has cancelled the call. If the client leaves meanwhile, the work ends.
     """

@@ -73,25 +73,25 @@ class Exchange:
     param_headers: Mapping[str, str] = field(default_factory=dict)
 
     def has_extension(self, name: str) -> bool:
-        """Whether the client has declared an extension."""
+        """Return whether the client has declared an extension."""
         extensions = self.capabilities.get("extensions")
         return isinstance(extensions, dict) and isinstance(extensions.get(name), dict)
 
     def can_elicit(self, mode: str) -> bool:
-        """Whether the client asks its user on our behalf: with a `form`, or by a `url`. Without modes, it means forms."""
+        """Return whether the client asks its user on our behalf: with a `form`, or by a `url`. Without modes, it means forms."""
         elicitation = self.capabilities.get("elicitation")
         if not isinstance(elicitation, dict):
             return False
         return mode in elicitation or (mode == "form" and not elicitation)
 
     def wants_log(self, level: str) -> bool:
-        """Whether a notification of this level is sent. Older clients get those from `info` on."""
+        """Return whether a notification of this level is sent. Older clients get those from `info` on."""
         lowest = self.log_level if self.is_modern else self.log_level or "info"
         return lowest in LEVELS and LEVELS.index(level) >= LEVELS.index(lowest)
 
 
 def is_modern(body: Json, sent: Mapping[str, str]) -> bool:
-    """Whether a message is of the newer era: by its header or, if that is missing, by its fields."""
+    """Return whether a message is of the newer era: by its header or, if that is missing, by its fields."""
     return sent.get(VERSION_HEADER) in MODERN or VERSION_FIELD in _meta(body)
 
 
@@ -146,7 +146,7 @@ def _meta(body: Json) -> Json:
 
 
 def _legacy_version(call: Call, sent: Mapping[str, str]) -> str:
-    """The version that the header names; at `initialize` it is in the body."""
+    """Return the version that the header names; at `initialize` it is in the body."""
     version = sent.get(VERSION_HEADER, FIRST_OVER_HTTP)
     if call.method != INITIALIZE and version not in LEGACY:
         raise unsupported_version(version)
@@ -154,7 +154,7 @@ def _legacy_version(call: Call, sent: Mapping[str, str]) -> str:
 
 
 def _check_fields(meta: Json) -> None:
-    """Raises InvalidParams unless the request says what each one of this era says."""
+    """Raise InvalidParams unless the request says what each one of this era says."""
     kinds: dict[str, tuple[type, str]] = {VERSION_FIELD: (str, "a string"), CAPABILITIES_FIELD: (dict, "an object")}
     problems = [
         (f"_meta.{name}", f"required in each request of {MODERN[0]}" if name not in meta else f"must be {what}")
@@ -166,7 +166,7 @@ def _check_fields(meta: Json) -> None:
 
 
 def _check_headers(call: Call, version: str, sent: Mapping[str, str]) -> None:
-    """Raises McpError unless the headers for intermediaries agree with the body."""
+    """Raise McpError unless the headers for intermediaries agree with the body."""
     expected = {VERSION_HEADER: version, METHOD_HEADER: call.method}
     name = call.params.get(NAMED[call.method]) if call.method in NAMED and isinstance(call.params, dict) else None
     if isinstance(name, str):
@@ -193,7 +193,7 @@ def check_params(exchange: Exchange, schema: Json, arguments: Json) -> None:
 
 
 def _decoded(value: str | None) -> str | None:
-    """The text of a header; None for base64 that is malformed."""
+    """Return the text of a header; None for base64 that is malformed."""
     found = ENCODED.fullmatch(value.strip()) if value is not None else None
     if found is None:
         return value and value.strip()

@@ -41,14 +41,14 @@ class McpError(RequestRefused):
 
 
 def missing_capability(**capabilities: Any) -> McpError:
-    """The client has not declared a capability without which the request cannot be served."""
+    """Return the error for a request that needs a capability which the client has not declared."""
     named = ", ".join(capabilities.get("extensions") or capabilities)
     message = f"This request needs a client with the capability {named}. Declare it in clientCapabilities."
     return McpError(MISSING_CAPABILITY, message, data={"requiredCapabilities": capabilities})
 
 
 def failure(error: Exception, *, call_id: Id = None, is_modern: bool) -> Failure:
-    """The reply to a request that failed.
+    """Return the reply to a request that failed.
 
     Errors in calls of older clients have the status 200: their libraries take 404 for the end of a session.
     """

@@ -24,22 +24,22 @@ POLL_MS: Final = 1_000
 STATUSES: Final = MappingProxyType(
     {Status.COMPLETED: "completed", Status.FAILED: "completed", Status.CANCELLED: "cancelled"}
 )
-"""Of a run that is over → of its task. `failed` is for errors of the protocol: a run that failed has a result that says so."""
+"""Status of a run that is over → status of its task. `failed` is for errors of the protocol: a run that failed has a result that says so."""
 
 
 def require_extension(exchange: Exchange) -> None:
-    """Raises McpError unless the client has declared the extension."""
+    """Raise McpError unless the client has declared the extension."""
     if not exchange.has_extension(EXTENSION):
         raise missing_capability(extensions={EXTENSION: {}})
 
 
 def created(run: Run) -> Json:
-    """A run that has just been committed."""
+    """Return a run that has just been committed."""
     return _handle(run, status="working", message="The run is queued.")
 
 
 def detail(*, caller: Caller, run_id: Any) -> Json:
-    """The run as it is: with its result if it is over, and with its questions if it waits for a person.
+    """Return the run as it is: with its result if it is over, and with its questions if it waits for a person.
 
     Raises InvalidParams, also for a run of another owner, or ResponsesTooLarge.
     """
@@ -54,7 +54,7 @@ def detail(*, caller: Caller, run_id: Any) -> Json:
 
 
 def _finished(caller: Caller, run: Run) -> Json:
-    """The run with its result; `failed` with an error of the protocol if no reply may have that result."""
+    """Return the run with its result; `failed` with an error of the protocol if no reply may have that result."""
     has_tree = Task.objects.filter(parent_id=run.target_id).exists()
     try:
         result = outcome_of(caller=caller, run_id=run.id, with_tree=has_tree)
@@ -67,7 +67,7 @@ def _finished(caller: Caller, run: Run) -> Json:
 
 
 def known_run(caller: Caller, run_id: Any) -> Run:
-    """Raises InvalidParams: the extension has no other error for a task that is not there."""
+    """Raise InvalidParams: the extension has no other error for a task that is not there."""
     if not isinstance(run_id, str):
         raise InvalidParams([("taskId", "required, a string")])
     try:
@@ -77,7 +77,7 @@ def known_run(caller: Caller, run_id: Any) -> Run:
 
 
 def _progress(run: Run) -> str:
-    """How much of the tree is done, and what runs, such as "3 of 7 done: summarise"."""
+    """Return the progress of the tree, with the names of the running tasks, such as "3 of 7 done: summarise"."""
     tree = Task.objects.tree(run.root_id).order_by()
     counts = dict(tree.values_list("status").annotate(Count("id")))
     done = sum(count for status, count in counts.items() if Status(status).is_terminal)

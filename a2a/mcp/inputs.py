@@ -26,13 +26,13 @@ def requests_of(asked: Sequence[Question]) -> Json:
 
 
 def form_of(message: str, schema: Json) -> Json:
-    """A request to show the client's user a form."""
+    """Return a request to show the client's user a form."""
     params = {"mode": "form", "message": message, "requestedSchema": schema}
     return {"method": "elicitation/create", "params": params}
 
 
 def accepted_in(exchange: Exchange, name: str) -> Json | None:
-    """What the user filled in, in the response of this name; None without a response. A form that was declined is empty."""
+    """Return the values of the user in the response of this name; None without a response. A form that was declined is empty."""
     responses = exchange.input_responses
     response = responses.get(name) if isinstance(responses, dict) else None
     if not isinstance(response, dict):
@@ -85,6 +85,6 @@ def read_state(exchange: Exchange) -> tuple[str, bool]:
 
 
 def _wrong_state() -> McpError:
-    """An error of the protocol, not of the tool: no model can correct it."""
+    """Return an error of the protocol, not of the tool: no model can correct it."""
     field, reason = WRONG_STATE
     return McpError(INVALID_PARAMS, f"Invalid params: {field}: {reason}", data=[{"field": field, "reason": reason}])

@@ -1,4 +1,4 @@
-"""What a request of MCP is answered with: notifications, and then one result."""
+"""The messages that answer a request of MCP: notifications, and then one result."""
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
@@ -69,16 +69,16 @@ A message with an `event_id` is the last one of its event: a stream that is resu
 
 
 def text(value: Any) -> Json:
-    """A block of content: the text, or a value as JSON."""
+    """Return a block of content: the text, or a value as JSON."""
     return {"type": "text", "text": value if isinstance(value, str) else orjson.dumps(value).decode()}
 
 
 def tool_result(structured: Json, *blocks: Json, is_error: bool = False) -> Json:
-    """The result of a tool: data for programs, and blocks for models; by default the same data as text."""
+    """Return the result of a tool: data for programs, and blocks for models; by default the same data as text."""
     found: Json = {"content": [*blocks] or [text(structured)], "structuredContent": structured}
     return found | {"isError": True} if is_error else found
 
 
 def tool_error(message: str) -> Json:
-    """The result of a tool that could not do its work: the model reads the message, and may correct the call."""
+    """Return the result of a tool that could not do its work: the model reads the message, and may correct the call."""
     return {"content": [text(message)], "isError": True}

@@ -41,7 +41,7 @@ RESOURCE_NOT_FOUND: Final = -32002
 ARGUMENTS: Final = "arguments"
 """The request by which a client asks its user for the arguments of a prompt."""
 TTL_MS: Final = 60_000
-"""How long clients may keep a list."""
+"""The time that clients may keep a list."""
 
 Function = Callable[[Catalogue, Exchange, Json], Messages]
 Answer = Callable[[Catalogue, Exchange, Json], Awaitable[Json]]
@@ -57,7 +57,7 @@ class Method:
 
 
 def method_of(name: str, exchange: Exchange) -> Method:
-    """Raises UnknownMethod."""
+    """Raise UnknownMethod."""
     found = METHODS.get(name)
     if found is None or not (found.is_modern if exchange.is_modern else found.is_legacy):
         raise UnknownMethod(f"Method '{name[:100]}' not found in MCP {exchange.version}.")
@@ -101,7 +101,7 @@ async def nothing(catalogue: Catalogue, exchange: Exchange, params: Json) -> Jso
 
 
 def capabilities() -> Json:
-    """What the server offers."""
+    """Return the capabilities of the server."""
     return {"tools": {}, "resources": {"subscribe": True}, "prompts": {}, "completions": {}, "logging": {}}
 
 
@@ -110,7 +110,7 @@ def server_info() -> Json:
 
 
 def caching(scope: str) -> Json:
-    """How long a client may keep a result, and whether for its user only."""
+    """Return how long a client may keep a result, and whether for its user only."""
     return {"ttlMs": TTL_MS, "cacheScope": scope}
 
 
@@ -125,7 +125,7 @@ async def list_tools(catalogue: Catalogue, exchange: Exchange, params: Json) -> 
 
 
 def _cursor(params: Json) -> str:
-    """Where a page begins. Raises InvalidParams."""
+    """Return the position where a page begins. Raises InvalidParams."""
     cursor = params.get("cursor")
     if cursor is None:
         return ""
@@ -135,7 +135,7 @@ def _cursor(params: Json) -> str:
 
 
 async def call_tool(catalogue: Catalogue, exchange: Exchange, params: Json) -> Messages:
-    """Call a tool. What it refuses is its result: the model reads why."""
+    """Call a tool. A refusal is its result: the model reads the reason."""
     name, arguments = params.get("name"), params.get("arguments")
     if not isinstance(name, str) or not isinstance(arguments, dict | None):
         raise InvalidParams([("name", "required, a string; arguments, if given, must be an object")])
@@ -231,7 +231,7 @@ async def unsubscribe(catalogue: Catalogue, exchange: Exchange, params: Json) ->
 
 
 def _watched(exchange: Exchange, params: Json) -> tuple[str, str]:
-    """The session, and the URI in the parameters. Raises InvalidParams or McpError."""
+    """Return the session, and the URI in the parameters. Raises InvalidParams or McpError."""
     uri = params.get("uri")
     if not isinstance(uri, str):
         raise InvalidParams([("uri", "required, a string")])
@@ -289,7 +289,7 @@ def _not_found(uri: str, exchange: Exchange) -> McpError:
 
 
 def _at_once(function: Answer) -> Function:
-    """A method that sends nothing before its result."""
+    """Yield a method that sends nothing before its result."""
 
     async def messages(catalogue: Catalogue, exchange: Exchange, params: Json) -> Messages:
         yield Result(value=await function(catalogue, exchange, params))

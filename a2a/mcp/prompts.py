@@ -90,7 +90,7 @@ def _required(version: FlowVersion) -> list[str]:
 
 
 def _missing(version: FlowVersion, arguments: Json) -> Json:
-    """The fields of a form for what is not given. What no form can show is asked as text."""
+    """Return the fields of a form for missing arguments. A value that no form can show is requested as text."""
     rules = {name: _properties(version).get(name) for name in _required(version) if name not in arguments}
     return {name: rule if _is_field(name, rule) else {"type": "string"} for name, rule in rules.items()}
 
@@ -100,7 +100,7 @@ def _is_field(name: str, rule: Any) -> bool:
 
 
 def _check(version: FlowVersion, arguments: Json) -> None:
-    """Raises InvalidParams."""
+    """Raise InvalidParams."""
     known = _properties(version)
     is_open = (version.inputs_schema or {}).get("additionalProperties", True) is not False and not known
     unknown = [] if is_open else [name for name in arguments if name not in known]
@@ -111,7 +111,7 @@ def _check(version: FlowVersion, arguments: Json) -> None:
 
 
 def _values_in(schema: Any) -> list[str]:
-    """The values that a schema names: its enum, the two of a boolean, its default and examples."""
+    """Return the values that a schema names: its enum, the two of a boolean, its default and examples."""
     if not isinstance(schema, dict):
         return []
     named = [schema[name] for name in ("enum", "examples") if isinstance(schema.get(name), list)]

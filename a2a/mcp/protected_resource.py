@@ -1,4 +1,4 @@
-"""Where clients of MCP get a token: the metadata of a protected resource (RFC 9728)."""
+"""The place where clients of MCP get a token: the metadata of a protected resource (RFC 9728)."""
 
 from typing import Final
 from urllib.parse import quote
@@ -31,11 +31,11 @@ async def metadata(request: HttpRequest, resource: str = "") -> HttpResponseBase
 
 
 def is_offered() -> bool:
-    """Whether a token is needed, and authorization servers issue it."""
+    """Return whether a token is needed, and authorization servers issue it."""
     return bool(settings.APFLOW.auth.is_on and settings.APFLOW.mcp.authorization_servers)
 
 
 def challenge(request: HttpRequest) -> str:
-    """The header `WWW-Authenticate` of a request without a valid token."""
+    """Return the header `WWW-Authenticate` of a request without a valid token."""
     url = f"{public_url(request)}{WELL_KNOWN}/mcp"
     return f'Bearer resource_metadata="{quote(url, safe=":/[]%")}"' if is_offered() else "Bearer"

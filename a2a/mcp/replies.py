@@ -22,7 +22,7 @@ class Replies:
 
     @contextmanager
     def expected(self, caller: Caller, request_id: str) -> Iterator[Reply]:
-        """The reply to wait for in the block; one that another process receives never arrives here."""
+        """Give the block the reply to wait for; one that another process receives never arrives here."""
         key, reply = (caller.user_id, request_id), asyncio.get_running_loop().create_future()
         self._waiting[key].add(reply)
         try:
@@ -42,5 +42,5 @@ class Replies:
 
 @cache
 def replies() -> Replies:
-    """The replies that this process waits for."""
+    """Return the replies that this process waits for."""
     return Replies()

@@ -98,7 +98,7 @@ class Runs:
             return None
 
     async def complete(self, caller: Caller, uri: str, argument: str) -> Sequence[str] | None:
-        """The ids of the caller's newest runs."""
+        """Return the ids of the caller's newest runs."""
         if uri not in {template["uriTemplate"] for template in TEMPLATES}:
             return None
         if argument != "id":
@@ -109,7 +109,7 @@ class Runs:
 
 
 def run_in(uri: str) -> str | None:
-    """The id of the run that a URI names; None if it names none."""
+    """Return the id of the run that a URI names; None if it names none."""
     found = URI.fullmatch(uri)
     return found and found["run_id"]
 

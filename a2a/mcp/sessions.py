@@ -70,7 +70,7 @@ def end(session_id: str) -> None:
 
 
 async def refuse_if_ended(session_id: str) -> None:
-    """Raises McpError if the client has ended the session."""
+    """Raise McpError if the client has ended the session."""
     if await pools.read(EndedSession.objects.filter(session=session_id).exists):
         raise _ended()
 

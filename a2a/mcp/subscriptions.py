@@ -36,7 +36,7 @@ NEEDS_STREAM: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """What a subscription is about: the URIs of each run, and the runs whose tasks it follows."""
+    """The subject of a subscription: the URIs of each run, and the runs whose tasks it follows."""
 
     uris: Mapping[str, Sequence[str]]
     task_ids: Sequence[str]
@@ -45,7 +45,7 @@ class Watched:
         return event["run_id"] in self.uris or event["run_id"] in self.task_ids
 
     def accepted(self) -> Json:
-        """What of the request the server honors."""
+        """Return the part of the request that the server honors."""
         uris = [uri for found in self.uris.values() for uri in found]
         return {name: list(value) for name, value in ((URIS, uris), (TASK_IDS, self.task_ids)) if value}
 
@@ -53,7 +53,7 @@ class Watched:
 async def listen(exchange: Exchange, params: Json) -> Messages:
     """Yield the acknowledgement, the tasks as they are, and then notifications until the client leaves or the server stops.
 
-    What the caller does not own counts as absent. Raises InvalidParams, McpError or LimitReached.
+    Runs of other users count as absent. Raises InvalidParams, McpError or LimitReached.
     """
     if not exchange.takes_streams:
         raise McpError(INVALID_REQUEST, NEEDS_STREAM)
@@ -104,14 +104,14 @@ async def changes(session: Session, caller: Caller) -> AsyncGenerator[Json]:
 
 
 def _is_first(changed: set[str], event: Event) -> bool:
-    """Whether an event is the first one of its run since the last notifications. The others say nothing new."""
+    """Return whether an event is the first one of its run since the last notifications. The others say nothing new."""
     is_new = event["run_id"] not in changed
     changed.add(event["run_id"])
     return is_new
 
 
 def _wanted(params: Json) -> tuple[list[str], list[str]]:
-    """Raises InvalidParams."""
+    """Raise InvalidParams."""
     notifications = params.get("notifications")
     if not isinstance(notifications, dict):
         raise InvalidParams([("notifications", "required, an object")])
@@ -137,7 +137,7 @@ def _watched(caller: Caller, uris: Sequence[str], task_ids: Sequence[str]) -> Wa
 
 
 async def _tasks(caller: Caller, run_ids: Sequence[str], known: dict[str, Json]) -> list[Json]:
-    """The tasks that are not as they were when the client was last sent them."""
+    """Return the tasks that are not as they were when the client was last sent them."""
     found = []
     for run_id in run_ids:
         task = await pools.read(partial(handles.detail, caller=caller, run_id=run_id))

@@ -1,4 +1,4 @@
-"""Which resources the sessions of clients watch (`resources/subscribe`). Rows, so that any process sends the changes."""
+"""The resources that sessions of clients watch (`resources/subscribe`): rows, so that any process sends the changes."""
 
 from collections.abc import Collection
 from typing import Final

@@ -5,7 +5,7 @@ from tasks.rules.strict_json import Json
 
 
 class AuditEntry(Response, frozen=True, kw_only=True):
-    """What `user_id` did to `target`, and from which `address`. `user_id` and `target` are empty if unknown.
+    """An action of `user_id` on `target`, from `address`. `user_id` and `target` are empty if unknown.
 
     `details` depend on the action; they never contain a password, key or secret.
     """

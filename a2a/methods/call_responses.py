@@ -40,7 +40,7 @@ class ModelCall(Response, frozen=True, kw_only=True):
 
 
 class CallContent(Response, frozen=True, kw_only=True):
-    """What was said in a call, within bounds. `answer` is null if there was no text, and `reasoning` if the provider shows none.
+    """The content of a call, within bounds. `answer` is null if there was no text, and `reasoning` if the provider shows none.
 
     `citations` are sources as the provider gives them.
     """

@@ -11,28 +11,28 @@ from tasks.rules.strict_json import Json
 
 
 def names_of(kind: type[Struct]) -> list[str]:
-    """The names of the fields of an item."""
+    """Return the names of the fields of an item."""
     return [each.encode_name for each in fields(kind)]
 
 
 def one_of(kind: type[Struct]) -> Json:
-    """The JSON Schema of the name of a field."""
+    """Return the JSON Schema of the name of a field."""
     return {"enum": names_of(kind)}
 
 
 def several_of(kind: type[Struct]) -> Json:
-    """The JSON Schema of names with commas between them."""
+    """Return the JSON Schema of names with commas between them."""
     name = f"({'|'.join(names_of(kind))})"
     return {"pattern": f"^{name}(,{name})*$"}
 
 
 def chosen(given: Texts | None) -> list[str] | None:
-    """The names, each once. None: all fields."""
+    """Return the names, each once. None: all fields."""
     return None if given is None else list(dict.fromkeys(texts(given)))
 
 
 def problems(given: Texts | None, kind: type[Struct]) -> list[Problem]:
-    """A problem for each unknown name, or for a list without any."""
+    """Return a problem for each unknown name, or for a list without any."""
     names = chosen(given)
     if names is None:
         return []
@@ -48,5 +48,5 @@ def _reason(name: str, known: Sequence[str]) -> str:
 
 
 def picked(item: Json, names: Sequence[str] | None) -> Json:
-    """The item with these fields only; without those that it does not have."""
+    """Return the item with these fields only; without those that it does not have."""
     return item if names is None else {name: item[name] for name in names if name in item}

@@ -51,7 +51,7 @@ async def create(
 
 
 def _count(tasks: object) -> int:
-    """The number of tasks that the reply will have; the rules for trees refuse more than these."""
+    """Return the number of tasks that the reply will have; the rules for trees refuse more than these."""
     most: int = settings.APFLOW.limits.tasks_per_tree
     return min(len(tasks), most) if isinstance(tasks, list) else 1
 

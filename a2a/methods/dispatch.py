@@ -133,7 +133,7 @@ def _note_run(result: Any) -> None:
 
 
 def method_named(name: str, methods: Mapping[str, Method]) -> Method:
-    """Raises UnknownMethod, with the names that come close."""
+    """Raise UnknownMethod, with the names that come close."""
     if name in methods:
         return methods[name]
     name = name[:100]  # a longer one is close to nothing, and dear to compare
@@ -143,7 +143,7 @@ def method_named(name: str, methods: Mapping[str, Method]) -> Method:
 
 
 def require(caller: Caller, role: Role, *, what: str) -> None:
-    """Raises RoleTooLow.
+    """Raise RoleTooLow.
 
     Independent of the parameters, so it reveals nothing about tasks of other users.
     """
@@ -184,7 +184,7 @@ async def _perform_once(
 
 
 def token_of(call: Call, *, dialect: str, headers: Headers) -> Token:
-    """The Idempotency-Key and a SHA-256 hash of the request.
+    """Return the Idempotency-Key and a SHA-256 hash of the request.
 
     Raises InvalidParams for a malformed key or a batch.
     """
@@ -210,7 +210,7 @@ def _check_stream(params: Params, *, caller: Caller, headers: Headers) -> None:
 
 
 def _resuming(params: Any, headers: Headers) -> Any:
-    """The header `Last-Event-ID` overrides the parameter `last_event_id`.
+    """Return the parameters. The header `Last-Event-ID` overrides the parameter `last_event_id`.
 
     A reconnecting browser updates only the header.
     """

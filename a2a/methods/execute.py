@@ -82,7 +82,7 @@ async def replied(caller: Caller, given: Starts, execution: Execution, **facts: 
 
 
 async def _resumed(caller: Caller, given: Execute) -> Execution | None:
-    """The latest run, for a client that resumes its stream; None if it does not resume."""
+    """Return the latest run, for a client that resumes its stream; None if it does not resume."""
     if given.after is None or given.task_id is None:
         return None
     run = await pools.read(queries.latest_run, caller=caller, task_id=given.task_id)
@@ -113,7 +113,7 @@ async def _waited(execution: Execution, given: Starts) -> bool:
 
 
 def _at_the_end(caller: Caller, execution: Execution) -> tuple[Execution, Json, list[str]]:
-    """The execution with the run as it is now, the member `task` of the reply, and warnings.
+    """Return the execution with the run as it is now, the member `task` of the reply, and warnings.
 
     The run is over, so a reply that is too large cannot be refused: it has no tree, and says so. It also has none if
     the run is not over: this process is shutting down.
@@ -155,7 +155,7 @@ def _status(execution: Execution) -> str:
 
 
 def _metadata(execution: Execution, *, warnings: Sequence[str], is_waiting: bool) -> Json:
-    """The members of the reply besides the task, in both formats."""
+    """Return the members of the reply besides the task, in both formats."""
     metadata: Json = {"message": _message(execution, is_waiting=is_waiting), "ids": execution.ids}
     if execution.original_task_id is not None:
         metadata["original_task_id"] = execution.original_task_id

@@ -51,7 +51,7 @@ class RunFlow(Starts, frozen=True, kw_only=True):
     name: FlowName
     version: Version | None = None
     inputs: dict[str, Any] | None = None
-    """What `{{run.inputs.topic}}` in the flow stands for in this run."""
+    """Values for `{{run.inputs.topic}}` in the flow, for this run."""
     user_id: Text | None = None
 
     def contradictions(self) -> list[Problem]:

@@ -90,7 +90,7 @@ async def run(
 
 
 def native_flow(flow: Flow, version: FlowVersion) -> Json:
-    """A version of a flow, as clients get it."""
+    """Return a version of a flow, as clients get it."""
     return {
         "name": flow.name,
         "user_id": flow.user_id,
@@ -119,7 +119,7 @@ def _listed(listed: Listed) -> Json:
 
 
 def native_run(run: Run) -> Json:
-    """A run of a flow."""
+    """Return a run of a flow."""
     return {
         "run_id": run.id,
         "task_id": run.root_id,

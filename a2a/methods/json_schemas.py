@@ -14,7 +14,7 @@ CHOOSABLE: Final[tuple[type[Struct], ...]] = (ListedTask, Run)
 
 
 def schemas_of(kinds: Iterable[Any], *, template: str) -> tuple[list[Json], dict[str, Json]]:
-    """The schema of each type, and the components to which they refer as `template` says.
+    """Return the schema of each type, and the components to which they refer as `template` says.
 
     An item of a list of which the fields may be chosen is whole, or has some of them.
     """
@@ -33,14 +33,14 @@ def _part(name: str) -> str:
 
 
 def _some_of(whole: Json) -> Json:
-    """The schema of an item that has some of the fields."""
+    """Return the schema of an item that has some of the fields."""
     name = whole["title"]
     described = f"The fields of a {name} that `fields` names, and no others."
     return whole | {"title": _part(name), "description": described, "required": []}
 
 
 def _with_parts(schema: Any, refs: dict[str, str]) -> Any:
-    """The schema with lists whose items are whole, or parts."""
+    """Return the schema with lists whose items are whole, or parts."""
     if isinstance(schema, list):
         return [_with_parts(each, refs) for each in schema]
     if not isinstance(schema, dict):

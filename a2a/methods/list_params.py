@@ -90,7 +90,7 @@ class ListTasks(Params, frozen=True, kw_only=True):
 
     @property
     def period(self) -> Period:
-        """When the tasks were created."""
+        """The times in which the tasks were created."""
         since, until = (None if text is None else moment(text) for text in (self.since, self.until))
         return Period(since=since, until=until)
 

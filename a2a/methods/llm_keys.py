@@ -66,14 +66,14 @@ async def delete_key(caller: Caller, given: params.DeleteLLMKey) -> DataResult:
 
 
 def _owner(caller: Caller, named: str | None) -> str:
-    """The owner of the keys. Raises RoleTooLow for another user, whether that user exists or not."""
+    """Return the owner of the keys. Raises RoleTooLow for another user, whether that user exists or not."""
     if named in (None, caller.user_id) or caller.sees_all:
         return named or caller.user_id
     raise RoleTooLow("Only administrators may manage the LLM keys of other users. Omit user_id for your own keys.")
 
 
 def _known(provider: str) -> str:
-    """The canonical name of the provider. Raises InvalidParams if it is unknown."""
+    """Return the canonical name of the provider. Raises InvalidParams if it is unknown."""
     try:
         return provider_named(provider)
     except UnknownProvider as error:

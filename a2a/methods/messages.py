@@ -67,12 +67,12 @@ def action_of(message: Json) -> Action:
 
 
 def of_event(event: Json) -> str:
-    """An event as a message: the main fields at the top level, the whole event in `data`."""
+    """Return an event as a message: the main fields at the top level, the whole event in `data`."""
     return _text(_head(event["type"], event) | {"data": event})
 
 
 def of_standing(type_: str, standing: StatusReport, **more: Any) -> str:
-    """The reply to `subscribe` or `unsubscribe`, with the status of the task."""
+    """Return the reply to `subscribe` or `unsubscribe`, with the status of the task."""
     task, run = standing.task, standing.run
     return _text(
         {
@@ -89,12 +89,12 @@ def of_standing(type_: str, standing: StatusReport, **more: Any) -> str:
 
 
 def plain(type_: str) -> str:
-    """A message that has only a type."""
+    """Return a message that has only a type."""
     return _text({"type": type_})
 
 
 def of_error(error: Exception, message: Json) -> str:
-    """The error reply to an action."""
+    """Return the error reply to an action."""
     return _text(
         {
             "type": "error",

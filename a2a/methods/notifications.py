@@ -32,6 +32,6 @@ async def test(caller: Caller, given: params.NotificationNamed) -> DataResult:
 
 
 async def delete(caller: Caller, given: params.NotificationNamed) -> DataResult:
-    """Delete a notification. What has happened before is still sent."""
+    """Delete a notification. Messages about earlier events are still sent."""
     deleted = await pools.write(notifications.delete_notification, caller=caller, name=given.name)
     return DataResult(native={"name": given.name, "deleted": deleted})

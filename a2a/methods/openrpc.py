@@ -20,7 +20,7 @@ SCHEMAS: Final = "#/components/schemas/{name}"
 
 
 def openrpc_document(tables: Mapping[str, Mapping[str, Method]]) -> Json:
-    """The document.
+    """Return the document.
 
     `tables` maps paths to methods; a method of several paths is listed under the first.
     """
@@ -70,7 +70,7 @@ def _params(kind: type[Params]) -> Iterable[Json]:
 
 
 def parts_of(kind: type[Params]) -> Json:
-    """The schemas to which the schemas of the parameters refer."""
+    """Return the schemas to which the schemas of the parameters refer."""
     return {name: schema for name, schema in _components(kind).items() if name != kind.__name__}
 
 

@@ -93,7 +93,7 @@ class Update(Params, frozen=True, kw_only=True):
     dependencies: Any | UnsetType = UNSET
     schedule_type: ScheduleType | Literal[""] | UnsetType | None = UNSET
     schedule_expression: Expression | UnsetType | None = UNSET
-    """What the type says: `docs/reference/tasks.md`. Type and expression that are empty delete the schedule."""
+    """The timing, in the format of the type: `docs/reference/tasks.md`. Type and expression that are empty delete the schedule."""
     schedule_enabled: bool | UnsetType | None = UNSET
     schedule_start_at: Expression | UnsetType | None = UNSET
     schedule_end_at: Expression | UnsetType | None = UNSET
@@ -105,7 +105,7 @@ class Update(Params, frozen=True, kw_only=True):
 
     @property
     def schedule(self) -> dict[str, Any]:
-        """What is given of the schedule."""
+        """Return the given fields of the schedule."""
         return {name: value for name in WRITTEN if (value := getattr(self, name)) is not UNSET}
 
 
@@ -196,7 +196,7 @@ class SendEvent(Params, frozen=True, kw_only=True):
     event: Text
     payload: Any = None
     id: Text | None = None
-    """By which the event is known when it is sent again; default: a new one."""
+    """The id by which the event is known when it is sent again; default: a new one."""
 
     def contradictions(self) -> list[Problem]:
         most = settings.APFLOW.limits.event_bytes
@@ -234,7 +234,7 @@ class GetUsage(Params, frozen=True, kw_only=True):
     until: Day | None = None
     """The last day; by default today."""
     by: list[Group] | Group = "day"
-    """What each row is the sum for; an empty list for only the total."""
+    """The groups that each row sums up; an empty list for only the total."""
     model: Text | None = None
     executor: Text | None = None
     flow: Text | None = None
@@ -415,7 +415,7 @@ class TakesInputs(Starts, frozen=True, kw_only=True):
     """Base class for methods that start a further run, with inputs merged over those of the run before."""
 
     run_inputs: dict[str, Any] | None = None
-    """What `{{run.inputs.topic}}` in the tree stands for in this run. Inputs of the run before it with other names stay."""
+    """Values for `{{run.inputs.topic}}` in the tree, for this run. Inputs of the run before it with other names stay."""
     replace_inputs: bool = False
     """Whether the run has none of the inputs of the run before it."""
 

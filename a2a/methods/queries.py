@@ -123,7 +123,7 @@ def _listed(tasks: Sequence[Task], facts: RootFacts, given: ListTasks, fields: S
 
 
 def _page_with_facts(caller: Caller, given: ListTasks) -> tuple[list[Task], str | None, RootFacts]:
-    """The page, the cursor of the next one, and the facts of its roots; its tasks have their schedules."""
+    """Return the page, the cursor of the next one, and the facts of its roots; its tasks have their schedules."""
     tasks, next_cursor = (_page_by_run if given.is_by_run else _page)(caller, given)
     facts = listed.facts_of_roots(caller=caller, tasks=tasks, with_runs=given.has_runs, with_counts=given.has_counts)
     if any(task.schedule_id for task in tasks):

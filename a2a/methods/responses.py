@@ -226,7 +226,7 @@ class Answered(Response, frozen=True, kw_only=True):
 
 
 class Wait(Response, frozen=True, kw_only=True):
-    """What a task waits for, if not an answer: a time, an event, or a run of its own (`child_run`). At `until` a wait for a time is over, and one for an
+    """The wait of a task, if not for an answer: a time, an event, or a run of its own (`child_run`). At `until` a wait for a time is over, and one for an
     event times out. A `POST` to `hook_url` ends a wait for an event, without a login; null if the caller may not do that. Without `server.public_url` it begins as the address that was called.
     """
 
@@ -403,7 +403,7 @@ class UsageRow(Response, frozen=True, kw_only=True):
 
 
 class Usage(Response, frozen=True, kw_only=True):
-    """What model calls used from `since` to `until`, both included, in UTC.
+    """The usage of model calls from `since` to `until`, both included, in UTC.
 
     `today` has the limits that the operator has set for each user and day.
     """

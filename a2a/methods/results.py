@@ -107,7 +107,7 @@ async def as_a2a_task(caller: Caller, result: TaskResult) -> Json:
 
 
 async def as_a2a_answered(caller: Caller, result: TaskResult | DataResult) -> Json:
-    """The A2A Task that asked or, for an assignee who may not see it, a message."""
+    """Return the A2A Task that asked or, for an assignee who may not see it, a message."""
     if isinstance(result, DataResult):
         return await as_a2a_data(caller, result)
     return await as_a2a_task(caller, result)
@@ -128,7 +128,7 @@ async def _a2a_part(caller: Caller, result: TaskResult) -> Json:
 
 
 def _alone(*, caller: Caller, task_id: str) -> list[Task]:
-    """The task, which the method has loaded and counted before. Raises TaskNotFound."""
+    """Return the task, which the method has loaded and counted before. Raises TaskNotFound."""
     found = list(loads.with_texts(Task.objects.for_caller(caller).filter(id=task_id)))
     if not found:
         raise TaskNotFound(task_id)
@@ -136,7 +136,7 @@ def _alone(*, caller: Caller, task_id: str) -> list[Task]:
 
 
 async def as_a2a_tasks(caller: Caller, result: TaskListResult) -> Any:
-    """A list of A2A Tasks, each with its own result only; with a cursor, a message with the page."""
+    """Return a list of A2A Tasks, each with its own result only; with a cursor, a message with the page."""
     shown = [*(await _a2a_tasks(caller, result.tasks, fields=result.fields)).values()]
     if not result.by_cursor:
         return shown
@@ -144,7 +144,7 @@ async def as_a2a_tasks(caller: Caller, result: TaskListResult) -> Any:
 
 
 async def as_a2a_answers(caller: Caller, result: AnswersResult) -> list[Json]:
-    """A list of A2A Tasks with the replies in their metadata; for an unknown task, a message."""
+    """Return a list of A2A Tasks with the replies in their metadata; for an unknown task, a message."""
     found = await pools.read(_found, caller=caller, task_ids=[answer["task_id"] for answer in result.native])
     shown = await _a2a_tasks(caller, found)
     for answer in result.native:
@@ -157,12 +157,12 @@ async def as_a2a_answers(caller: Caller, result: AnswersResult) -> list[Json]:
 
 
 async def as_a2a_data(caller: Caller, result: DataResult) -> Json:
-    """A message with the native result as its data part."""
+    """Return a message with the native result as its data part."""
     return a2a_message(result.native, message_id=new_id())
 
 
 async def as_a2a_copy(caller: Caller, result: TaskResult | DataResult) -> Json:
-    """The new tree as an A2A Task, or a preview as a message."""
+    """Return the new tree as an A2A Task, or a preview as a message."""
     return await (as_a2a_task(caller, result) if isinstance(result, TaskResult) else as_a2a_data(caller, result))
 
 

@@ -98,7 +98,7 @@ class Fork(TakesInputs, frozen=True, kw_only=True):
     task_id: Text
     """Any task of the tree."""
     from_tasks: list[Text] | None = None
-    """Where to begin: by default the tasks with new inputs or, without any, `task_id`."""
+    """The first tasks to run: by default those with new inputs or, without any, `task_id`."""
     inputs: dict[Text, dict[str, Any]] | None = None
     """The inputs of some tasks, by their ids, instead of what they had."""
 
@@ -108,13 +108,13 @@ class Fork(TakesInputs, frozen=True, kw_only=True):
 
 
 def moment(text: str) -> datetime:
-    """The time that the text names. Raises ValueError."""
+    """Return the time that the text names. Raises ValueError."""
     found = datetime.fromisoformat(text)
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def period_problems(since: str | None, until: str | None) -> list[Problem]:
-    """The problems of `since` and `until`, which name the first moment and the one after the last."""
+    """Return the problems of `since` and `until`, which name the first moment and the one after the last."""
     given = {"since": since, "until": until}
     if problems := [(name, NO_TIME) for name, text in given.items() if not _is_moment(text)]:
         return problems

@@ -50,7 +50,7 @@ async def answer(caller: Caller, given: params.Answer) -> TaskResult | DataResul
 
 
 async def _ids(caller: Caller, given: params.Named) -> list[str]:
-    """The distinct ids of the named tasks, and of the roots of the named contexts."""
+    """Return the distinct ids of the named tasks, and of the roots of the named contexts."""
     contexts = texts(given.context_ids)
     roots = await pools.read(queries.roots_of_contexts, caller=caller, context_ids=contexts) if contexts else []
     return list(dict.fromkeys([*given.ids, *roots]))

@@ -47,7 +47,7 @@ async def get(caller: Caller, given: run_params.GetRun) -> DataResult:
 
 
 def native_detail(found: history.RunDetail) -> Json:
-    """A run with what it got and what failed in it."""
+    """Return a run with what it got and what failed in it."""
     parent = found.parent and {"run_id": found.parent.run_id, "task_id": found.parent.task_id}
     more = {"inputs": found.inputs, "parent_run": parent, "failures": [asdict(each) for each in found.failures]}
     calls = {"model_calls": [native_call(call) for call in found.calls]}
@@ -91,7 +91,7 @@ async def export(caller: Caller, given: run_params.ExportRun) -> DataResult:
 
 
 def native_export(found: run_exports.RunExport) -> Json:
-    """A whole run, as clients get it."""
+    """Return a whole run, as clients get it."""
     shown = {
         "run": native_detail(found.detail),
         "tree": native_tree(found.past.tasks),
@@ -144,7 +144,7 @@ async def fork(
 
 
 def native_run(facts: history.RunFacts) -> Json:
-    """A run, as clients get it."""
+    """Return a run, as clients get it."""
     run = facts.run
     return {
         "id": run.id,

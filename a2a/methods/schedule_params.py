@@ -38,7 +38,7 @@ CLEARED = frozenset({"flow_version", "inputs", "tags", "starts_at", "ends_at", "
 
 
 class Changing(Params, frozen=True, kw_only=True):
-    """What may be given of a schedule."""
+    """The fields of a schedule that a request may set."""
 
     CONDITIONS = (*ONE_TIMING, *ONE_SUBJECT)
     name: Text | UnsetType = UNSET
@@ -48,7 +48,7 @@ class Changing(Params, frozen=True, kw_only=True):
     flow_version: Count | UnsetType | None = UNSET
     """None: the one that is the newest at each time."""
     inputs: dict[str, Any] | UnsetType | None = UNSET
-    """What `{{run.inputs.topic}}` in the tree stands for in each run."""
+    """Values for `{{run.inputs.topic}}` in the tree, for each run."""
     tags: Tags | UnsetType | None = UNSET
     """The tags of each run."""
     cron: Cron | UnsetType = UNSET
@@ -66,7 +66,7 @@ class Changing(Params, frozen=True, kw_only=True):
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What is given, by name."""
+        """Return the given fields by name."""
         return {name: value for name in FIELDS if (value := getattr(self, name)) is not UNSET}
 
 

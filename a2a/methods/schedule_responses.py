@@ -74,7 +74,7 @@ class Schedules(Response, frozen=True, kw_only=True):
 
 
 class ScheduledRun(Response, frozen=True, kw_only=True):
-    """What a schedule did at one of its times. `reason` tells why there is no run.
+    """One of the times of a schedule. `reason` is the reason why there is no run.
 
     `task_id` is the root of the tree that was run, and `status` that of the run.
     """
@@ -90,7 +90,7 @@ class ScheduledRun(Response, frozen=True, kw_only=True):
 
 
 class ScheduledRuns(Response, frozen=True, kw_only=True):
-    """What a schedule did at its times."""
+    """The times of a schedule, with the action at each."""
 
     runs: list[ScheduledRun]
 

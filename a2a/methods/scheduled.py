@@ -17,7 +17,7 @@ from tasks.services.trees import queries
 from tasks.status import Status
 
 WAIT_SECONDS: Final = 30.0
-"""How long `tasks.webhook.trigger` waits for the end of a run; then it says that the run continues."""
+"""The seconds that `tasks.webhook.trigger` waits for the end of a run; then it replies that the run continues."""
 
 
 async def list_scheduled(caller: Caller, given: params.ListScheduled) -> TaskListResult:

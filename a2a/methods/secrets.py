@@ -56,7 +56,7 @@ async def delete_secret(caller: Caller, given: params.DeleteSecret) -> DataResul
 
 
 def _require_admin(caller: Caller, scope: str) -> None:
-    """Raises RoleTooLow if the caller may not manage secrets of this scope."""
+    """Raise RoleTooLow if the caller may not manage secrets of this scope."""
     if scope == "shared" and not caller.sees_all:
         raise RoleTooLow("Only administrators may manage shared secrets. Use the scope 'own' for your own ones.")
 

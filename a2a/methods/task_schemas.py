@@ -33,7 +33,7 @@ _REFERENCE: Final = {
 
 
 def _condition(about: Json, operators: Json, **value: Json) -> Json:
-    """The schema of a condition about one result."""
+    """Return the schema of a condition about one result."""
     pointer = {"type": "string", "anyOf": [{"const": ""}, {"pattern": "^/"}]}
     properties = {**about, "path": pointer, "op": operators, **value}
     needed = [*about, "op", *value]
@@ -41,7 +41,7 @@ def _condition(about: Json, operators: Json, **value: Json) -> Json:
 
 
 def _combined(parts: list[Json]) -> list[Json]:
-    """The schemas of conditions that are made of those."""
+    """Return the schemas of conditions that are made of those."""
     lists = {"type": "array", "items": {"anyOf": parts}, "maxItems": 40}
     return [
         {"type": "object", "properties": {name: part}, "required": [name], "additionalProperties": False}
@@ -50,7 +50,7 @@ def _combined(parts: list[Json]) -> list[Json]:
 
 
 def _conditions(about: Json) -> list[Json]:
-    """The schemas of conditions and of those made of them. `about`: the property that names the result."""
+    """Return the schemas of conditions and of those made of them. `about`: the property that names the result."""
     simple = [
         _condition(about, {"enum": ["eq", "ne", "lt", "le", "gt", "ge", "contains"]}, value={}),
         _condition(about, {"const": "in"}, value={"type": "array"}),
@@ -65,7 +65,7 @@ NewDependency = Annotated[Any, Meta(extra_json_schema={"anyOf": [_TEXT, _REFEREN
 
 
 class Retry(Response, frozen=True, kw_only=True):
-    """When and how often a failed task is retried."""
+    """The number and the times of further attempts at a failed task."""
 
     max_attempts: Annotated[int, Meta(ge=1, le=100)] | UnsetType = UNSET
     backoff_seconds: Seconds | UnsetType = UNSET
@@ -74,7 +74,7 @@ class Retry(Response, frozen=True, kw_only=True):
 
 
 class Resources(Response, frozen=True, kw_only=True):
-    """What a task reserves in the pools `process` and `ray`."""
+    """The resources that a task reserves in the pools `process` and `ray`."""
 
     cpus: Annotated[int, Meta(ge=1, le=10_000)] | UnsetType = UNSET
     gpus: Annotated[int, Meta(ge=1, le=10_000)] | UnsetType = UNSET
@@ -122,7 +122,7 @@ _ANY_LIMIT: Final = {"anyOf": [{"required": [measure]} for measure in MEASURES]}
 
 
 class Budget(Response, frozen=True, kw_only=True):
-    """What a run of the tree may use. At least one limit is required; only the root has a budget."""
+    """The limits of a run of the tree. At least one is required; only the root has a budget."""
 
     tokens: Annotated[int, Meta(ge=1, le=MOST_OF_BUDGET)] | UnsetType = UNSET
     cost_usd: Annotated[float, Meta(gt=0, le=MOST_OF_BUDGET)] | UnsetType = UNSET

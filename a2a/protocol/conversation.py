@@ -1,4 +1,4 @@
-"""What was said and done before a message: the conversation of its context, its request, and the Tasks that it names."""
+"""The past of a message: the conversation of its context, its request, and the Tasks that it names."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,14 +21,14 @@ from tasks.storage.loads import size_of
 MOST_RUNS: Final = 50
 BYTES_EACH_CHARACTER: Final = 4
 MOST_BYTES_BESIDES: Final = 4096
-"""What a stored message or event may have besides its text."""
+"""The bytes that a stored message or event may have besides its text."""
 USER: Final = "ROLE_USER"
 AGENT: Final = "ROLE_AGENT"
 ROLES: Final = {USER: "user", AGENT: "assistant"}
 
 
 def earlier_messages(caller: Caller, *, context_id: str, until: Run | None) -> list[Json]:
-    """The messages of the caller's own Tasks in a context and the answers, oldest first, each with one text part.
+    """Return the messages of the caller's own Tasks in a context and the answers, oldest first, each with one text part.
 
     The newest `a2a.conversation_characters` of the newest MOST_RUNS Tasks.
     `until` is the Task that the new message belongs to, if there is one.
@@ -42,12 +42,12 @@ def earlier_messages(caller: Caller, *, context_id: str, until: Run | None) -> l
 
 
 def as_prompt(messages: Iterable[Json]) -> list[Json]:
-    """The messages in the format of language models."""
+    """Return the messages in the format of language models."""
     return [{"role": ROLES[each["role"]], "content": each["parts"][0]["text"]} for each in messages]
 
 
 def _newest(backwards: Iterable[tuple[str, str]], most: int) -> list[Json]:
-    """The newest messages whose texts have at most this many characters, oldest first."""
+    """Return the newest messages whose texts have at most this many characters, oldest first."""
     found: list[Json] = []
     for role, text in backwards:
         most -= len(text)
@@ -90,7 +90,7 @@ def _answer(result: Any, executor_id: str | None) -> str:
 
 
 def _text_of(parts: Sequence[Json]) -> str:
-    """The text of a message; without text, its data as JSON. Files have none."""
+    """Return the text of a message; without text, its data as JSON. Files have none."""
     texts = [part["text"] for part in parts if "text" in part]
     return "\n".join(texts or [orjson.dumps(part["data"]).decode() for part in parts if "data" in part])
 
@@ -100,7 +100,7 @@ def _bytes(characters: int) -> int:
 
 
 def request_of(run: Run) -> Json:
-    """The client's latest message with a data part, else the one after which the key was asked for."""
+    """Return the client's latest message with a data part, else the one after which the key was asked for."""
     said: list[Json] = list(Message.objects.filter(run=run).order_by("id").values_list("body", flat=True))
     asked = _questions_for_key(run)
     first = next((place for place, each in enumerate(said) if each["messageId"] in asked), len(said))
@@ -116,7 +116,7 @@ def _questions_for_key(run: Run) -> set[str]:
 
 
 def references_of(caller: Caller, named: Sequence[str] | UnsetType) -> dict[str, Any]:
-    """The results of the tasks in `referenceTaskIds`, by these ids. Raises TaskNotFound."""
+    """Return the results of the tasks in `referenceTaskIds`, by these ids. Raises TaskNotFound."""
     runs = {task_id: find_run(caller=caller, task_id=task_id) for task_id in named or ()}
     finals = dict(
         TaskEvent.objects.filter(run_id__in={run.id for run in runs.values()}, type="final").values_list(

@@ -26,7 +26,7 @@ EXTRAS: Final = frozenset({"llm", "crewai"})
 
 
 def with_key(meaning: Meaning, *, user_id: str, sent: SentKey | None) -> Meaning:
-    """The decision, or AskForKey if its tree would fail without a key.
+    """Return the decision, or AskForKey if its tree would fail without a key.
 
     Raises the errors of invalid trees.
     """
@@ -43,18 +43,18 @@ def with_key(meaning: Meaning, *, user_id: str, sent: SentKey | None) -> Meaning
 
 
 def _is_known_here() -> bool:
-    """Whether this process knows all keys: workers elsewhere may have others in their environment."""
+    """Return whether this process knows all keys: workers elsewhere may have others in their environment."""
     return bool(settings.APFLOW.worker.embedded or not settings.APFLOW_LLM.environment_keys)
 
 
 def _models(calling: Sequence[Task]) -> list[str]:
-    """The models of these tasks; `llm.default_model` if they name none."""
+    """Return the models of these tasks; `llm.default_model` if they name none."""
     default = settings.APFLOW_LLM.default_model
     return model_names(calling) or ([default] if calling and default else [])
 
 
 def _calling(meaning: RunTree | RunFlow | RunStored, *, user_id: str) -> list[Task]:
-    """The tasks to run that call language models."""
+    """Return the tasks to run that call language models."""
     if isinstance(meaning, RunStored):
         return [task for task in _due(meaning, user_id=user_id) if _calls_models(task.executor_id)]
     if isinstance(meaning, RunFlow):
@@ -71,7 +71,7 @@ def _calling(meaning: RunTree | RunFlow | RunStored, *, user_id: str) -> list[Ta
 
 
 def _due(stored: RunStored, *, user_id: str) -> list[Task]:
-    """The tasks of the user's own tree that would run.
+    """Return the tasks of the user's own tree that would run.
 
     None if the tree runs now, or if a key for its next run was sent. None for a tree of another
     user: administrators run it with the keys of its owner.
@@ -106,7 +106,7 @@ def _object(raw: Json, name: str) -> Json:
 
 
 def _provider(model: str) -> str | None:
-    """The provider of a model; None if only LiteLLM knows it, which runs in worker processes only."""
+    """Return the provider of a model; None if only LiteLLM knows it, which runs in worker processes only."""
     prefix, slash, _ = model.partition("/")
     provider = normal_name(prefix)
     return provider if slash and provider in known_providers() else None

@@ -54,7 +54,7 @@ class Status:
 
 
 def status_of(error: Exception) -> Status:
-    """The error in the format of A2A.
+    """Return the error in the format of A2A.
 
     Unknown errors are logged; the client gets only an `error_id`.
     """
@@ -66,7 +66,7 @@ def status_of(error: Exception) -> Status:
 
 
 def as_failure(error: Exception, *, call_id: jsonrpc.Id = None) -> jsonrpc.Failure:
-    """The error for the JSON-RPC binding (section 9.5)."""
+    """Return the error for the JSON-RPC binding (section 9.5)."""
     status, rule = status_of(error), rule_of(error)
     return jsonrpc.Failure(
         code=status.kind.code,
@@ -78,7 +78,7 @@ def as_failure(error: Exception, *, call_id: jsonrpc.Id = None) -> jsonrpc.Failu
 
 
 def as_http(error: Exception) -> tuple[int, Json]:
-    """The HTTP status and body for the HTTP+JSON binding (section 11.6, AIP-193)."""
+    """Return the HTTP status and body for the HTTP+JSON binding (section 11.6, AIP-193)."""
     status = status_of(error)
     body = {
         "code": status.kind.http_status,
@@ -103,7 +103,7 @@ def _info(reason: str, metadata: Mapping[str, str]) -> Json:
 
 
 def _problems(error: Exception) -> Sequence[tuple[str, str]]:
-    """The invalid fields, if known, with the reasons."""
+    """Return the invalid fields, if known, with the reasons."""
     match error:
         case exceptions.InvalidParams():
             return error.problems
@@ -115,7 +115,7 @@ def _problems(error: Exception) -> Sequence[tuple[str, str]]:
 
 
 def _metadata(error: Exception) -> dict[str, str]:
-    """The data of the error as the metadata of ErrorInfo, whose values are strings."""
+    """Return the data of the error as the metadata of ErrorInfo, whose values are strings."""
     data = getattr(error, "data", None)
     names = {"task_id": "taskId", "config_id": "configId", "first_seq": "firstSeq", "last_seq": "lastSeq"}
     return {names[name]: str(value) for name, value in data.items() if name in names} if isinstance(data, dict) else {}

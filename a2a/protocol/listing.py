@@ -47,7 +47,7 @@ FILTERS: Mapping[str, Callable[[RunQuerySet], RunQuerySet]] = MappingProxyType(
 
 
 def list_tasks(*, caller: Caller, given: ListTasks) -> Json:
-    """A page of Tasks, which ends early if it would be too large. Raises InvalidParams or ResponseTooLarge."""
+    """Return a page of Tasks, which ends early if it would be too large. Raises InvalidParams or ResponseTooLarge."""
     found = _filtered(Run.objects.for_caller(caller), given)
     page_of = found.annotate(status_at=STATUS_AT)
     if given.page_token:
@@ -76,7 +76,7 @@ def _filtered(runs: RunQuerySet, given: ListTasks) -> RunQuerySet:
 
 
 def _state_filter(state: str) -> Callable[[RunQuerySet], RunQuerySet]:
-    """The filter for a state. Raises InvalidParams if A2A has no such state."""
+    """Return the filter for a state. Raises InvalidParams if A2A has no such state."""
     if state not in FILTERS:
         raise InvalidParams([("status", f"is not a state of A2A: expected one of {', '.join(sorted(FILTERS))}")])
     return FILTERS[state]
@@ -94,7 +94,7 @@ def _moment(text: str) -> datetime:
 
 
 def _as_stored(moment: datetime) -> Value:
-    """The time with six fractional digits: SQLite compares text, and Django omits a zero fraction."""
+    """Return the time with six fractional digits: SQLite compares text, and Django omits a zero fraction."""
     return Value(db_time(moment), output_field=TextField())
 
 
@@ -103,7 +103,7 @@ def _token(run: Run) -> str:
 
 
 def _beyond(token: str) -> Q:
-    """The rows after the position in the token. Raises InvalidParams."""
+    """Return the rows after the position in the token. Raises InvalidParams."""
     moment, run_id = place_of(token)
     at = _as_stored(moment)
     return Q(status_at__lte=at) & (Q(status_at__lt=at) | Q(id__lt=run_id))

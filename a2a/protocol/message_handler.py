@@ -69,7 +69,7 @@ def meaning_of(incoming: Incoming) -> Meaning:
 
 
 def _with_history(decision: RunTree, incoming: Incoming) -> RunTree:
-    """Let the models that answer the message read the conversation. What is no tree is refused later."""
+    """Let the models that answer the message read the conversation. Invalid trees are refused later."""
     tasks = [decision.tasks] if isinstance(decision.tasks, dict) else decision.tasks
     if not isinstance(tasks, list):
         return decision
@@ -84,7 +84,7 @@ def _with_history(decision: RunTree, incoming: Incoming) -> RunTree:
 
 
 def _answers(task: Any, text: str) -> bool:
-    """Whether the task asks a language model this text, and has no conversation of its own."""
+    """Return whether the task asks a language model this text, and has no conversation of its own."""
     if not isinstance(task, dict) or explicit_executor(task) != CHAT_EXECUTOR:
         return False
     inputs, params = task.get("inputs"), task.get("params")
@@ -98,7 +98,7 @@ def _answers(task: Any, text: str) -> bool:
 
 
 def is_prompt(inputs: Json, text: str) -> bool:
-    """Whether the prompt of these inputs is the text."""
+    """Return whether the prompt of these inputs is the text."""
     return bool(text) and (
         inputs.get("prompt") == text or (inputs.get("prompt") == "{{text}}" and inputs.get("text") == text)
     )
@@ -163,17 +163,17 @@ def _request(incoming: Incoming) -> Request:
 
 
 def _takes_texts() -> bool:
-    """Whether the operator has chosen what any text runs."""
+    """Return whether the operator has chosen what any text runs."""
     return bool(settings.APFLOW.a2a.text_executor or settings.APFLOW.a2a.text_flow)
 
 
 def _names_something(data: Json, incoming: Incoming) -> bool:
-    """Whether the data names what to run. Otherwise it is a text for the configured skill."""
+    """Return whether the data names what to run. Otherwise it is a text for the configured skill."""
     return "tasks" in data or any(name in data for name in TASK_FIELDS) or _skill(data, incoming) is not None
 
 
 def _skill(data: Json | None, incoming: Incoming) -> str | None:
-    """The skill that the data, the message or the request names, in this order; else None."""
+    """Return the skill that the data, the message or the request names, in this order; else None."""
     named: Sequence[Json] = (data or {}, incoming.message.get("metadata", {}), incoming.metadata)
     found = [place[name] for place in named for name in SKILL_FIELDS if name in place]
     if found and not isinstance(found[0], str):
@@ -182,7 +182,7 @@ def _skill(data: Json | None, incoming: Incoming) -> str | None:
 
 
 def _inputs(data: Json | None) -> Json:
-    """The member `inputs`, or else all members except the skill."""
+    """Return the member `inputs`, or else all members except the skill."""
     if data is None:
         return {}
     if "inputs" not in data:
@@ -197,7 +197,7 @@ def _copy_of(skill: str) -> RunStored:
 
 
 def _run_skill(skill: str, request: Request, incoming: Incoming) -> RunTree:
-    """A tree of one task that runs the skill. Raises ExecutorNotFound or InvalidParams."""
+    """Return a tree of one task that runs the skill. Raises ExecutorNotFound or InvalidParams."""
     if skill not in executor_ids():
         raise ExecutorNotFound(
             skill, close_matches=get_close_matches(skill[:100], [TREE_SKILL, *sorted(executor_ids())])
@@ -210,7 +210,7 @@ def _run_skill(skill: str, request: Request, incoming: Incoming) -> RunTree:
 
 
 def _text_inputs(skill: str, text: str) -> Json:
-    """The inputs that a text gives to a skill that is named beside it: prose is no mistake there."""
+    """Return the inputs that a text gives to a skill that is named beside it: prose is no mistake there."""
     schema = describe(skill)["input_schema"]
     with suppress(MalformedJson):
         inputs = inputs_of(text, schema, nesting=settings.APFLOW.limits.nesting)
@@ -220,7 +220,7 @@ def _text_inputs(skill: str, text: str) -> Json:
 
 
 def _tree(skill: str, inputs: Json, text: str, incoming: Incoming) -> RunTree:
-    """A tree of one task, named after the first line of the text or else after the skill."""
+    """Return a tree of one task, named after the first line of the text or else after the skill."""
     name = text.partition("\n")[0][:MAX_NAME_CHARACTERS].strip() or describe(skill)["name"]
     if skill == CHAT_EXECUTOR and inputs.get("prompt") == text and not incoming.references:
         inputs = inputs | _prompt(text)
@@ -233,13 +233,13 @@ def _tree(skill: str, inputs: Json, text: str, incoming: Incoming) -> RunTree:
 
 
 def _named_in(inputs: Json, references: Json) -> Json:
-    """The results that the texts name: a model is given no other inputs."""
+    """Return the results that the texts name: a model is given no other inputs."""
     named = {place["path"].partition(".")[0] for place in DOUBLE.finditer(orjson.dumps(inputs).decode())}
     return {name: value for name, value in references.items() if name in named}
 
 
 def _prompt(text: str) -> Json:
-    """The prompt of a text. Braces in it are no placeholders: there is nothing to fill in."""
+    """Return the prompt of a text. Braces in it are no placeholders: there is nothing to fill in."""
     return {"prompt": "{{text}}", "text": text} if DOUBLE.search(text) else {"prompt": text}
 
 
@@ -294,12 +294,12 @@ def _run_named(skill: Skill, named: Named, incoming: Incoming) -> Meaning:
 
 
 def _text_in(inputs: Json, text: str) -> str:
-    """The text, if it is an input as it is; else it was JSON."""
+    """Return the text, if it is an input as it is; else it was JSON."""
     return text if text in inputs.values() else ""
 
 
 def _fault_of_json(text: str) -> str:
-    """A sentence about a text that only looks like a JSON object."""
+    """Return a sentence about a text that only looks like a JSON object."""
     if not text.startswith("{"):
         return ""
     try:
@@ -310,7 +310,7 @@ def _fault_of_json(text: str) -> str:
 
 
 def _welcome(known: Sequence[Skill]) -> str:
-    """An answer for people: the skills, with an example of each."""
+    """Return an answer for people: the skills, with an example of each."""
     lines = [f"- {skill.name}: {_first_sentence(skill.description)}\n  {_hint(skill)}" for skill in known]
     return "\n".join(["I run tasks. Send me one of these examples, or the same with your own input:", *lines, MORE])
 
@@ -342,6 +342,6 @@ def _resolved(task: Json, references: Mapping[str, Any]) -> Json:
 
 
 def _id_of(dependency: Any) -> str:
-    """The id in a dependency; empty if it is malformed, which the validation of the tree rejects."""
+    """Return the id in a dependency; empty if it is malformed, which the validation of the tree rejects."""
     named = dependency.get("id") if isinstance(dependency, dict) else dependency
     return named if isinstance(named, str) else ""

@@ -80,7 +80,7 @@ def _outcome(received: Received) -> Json:
 
 
 def _restored(caller: Caller, outcome: Json) -> Received:
-    """The outcome of an earlier request. Raises TaskNotFound if its run has been deleted."""
+    """Return the outcome of an earlier request. Raises TaskNotFound if its run has been deleted."""
     run_id = outcome["run_id"]
     run = None if run_id is None else find_run(caller=caller, task_id=run_id)
     return Received(run=run, reply=outcome["reply"], notes=outcome["notes"])
@@ -145,7 +145,7 @@ def not_cancelable(run: Run) -> TaskNotCancelable:
 
 
 def _waiting_run(caller: Caller, given: SendMessage) -> Run | None:
-    """The waiting run to which a follow-up message belongs; None for a new request.
+    """Return the waiting run to which a follow-up message belongs; None for a new request.
 
     Raises TaskNotFound, InvalidParams, or UnsupportedOperation if the run does not wait for the
     client.
@@ -205,7 +205,7 @@ def _fault_of(question: Question, answer: Any) -> str | None:
 
 
 def _as_option(answer: Any, options: Sequence[str] | None) -> Any:
-    """The option that a text means, in upper or lower case; else the answer itself."""
+    """Return the option that a text means, in upper or lower case; else the answer itself."""
     if not isinstance(answer, str) or not options or answer in options:
         return answer
     meant = [option for option in options if option.casefold() == answer.strip().casefold()]
@@ -213,7 +213,7 @@ def _as_option(answer: Any, options: Sequence[str] | None) -> Any:
 
 
 def _answer_in(message: GivenMessage, form: Json | None) -> Any:
-    """The answer in a message: its data, or the member `answer` of it; else its text. A form may have a field of that name.
+    """Return the answer in a message: its data, or the member `answer` of it; else its text. A form may have a field of that name.
 
     Raises the errors of `readable`.
     """
@@ -226,7 +226,7 @@ def _answer_in(message: GivenMessage, form: Json | None) -> Any:
 
 
 def _decision(incoming: Incoming, asked: RequestContext, waiting: Run | None) -> Meaning:
-    """The decision of the message handler, or AskForKey if an LLM key is missing.
+    """Return the decision of the message handler, or AskForKey if an LLM key is missing.
 
     A follow-up to AskForKey need not repeat the request: without data it runs the earlier one.
     """
@@ -274,7 +274,7 @@ def _start(
 
 
 def _tags(given: SendMessage) -> Sequence[str] | None:
-    """The tags of the run: those in the metadata of the message, or else of the request. Raises InvalidParams."""
+    """Return the tags of the run: those in the metadata of the message, or else of the request. Raises InvalidParams."""
     for place, metadata in (("message.metadata", given.message.metadata), ("metadata", given.metadata)):
         if metadata and "tags" in metadata:
             tags = metadata["tags"]

@@ -142,7 +142,7 @@ async def delete_push_config(asked: RequestContext, given: params.OfPushConfig) 
 
 
 async def extended_card(asked: RequestContext, given: params.Nothing) -> Json:
-    """The extended agent card of the caller, in the client's version."""
+    """Return the extended agent card of the caller, in the client's version."""
     return await pools.read(build_extended_card, caller=asked.caller, url=asked.url(), version=asked.version)
 
 
@@ -175,7 +175,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
 
 
 async def _result(run: Run, *, history_length: int | None = None) -> Json:
-    """The Task of a run that has been carried out, without its artifacts if these are too large for one response."""
+    """Return the Task of a run that has been carried out, without its artifacts if these are too large for one response."""
     try:
         _, task = await pools.read(task_of, run_id=run.id, history_length=history_length)
     except ResponseTooLarge:

@@ -20,7 +20,7 @@ UNKNOWN_TYPE: Final = "application/octet-stream"
 
 
 def check_modes(modes: Sequence[str]) -> None:
-    """Raises ContentTypeNotSupported if the client accepts nothing that every result can be sent as."""
+    """Raise ContentTypeNotSupported if the client accepts nothing that every result can be sent as."""
     if modes and not any(_accepts(modes, kind) for kind in OUTPUT_MODES):
         raise ContentTypeNotSupported(
             f"configuration.acceptedOutputModes has none of the media types of this server: {', '.join(OUTPUT_MODES)}. "
@@ -29,7 +29,7 @@ def check_modes(modes: Sequence[str]) -> None:
 
 
 def in_modes(response: Json, modes: Sequence[str]) -> Json:
-    """A response with the parts that the client accepts.
+    """Return a response with the parts that the client accepts.
 
     Without any accepted part, data is converted to text and text to data. An artifact with neither
     is left out; a message that has neither stays as it is.
@@ -60,7 +60,7 @@ def _task(task: Json, modes: Sequence[str]) -> Json:
 
 
 def _with_parts(whole: Json, modes: Sequence[str]) -> Json | None:
-    """An artifact or a message with its accepted parts; None if no part can be sent."""
+    """Return an artifact or a message with its accepted parts; None if no part can be sent."""
     parts = [part for part in whole["parts"] if _accepts(modes, _type_of(part))]
     parts = parts or [converted for part in whole["parts"] for converted in _converted(part, modes)]
     return whole | {"parts": parts} if parts else None
@@ -73,7 +73,7 @@ def _type_of(part: Json) -> str:
 
 
 def _converted(part: Json, modes: Sequence[str]) -> list[Json]:
-    """The part as text or data. Files have no other form."""
+    """Return the part as text or data. Files have no other form."""
     rest: dict[str, Any] = {"metadata": part["metadata"]} if "metadata" in part else {}
     if "data" in part and _accepts(modes, TEXT_TYPE):
         return [{"text": orjson.dumps(part["data"]).decode()} | rest]
@@ -83,11 +83,11 @@ def _converted(part: Json, modes: Sequence[str]) -> list[Json]:
 
 
 def _accepts(modes: Sequence[str], kind: str) -> bool:
-    """Whether a media type is among the modes, which may be patterns: `text/*`, or `text` for short."""
+    """Return whether a media type is among the modes, which may be patterns: `text/*`, or `text` for short."""
     bare = _bare(kind)
     return any(fnmatchcase(bare, pattern if "/" in pattern else f"{pattern}/*") for pattern in map(_bare, modes))
 
 
 def _bare(kind: str) -> str:
-    """The media type without its parameters."""
+    """Return the media type without its parameters."""
     return kind.partition(";")[0].strip().lower()

@@ -11,7 +11,7 @@ def token_of(moment: datetime, row_id: str) -> str:
 
 
 def place_of(token: str) -> tuple[datetime, str]:
-    """The time and the id in a token. Raises InvalidParams if it is not a token of this server."""
+    """Return the time and the id in a token. Raises InvalidParams if it is not a token of this server."""
     try:
         text, row_id = urlsafe_b64decode(token.encode()).decode().split(" ", 1)
         moment = datetime.fromisoformat(text)

@@ -34,7 +34,7 @@ def readable(part: Json, index: int) -> Json:
 
 
 def _with_whole_numbers(value: Any) -> Any:
-    """The value with 2 for 2.0: Protocol Buffers, as in the official clients, have only floats."""
+    """Return the value with 2 for 2.0: Protocol Buffers, as in the official clients, have only floats."""
     if isinstance(value, dict):
         return {name: _with_whole_numbers(item) for name, item in value.items()}
     if isinstance(value, list):

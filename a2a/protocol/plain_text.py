@@ -1,4 +1,4 @@
-"""What a text message asks for: JSON in a text, and a skill at its beginning. Pure."""
+"""Requests in text messages: JSON in a text, and a skill at its beginning. Pure."""
 
 import re
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ class Named(NamedTuple):
 
 
 def object_in(text: str, *, nesting: int) -> Json | None:
-    """The JSON object that the text is; None if it is something else. Raises MalformedJson if it only looks like one."""
+    """Return the JSON object that the text is; None if it is something else. Raises MalformedJson if it only looks like one."""
     if not (text.startswith("{") and text.endswith("}")):
         return None
     value = decode(text.encode(), nesting=nesting)
@@ -29,7 +29,7 @@ def object_in(text: str, *, nesting: int) -> Json | None:
 
 
 def named_in(text: str, names: Iterable[tuple[str, str]], *, needs_colon: bool) -> Named | None:
-    """The skill whose id or name the text begins with, in upper or lower case.
+    """Return the skill whose id or name the text begins with, in upper or lower case.
 
     `names` are ids and names. The longest match counts. `needs_colon`: a colon must follow a name,
     so that a sentence that begins with a common word is only a sentence.
@@ -44,7 +44,7 @@ def named_in(text: str, names: Iterable[tuple[str, str]], *, needs_colon: bool) 
 
 
 def _after(text: str, start: str, *, needs_colon: bool) -> str | None:
-    """The text after its beginning; None if it begins otherwise."""
+    """Return the text after its beginning; None if it begins otherwise."""
     match = re.match(rf"{re.escape(start)}(?:(?P<colon>\s*:)|(?![\w-]))", text, re.IGNORECASE)
     if match is None or (needs_colon and match["colon"] is None):
         return None
@@ -52,7 +52,7 @@ def _after(text: str, start: str, *, needs_colon: bool) -> str | None:
 
 
 def text_input(schema: Json) -> str:
-    """The name of the input that receives a text: one for texts, else the first that is required, else the first."""
+    """Return the name of the input that receives a text: one for texts, else the first that is required, else the first."""
     properties = schema.get("properties", {})
     known = [name for name in TEXT_INPUTS if name in properties]
     required = [name for name in schema.get("required", ()) if name in properties]
@@ -60,7 +60,7 @@ def text_input(schema: Json) -> str:
 
 
 def inputs_of(text: str, schema: Json, *, nesting: int) -> Json:
-    """The inputs that a text after the name of a skill gives: a JSON object, or the value of one input.
+    """Return the inputs that a text after the name of a skill gives: a JSON object, or the value of one input.
 
     Raises MalformedJson for a text that only looks like a JSON object.
     """
@@ -79,7 +79,7 @@ def inputs_of(text: str, schema: Json, *, nesting: int) -> Json:
 
 
 def as_text(inputs: Json, schema: Json) -> str:
-    """The text for which `inputs_of` returns these inputs, as short as possible."""
+    """Return the text for which `inputs_of` returns these inputs, as short as possible."""
     properties = schema.get("properties", {})
     given = {name: value for name, value in inputs.items() if value != properties.get(name, {}).get("default", inputs)}
     name = text_input(schema)
@@ -89,7 +89,7 @@ def as_text(inputs: Json, schema: Json) -> str:
 
 
 def _value(text: str, schema: Json) -> Any:
-    """The text, or the JSON in it if the schema allows no text."""
+    """Return the text, or the JSON in it if the schema allows no text."""
     if mismatch({"type": "object", "properties": {"text": schema}}, {"text": text}) is None:
         return text
     try:

@@ -27,7 +27,7 @@ TOLD_TO_0_3: Final = frozenset({"task_completed", "task_failed", "task_cancelled
 
 
 def require_push() -> None:
-    """Raises PushNotificationNotSupported if `a2a.push_notifications` is off."""
+    """Raise PushNotificationNotSupported if `a2a.push_notifications` is off."""
     if not settings.APFLOW.a2a.push_notifications:
         raise PushNotificationNotSupported("This server does not send push notifications (a2a.push_notifications).")
 
@@ -91,7 +91,7 @@ def _configs(run: Run) -> list[Webhook]:
 
 
 def _shown(webhook: Webhook) -> Json:
-    """The config without its secrets."""
+    """Return the config without its secrets."""
     shown: Json = {"taskId": webhook.run_id, "id": webhook.config_id, "url": webhook.url}
     authentication = secrets_of(webhook).authentication
     return shown | {"authentication": {"scheme": authentication["scheme"]}} if authentication else shown
@@ -101,7 +101,7 @@ def _shown(webhook: Webhook) -> Json:
 
 
 def render(webhook: Webhook, event: Json, secrets: Secrets) -> Request:
-    """The notification of an event for A2A 1.0: the StreamResponses that a stream would send."""
+    """Return the notification of an event for A2A 1.0: the StreamResponses that a stream would send."""
     headers = _headers(secrets, "application/a2a+json")
     if event["type"] != "final":
         return Request(body=orjson.dumps(_update(webhook, event)), headers=headers)
@@ -120,7 +120,7 @@ def _update(webhook: Webhook, event: Json) -> Json:
 
 
 def render_0_3(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
-    """The notification for A2A 0.3: the whole Task; None for events that are not sent.
+    """Return the notification for A2A 0.3: the whole Task; None for events that are not sent.
 
     Each contains the Task as it is now. Once the run is over, only its last event is sent, or the same Task would be
     sent for each event that is left.

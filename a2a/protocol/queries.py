@@ -23,7 +23,7 @@ NODE_COLUMNS = ("id", "root_id", "name", "parent_id", "executor_id", "result")
 
 
 class Artifacts(Enum):
-    """Which artifacts a Task has: `RESULT` is the one of the whole run, besides that of its task."""
+    """The artifacts of a Task: `RESULT` is the one of the whole run, besides that of its task."""
 
     ALL = auto()
     RESULT = auto()
@@ -31,7 +31,7 @@ class Artifacts(Enum):
 
 
 def find_run(*, caller: Caller, task_id: str) -> Run:
-    """The run with this A2A task id; for the id of a root, the latest run of its tree.
+    """Return the run with this A2A task id; for the id of a root, the latest run of its tree.
 
     Raises TaskNotFound.
     """
@@ -45,7 +45,7 @@ def find_run(*, caller: Caller, task_id: str) -> Run:
 def task_of(
     *, run_id: str, history_length: int | None = None, artifacts: Artifacts = Artifacts.ALL
 ) -> tuple[Run, Json]:
-    """The run and its Task. The run is read first: if it has ended, the rest is final, too.
+    """Return the run and its Task. The run is read first: if it has ended, the rest is final, too.
 
     Raises RunNotFound if it has been deleted, or ResponseTooLarge.
     """
@@ -59,7 +59,7 @@ def task_of(
 def tasks_of(
     runs: Sequence[Run], *, artifacts: Artifacts = Artifacts.ALL, history_length: int | None = None
 ) -> list[Json]:
-    """The Tasks of these runs, or of the first ones if all of them are too large for one response.
+    """Return the Tasks of these runs, or of the first ones if all of them are too large for one response.
 
     `history_length`: 0 omits the history, None returns all of it. Raises ResponseTooLarge if not even one fits.
     """
@@ -72,7 +72,7 @@ def tasks_of(
 
 
 def nodes_of(*, root_id: str, skip: int = 0) -> dict[str, Node]:
-    """The tasks of a tree by id, without their results and without the first ones: a tree that grows does so at its end."""
+    """Return the tasks of a tree by id, without their results and without the first ones: a tree that grows does so at its end."""
     rows = Task.objects.tree(root_id).values(*NODE_COLUMNS[:-1])[skip:]
     return {row["id"]: _node(row, result=None) for row in rows}
 
@@ -83,12 +83,12 @@ def node_of(*, task_id: str) -> dict[str, Node]:
 
 
 def is_only_task(*, task_id: str, root_id: str) -> bool:
-    """Whether the tree has no other task."""
+    """Return whether the tree has no other task."""
     return not Task.objects.tree(root_id).exclude(id=task_id).exists()
 
 
 def has_sent_result(run: Run, task: Json) -> bool:
-    """Whether an update of this run had its result before the last one: that of its only task, when it completed."""
+    """Return whether an update of this run had its result before the last one: that of its only task, when it completed."""
     if task["metadata"].get("taskCount") != 1:
         return False
     return TaskEvent.objects.filter(run_id=run.id, type="task_completed", task_id=run.target_id).exists()
@@ -132,7 +132,7 @@ def _current_facts(run: Run, counts: Json, nodes: Sequence[Node], *, with_artifa
 
 
 def _superseded(runs: Sequence[Run]) -> frozenset[str]:
-    """The runs whose tree has run again since. The rows of its tasks belong to the later run."""
+    """Return the runs whose tree has run again since. The rows of its tasks belong to the later run."""
     newest = dict(
         Run.objects.filter(root_id__in={run.root_id for run in runs})
         .order_by()
@@ -178,7 +178,7 @@ def _failure(run: Run) -> Failure | None:
 
 
 def _facts_of_log(run: Run, *, with_artifacts: bool) -> Json:
-    """The facts of a superseded run, from the events up to it: the rows have changed since."""
+    """Return the facts of a superseded run, from the events up to it: the rows have changed since."""
     earlier = Run.objects.filter(root_id=run.root_id, number__lte=run.number).order_by("number")
     order = {run_id: place for place, run_id in enumerate(earlier.values_list("id", flat=True))}
     rows = log_of(run).values_list("run_id", "seq", "payload")
@@ -217,7 +217,7 @@ def _questions(runs: Sequence[Run]) -> dict[str, Json]:
 
 
 def message_of(question: Question, *, context_id: str) -> Json:
-    """The question of a task as a message."""
+    """Return the question of a task as a message."""
     return question_message(
         question_id=question.id,
         text=question.text,
@@ -230,12 +230,12 @@ def message_of(question: Question, *, context_id: str) -> Json:
 
 
 def _asked(question: Json | None, said: Sequence[Json]) -> Json | None:
-    """The open question, or the message that asked it again after a wrong answer."""
+    """Return the open question, or the message that asked it again after a wrong answer."""
     is_again = question is not None and said and times_asked(question, said[-1])
     return said[-1] if is_again else question
 
 
 def _last_word(run: Run, said: Sequence[Json]) -> Json | None:
-    """The last message of this server in a run without a tree: a question or a rejection."""
+    """Return the last message of this server in a run without a tree: a question or a rejection."""
     ours = [message for message in said if message["role"] == "ROLE_AGENT"]
     return ours[-1] if run.is_reserved and ours else None

@@ -6,7 +6,7 @@ from tasks.rules.exceptions import InvalidParams
 
 
 def check_after(run: Run, after: int) -> None:
-    """Raises InvalidParams if the run has not come so far, or EventsGone if its next events were deleted."""
+    """Raise InvalidParams if the run has not come so far, or EventsGone if its next events were deleted."""
     if after > run.last_seq:
         raise InvalidParams(
             [("after", f"must be at most {run.last_seq}, the number of the newest update of this task")]

@@ -87,7 +87,7 @@ class Facts:
 
 
 def task_object(run: Run, facts: Facts, *, history_length: int | None = None) -> Json:
-    """A Task. `history_length` limits its history to the newest messages; None includes all."""
+    """Return a Task. `history_length` limits its history to the newest messages; None includes all."""
     found: Json = {
         "id": run.id,
         "contextId": run.context_id,
@@ -119,7 +119,7 @@ def state_of(run: Run, *, is_asking: bool) -> str:
 
 
 def _reserved_state(run: Run) -> str:
-    """The state of a run without a tree: it waits for the client, was rejected, or was cancelled."""
+    """Return the state of a run without a tree: it waits for the client, was rejected, or was cancelled."""
     if run.finished_at is None:
         return AUTH_REQUIRED if run.lease_owner == HOLDERS[CREDENTIALS] else INPUT_REQUIRED
     return REJECTED if run.status == Status.FAILED else STATES[run.status]
@@ -142,7 +142,7 @@ def _said(run: Run, text: str, state: str) -> Json:
 
 
 def artifacts_of(facts: Facts) -> list[Json]:
-    """An artifact per task with a result, in the order of the request; `result` is the last.
+    """Return an artifact per task with a result, in the order of the request; `result` is the last.
 
     The only task of a tree has one artifact, `result`.
     """
@@ -154,7 +154,7 @@ def artifacts_of(facts: Facts) -> list[Json]:
 
 
 def artifact_of(node: Node, *, is_only: bool) -> Json:
-    """The artifact of a task. `is_only`: its tree has no other."""
+    """Return the artifact of a task. `is_only`: its tree has no other."""
     known = {"nodeId": node.id, "parentId": node.parent_id, "executor": node.executor_id}
     metadata = {name: value for name, value in known.items() if value is not None}
     return {
@@ -166,7 +166,7 @@ def artifact_of(node: Node, *, is_only: bool) -> Json:
 
 
 def _artifact_id(node_id: str) -> str:
-    """The id of the task.
+    """Return the id of the task.
 
     The ids `result`, `_result` … get a further underscore, since `result` is reserved.
     """
@@ -191,7 +191,7 @@ def parts_of(result: Any, *, executor_id: str | None) -> list[Json]:
 
 
 def agent_message(text: str, *, message_id: str, run_id: str, context_id: str) -> Json:
-    """A text message of this server about a Task."""
+    """Return a text message of this server about a Task."""
     return {
         "messageId": message_id,
         "role": "ROLE_AGENT",
@@ -211,7 +211,7 @@ def question_message(
     run_id: str,
     context_id: str,
 ) -> Json:
-    """A question as a message; that of a form has its schema as data. `node_id` is the task that asks; None if the message handler asks."""
+    """Return a question as a message; that of a form has its schema as data. `node_id` is the task that asks; None if the message handler asks."""
     known = {"nodeId": node_id, "options": options}
     metadata = {name: value for name, value in known.items() if value is not None}
     text = text_with_form(text, schema) if schema else text_with_options(text, options)
@@ -222,14 +222,14 @@ def question_message(
 
 
 def asked_again(question: Json, *, fault: str, times: int) -> Json:
-    """The message that asks a question for another time, after a wrong answer."""
+    """Return the message that asks a question for another time, after a wrong answer."""
     first, *others = question["parts"]
     parts = [{"text": f"{fault}.\n{first['text']}"}, *others]
     return question | {"messageId": f"{question['messageId']}-{times + 1}", "parts": parts}
 
 
 def times_asked(question: Json, last: Json | None) -> int:
-    """How often the client was asked a question, if the last message is one that asks it; else 0."""
+    """Return the number of times that the client was asked a question, if the last message asks it; else 0."""
     if last is None or last["role"] != question["role"]:
         return 0
     before, _, times = last["messageId"].partition(f"{question['messageId']}-")
@@ -237,13 +237,13 @@ def times_asked(question: Json, last: Json | None) -> int:
 
 
 def text_with_options(text: str, options: Sequence[str] | None) -> str:
-    """The question with its options, for clients that show only text."""
+    """Return the question with its options, for clients that show only text."""
     line = options_line(options) if options else ""
     return text if text.endswith(line) else text + line
 
 
 def text_with_form(text: str, schema: Json) -> str:
-    """The question with the fields of its form, for clients that show only text."""
+    """Return the question with the fields of its form, for clients that show only text."""
     return f"{text}\nAnswer with a JSON object: {described_form(schema)}"
 
 
@@ -270,7 +270,7 @@ def _are_parts(value: Any) -> bool:
 
 
 def _is_part(value: Any) -> bool:
-    """Whether it is a valid Part: one kind of content, only known fields (A2A 1.0, section 4.1.6)."""
+    """Return whether it is a valid Part: one kind of content, only known fields (A2A 1.0, section 4.1.6)."""
     if not isinstance(value, dict) or not value.keys() <= {*PART_KINDS, "filename", "mediaType", "metadata"}:
         return False
     kinds = [kind for kind in PART_KINDS if kind in value]
@@ -278,7 +278,7 @@ def _is_part(value: Any) -> bool:
 
 
 def _fits(name: str, value: Any) -> bool:
-    """Whether the field of a Part has a valid value."""
+    """Return whether the field of a Part has a valid value."""
     match name:
         case "data":
             return True

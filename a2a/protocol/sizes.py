@@ -1,4 +1,4 @@
-"""How large the Tasks of runs are, before they are loaded."""
+"""The sizes of the Tasks of runs, before they are loaded."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ KINDS_OF_LOG = ("task_completed", "task_failed", "final")
 
 
 def log_of(run: Run) -> QuerySet[TaskEvent]:
-    """The events that tell what the tasks of the tree were at the end of this run."""
+    """Return the events that tell what the tasks of the tree were at the end of this run."""
     earlier = Run.objects.filter(root_id=run.root_id, number__lte=run.number)
     return TaskEvent.objects.filter(run_id__in=earlier.values("id"), type__in=KINDS_OF_LOG)
 

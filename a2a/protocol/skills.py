@@ -44,7 +44,7 @@ TREES: Final = Skill(
 
 
 def skills() -> list[Skill]:
-    """All skills: `execute-task-tree`, and one for each executor that can be used."""
+    """Return all skills: `execute-task-tree`, and one for each executor that can be used."""
     usable = (each for each in sorted(executor_ids()) if each != "python_executor" or plugins().functions)
     found = [_skill(describe(executor_id)) for executor_id in usable]
     names = [skill.name for skill in found]
@@ -86,7 +86,7 @@ def _short_text(inputs: Json) -> Json | None:
 
 
 def _short_wait(inputs: Json) -> Json | None:
-    """A wait that ends soon without the event: a client that tries the example would wait for days."""
+    """Return a wait that ends soon without the event: a client that tries the example would wait for days."""
     return inputs | {"timeout_seconds": 3, "on_timeout": "complete"}
 
 
@@ -96,7 +96,7 @@ def _unknown(inputs: Json) -> Json | None:
 
 
 def _with_model(inputs: Json) -> Json | None:
-    """With the server's model or the demo model, which need nothing from the client; None without either."""
+    """Return a skill with the server's model or the demo model, which need nothing from the client; None without either."""
     rest = {name: value for name, value in inputs.items() if name not in ("model", "temperature")}
     if settings.APFLOW_LLM.default_model:
         return rest

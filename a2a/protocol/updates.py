@@ -19,7 +19,7 @@ REQUIRED_STATES: Mapping[str, str] = MappingProxyType({INPUT: INPUT_REQUIRED, CR
 
 
 def update_of(event: Json, *, context_id: str, nodes: Mapping[str, Node], is_only: bool) -> Json:
-    """The StreamResponse of any event except `final`.
+    """Return the StreamResponse of any event except `final`.
 
     `nodes` are tasks of the tree by id; `is_only`: the tree has one task.
     """
@@ -37,18 +37,18 @@ def status_update(status: Json, *, event: Json, context_id: str) -> Json:
 
 
 def artifact_update(artifact: Json, *, event: Json, context_id: str) -> Json:
-    """An update with a whole artifact; this server does not send artifacts in chunks."""
+    """Return an update with a whole artifact; this server does not send artifacts in chunks."""
     shown = {"artifact": artifact, "append": False, "lastChunk": True, "metadata": _metadata(event)}
     return {"artifactUpdate": _about(event, context_id) | shown}
 
 
 def has_result(event: Json) -> bool:
-    """Whether the update of this event is an artifact."""
+    """Return whether the update of this event is an artifact."""
     return event["type"] == "task_completed" and event["result"] is not None
 
 
 def last_updates(task: Json, *, event: Json, has_sent_result: bool) -> list[Json]:
-    """The updates at the end of a run: its result, unless it was sent before, and its final status.
+    """Return the updates at the end of a run: its result, unless it was sent before, and its final status.
 
     `task` is the finished Task.
     """
@@ -62,7 +62,7 @@ def last_updates(task: Json, *, event: Json, has_sent_result: bool) -> list[Json
 
 
 def asks(event: Json) -> bool:
-    """Whether the run waits for the client after this event."""
+    """Return whether the run waits for the client after this event."""
     return event["type"] == "log" and isinstance(event["result"], dict) and "required" in event["result"]
 
 

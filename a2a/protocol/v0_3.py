@@ -26,12 +26,12 @@ Change = Callable[[Any], Any]
 
 
 def params_of(encoding: Encoding, operation: str, params: Any) -> Any:
-    """The parameters of an operation, translated to 1.0."""
+    """Return the parameters of an operation, translated to 1.0."""
     return PARAMS[encoding].get(operation, _same)(params) if isinstance(params, dict) else params
 
 
 def result_of(encoding: Encoding, operation: str, result: Any) -> Any:
-    """The result of an operation, or an item of its stream, translated to 0.3."""
+    """Return the result of an operation, or an item of its stream, translated to 0.3."""
     return RESULTS[encoding][operation](result)
 
 

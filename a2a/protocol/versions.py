@@ -56,12 +56,12 @@ VERSIONS: Final = (V1_0, V0_3)
 
 
 def without_patch(version: str) -> str:
-    """The version as major.minor: patch numbers are ignored (section 3.6.1)."""
+    """Return the version as major.minor: patch numbers are ignored (section 3.6.1)."""
     return ".".join(version.strip().split(".")[:2])
 
 
 def check_version(spoken: Version, *, asked: str) -> None:
-    """Raises VersionNotSupported if the header names another version than the method.
+    """Raise VersionNotSupported if the header names another version than the method.
 
     It may be absent.
     """
@@ -77,7 +77,7 @@ def check_version(spoken: Version, *, asked: str) -> None:
 
 
 def check_extensions(requested: Sequence[str]) -> None:
-    """Raises ExtensionSupportRequired if a required extension is not among the requested ones."""
+    """Raise ExtensionSupportRequired if a required extension is not among the requested ones."""
     missing = [uri for uri in settings.APFLOW.a2a.required_extensions if uri not in requested]
     if missing:
         raise ExtensionSupportRequired(
@@ -86,6 +86,6 @@ def check_extensions(requested: Sequence[str]) -> None:
 
 
 def activated_extensions(requested: Sequence[str]) -> str:
-    """The requested extensions that this server supports, as a header value; may be empty."""
+    """Return the requested extensions that this server supports, as a header value; may be empty."""
     known = {TASK_TREE_EXTENSION, RESUME_EXTENSION, *settings.APFLOW.a2a.required_extensions}
     return ", ".join(uri for uri in requested if uri in known)

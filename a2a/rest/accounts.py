@@ -26,7 +26,7 @@ CALLER: Final[Mapping[str, Json]] = {
 
 
 def account_paths(error: Json) -> Json:
-    """The operations by path. `error` is the content of a response with an error."""
+    """Return the operations by path. `error` is the content of a response with an error."""
 
     def operation(name: str, summary: str, answers: Mapping[int, Json | None], **more: Json | list[Json]) -> Json:
         responses = {

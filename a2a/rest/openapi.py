@@ -41,7 +41,7 @@ SCHEMAS: Final = "#/components/schemas/{name}"
 #: The names of errors without an exception in the table: an unknown URL, and an internal error.
 OTHER_ERRORS: Final = ("internal", "not_found")
 TAGS: Final = {"config": "LLM keys", "system": "executors"}
-"""By the first part of the name of a method, where this is not the tag itself."""
+"""First part of the name of a method → its tag, where the two differ."""
 TAGGED: Final = {
     "tasks": "Trees of tasks: store, run, read, change, copy and cancel them.",
     "runs": "Runs of trees: list, search, compare and export them.",
@@ -181,7 +181,7 @@ def _object(operation: Operation) -> Json:
 
 
 def _properties(operation: Operation) -> Json:
-    """The schemas of the method's parameters by name.
+    """Return the schemas of the method's parameters by name.
 
     A parameter that the rules for tasks check has the schema of the field of `NewTask`.
     """
@@ -196,12 +196,12 @@ def _properties(operation: Operation) -> Json:
 
 
 def _with_null(schema: Json, *, is_value: bool) -> Json:
-    """The schema with null for "absent", unless `is_value`: required, or null is a value."""
+    """Return the schema with null for "absent", unless `is_value`: required, or null is a value."""
     return schema if is_value or NULL in schema.get("anyOf", ()) else {"anyOf": [schema, NULL]}
 
 
 def _without_null(schema: Json) -> Json:
-    """The schema without null: an absent parameter is omitted from the query."""
+    """Return the schema without null: an absent parameter is omitted from the query."""
     choices = [choice for choice in schema.get("anyOf", ()) if choice != NULL]
     rest = {name: value for name, value in schema.items() if name != "anyOf" and value is not None}
     return rest | (choices[0] if len(choices) == 1 else {"anyOf": choices} if choices else {})
@@ -231,7 +231,7 @@ def _content(operation: Operation, kind: Any) -> Json:
 
 
 def _frame(kind: Any) -> Json:
-    """The schema of one event: before OpenAPI 3.2, a stream is described by its events."""
+    """Return the schema of one event: before OpenAPI 3.2, a stream is described by its events."""
     data = {"type": "string", "contentMediaType": "application/json", "contentSchema": _schema(kind)}
     return {"type": "object", "properties": {"id": {"type": "string"}, "data": data}, "required": ["id", "data"]}
 
@@ -245,7 +245,7 @@ def _json(schema: Json) -> Json:
 
 
 def _errors(operation: Operation, *, path: str) -> dict[int, list[type[Exception]]]:
-    """The errors that an operation may return, by HTTP status."""
+    """Return the errors that an operation may return, by HTTP status."""
     common: Sequence[type[Exception]] = (InvalidParams, AuthenticationFailed, OperationalError)
     kinds = [
         *common,
@@ -260,7 +260,7 @@ def _errors(operation: Operation, *, path: str) -> dict[int, list[type[Exception
 
 
 def _schemas() -> Json:
-    """All schemas to which the operations refer."""
+    """Return all schemas to which the operations refer."""
     operations = [each for routes in (ROUTES, STREAMS) for route in routes.values() for each in route.values()]
     types = [kind for operation in operations for kind in operation.answers.values() if kind is not None]
     schemas = schemas_of([*types, Status, task_schemas.NewTask, task_schemas.TaskToStore], template=SCHEMAS)[1]

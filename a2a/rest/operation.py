@@ -1,4 +1,4 @@
-"""What a REST operation is: a URL and an HTTP method in front of a JSON-RPC method."""
+"""REST operations: a URL and an HTTP method in front of a JSON-RPC method."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,12 +69,12 @@ class Operation:
         return [name for name in self.params.__struct_fields__ if name != self.in_path and name not in self.without]
 
     def answer(self, native: Any) -> tuple[int, Any]:
-        """The HTTP status and body for the result of the method. Raises the errors of `answered`."""
+        """Return the HTTP status and body for the result of the method. Raises the errors of `answered`."""
         return self.answered(native) if self.answered else (next(iter(self.answers)), native)
 
 
 def given(name: str) -> Json:
-    """The rule that the body has this parameter, and not as null."""
+    """Return the rule that the body has this parameter, and not as null."""
     return {"required": [name], "properties": {name: {"not": {"const": None}}}}
 
 

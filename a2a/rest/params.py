@@ -20,7 +20,7 @@ WHOLE_NUMBER: Final = re.compile("-?[0-9]{1,18}")
 async def params_of(
     request: HttpRequest, operation: Operation, path: Mapping[str, str], *, kind: type[Params], caller: Caller
 ) -> Any:
-    """The parameters of the method. Raises InvalidParams, and the errors of `decoded`."""
+    """Return the parameters of the method. Raises InvalidParams, and the errors of `decoded`."""
     query = request.GET
     _refuse_unknown(query, [*operation.query, *operation.also])
     _refuse_nul([*path.items(), *((name, text) for name, texts in query.lists() for text in texts)])
@@ -64,7 +64,7 @@ def _refuse_nul(texts: Iterable[tuple[str, str]]) -> None:
 
 
 def _typed(name: str, query: QueryDict, kind: type[Params]) -> Any:
-    """A query parameter as a JSON value; a list if it occurs more than once."""
+    """Return a query parameter as a JSON value; a list if it occurs more than once."""
     wanted = get_type_hints(kind)[name]
     values = [_value(text, wanted) for text in query.getlist(name)]
     return values[0] if len(values) == 1 else values

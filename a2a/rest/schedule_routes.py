@@ -11,7 +11,7 @@ SCHEDULE_ID: Final = "schedule_id"
 
 
 def _schedule(name: str, method: str, kind: Any = schedule_responses.Schedule, **more: Any) -> Operation:
-    """An operation on one schedule."""
+    """Return an operation on one schedule."""
     return Operation(
         name=name,
         method=method,

@@ -40,7 +40,7 @@ async def api(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
 
 
 def _as_sent(request: HttpRequest) -> str:
-    """The path before percent-decoding, with a trailing slash.
+    """Return the path before percent-decoding, with a trailing slash.
 
     Django itself matches the decoded path.
     """

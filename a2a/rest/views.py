@@ -53,7 +53,7 @@ class Endpoint(ViewSet):
         return json_response(value, status=status)
 
     def _operation(self, request: HttpRequest) -> Operation:
-        """Raises WrongHttpMethod."""
+        """Raise WrongHttpMethod."""
         method = str(request.method).lower().replace("head", "get")
         if method not in self.operations:
             methods = [method.upper() for method in self.operations]

@@ -29,7 +29,7 @@ class Prompt:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def ask(self, task_id: str, question: Mapping[str, Any]) -> None:
-        """Ask a question. What was typed for another one is dropped."""
+        """Ask a question. Text that was typed for another one is dropped."""
         if task_id != self.task_id:
             self.task_id, self.note, self._typed = task_id, "", ""
         options = [output.clean(option) for option in question["options"] or []]

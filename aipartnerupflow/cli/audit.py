@@ -59,7 +59,7 @@ def _from_database(
 def _from_server(
     url: str, token: str | None, after: datetime | None, *, limit: int, **wanted: str | None
 ) -> list[dict[str, Any]]:
-    """Raises RpcError."""
+    """Raise RpcError."""
     from aipartnerupflow.client import Client
 
     found: list[Any] = []
@@ -86,7 +86,7 @@ def _show(entries: Iterable[dict[str, Any]]) -> None:
 
 
 def _time(text: str) -> datetime:
-    """Raises typer.Exit if the text is no ISO 8601 time."""
+    """Raise typer.Exit if the text is no ISO 8601 time."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError:

@@ -31,7 +31,7 @@ InputsFile = Annotated[
     typer.Option("--inputs-file", help="JSON or YAML file with the inputs of the run; --input has precedence."),
 ]
 SET_BY_SERVER: Final = ("user_id", "version", "newest_version", "created_at")
-"""Of a flow, as `flows show` prints it."""
+"""Fields of a flow that the server sets, as `flows show` prints it."""
 OF_FLOW: Final = ("name", "description", "inputs_schema", "is_tool", "tasks")
 
 

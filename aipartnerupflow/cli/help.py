@@ -1,4 +1,4 @@
-"""How `--help` prints options and arguments: flags without a type, and one spelling of the types of all others."""
+"""The options and arguments in `--help`: flags without a type, and one spelling of the types of all others."""
 
 import re
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from typing import Any, Final
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 WORDS: Final = MappingProxyType({"str": "TEXT", "int": "NUMBER", "float": "NUMBER", "path": "FILE"})
-"""What help prints for a type of Python."""
+"""Type of Python → its word in the help."""
 
 
 class PlainCommand(TyperCommand):
@@ -41,7 +41,7 @@ def _plain(params: Iterable[Any], ctx: Any) -> list[Any]:
 
 
 def _type(option: Any, ctx: Any) -> str:
-    """What to write after the option: TEXT, NUMBER or FILE; its range follows it. Nothing for a flag."""
+    """Return the text after the option: TEXT, NUMBER or FILE; its range follows it. Empty for a flag."""
     if option.is_flag:
         return ""
     found = re.fullmatch(r"<(?:list\[)?(\w+)(?: range)?\]?>(.*)", option.display_type(ctx))
@@ -49,7 +49,7 @@ def _type(option: Any, ctx: Any) -> str:
 
 
 def _no_type(ctx: Any) -> None:
-    """The name of an argument says what it is."""
+    """Leave out the type of an argument, whose name is enough."""
 
 
 def _without_braces(piece: str) -> str:

@@ -192,7 +192,7 @@ class LiveTree(View):
         self._rows = rows
 
     def render(self) -> RenderableType:
-        """What the terminal shows now."""
+        """Return the content of the terminal."""
         all_rows = list(self._rows.values())
         questions = list(self._questions())
         if self._is_brief:
@@ -239,7 +239,7 @@ class LiveTree(View):
         return row.growth.summary({task_id: each.status for task_id, each in self._rows.items()})
 
     def _summary(self, rows: list[Row]) -> RenderableType:
-        """The progress bar of the tree, and the number of tasks in each status."""
+        """Return the progress bar of the tree, and the number of tasks in each status."""
         counted = Counter(row.status for row in rows)
         numbers = [
             f"{counted[status]:,} {status.replace('_', ' ')}" for status in MOST_INTERESTING_FIRST if counted[status]
@@ -275,7 +275,7 @@ def view_of(root: "Task", *, is_watched: bool, as_json: bool) -> View:
 
 
 def _rows_of(root: "Task") -> dict[str, Row]:
-    """Return a row for each task but the templates that run as copies. Of many parts, the rows are quiet."""
+    """Return a row for each task but the templates that run as copies. If there are many parts, their rows are quiet."""
     rows = {task["id"]: _row(task, guides) for task, guides in show.walk(root, children=with_copies)}
     for row in list(rows.values()):
         if row.growth is not None and row.growth.has_many:

@@ -18,7 +18,7 @@ SAID: Final = frozenset({"log", "task_failed", "task_retry", "task_cancelled"})
 def follow(server: Server, task_id: str, *, is_all: bool, as_json: bool) -> None:
     """Print the lines of the latest run, and those that come until it ends.
 
-    Of a root, those of all tasks; of another task, its own. Raises RpcError.
+    A root has those of all tasks, another task its own. Raises RpcError.
     """
     with Client(server.url, token=server.token) as client:
         check_has_run(client, task_id)

@@ -38,7 +38,7 @@ Fields = Annotated[str | None, typer.Option(metavar="NAMES", help="Only these fi
 
 
 COMPLETION_SECONDS: Final = 2.0
-"""How long the shell may wait for an answer."""
+"""The seconds that the shell may wait for completions."""
 
 
 def _ids_like(incomplete: str) -> list[str]:
@@ -107,7 +107,7 @@ def to_server(command: Command) -> Command:
 
 
 def _typed(url: str | None, config: Path | None) -> list[str]:
-    """The flags that name the server, unless the environment does so for the next command, too."""
+    """Return the flags that name the server, unless the environment does so for the next command, too."""
     flags = [] if url is None or url == os.environ.get("AIPARTNERUPFLOW_URL") else ["--url", url]
     return flags if config is None else [*flags, "--config", str(config)]
 
@@ -183,7 +183,7 @@ def _code(error: "RpcError") -> ExitCode:
 
 
 def _lines(error: "RpcError") -> list[str]:
-    """The message, and what to do; or a line for each of several invalid fields."""
+    """Return the message, and what to do; or a line for each of several invalid fields."""
     from aipartnerupflow.client import AuthenticationFailed
 
     if isinstance(error, AuthenticationFailed):
@@ -196,7 +196,7 @@ def _lines(error: "RpcError") -> list[str]:
 
 
 def fields_of(text: str | None) -> Any:
-    """The names in the option `--fields`, as a parameter of a list; none without the option."""
+    """Return the names in the option `--fields`, as a parameter of a list; none without the option."""
     return {} if text is None else {"fields": [name for part in text.split(",") if (name := part.strip())]}
 
 

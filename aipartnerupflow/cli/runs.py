@@ -34,7 +34,7 @@ CALLS = 200
 OF_RUNS = {"id", "name", "number", "flow", "tags", "status", "seconds", "token_usage", "created_at"}
 """The fields that the table shows."""
 SHOWN = 300
-"""How many characters of an answer."""
+"""The number of characters of an answer that a list shows."""
 
 
 def _show_runs(answer: "RunPage") -> None:
@@ -95,7 +95,7 @@ def _show_calls(answer: "ModelCallPage") -> None:
 
 
 def _said(call: "ModelCallWithContent") -> str:
-    """The error of the call, its answer, or the tools that it asks for."""
+    """Return the error of the call, its answer, or the tools that it asks for."""
     content = call["content"] or {}
     tools = [each.get("function", {}).get("name", "") for each in content.get("tool_calls", ())]
     return call["error"] or content.get("answer") or (f"calls {', '.join(tools)}" if tools else "")

@@ -30,7 +30,7 @@ schedules = typer.Typer(no_args_is_help=True, help="Run trees at times: every da
 
 
 class Overlap(StrEnum):
-    """What happens when an earlier run has not ended."""
+    """The action at a time when an earlier run has not ended."""
 
     SKIP = "skip"
     QUEUE = "queue"
@@ -39,7 +39,7 @@ class Overlap(StrEnum):
 
 
 class CatchUp(StrEnum):
-    """Which missed times are run."""
+    """The missed times that are run."""
 
     NONE = "none"
     LAST = "last"
@@ -333,7 +333,7 @@ def runs(
 
 
 def _fields(**given: Any) -> Any:
-    """What was given, by name."""
+    """Return the given options by name."""
     return {name: getattr(value, "value", value) for name, value in given.items() if value is not None}
 
 

@@ -68,7 +68,7 @@ def all_children(task: "Task") -> "Sequence[Task]":
 
 
 def command(verb: str, task_id: str, *words: str) -> str:
-    """The command line for this verb and task, with further words, quoted for a shell."""
+    """Return the command line for this verb and task, with further words, quoted for a shell."""
     return command_line("tasks", verb, clean(task_id), *words)
 
 
@@ -121,7 +121,7 @@ def _plain(value: Any) -> str:
 
 
 def _run_status(task: Mapping[str, Any]) -> str:
-    """The status of the latest run of a root; "" before the first. Of other tasks, their own."""
+    """Return the status of the latest run of a root, "" before the first; for other tasks, their own."""
     return task.get("run_status", task["status"]) or ""
 
 
@@ -131,7 +131,7 @@ def _how_far(task: Mapping[str, Any]) -> str:
 
 
 def _counts(task: Mapping[str, Any]) -> str:
-    """The number of tasks of a tree, and of those that failed, if the list has them."""
+    """Return the number of tasks of a tree, and of those that failed, if the list has them."""
     counts = task.get("task_counts")
     if not counts:
         return ""
@@ -166,18 +166,18 @@ def _fields(found: Mapping[str, Any], without: Sequence[str]) -> Iterator[tuple[
 
 
 def _compact(value: Any) -> str:
-    """The value on one line if it has at most 80 characters, else pretty-printed."""
+    """Return the value on one line if it has at most 80 characters, else pretty-printed."""
     short = value if isinstance(value, str) else orjson.dumps(value).decode()
     return clean(short) if len(short) <= SHORT else pretty(value)
 
 
 def pretty(value: Any) -> str:
-    """A string as it is, any other value as indented JSON."""
+    """Return a string as it is, any other value as indented JSON."""
     return clean_lines(value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
 
 
 def tree(root: "Task") -> None:
-    """Print a tree with one line per task. Of a map or loop with many parts, only those that failed have lines."""
+    """Print a tree with one line per task. If a map or loop has many parts, only those that failed have lines."""
     rows = list(walk(root, children=shown_children))
     tasks = [task for task, _ in rows]
     templates = template_ids(root)
@@ -211,7 +211,7 @@ def note_of(task: "Task") -> Text:
 
 
 def _room_for_names(tasks: "Sequence[Task | ListedTask]", *, beside: int) -> int:
-    """The width that is left for names beside full ids and the other columns, in characters."""
+    """Return the width that is left for names beside full ids and the other columns, in characters."""
     ids = max(len(task["id"]) for task in tasks)
     return max(out().width - ids - beside - len("✓") - 6 * GAP, NAME_WIDTH)
 

@@ -14,7 +14,7 @@ NARROWEST: Final = 10
 
 
 def table(*headings: str, folded: Collection[str] = ()) -> Table:
-    """An empty table with these headings.
+    """Return an empty table with these headings.
 
     Columns in `folded` wrap; the others are cut with an ellipsis.
     """
@@ -36,6 +36,6 @@ def put(made: Table) -> None:
 
 
 def _least(column: Column) -> int:
-    """The least width of the column, in characters."""
+    """Return the least width of the column, in characters."""
     widest = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
     return min(widest, column.max_width or widest) if column.no_wrap else min(widest, NARROWEST)

@@ -39,7 +39,7 @@ Status = Annotated[
 
 
 def _piped_copy(answer: Any) -> None:
-    """A preview prints as the file that `tasks create` accepts."""
+    """Print a preview as the file that `tasks create` accepts."""
     (output.as_document if isinstance(answer, list) else output.as_lines)(answer)
 
 

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from aipartnerupflow.client.types import Usage, UsageRow
 
 NAMELESS: Final = {"flow": "no flow"}
-"""What stands for null in a group; elsewhere 'unknown'."""
+"""Group → the text for null; in other groups it is 'unknown'."""
 
 
 class Group(StrEnum):
-    """What each row is the sum for."""
+    """The groups that rows may sum up."""
 
     DAY = "day"
     MODEL = "model"

@@ -204,7 +204,7 @@ def _role(name: RoleName) -> Any:
 
 
 def _password(given: str | None) -> str:
-    """The value of --password, else a line from a pipe, else a prompt that asks twice.
+    """Return the value of --password, else a line from a pipe, else a prompt that asks twice.
 
     Raises typer.Exit if the two entries differ.
     """

@@ -84,7 +84,7 @@ def watch(server: Server, task_id: str, *, after: int, timeout_seconds: float | 
 
 
 def check_has_run(client: Client, task_id: str) -> None:
-    """Raises NotFound, with the command to run the tree, if it has never run.
+    """Raise NotFound, with the command to run the tree, if it has never run.
 
     The status of a root is that of its latest run; it is pending if there is none.
     """
@@ -182,7 +182,7 @@ async def _answering(client: AsyncClient, view: View) -> AsyncIterator[None]:
 
 
 def _is_in_background(keyboard: int) -> bool:
-    """Whether a shell runs this command in the background, where it may not touch the terminal."""
+    """Return whether a shell runs this command in the background, where it may not touch the terminal."""
     try:
         return os.tcgetpgrp(keyboard) != os.getpgrp()
     except OSError:  # no shell controls this terminal

@@ -72,7 +72,7 @@ def read_yaml(content: bytes) -> Any:
 
 
 def _refuse_if_endless(value: Any) -> None:
-    """Raises NotYaml if the aliases make a value that contains itself, or one that is too large."""
+    """Raise NotYaml if the aliases make a value that contains itself, or one that is too large."""
     try:
         if _Sizes().of(value) > MOST_VALUES:
             raise NotYaml(f"its aliases stand for more than {MOST_VALUES:,} values")

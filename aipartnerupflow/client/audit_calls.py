@@ -13,7 +13,7 @@ def audit(
     limit: int = 100,
     cursor: str = "",
 ) -> Call[AuditEntries]:
-    """A page of the audit log, the newest entry first: what the user did or, for administrators, what all did.
+    """Return a page of the audit log, the newest entry first: what the user did or, for administrators, what all did.
 
     `action` is one, such as `login.failed`, or the first part of several, such as `user`.
     """

@@ -6,7 +6,7 @@ from .types import Json
 
 
 class AuditEntry(TypedDict):
-    """What `user_id` did to `target`, and from which `address`. `user_id` and `target` are empty if unknown.
+    """An action of `user_id` on `target`, from `address`. `user_id` and `target` are empty if unknown.
 
     `details` depend on the action; they never contain a password, key or secret.
     """

@@ -46,23 +46,23 @@ class Call(Generic[T]):
     method: str
     params: Mapping[str, Any]
     wait_seconds: float = 0
-    """How long the server may wait before it replies; added to the client's timeout."""
+    """The seconds that the server may wait before it replies; added to the client's timeout."""
     headers: Mapping[str, str] | None = None
     path: str = "/tasks"
     read: Callable[[Any], Any] | None = None
-    """What is done with the result before it is returned."""
+    """A function that the result passes before it is returned."""
 
     def to_json(self) -> Json:
         return {"jsonrpc": "2.0", "id": 1, "method": self.method, "params": dict(self.params)}
 
     def result(self, response: httpx.Response) -> T:
-        """The result in the response. Raises RpcError if it is an error or not JSON-RPC."""
+        """Return the result in the response. Raises RpcError if it is an error or not JSON-RPC."""
         result: T = result_of(response) if self.read is None else self.read(result_of(response))
         return result
 
 
 def result_of(response: httpx.Response) -> Any:
-    """The result in a JSON-RPC response.
+    """Return the result in a JSON-RPC response.
 
     Raises the RpcError for an error reply, or Unreachable if the response is not JSON-RPC.
     """
@@ -97,9 +97,9 @@ def execute(
 ) -> Call[Execution]:
     """Run new tasks, or a stored task by its id.
 
-    `run_inputs` are what `{{run.inputs.topic}}` in the tree stands for. A further run also has those of the run before
-    it with other names, unless `replace_inputs` is set. `tags` are words by which `runs` finds the run. With `use_demo`, each executor returns its example result, and nothing is called. With `wait`,
-    the server replies when the run has ended, or after `wait_timeout_seconds`.
+    `run_inputs` are the values for `{{run.inputs.topic}}` in the tree. A further run also has those of the run before
+    it with other names, unless `replace_inputs` is set. `tags` are words by which `runs` finds the run. With `use_demo`,
+    each executor returns its example result, and nothing is called. With `wait`, the server replies when the run has ended, or after `wait_timeout_seconds`.
     `llm_key` is a key, or `<provider>:<key>`, for this run only. A call with the same
     `idempotency_key` is executed once within 24 hours.
     """
@@ -152,7 +152,7 @@ def detail(task_id: str) -> Call[Detail]:
 
 
 def tree(task_id: str) -> Call[Task]:
-    """The whole tree of the task: the root, with nested `children`."""
+    """Return the whole tree of the task: the root, with nested `children`."""
     return Call("tasks.tree", {"task_id": task_id}, read=_without_copies)
 
 
@@ -167,12 +167,12 @@ def _without_copies(root: Json) -> Json:
 
 
 def children(task_id: str) -> Call[list[Task]]:
-    """The children of a task."""
+    """Return the children of a task."""
     return Call("tasks.children", {"task_id": task_id})
 
 
 def count(*, user_id: str | None = None, root_only: bool = False) -> Call[Counts]:
-    """The number of tasks by status."""
+    """Return the number of tasks by status."""
     return Call("tasks.count", given(user_id=user_id, root_only=root_only))
 
 
@@ -196,7 +196,7 @@ def answer(task_id: str, answer: Any, *, comment: str | None = None) -> Call[Ans
 
 
 def questions(*, limit: int | None = None) -> Call[OpenQuestions]:
-    """The open questions of your trees, and those that you may answer as an assignee, oldest first."""
+    """Return the open questions of your trees, and those that you may answer as an assignee, oldest first."""
     return Call("questions.list", given(limit=limit))
 
 
@@ -219,7 +219,7 @@ def copy(task_id: str, **options: Unpack[CopyOptions]) -> Call[Created]:
 
 
 def preview_copy(task_id: str, **options: Unpack[CopyOptions]) -> Call[list[Json]]:
-    """The tasks that `copy` would store, in the form that `create` accepts."""
+    """Return the tasks that `copy` would store, in the form that `create` accepts."""
     return Call("tasks.copy", {"task_id": task_id, **options, "save": False})
 
 
@@ -237,17 +237,17 @@ def generate(
 
 
 def running(*, user_id: str | None = None, limit: int | None = None) -> Call[list[Task]]:
-    """The roots of the trees that are running or waiting for a worker, on all machines."""
+    """Return the roots of the trees that are running or waiting for a worker, on all machines."""
     return Call("tasks.running.list", given(user_id=user_id, limit=limit))
 
 
 def running_count(*, user_id: str | None = None) -> Call[RunningCount]:
-    """The number of trees that are running or waiting for a worker."""
+    """Return the number of trees that are running or waiting for a worker."""
     return Call("tasks.running.count", given(user_id=user_id))
 
 
 def status(task_ids: str | Sequence[str]) -> Call[list[State]]:
-    """The status of each task, in request order; a root reports its latest run."""
+    """Return the status of each task, in request order; a root reports its latest run."""
     return Call("tasks.running.status", {"task_ids": _several(task_ids)})
 
 
@@ -261,7 +261,7 @@ def usage(
     flow: str | None = None,
     user_id: str | None = None,
 ) -> Call[Usage]:
-    """The tokens and the cost of model calls, by day unless `by` says otherwise.
+    """Return the tokens and the cost of model calls, by day unless `by` says otherwise.
 
     `since` and `until` are days in UTC, such as `2026-11-26`; by default the 30 days up to today.
     """
@@ -276,7 +276,7 @@ def set_llm_key(provider: str, api_key: str, *, user_id: str | None = None) -> C
 
 
 def llm_keys(*, user_id: str | None = None) -> Call[Keys]:
-    """The providers for which a key is stored. Never the keys themselves."""
+    """Return the providers for which a key is stored. Never the keys themselves."""
     return Call("config.llm_key.get", given(user_id=user_id), path="/system")
 
 
@@ -313,7 +313,7 @@ def set_secret(
 
 
 def secrets() -> Call[Secrets]:
-    """The named secrets that the user may use. Never their values."""
+    """Return the named secrets that the user may use. Never their values."""
     return Call("secrets.list", {}, path="/system")
 
 
@@ -323,7 +323,7 @@ def delete_secret(name: str, *, scope: Scope | None = None) -> Call[SecretDelete
 
 
 def page(*, page_size: int = 100, **filters: Any) -> Call[Page]:
-    """The first page of a list; `next_page` returns the call for the next one."""
+    """Return the first page of a list; `next_page` returns the call for the next one."""
     if "fields" in filters:
         filters["fields"] = list(filters["fields"])
     return Call("tasks.list", filters | {"limit": page_size, "cursor": ""})
@@ -335,7 +335,7 @@ def next_page(call: Call[Page], answered: Page) -> Call[Page] | None:
 
 
 def given(**params: Any) -> Json:
-    """The parameters that are not None."""
+    """Return the parameters that are not None."""
     return {name: value for name, value in params.items() if value is not None}
 
 

@@ -58,7 +58,7 @@ KINDS: Mapping[int, type[RpcError]] = MappingProxyType(
 
 
 def error_of(reply: Mapping[str, Any]) -> RpcError:
-    """The exception for a JSON-RPC error object."""
+    """Return the exception for a JSON-RPC error object."""
     code = reply["code"]
     return KINDS.get(code, RpcError)(reply["message"], code=code, data=reply.get("data"))
 
@@ -68,7 +68,7 @@ def unreachable(url: str, why: object) -> Unreachable:
 
 
 def why(error: httpx.TransportError) -> str:
-    """The message of the error, or its class name: some exceptions of httpx have no message."""
+    """Return the message of the error, or its class name: some exceptions of httpx have no message."""
     return str(error).rstrip(".") or type(error).__name__
 
 

@@ -73,12 +73,12 @@ def get_flow(name: str, *, version: int | None = None, user_id: str | None = Non
 
 
 def flows(*, limit: int | None = None, cursor: str | None = None, user_id: str | None = None) -> Call[Flows]:
-    """A page of your flows, by name, each with its newest run."""
+    """Return a page of your flows, by name, each with its newest run."""
     return Call("flows.list", given(limit=limit, cursor=cursor, user_id=user_id))
 
 
 def flow_versions(name: str, *, user_id: str | None = None) -> Call[FlowVersions]:
-    """The versions of a flow that are kept, newest first."""
+    """Return the versions of a flow that are kept, newest first."""
     return Call("flows.versions", given(name=name, user_id=user_id))
 
 

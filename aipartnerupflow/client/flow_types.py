@@ -1,4 +1,4 @@
-"""What the methods for flows return, as in `types`."""
+"""The results of the methods for flows, as in `types`."""
 
 from typing import TypedDict
 

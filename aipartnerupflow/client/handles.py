@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def starting(tasks: Tasks | None, *, task_id: str | None, flow: str | None, options: Any) -> Call[Any]:
-    """The call that starts a run: of new tasks, of a stored task, or of a flow. Raises TypeError unless one is given."""
+    """Return the call that starts a run: of new tasks, of a stored task, or of a flow. Raises TypeError unless one is given."""
     if sum(each is not None for each in (tasks, task_id, flow)) != 1:
         raise TypeError("Give one of tasks, task_id and flow.")
     if "inputs" in options:

@@ -34,7 +34,7 @@ def set_notification(
 
 
 def notifications() -> Call[Notifications]:
-    """The notifications of the user, by name."""
+    """Return the notifications of the user, by name."""
     return Call("notifications.list", {})
 
 

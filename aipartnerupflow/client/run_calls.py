@@ -9,31 +9,31 @@ from .types import Execution, Json
 
 
 def runs(*, limit: int | None = None, cursor: str | None = None, **filters: Unpack[RunFilters]) -> Call[RunPage]:
-    """A page of runs, the newest first; the next one with its `next_cursor`."""
+    """Return a page of runs, the newest first; the next one with its `next_cursor`."""
     if "fields" in filters:
         filters["fields"] = list(filters["fields"])
     return Call("runs.list", given(limit=limit, cursor=cursor) | filters)
 
 
 def get_run(run_id: str) -> Call[RunDetail]:
-    """A run with its inputs, and the first tasks that failed it."""
+    """Return a run with its inputs, and the first tasks that failed it."""
     return Call("runs.get", {"run_id": run_id})
 
 
 def run_tree(run_id: str) -> Call[RunTree]:
-    """The tree of a run as it stood when the run ended."""
+    """Return the tree of a run as it stood when the run ended."""
     return Call("runs.tree", {"run_id": run_id})
 
 
 def export_run(run_id: str, *, events: bool = False) -> Call[RunExport]:
-    """A whole run: its inputs, its tree as it stood when the run ended and, with `events`, what happened in it."""
+    """Return a whole run: its inputs, its tree as it stood when the run ended and, with `events`, what happened in it."""
     return Call("runs.export", {"run_id": run_id, "events": events})
 
 
 def model_calls(
     run_id: str, *, task_id: str | None = None, limit: int | None = None, cursor: str | None = None
 ) -> Call[ModelCallPage]:
-    """A page of the model calls of a run, or of one of its tasks, with what was said, the oldest first."""
+    """Return a page of the model calls of a run, or of one of its tasks, with what was said, the oldest first."""
     return Call("runs.calls", given(run_id=run_id, task_id=task_id, limit=limit, cursor=cursor))
 
 

@@ -1,4 +1,4 @@
-"""What the methods for runs return, as in `types`."""
+"""The results of the methods for runs, as in `types`."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, NotRequired, TypedDict
@@ -42,7 +42,7 @@ class RunPage(TypedDict):
 
 
 class RunFilters(TypedDict, total=False):
-    """Which runs to list. `since` and `until` are times in ISO 8601, or days; `until` is not included. With `fields`, runs have only these."""
+    """Filters of runs. `since` and `until` are times in ISO 8601, or days; `until` is not included. With `fields`, runs have only these."""
 
     task_id: str
     flow: str

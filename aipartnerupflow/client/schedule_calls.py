@@ -31,14 +31,14 @@ def create_schedule(
 
 
 def schedule(schedule_id: str) -> Call[Schedule]:
-    """A schedule, with its tree."""
+    """Return a schedule, with its tree."""
     return Call("schedules.get", {"schedule_id": schedule_id})
 
 
 def schedules(
     *, user_id: str | None = None, is_paused: bool | None = None, limit: int | None = None, cursor: str | None = None
 ) -> Call[Schedules]:
-    """A page of schedules, the newest first."""
+    """Return a page of schedules, the newest first."""
     return Call("schedules.list", given(user_id=user_id, is_paused=is_paused, limit=limit, cursor=cursor))
 
 
@@ -80,10 +80,10 @@ def backfill_schedule(
 def preview_schedule(
     schedule_id: str | None = None, *, count: int | None = None, **timing: Any
 ) -> Call[SchedulePreview]:
-    """The next times of a schedule, or of `cron`, `every_seconds` or `at` with a `timezone`. Stores nothing."""
+    """Return the next times of a schedule, or of `cron`, `every_seconds` or `at` with a `timezone`. Stores nothing."""
     return Call("schedules.preview", given(schedule_id=schedule_id, count=count, **timing))
 
 
 def schedule_runs(schedule_id: str, *, before: str | None = None, limit: int | None = None) -> Call[ScheduledRuns]:
-    """What a schedule did at its times, the newest first."""
+    """List the times of a schedule with the action at each, the newest first."""
     return Call("schedules.runs", given(schedule_id=schedule_id, before=before, limit=limit))

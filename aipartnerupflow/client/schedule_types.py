@@ -9,7 +9,7 @@ CatchUp = Literal["none", "last", "all"]
 
 
 class ScheduleFields(TypedDict, total=False):
-    """What may be set of a schedule. None clears what may be absent."""
+    """The fields of a schedule that may be set. None clears a field that may be absent."""
 
     name: str
     tasks: Any
@@ -76,7 +76,7 @@ class Schedules(TypedDict):
 
 
 class ScheduledRun(TypedDict):
-    """What a schedule did at one of its times. `reason` tells why there is no run."""
+    """One of the times of a schedule. `reason` is the reason why there is no run."""
 
     scheduled_for: str
     outcome: Literal["started", "queued", "skipped", "failed"]
@@ -89,7 +89,7 @@ class ScheduledRun(TypedDict):
 
 
 class ScheduledRuns(TypedDict):
-    """What a schedule did at its times."""
+    """The times of a schedule, with the action at each."""
 
     runs: list[ScheduledRun]
 

@@ -31,7 +31,7 @@ class Broken(httpx.TransportError):
 
 @dataclass(slots=True, kw_only=True)
 class Patience:
-    """How long, and after which pauses, a client tries again to reach a server."""
+    """The time for which a client tries again to reach a server, and its pauses."""
 
     url: str
     resume_seconds: float
@@ -41,12 +41,12 @@ class Patience:
     _lost_at: float | None = None
 
     def check(self, response: httpx.Response) -> None:
-        """Raises Broken if the response is that of a starting server, or of a proxy in front of it."""
+        """Raise Broken if the response is that of a starting server, or of a proxy in front of it."""
         if response.status_code in TRANSIENT:
             raise Broken(f"HTTP {response.status_code}")
 
     def pause(self, error: httpx.TransportError) -> float:
-        """The seconds to wait before the next attempt: exponential, with jitter.
+        """Return the seconds to wait before the next attempt: exponential, with jitter.
 
         Raises Unreachable after `resume_seconds` without a connection, or if the server has never
         answered.
@@ -85,7 +85,7 @@ class Following(Patience):
         return str(self.seq) if self.run_id is None else f"{self.seq}:{self.run_id}"
 
     def opens(self, response: httpx.Response) -> bool:
-        """Whether the response is a stream. If not, read its body and call `refuse`."""
+        """Return whether the response is a stream. If not, read its body and call `refuse`."""
         self._rest = b""
         return response.status_code == 200
 

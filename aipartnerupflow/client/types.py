@@ -217,7 +217,7 @@ class OpenQuestions(TypedDict):
 
 
 class Wait(TypedDict):
-    """What a task waits for: a time, an event, or a run of its own (`child_run`).
+    """The wait of a task: for a time, an event, or a run of its own (`child_run`).
 
     At `until` a wait for a time is over, and one for an event times out. A POST to `hook_url` ends a
     wait for an event, without a login; None if the caller may not do that.
@@ -430,7 +430,7 @@ class BudgetLimit(TypedDict):
 
 
 class Usage(TypedDict):
-    """What model calls used from `since` to `until`, both included, in UTC.
+    """The usage of model calls from `since` to `until`, both included, in UTC.
 
     `today` has the limits that the operator has set for each user and day.
     """

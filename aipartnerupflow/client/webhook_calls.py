@@ -5,7 +5,7 @@ from .webhook_types import RunWebhooks, WebhookDeleted
 
 
 def webhooks(run_id: str) -> Call[RunWebhooks]:
-    """The webhooks of a run, in the order in which they were added."""
+    """Return the webhooks of a run, in the order in which they were added."""
     return Call("webhooks.list", {"run_id": run_id})
 
 

@@ -1,4 +1,4 @@
-"""What an executor is: the plug-in that does the work of a task."""
+"""The interface of executors: the plug-ins that do the work of tasks."""
 
 import uuid
 from abc import ABC, abstractmethod
@@ -39,7 +39,7 @@ class ExecutorError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spawn:
-    """What `execute` returns to add tasks to its tree: they are stored together with the end of the step.
+    """The result of `execute` that adds tasks to its tree: they are stored together with the end of the step.
 
     With `join` the task stays in progress until all of them are over; then it completes with an object of the results of
     those right below it, by their ids, or fails if one of them did. Without, it completes at once with `result`.
@@ -134,13 +134,13 @@ class Parked(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Wait:
-    """What a parked task waits for. The default is a person's answer."""
+    """The wait of a parked task. The default is a wait for a person's answer."""
 
     kind: Literal["question", "time", "event", "run"] = "question"
     on_expiry: Literal["fail", "resume"] = "fail"
     """Whether the task fails at the end of the wait, or `execute` is called again."""
     expires_at: datetime | None = None
-    """When it ends, if a moment was given and not a number of seconds."""
+    """The end of the wait, if a moment was given and not a number of seconds."""
     event: str | None = None
     match: Json | None = None
     retain_seconds: float | None = None
@@ -204,8 +204,8 @@ class ParkedForEvent(Parked):
 class ParkedForTree(Parked):
     """The work waits for a tree of its own, which runs beside the tree of the task and belongs to the same user.
 
-    Give `tasks`, in the format of `tasks.create`, or `copy_of`, the id of a stored tree of which a copy
-    runs, or `flow`, the name of a flow of the same user, of which the newest version runs or `version`. `run_inputs` are the inputs of its run. When it is over, `execute` is called again, and
+    Give `tasks`, in the format of `tasks.create`; or `copy_of`, the id of a stored tree, to run a copy of it; or `flow`, the
+    name of a flow of the same user, to run its newest version or `version`. `run_inputs` are the inputs of its run. When it is over, `execute` is called again, and
     `context.reply.answer` is `{"status", "result", "error", "task_id", "run_id"}`: status, result and
     error of its root, whose id is `task_id`. If the tree is refused, the status is `failed` and both
     ids are None. After `timeout_seconds` the task fails. When the task ends before it, the tree is cancelled.
@@ -242,8 +242,8 @@ class Reply:
     """The answer to a question that the task asked by raising `Parked`, what ended its wait, or how the tasks of its last step ended."""
 
     answer: Any
-    """One of the question's options, an object that fits its schema or, without both, any JSON value except null. Of a wait or a step: what
-    `ParkedUntil`, `ParkedForEvent`, `ParkedForTree` and `Spawn` say."""
+    """One of the question's options, an object that fits its schema or, without both, any JSON value except null. After a wait or a step:
+    see `ParkedUntil`, `ParkedForEvent`, `ParkedForTree` and `Spawn`."""
     by: str
     """The user id of the person who answered; `USER (by link)` if a link of that user was used. Empty after a wait or a step."""
     comment: str | None = None
@@ -371,15 +371,15 @@ class Context:
     http: HttpOf = no_client
     """Return a guarded `httpx.AsyncClient` for an SDK: `AsyncOpenAI(http_client=context.http())`. For single requests use `fetch`."""
     config: Mapping[str, Any] = field(default_factory=dict)
-    """What the operator configured for this executor in `executors.config`; empty if nothing."""
+    """The operator's configuration of this executor in `executors.config`; empty without one."""
 
     begin: Callable[[], Coroutine[Any, Any, None]] = unstored
-    """Store that the effect begins, and return when that is committed: `await context.begin()`. Of an executor with
+    """Store that the effect begins, and return when that is committed: `await context.begin()`. It is for executors with
     `begins_itself`; a further call does nothing."""
 
     @property
     def idempotency_key(self) -> str:
-        """The same text for every attempt at this task in this run, also after a crash, for services that can tell a repeat from a new
+        """A text that every attempt at this task in this run has, also after a crash, for services that can tell a repeat from a new
         request: 36 letters, digits and hyphens. Each run has its own key. An executor that sends several requests for one task
         adds to it what tells them apart."""
         return str(uuid.uuid5(NAMES, f"{self.run_id}/{self.task_id}"))
@@ -393,11 +393,11 @@ class Executor(ABC):
     """
 
     id: ClassVar[str]
-    """What a task names in `schemas.method`, 1 to 255 characters, unique among all executors; also the name of the entry point."""
+    """The name of the executor in `schemas.method` of a task: 1 to 255 characters, unique among all executors; also the name of the entry point."""
     name: ClassVar[str]
     """The title that people see, 1 to 255 characters."""
     description: ClassVar[str]
-    """What it does, 1 to 255 characters."""
+    """The purpose of the executor, 1 to 255 characters."""
     tags: ClassVar[tuple[str, ...]] = ()
     """The tags of its skill in the agent card."""
     input_schema: ClassVar[Json] = {"type": "object"}
@@ -412,8 +412,8 @@ class Executor(ABC):
     """The inputs in which nothing is a place."""
     secret_inputs: ClassVar[frozenset[str] | None] = None
     """The inputs that may have a named secret, `{{secret.github_token}}`; None for all but `verbatim`, or for none if there are
-    `templates`, in which they could be named. Leave out those that reach a model or people. What comes back with the secret in it is
-    masked."""
+    `templates`, in which they could be named. Leave out those that reach a model or people. The secret is masked in everything that
+    comes back."""
     param_names: ClassVar[frozenset[str] | None] = None
     """The names in `params` that the executor reads, besides those that every task may have: a task with another name is
     refused. None: any name is accepted, and one that resembles a name of every task gives a warning."""
@@ -432,7 +432,7 @@ class Executor(ABC):
     cancelable: ClassVar[bool] = True
     """Whether cancelling stops the work; shown to clients."""
     pool: ClassVar[Literal["loop", "thread", "process"]] = "loop"
-    """Where it runs, unless the task (`params.pool`) or the operator (`pools.executors`) chooses: on the `loop`, on a `thread` with a
+    """The place where it runs, unless the task (`params.pool`) or the operator (`pools.executors`) chooses: on the `loop`, on a `thread` with a
     loop of its own, or in a `process`, where a crash harms no other task and a cancellation ends also code that blocks."""
     extra: ClassVar[str | None] = None
     """The extra of aipartnerupflow that it needs, such as `llm`, `crewai` or `langgraph`: without it the executor is listed but not enabled."""

@@ -23,7 +23,7 @@ class Current:
     caller: Callable[[], tuple[str | None, int | None]] = lambda: (None, None)
     """Returns what the records of model calls name: the agent or node, and its step."""
     failures: list[ExecutorError] = field(default_factory=list)
-    """Why model calls failed. A client raises errors of its own instead, with the code of one of these in their text."""
+    """The reasons why model calls failed. A client raises errors of its own instead, with the code of one of these in their text."""
 
     def code_of(self, failure: ExecutorError) -> str:
         """Note the failure, and return its code."""

@@ -24,7 +24,7 @@ class HttpResponse:
     body: bytes
     """The decompressed body."""
     elapsed_ms: float
-    """From the call to the end of the body, in milliseconds."""
+    """The time from the call to the end of the body, in milliseconds."""
 
     @property
     def retry_after_seconds(self) -> float | None:

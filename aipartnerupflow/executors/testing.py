@@ -30,11 +30,11 @@ class RecordingContext(Context):
     """A context that records what the executor reports. `context()` makes it."""
 
     reports: list[tuple[float, str]] = field(default_factory=list)
-    """What `report` was called with, in order."""
+    """The arguments of each call of `report`, in order."""
     logs: list[str] = field(default_factory=list)
-    """What `log` was called with, in order."""
+    """The argument of each call of `log`, in order."""
     usages: list[Json] = field(default_factory=list)
-    """What `spent` was called with, in order."""
+    """The argument of each call of `spent`, in order."""
 
 
 def context(

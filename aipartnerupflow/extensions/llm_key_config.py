@@ -37,7 +37,7 @@ class LLMKeyConfigManager:
             raise ValueError(f"The key {error.message}.") from None
 
     def get_key(self, user_id: str, provider: str) -> str | None:
-        """The decrypted key, or None.
+        """Return the decrypted key, or None.
 
         Raises RuntimeError if none of `llm.encryption_keys` decrypts it.
         """
@@ -45,11 +45,11 @@ class LLMKeyConfigManager:
         return None if key is None else key.reveal()
 
     def has_key(self, user_id: str, provider: str) -> bool:
-        """Whether the user has a key for the provider."""
+        """Return whether the user has a key for the provider."""
         return _known(provider) in self.get_all_providers(user_id)
 
     def get_all_providers(self, user_id: str) -> list[str]:
-        """The providers for which the user has a key, sorted by name."""
+        """Return the providers for which the user has a key, sorted by name."""
         from llmkeys import keys
 
         return [key.provider for key in keys.list_keys(user_id=user_id)]

@@ -33,7 +33,7 @@ class LeftOut:
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What the import did, or would do. `trees`, `tasks` and `schedules` count those that it stored."""
+    """The result of an import, or of a dry run. `trees`, `tasks` and `schedules` count those that it stored."""
 
     source: str
     dry_run: bool

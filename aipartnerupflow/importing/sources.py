@@ -19,7 +19,7 @@ ROWS: Final = 1_000
 """The number of rows that are read from the database at a time."""
 NEEDED: Final = ("id", "parent_id", "name", "status", "created_at")
 OF_LINKS: Final = ("inputs", "params", "schemas", "result", "error")
-"""What apflow does not store of a linked task: it reads the task to which it is linked."""
+"""The fields of a linked task that apflow does not store: it reads the task to which it is linked."""
 LINKED: Final = "linked_id"
 """The column with the id of that task, null if it does not exist."""
 SQLITE_MAGIC: Final = b"SQLite format 3\0"

@@ -33,7 +33,7 @@ __all__ = [
 
 @cache
 def get_config() -> Config:
-    """The configuration of this process. Raises ConfigError."""
+    """Return the configuration of this process. Raises ConfigError."""
     return load(os.environ)
 
 
@@ -71,7 +71,7 @@ def _load(environ: Mapping[str, str]) -> tuple[Config, list[Source]]:
 
 
 def _sources(environ: Mapping[str, str]) -> tuple[list[Source], list[str]]:
-    """The sources, of which the first one wins, and the faults of those that cannot be read."""
+    """Return the sources, of which the first one wins, and the faults of those that cannot be read."""
     short = {name: key for key, name in SHORT_VARIABLES.items()}
     long = {variables(key)[-1]: key for key in known_settings()}
     sources, faults = [Source.of_texts(environ, keys=keys) for keys in (short, long)], []
@@ -89,6 +89,6 @@ def _place(key: str, sources: list[Source]) -> str:
 
 
 def _masked(secret: str) -> str:
-    """A URL without user, password and query; nothing of other secrets."""
+    """Return a URL without user, password and query; nothing of other secrets."""
     scheme, slashes, rest = secret.partition("://")
     return f"{scheme}://{re.sub(r'^[^/]*@', '…@', rest).partition('?')[0]}" if slashes else "…"

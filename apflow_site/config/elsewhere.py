@@ -36,7 +36,7 @@ SHARED: Final = (
 OF_TASKS: Final = ("executors.", "llm.", "limits.", "log.")
 """The sections whose settings processes of tasks need."""
 NO_SECRETS_VARIABLE: Final = "APFLOW_INTERNAL_NO_SECRETS"
-"""Of a process that generates no secrets in the data folder, and reads none there."""
+"""The variable of a process that generates no secrets in the data folder, and reads none there."""
 INHERITED: Final = tuple(
     """
     PATH HOME USER LOGNAME SHELL LANG LANGUAGE LC_* TZ TMPDIR TMP TEMP XDG_* LD_LIBRARY_PATH VIRTUAL_ENV PYTHON*
@@ -78,7 +78,7 @@ def _without_password(database_url: str) -> str:
 
 
 def for_ray_nodes(config: Config) -> dict[str, str]:
-    """Return the variables. What a node needs beyond these is in its own environment."""
+    """Return the variables. A node has everything else in its own environment."""
     return _values(config, SHARED)
 
 

@@ -85,7 +85,7 @@ def reason_against(path: str) -> str | None:
 
 
 def _chain(path: str) -> Iterator[str]:
-    """The path, what each link on the way leads to, and the file at the end."""
+    """Yield the path, what each link on the way leads to, and the file at the end."""
     yield path
     for _ in range(40):  # as the kernel
         if not os.path.islink(path):  # noqa: PTH114

@@ -119,7 +119,7 @@ def _shared_secrets(config: Config, place: Callable[[str], str]) -> Iterator[str
 
 
 def _missing_extras(config: Config, place: Callable[[str], str]) -> Iterator[str]:
-    """A setting for what is not installed: every task that needs it would fail."""
+    """Yield a setting for what is not installed: every task that needs it would fail."""
     needed = {
         "a2a.grpc_port": (config.a2a.grpc_port, "grpc"),
         "executors.crewai.tools": (config.executors.crewai.tools, "crewai"),
@@ -179,7 +179,7 @@ def _readable_secrets(config: Config, place: Callable[[str], str], file: str | N
 
 
 def _key_at(location: tuple[int | str, ...]) -> str:
-    """The setting at a location of pydantic's, which may be inside its value; else the location as a dotted key."""
+    """Return the setting at a location of pydantic's, which may be inside its value; else the location as a dotted key."""
     # A name with a dot is quoted: the key `server.port` in a file is not `port` under `server`.
     names = [repr(name) if "." in str(name) else str(name) for name in location]
     keys = [".".join(names[:length]) for length in range(1, len(names) + 1)]
@@ -216,7 +216,7 @@ def _close_variable(name: str, known: list[str]) -> str:
 
 
 def _close_key(key: str) -> str:
-    """The keys of this name in other sections, or the one with the closest spelling."""
+    """Return the keys of this name in other sections, or the one with the closest spelling."""
     known = list(known_settings())
     name = key.rpartition(".")[2]
     moved = [section for section, _, its in (each.rpartition(".") for each in known) if its == name]

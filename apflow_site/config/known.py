@@ -47,25 +47,25 @@ def known_settings() -> Mapping[str, Setting]:
 
 
 def variables(key: str) -> tuple[str, ...]:
-    """The environment variables of a key; the first one wins."""
+    """Return the environment variables of a key; the first one wins."""
     long = PREFIX + key.upper().replace(".", "_")
     return (SHORT_VARIABLES[key], long) if key in SHORT_VARIABLES else (long,)
 
 
 def secret_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables of the environment whose values are secret."""
+    """Return the variables of the environment whose values are secret."""
     names = [name for key, setting in known_settings().items() if setting.is_secret for name in variables(key)]
     return {name: environ[name] for name in names if name in environ}
 
 
 @cache
 def known_sections() -> frozenset[str]:
-    """The dotted keys of the sections that have settings of their own."""
+    """Return the dotted keys of the sections that have settings of their own."""
     return frozenset(key.rpartition(".")[0] for key in known_settings())
 
 
 def sections_in(section: type[Section]) -> dict[str, type[Section]]:
-    """The sections that a section has in it, by name."""
+    """Return the sections that a section has in it, by name."""
     kinds = {name: field.annotation for name, field in section.model_fields.items()}
     return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
 
@@ -96,7 +96,7 @@ def _setting(key: str, field: FieldInfo) -> Setting:
 
 
 def _unpacked(field: FieldInfo) -> tuple[Any, list[Any]]:
-    """The type without `| None`, and all that it is annotated with."""
+    """Return the type without `| None`, and all that it is annotated with."""
     kind = next((each for each in _options(field.annotation) if each is not type(None)), None)
     if get_origin(kind) is Annotated:
         kind, *marks = get_args(kind)
@@ -114,7 +114,7 @@ def _limits(marks: list[Any]) -> tuple[int, int] | None:
 
 
 def _allowed(kind: Any, limits: tuple[int, int] | None) -> str:
-    """What a plain type allows, as the end of the sentence "Give …"."""
+    """Return the values that a plain type allows, as the end of the sentence "Give …"."""
     if limits:
         return f"a whole number from {limits[0]} to {limits[1]}"
     if get_origin(kind) is Literal:

@@ -1,4 +1,4 @@
-"""What this machine, or the container, has."""
+"""The resources of this machine, or of the container."""
 
 import os
 from contextlib import suppress
@@ -9,7 +9,7 @@ CGROUP_LIMITS: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memo
 
 
 def memory_mb() -> int:
-    """The memory of the machine, or that of its container if that is less, in MiB."""
+    """Return the memory of the machine, or that of its container if that is less, in MiB."""
     found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     for path in CGROUP_LIMITS:
         with suppress(OSError, ValueError):  # there is none, or it says "max"
@@ -18,7 +18,7 @@ def memory_mb() -> int:
 
 
 def cpus() -> int:
-    """The processors that this process may use."""
+    """Return the processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -31,7 +31,7 @@ class McpServer:
 
 
 def _servers(raw: Any) -> dict[str, McpServer]:
-    """Raises ValueError, whose text has names of keys and servers, but no value."""
+    """Raise ValueError, whose text has names of keys and servers, but no value."""
     if isinstance(raw, str):
         raw = _parsed(raw)
     if not isinstance(raw, dict):

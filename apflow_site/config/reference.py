@@ -26,7 +26,7 @@ EXAMPLE_HEAD: Final = """\
 
 
 def page(text: str) -> str:
-    """The page with a new table below the heading of each section."""
+    """Return the page with a new table below the heading of each section."""
     for section in sections_in(Config):
         rows = [_row(setting) for key, setting in known_settings().items() if key.startswith(f"{section}.")]
         before, heading, rest = text.partition(f"\n## {section}\n\n")
@@ -45,13 +45,13 @@ def example() -> str:
 
 
 def meaning(setting: Setting) -> str:
-    """The description, and what the declaration says otherwise."""
+    """Return the description, and what the declaration says otherwise."""
     parts = ["Secret." if setting.is_secret else "", setting.description, _range(setting)]
     return " ".join(part for part in parts if part)
 
 
 def as_text(default: Any) -> str:
-    """A default as the environment has it."""
+    """Return a default as the environment has it."""
     if isinstance(default, tuple):
         return ",".join(map(str, default))
     return str(default).lower() if isinstance(default, bool) else str(default)
@@ -103,7 +103,7 @@ def _comment(setting: Setting, *, width: int) -> str:
 
 
 def _default_beside_example(setting: Setting) -> str:
-    """The default, if the file shows something else and the description does not say it."""
+    """Return the default, if the file shows something else and the description does not say it."""
     if setting.example in (None, setting.default) or "Default:" in setting.description:
         return ""
     return f"Default: {_default(setting)}."

@@ -18,7 +18,7 @@ class Config(BaseSettings, Section):
     """The whole configuration."""
 
     _mask_wrapped: ClassVar = True
-    """Django asks for it at each `settings.APFLOW`. What pydantic does not find takes it ten times as long."""
+    """A marker for Django, which asks for it at each `settings.APFLOW`. A name that pydantic does not find takes it ten times as long."""
 
     server: Server
     database: Database
@@ -50,7 +50,7 @@ class Config(BaseSettings, Section):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The sources that `__init__` gets, instead of the built-in ones, which do not report where a value comes from."""
+        """Return the sources that `__init__` gets, instead of the built-in ones, which do not report where a value comes from."""
         given = cast("InitSettingsSource", init_settings).init_kwargs
         return cast("tuple[PydanticBaseSettingsSource, ...]", given["sources"])
 

@@ -1,4 +1,4 @@
-"""Where values come from: flags, the environment, a file, and defaults that depend on other values."""
+"""The sources of values: flags, the environment, a file, and defaults that depend on other values."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -30,13 +30,13 @@ class Source(PydanticBaseSettingsSource):
 
     @classmethod
     def of_texts(cls, texts: Mapping[str, str], *, keys: Mapping[str, str]) -> Self:
-        """Of environment variables or flags. `keys` has the key of each name; other names are ignored."""
+        """Return a source of environment variables or flags. `keys` has the key of each name; other names are ignored."""
         places = {key: name for name, key in keys.items() if name in texts}
         return cls(_nested({key: texts[name] for key, name in places.items()}), place=places.__getitem__)
 
     @classmethod
     def of_file(cls, path: str) -> Self:
-        """Of a YAML file. Raises ValueError with the reason when it cannot be read."""
+        """Return a source of a YAML file. Raises ValueError with the reason when it cannot be read."""
         return cls(_without_empty_sections(read_file(path), Config), place=lambda _: path)
 
     def __call__(self) -> Values:
@@ -70,7 +70,7 @@ class Computed(Source):
         return _nested(found | _pools(_number(self._given("worker.processes")) or processes))
 
     def _given(self, key: str) -> Any:
-        """The value in the sources before this one."""
+        """Return the value in the sources before this one."""
         section, _, name = key.partition(".")
         return self.current_state.get(section, {}).get(name)
 
@@ -82,12 +82,12 @@ class Computed(Source):
 
 
 def _number(raw: Any) -> int:
-    """A whole number from 1, as a number or a text; 0 for others, which are reported elsewhere."""
+    """Return a whole number from 1, as a number or a text; 0 for others, which are reported elsewhere."""
     return int(raw) if str(raw).isascii() and str(raw).isdigit() else 0
 
 
 def _pools(processes: int) -> Values:
-    """The defaults of pools for so many worker processes."""
+    """Return the defaults of pools for so many worker processes."""
     memory_mb = machine.memory_mb()
     return {
         "pools.process.size": min(32, max(2, memory_mb // 512 // processes)),
@@ -106,7 +106,7 @@ def _nested(values: Mapping[str, Any]) -> Values:
 
 
 def _without_empty_sections(content: Mapping[Any, Any], section: type[Section]) -> Values:
-    """The content of a file. A section without keys is null in YAML, and left out."""
+    """Return the content of a file. A section without keys is null in YAML, and left out."""
     inner = sections_in(section)
     values: Values = {}
     for name, value in content.items():

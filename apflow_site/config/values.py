@@ -38,7 +38,7 @@ class Allowed:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the host."""
+    """Return whether only this machine reaches the host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -46,7 +46,7 @@ def is_loopback(host: str) -> bool:
 
 
 def absolute(path: str) -> str:
-    """The path from the root; `~` is the home folder. Raises ValueError when there is no such home folder."""
+    """Return the path from the root; `~` is the home folder. Raises ValueError when there is no such home folder."""
     try:
         return str(Path(path).expanduser().absolute())
     except RuntimeError as error:
@@ -75,7 +75,7 @@ def _json_text(raw: Any) -> Any:
 
 
 def _host(value: str) -> str:
-    """Raises ValueError unless it is a host name or an IP address, without port or brackets."""
+    """Raise ValueError unless it is a host name or an IP address, without port or brackets."""
     if re.fullmatch(HOST_NAME, value):
         return value
     try:
@@ -93,7 +93,7 @@ def _host_or_network(value: str) -> str:
 
 
 def _network(value: str) -> str:
-    """Raises ValueError unless it is an IP address or a network."""
+    """Raise ValueError unless it is an IP address or a network."""
     ipaddress.ip_network(value)
     return value
 
@@ -104,7 +104,7 @@ def _database_url(value: str) -> str:
 
 
 def _own_network(value: str) -> str:
-    """Raises ValueError for the network of the host, which would make all that listens on the machine reachable."""
+    """Raise ValueError for the network of the host, which would make all that listens on the machine reachable."""
     if value == "host":
         raise ValueError("a container may not use the network of the host")
     return value
@@ -132,7 +132,7 @@ def _folder(value: str) -> str:
 
 
 def normal_path(value: str) -> str:
-    """Raises ValueError unless it is absolute and written the shortest way, so that it can be compared as text."""
+    """Raise ValueError unless it is absolute and written the shortest way, so that it can be compared as text."""
     if "\0" in value or not Path(value).is_absolute() or os.path.normpath(value) != value:
         raise ValueError(f"{value!r} is not absolute, or not written the shortest way")
     return value

@@ -1,1 +1,1 @@
-"""How async code uses the database: thread pools, their connections and SQLite's one writer. It imports no app."""
+"""Async access to the database: thread pools, their connections and SQLite's one writer. It imports no app."""

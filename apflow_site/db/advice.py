@@ -1,4 +1,4 @@
-"""What a database error means for the operator, and how to repair it."""
+"""The meaning of a database error for the operator, and its repair."""
 
 import sqlite3
 from collections.abc import Mapping

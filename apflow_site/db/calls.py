@@ -21,15 +21,15 @@ from typing import Any, Final, Protocol
 from django.db import OperationalError, connection
 
 PATIENCE_SECONDS: Final = 2.0
-"""How long a call takes before the database is probed, and how long until it is probed again."""
+"""The seconds that a call may take before the database is probed, and until it is probed again."""
 PROBE_SECONDS: Final = 1.5
-"""How long the probe may take. With the above, a client has its answer within 5 seconds."""
+"""The seconds that the probe may take. With the above, a client has its answer within 5 seconds."""
 LONG_SECONDS: Final = 0.03
 """A call that takes longer is a long one: calls of other users are made beside it."""
 BESIDE: Final = 4
-"""How many calls are made beside long ones, at most."""
+"""The greatest number of calls that are made beside long ones."""
 SPARE_SECONDS: Final = 30.0
-"""How long a thread that was started beside a long call, and its connection, are kept without work."""
+"""The seconds that a thread that was started beside a long call, and its connection, are kept without work."""
 Outcome = tuple[Any, BaseException | None]
 working_for: ContextVar[str] = ContextVar("working_for", default="")
 """The user for whom the current code works: whoever a request was authenticated as. Users take turns."""
@@ -89,7 +89,7 @@ class Turns:
         self._by_user.setdefault(call.user_id, deque()).append(call)
 
     def take(self, may: Callable[[str], bool] = lambda _: True) -> Call | None:
-        """The next call of the first user who may make one; this user is then the last."""
+        """Return the next call of the first user who may make one; this user is then the last."""
         user_id = next(filter(may, self._by_user), None)
         if user_id is None:
             return None

@@ -22,7 +22,7 @@ def refresh(*, trusted_seconds: float = TRUSTED_SECONDS) -> None:
 
 
 def is_disk_full(error: Exception) -> bool:
-    """Whether the database refused to write because the disk is full: nothing of the transaction is stored."""
+    """Return whether the database refused to write because the disk is full: nothing of the transaction is stored."""
     cause = error.__cause__
     return (
         getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL

@@ -35,7 +35,7 @@ def pipelined() -> Iterator[None]:
 
 @contextmanager
 def in_one_go(*, savepoint: bool = True) -> Iterator[None]:
-    """A transaction that is `pipelined`, and whose commit is sent with its last statements.
+    """Open a transaction that is `pipelined`, and whose commit is sent with its last statements.
 
     PostgreSQL begins it with the first statement, and commits it where the pipeline ends: `BEGIN` and
     `COMMIT` would each be a round trip. A statement that is refused rolls everything back. The block has no savepoints,

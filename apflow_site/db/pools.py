@@ -31,7 +31,7 @@ CHECKED: Final = ("auth", "login")
 WRITE_TOGETHER: Final = IS_SQLITE
 """Whether all calls that wait for the write pool share a transaction; `SqliteWriter` then checks its connection itself."""
 MOST_TOGETHER: Final = 64
-"""For how many keys a call of `SharedCalls` is at most."""
+"""The greatest number of keys in one call of `SharedCalls`."""
 P = ParamSpec("P")
 T = TypeVar("T")
 Group = TypeVar("Group", bound=Hashable)
@@ -99,7 +99,7 @@ def _probe() -> "asyncio.Future[None]":
 
 
 def _ask() -> None:
-    """Raises OperationalError if the database refuses to answer."""
+    """Raise OperationalError if the database refuses to answer."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
 
@@ -122,7 +122,7 @@ class SharedCalls(Generic[Group, Key, Result]):
         self._is_called: set[Group] = set()
 
     def result(self, group: Group, key: Key) -> "asyncio.Future[Result | None]":
-        """The result for the key, or None, of a call that begins after this one. Raises what `function` raises."""
+        """Return the result for the key, or None, of a call that begins after this one. Raises what `function` raises."""
         loop = asyncio.get_running_loop()
         result: asyncio.Future[Result | None] = loop.create_future()
         self._waiting[group].append((key, result))

@@ -16,7 +16,7 @@ from django.db.models.query import ModelIterable
 
 Row = TypeVar("Row")
 MOST_SHAPES: Final = 256
-"""How many forms of one query stay compiled. The least recently used ones are compiled again."""
+"""The number of forms of one query that stay compiled. The least recently used ones are compiled again."""
 
 
 class Prepared(Generic[Row]):
@@ -35,11 +35,11 @@ class Prepared(Generic[Row]):
         self._statement = lru_cache(MOST_SHAPES)(self._compiled)
 
     def first(self, *shape: Hashable, **values: str) -> Row | None:
-        """The first row of the query for these values, or None."""
+        """Return the first row of the query for these values, or None."""
         return next(iter(self.rows(*shape, **values)), None)
 
     def rows(self, *shape: Hashable, **values: str) -> list[Row]:
-        """All rows of the query for these values."""
+        """Return all rows of the query for these values."""
         return self._statement(*shape).rows(values)
 
     def _compiled(self, *shape: Hashable) -> "Statement[Row]":
@@ -57,7 +57,7 @@ class Statement(Generic[Row]):
         self._made: Callable[[Sequence[Any]], Any] = _instances(self._compiler) if is_of_models else tuple
 
     def rows(self, values: Mapping[str, str]) -> list[Row]:
-        """The rows for these values of the placeholders."""
+        """Return the rows for these values of the placeholders."""
         parameters = [values.get(place, place) if isinstance(place, str) else place for place in self._places]
         with connection.cursor() as cursor:
             cursor.execute(self._sql, parameters)
@@ -66,7 +66,7 @@ class Statement(Generic[Row]):
 
 
 def _instances(compiler: Any) -> Callable[[Sequence[Any]], Any]:
-    """A function that makes a model instance, with its annotations, of a row.
+    """Return a function that makes a model instance, with its annotations, of a row.
 
     It does what `Model.from_db` does, but without the signals `pre_init` and `post_init`, which nothing here listens
     to, and in a fifth of the time.

@@ -37,7 +37,7 @@ def newer() -> list[Migration]:
 
 
 def require_known() -> None:
-    """Raises SchemaTooNew if a newer version has migrated the database."""
+    """Raise SchemaTooNew if a newer version has migrated the database."""
     if found := newer():
         raise SchemaTooNew(found)
 
@@ -55,7 +55,7 @@ def _applied() -> set[Migration]:
 
 @cache
 def _known() -> frozenset[Migration]:
-    """By the names of their files: importing a hundred modules takes longer than the whole comparison."""
+    """Return the migrations by the names of their files: importing a hundred modules takes longer than the whole comparison."""
     return frozenset((config.label, name) for config in apps.get_app_configs() for name in _names(config.label))
 
 

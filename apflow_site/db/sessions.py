@@ -1,4 +1,4 @@
-"""What is set for each PostgreSQL session: timeouts, and that plans use indexes. SQLite has no sessions."""
+"""The settings of each PostgreSQL session: timeouts, and that plans use indexes. SQLite has no sessions."""
 
 from typing import Any, Final
 

@@ -15,7 +15,7 @@ from apflow_site.db.connections import refresh
 
 MAX_TOGETHER: Final = 32
 TOGETHER_SECONDS: Final = 0.02
-"""How long calls are added to a transaction: other processes write between two."""
+"""The seconds for which calls are added to a transaction: other processes write between two."""
 
 
 class SqliteWriter:

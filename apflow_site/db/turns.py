@@ -11,7 +11,7 @@ SELECT pg_advisory_xact_lock(%s, key) FROM (
     SELECT DISTINCT hashtext(name) AS key FROM unnest(%s::text[]) AS name ORDER BY key
 ) AS keys
 """
-"""In the order of the keys, so that no two transactions wait for each other."""
+"""The statement that takes the locks in the order of the keys, so that no two transactions wait for each other."""
 
 
 def take_turns(kind: int, *names: str) -> None:

@@ -22,7 +22,7 @@ from tasks.storage.loads import limited_loads
 JSON: Final = "application/json"
 MOST_PATHS: Final = 256
 WATCHED_AFTER_SECONDS: Final = 0.05
-"""From when on a request notices that its client has left. Most have been answered by then."""
+"""The seconds after which a request notices that its client has left. Most have been answered by then."""
 T = TypeVar("T")
 
 
@@ -51,7 +51,7 @@ class SentHeaders(Mapping[str, str]):
     @overload
     def get(self, name: str, /, default: T) -> str | T: ...
     def get(self, name: str, /, default: Any = None) -> Any:
-        """The value, or the default. Most headers are not there, and Mapping raises an exception for each of them."""
+        """Return the value, or the default. Most headers are not there, and Mapping raises an exception for each of them."""
         return self._values.get(name.lower(), default)
 
     def __contains__(self, name: object) -> bool:
@@ -91,7 +91,7 @@ class ProgramRequest(ASGIRequest):
 
     @cached_property
     def headers(self) -> SentHeaders:  # type: ignore[override]
-        """With all that views use of Django's class."""
+        """The headers, with all members of Django's class that views use."""
         return SentHeaders(self.scope["headers"])
 
     @cached_property
@@ -156,7 +156,7 @@ async def _send_at_once(response: HttpResponse, send: Send) -> None:
 
 
 def program_request(scope: Scope, body: Body) -> ProgramRequest | None:
-    """The request, with its view, if that is a coroutine function for programs; None if Django's handler answers it."""
+    """Return the request, with its view, if that is a coroutine function for programs; None if Django's handler answers it."""
     if is_page(method=scope["method"], path=scope["path"]):
         return None
     if scope.get("root_path"):
@@ -171,7 +171,7 @@ def program_request(scope: Scope, body: Body) -> ProgramRequest | None:
 
 @lru_cache(MOST_PATHS)
 def _program_view_at(path: str) -> ResolverMatch | None:
-    """The view, if it is a coroutine function. Raises Http404. Django compares a path with one URL after the other."""
+    """Return the view, if it is a coroutine function. Raises Http404. Django compares a path with one URL after the other."""
     match = resolve(path)
     return match if iscoroutinefunction(match.func) else None
 
@@ -231,7 +231,7 @@ class _Watch:
         self._listening: asyncio.Task[None] | None = None
 
     def end(self) -> None:
-        """The response has been sent."""
+        """Stop to listen: the response has been sent."""
         self._timer.cancel()
         if self._listening is not None:
             self._listening.cancel()

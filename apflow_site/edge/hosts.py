@@ -1,4 +1,4 @@
-"""Which hosts and origins a request may name.
+"""The hosts and origins that a request may name.
 
 The checks of `Host` and `Origin` prevent DNS rebinding: a web page whose name resolves to 127.0.0.1
 can reach a server on loopback, but sends its own name as Host. Literal addresses cannot be rebound
@@ -18,7 +18,7 @@ from django.http import HttpRequest, JsonResponse
 from apflow_site.origins import is_allowed_origin, is_own_origin
 
 MOST_HOSTS: Final = 256
-"""Of how many values of `Host` the decision is remembered."""
+"""The number of values of `Host` whose decision is remembered."""
 HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~-]+)(?::[0-9]{0,5})?")
 """A value of `Host` with its port (RFC 9112, section 3.2). Several headers arrive joined with commas, and match it never."""
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -28,12 +28,12 @@ FRONT: Final = "/"
 
 
 def is_page(*, method: str | None, path: str) -> bool:
-    """Whether the response is a page for a browser."""
+    """Return whether the response is a page for a browser."""
     return method in ("GET", "HEAD") if path == FRONT else path.startswith(PREFIXES)
 
 
 def foreign(request: HttpRequest) -> JsonResponse | None:
-    """The error reply to a foreign `Host` (400) or a write from a foreign `Origin` (403), or None."""
+    """Return the error reply to a foreign `Host` (400) or a write from a foreign `Origin` (403), or None."""
     host = request.headers.get("Host", "")
     if not HOST.fullmatch(host):
         return _refusal(
@@ -55,7 +55,7 @@ def _refusal(status: int, code: str, message: str) -> JsonResponse:
 
 
 def is_own_host(host: str) -> bool:
-    """Whether `Host` is an address, a name of this machine, or in `server.allowed_hosts`."""
+    """Return whether `Host` is an address, a name of this machine, or in `server.allowed_hosts`."""
     server = settings.APFLOW.server
     return HOST.fullmatch(host) is not None and _is_own(
         host, public_url=server.public_url or "", allowed=tuple(server.allowed_hosts)

@@ -1,4 +1,4 @@
-"""What every HTTP request passes: host checks, request id, log line, span, and the middleware of its kind."""
+"""The steps that every HTTP request passes: host checks, request id, log line, span, and the middleware of its kind."""
 
 import re
 import time
@@ -42,7 +42,7 @@ def edge(get_response: GetResponse) -> GetResponse:
 
 @async_only_middleware
 def program_edge(get_response: GetResponse) -> GetResponse:
-    """The middleware for views of programs only, without what pages need: a second list of all static files."""
+    """Return the middleware for views of programs only, without what pages need: a second list of all static files."""
     return _edge(get_response, page_response=get_response)
 
 

@@ -18,12 +18,12 @@ ASK_AGAIN_SECONDS: Final = 0.0003
 
 @cache
 def _files() -> dict[str, tuple[int, int] | None]:
-    """The files that this process uses, by path."""
+    """Return the files that this process uses, by path."""
     return {}
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """The device and inode of the file; None if there is none, or a database in memory."""
+    """Return the device and inode of the file; None if there is none, or a database in memory."""
     try:
         found = Path(path).stat()
     except OSError:
@@ -39,7 +39,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> sqlite3.Connection:
-        """Raises DatabaseFileGone if this process has used the file, and it has gone: SQLite would make an empty one."""
+        """Raise DatabaseFileGone if this process has used the file, and it has gone: SQLite would make an empty one."""
         path = self.settings_dict["NAME"]
         if path in _files() and not Path(path).exists():
             raise DatabaseFileGone(path)

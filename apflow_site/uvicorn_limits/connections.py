@@ -13,7 +13,7 @@ PROBE_SECONDS: Final = 30
 """After so long without a packet, and then as often, the kernel asks whether the peer is alive."""
 PROBES: Final = 3
 UNACKNOWLEDGED_SECONDS: Final = 120
-"""How long a peer may leave data unacknowledged, or have no room for it, before the connection ends."""
+"""The seconds that a peer may leave data unacknowledged, or have no room for it, before the connection ends."""
 
 UNFINISHED_REQUESTS: Final = 16
 """One address may have as many bytes of unfinished headers as so many requests of the largest size."""
@@ -60,7 +60,7 @@ class Connections:
 
 @cache
 def open_connections() -> Connections:
-    """The connections of this process."""
+    """Return the connections of this process."""
     return Connections()
 
 

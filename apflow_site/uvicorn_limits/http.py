@@ -14,7 +14,7 @@ from apflow_site.uvicorn_limits.pace import Pace, pace_of_reader
 
 LINE_OVERHEAD: Final = len(b": \r\n")
 LINGER_SECONDS: Final = 1.0
-"""How long the connection of a refused request is read and discarded.
+"""The seconds for which the connection of a refused request is read and discarded.
 
 A connection that is closed while the client still sends is reset, and the client loses the reply.
 """
@@ -136,7 +136,7 @@ class LimitedHttp(HttpToolsProtocol):
         self._head_bytes = self._headers = 0
 
     def _add_to_head(self, size: int) -> None:
-        """Raises HeadersTooLarge, which ends the parser: uvicorn then calls `send_400_response`."""
+        """Raise HeadersTooLarge, which ends the parser: uvicorn then calls `send_400_response`."""
         self._head_bytes += size
         if self._head_bytes > self._limits.header_bytes or self._headers > self._limits.headers:
             self._refusal = self._too_large()
@@ -207,7 +207,7 @@ class LimitedHttp(HttpToolsProtocol):
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def _may_reply(self) -> bool:
-        """Whether no other reply is under way. The application gets no chance to begin one."""
+        """Return whether no other reply is under way. The application gets no chance to begin one."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             return True

@@ -7,7 +7,7 @@ from typing import Final
 from django.conf import settings
 
 PERIOD_SECONDS: Final = 30.0
-"""How long the rate is measured before a client is too slow. Shorter pauses are ordinary."""
+"""The seconds over which the rate is measured before a client is too slow. Shorter pauses are ordinary."""
 
 
 class Pace:
@@ -43,5 +43,5 @@ class Pace:
 
 
 def pace_of_reader(transport: asyncio.Transport) -> Pace:
-    """The pace at which the client takes what has been written, while the buffer is full. It is cut off."""
+    """Return the pace at which the client takes what has been written, while the buffer is full. It is cut off."""
     return Pace(lambda: -transport.get_write_buffer_size(), transport.abort)

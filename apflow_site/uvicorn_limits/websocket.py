@@ -44,7 +44,7 @@ class LimitedWebSocket(WebSocketsSansIOProtocol):
             extensions[LARGE_MESSAGES] = self.allow_large_messages
 
     def allow_large_messages(self) -> None:
-        """Called by the application once the client has logged in."""
+        """Allow large messages. The application calls this once the client has logged in."""
         self.conn.max_message_size = self.config.ws_max_size
 
     address: str | None = None

@@ -90,7 +90,7 @@ def as_text(field: str, *, value_of: Callable[[Any], Any] | None = None) -> Any:
 
 
 def dashboard_url(task_id: str) -> str:
-    """The page of a task; empty for an id with a NUL, which no address can contain.
+    """Return the page of a task; empty for an id with a NUL, which no address can contain.
 
     SQLite may still have such an id, from before every interface refused it.
     """

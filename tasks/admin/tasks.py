@@ -49,7 +49,7 @@ class TreesOrTasks(admin.SimpleListFilter):
 
 @display(description="Run", label=STATUS_COLOURS)  # type: ignore[untyped-decorator]
 def run_state(task: Task) -> str | None:
-    """The status of the latest run; only roots have runs."""
+    """Return the status of the latest run; only roots have runs."""
     status: str | None = vars(task)["run_status"]
     return status
 
@@ -169,5 +169,5 @@ def back(request: HttpRequest) -> HttpResponse | None:
 
 
 def shows_every_task(request: HttpRequest) -> bool:
-    """Whether to list all tasks: a search includes all levels of a tree."""
+    """Return whether to list all tasks: a search includes all levels of a tree."""
     return bool(request.GET.get("rows") or request.GET.get("q"))

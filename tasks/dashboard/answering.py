@@ -56,7 +56,7 @@ async def _answered(request: HttpRequest, question: Question, invitation: Answer
 
 
 def _check(text: str, field: str) -> None:
-    """Raises InvalidParams."""
+    """Raise InvalidParams."""
     if len(text) > MAX_CHARACTERS:
         raise InvalidParams([(field, TOO_LONG)])
     if "\0" in text:

@@ -16,7 +16,7 @@ from tasks.status import Status
 MOST_OPEN: Final = 12
 """A box with more parts is closed until it is opened."""
 MOST_SHOWN: Final = 100
-"""How many parts of an open box a page shows."""
+"""The number of parts of an open box that a page shows."""
 LONGEST_PARAMS: Final = 100_000
 MAP: Final = "map"
 LOOP: Final = "loop"
@@ -89,13 +89,13 @@ class Boxes:
     """The task itself, the closed box in its place, or None for a template with copies."""
 
     def counts(self, task: Task) -> bool:
-        """Whether the task is one of the tree's for people: a template is not, once its copies run in its place."""
+        """Return whether the task is one of the tree's for people: a template is not, once its copies run in its place."""
         is_over = task.id in self.templates and task.status == Status.SKIPPED
         return self.place[task.id] is not None and not is_over
 
 
 class _Member(NamedTuple):
-    """What `tasks.rules.maps` reads of a task."""
+    """The fields of a task that `tasks.rules.maps` reads."""
 
     id: str
     parent_id: str | None
@@ -144,7 +144,7 @@ def settings_of_boxes(root_id: str) -> dict[str, Json]:
 
 
 def _box(task: Task, settings: Json, template: list[Task], spawned: list[Task], copied: Collection[str]) -> Box:
-    """A map or loop has added the whole template for each part, in order."""
+    """Return the box of a task. A map or loop has added the whole template for each part, in order."""
     size = max(1, len(template))
     parts = (
         [spawned[start : start + size] for start in range(0, len(spawned), size)] if settings else _subtrees(spawned)
@@ -215,7 +215,7 @@ def _shown(box: Box, chosen: int | None) -> frozenset[int]:
 
 
 def _places(tasks: Sequence[Task], boxes: Boxes, copied: Collection[str]) -> dict[str, str | None]:
-    """Where each task is drawn. What a task has added comes after it in the order of positions."""
+    """Return the place of each task. Tasks that another one has added come after it in the order of positions."""
     places: dict[str, str | None] = {}
     for task in tasks:
         places[task.id] = None if task.id in copied else task.id

@@ -27,7 +27,7 @@ Refusals = list[str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verb:
-    """What may be done with runs. `does` gets the trees, and returns why some of them refused."""
+    """An action on runs. `does` gets the trees, and returns why some of them refused."""
 
     name: str
     question: str
@@ -68,7 +68,7 @@ def _rows(*, caller: Caller, run_ids: Sequence[str]) -> list[history.RunFacts]:
 
 
 def _trees(rows: Sequence[history.RunFacts]) -> dict[str, str]:
-    """The ids of the trees of the runs, each with its name."""
+    """Return the ids of the trees of the runs, each with its name."""
     return {row.run.root_id: row.name for row in rows}
 
 

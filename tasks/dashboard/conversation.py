@@ -80,7 +80,7 @@ class Row:
 
     @property
     def details(self) -> str:
-        """What the head does not say: the model, the attempt, the tokens, and an end that is not usual."""
+        """The facts that the head leaves out: the model, the attempt, the tokens, and an end that is not usual."""
         call = self.call
         attempt = f"attempt {call.attempt}" if call.attempt > 1 else None
         counts = None if call.prompt_tokens is None else f"{call.prompt_tokens:,} in, {call.completion_tokens:,} out"
@@ -148,7 +148,7 @@ def _end(call: ModelCall) -> datetime:
 
 
 def _common(before: Sequence[Any], after: Sequence[Any]) -> int:
-    """The number of messages that the conversations have in common at their start."""
+    """Return the number of messages that the conversations have in common at their start."""
     pairs = zip(before, after, strict=False)
     return next((number for number, (a, b) in enumerate(pairs) if a != b), min(len(before), len(after)))
 
@@ -180,7 +180,7 @@ def message_of(message: Any) -> Message:
 
 
 def _text(content: Any) -> str:
-    """The text of a message; parts that are no text are named."""
+    """Return the text of a message; parts that are no text are named."""
     if content is None or isinstance(content, str):
         return (content or "").strip()
     if not isinstance(content, list):

@@ -1,4 +1,4 @@
-"""What the panel of a task shows of growth: the parts of a map, loop or spawner, or which part the task is."""
+"""Growth in the panel of a task: the parts of a map, loop or spawner, or the part that the task is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ WORDS: Final = {MAP: "Item", LOOP: "Round"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Which part of a box a task is, from 1, and the same task in the parts before and after."""
+    """The number of the part that a task is in its box, from 1, and the same task in the parts before and after."""
 
     box: Box
     number: int

@@ -170,7 +170,7 @@ def _form(schema: Json, texts: Mapping[str, str], problems: Problems) -> Context
 
 
 def _of_tree(*, caller: Caller, task_id: str) -> Context:
-    """Raises TaskNotFound."""
+    """Raise TaskNotFound."""
     task = get_task(caller=caller, task_id=task_id)
     newest = latest_run(caller=caller, task_id=task.root_id)
     last = RunInputs.objects.filter(run_id=newest.id).values_list("inputs", flat=True).first() if newest else None
@@ -191,7 +191,7 @@ def _of_tree(*, caller: Caller, task_id: str) -> Context:
 
 
 def _used(caller: Caller, task_id: str) -> list[str]:
-    """The inputs of the run that the tree uses; none for a tree that cannot be run any more."""
+    """Return the inputs of the run that the tree uses; none for a tree that cannot be run any more."""
     try:
         spec = checked(tasks_of_tree(caller=caller, task_id=task_id))
     except InvalidParams:
@@ -200,7 +200,7 @@ def _used(caller: Caller, task_id: str) -> list[str]:
 
 
 def _to_save(*, caller: Caller, task_id: str) -> Context:
-    """Raises TaskNotFound."""
+    """Raise TaskNotFound."""
     task = get_task(caller=caller, task_id=task_id)
     root = get_task(caller=caller, task_id=task.root_id)
     used = _used(caller, task_id)

@@ -72,7 +72,7 @@ async def delete(request: HttpRequest, caller: Caller, name: str) -> HttpRespons
 
 
 def chosen(request: HttpRequest) -> dict[str, Any]:
-    """The owner and the version in the query; None where there is none."""
+    """Return the owner and the version in the query; None where there is none."""
     version = request.GET.get("version", "")
     is_number = version.isascii() and version.isdecimal() and len(version) < 10
     return {"user_id": request.GET.get("user") or None, "version": int(version) if is_number else None}
@@ -132,7 +132,7 @@ def _one(*, caller: Caller, name: str, user_id: str | None, version: int | None)
 
 
 def _steps(found: Flow) -> list[Step]:
-    """The newest versions, as many as a response may load, each with what was changed in it."""
+    """Return the newest versions, as many as a response may load, each with what was changed in it."""
     newest = FlowVersion.objects.of(found)[: VERSIONS + 1].values_list("id", loads.size_of("definition"))
     versions = list(FlowVersion.objects.of(found).filter(id__in=loads.spend_on_page(dict(newest), least=1)))
     pairs = zip(versions, [*versions[1:], None], strict=True)
@@ -147,7 +147,7 @@ def _content(version: FlowVersion) -> Content:
 
 
 def masked_task(task: Json) -> Json:
-    """The task of a definition without what pages must not show of its inputs."""
+    """Return the task of a definition without what pages must not show of its inputs."""
     if not isinstance(task.get("inputs"), dict):
         return task
     explicit = explicit_executor(task)

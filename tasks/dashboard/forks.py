@@ -22,7 +22,7 @@ from tasks.services.trees.queries import get_task
 TEMPLATE: Final = "dashboard/fork.html"
 HIDDEN: Final = "…"
 RUN_INPUTS: Final = "{{run.inputs"
-"""With what the place of an input of the run begins."""
+"""The beginning of the place of an input of the run."""
 STARTED: Final = "A run of a copy was submitted, from this task on. The original is unchanged."
 
 
@@ -52,7 +52,7 @@ async def edit(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespon
 
 
 def _kept(task: Task, given: Json) -> Json:
-    """The inputs as sent; those that are as the page showed them are as stored, for it hides sealed parts.
+    """Return the inputs as sent; those that are as the page showed them are as stored, for it hides sealed parts.
 
     Raises ValueError if a changed input still has a hidden part.
     """
@@ -69,7 +69,7 @@ def _kept(task: Task, given: Json) -> Json:
 
 
 def _results(task: Task) -> Context:
-    """What places in the inputs stand for: the results of the dependencies, unless they are too large to show."""
+    """Return the values of places in the inputs: the results of the dependencies, unless they are too large to show."""
     try:
         return {"results": results_of_dependencies(task)}
     except ResponseTooLarge:

@@ -17,9 +17,9 @@ NO_TASK: Final = -1
 def graph_of(tasks: Sequence[Task], boxes: Boxes, folds: Folds, run: Run | None, now: datetime) -> Json:
     """Return the tasks that are drawn, and behind them those that a closed box stands for, or that are not drawn.
 
-    `needs`: required dependencies, `likes`: optional ones, `after`: what else comes before, in boxes. Empty lists are
+    `needs`: required dependencies, `likes`: optional ones, `after`: other tasks before it, in boxes. Empty lists are
     left out, as is the progress of tasks that do not run.
-    Of those not drawn, `at` is the box, or -1. Of those added, `of` is what has added them, `part` which part they are.
+    A task that is not drawn has its box, or -1, as `at`. An added one has the task that added it as `of`, and its part as `part`.
     """
     drawn, others = in_order(tasks, boxes)
     number = {task.id: n for n, task in enumerate([*drawn, *others])}
@@ -125,7 +125,7 @@ def _sequence(box: Box) -> Iterator[tuple[Task, str]]:
 
 
 def _firsts(part: Sequence[Task]) -> list[Task]:
-    """The tasks of a round that no other one of it comes before."""
+    """Return the tasks of a round that no other one of it comes before."""
     ids = {task.id for task in part}
     parents = {task.parent_id for task in part}
     return [
@@ -134,7 +134,7 @@ def _firsts(part: Sequence[Task]) -> list[Task]:
 
 
 def _lasts(part: Sequence[Task]) -> list[Task]:
-    """The tasks of a round that no other one of it waits for."""
+    """Return the tasks of a round that no other one of it waits for."""
     needed = {item["id"] for task in part for item in task.dependencies}
     ids = {task.id for task in part}
     return [task for task in part if task.id not in needed and task.parent_id not in ids]

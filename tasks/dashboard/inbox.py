@@ -46,7 +46,7 @@ async def answer_question(request: HttpRequest, caller: Caller, task_id: str) ->
 
 @transaction.atomic
 def _answer(*, caller: Caller, task_id: str, post: QueryDict, comment: str | None) -> None:
-    """Raises TasksError."""
+    """Raise TasksError."""
     question = open_question_of(caller=caller, task_id=task_id)
     record_answer(question, answer=answer_in(question, post), by=caller.user_id, comment=comment)
 

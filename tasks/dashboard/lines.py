@@ -46,7 +46,7 @@ def _row(line: Line, span_ms: int, *, is_selected: bool) -> str:
 
 
 def _marks(line: Line) -> str:
-    """What comes after the name: the state of a box, attempts, the executor."""
+    """Return the text after the name: the state of a box, attempts, the executor."""
     task, box = line.task, line.box
     executor_id = task.executor_id if task.executor_id != task.name else None
     failed = f"{box.failed_count:,} failed" if box and box.failed_count else ""
@@ -61,7 +61,7 @@ def _marks(line: Line) -> str:
 
 
 def _toggle(line: Line) -> str:
-    """A button that opens or closes the box, with scripts or without."""
+    """Return a button that opens or closes the box, with scripts or without."""
     if line.box is None or not line.box.parts:
         return ""
     verb = "shut" if line.box.is_open else "open"
@@ -74,7 +74,7 @@ def _toggle(line: Line) -> str:
 
 
 def _rest(line: Line) -> str:
-    """A row that says how many parts of an open box are not shown."""
+    """Return a row that says how many parts of an open box are not shown."""
     left_out = line.box.left_out if line.box else 0
     if not left_out or line.box is None:
         return ""

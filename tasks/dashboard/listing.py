@@ -33,7 +33,7 @@ class Row:
     run: Run | None
     status: str
     counts: Mapping[str, int]
-    """How many of its tasks have each status."""
+    """The number of its tasks with each status."""
     bar: StatusBar
     seconds: float | None
     asks: bool

@@ -10,7 +10,7 @@ from tasks.status import Status
 
 
 class Level(IntEnum):
-    """How much an event matters. A filter shows those of a level and above."""
+    """The importance of an event. A filter shows those of a level and above."""
 
     DEBUG = 10
     INFO = 20

@@ -95,7 +95,7 @@ async def log(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespons
 
 
 def _read_filters(query: Mapping[str, str]) -> Filters:
-    """Raises InvalidParams."""
+    """Raise InvalidParams."""
     level, kind = query.get("level", "").upper(), query.get("format", "")
     numbers = {name: query.get(name, "") for name in ("before", "run")}
     problems = [(name, "must be a number") for name, text in numbers.items() if text and not _is_number(text)]
@@ -120,7 +120,7 @@ def _is_number(text: str) -> bool:
 
 
 def _log(*, caller: Caller, task_id: str, filters: Filters) -> Log:
-    """Raises TaskNotFound."""
+    """Raise TaskNotFound."""
     task = get_task(caller=caller, task_id=task_id)
     runs = Run.objects.filter(root_id=task.root_id).order_by("-number")
     tree = Task.objects.tree(task.root_id)

@@ -231,5 +231,5 @@ def _editor(text: str, problems: Problems) -> Context:
 
 
 def _has_field(name: str) -> bool:
-    """Whether the form has a field that shows the problem."""
+    """Return whether the form has a field that shows the problem."""
     return name in OWN_FIELDS or name.startswith(PREFIX)

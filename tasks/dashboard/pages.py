@@ -115,7 +115,7 @@ def _refuse_nul(request: HttpRequest) -> None:
 
 
 def _facts(*, caller: Caller) -> Context:
-    """What every page shows of the database."""
+    """Return the facts from the database that every page shows."""
     return {"questions_open": count_questions(caller=caller), "maintenance_since": maintenance.since()}
 
 
@@ -125,7 +125,7 @@ def count_questions(*, caller: Caller) -> int:
 
 
 def has_owners() -> bool:
-    """Whether trees have owners: authentication is on."""
+    """Return whether trees have owners: authentication is on."""
     return bool(settings.APFLOW.auth.is_on)
 
 

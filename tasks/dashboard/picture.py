@@ -73,7 +73,7 @@ class Picture:
     lines: list[Line]
     """The lines of the timeline: up to MAX_LINES, the selected task among them."""
     first: int
-    """How many lines of the tree come before these."""
+    """The number of lines of the tree before these."""
     earlier: Task | None
     """The task of the line before these, and `later` that of the line after them."""
     later: Task | None
@@ -88,7 +88,7 @@ class Picture:
     graph: Json
     token_usage: Json | None
     budget: list[Limit]
-    """What the run has spent of its budget."""
+    """The amounts of its budget that the run has spent."""
     failed: list[Task]
     """Tasks that ran and failed, without those skipped because of a failed dependency."""
     asking: list[tuple[Question, str]]

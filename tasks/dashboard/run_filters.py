@@ -17,7 +17,7 @@ SPANS: Final[Mapping[str, tuple[str, timedelta, timedelta]]] = {
 """The choices of the page: what it says, how long that is, and how long one bar of the chart stands for."""
 NAMES: Final = ("days", "status", "flow", "task", "user", "tag", "q", "cursor")
 STATUSES: Final = ("completed", "failed", "cancelled", "in_progress", "pending")
-"""From the bottom of a bar to its top."""
+"""The statuses from the bottom of a bar to its top."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,7 +99,7 @@ def _listed(*, caller: Caller, filters: Filters) -> Context:
 def _page_and_times(
     caller: Caller, wanted: history.RunFilter, *, cursor: str
 ) -> tuple[list[history.RunFacts], str | None, history.Times]:
-    """A text is searched once: its first page has the chart."""
+    """Return a page and the times of all runs. A text is searched once: its first page has the chart."""
     if wanted.text is not None and not cursor:
         return history.search_runs(caller=caller, wanted=wanted, limit=PAGE)
     rows, next_cursor = history.list_runs(caller=caller, wanted=wanted, limit=PAGE, cursor=cursor)

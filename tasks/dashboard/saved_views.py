@@ -21,7 +21,7 @@ QUERIES: Final[Mapping[str, Callable[[QueryDict], str]]] = {
     "trees": lambda given: replace(read_filters(given), cursor="").query(),
     "runs": lambda given: run_filters.read(given).query(),
 }
-"""What is saved of the URL of each list. Raises InvalidParams."""
+"""List → a function that returns the part of its URL that is saved. Raises InvalidParams."""
 
 
 @page("POST")
@@ -44,7 +44,7 @@ async def delete(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 
 def _given(request: HttpRequest) -> tuple[str, str, str]:
-    """The list, the name, and the filters in their normal form. Raises InvalidParams."""
+    """Return the list, the name, and the filters in their normal form. Raises InvalidParams."""
     place, name, query = (request.POST.get(field, "").strip() for field in ("place", "name", "query"))
     if place not in QUERIES:
         raise InvalidParams([("place", f"must be one of {', '.join(QUERIES)}")])

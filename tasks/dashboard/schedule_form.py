@@ -99,7 +99,7 @@ def _choice(name: str, texts: Texts) -> str:
 
 
 def _value(name: str, text: str) -> Any:
-    """Raises ValueError."""
+    """Raise ValueError."""
     if name in NUMBERS:
         return _number(text, *NUMBERS[name])
     if name in CHOICES:

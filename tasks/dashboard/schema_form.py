@@ -16,7 +16,7 @@ PREFIX: Final = "in."
 MORE: Final = ""
 INPUT_TYPES: Final = MappingProxyType({"email": "email", "uri": "url", "date": "date"})
 EXAMPLES: Final = MappingProxyType({"date-time": "2027-01-31T09:00:00+01:00"})
-"""What a text of this format looks like, where browsers have no field for it."""
+"""Format → a text in it, for formats that have no field in browsers."""
 LONG_TEXTS: Final = frozenset({"prompt", "requirement", "body", "text", "stdin", "content"})
 
 
@@ -71,7 +71,7 @@ def kind_of(rule: Json, name: str = "") -> str:
 
 
 def _input_type(rule: Json) -> str:
-    """The type of HTML for a text of this format. One with a zone has none."""
+    """Return the type of HTML for a text of this format. One with a zone has none."""
     return INPUT_TYPES.get(str(rule.get("format")), "text") if rule.get("type") == "string" else "text"
 
 
@@ -84,7 +84,7 @@ def texts_of(schema: Json, inputs: Json) -> dict[str, str]:
 
 
 def takes_more(schema: Json) -> bool:
-    """Whether the schema allows additional inputs."""
+    """Return whether the schema allows additional inputs."""
     return schema.get("additionalProperties", True) is not False
 
 

@@ -39,7 +39,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What is searched: the caller's roots and those that match, both in order, and how many are enough."""
+    """The results to find: the caller's roots and those that match, both in order, and the number that is enough."""
 
     filters: Filters
     owner: str | None
@@ -91,7 +91,7 @@ def _found(wanted: Wanted) -> Found:
 
 
 def _piece(wanted: Wanted, cursor: str, *, most: int) -> tuple[list[Task], Task | None]:
-    """The matches among the next PIECE roots, and the last of these; None if there are no more."""
+    """Return the matches among the next PIECE roots, and the last of these; None if there are no more."""
     last = wanted.after(cursor, wanted.roots).only("id", "created_at")[PIECE - 1 : PIECE].first()
     found = wanted.after(cursor, wanted.matching)
     return list((found.filter(wanted.until(last)) if last else found)[:most]), last
@@ -109,7 +109,7 @@ def _matching(roots: TaskQuerySet, filters: Filters) -> TaskQuerySet:
 
 
 def _starts_with(text: str) -> Q:
-    """The ids that start with the text, by an index: on SQLite, LIKE uses none."""
+    """Return the ids that start with the text, by an index: on SQLite, LIKE uses none."""
     return Q(id__gte=text, id__lt=f"{text}\U0010ffff") if IS_SQLITE else Q(id__startswith=text)
 
 
@@ -117,7 +117,7 @@ def _starts_with(text: str) -> Q:
 
 
 def _rare(wanted: Wanted, cursor: str) -> list[str] | None:
-    """The ids of the first matches after the cursor, found by an index, and perhaps of some other roots.
+    """Return the ids of the first matches after the cursor, found by an index, and perhaps of some other roots.
 
     None: no index has them, or they are not rare.
     """
@@ -143,7 +143,7 @@ def _of_text(wanted: Wanted, cursor: str) -> list[str] | None:
 
 
 def _names(owner: str | None) -> list[str] | None:
-    """The different names of the owner's roots, or of all; None if there are too many. It jumps from one to the next."""
+    """Return the different names of the owner's roots, or of all; None if there are too many. It jumps from one to the next."""
     roots = "SELECT name FROM tasks_task WHERE parent_id IS NULL" + (" AND user_id = %(owner)s" if owner else "")  # noqa: S608
     query = f"""
         WITH RECURSIVE names(name) AS (

@@ -200,7 +200,7 @@ async def _context(caller: Caller) -> Context:
 
 
 def _as_user(verb: Callable[[User], Any], *, caller: Caller) -> Any:
-    """Raises Refused while authentication is off."""
+    """Raise Refused while authentication is off."""
     if not settings.APFLOW.auth.is_on:
         raise Refused("Authentication is off, so this server needs no API keys. See auth.enabled.")
     return verb(user_named(caller.user_id))

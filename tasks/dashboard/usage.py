@@ -19,7 +19,7 @@ SPANS: Final = {"7": "7 days", "30": "30 days", "90": "90 days", "365": "a year"
 """The choices of the page: days up to today."""
 NO_FLOW: Final = "no flow"
 HEIGHT: Final = 100.0
-"""Of the chart, in units of its own."""
+"""The height of the chart, in units of its own."""
 LEAST: Final = 1.0
 """The height of the bar of a day with few tokens."""
 

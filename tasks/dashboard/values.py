@@ -37,7 +37,7 @@ def file_name(task_id: str, kind: str, ending: str) -> str:
 
 
 def _value(*, caller: Caller, task_id: str, kind: str) -> Any:
-    """Raises TaskNotFound."""
+    """Raise TaskNotFound."""
     if kind == "resolved":
         found = detail(caller=caller, task_id=task_id, is_page=True)
         return None if found.resolved_inputs is None else for_pages(found.task, found.resolved_inputs)

@@ -142,7 +142,7 @@ async def _panel(request: HttpRequest, caller: Caller, task_id: str) -> Context:
 
 
 def _chosen(*, caller: Caller, task_id: str) -> Context:
-    """What the database knows of the task. Raises TaskNotFound."""
+    """Return the facts about the task from the database. Raises TaskNotFound."""
     found = detail(caller=caller, task_id=task_id, is_page=True)
     question = next(iter(open_questions(caller, task_id=task_id)), None)
     return {

@@ -24,13 +24,13 @@ from tasks.queue.notifier import Notifier
 PAGE: Final = 2_000
 """The maximum number of events per read."""
 LOOK_SECONDS: Final = 5.0
-"""How often the hub reads the log without a notification, in case one was lost."""
+"""The seconds after which the hub reads the log without a notification, in case one was lost."""
 LINGER_SECONDS: Final = 5.0
-"""How long the hub stays awake for the next subscriber: many subscribe briefly, one after the
+"""The seconds that the hub stays awake for the next subscriber: many subscribe briefly, one after the
 other.
 """
 AWAY_SECONDS: Final = 0.2
-"""How long the hub waits when the database is unavailable."""
+"""The seconds that the hub waits when the database is unavailable."""
 REST_SECONDS: Final = 20e-6
 """The hub's pause between two reads, per subscriber: events that arrive meanwhile are read
 together.

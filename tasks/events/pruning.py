@@ -57,7 +57,7 @@ def _delete(rows: "QuerySet[Any]", *, most: int) -> int:
 
 
 def is_pruned(run: Run, *, after: int) -> bool:
-    """Whether an event after number `after` of a finished run has been pruned."""
+    """Return whether an event after number `after` of a finished run has been pruned."""
     if run.finished_at is None or not 0 <= after <= run.last_seq or not run.last_seq:
         return False
     wanted = min(after + 1, run.last_seq)

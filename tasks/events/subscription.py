@@ -116,7 +116,7 @@ class Subscription:
         return self._expected.get(run_id, 1) - 1
 
     def is_due(self, event: Event) -> bool:
-        """Whether a delivered event is still current. After a rewind it is delivered again."""
+        """Return whether a delivered event is still current. After a rewind it is delivered again."""
         return bool(event["seq"] < self._expected.get(event["run_id"], event["seq"] + 1))
 
     async def next(self) -> list[Event]:
@@ -154,7 +154,7 @@ class Subscription:
         self._news.set()
 
     def _is_next(self, event: Event) -> bool:
-        """Whether the event is due: not yet delivered, and not after a gap, which the rows fill."""
+        """Return whether the event is due: not yet delivered, and not after a gap, which the rows fill."""
         run_id, seq = event["run_id"], event["seq"]
         if seq != self._expected.get(run_id, seq):
             if seq > self._expected[run_id] and run_id not in self._missed:

@@ -1,6 +1,6 @@
-"""How far a sweep through the past has come, so that the next one does not begin at the start again.
+"""The position of a sweep through the past, so that the next one does not begin at the start again.
 
-Of a million runs that ended long ago, all but the newest have been pruned; looking at each of them takes seconds.
+All but the newest of a million runs that ended long ago have been pruned; looking at each of them takes seconds.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 
 
 def reached(sweep: str) -> datetime:
-    """The time before which the sweep has found everything."""
+    """Return the time before which the sweep has found everything."""
     fact = InstallationFact.objects.filter(name=PREFIX + sweep).first()
     return datetime.fromisoformat(fact.value) if fact else BEGINNING
 

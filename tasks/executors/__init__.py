@@ -155,7 +155,7 @@ def describe(executor_id: str) -> Json:
 
 
 def answers(executor_id: str | None) -> bool:
-    """Whether results of this executor have an answer in words."""
+    """Return whether results of this executor have an answer in words."""
     return answer_field(executor_id) is not None
 
 

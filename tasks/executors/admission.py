@@ -27,7 +27,7 @@ from tasks.rules.templates import DOUBLE
 OF_AN_INPUT: Final = re.compile(r"(?P<field>inputs\.[\w.\[\]]+):? (?P<reason>(?!and ).+)", re.DOTALL)
 RULES_OF_ONE_INPUT: Final = ("type", "properties", "patternProperties", "additionalProperties", "$defs", "definitions")
 SIMILAR: Final = 0.75
-"""How similar the name in a place is to that of a task which it probably means, from 0 to 1."""
+"""The similarity of the name in a place to that of a task from which on the place probably means it, from 0 to 1."""
 CHECK_SECONDS: Final = 2.0
 """The processor time of the executors' checks of one request. Afterwards a fault is found when its task runs."""
 OF_PREDECESSOR: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
@@ -96,7 +96,7 @@ def _problems(spec: TreeSpec, *, is_copy: bool) -> Iterator[tuple[str, str]]:
 
 
 def _problem(task: TaskSpec, said: str) -> tuple[str, str]:
-    """What an executor refuses, by field if its message begins with an input: `inputs.tools: there is no …`."""
+    """Return the refusal of an executor, by field if its message begins with an input: `inputs.tools: there is no …`."""
     if (found := OF_AN_INPUT.match(said)) is not None:
         return f"tasks[{task.position}].{found['field']}", found["reason"]
     return f"tasks[{task.position}].params", said
@@ -168,7 +168,7 @@ def _names_nothing(path: str, *, is_whole: bool, known: Collection[str], tasks: 
 
 
 def _inputs_named(task: TaskSpec) -> set[str]:
-    """The inputs that the task may get from its dependencies, beside those that it has."""
+    """Return the inputs that the task may get from its dependencies, beside those that it has."""
     schemas = [(task.schemas or {}).get("input_schema") or {}]
     if task.executor_id is not None:
         schemas.append(get_executor(task.executor_id).input_schema)

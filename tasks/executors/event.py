@@ -87,7 +87,7 @@ class Event(Executor):
 
 
 def _parked(event: str, match: Json | None, **options: Any) -> ParkedForEvent:
-    """Raises ExecutorError."""
+    """Raise ExecutorError."""
     try:
         return ParkedForEvent(event, match=match, **options)
     except ValueError as error:

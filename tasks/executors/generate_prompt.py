@@ -1,4 +1,4 @@
-"""What a model has to know to write a tree: the rules, the executors, and what the operator and the user offer them."""
+"""The instructions for a model that writes a tree: the rules, the executors, and the resources of the operator and the user."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ EXECUTORS: Final = "The executors, each with its input schema:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowed:
-    """What a tree may use of its owner's: secrets by name, and flows as FLOW describes them."""
+    """The resources of its owner that a tree may use: secrets by name, and flows as FLOW describes them."""
 
     secrets: Sequence[str]
     flows: Sequence[Json]

@@ -1,4 +1,4 @@
-"""Where a task runs: what its params say, else the operator, else its executor."""
+"""The pool of a task: that of its params, else of the operator, else of its executor."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any

@@ -92,7 +92,7 @@ class Python(Executor):
 
 
 def is_plain(inputs: Json) -> bool:
-    """Whether the inputs, which may be invalid, name a function that is not async."""
+    """Return whether the inputs, which may be invalid, name a function that is not async."""
     function = _named(inputs)
     return function is not None and not inspect.iscoroutinefunction(function)
 

@@ -1,4 +1,4 @@
-"""Where a tree uses the inputs of its run: places such as `{{run.inputs.topic}}`, conditions, and items of maps."""
+"""The places where a tree uses the inputs of its run: places such as `{{run.inputs.topic}}`, conditions, and items of maps."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator

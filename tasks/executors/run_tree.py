@@ -95,7 +95,7 @@ class RunTree(Executor):
 
 
 def _result_of(end: Json) -> Any:
-    """Raises ExecutorError unless the tree completed."""
+    """Raise ExecutorError unless the tree completed."""
     if end["status"] == "completed":
         return end["result"]
     if end["task_id"] is None:

@@ -1,4 +1,4 @@
-"""Where `{{secret.NAME}}` is allowed in the inputs of a task, and whether the secret may be sent where the task sends it."""
+"""The places where `{{secret.NAME}}` is allowed in the inputs of a task, and whether the secret may be sent where the task sends it."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol
@@ -156,7 +156,7 @@ def _in_value(value: Any, place: str) -> Iterator[tuple[str, str]]:
 
 
 def _problem_of(executor: Executor, field: str) -> str | None:
-    """Why this input takes no secret; None if it does."""
+    """Return the reason why this input takes no secret; None if it does."""
     allowed = executor.secret_inputs
     if allowed is None and executor.templates:  # a template may name any other input
         allowed = frozenset()

@@ -1,4 +1,4 @@
-"""What a model has to know of a registered Python function: what it does, and the JSON Schema of its arguments."""
+"""The description of a registered Python function for a model: its purpose, and the JSON Schema of its arguments."""
 
 import inspect
 from typing import Any, Final, get_type_hints

@@ -1,4 +1,4 @@
-"""What an executor keeps of a task until the task ends, so that another worker continues where this one died."""
+"""The state that an executor keeps of a task until the task ends, so that another worker continues where this one died."""
 
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -23,7 +23,7 @@ class States(Protocol):
 
 
 class _Nowhere:
-    """Of a context that no worker made."""
+    """The missing state of a context that no worker made."""
 
     async def load(self) -> dict[str, bytes]:
         raise ExecutorError("No worker keeps the state of this task.", permanent=True)

@@ -1,4 +1,4 @@
-"""How long a call of another service may take: the input `timeout_seconds`, or `timeout`, as the predecessor called it."""
+"""The time limit of a call of another service: the input `timeout_seconds`, or `timeout`, as the predecessor called it."""
 
 from typing import Final
 

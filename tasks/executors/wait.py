@@ -62,7 +62,7 @@ class Wait(Executor):
 
 
 def _moment(text: str) -> datetime:
-    """Raises ExecutorError."""
+    """Raise ExecutorError."""
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is not None and (moment - datetime.now(moment.tzinfo)).total_seconds() <= YEAR_SECONDS:

@@ -1,4 +1,4 @@
-"""What runs with a budget have used, and what users have used on a day with limits."""
+"""The use of runs with a budget, and of users on a day with limits."""
 
 from typing import ClassVar
 
@@ -8,7 +8,7 @@ from tasks.fields import JsonTextField
 
 
 class RunBudget(models.Model):
-    """What a run with a budget has used so far (`tasks.rules.budgets.Spent`)."""
+    """The use of a run with a budget so far (`tasks.rules.budgets.Spent`)."""
 
     run_id = models.CharField(primary_key=True, max_length=36)
     state = JsonTextField()
@@ -18,7 +18,7 @@ class RunBudget(models.Model):
 
 
 class DayCount(models.Model):
-    """What the runs of a user have used on a day (UTC) in one worker process, if a limit counts it."""
+    """The use of the runs of a user on a day (UTC) in one worker process, if a limit counts it."""
 
     user_id = models.CharField(max_length=255)
     day = models.DateField(db_index=True)
@@ -36,7 +36,7 @@ class DayCount(models.Model):
 
 
 class DayAllowance(models.Model):
-    """What an administrator has allowed a user for one day (UTC), instead of the limit in the settings."""
+    """The limit that an administrator has set for a user and one day (UTC), instead of that of the settings."""
 
     user_id = models.CharField(max_length=255)
     day = models.DateField(db_index=True)

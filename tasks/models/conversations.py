@@ -8,7 +8,7 @@ from tasks.fields import JsonTextField
 
 
 class ConversationTurn(models.Model):
-    """What one task of a user said in a conversation, and what the model answered.
+    """The part of one task of a user in a conversation, with the answer of the model.
 
     `said` is a list of messages `{"role", "content"}` with texts, the answer last, which have so many `characters`. It is deleted
     with the run of its task.

@@ -1,4 +1,4 @@
-"""What concerns the installation as a whole: requests that were already answered, processes, facts."""
+"""Rows about the installation as a whole: requests that were already answered, processes, facts."""
 
 from typing import ClassVar
 

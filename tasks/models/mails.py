@@ -1,4 +1,4 @@
-"""How much mail each user has sent."""
+"""The number of mails that each user has sent."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class MailCount(models.Model):
-    """To how many addresses the tasks and notifications of a user have tried to send mails on a day (UTC)."""
+    """The number of addresses to which the tasks and notifications of a user have tried to send mails on a day (UTC)."""
 
     user_id = models.CharField(max_length=255)
     day = models.DateField(db_index=True)

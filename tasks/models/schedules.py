@@ -24,7 +24,7 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
 
 
 class Schedule(models.Model):
-    """What to run, and when. Its runs belong to its owner.
+    """A tree or flow to run, and the times. Its runs belong to its owner.
 
     It runs `tasks`, a copy of the stored tree `task_id`, or a `flow`: in this version, or in the one that is the
     newest at the time. `next_slot` is the next time of its timing,
@@ -121,7 +121,7 @@ class FiringQuerySet(models.QuerySet["Firing"]):
 
 
 class Firing(models.Model):
-    """What a schedule did at one of its times, once for each time.
+    """The action of a schedule at one of its times, once for each time.
 
     `cause`: the clock, `schedules.trigger`, `schedules.backfill`, or the report of another scheduler. `status` is that of the run when it has ended.
     """

@@ -1,4 +1,4 @@
-"""What a task keeps while it runs, so that another worker can continue it."""
+"""The state that a task keeps while it runs, so that another worker can continue it."""
 
 from typing import ClassVar
 

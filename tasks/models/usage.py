@@ -1,4 +1,4 @@
-"""What model calls used."""
+"""The usage of model calls."""
 
 from typing import Self
 
@@ -14,7 +14,7 @@ class UsageQuerySet(models.QuerySet["Usage"]):
 
 
 class Usage(models.Model):
-    """What model calls used on a day (UTC), in a view (`tasks.storage.usage`).
+    """The usage of model calls on a day (UTC), in a view (`tasks.storage.usage`).
 
     The sum over the rows of a user, day, model, executor and flow is exact. `cost_nanos` is in billionths of
     a US dollar; `unpriced` counts the calls whose cost is unknown. `model` may be empty, and `flow` is for

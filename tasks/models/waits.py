@@ -1,4 +1,4 @@
-"""What tasks wait for: questions, times, events and other runs."""
+"""The waits of tasks: questions, times, events and other runs."""
 
 from typing import ClassVar, Self
 
@@ -19,11 +19,11 @@ EXPIRES = models.Q(expires_at__isnull=False)
 
 class QuestionQuerySet(models.QuerySet["Question"]):
     def for_caller(self, caller: Caller) -> Self:
-        """The questions of the caller's own runs."""
+        """Return the questions of the caller's own runs."""
         return self if caller.sees_all else self.filter(run__user_id=caller.user_id)
 
     def assigned_to(self, caller: Caller) -> Self:
-        """The questions of which the caller, or a role of the caller, is an assignee."""
+        """Return the questions of which the caller, or a role of the caller, is an assignee."""
         return self.filter(id__in=Assignee.objects.filter(name__in=caller.names).values("question_id"))
 
     def for_people(self) -> Self:
@@ -49,7 +49,7 @@ class QuestionQuerySet(models.QuerySet["Question"]):
 
 
 class Question(models.Model):
-    """What a task waits for: the answer to its question, a time, an event, or another run.
+    """The wait of a task: for the answer to its question, a time, an event, or another run.
 
     It ends at `answered_at` with an answer or an event (`taken_id`), or at `expires_at`: then the task
     fails or, by `on_expiry`, resumes. From `closed_at` on the task no longer waits for it.
@@ -124,7 +124,7 @@ class Question(models.Model):
         return f"{self.text[:80]} ({self.task_id})"
 
     def may_be_answered_by(self, caller: Caller) -> bool:
-        """The single home of this authorization. `Caller.may` decides besides whether the caller may change anything."""
+        """Return the single home of this authorization. `Caller.may` decides besides whether the caller may change anything."""
         if caller.sees_all:
             return True
         if self.assignees is None:
@@ -179,7 +179,7 @@ class SentEvent(models.Model):
 
 
 class OpenWaits(models.Model):
-    """How many waits of a user have begun since they were counted, and were open then: never less than are open now."""
+    """The number of waits of a user that have begun since they were counted, and were open then: never less than are open now."""
 
     user_id = models.CharField(primary_key=True, max_length=255)
     taken = models.BigIntegerField()

@@ -69,7 +69,7 @@ class Webhook(models.Model):
 class WebhookDelivery(models.Model):
     """The delivery of one event to one webhook, after `attempts` attempts.
 
-    Of the response only the status is stored.
+    Only the status of the response is stored.
     """
 
     webhook = models.ForeignKey(Webhook, models.CASCADE, related_name="deliveries")

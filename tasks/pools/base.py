@@ -1,4 +1,4 @@
-"""What a pool is: a place where executors run."""
+"""The interface of a pool: a place where executors run."""
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager

@@ -1,4 +1,4 @@
-"""What a worker does for work that runs elsewhere: requests, and calls of models and MCP servers with the keys that only it has."""
+"""The service of a worker for work that runs elsewhere: requests, and calls of models and MCP servers with the keys that only it has."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -49,7 +49,7 @@ async def _fetch(context: Context, **arguments: Any) -> Json:
 
 
 def _prompt(fields: Json, context: Context) -> Prompt:
-    """The run and the user decide about the key, so they are not taken from the call."""
+    """Return the run and the user decide about the key, so they are not taken from the call."""
     return Prompt(
         model=fields["model"],
         messages=fields["messages"],

@@ -41,7 +41,7 @@ IS_LINUX: Final = sys.platform == "linux"
 MOST_LIKELY: Final = "1000"
 """When the machine runs out of memory, the kernel ends these processes first."""
 SLACK_BYTES: Final = 32 * 2**20
-"""Of memory, for the threads and buffers of the process itself."""
+"""The memory for the threads and buffers of the process itself."""
 LINE_BUFFERED: Final = 1
 """_IOLBF, of C."""
 logger = logging.getLogger(__name__)
@@ -326,7 +326,7 @@ def _raised(error: BaseException) -> frames.Raised:
 
 
 def _fields(prompt: Prompt) -> Json:
-    """The worker adds the run and the user itself."""
+    """Return the fields for the worker, which adds the run and the user itself."""
     return {
         "model": prompt.model,
         "messages": list(prompt.messages),
@@ -362,7 +362,7 @@ def _limited_memory(memory_bytes: int) -> Iterator[None]:
 
 
 def _data_bytes() -> int:
-    """What RLIMIT_DATA counts."""
+    """Return the bytes that RLIMIT_DATA counts."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmData:")[2].split()[0]) * 1024
 

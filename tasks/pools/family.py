@@ -22,7 +22,7 @@ TOO_LARGE: Final = 214
 """The exit code of a process whose task took too much memory with the others."""
 WATCH_SECONDS: Final = 0.1
 MOST_ROUNDS: Final = 1000
-"""Of kills. Processes that fork faster, or belong to another user, are left to the nursery."""
+"""The greatest number of rounds of kills. Processes that fork faster, or belong to another user, are left to the nursery."""
 
 
 def adopt_orphans() -> None:
@@ -100,7 +100,7 @@ def _command_line(pid: int) -> bytes:
 
 
 def _is_running(pid: int) -> bool:
-    """Whether the process has not ended; one that was not waited for has."""
+    """Return whether the process has not ended; one that was not waited for has."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except OSError:

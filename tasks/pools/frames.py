@@ -1,4 +1,4 @@
-"""What a worker and a process of its pool say to each other: typed messages in MessagePack, each after its length."""
+"""The messages between a worker and a process of its pool: typed, in MessagePack, each after its length."""
 
 import asyncio
 import struct
@@ -62,14 +62,14 @@ class Heard(Message, frozen=True, kw_only=True):
 
 
 class Used(Message, frozen=True, kw_only=True):
-    """What the call `number` of a model cost. The worker has counted it already."""
+    """The cost of the call `number` of a model. The worker has counted it already."""
 
     number: int
     usage: Json
 
 
 class Answer(Message, frozen=True, kw_only=True):
-    """What the call `number` returned or raised."""
+    """The result or the error of the call `number`."""
 
     number: int
     value: Any = None
@@ -202,7 +202,7 @@ async def read(
 
 
 def completion_of(result: Any, *, max_bytes: int) -> Completed:
-    """Raises ExecutorError if the result is not JSON, or too large."""
+    """Raise ExecutorError if the result is not JSON, or too large."""
     if isinstance(result, Spawn):
         return Completed(result=stored_form(asdict(result), max_bytes=max_bytes), is_spawn=True)
     return Completed(result=stored_form(result, max_bytes=max_bytes))

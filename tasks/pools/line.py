@@ -19,9 +19,9 @@ from tasks.pools.calls import answer
 from tasks.pools.prints import Prints
 
 STOP_SECONDS: Final = 1.9
-"""For a job that is cancelled, before its process is killed: a little less than the engine waits."""
+"""The seconds for a cancelled job before its process is killed: a little less than the engine waits."""
 MOST_BYTES: Final = 64 * 2**20
-"""Of one message from a process, unless results may be larger."""
+"""The size of one message from a process, unless results may be larger."""
 logger = logging.getLogger(__name__)
 
 

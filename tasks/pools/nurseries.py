@@ -102,5 +102,5 @@ class NurseryLine:
 
 
 def _python_path() -> str:
-    """The folders from which this process imports: `-P` keeps Python from putting the working folder first."""
+    """Return the folders from which this process imports: `-P` keeps Python from putting the working folder first."""
     return os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)

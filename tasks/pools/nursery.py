@@ -36,9 +36,9 @@ class Nursery:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._pids: dict[int, int] = {}
-        """By the number that the worker gave."""
+        """The processes by the number that the worker gave."""
         self._own = frozenset(children(os.getpid())) if IS_LINUX else frozenset()
-        """What a library has started."""
+        """The processes that a library has started."""
 
     def serve(self) -> None:
         """Carry out orders until the worker is gone."""

@@ -15,7 +15,7 @@ PRELOADED: Final[Mapping[str, str]] = MappingProxyType(
         "langgraph_executor": "tasks.executors.langgraph.running.run",
     }
 )
-"""What a nursery imports for these executors: it takes seconds and hundreds of megabytes, once for all their processes."""
+"""The modules that a nursery imports for these executors: it takes seconds and hundreds of megabytes, once for all their processes."""
 
 
 class Processes:
@@ -83,7 +83,7 @@ class Processes:
         line.close()
 
     def _ended(self, nursery: NurseryLine) -> None:
-        """A process of the nursery has ended. One that has none for long ends, too."""
+        """Note the end of a process of the nursery. A nursery that has none for long ends, too."""
         if nursery.is_empty:
             asyncio.get_running_loop().call_later(self._idle_seconds, self._end_if_empty, nursery)
 

@@ -16,7 +16,7 @@ from tasks.rules.pools import Resources
 MIB: Final = 2**20
 TOKEN_BYTES: Final = 32
 ARRIVAL_SECONDS: Final = 10.0
-"""For a connection to show its token."""
+"""The seconds for a connection to show its token."""
 NAMESPACE: Final = "aipartnerupflow"
 
 

@@ -1,4 +1,4 @@
-"""What runs on the nodes of a Ray cluster: one function, or one executor that talks to its worker."""
+"""The code on the nodes of a Ray cluster: one function, or one executor that talks to its worker."""
 
 import asyncio
 import os

@@ -26,7 +26,7 @@ from tasks.rules.pools import THREAD
 from tasks.telemetry import metrics
 
 MOST_LEFT: Final = 100
-"""How many threads of stopped tasks may still run in a worker process."""
+"""The number of threads of stopped tasks that may still run in a worker process."""
 Work = Callable[[], Coroutine[Any, Any, Any]]
 
 

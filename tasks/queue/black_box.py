@@ -45,11 +45,11 @@ class BlackBox:
         self._lock = threading.Lock()
 
     def enter(self, run_id: bytes) -> None:
-        """The event loop begins to execute code for the run."""
+        """Note that the event loop begins to execute code for the run."""
         self._memory[:ID_BYTES] = run_id
 
     def leave(self) -> None:
-        """The event loop has stopped executing code for a run."""
+        """Note that the event loop has stopped executing code for a run."""
         self._memory[:ID_BYTES] = EMPTY
 
     def suspect(self, run_id: bytes = EMPTY) -> None:
@@ -84,7 +84,7 @@ def encoded(run_id: str) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How a process ended. A negative `exit_code` is that of a signal; None: it had to end with its cluster."""
+    """The end of a process. A negative `exit_code` is that of a signal; None: it had to end with its cluster."""
 
     exit_code: int | None
 

@@ -28,15 +28,15 @@ from tasks.models import Run
 from tasks.queue import notify
 
 PROBE_SECONDS: Final = 3.0
-"""How often an idle worker has to prove that jobs still reach it."""
+"""The seconds after which an idle worker has to prove again that jobs reach it."""
 WAIT_SECONDS: Final = 3.0
 """A notification that is lost delays a run by so much at most."""
 AGAIN_SECONDS: Final = 0.5
-"""After the database was unavailable."""
+"""The pause after the database was unavailable."""
 HEAD_START_SECONDS: Final = 0.005
-"""How much later than a worker that is awake the broker reads. A worker that sleeps is woken so much later."""
+"""The seconds that the broker reads later than a worker that is awake. A worker that sleeps is woken so much later."""
 TIDY_SECONDS: Final = 2.0
-"""How often rows without a waiting run are deleted."""
+"""The seconds after which rows without a waiting run are deleted."""
 MAX_WAKE_UPS: Final = 10_000
 RUN_TREE: Final = "tasks.jobs.run_tree"
 PROBE: Final = "tasks.jobs.probe"

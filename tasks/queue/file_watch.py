@@ -19,7 +19,7 @@ class FileWatch:
     """Use it from one thread, and close it at the end."""
 
     def __init__(self, path: str) -> None:
-        """Raises OSError if there is no such file or no inotify, or if this user has no instance of it left."""
+        """Raise OSError if there is no such file or no inotify, or if this user has no instance of it left."""
         self._events = _call("inotify_init1", os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             _call("inotify_add_watch", self._events, os.fsencode(path), MODIFIED)

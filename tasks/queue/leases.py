@@ -1,10 +1,10 @@
-"""Leases: which worker process owns which run, by the database's clock.
+"""Leases: the worker process that owns each run, by the database's clock.
 
 One owner holds a run until its lease expires. Each claim increments the run's `epoch` and sets a
 random token; writes with others, by an earlier owner, are refused (`tasks.worker.commit`). A claim
 does not wait until PostgreSQL has flushed it: if a crash loses it, another worker claims the run
-with the same epoch, and only the tokens differ. What a death means for a run is decided by
-`tasks.queue.suspicion`. All statements work on both SQLite and PostgreSQL.
+with the same epoch, and only the tokens differ. `tasks.queue.suspicion` decides
+the meaning of a death for a run. All statements work on both SQLite and PostgreSQL.
 """
 
 import hashlib
@@ -76,13 +76,13 @@ SECONDS_OLD: Final = (
     else "EXTRACT(EPOCH FROM CLOCK_TIMESTAMP() - created_at)::float"
 )
 UNCLAIMED: Final = "finished_at IS NULL AND lease_owner IS NULL AND lease_expires_at IS NULL"
-"""With the condition of the index `run_unclaimed`: suspended runs, of which there may be many, are not in it."""
+"""The condition of the index `run_unclaimed`: suspended runs, of which there may be many, are not in it."""
 RUNS: Final = "tasks_run INDEXED BY run_unclaimed" if IS_SQLITE else "tasks_run"
 """Without statistics, SQLite would read all unfinished runs by another index."""
 LONGEST_WAIT: Final = f"SELECT MAX({SECONDS_OLD}) FROM {RUNS} WHERE {UNCLAIMED}"  # noqa: S608
 IS_WAITING: Final = f"{UNCLAIMED} AND NOT {maintenance.IS_ON}"
 UNFLUSHED: Final = "NULL" if IS_SQLITE else "set_config('synchronous_commit', 'off', true)"
-"""In RETURNING: PostgreSQL answers without waiting for the disk. On SQLite a setting of the connection decides."""
+"""An expression in RETURNING: PostgreSQL answers without waiting for the disk. On SQLite a setting of the connection decides."""
 ANY_REQUEST: Final = "EXISTS (SELECT 1 FROM tasks_cancelrequest)"
 ANY_WEBHOOK: Final = "EXISTS (SELECT 1 FROM tasks_webhook WHERE closed_at IS NULL)"
 INPUTS: Final = "(SELECT inputs FROM tasks_runinputs WHERE run_id = tasks_run.id)"
@@ -259,12 +259,12 @@ def enqueue(run_id: str) -> None:
 
 
 def is_any_waiting() -> bool:
-    """Whether a run waits for a worker."""
+    """Return whether a run waits for a worker."""
     return _exists(WAITING)
 
 
 def is_any_suspected() -> bool:
-    """Whether a suspected run waits for a process of its own."""
+    """Return whether a suspected run waits for a process of its own."""
     return _exists(SUSPECTED_WAITING)
 
 
@@ -558,7 +558,7 @@ class Suspects:
 
     @property
     def oldest_seconds(self) -> float:
-        """How long the oldest is suspected; 0 without any."""
+        """The seconds for which the oldest is suspected; 0 without any."""
         return (datetime.now(UTC) - self.oldest_at).total_seconds() if self.oldest_at else 0.0
 
 
@@ -575,7 +575,7 @@ def suspects() -> Suspects:
 
 
 def is_beating(*, within_seconds: float) -> bool:
-    """Whether a worker process has had a heartbeat within the time."""
+    """Return whether a worker process has had a heartbeat within the time."""
     return WorkerProcess.objects.filter(beat_at__gte=Now() - timedelta(seconds=within_seconds)).exists()
 
 

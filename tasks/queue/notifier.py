@@ -1,4 +1,4 @@
-"""What a listener of any database offers."""
+"""The interface of a listener, for any database."""
 
 import threading
 from abc import ABC, abstractmethod

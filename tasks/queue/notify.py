@@ -24,16 +24,16 @@ from tasks.queue.notifier import Notifier, Topic
 from tasks.queue.notify_sqlite import SELDOM, SqliteNotifier
 
 RUNS: Final = "apflow_runs"
-"""For workers: a run waits, or a running one has a request (cancel, answer, webhook)."""
+"""The channel for workers: a run waits, or a running one has a request (cancel, answer, webhook)."""
 EVENTS: Final = "apflow_events"
-"""For subscribers: events were written."""
+"""The channel for subscribers: events were written."""
 SCHEDULES: Final = "apflow_schedules"
-"""For the processes that fire schedules: one has changed, or is new."""
+"""The channel for the processes that fire schedules: one has changed, or is new."""
 
 LISTEN_SECONDS = 5.0
-"""How often a listener reads the rows without a notification: one is lost with a process that ends before it sends it."""
+"""The seconds after which a listener reads the rows without a notification: one is lost with a process that ends before it sends it."""
 FLUSH_SECONDS: Final = 2.0
-"""How long the end of a process waits for its last notifications."""
+"""The seconds that the end of a process waits for its last notifications."""
 
 
 def send(topic: Topic) -> None:

@@ -48,7 +48,7 @@ class Publisher:
 
 
 def can_listen(parameters: Mapping[str, Any], *, within_seconds: float) -> bool:
-    """Whether a notification arrives. A pooler that lends out a session for one transaction at a time loses all."""
+    """Return whether a notification arrives. A pooler that lends out a session for one transaction at a time loses all."""
     notifier, publisher = PostgresNotifier(parameters, "apflow_runs"), Publisher(parameters)
     try:
         publisher.publish(["apflow_runs"])

@@ -18,9 +18,9 @@ from tasks.queue.notifier import Notifier, Topic
 TIMEOUT_SECONDS: Final = 0.5
 OUTAGE_LOG_SECONDS: Final = 300.0
 AGAIN_SECONDS: Final = 2.0
-"""How long a Redis that did not answer is left alone."""
+"""The seconds that a Redis that did not answer is left alone."""
 SLICE_SECONDS = 1.0
-"""How often a listener to the database checks whether Redis is back."""
+"""The seconds after which a listener to the database checks again whether Redis is back."""
 
 log = logging.getLogger(__name__)
 

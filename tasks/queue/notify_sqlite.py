@@ -16,7 +16,7 @@ from tasks.queue.notifier import Notifier
 
 
 class Looks(NamedTuple):
-    """How often a listener looks at the counter: its pauses grow with the time since it heard of the database."""
+    """The pauses between two looks of a listener at the counter: they grow with the time since it heard of the database."""
 
     shortest_seconds: float
     longest_seconds: float
@@ -24,7 +24,7 @@ class Looks(NamedTuple):
     """The pause in proportion to that time. A commit that was not heard is noticed late by so much at most."""
 
     def pause(self, quiet_seconds: float) -> float:
-        """The seconds until the next look."""
+        """Return the seconds until the next look."""
         return min(max(self.shortest_seconds, quiet_seconds * self.share_of_quiet), self.longest_seconds)
 
 
@@ -32,9 +32,9 @@ POLLED: Final = Looks(0.001, 0.02, 1 / 20)
 WATCHED: Final = Looks(0.0002, 2.0, 1 / 4)
 """A commit appears a little after the write that is heard, when it has been flushed."""
 SEEN: Final = Looks(0.0002, 2.0, 9)
-"""It has appeared. Of another one that was written before that, the kernel may report nothing more, but that is rare."""
+"""The pauses after a commit has appeared. The kernel may report nothing of another one that was written before that, but that is rare."""
 SELDOM: Final = Looks(1.0, 1.0, 0)
-"""For rare events: each commit of any kind wakes a listener."""
+"""The pauses for rare events: each commit of any kind wakes a listener."""
 LEAST_WATCH_SECONDS: Final = 0.001
 """The kernel's waits are no shorter."""
 DEAF_SECONDS: Final = 5.0

@@ -43,7 +43,7 @@ CLEAR: Final = (
 
 
 def is_suspected(*, losses: int, strikes: int) -> bool:
-    """Whether a run with such a record is left to the quarantine."""
+    """Return whether a run with such a record is left to the quarantine."""
     return strikes > 0 or losses >= SUSPICIOUS_LOSSES
 
 

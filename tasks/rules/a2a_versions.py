@@ -1,8 +1,8 @@
 """A2A 0.3 in terms of 1.0, in both directions: the server translates requests in and answers out, the client the other way round. Pure.
 
 0.3 has two encodings. JSON-RPC tells by `kind` what an object is. HTTP+JSON has the JSON of 0.3's Protocol Buffers: states and
-roles have the names of 1.0, but for one, the parts of a message are its `content`, and data has a wrapper. What cannot be
-translated stays as it is, and is refused where it is read.
+roles have the names of 1.0, but for one, the parts of a message are its `content`, and data has a wrapper. A field that
+cannot be translated stays as it is, and is refused where it is read.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -49,13 +49,13 @@ DEFAULT_CONFIG: Final = "default"
 
 
 def options_line(options: Sequence[str]) -> str:
-    """The end of a question's text, for people whose client shows only text; `metadata.options` has the options for programs."""
+    """Return the end of a question's text, for people whose client shows only text; `metadata.options` has the options for programs."""
     return f"\nOptions: {', '.join(options)}"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Encoding:
-    """How 0.3 writes it. `file` has the names of a file's fields in 1.0, and here.
+    """A way in which 0.3 writes objects. `file` has the names of a file's fields in 1.0, and here.
 
     `waits`: a message whose configuration does not say `blocking` is answered when its task is over.
     """
@@ -91,7 +91,7 @@ FILE_FIELDS: Final = {old: new for encoding in (JSON_RPC, HTTP_JSON) for new, ol
 
 
 def response_out(response: Json, encoding: Encoding) -> Json:
-    """A StreamResponse, which is also what a message is answered with."""
+    """Return a StreamResponse, which is also what a message is answered with."""
     ((name, value),) = response.items()
     shown = OUT[name](value, encoding)
     return shown if encoding.has_kinds else {name: shown}
@@ -115,7 +115,7 @@ def message_out(message: Json, encoding: Encoding) -> Json:
 
 
 def is_final(state: str) -> bool:
-    """Whether a stream that a message began ends with this state."""
+    """Return whether a stream that a message began ends with this state."""
     return state in TERMINAL or state in INTERRUPTED
 
 
@@ -167,7 +167,7 @@ def _content_out(part: Json, encoding: Encoding) -> tuple[str, Any]:
 
 
 def send_out(params: Json, encoding: Encoding) -> Json:
-    """The parameters of SendMessage."""
+    """Return the parameters of SendMessage."""
     configuration = configuration_out(params["configuration"], encoding)
     return {"message": message_out(params["message"], encoding), "configuration": configuration}
 
@@ -180,7 +180,7 @@ def configuration_out(given: Json, encoding: Encoding) -> Json:
 
 
 def push_config_out(config: Json) -> Json:
-    """The config itself: its task is named beside it."""
+    """Return the config itself: its task is named beside it."""
     shown = _without(config, "taskId")
     if "authentication" in shown:
         authentication = dict(shown["authentication"])
@@ -192,7 +192,7 @@ def push_config_out(config: Json) -> Json:
 
 
 def response_in(value: Json) -> Json:
-    """What a message is answered with, or what a stream sends: the object under its name. Its fields show its encoding."""
+    """Return the answer to a message, or the content of a stream: the object under its name. Its fields show its encoding."""
     if "kind" in value:
         name = next((name for name, kind in KINDS.items() if kind == value["kind"]), None)
         return {name: IN[name](value)} if name else {}
@@ -234,7 +234,7 @@ def _artifact_in(artifact: Json) -> Json:
 
 
 def _answer_in(message: Json) -> Json:
-    """A message of an agent, which may leave out what is empty."""
+    """Return a message of an agent, which may leave out what is empty."""
     parts = message.get("parts", message.get("content")) or []
     return message_in(_without(message, "content") | {"role": message.get("role", "agent"), "parts": parts})
 
@@ -271,7 +271,7 @@ def _part_in(part: Any, encoding: Encoding | None) -> Any:
 
 
 def send_in(params: Json, encoding: Encoding) -> Json:
-    """The parameters of SendMessage."""
+    """Return the parameters of SendMessage."""
     return _changed(
         params,
         message=partial(message_in, encoding=encoding),
@@ -322,7 +322,7 @@ IN: Final[Mapping[str, Callable[[Json], Json]]] = MappingProxyType(
 
 
 def _changed(value: Json, **changes: Callable[[Any], Any]) -> Json:
-    """The object with these fields changed, where it has them. A field that should be an object and is none stays."""
+    """Return the object with these fields changed, where it has them. A field that should be an object and is none stays."""
     return value | {name: _if_fit(change, value[name]) for name, change in changes.items() if name in value}
 
 

@@ -40,7 +40,7 @@ Problem = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
-    """What a run has used so far. `seconds` are those in which a worker had the run."""
+    """The use of a run so far. `seconds` are those in which a worker had the run."""
 
     tokens: int = 0
     cost_nanos: int = 0
@@ -75,7 +75,7 @@ def without_budget(params: Json) -> Json | None:
 
 
 def asks(params: Mapping[str, Any] | None) -> bool:
-    """Whether the owner is asked when the budget is used up."""
+    """Return whether the owner is asked when the budget is used up."""
     return ((params or {}).get("budget") or {}).get("on_exceeded") == "ask"
 
 

@@ -15,7 +15,7 @@ from tasks.rules.task_schedules import shown
 MAKER: Final = "-//aipartnerupflow//Schedules//EN"
 LASTS: Final = timedelta(minutes=30)
 LISTED: Final = 50
-"""How many times an event has that no rule of the format describes."""
+"""The number of times of an event that no rule of the format describes."""
 DAY_NAMES: Final = ("SU", "MO", "TU", "WE", "TH", "FR", "SA", "SU")
 
 
@@ -64,7 +64,7 @@ def _event(entry: Entry, base_url: str | None) -> Event:
 
 
 def _rule(timing: Timing, kind: str, expression: str) -> dict[str, Any]:
-    """The rule of a type that repeats evenly; empty for the others."""
+    """Return the rule of a type that repeats evenly; empty for the others."""
     days = expression.split(" ")[0].split(",")
     rules: dict[str, dict[str, Any]] = {
         "interval": {"freq": "SECONDLY", "interval": timing.every_seconds},

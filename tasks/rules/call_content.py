@@ -1,4 +1,4 @@
-"""What is stored of a model call: its messages, the answer, its reasoning and sources, and the tool calls, within bounds. Pure.
+"""The stored part of a model call: its messages, the answer, its reasoning and sources, and the tool calls, within bounds. Pure.
 
 `{messages, left_out_messages, answer, reasoning, citations, left_out_citations, tool_calls, left_out_tool_calls}`. A long text loses its middle, an image its
 data, and a long conversation its older messages; the numbers say how many are left out.
@@ -14,11 +14,11 @@ from tasks.rules.strict_json import Json
 CONTENT_BYTES: Final = 65_536
 """About how much is stored of one call, as JSON."""
 TEXT_CHARACTERS: Final = 8_192
-"""How much of one text."""
+"""The number of characters of one text that are kept."""
 DATA_CHARACTERS: Final = 64
-"""How much of an image, or of another `data:` URL."""
+"""The number of characters of an image, or of another `data:` URL, that are kept."""
 SECRET_CHARACTERS: Final = 4_096
-"""What is masked besides a part of a text, so that no secret is cut in half."""
+"""The number of characters that are masked besides a part of a text, so that no secret is cut in half."""
 DEPTH: Final = 20
 LARGEST: Final = 2**63
 

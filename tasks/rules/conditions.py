@@ -21,7 +21,7 @@ NEVER: Final[Json] = {"any": []}
 EMPTY: Final[tuple[Any, ...]] = (None, "", [], {})
 
 MOST_COMPARED: Final = 100_000
-"""How many values of lists and objects the conditions of a task may look through together."""
+"""The number of values of lists and objects that the conditions of a task may look through together."""
 CHARACTERS: Final = 1_000
 """The characters of a text that cost as much as one value to look through."""
 TOO_MUCH: Final = (
@@ -40,7 +40,7 @@ class TooMuchToCompare(Exception):
 
 
 def holds(condition: Json, results: Mapping[str, Any]) -> bool:
-    """Whether the condition is true of the results, which are by the ids of the tasks. Raises TooMuchToCompare."""
+    """Return whether the condition is true of the results, which are by the ids of the tasks. Raises TooMuchToCompare."""
     return _Judge(results).holds(condition)
 
 
@@ -92,7 +92,7 @@ def value_at(pointer: str, value: Any) -> Any:
 
 
 def is_index(name: str) -> bool:
-    """Whether the part of a path may be the index of a list. Python refuses to read a number of thousands of digits."""
+    """Return whether the part of a path may be the index of a list. Python refuses to read a number of thousands of digits."""
     return name.isdecimal() and len(name) < 20
 
 
@@ -208,7 +208,7 @@ def _is_equal(found: Any, value: Any) -> bool:
 
 
 def _ordered(compare: Test) -> Test:
-    """A comparison of two numbers or two texts; of anything else it is false."""
+    """Return a comparison of two numbers or two texts; of anything else it is false."""
 
     def test(found: Any, value: Any) -> bool:
         are_numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in (found, value))

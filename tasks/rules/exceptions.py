@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 RETRY_SECONDS: Final = 5
-"""How long a client should wait before it retries a request that met a limit."""
+"""The seconds that a client should wait before it retries a request that met a limit."""
 
 MOST_LISTED: Final = 3
 """The maximum number of problems that the message of InvalidParams names."""
@@ -82,7 +82,7 @@ class FlowNotFound(TasksError):
     """Flow not found."""
 
     def __init__(self, name: str, *, version: int | None = None, newest: int = 0) -> None:
-        """With `version`, the flow has no such version, or no longer."""
+        """Give `version` if the flow has no such version, or no longer."""
         if version is None:
             message = f"Flow '{name}' not found. Check the name, and that the flow belongs to you."
             super().__init__(message, data={"flow": name})

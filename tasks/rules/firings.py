@@ -1,4 +1,4 @@
-"""What a schedule does at its times: which are started, which are skipped and why, and what comes next."""
+"""The decisions of a schedule at its times: the runs that start, the times that are skipped with the reason, and the next time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ ON_TIME: Final = timedelta(seconds=60)
 
 
 class Overlap(StrEnum):
-    """What happens at a time when an earlier run of the schedule has not ended."""
+    """The action at a time when an earlier run of the schedule has not ended."""
 
     SKIP = "skip"
     QUEUE = "queue"
@@ -23,7 +23,7 @@ class Overlap(StrEnum):
 
 
 class CatchUp(StrEnum):
-    """Which of the times are run that no server was there for."""
+    """The missed times, at which no server was there, that are run."""
 
     NONE = "none"
     LAST = "last"
@@ -31,7 +31,7 @@ class CatchUp(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What was done at a time."""
+    """The outcome of a time."""
 
     STARTED = "started"
     QUEUED = "queued"
@@ -49,7 +49,7 @@ class Missed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to do now: run the slots in `due`, in their order, and look again at `following` (None: never)."""
+    """The next steps: run the slots in `due`, in their order, and look again at `following` (None: never)."""
 
     missed: Sequence[Missed]
     due: Sequence[datetime]
@@ -58,14 +58,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How a schedule makes up for missed times."""
+    """The rules by which a schedule makes up for missed times."""
 
     catch_up: CatchUp = CatchUp.NONE
     window: timedelta = timedelta(hours=1)
 
     @property
     def patience(self) -> timedelta:
-        """How late a run may start."""
+        """The time that a run may start late."""
         return ON_TIME if self.catch_up is CatchUp.NONE else max(ON_TIME, self.window)
 
 
@@ -82,7 +82,7 @@ def plan(timing: Timing, policy: Policy, *, next_slot: datetime, now: datetime, 
 
 
 def _plan_last(timing: Timing, policy: Policy, *, next_slot: datetime, now: datetime) -> Plan:
-    """Several slots are due: run the last one, unless it is too late for that."""
+    """Plan the last of several due slots, unless it is too late for that."""
     last = _last_due(timing, now) or next_slot
     if timing.due_at(last) < now - policy.patience:
         missed = [Missed(slot=next_slot, reason=f"{_too_late(policy)} So are all times up to {_iso(last)}.")]
@@ -92,7 +92,7 @@ def _plan_last(timing: Timing, policy: Policy, *, next_slot: datetime, now: date
 
 
 def _plan_all(timing: Timing, policy: Policy, *, next_slot: datetime, now: datetime, most: int) -> Plan:
-    """Several slots are due: run those that are not too late, the oldest first."""
+    """Plan those of several due slots that are not too late, the oldest first."""
     missed, first, horizon = [], next_slot, now - policy.patience
     if timing.due_at(next_slot) < horizon:
         missed = [Missed(slot=next_slot, reason=f"{_too_late(policy)} So are all times before {_iso(horizon)}.")]
@@ -104,13 +104,13 @@ def _plan_all(timing: Timing, policy: Policy, *, next_slot: datetime, now: datet
 
 
 def _first_due_from(timing: Timing, horizon: datetime) -> datetime | None:
-    """The first slot that is due at that moment or later. By its jitter, it may be the last one before it."""
+    """Return the first slot that is due at that moment or later. By its jitter, it may be the last one before it."""
     last = timing.last_slot(horizon)
     return last if last is not None and timing.due_at(last) >= horizon else timing.next_slot(last or horizon)
 
 
 def _last_due(timing: Timing, now: datetime) -> datetime | None:
-    """The last slot that is due. The jitter of a slot ends before the next slot, so it is one of the last two."""
+    """Return the last slot that is due. The jitter of a slot ends before the next slot, so it is one of the last two."""
     last = timing.last_slot(now)
     if last is None or timing.due_at(last) <= now:
         return last

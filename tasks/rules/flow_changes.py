@@ -1,4 +1,4 @@
-"""What is different between two versions of a flow. Pure."""
+"""The differences between two versions of a flow. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What a version has."""
+    """The content of a version."""
 
     tasks: Sequence[Json]
     inputs_schema: Json | None

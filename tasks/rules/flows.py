@@ -1,4 +1,4 @@
-"""What a flow is made of: its name, the schema of its inputs, and the inputs of one run. Pure."""
+"""The parts of a flow: its name, the schema of its inputs, and the inputs of one run. Pure."""
 
 import hashlib
 import re
@@ -31,7 +31,7 @@ OPEN_KEYWORDS: Final = frozenset(
         "unevaluatedProperties",
     }
 )
-"""With one of these, JSON Schema alone says which further inputs there may be."""
+"""The keywords with which JSON Schema alone decides about further inputs."""
 
 Problem = tuple[str, str]
 
@@ -62,7 +62,7 @@ def _faults_of_defaults(schema: Json) -> Iterator[str]:
 
 
 def _refers(rule: Json) -> bool:
-    """Whether the rule is only understood within its document."""
+    """Return whether the rule is only understood within its document."""
     return b'"$ref"' in orjson.dumps(rule)
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 EMAIL: Final = re.compile(r"[^\s@<>\"]{1,64}@[^\s@<>\"]{1,254}")
 MOST_CHARACTERS: Final = 2_000
-"""What no text of these formats exceeds."""
+"""The greatest length of a text in one of these formats."""
 
 
 def fault_of_format(name: Any, text: Any) -> str | None:
@@ -25,7 +25,7 @@ def _is_date(text: str) -> bool:
 
 
 def _is_time(text: str) -> bool:
-    """Whether it is a date, a time and a zone."""
+    """Return whether it is a date, a time and a zone."""
     return (
         "T" in text.upper()
         and _is_read(datetime.fromisoformat, text)

@@ -7,7 +7,7 @@ from tasks.rules.strict_json import Json
 
 
 def label_of(dependency: Json) -> str:
-    """The name by which a task knows the result of a dependency: `as`, or its id."""
+    """Return the name by which a task knows the result of a dependency: `as`, or its id."""
     label: str = dependency.get("as") or dependency["id"]
     return label
 

@@ -1,4 +1,4 @@
-"""What happens to a task whose worker died after its effect had begun: `params.on_interrupt`. Pure."""
+"""The rules for a task whose worker died after its effect had begun: `params.on_interrupt`. Pure."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -2,7 +2,7 @@
 
 A string that is nothing but one place becomes the value, of any type. In a longer text the value is
 written as it is if it is a string, else as JSON. `{{{{` stands for `{{`. Other double braces, whose
-first part is not the id of a dependency, stay as they are. What is filled in is not filled again.
+first part is not the id of a dependency, stay as they are. A value that is filled in is not filled again.
 
 `{{secret.NAME}}` stands for a named secret, unless the task depends on a task with the id `secret`, and
 `{{run.inputs.path}}` for a value in the inputs of the run, unless it depends on one with the id `run`.
@@ -33,7 +33,7 @@ class NothingThere(CannotFill):
 
 
 def has_places(text: str) -> bool:
-    """Whether inputs, as JSON text, may have places or `{{{{`."""
+    """Return whether inputs, as JSON text, may have places or `{{{{`."""
     return OPENING in text
 
 
@@ -90,18 +90,18 @@ def secret_in(path: str) -> str | None:
 
 
 def is_run_input(path: str) -> bool:
-    """Whether a place with this path stands for a value in the inputs of the run, or for all of them."""
+    """Return whether a place with this path stands for a value in the inputs of the run, or for all of them."""
     return path == INPUTS_OF_RUN or path.startswith(f"{INPUTS_OF_RUN}.")
 
 
 def is_run_place(value: Any) -> bool:
-    """Whether the value is a text that is nothing but the place of an input of the run."""
+    """Return whether the value is a text that is nothing but the place of an input of the run."""
     whole = DOUBLE.fullmatch(value) if isinstance(value, str) else None
     return whole is not None and is_run_input(whole["path"])
 
 
 def is_secret_place(value: Any) -> bool:
-    """Whether the value is a text that is nothing but the place of a secret."""
+    """Return whether the value is a text that is nothing but the place of a secret."""
     whole = DOUBLE.fullmatch(value) if isinstance(value, str) else None
     return whole is not None and secret_in(whole["path"]) is not None
 

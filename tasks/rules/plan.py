@@ -1,4 +1,4 @@
-"""Which tasks of a run may start, and which are blocked or skipped: pure, on plain nodes.
+"""The tasks of a run that may start, are blocked or skipped: pure, on plain nodes.
 
 Nothing here recurses, so a chain of 10,000 tasks is as safe as a single task.
 """
@@ -18,7 +18,7 @@ NOT_RUN: Final = "Not run: required dependency"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What changes when one task settles.
+    """The changes when one task settles.
 
     `ready` is ordered by (priority, position). `blocked` pairs each node that fails for it, in order of
     discovery, with the id of the required dependency that did not complete; `skipped` those that are
@@ -42,7 +42,7 @@ class Plan:
         self._nodes: dict[str, Node] = {}
         self._waiting: dict[str, int] = {}
         self._unwanted: dict[str, str] = {}
-        """By the ids of nodes that require a skipped one: its id. They are skipped when all others are over, unless they fail."""
+        """Id of a node that requires a skipped one → the id of that one. They are skipped when all others are over, unless they fail."""
         self._dependants: defaultdict[str, list[tuple[Node, bool]]] = defaultdict(list)
         self._item_of: dict[str, tuple[Window, int]] = {}
         self._unfinished = 0
@@ -54,7 +54,7 @@ class Plan:
         return not self._unfinished
 
     def is_last(self, task_id: str) -> bool:
-        """Whether this node is the only one that is not terminal."""
+        """Return whether this node is the only one that is not terminal."""
         return self._unfinished == 1 and not self._nodes[task_id].status.is_terminal
 
     def outcome(self, *, spared: Collection[str] = ()) -> Status:

@@ -49,7 +49,7 @@ def repeat_of(params: Mapping[str, Any] | None) -> Repeat | None:
 
 
 def is_enough(repeat: Repeat, result: Any) -> bool:
-    """Whether the result of a round ends the loop. Raises TooMuchToCompare."""
+    """Return whether the result of a round ends the loop. Raises TooMuchToCompare."""
     return conditions.holds(repeat.until, {LAST: result})
 
 
@@ -103,7 +103,7 @@ def _named(condition: Any, path: str, depth: int = 1) -> Iterator[str]:
 
 
 def _about_last(condition: Any, depth: int = 1) -> Any:
-    """The condition with the task that its comparisons are about."""
+    """Return the condition with the task that its comparisons are about."""
     if not isinstance(condition, dict) or depth > conditions.DEEPEST:
         return condition
     if "not" in condition:

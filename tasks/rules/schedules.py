@@ -1,4 +1,4 @@
-"""When schedules run: the times of a cron expression, an interval or a single moment.
+"""The times of schedules: those of a cron expression, an interval or a single moment.
 
 Times of cron expressions are wall-clock times in a time zone. One that does not exist, because clocks go
 forward, is the first moment after. In the hour that comes twice, when clocks go back, a fixed hour counts
@@ -151,7 +151,7 @@ def existing(wall: datetime, zone: ZoneInfo) -> datetime:
 
 
 def check_zone(timezone: str) -> None:
-    """Raises InvalidParams for a time zone that is not known."""
+    """Raise InvalidParams for a time zone that is not known."""
     if found := _wrong_zone(timezone):
         raise InvalidParams(found)
 

@@ -15,9 +15,9 @@ from tasks.rules.strict_json import Json
 NO_RULE: Final[tuple[Json, ...]] = ({}, {"type": "object"})
 PATTERNS: Final = RegexOptions(size_limit=2**20, dfa_size_limit=2**20)
 FURTHER: Final = "x-further"
-"""In the schema of an input: forms show it only on request."""
+"""A mark in the schema of an input: forms show it only on request."""
 MAX_CHARACTERS: Final = 1_000
-"""Of a description: it may repeat parts of the schema."""
+"""The characters of a description: it may repeat parts of the schema."""
 
 
 def fault(schema: Json) -> str | None:

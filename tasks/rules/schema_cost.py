@@ -52,12 +52,12 @@ class TooCostly(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a schema, or a part of it, can cause."""
+    """The greatest cost of a schema, or of a part of it."""
 
     levels: int = 1
     """Schemas inside each other, through references too."""
     references: int = 0
-    """How often a reference is followed, on all paths together."""
+    """The number of times that a reference is followed, on all paths together."""
     weight: int = 1
     """The greatest number of rules that apply to one value of the inputs."""
     pattern_size: int = 0
@@ -75,7 +75,7 @@ def check_cost(schema: Json) -> Cost:
 
 
 def is_light(schema: Json, inputs: Json) -> bool:
-    """Whether validating these inputs is quick enough for the event loop."""
+    """Return whether validating these inputs is quick enough for the event loop."""
     try:
         cost = check_cost(schema)
     except TooCostly:  # stored before there were limits
@@ -161,7 +161,7 @@ class _Count:
         )
 
     def _refuse_endless(self, part: Any) -> None:
-        """Raises TooCostly if the part applies itself to the same value: the validation would never end."""
+        """Raise TooCostly if the part applies itself to the same value: the validation would never end."""
         if not isinstance(part, dict) or id(part) in self._ends:
             return
         if id(part) in self._entered:

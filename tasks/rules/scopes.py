@@ -1,4 +1,4 @@
-"""What an execution of a task covers, in trees that grow. Pure."""
+"""The scope of an execution of a task, in trees that grow. Pure."""
 
 from collections.abc import Iterable
 from typing import Protocol

@@ -18,7 +18,7 @@ Problem = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpawnSettings:
-    """Where the tasks are, and what they may use. Without `executors`, all that the server has."""
+    """The place of the tasks in the result, and their limits. Without `executors`, all that the server has."""
 
     path: str
     join: bool

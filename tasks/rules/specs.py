@@ -95,7 +95,7 @@ def names_of(spec: TreeSpec) -> dict[str, str]:
 
 
 def labels_of(task: TaskSpec, names: Mapping[str, str]) -> set[str]:
-    """The names by which the task knows the results of its dependencies. `names` are those of all tasks by id."""
+    """Return the names by which the task knows the results of its dependencies. `names` are those of all tasks by id."""
     return {item.label or names[item.id] for item in task.dependencies}
 
 
@@ -400,7 +400,7 @@ def _group_warning(name: str, close: str | None, disabled: Mapping[str, str]) ->
 
 
 def explicit_executor(task: Json) -> Any:
-    """What a task of a request names as its executor in `params` or `schemas`, not yet checked; None if nothing."""
+    """Return the executor that a task of a request names in `params` or `schemas`, not yet checked; None without one."""
     params, schemas = (part if isinstance(part := task.get(name), dict) else {} for name in ("params", "schemas"))
     return params.get("executor_id") or schemas.get("method")
 

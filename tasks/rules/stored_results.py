@@ -1,4 +1,4 @@
-"""What of an executor's result can be stored, and how. Pure."""
+"""The part of an executor's result that can be stored, and its form. Pure."""
 
 import math
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from aipartnerupflow.executors import ExecutorError
 
 
 def is_longer(result: Any, *, than: int) -> bool:
-    """Whether the result has more bytes as JSON, found without encoding all of it.
+    """Return whether the result has more bytes as JSON, found without encoding all of it.
 
     A result may consist of those of many dependencies, a hundred times larger than allowed.
     """
@@ -69,7 +69,7 @@ def _is_not_finite(value: Any) -> bool:
 
 
 def _contains(result: Any, is_bad: Any) -> bool:
-    """Whether any value in the result is bad. Iterative: results may be nested deeply."""
+    """Return whether any value in the result is bad. Iterative: results may be nested deeply."""
     left = [result]
     while left:
         value = left.pop()

@@ -2,8 +2,8 @@
 
 It refuses what databases, browsers or other parsers cannot handle.
 
-orjson parses, and refuses invalid UTF-8, NaN, lone surrogates and floats that overflow. What orjson
-accepts is checked by a few cheap counts; only a suspect body is read again, token by token.
+orjson parses, and refuses invalid UTF-8, NaN, lone surrogates and floats that overflow. A body that
+orjson accepts is checked by a few cheap counts; only a suspect body is read again, token by token.
 """
 
 import gc
@@ -83,7 +83,7 @@ def _why(body: bytes, error: orjson.JSONDecodeError) -> str:
 
 
 def _is_deep(body: bytes, value: Any, nesting: int) -> bool:
-    """Whether the value is nested deeper. orjson refuses more than 1,024 levels, so the loop is
+    """Return whether the value is nested deeper. orjson refuses more than 1,024 levels, so the loop is
     bounded.
     """
     if body.count(b"{") + body.count(b"[") <= nesting:
@@ -98,7 +98,7 @@ def _is_deep(body: bytes, value: Any, nesting: int) -> bool:
 
 
 def _is_suspect(body: bytes, value: Any) -> bool:
-    """Whether the body may contain what orjson accepts: a NUL, a long integer, or a duplicate key.
+    """Return whether the body may contain what orjson accepts: a NUL, a long integer, or a duplicate key.
 
     A duplicate key is missing from the value, and with it two of the body's quotation marks.
     """

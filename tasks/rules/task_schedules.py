@@ -40,7 +40,7 @@ NAMES: Final = MappingProxyType(
         "ends_at": ENDS,
     }
 )
-"""What the fields of a schedule are called here."""
+"""Field of a schedule → its name here."""
 CLOCK: Final = r"(?P<hour>[01]?\d|2[0-3]):(?P<minute>[0-5]\d)"
 DAYS: Final = re.compile(rf"(?P<days>\d{{1,2}}(?:,\d{{1,2}}){{0,30}}) {CLOCK}", re.ASCII)
 TIME: Final = re.compile(CLOCK, re.ASCII)
@@ -62,7 +62,7 @@ def problems(given: Mapping[str, Any], *, where: str = "") -> Iterator[tuple[str
 
 
 def says_nothing(value: object) -> bool:
-    """Whether a field with this value is as good as absent."""
+    """Return whether a field with this value is as good as absent."""
     return value is None or value is False or value == ""
 
 
@@ -74,7 +74,7 @@ def timing_of(kind: str, expression: str) -> dict[str, Any]:
 
 
 def in_their_names(error: InvalidParams, *, where: str = "") -> InvalidParams:
-    """The same problems of a schedule, with the names that its fields have in a task. They begin with `where`."""
+    """Return these problems of a schedule with the names that its fields have in a task, after `where`."""
     return InvalidParams([(where + NAMES.get(path, path), reason) for path, reason in error.problems])
 
 

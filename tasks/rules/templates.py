@@ -17,7 +17,7 @@ PATH: Final = rf"{NAME}(?:\.{NAME})*"
 DOUBLE: Final = re.compile(rf"\{{\{{\s*(?P<path>{PATH})\s*\}}\}}")
 """`{{path}}`, for texts in which a single brace probably has another meaning."""
 LABEL: Final = re.compile(r"[A-Za-z0-9_-]{1,255}")
-"""What may stand for a value in a path."""
+"""Text that may stand for a value in a path."""
 LITERAL: Final = "{{{{"
 PLACE: Final = re.compile(rf"(?P<literal>{re.escape(LITERAL)})|{DOUBLE.pattern}")
 """`{{path}}`, or four braces that stand for two."""

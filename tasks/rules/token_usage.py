@@ -26,7 +26,7 @@ def added(total: Json | None, usage: Json) -> Json:
 
 
 class Spending(NamedTuple):
-    """What one call of a model used. `unpriced` is 1 if its cost is unknown; then `cost_nanos` is 0."""
+    """The usage of one call of a model. `unpriced` is 1 if its cost is unknown; then `cost_nanos` is 0."""
 
     model: str
     prompt_tokens: int

@@ -1,4 +1,4 @@
-"""Which tasks belong together: pure functions on plain nodes.
+"""Relations between tasks: pure functions on plain nodes.
 
 Nothing here recurses, so a chain of 10,000 tasks is as safe as a single task.
 """
@@ -114,7 +114,7 @@ def scope_of(target_id: str, nodes: Iterable[Node]) -> set[str]:
     """Return what an execution of `target_id` covers.
 
     That is the task, its descendants, and what these need and has not completed. A group needs its
-    children. What has completed does not run again, so it needs nothing; but what it has added may not be over.
+    children. A completed task does not run again, so it needs nothing; but tasks that it has added may not be over.
     """
     by_id = {node.id: node for node in nodes}
     children = children_of(by_id.values())

@@ -8,14 +8,14 @@ from tasks.rules.rounds import LABELS, repeat_of
 
 
 def given_below(params: Mapping[str, Any] | None) -> frozenset[str]:
-    """The names that a map or a group that repeats gives to its template; none for any other task."""
+    """Return the names that a map or a group that repeats gives to its template; none for any other task."""
     if (for_each := for_each_of(params)) is not None:
         return frozenset({for_each.label, f"{for_each.label}_index"})
     return LABELS if repeat_of(params) is not None else frozenset()
 
 
 def given_to_itself(task: MappedTask) -> frozenset[str]:
-    """The names that a task with an executor has for its own rounds."""
+    """Return the names that a task with an executor has for its own rounds."""
     repeats = task.executor_id is not None and repeat_of(task.params) is not None
     return LABELS if repeats else frozenset()
 

@@ -1,4 +1,4 @@
-"""Which event a wait takes: `match` maps JSON Pointers to the values that the payload must have there. Pure.
+"""The event that a wait takes: `match` maps JSON Pointers to the values that the payload must have there. Pure.
 
 Waits are found by two hashes, so that an event costs the same with one wait as with a hundred
 thousand: `shape` is that of the pointers, and `digest` that of the pointers with their values.
@@ -30,7 +30,7 @@ def digest_at(pointers: Iterable[str], payload: Any) -> str | None:
 
 
 def fits(match: Json, payload: Any) -> bool:
-    """Whether a wait with this `match` takes the payload."""
+    """Return whether a wait with this `match` takes the payload."""
     return digest_at(match, payload) == digest_of(match)
 
 

@@ -15,7 +15,7 @@ REASONING: Final = "reasoning"
 
 
 def is_reasoning(event: Json) -> bool:
-    """Whether the event has words that a model thought, and not of its answer. Events that were stored before have no kind."""
+    """Return whether the event has words that a model thought, and not of its answer. Events that were stored before have no kind."""
     return bool(event["type"] == TOKEN and event["result"].get("kind") == REASONING)
 
 

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def db_time(moment: datetime | None) -> str | None:
-    """A moment in UTC as a raw parameter: the text that Django itself stores in SQLite, and that PostgreSQL reads."""
+    """Return a moment in UTC as a raw parameter: the text that Django itself stores in SQLite, and that PostgreSQL reads."""
     if moment is None:
         return None
     text = moment.isoformat(" ", "microseconds")
@@ -36,7 +36,7 @@ def insert_many(rows: Iterable[models.Model], model: type[models.Model]) -> None
 
 
 class Computed(NamedTuple):
-    """What the database computes: an SQL expression and its parameters."""
+    """A value that the database computes: an SQL expression and its parameters."""
 
     expression: str
     parameters: Sequence[str]
@@ -55,7 +55,7 @@ def insert_computed(row: models.Model, name: str, value: Computed) -> None:
 
 
 def records(rows: Iterable[Sequence[Any]], names: Sequence[str]) -> str:
-    """The rows as JSON, from which PostgreSQL makes rows again.
+    """Return the rows as JSON, from which PostgreSQL makes rows again.
 
     That costs less than a parameter for each value, and less than a list for each column.
     """
@@ -68,7 +68,7 @@ def marks(values: Sequence[object]) -> str:
 
 
 def batched(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """The values in pieces that one statement can name."""
+    """Return the values in pieces that one statement can name."""
     return (values[start : start + size] for start in range(0, len(values), size))
 
 
@@ -89,7 +89,7 @@ def _insert(model: type[models.Model]) -> tuple[str, list[tuple[str, Convert]]]:
 
 @cache
 def _insert_records(model: type[models.Model]) -> str:
-    """The INSERT on PostgreSQL of `records`."""
+    """Return the INSERT on PostgreSQL of `records`."""
     start = _insert(model)[0].partition(" VALUES")[0]
     _, _, columns = start.partition(" (")
     return f'{start} SELECT {columns[:-1]} FROM json_populate_recordset(NULL::"{model._meta.db_table}", %s::json)'  # noqa: S608  (names of our own models)

@@ -70,7 +70,7 @@ def _compact_on_sqlite() -> None:
 def recount(*_: Any) -> None:
     """Count all tasks, and correct the numbers where they differ. Other transactions may change tasks meanwhile.
 
-    What is missing from the numbers was missing before they began to be kept, so it does not change after it was read.
+    Tasks that are missing from the numbers were missing before the counting began, so they do not change after they were read.
     """
     with connection.cursor() as cursor:
         cursor.execute(MISSING)

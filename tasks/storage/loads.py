@@ -1,4 +1,4 @@
-"""How many bytes of stored data a request may load: `limits.response_bytes`.
+"""The bytes of stored data that a request may load: `limits.response_bytes`.
 
 The database adds up the sizes before the rows are read, so a reply that is too large is refused before it is in
 memory. Work without a request, such as a worker's, has no limit.
@@ -29,7 +29,7 @@ TASK_COLUMNS: Final = (*JSON_COLUMNS, "dependencies", "error", "token_usage")
 SMALL_BYTES: Final = 2**20
 """Requests that load no more are always served."""
 ROW_BYTES: Final = 1024
-"""What the other columns of a row take, in memory and in a reply."""
+"""The bytes that the other columns of a row take, in memory and in a reply."""
 
 
 K = TypeVar("K")
@@ -44,7 +44,7 @@ class InHand:
         self._by_user: Counter[str] = Counter()
 
     def take(self, user_id: str, size: int) -> None:
-        """Raises ResponsesTooLarge if there is no room, for anyone or for this user, who may hold half of it."""
+        """Raise ResponsesTooLarge if there is no room, for anyone or for this user, who may hold half of it."""
         limits = settings.APFLOW.limits
         most = max(limits.all_responses_bytes, limits.response_bytes)
         share = max(most // 2, limits.response_bytes) if settings.APFLOW.auth.is_on else most
@@ -62,12 +62,12 @@ class InHand:
 
 @cache
 def in_hand() -> InHand:
-    """The responses of this process."""
+    """Return the responses of this process."""
     return InHand()
 
 
 class Allowance:
-    """The bytes that a request, or all calls of a batch together, may still load. What exceeds SMALL_BYTES is in hand."""
+    """The bytes that a request, or all calls of a batch together, may still load. Data beyond SMALL_BYTES is in memory."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -99,7 +99,7 @@ class Allowance:
                 self._user_id = user_id
 
     def let_go(self) -> None:
-        """What has been loaded is no longer in memory."""
+        """Return the bytes: the loaded data is no longer in memory."""
         with self._lock:
             if self._in_hand:
                 in_hand().give_back(self._user_id, self._in_hand)
@@ -188,12 +188,12 @@ def without_texts(tasks: Q) -> Q:
 
 @cache
 def size_of(*columns: str) -> Any:
-    """The size of a row with these columns in bytes, as a database expression."""
+    """Return the size of a row with these columns in bytes, as a database expression."""
     return reduce(add, (Coalesce(_octets(column), 0) for column in columns), Value(ROW_BYTES))
 
 
 def sized(sql: str) -> str:
-    """SQL with `octet_length`, for this database. SQLite before 3.43 lacks it, and has to read the texts."""
+    """Return SQL with `octet_length` for this database. SQLite before 3.43 lacks it, and has to read the texts."""
     if IS_SQLITE and sqlite3.sqlite_version_info < (3, 43):
         return re.sub(r"octet_length\(([^()]+(?:\(\w+\)\w)?)\)", r"length(CAST(\1 AS BLOB))", sql)
     return sql

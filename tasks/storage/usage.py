@@ -1,4 +1,4 @@
-"""What the model calls of each user used, by day, model, executor and flow.
+"""The usage of the model calls of each user, by day, model, executor and flow.
 
 Each call is a row of `tasks_spending`, added when the executor reports it and never with the same id again. `compact` adds
 these rows up in `tasks_flow_usage` now and then; `tasks_usage` has what earlier versions added up, without flows. The view

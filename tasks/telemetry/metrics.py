@@ -1,4 +1,4 @@
-"""What a process counts, for `GET /metrics`. The counts are in files that all processes of the machine share, so each process
+"""The counts of a process, for `GET /metrics`. The counts are in files that all processes of the machine share, so each process
 answers for all of them, including dead ones (`tasks.telemetry.series`).
 
 Counting is cheap, about 2 µs, and never queries the database. Count an event after its commit. On a full disk, events that would
@@ -122,7 +122,7 @@ def created(executor_ids: Iterable[str | None]) -> None:
 
 
 def finished(executor_id: str | None, status: str, *, seconds: float | None = None) -> None:
-    """A task has ended. `seconds` since its start; None: it never started."""
+    """Count a task that has ended. `seconds` since its start; None: it never started."""
     with suppress(NoRoom):
         if seconds is not None:
             _metrics().duration.observe(seconds)
@@ -130,26 +130,26 @@ def finished(executor_id: str | None, status: str, *, seconds: float | None = No
 
 
 def waited(seconds: float) -> None:
-    """A task has started, so long after it could."""
+    """Count the seconds that a task waited for its start."""
     with suppress(NoRoom):
         _metrics().queue_wait.observe(max(0.0, seconds))
 
 
 def occupied(loop_seconds: Mapping[str, float]) -> None:
-    """Executors have occupied the event loop for so long."""
+    """Count the seconds for which executors have occupied the event loop."""
     with suppress(NoRoom):
         for executor_id, seconds in loop_seconds.items():
             series(_metrics().loop_seconds, executor_id).inc(seconds)
 
 
 def lagged(seconds: float) -> None:
-    """The event loop of a worker has answered, so long after it was asked."""
+    """Count the seconds that the event loop of a worker took to answer."""
     with suppress(NoRoom):
         _metrics().loop_lag.observe(seconds)
 
 
 def one_in_progress() -> AbstractContextManager[object]:
-    """An executor works on a task while it is entered."""
+    """Count a task in which an executor works, while the context is entered."""
     try:
         return _metrics().in_progress.track_inprogress()
     except NoRoom:
@@ -162,7 +162,7 @@ def published(events: int) -> None:
 
 
 def llm_used(provider: str, model: str, usage: Mapping[str, Any]) -> None:
-    """A model was asked. `usage` as in a task's `token_usage`."""
+    """Count the tokens and the cost of a model call. `usage` is as in a task's `token_usage`."""
     model = _bounded(model)
     with suppress(NoRoom):
         for kind in ("prompt", "completion"):
@@ -171,13 +171,13 @@ def llm_used(provider: str, model: str, usage: Mapping[str, Any]) -> None:
 
 
 def delivered(result: str) -> None:
-    """A webhook was tried: `delivered`, `retrying` or `failed`."""
+    """Count a delivery of a webhook: `delivered`, `retrying` or `failed`."""
     with suppress(NoRoom):
         series(_metrics().deliveries, result).inc()
 
 
 def removed(kind: str, rows: int) -> None:
-    """Housekeeping has removed rows of a kind."""
+    """Count the rows of a kind that housekeeping has removed."""
     with suppress(NoRoom):
         series(_metrics().removed, kind).inc(rows)
 
@@ -192,14 +192,14 @@ def fired(outcomes: Iterable[str], lateness: Iterable[float]) -> None:
 
 
 def pool(name: str, places: int) -> None:
-    """A pool of this process has so many places."""
+    """Set the number of places of a pool of this process."""
     with suppress(NoRoom):
         series(_metrics().pool_places, name).set(places)
         series(_metrics().pool_tasks, name).set(0)
 
 
 def one_in_pool(name: str) -> AbstractContextManager[object]:
-    """A task runs in the pool while it is entered."""
+    """Count a task that runs in the pool, while the context is entered."""
     try:
         return series(_metrics().pool_tasks, name).track_inprogress()
     except NoRoom:
@@ -212,7 +212,7 @@ def process_started() -> None:
 
 
 def process_died() -> None:
-    """A process of a pool died during a task."""
+    """Count a process of a pool that died during a task."""
     with suppress(NoRoom):
         _metrics().pool_died.inc()
 

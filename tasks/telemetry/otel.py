@@ -20,7 +20,7 @@ from tasks.telemetry.tracing import Attributes, Note
 
 SEND_MILLISECONDS: Final = 1_000
 ERROR: Final = "error.type"
-"""Of the attributes the one that makes a span a failed one."""
+"""The attribute that makes a span a failed one."""
 
 
 class OtelSpans:

@@ -18,7 +18,7 @@ ALL: Final = 100
 
 
 def is_logged(run_id: str) -> bool:
-    """Whether the run is one of the `log.runs` percent: the same answer in every process."""
+    """Return whether the run is one of the `log.runs` percent: the same answer in every process."""
     percent = settings.APFLOW.log.runs
     return percent >= ALL or (percent > 0 and crc32(run_id.encode()) % ALL < percent)
 

@@ -29,7 +29,7 @@ class NoRoom(Exception):
 
 
 def metrics_folder() -> Path:
-    """Where the processes of this machine keep what they count."""
+    """Return the folder where the processes of this machine keep their counts."""
     return Path(os.environ[FOLDER_VARIABLE])
 
 
@@ -52,13 +52,13 @@ def once(make: Callable[[], T]) -> Callable[[], T]:
 
 
 def own_registry() -> CollectorRegistry:
-    """A registry for the metrics of this process. Metrics without labels begin when they are made. Raises NoRoom."""
+    """Return a registry for the metrics of this process. Metrics without labels begin when they are made. Raises NoRoom."""
     _require_room()
     return CollectorRegistry()
 
 
 def series(metric: M, *labels: str) -> M:
-    """The series of a metric with these labels. Raises NoRoom if it has not begun and cannot begin now."""
+    """Return the series of a metric with these labels. Raises NoRoom if it has not begun and cannot begin now."""
     begun: M = _begun(metric, labels)
     return begun
 

@@ -3,7 +3,7 @@
 They need OpenTelemetry (the extra `otel`), and its own variable OTEL_EXPORTER_OTLP_ENDPOINT, which says where to send
 them. Otherwise nothing is loaded, and a span costs next to nothing.
 
-What goes into a span is names, ids and numbers: never inputs, results, prompts or answers.
+A span contains names, ids and numbers: never inputs, results, prompts or answers.
 
 And the ids that every log line of such a piece of work has: of its request, run and task.
 """
@@ -31,7 +31,7 @@ ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_EN
 
 
 class Spans(Protocol):
-    """What `tasks.telemetry.otel` does."""
+    """The interface of `tasks.telemetry.otel`."""
 
     def span(self, name: str, *, kind: str, parent: str | None, attributes: Attributes) -> Any: ...
     def current(self) -> str | None: ...
@@ -60,7 +60,7 @@ def span(
 
 
 def current() -> str | None:
-    """The span around this, as a W3C traceparent: what another process continues from."""
+    """Return the span around this, as a W3C traceparent: what another process continues from."""
     spans = _spans()
     return spans.current() if spans else None
 
@@ -73,7 +73,7 @@ _NO_SPAN: Final[AbstractContextManager[Note]] = nullcontext(_nowhere)
 
 
 def log_ids() -> Mapping[str, str]:
-    """The ids of the current work, by what they are of."""
+    """Return the ids of the current work, by what they are of."""
     return _LOG_IDS.get()
 
 

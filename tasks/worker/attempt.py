@@ -30,16 +30,16 @@ HOW_TO_CORRECT: Final = (
     "or send the tree again with corrected inputs."
 )
 STOP_SECONDS: Final = 2.0
-"""How long a cancelled executor may take to stop; then the task is cancelled without it."""
+"""The seconds that a cancelled executor may take to stop; then the task is cancelled without it."""
 
 
 class NotStored(Exception):
-    """That the effect begins could not be stored, so it did not begin. Its cause ends the run in this worker."""
+    """The beginning of the effect could not be stored, so it did not begin. The cause ends the run in this worker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What an attempt executes, and where."""
+    """The work of an attempt, and its place."""
 
     executor: Executor
     pool: Pool
@@ -89,7 +89,7 @@ async def attempt(task: LoadedTask, work: Work, *, why_cancelled: Callable[[], s
 
 
 async def _completed(result: Any, task: LoadedTask, work: Work) -> Outcome:
-    """Raises ExecutorError if the result, or what it spawns, cannot be stored."""
+    """Raise ExecutorError if the result, or what it spawns, cannot be stored."""
     spawn = None if work.is_demo else spawn_in(result, task.params)
     is_composed = len(work.context.dependency_results) > 1
     kept = spawn.result if spawn else result
@@ -101,7 +101,7 @@ async def _completed(result: Any, task: LoadedTask, work: Work) -> Outcome:
 
 
 def _stored_memo(memo: Any) -> Any:
-    """Raises ExecutorError if the memo cannot be stored."""
+    """Raise ExecutorError if the memo cannot be stored."""
     try:
         return orjson.loads(stored_form(memo, max_bytes=_max_bytes()))
     except ExecutorError as error:
@@ -188,7 +188,7 @@ def _stopped_outcome(
 
 
 def _is_cancelled() -> bool:
-    """Whether the current task was cancelled.
+    """Return whether the current task was cancelled.
 
     An executor may also stop by itself, and then it has failed.
     """

@@ -1,4 +1,4 @@
-"""What a run writes: one change per step, the update of a row and the event that reports it."""
+"""The changes that a run writes, one per step: the update of a row and the event that reports it."""
 
 import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -67,7 +67,7 @@ class Change:
 
 @dataclass(slots=True, kw_only=True)
 class BudgetCounted(Change):
-    """What the run has used of its budget so far, as JSON: all of it, so a repetition changes nothing."""
+    """The use of the run's budget so far, as JSON: all of it, so a repetition changes nothing."""
 
     state: str
 
@@ -78,7 +78,7 @@ class BudgetCounted(Change):
 
     @property
     def subject(self) -> Hashable:
-        """What it is the count of: a newer one replaces it."""
+        """The subject of the count: a newer one replaces it."""
         return self.run_id
 
     @property
@@ -88,7 +88,7 @@ class BudgetCounted(Change):
 
 @dataclass(slots=True, kw_only=True)
 class DayCounted(Change):
-    """What the runs of a user have used on a day in this process: all of it, so a repetition changes nothing."""
+    """The use of the runs of a user on a day in this process: all of it, so a repetition changes nothing."""
 
     user_id: str
     day: str
@@ -133,7 +133,7 @@ class TaskStarted(Change):
 
 @dataclass(slots=True, kw_only=True)
 class EffectNoted(Change):
-    """Where the effect of a task stands that is not safe to repeat: begun, or awaited again."""
+    """The state of a task's effect that is not safe to repeat: begun, or awaited again."""
 
     task_id: str
     effect: str
@@ -184,7 +184,7 @@ class TaskProgressed(Change):
 
 @dataclass(slots=True, kw_only=True)
 class UsageAdded(Change):
-    """What a model call used. It counts even if the run has gone to another worker: it was spent.
+    """The usage of a model call. It counts even if the run has gone to another worker: it was spent.
 
     `key` makes a repetition change nothing; `day` is a date in UTC.
     """
@@ -216,7 +216,7 @@ class TaskSpent(Change):
 
     @property
     def subject(self) -> Hashable:
-        """What it is the usage of: a newer one replaces it."""
+        """The subject of the usage: a newer one replaces it."""
         return "task", self.task_id
 
     @property
@@ -367,7 +367,7 @@ class QuestionAlarmed(Change):
 
 @dataclass(slots=True, kw_only=True)
 class TurnAdded(Change):
-    """What a task said in a conversation. `said` is JSON text of so many `characters`."""
+    """The part of a task in a conversation. `said` is JSON text of so many `characters`."""
 
     user_id: str
     name: str
@@ -403,7 +403,7 @@ class TaskFinished(Change):
     closing: QuestionClosed | None = None
     """The end of its question or wait: never without that of the task, or another worker would ask or wait again."""
     steps: str | None = None
-    """What is left of its steps, as JSON text; None: all of it."""
+    """The steps that it still has, as JSON text; None: all of them."""
     turn: TurnAdded | None = None
     """The turn of the task in its conversation. One commit stores both: a turn is there if and only if its task has completed."""
     keeps_state: bool = False

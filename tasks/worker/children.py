@@ -61,5 +61,5 @@ class Child:
 
 
 def _python_path() -> str:
-    """The project's folder, then the working folder: `-P` keeps Python from putting it first, where it could have a `tasks` too."""
+    """Return the project's folder, then the working folder: `-P` keeps Python from putting it first, where it could have a `tasks` too."""
     return os.pathsep.join([str(settings.BASE_DIR), str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -63,7 +63,7 @@ class DrainingSentinel(Sentinel):
         self._names[pid] = leases.process_name(pid)
 
     def reincarnate(self, process: BaseProcess) -> None:
-        """Replace a process that has ended. How a worker ended is evidence (`tasks.queue.suspicion`)."""
+        """Replace a process that has ended. The end of a worker is evidence (`tasks.queue.suspicion`)."""
         if process.pid in self._names:
             black_box.record_end(self._names.pop(process.pid), End(exit_code=process.exitcode))
         super().reincarnate(process)

@@ -1,4 +1,4 @@
-"""What a sentinel waits for: that it has to stop, or that a process of its cluster has ended.
+"""The wait of a sentinel: that it has to stop, or that a process of its cluster has ended.
 
 django-q2 itself looks twice a second whether one has. So one that was killed is replaced at once, and
 a sentinel with nothing to do sleeps.

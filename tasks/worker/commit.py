@@ -54,7 +54,7 @@ EVENT_ROWS: Final = (
 SET_FAILURES: Final = "UPDATE tasks_run SET failures = %s WHERE id = %s"
 ADD_EVENTS: Final = f"INSERT INTO tasks_taskevent ({', '.join(EVENT_COLUMNS)}, created_at) {EVENT_ROWS}"
 UNCHANGED: Final = " rows changed"
-"""What the error of PostgreSQL contains when that is not the expected number."""
+"""The text in the error of PostgreSQL when that is not the expected number."""
 
 
 class SomeRowUnchanged(DatabaseError):
@@ -155,7 +155,7 @@ def _write_kind(kind: type[Change], values: Sequence[tuple[Any, ...]]) -> None:
 
 @cache
 def _many(statement: str, types: tuple[str, ...]) -> str:
-    """The UPDATE on PostgreSQL of many rows, whose values are `records`."""
+    """Return the UPDATE on PostgreSQL of many rows, whose values are `records`."""
     columns = ", ".join(f"v{number} {type_}" for number, type_ in enumerate(types))
     one = reduce(lambda text, number: text.replace("%s", f"new.v{number}", 1), range(len(types)), statement)
     changed, _, condition = one.partition(" WHERE ")
@@ -164,7 +164,7 @@ def _many(statement: str, types: tuple[str, ...]) -> str:
 
 @cache
 def _expecting(statement: str) -> str:
-    """The statement, which PostgreSQL refuses unless it changes as many rows as one more parameter says."""
+    """Return the statement, which PostgreSQL refuses unless it changes as many rows as one more parameter says."""
     is_expected = f"CASE WHEN count(*) = %s THEN 0 ELSE CAST(count(*) || '{UNCHANGED}' AS integer) END"
     return f"WITH changed AS ({statement} RETURNING 1) SELECT {is_expected} FROM changed"  # noqa: S608  (constants of ours)
 
@@ -229,7 +229,7 @@ def _end_waits(ended: Sequence[RunClosed]) -> None:
 
 
 def _append_events(live: Sequence[Change], before: Mapping[Fence, int]) -> None:
-    """Number the events and add them."""
+    """Add the events with their numbers."""
     rows = list[tuple[Any, ...]]()
     newest = dict(before)
     for change in live:

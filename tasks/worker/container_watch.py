@@ -63,7 +63,7 @@ async def _remove(containers: Collection[Mapping[str, Any]]) -> None:
 
 
 def _lost(containers: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """An attempt is recorded before its container is made, so one that is not found is over."""
+    """Return the containers without an attempt. It is recorded before its container is made, so one that is not found is over."""
     by_attempt = [((each["Labels"][TASK], each["Labels"][ATTEMPT]), each) for each in containers]
     ids = {task_id for (task_id, _), _ in by_attempt}
     if not ids:

@@ -1,7 +1,7 @@
-"""What one user may use on a day, all runs together, as a run of that user in this worker sees it.
+"""The limits of one user for a day, all runs together, as a run of that user in this worker sees it.
 
 Tokens and their cost are counted where model calls are recorded (`tasks.storage.usage`); tasks and seconds are counted
-here, and each worker process stores its sums. What other processes have stored is read once a second.
+here, and each worker process stores its sums. The sums of other processes are read once a second.
 """
 
 import time
@@ -25,7 +25,7 @@ COUNTED_HERE: Final = frozenset(DAY_MEASURES)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayUse:
-    """What the runs of a user have used on a day (UTC) in one worker process."""
+    """The use of the runs of a user on a day (UTC) in one worker process."""
 
     user_id: str
     day: str

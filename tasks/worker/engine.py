@@ -50,11 +50,11 @@ WAITING: Final = "waiting"
 
 
 def _ignore(user_id: str, size: int) -> None:
-    """The default `on_growth`: do nothing."""
+    """Do nothing: the default `on_growth`."""
 
 
 class End(Enum):
-    """How a tree left its worker."""
+    """The reason why a tree left its worker."""
 
     OVER = auto()
     SUSPENDED = auto()
@@ -207,11 +207,11 @@ class TreeRun:
         return str(self._outcome()) if self._plan.is_finished else WAITING
 
     def _outcome(self) -> Status:
-        """The status of the run. What nothing in it needs any more does not count: a worker that takes it over would not see that."""
+        """Return the status of the run. A task that nothing in it needs any more does not count: a worker that takes it over would not see that."""
         return self._plan.outcome(spared=self._spared())
 
     def _spared(self) -> set[str]:
-        """The tasks that do not decide the status of the run."""
+        """Return the tasks that do not decide the status of the run."""
         failed_tasks = (task for task in self._tasks.values() if self._status_of(task.id) is Status.FAILED)
         spared = {task.id for task in failed_tasks if self._family.may_fail(task)}
         if self._claim.target_id != self._claim.root_id:

@@ -22,9 +22,9 @@ from tasks.telemetry.metrics import GROUP
 P = ParamSpec("P")
 T = TypeVar("T")
 MOST_THREADS: Final = 1000
-"""Of `asyncio.to_thread` for tasks, in one process. Threads are started when they are needed."""
+"""The number of threads of `asyncio.to_thread` for tasks, in one process. Threads are started when they are needed."""
 MOST_OF_OUR_OWN: Final = 32
-"""Of the worker itself, and for names of hosts: code of tasks that blocks cannot take these."""
+"""The number of threads of the worker itself, and for names of hosts: code of tasks that blocks cannot take these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Footprints:
     def __init__(self, box: BlackBox) -> None:
         self._box = box
         self.current: Work | None = None
-        """Whose step the event loop executes at this moment. Other threads may read it."""
+        """The work whose step the event loop executes at this moment. Other threads may read it."""
         self._entered_at = 0.0
         self._loop_seconds: defaultdict[str, float] = defaultdict(float)
 

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 MAX_BATCH: Final = 2_000
 FEW_TREES: Final = 20
 UNHURRIED_SECONDS: Final = 0.002
-"""How long changes that are not awaited may wait for one that is: a quick task starts and ends in one commit."""
+"""The seconds that changes that are not awaited may wait for one that is: a quick task starts and ends in one commit."""
 REST_SECONDS: Final = 10e-6
 """Per running tree; 5 ms with 500 of them."""
 

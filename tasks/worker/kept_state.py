@@ -40,7 +40,7 @@ class KeptState:
         return found
 
     async def save(self, stored: Mapping[str, bytes], *, deleted: Sequence[str] = ()) -> None:
-        """Raises ExecutorError, permanent, and LeaseLost."""
+        """Raise ExecutorError, permanent, and LeaseLost."""
         sizes = {key: size for key, size in self._sizes.items() if key not in deleted}
         sizes |= {key: len(value) for key, value in stored.items()}
         size, most = sum(sizes.values()), settings.APFLOW_LANGGRAPH.state_bytes

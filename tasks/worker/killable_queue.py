@@ -75,7 +75,7 @@ class FileLock:
 
 
 class Counter:
-    """How many items are in a queue, as the queues of django-q2 count them."""
+    """The number of items in a queue, as the queues of django-q2 count them."""
 
     def __init__(self) -> None:
         self._count = RawValue("i", 0)

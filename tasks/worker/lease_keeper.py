@@ -26,7 +26,7 @@ class LeaseKeeper:
 
     def __init__(self, *, owner: str, held: Callable[[], Collection[str]], beat: Callable[[], object]) -> None:
         self.renewed_at = time.monotonic()
-        """When the last successful renewal began. Other threads may read it."""
+        """The time when the last successful renewal began. Other threads may read it."""
         self._owner = owner
         self._held = held
         self._beat = beat

@@ -30,9 +30,9 @@ LOADED_AS_THEY_ARE: Final = tuple(
     name for name in COLUMNS.split(", ") if name not in ("schemas", "params", "token_usage", "steps")
 )
 TASK_MEMORY: Final = 2048
-"""What a task takes without its JSON."""
+"""The bytes that a task takes without its JSON."""
 VALUE_MEMORY: Final = 64
-"""What each value in a list or object takes, besides its text."""
+"""The bytes that each value in a list or object takes, besides its text."""
 LARGE_TEXT: Final = 1024
 """In shorter texts the values are not counted."""
 
@@ -59,7 +59,7 @@ class LoadedTask:
     progress: float
     attempt: int
     started_at: Any
-    """In the database's own form: only good to find the latest."""
+    """A time in the database's own form: only good to find the latest."""
     spawned_by: str | None = None
     label: str | None = None
     """Its id in the request, if another one is stored."""
@@ -68,7 +68,7 @@ class LoadedTask:
     step: Step | None = None
     """Its latest step, if it takes any."""
     token_usage: Json | None = None
-    """What the executor has reported so far in this run, and before that in the steps that it has taken."""
+    """The usage that the executor has reported so far in this run, and before that in the steps that it has taken."""
     has_places: bool = False
     """Whether the inputs may have places (`tasks.rules.places`)."""
     has_sealed: bool = False

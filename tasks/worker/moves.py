@@ -42,7 +42,7 @@ UPDATE tasks_run SET last_seq = last_seq + added, status = COALESCE(ended_as, st
     lease_expires_at = CASE WHEN ended_as IS NULL THEN lease_expires_at END
 FROM held WHERE tasks_run.id = held.id {RETURNED}
 """  # noqa: S608  (constants of ours)
-"""Of PostgreSQL: in the order of the ids, so that two of them cannot wait for each other."""
+"""The statement for PostgreSQL: in the order of the ids, so that two of them cannot wait for each other."""
 
 
 def move_on(changes: Iterable[Change]) -> dict[Fence, int]:

@@ -42,7 +42,7 @@ class OpenQuestions:
         return any(each.due_at is not None and each.due_at <= until for each in self._questions.values())
 
     def is_over(self, question: OpenQuestion) -> bool:
-        """Whether the time of the question is over."""
+        """Return whether the time of the question is over."""
         return question.is_over(self._now())
 
     def question_of(self, task_id: str) -> OpenQuestion | None:

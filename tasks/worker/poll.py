@@ -15,13 +15,13 @@ from tasks.worker.shares import TreeMemory
 
 ClaimedTree = tuple[Claim, list[LoadedTask], list[OpenQuestion]]
 PART_BYTES: Final = 2**20
-"""How much JSON of several trees is loaded at once."""
+"""The bytes of JSON of several trees that are loaded at once."""
 LOOK: Final = f"SELECT {ANY_REQUEST}, {ANY_WEBHOOK}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What a poll has found: claimed runs and, by run, cancel requests and questions with replies."""
+    """The result of a poll: claimed runs and, by run, cancel requests and questions with replies."""
 
     claimed: list[ClaimedTree]
     cancels: defaultdict[str, list[Cancel]]

@@ -1,4 +1,4 @@
-"""How many bytes of results may wait for their commit at the same time, in one worker process.
+"""The bytes of results that may wait for their commit at the same time, in one worker process.
 
 A result is encoded several times on its way into the database. Hundreds of tasks that complete in
 the same moment with the result of one dependency would fill the memory with copies of it.
@@ -66,7 +66,7 @@ class ResultMemory:
 
 
 class _Held:
-    """What one task has reserved."""
+    """The bytes that one task has reserved."""
 
     def __init__(self, memory: ResultMemory) -> None:
         self.memory = memory

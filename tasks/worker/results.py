@@ -92,12 +92,12 @@ class Results(Mapping[str, Any]):
 
 
 def _needs_of(task: LoadedTask, family: Family) -> list[str]:
-    """The ids of the tasks whose results this one needs, itself or for the copies of its template."""
+    """Return the ids of the tasks whose results this one needs, itself or for the copies of its template."""
     return [need["id"] for each in (task, *family.template_of(task.id)) for need in each.dependencies]
 
 
 def _parts_of(task: LoadedTask, family: Family) -> list[str]:
-    """The ids of the tasks that this one has added and whose results it needs."""
+    """Return the ids of the tasks that this one has added and whose results it needs."""
     is_loop = repeat_of(task.params) is not None
     parts = family.latest_round(task.id) if is_loop else family.spawned_by(task.id)
     return [each.id for each in parts]

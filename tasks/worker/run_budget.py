@@ -84,7 +84,7 @@ class RunBudget:
         return self._asking is not None
 
     def is_about(self, question: OpenQuestion) -> bool:
-        """Whether the question is about this budget or the limits of the day, and not the executor's own."""
+        """Return whether the question is about this budget or the limits of the day, and not the executor's own."""
         if question.kind != WaitKind.QUESTION:
             return False
         memo = orjson.loads(question.memo)
@@ -126,7 +126,7 @@ class RunBudget:
         return why
 
     def check_again(self, task_id: str) -> bool:
-        """Whether a call of the task was refused, and people are to decide."""
+        """Return whether a call of the task was refused, and people are to decide."""
         return task_id in self._halted and ((self._asks and not self._is_stopped) or self.day.may_ask)
 
     def _ask(self, task_id: str, *, is_new_task: bool) -> None:
@@ -139,7 +139,7 @@ class RunBudget:
         raise Parked(question(measure, amount, limits[measure]), memo=memo_of(measure, amount))
 
     def _begin_to_ask(self, task_id: str) -> None:
-        """Raises HeldBack if another task asks."""
+        """Raise HeldBack if another task asks."""
         if self._asking not in (None, task_id):
             raise HeldBack
         self._asking = task_id
@@ -161,13 +161,13 @@ class RunBudget:
                 self._raised[about[0]] = limit
 
     def _settle_day(self, asked: OpenQuestion) -> None:
-        """The new limit is stored with the answer. Without one, another day has begun."""
+        """Apply the answer, with which the new limit is stored. Without an answer, another day has begun."""
         self.day.forget()
         if asked.reply is not None and asked.reply.answer == STOP:
             self.day.stop()
 
     def release(self) -> None:
-        """The question is no longer open: the tasks that wait for its answer continue."""
+        """Let the tasks continue that wait for an answer to the question, which is no longer open."""
         self._asking = None
         self._on_settled()
 

@@ -61,7 +61,7 @@ MODEL_CHARACTERS: Final = 255
 ERROR_CHARACTERS: Final = 1_000
 MOST_STEPS: Final = 2**31 - 1
 SHOWN: Final = 100
-"""How many ids of new tasks their event has."""
+"""The number of ids of new tasks that their event has."""
 
 
 class Fence(TypedDict):
@@ -117,7 +117,7 @@ class RunRecorder:
             await self._writer.commit(EffectNoted(**self._fence, task_id=task.id, effect=Effect.BEGUN))
 
     def _effect_over(self, task: LoadedTask) -> list[Change]:
-        """The end of a part of the task, before which its effect began: that of the next part has not."""
+        """Return the end of a part of the task, before which its effect began: that of the next part has not."""
         if task.effect != Effect.BEGUN:
             return []
         task.effect = Effect.AWAITED
@@ -163,7 +163,7 @@ class RunRecorder:
         self._writer.put(self._model_called(task, call))
 
     def _reported(self, task: LoadedTask, usage: Json) -> ModelCalled:
-        """The call of a model that is only known by its usage."""
+        """Return the call of a model that is only known by its usage."""
         model, agent, step = spending_of(usage).model, usage.get("agent"), usage.get("step")
         call = Call(
             id=new_id(),
@@ -187,7 +187,7 @@ class RunRecorder:
     async def state_stored(self, task: LoadedTask, stored: Mapping[str, bytes], *, deleted: Sequence[str]) -> None:
         """Return when these parts of the task's state are stored, and those are deleted. Raises LeaseLost.
 
-        What the task has done until then is a part that is over: its next effect is awaited.
+        The work of the task until then is a part that is over: its next effect is awaited.
         """
         change = StateStored(**self._fence, task_id=task.id, stored=stored, deleted=deleted)
         await self._writer.commit_together([change, *self._effect_over(task)])
@@ -314,7 +314,7 @@ class RunRecorder:
         ]
 
     def _growth_of_ended(self, task: LoadedTask, growth: Growth, outcome: Outcome) -> list[Change]:
-        """The end of the task comes first, and is one change with the new tasks: no crash can come between them."""
+        """Return the changes of a task that ends and adds tasks. The end comes first, and is one change with the new tasks: no crash can come between them."""
         *before, end = self.changes_at_end(task, outcome)
         end.then = self._event_of_growth(task, growth, outcome.status)
         return [end, *before]
@@ -430,7 +430,7 @@ class RunRecorder:
         )
 
     def _seconds_of(self, task: LoadedTask) -> float | None:
-        """How long the latest attempt has taken here. None: none has begun."""
+        """Return the seconds of the latest attempt in this worker. None: none has begun."""
         started = self._start_times.get(task.id)
         return None if started is None else time.monotonic() - started
 
@@ -491,7 +491,7 @@ def _alarms(question: OpenQuestion) -> Alarms:
 
 
 def _required(question: OpenQuestion) -> Json:
-    """What the event of a question says to clients."""
+    """Return the content of a question's event for clients."""
     return {
         "required": INPUT,
         "question_id": question.id,
@@ -503,7 +503,7 @@ def _required(question: OpenQuestion) -> Json:
 
 
 def _counts(usage: Json | None) -> tuple[int | None, ...]:
-    """The numbers of a call as columns: None for what is unknown."""
+    """Return the numbers of a call as columns: None for what is unknown."""
     if usage is None:
         return (None,) * 6
     spending, more = spending_of(usage), more_counts(usage)

@@ -1,4 +1,4 @@
-"""What the tasks of a run may name besides results."""
+"""The values that the tasks of a run may name besides results."""
 
 import orjson
 
@@ -14,7 +14,7 @@ def values_of(claim: Claim) -> Json:
 
 
 def opened_values(claim: Claim, *, user_id: str) -> Json:
-    """As `values_of`, with what is encrypted in them decrypted. What cannot be stays: it may come from outside."""
+    """Return `values_of` with their encrypted texts decrypted. A text that cannot be decrypted stays: it may come from outside."""
     values = values_of(claim)
     is_open = claim.inputs is None or not sealed_texts.may_contain(claim.inputs)
     return values if is_open else sealed_texts.opened_where_possible(values, owner=user_id)

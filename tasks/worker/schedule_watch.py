@@ -21,7 +21,7 @@ QUEUE_SECONDS: Final = 1.0
 LEAST_SECONDS: Final = 0.02
 """Between two looks while other processes fire what is due."""
 AGAIN_SECONDS: Final = 1.0
-"""After the database was unavailable."""
+"""The pause after the database was unavailable."""
 
 
 def watch(is_over: threading.Event) -> None:

@@ -28,7 +28,7 @@ from tasks.worker.outcomes import Outcome
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 FRESH_SECONDS: Final = 1.0
-"""How long a secret is used without reading it again."""
+"""The seconds that a secret is used without reading it again."""
 QUICK: Final = 1_000_000
 """Bytes times texts to look for that take some milliseconds."""
 TOO_MANY: Final = (
@@ -127,7 +127,7 @@ class SecretsOfRun:
         return parked
 
     async def _opened(self, task: LoadedTask, names: Collection[str]) -> dict[str, Opened]:
-        """Raises ExecutorError, permanent, if one is not there."""
+        """Raise ExecutorError, permanent, if one is not there."""
         async with self._lock:  # thousands of tasks may need the same at the same moment
             kept = self._fresh()
             if unread := [name for name in names if name not in kept]:

@@ -79,7 +79,7 @@ class TreeMemory:
         self._held: Counter[str] = Counter()
 
     def copy(self) -> "TreeMemory":
-        """A copy on which another thread can plan."""
+        """Return a copy on which another thread can plan."""
         other = TreeMemory(self._size)
         other._held = self._held.copy()
         return other

@@ -17,9 +17,9 @@ from tasks.queue import black_box, leases
 QUIET_SECONDS: Final = 7.0
 """Without a beat for so long, workers are watched; they send one every 3 s."""
 WATCHED_LOOKS: Final = 2
-"""How many looks in a row, about two seconds apart, may find them silent; at the next one they count as silent."""
+"""The number of looks in a row, about two seconds apart, that may find them silent; at the next one they count as silent."""
 START_SECONDS: Final = 60.0
-"""How long a cluster may take to its first beat."""
+"""The seconds that a cluster may take to its first beat."""
 SLOW_SECONDS: Final = 3.0
 """A look that comes so late, or a write that takes so long, shows a stall."""
 

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 2.0
 ALARM_SECONDS: Final = 1.0
-"""How late a wait may end that another process has just begun. A longer one ends at its time."""
+"""The seconds that a wait may end late that another process has just begun. A longer one ends at its time."""
 SWEEP_SECONDS: Final = 5.0
 UPKEEP_SECONDS: Final = 20.0
 """Between two looks for what can be removed, unless the last one found something."""
@@ -111,7 +111,7 @@ def _wake_due() -> float:
 
 
 class Sweeps:
-    """What every web process and every worker command does for all runs now and then."""
+    """The sweeps that every web process and every worker command does for all runs now and then."""
 
     def __init__(self) -> None:
         self._due_at = {"leases": 0.0, "runs": 0.0, "upkeep": 0.0}
@@ -135,7 +135,7 @@ class Sweeps:
             connection.close()
 
     def _is_due(self, sweep: str, seconds: float) -> bool:
-        """Whether it is time for this sweep. If so, it is due again so many seconds from now."""
+        """Return whether it is time for this sweep. If so, it is due again so many seconds from now."""
         now = time.monotonic()
         if now < self._due_at[sweep]:
             return False
@@ -223,7 +223,7 @@ class Workers:
             self._quarantines.append(Watched("tasks.worker.quarantine"))
 
     def _needs_quarantine(self) -> bool:
-        """Whether a suspect waits for a process, or has waited so long that the usual number of them is not enough."""
+        """Return whether a suspect waits for a process, or has waited so long that the usual number of them is not enough."""
         count = len(self._quarantines)
         if count >= most_quarantines():
             return False

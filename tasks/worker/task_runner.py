@@ -64,7 +64,7 @@ POISON: Final = (
     "memory limits and calls that end the process."
 )
 LOOK_SECONDS: Final = 30.0
-"""How long an executor may take to find out whether what was interrupted may be repeated."""
+"""The seconds that an executor may take to find out whether interrupted work may be repeated."""
 
 
 class TaskRunner:
@@ -118,7 +118,7 @@ class TaskRunner:
         self._ready_times[task_id] = time.monotonic() - seconds_ago
 
     def is_at_work(self, task_id: str) -> bool:
-        """Whether an attempt at the task is under way: it does not merely wait for a slot or its next attempt."""
+        """Return whether an attempt at the task is under way: it does not merely wait for a slot or its next attempt."""
         return task_id in self._at_work
 
     async def run(self, task: LoadedTask) -> Outcome | Growth | None:
@@ -203,7 +203,7 @@ class TaskRunner:
         return self._questions.question_of(question.task_id)
 
     async def _skipped(self, task: LoadedTask) -> Outcome | None:
-        """The outcome of a task whose condition is false, or cannot be evaluated; None if the task is wanted."""
+        """Return the outcome of a task whose condition is false, or cannot be evaluated; None if the task is wanted."""
         when = task.params.get("when")
         if when is None or self._questions.question_of(task.id) is not None:
             return None
@@ -335,7 +335,7 @@ class TaskRunner:
         raise Parked(text, options=interrupts.ANSWERS, memo=interrupts.memo_of(_former_reply(question)))
 
     def _is_unsafe(self, task: LoadedTask, executor: Executor) -> bool:
-        """Whether the work must not be repeated after its effect has begun, unless someone says so."""
+        """Return whether the work must not be repeated after its effect has begun, unless someone says so."""
         if self._claim.is_demo or executor.may_repeat(task.inputs):
             return False
         return interrupts.on_interrupt_of(task, self._tasks) is not OnInterrupt.REPEAT
@@ -350,7 +350,7 @@ class TaskRunner:
             return False
 
     def _is_resumed(self, task: LoadedTask) -> bool:
-        """Whether the attempt that asked a question or took a step continues, unless it has failed since."""
+        """Return whether the attempt that asked a question or took a step continues, unless it has failed since."""
         if self._questions.question_of(task.id) is not None:
             return True
         return is_called_again(task) and task.attempt > 0 and task.error is None
@@ -411,7 +411,7 @@ class TaskRunner:
                 self._at_work.discard(task.id)
 
     async def _refusal(self, task: LoadedTask) -> str | None:
-        """Why the budget refuses another attempt at the task. Raises Parked or HeldBack where the owner is to decide."""
+        """Return the reason why the budget refuses another attempt at the task. Raises Parked or HeldBack where the owner is to decide."""
         return await self._budget.check(task.id, is_new_task=task.attempt == 0)
 
     async def _begin(self, task: LoadedTask, *, effect: Effect | None) -> None:
@@ -430,7 +430,7 @@ class TaskRunner:
         return self._pools[pool_name(executor, task.params, inputs=lambda: self._inputs(task))]
 
     async def _ready_inputs(self, task: LoadedTask, executor: Executor) -> Json:
-        """The inputs with the secrets of the task. Raises ExecutorError."""
+        """Return the inputs with the secrets of the task. Raises ExecutorError."""
         secrets = {} if self._claim.is_demo else await self._secrets.of(task)
         own = await self._secrets.own_inputs(task)
         inputs = self._inputs(task, {name: secret.value.reveal() for name, secret in secrets.items()}, own=own)
@@ -440,7 +440,7 @@ class TaskRunner:
     def _inputs(
         self, task: LoadedTask, secrets: Mapping[str, str] = MappingProxyType({}), *, own: Json | None = None
     ) -> Json:
-        """The inputs of the task, `own` instead of those that are stored, with what its dependencies returned.
+        """Return the inputs of the task, `own` instead of those that are stored, with what its dependencies returned.
 
         Raises ExecutorError if a place has no value, or if what is filled in is too long.
         """

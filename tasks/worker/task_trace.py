@@ -1,4 +1,4 @@
-"""Where the model calls of one task are recorded: their content masked and bounded, and not on the loop if that takes long."""
+"""The record of the model calls of one task: their content masked and bounded, and not on the loop if that takes long."""
 
 from dataclasses import fields, replace
 from datetime import datetime
@@ -56,6 +56,6 @@ def _size_of(said: Said) -> int:
 
 
 def _size_of_message(message: Any) -> int:
-    """Of a message that is only a text its length: then it takes no time to know it."""
+    """Return the size of a message; for one that is only a text its length, which takes no time."""
     is_plain = isinstance(message, dict) and message.keys() <= {"role", "content"}
     return len(message["content"]) if is_plain and isinstance(message.get("content"), str) else LARGE

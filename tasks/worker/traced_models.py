@@ -46,7 +46,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """What was said in a call, before it is bounded."""
+    """The content of a call, before it is bounded."""
 
     messages: Sequence[Any]
     answer: str | None
@@ -56,7 +56,7 @@ class Said:
 
 
 class Trace(Protocol):
-    """Where the calls of one task are recorded."""
+    """The record of the calls of one task."""
 
     def now(self) -> datetime:
         """Return the time, by the clock of the run."""

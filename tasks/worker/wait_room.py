@@ -13,7 +13,7 @@ from tasks.services.waits.questions import OpenQuestion
 from tasks.status import WaitKind
 
 FULL_SECONDS: Final = 1.0
-"""How long a count is believed by which there is no room."""
+"""The seconds for which a count that leaves no room is believed."""
 NO_ROOM: Final = (
     "Cannot wait: user '{user}' has {most:,} open questions and waits already (limits.waits_per_user). "
     "Answer or cancel some of them, and execute this task again."

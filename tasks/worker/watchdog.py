@@ -1,6 +1,6 @@
 """Watches the event loop of a worker process and its leases, from a thread that does nothing else.
 
-It needs no database. What it counts are seconds that it has seen pass itself: a machine that slept,
+It needs no database. It counts seconds that it has seen pass itself: a machine that slept,
 or a process that was stopped for a while, is not blocked.
 """
 

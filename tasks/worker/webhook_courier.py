@@ -26,9 +26,9 @@ from tasks.worker import webhook_deliveries
 logger = logging.getLogger(__name__)
 
 PAGE: Final = 100
-"""How many events of one webhook are delivered before another webhook has its turn."""
+"""The number of events of one webhook that are delivered before another webhook has its turn."""
 LOOK_SECONDS: Final = 5.0
-"""How often the courier reads the rows without a notification, in case one was lost."""
+"""The seconds after which the courier reads the rows without a notification, in case one was lost."""
 REST_SECONDS: Final = 0.01
 """The pause after each poll: notifications that arrive meanwhile share the next poll."""
 

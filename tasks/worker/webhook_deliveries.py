@@ -32,13 +32,13 @@ logger = logging.getLogger(__name__)
 MAX_AT_ONCE: Final = 50
 """The number of webhooks that one process serves at once."""
 MAX_PER_HOST: Final = MAX_AT_ONCE // 4
-"""How many of them may have the same host: a host that hangs leaves capacity for others."""
+"""The number of them that may have one host: a host that hangs leaves capacity for others."""
 MAX_FAILURES: Final = 10
 """A webhook is disabled after this many consecutive events that could not be delivered."""
 MOST_REQUESTS: Final = 2
 """The maximum number of requests in one attempt (`Request.then`)."""
 SPARE_SECONDS: Final = 20
-"""How long a claim outlives its attempt: time for the database and for a busy host."""
+"""The seconds that a claim outlives its attempt: time for the database and for a busy host."""
 BACKOFF: Final = Retry(backoff_seconds=1.0, backoff_factor=2.0, max_backoff_seconds=900.0)
 MOST_DOUBLINGS: Final = 20
 MAX_ERROR_CHARACTERS: Final = 255
@@ -125,7 +125,7 @@ ANY_OPEN: Final = Prepared(lambda: Webhook.objects.open().values_list("id")[:1])
 
 
 def is_any_open() -> bool:
-    """Whether there may be something to deliver."""
+    """Return whether there may be something to deliver."""
     return ANY_OPEN.first() is not None
 
 
@@ -181,7 +181,7 @@ def _outcome(webhook: Webhook, event: Json, answer: WebhookResponse | None) -> t
 
 
 def _is_old(event: Json) -> bool:
-    """Whether the event is too old to be retried."""
+    """Return whether the event is too old to be retried."""
     happened = datetime.fromisoformat(event["timestamp"])
     return datetime.now(UTC) - happened > timedelta(hours=settings.APFLOW.webhooks.keep_hours)
 

@@ -41,15 +41,15 @@ HOW_NOT_TO_BLOCK: Final = (
     "aipartnerupflow.executors)."
 )
 RELEASED: Final = "released"
-"""How a run ends here that another worker continues."""
+"""The end of a run in this worker which another one continues."""
 LOST: Final = "interrupted"
 """The end of a run whose lease was lost, or that was cut off by a shutdown or a bug."""
 LINGER_SECONDS: Final = 0.2
-"""How long an idle worker stays awake for the next run, which then skips the queue."""
+"""The seconds that an idle worker stays awake for the next run, which then skips the queue."""
 
 
 def _ignore() -> None:
-    """The default `on_webhook`: do nothing."""
+    """Do nothing: the default `on_webhook`."""
 
 
 def _end_this_process() -> None:

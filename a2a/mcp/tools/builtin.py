@@ -136,7 +136,7 @@ def _run(name: str, title: str, description: str, start: Start, given: type[Para
 
 
 def _tree_schema() -> Json:
-    """The schema of the arguments of `run_tree`, with that of a task."""
+    """Return the schema of the arguments of `run_tree`, with that of a task."""
     _, parts = json.schema_components([NewTask], ref_template=DEFINITIONS)
     for name in ("user_id", "status", "progress", "result", "error"):  # the server sets them
         parts["NewTask"]["properties"].pop(name)
@@ -145,7 +145,7 @@ def _tree_schema() -> Json:
 
 @cache
 def builtin_tools() -> Sequence[Tool]:
-    """The server's own tools."""
+    """Return the server's own tools."""
     run_tree_tool = Tool(
         name="run_tree",
         title="Run a tree of tasks",

@@ -29,7 +29,7 @@ HINTS: Final = MappingProxyType(
         "destructive": Hints(destroys=True, reaches_out=True),
     }
 )
-"""What the operator says of an executor → the hints of the tool."""
+"""The operator's statement about an executor → the hints of the tool."""
 
 OF_FURTHER: Final = frozenset({"$ref", "allOf", "anyOf", "patternProperties", "unevaluatedProperties"})
 """Keywords by which a schema may have more properties than it lists."""
@@ -37,7 +37,7 @@ OF_FURTHER: Final = frozenset({"$ref", "allOf", "anyOf", "patternProperties", "u
 
 @cache
 def executor_tools() -> Sequence[Tool]:
-    """The tools of the executors that are enabled."""
+    """Return the tools of the executors that are enabled."""
     offered = settings.APFLOW.mcp.tools or {}
     return [_tool(describe(each), HINTS[offered[each]]) for each in sorted(offered.keys() & executor_ids())]
 
@@ -67,7 +67,7 @@ def _closed(described: Json) -> Json:
 
 
 def _refuse_unknown(schema: Json, arguments: Json) -> None:
-    """Raises InvalidParams with the names that the schema does not have."""
+    """Raise InvalidParams with the names that the schema does not have."""
     known = schema.get("properties") or {}
     is_closed = schema.get("additionalProperties") is False and not schema.keys() & OF_FURTHER
     if is_closed and (unknown := [name[:MOST_SHOWN] for name in arguments if name not in known]):

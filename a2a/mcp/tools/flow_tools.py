@@ -17,7 +17,7 @@ from tasks.services.flows import flow_lists
 from tasks.services.trees import Execution
 
 PREFIX: Final = "flow_"
-"""How the names of these tools begin, so that they never hide another tool."""
+"""The prefix of the names of these tools, so that they never hide another tool."""
 
 
 class FlowTools:

@@ -1,4 +1,4 @@
-"""What the tools that run something return: the same object for each, at the end of the run and before it."""
+"""The result of the tools that run something: the same object for each, at the end of the run and before it."""
 
 from functools import cache
 from typing import Any, Final, Literal
@@ -43,7 +43,7 @@ class Outcome(Response, frozen=True, kw_only=True):
 
 @cache
 def outcome_schema() -> Json:
-    """The schema of what each tool that runs something returns."""
+    """Return the schema of what each tool that runs something returns."""
     return schema_of(Outcome)
 
 
@@ -101,7 +101,7 @@ def _tasks(caller: Caller, run: Run, *, with_tree: bool) -> tuple[list[Task], st
 
 
 def _result(task: Task) -> Any:
-    """The result of a task that was loaded with texts or without."""
+    """Return the result of a task that was loaded with texts or without."""
     name = f"result{TEXT}"
     if name not in vars(task):
         return task.result
@@ -122,7 +122,7 @@ def _data(run: Run, *, result: Any = None, error: str | None = None, tree: Json 
 
 
 def link_to(run: Run) -> Json:
-    """A block of content that names the run as a resource."""
+    """Return a block of content that names the run as a resource."""
     return {
         "type": "resource_link",
         "uri": f"{SCHEME}{run.id}",

@@ -21,7 +21,7 @@ class RunTree(Params, frozen=True, kw_only=True):
 
     tasks: NewTasks
     run_inputs: Json | None = None
-    """What `{{run.inputs.topic}}` in the tree stands for in this run."""
+    """Values for `{{run.inputs.topic}}` in the tree, for this run."""
     tags: Tags | None = None
     use_demo: bool = False
 
@@ -48,7 +48,7 @@ class GetRun(Params, frozen=True, kw_only=True):
 
     run_id: Text
     wait_seconds: Annotated[float, Meta(ge=0, le=MOST_SECONDS)] = 0
-    """How long to wait for the end of the run."""
+    """The seconds to wait for the end of the run."""
     with_tree: bool = True
 
 

@@ -29,7 +29,7 @@ from tasks.services.trees import Execution
 from tasks.services.waits import questions
 
 ASKED: Final = "waiting for an answer: "
-"""How the event begins by which a task asks a person."""
+"""The beginning of the event by which a task asks a person."""
 LEFT: Final = "The MCP client left before the run had ended."
 
 Start = Callable[[Exchange, Json], Awaitable[Callable[[], Execution]]]
@@ -110,7 +110,7 @@ async def followed(
 
 
 async def _answered(exchange: Exchange, run: Run, *, with_tree: bool) -> Result:
-    """The result of the run; while it waits for a person, the questions for a client that can ask its user."""
+    """Return the result of the run; while it waits for a person, the questions for a client that can ask its user."""
     if exchange.is_modern and exchange.can_elicit("form"):
         asked = await pools.read(questions.open_questions, exchange.caller, run_ids=[run.id])
         if asked:
@@ -142,7 +142,7 @@ async def _committed(start: Callable[[], Started], exchange: Exchange) -> Starte
 
 
 async def outcome(caller: Caller, run_id: str, *, with_tree: bool) -> Json:
-    """The result of a tool for a run as it is now. Raises RunNotFound or ResponseTooLarge."""
+    """Return the result of a tool for a run as it is now. Raises RunNotFound or ResponseTooLarge."""
     return await pools.read(partial(outcome_of, caller=caller, run_id=run_id, with_tree=with_tree))
 
 
@@ -165,7 +165,7 @@ async def _notable(run: Run, *, after: int, seconds: float, dialog: Dialog) -> A
 
 
 async def _next(source: AsyncGenerator[Event], dialog: Dialog, *, seconds: float) -> Event | None:
-    """The next event; None after the time, or once the client's user has declined to answer."""
+    """Return the next event; None after the time, or once the client's user has declined to answer."""
     coming = asyncio.ensure_future(_one(source))
     either: set[asyncio.Future[Any]] = {coming, dialog.ended}
     try:
@@ -181,7 +181,7 @@ async def _one(source: AsyncGenerator[Event]) -> Event | None:
 
 
 def asks(event: Event) -> bool:
-    """Whether a task asks a person by this event."""
+    """Return whether a task asks a person by this event."""
     return bool(event["type"] == "log" and (event["message"] or "").startswith(ASKED))
 
 

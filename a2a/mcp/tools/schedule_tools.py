@@ -29,7 +29,7 @@ def _reads(name: str, title: str, description: str, function: Any, given: type[P
 
 
 def schedule_tools() -> Sequence[Tool]:
-    """The tools, one for each method."""
+    """Return the tools, one for each method."""
     return (
         _tool(
             "create_schedule",

@@ -1,4 +1,4 @@
-"""What a tool is, and where tools come from."""
+"""Tools and their sources."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ DEFINITIONS: Final = "#/$defs/{name}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hints:
-    """What a call may do, for clients that ask their user before it."""
+    """Hints about the effects of a call, for clients that ask their user before it."""
 
     reads_only: bool = False
     destroys: bool = False
@@ -51,7 +51,7 @@ class Tool:
     role: Role = Role.OPERATOR
 
     def listed(self) -> Json:
-        """The tool, as clients get it."""
+        """Return the tool, as clients get it."""
         shown = {
             "name": self.name,
             "title": self.title,
@@ -63,7 +63,7 @@ class Tool:
 
 
 class Source(Protocol):
-    """Where tools come from."""
+    """A source of tools."""
 
     async def after(self, caller: Caller, name: str, *, limit: int) -> Sequence[Tool]:
         """Return the first tools of the caller by name, after `name`: at most `limit`, and fewer only at the end."""

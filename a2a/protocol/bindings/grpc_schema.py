@@ -115,7 +115,7 @@ def to_json(value: Message) -> Json:
 
 
 def class_of(name: str, *, package: str = PACKAGE) -> type[Message]:
-    """The class of a message of this package, or of a well-known type such as `Empty`."""
+    """Return the class of a message of this package, or of a well-known type such as `Empty`."""
     full_name = f"google.protobuf.{name}" if name in WELL_KNOWN else f"{package}.{name}"
     found: type[Message] = GetMessageClass(_pool().FindMessageTypeByName(full_name))
     return found

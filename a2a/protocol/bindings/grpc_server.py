@@ -178,13 +178,13 @@ async def _performed(name: str, params: Json, metadata: Mapping[str, str], calle
 
 
 def _resumed(name: str, metadata: Mapping[str, str]) -> Json:
-    """The parameter `after`, which the messages of the protocol lack: it is in the metadata."""
+    """Return the parameter `after`, which the messages of the protocol lack: it is in the metadata."""
     after = metadata.get("after") if name == "SubscribeToTask" else None
     return {} if after is None else {"after": int(after) if is_index(after) else after}
 
 
 async def _params(kind: str, asked: bytes, caller: Caller) -> Json:
-    """The parameters of a request. Raises MalformedJson."""
+    """Return the parameters of a request. Raises MalformedJson."""
     if len(asked) <= LARGE_BYTES:
         return _decoded(kind, asked)
     async with turns().of(caller):
@@ -208,7 +208,7 @@ def _decoded(kind: str, asked: bytes) -> Json:
 
 
 def _metadata(context: Context) -> "_AnyCase":
-    """The entries of a call by their names. Those of the same name are joined with commas, as headers of HTTP are."""
+    """Return the entries of a call by their names. Entries with one name are joined with commas, as headers of HTTP are."""
     found = _AnyCase()
     for key, value in context.invocation_metadata() or ():
         name = str(key).lower()
@@ -256,7 +256,7 @@ class _AnyCase(dict[str, str]):
 
 
 async def _caller(metadata: Mapping[str, str]) -> Caller:
-    """The caller of a gRPC call. Raises AuthenticationFailed."""
+    """Return the caller of a gRPC call. Raises AuthenticationFailed."""
     if not settings.APFLOW.auth.is_on:
         return LOCAL
     return await caller_of(token_in(metadata))

@@ -79,7 +79,7 @@ class Endpoint:
         return held(sse.replies(result), caller=caller, who_is_it=partial(authenticate, request))
 
     def _operation(self, request: HttpRequest) -> str:
-        """The operation for the HTTP method of the request. Raises WrongHttpMethod."""
+        """Return the operation for the HTTP method of the request. Raises WrongHttpMethod."""
         method = "GET" if request.method == "HEAD" else str(request.method)
         if method not in self.operations:
             why = f"{request.path} supports {', '.join(self.operations)}, not {request.method}."
@@ -111,7 +111,7 @@ urlpatterns = [
 
 
 async def _body(request: HttpRequest, caller: Caller) -> Json:
-    """The JSON object in the body; empty without a body.
+    """Return the JSON object in the body; empty without a body.
 
     Raises InvalidParams, and the errors of `decoded`.
     """
@@ -124,7 +124,7 @@ async def _body(request: HttpRequest, caller: Caller) -> Json:
 
 
 def _named(path: Mapping[str, str]) -> Mapping[str, str]:
-    """The parameters in the path.
+    """Return the parameters in the path.
 
     Raises InvalidParams for a NUL character, which PostgreSQL rejects.
     """

@@ -38,7 +38,7 @@ async def _performed(call: Call, *, caller: Caller, headers: Headers) -> Outcome
 
 
 def _failed(failure: Failure, call: Call, *, is_single: bool) -> Outcome:
-    """The outcome of a call that failed.
+    """Return the outcome of a call that failed.
 
     In 0.3 it is a stream where a stream was asked for: its clients read nothing else, unless the
     HTTP status is that of an error.
@@ -63,7 +63,7 @@ async def _replies(updates: AsyncGenerator[Json], call: Call) -> AsyncGenerator[
 
 
 def _version_of(method: str) -> Version:
-    """The version that has this method. Raises UnknownMethod, with similar names."""
+    """Return the version that has this method. Raises UnknownMethod, with similar names."""
     found = next((version for version in VERSIONS if method in version.methods), None)
     if found is not None:
         return found

@@ -33,7 +33,7 @@ MOST_TREES: Final = 50
 
 
 def build_card(*, url: str, version: str = HYBRID) -> Json:
-    """The public card.
+    """Return the public card.
 
     `url` is the base URL with a trailing slash; `version` is `hybrid`, `1.0` or `0.3`.
     """
@@ -41,7 +41,7 @@ def build_card(*, url: str, version: str = HYBRID) -> Json:
 
 
 def build_extended_card(*, caller: Caller, url: str, version: str) -> Json:
-    """The card with the caller's own trees as skills. Raises UnsupportedOperation or ExtendedCardNotConfigured."""
+    """Return the card with the caller's own trees as skills. Raises UnsupportedOperation or ExtendedCardNotConfigured."""
     if not has_extended_card():
         raise UnsupportedOperation("This server has no extended card: its agent card declares none.")
     if not settings.APFLOW.auth.is_on:
@@ -61,7 +61,7 @@ def etag_of(body: bytes) -> str:
 
 @cache
 def last_modified() -> int:
-    """The start time of this process in seconds since 1970: the card depends on its settings only."""
+    """Return the start time of this process in seconds since 1970: the card depends on its settings only."""
     return int(time())
 
 
@@ -105,7 +105,7 @@ def _capabilities(version: str) -> Json:
 
 
 def _tree_extension() -> Json:
-    """The extension with the schemas of the executors, for which skills have no field."""
+    """Return the extension with the schemas of the executors, for which skills have no field."""
     described = {executor_id: describe(executor_id) for executor_id in sorted(executor_ids())}
     schemas = {
         executor_id: {"inputSchema": each["input_schema"], "resultSchema": each["result_schema"]}
@@ -120,7 +120,7 @@ def _tree_extension() -> Json:
 
 
 def _resume_extension() -> Json:
-    """The extension for clients that lose their connection."""
+    """Return the extension for clients that lose their connection."""
     return {
         "uri": RESUME_EXTENSION,
         "description": (
@@ -133,7 +133,7 @@ def _resume_extension() -> Json:
 
 
 def _foreign(uris: Iterable[str]) -> list[str]:
-    """The extensions that are not ours."""
+    """Return the extensions that are not ours."""
     return [uri for uri in uris if uri not in (TASK_TREE_EXTENSION, RESUME_EXTENSION)]
 
 
@@ -142,7 +142,7 @@ def _required_extension(uri: str) -> Json:
 
 
 def _interfaces(url: str, versions: Iterable[str]) -> list[Json]:
-    """The interfaces in order of preference; gRPC for 1.0 only.
+    """Return the interfaces in order of preference; gRPC for 1.0 only.
 
     Clients append paths to the URL of HTTP+JSON, so it has no trailing slash.
     """
@@ -172,7 +172,7 @@ def _where_in_0_3(url: str) -> Json:
 
 
 def _security(version: str) -> Json:
-    """The security scheme: a bearer token, which is a JWT or an API key."""
+    """Return the security scheme: a bearer token, which is a JWT or an API key."""
     in_0_3: Json = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
     in_1_0: Json = {"httpAuthSecurityScheme": {"scheme": "Bearer", "bearerFormat": "JWT"}}
     scheme = {"0.3": in_0_3, "1.0": in_1_0}.get(version, in_0_3 | in_1_0)
@@ -197,7 +197,7 @@ def _stored_skill(root: Task) -> Json:
 
 
 def _shown(skill: Skill) -> Json:
-    """The skill of a card. Examples are texts that work as they stand."""
+    """Return the skill of a card. Examples are texts that work as they stand."""
     return {
         "id": skill.id,
         "name": skill.name,

@@ -25,7 +25,7 @@ LARGEST_PLAIN: Final = 1e21
 
 
 def signed(card: Json, *, key_path: str | None, url: str) -> Json:
-    """The card with its signature; unchanged without a key. `url` is the base URL of this server."""
+    """Return the card with its signature; unchanged without a key. `url` is the base URL of this server."""
     if key_path is None:
         return card
     key = signing_key(key_path)
@@ -40,7 +40,7 @@ def signed(card: Json, *, key_path: str | None, url: str) -> Json:
 
 
 def key_set(*, key_path: str | None) -> Json:
-    """The JSON Web Key Set (RFC 7517) with the current signing key only; empty without one."""
+    """Return the JSON Web Key Set (RFC 7517) with the current signing key only; empty without one."""
     return {"keys": [_public(signing_key(key_path).public_key())] if key_path else []}
 
 
@@ -60,7 +60,7 @@ def signing_key(path: str) -> ec.EllipticCurvePrivateKey:
 
 
 def key_id(key: ec.EllipticCurvePublicKey) -> str:
-    """The key's thumbprint (RFC 7638)."""
+    """Return the key's thumbprint (RFC 7638)."""
     return _base64(sha256(orjson.dumps(_members(key))).digest())
 
 
@@ -91,7 +91,7 @@ def _public(key: ec.EllipticCurvePublicKey) -> Json:
 
 
 def _members(key: ec.EllipticCurvePublicKey) -> Json:
-    """The members of a thumbprint (RFC 7638), in lexicographic order."""
+    """Return the members of a thumbprint (RFC 7638), in lexicographic order."""
     point = key.public_numbers()
     x, y = (_base64(number.to_bytes(COORDINATE_BYTES)) for number in (point.x, point.y))
     return {"crv": "P-256", "kty": "EC", "x": x, "y": y}

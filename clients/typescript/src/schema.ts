@@ -233,8 +233,8 @@ export interface paths {
         put: operations["setNotification"];
         post?: never;
         /**
-         * Delete a notification. What has happened before is still sent.
-         * @description Delete a notification. What has happened before is still sent.
+         * Delete a notification. Messages about earlier events are still sent.
+         * @description Delete a notification. Messages about earlier events are still sent.
          */
         delete: operations["deleteNotification"];
         options?: never;
@@ -1037,7 +1037,7 @@ export interface components {
         };
         /**
          * AuditEntry
-         * @description What `user_id` did to `target`, and from which `address`. `user_id` and `target` are empty if unknown.
+         * @description An action of `user_id` on `target`, from `address`. `user_id` and `target` are empty if unknown.
          *
          *     `details` depend on the action; they never contain a password, key or secret.
          */
@@ -1052,7 +1052,7 @@ export interface components {
         };
         /**
          * Budget
-         * @description What a run of the tree may use. At least one limit is required; only the root has a budget.
+         * @description The limits of a run of the tree. At least one is required; only the root has a budget.
          */
         Budget: {
             cost_usd?: number;
@@ -1075,7 +1075,7 @@ export interface components {
         };
         /**
          * CallContent
-         * @description What was said in a call, within bounds. `answer` is null if there was no text, and `reasoning` if the provider shows none.
+         * @description The content of a call, within bounds. `answer` is null if there was no text, and `reasoning` if the provider shows none.
          *
          *     `citations` are sources as the provider gives them.
          */
@@ -1115,7 +1115,7 @@ export interface components {
         };
         /**
          * CatchUp
-         * @description Which of the times are run that no server was there for.
+         * @description The missed times, at which no server was there, that are run.
          * @enum {unknown}
          */
         CatchUp: "all" | "last" | "none";
@@ -1734,13 +1734,13 @@ export interface components {
         };
         /**
          * Outcome
-         * @description What was done at a time.
+         * @description The outcome of a time.
          * @enum {unknown}
          */
         Outcome: "failed" | "queued" | "skipped" | "started";
         /**
          * Overlap
-         * @description What happens at a time when an earlier run of the schedule has not ended.
+         * @description The action at a time when an earlier run of the schedule has not ended.
          * @enum {unknown}
          */
         Overlap: "allow" | "cancel_previous" | "queue" | "skip";
@@ -1862,7 +1862,7 @@ export interface components {
         };
         /**
          * Resources
-         * @description What a task reserves in the pools `process` and `ray`.
+         * @description The resources that a task reserves in the pools `process` and `ray`.
          */
         Resources: {
             cpus?: number;
@@ -1871,7 +1871,7 @@ export interface components {
         };
         /**
          * Retry
-         * @description When and how often a failed task is retried.
+         * @description The number and the times of further attempts at a failed task.
          */
         Retry: {
             backoff_factor?: number;
@@ -2113,7 +2113,7 @@ export interface components {
         };
         /**
          * ScheduledRun
-         * @description What a schedule did at one of its times. `reason` tells why there is no run.
+         * @description One of the times of a schedule. `reason` is the reason why there is no run.
          *
          *     `task_id` is the root of the tree that was run, and `status` that of the run.
          */
@@ -2130,7 +2130,7 @@ export interface components {
         };
         /**
          * ScheduledRuns
-         * @description What a schedule did at its times.
+         * @description The times of a schedule, with the action at each.
          */
         ScheduledRuns: {
             runs: components["schemas"]["ScheduledRun"][];
@@ -2233,7 +2233,7 @@ export interface components {
         };
         /**
          * Status
-         * @description Where a task, or a run of a tree, stands. Only tasks of trees with `params.when` are skipped.
+         * @description The status of a task, or of a run of a tree. Only tasks of trees with `params.when` are skipped.
          * @enum {unknown}
          */
         Status: "cancelled" | "completed" | "failed" | "in_progress" | "pending" | "skipped";
@@ -2614,7 +2614,7 @@ export interface components {
         };
         /**
          * Usage
-         * @description What model calls used from `since` to `until`, both included, in UTC.
+         * @description The usage of model calls from `since` to `until`, both included, in UTC.
          *
          *     `today` has the limits that the operator has set for each user and day.
          */
@@ -2647,7 +2647,7 @@ export interface components {
         };
         /**
          * Wait
-         * @description What a task waits for, if not an answer: a time, an event, or a run of its own (`child_run`). At `until` a wait for a time is over, and one for an
+         * @description The wait of a task, if not for an answer: a time, an event, or a run of its own (`child_run`). At `until` a wait for a time is over, and one for an
          *     event times out. A `POST` to `hook_url` ends a wait for an event, without a login; null if the caller may not do that. Without `server.public_url` it begins as the address that was called.
          */
         Wait: {

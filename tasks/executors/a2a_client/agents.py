@@ -29,7 +29,7 @@ CARD_BYTES: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """How to reach an agent. `version` is 1.0 or 0.3, `binding` one of BINDINGS."""
+    """The address of an agent. `version` is 1.0 or 0.3, `binding` one of BINDINGS."""
 
     name: str
     url: str

@@ -22,7 +22,7 @@ NAMES: Final = uuid.UUID("6a0c8f6e-9d0b-5e55-8f5a-3c1d7f0e2a2a")
 FIRST_WAIT_SECONDS: Final = 0.5
 LONGEST_WAIT_SECONDS: Final = 15.0
 PATIENCE_SECONDS: Final = 180.0
-"""How long an agent may be unreachable while it works for us."""
+"""The seconds that an agent may be unreachable while it works for us."""
 CANCEL_SECONDS: Final = 1.5
 
 

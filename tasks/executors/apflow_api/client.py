@@ -19,7 +19,7 @@ LIMIT_REACHED: Final = -32029
 FIRST_WAIT_SECONDS: Final = 0.5
 LONGEST_WAIT_SECONDS: Final = 15.0
 PATIENCE_SECONDS: Final = 180.0
-"""How long the server may be unreachable while it works for us."""
+"""The seconds that the server may be unreachable while it works for us."""
 SHOWN: Final = 2_000
 
 
@@ -139,7 +139,7 @@ class Client:
                 return
 
     async def cancel(self, task_id: str, *, seconds: float) -> None:
-        """Raises ExecutorError."""
+        """Raise ExecutorError."""
         await self.call("tasks.cancel", {"task_id": task_id}, seconds=seconds)
 
     def _at(self, path: str) -> str:

@@ -219,7 +219,7 @@ def _cwd(given: str) -> str:
 
 
 def _is_in(path: str, folder: str) -> bool:
-    """Whether the path is in the folder. `path` has no links any more; the folder may be a link."""
+    """Return whether the path is in the folder. `path` has no links any more; the folder may be a link."""
     folder = os.path.realpath(folder)
     return os.path.commonpath([path, folder]) == folder
 

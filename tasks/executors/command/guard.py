@@ -36,7 +36,7 @@ OF_FILES: Final = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 ALL_RIGHTS: Final = (0, (1 << 13) - 1, (1 << 14) - 1, (1 << 15) - 1, (1 << 15) - 1, (1 << 16) - 1)
 """The rights to files that Landlock controls, by its version. Versions after the last one have the same."""
 SCOPES: Final = 1 << 0 | 1 << 1
-"""From version 6: abstract sockets and signals do not reach processes that are not confined, too."""
+"""The scopes of version 6 and later: abstract sockets and signals do not reach processes that are not confined, too."""
 SYSTEM: Final = tuple(
     """
     /usr /bin /sbin /lib /lib32 /lib64 /libx32 /nix/store /sys/devices/system/cpu
@@ -49,7 +49,7 @@ SYSTEM: Final = tuple(
     /etc/terminfo /etc/timezone
     """.split()
 )
-"""What each command may read and execute: programs and what describes this machine, and no secret."""
+"""Paths that each command may read and execute: programs and the description of this machine, and no secret."""
 DEVICES: Final = ("/dev/full", "/dev/null", "/dev/random", "/dev/urandom", "/dev/zero")
 
 
@@ -144,8 +144,8 @@ def landlock_version() -> int:
 def _confine(version: int, writable: list[str], readable: list[str], program: str) -> None:
     """Leave this process, and all that it starts, only these places, the system, and standard input.
 
-    What is confined cannot read the environment or the memory of processes that are not. Nothing that
-    it can write may be executed.
+    A confined process cannot read the environment or the memory of processes that are not. It executes
+    nothing that it can write.
     """
     handled = ALL_RIGHTS[min(version, len(ALL_RIGHTS) - 1)]
     attributes = struct.pack("QQQ", handled, 0, SCOPES) if version >= 6 else struct.pack("Q", handled)

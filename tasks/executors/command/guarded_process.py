@@ -37,7 +37,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What to run, fully resolved and validated."""
+    """A command, fully resolved and validated."""
 
     program: str
     argv: Sequence[str]

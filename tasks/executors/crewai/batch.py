@@ -93,7 +93,7 @@ def _parsed(params: Mapping[str, Any], inputs: Json, *, name: str, is_filled: bo
 
 
 def _path_of(work: CrewSpec | OwnCrew) -> str:
-    """The function that runs it."""
+    """Return the function that runs it."""
     return OWN if isinstance(work, OwnCrew) else WORKS
 
 

@@ -30,9 +30,9 @@ CHARACTERS_EACH_TOKEN: Final = 4
 MESSAGE_FIELDS: Final = ("role", "content", "name", "tool_calls", "tool_call_id")
 ADDRESSES: Final = ("base_url", "api_base", "endpoint")
 LEFT_OUT: Final = frozenset({"api_key", "callbacks", "is_litellm", "prefer_upload", "provider", "stream", "llm_type"})
-"""What CrewAI's models take and ours do without: the key is that of the run, and answers are streamed in any case."""
+"""Fields of CrewAI's models that ours leave out: the key is that of the run, and answers are streamed in any case."""
 DEFAULT: Final = "default"
-"""What a model is named whose code names none."""
+"""The name of a model whose code names none."""
 NO_TOOLS: Final = frozenset({"tools", "tool_choice"})
 CREW: ContextVar["Crew | None"] = ContextVar("the crew that runs here", default=None)
 
@@ -132,18 +132,18 @@ class CrewModel(crewai.BaseLLM):
             return text  # CrewAI converts it, with another call
 
     def supports_function_calling(self) -> bool:
-        """Whether the model can call tools. Otherwise CrewAI describes the tools in the prompt."""
+        """Return whether the model can call tools. Otherwise CrewAI describes the tools in the prompt."""
         return not is_demo(self.named) and litellm.supports_function_calling(self.named)
 
     def _takes_schemas(self) -> bool:
         return not is_demo(self.named) and litellm.supports_response_schema(self.named)
 
     def get_context_window_size(self) -> int:
-        """The number of tokens after which CrewAI summarizes the conversation."""
+        """Return the number of tokens after which CrewAI summarizes the conversation."""
         return int((_window_tokens(self.named) or UNKNOWN_WINDOW_TOKENS) * USABLE_WINDOW)
 
     def get_input_tokens_count(self, messages: Any, tools: Any = None, response_model: Any = None) -> int:
-        """A cheap estimate, used only to decide when to summarize."""
+        """Return a cheap estimate, used only to decide when to summarize."""
         texts = messages if isinstance(messages, str) else "".join(str(each.get("content")) for each in messages)
         return len(texts) // CHARACTERS_EACH_TOKEN + 1
 

@@ -1,4 +1,4 @@
-"""What happens to each crew of the operator's code before it begins: it gets the models of the run, or is refused.
+"""The preparation of each crew of the operator's code: it gets the models of the run, or is refused.
 
 Imported only in worker processes, by `tasks.executors.llm.loading`.
 """
@@ -33,7 +33,7 @@ REFUSED: Final = MappingProxyType(
         "persistence": "all users would share the states. The state of a flow is in the result",
     }
 )
-"""What a crew or flow cannot have, and why."""
+"""Feature that a crew or flow cannot have → the reason."""
 OF_CREW: Final = ("memory", "knowledge_sources", "stream")
 OF_AGENT: Final = ("memory", "knowledge_sources", "knowledge", "mcps", "apps", "a2a")
 OF_FLOW: Final = ("stream", "persistence")

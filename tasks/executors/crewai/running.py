@@ -35,7 +35,7 @@ SHOWN_CHARACTERS: Final = 500
 KEPT: Final = "outputs"
 """The key of the stored outputs in the state of the task."""
 TOOLS_AT_ONCE: Final = 4
-"""How many calls of MCP servers a crew makes at once."""
+"""The number of calls of MCP servers that a crew makes at once."""
 
 
 class CrewOver(BaseException):
@@ -180,7 +180,7 @@ class Crew:
         asyncio.run_coroutine_threadsafe(self.check(models), self._loop).result()
 
     def finish(self, name: str, output: str, *, steps: int) -> None:
-        """A task of the crew, which has so many, is done. Blocks until it is stored, if it is kept. Raises CrewOver."""
+        """Note a finished task of the crew, which has so many. Blocks until it is stored, if it is kept. Raises CrewOver."""
         self._loop.call_soon_threadsafe(self._finished, Output(name=name, output=output), steps)
         if self._keeps_outputs:
             self._awaited(lambda: self._keep(steps))

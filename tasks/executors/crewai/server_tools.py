@@ -27,7 +27,7 @@ def _never(arguments: Any, result: Any) -> bool:
 
 
 class ServerTool(BaseTool):
-    """A tool of a server. What goes wrong is text that the model reads, because CrewAI would repeat a call that raises."""
+    """A tool of a server. Errors are text that the model reads, because CrewAI would repeat a call that raises."""
 
     cache_function: Any = _never
     _crew: Any = PrivateAttr()

@@ -32,7 +32,7 @@ REFUSED: Final[Mapping[str, str]] = MappingProxyType(
         "stream": "calls are streamed in any case",
     }
 )
-"""What CrewAI has and works cannot have, with the reason."""
+"""Field of CrewAI that works cannot have → the reason."""
 
 
 class Fields:

@@ -39,7 +39,7 @@ class Daemon:
         return found
 
     async def has(self, image: str) -> bool:
-        """Whether the image is on the machine."""
+        """Return whether the image is on the machine."""
         try:
             await self._json("GET", f"/images/{quote(image, safe='/:@')}/json")
         except DaemonRefused as refused:

@@ -119,7 +119,7 @@ class Docker(Executor):
 
 
 def doubt_of(state: Mapping[str, Any]) -> str:
-    """What to say of a container without output, from its `State`: Docker may have lost it. Empty if that is not likely."""
+    """Return a warning about a container without output, from its `State`: Docker may have lost it. Empty if that is not likely."""
     started, finished = (datetime.fromisoformat(state[name]) for name in ("StartedAt", "FinishedAt"))
     seconds = (finished - started).total_seconds()
     return DOUBT.format(seconds=seconds) if seconds < DOUBTED_SECONDS else ""

@@ -1,4 +1,4 @@
-"""What one container is to be: its image and command, its limits, and what it may not do."""
+"""The definition of one container: its image and command, its limits, and its restrictions."""
 
 import os
 import re
@@ -38,7 +38,7 @@ class Order:
 
 
 def order_of(inputs: Json) -> Order:
-    """Raises ExecutorError for what the operator does not allow, and what cannot be passed to a container."""
+    """Raise ExecutorError for what the operator does not allow, and what cannot be passed to a container."""
     rules, image = _rules(), inputs["image"]
     check_image(image)
     return Order(
@@ -75,7 +75,7 @@ def refused(name: str, why: str) -> ExecutorError:
 
 
 def description(order: Order, context: Context) -> Json:
-    """The container for the Docker daemon: without privileges, mounts, logs on its disk and, by default, a network."""
+    """Return the container for the Docker daemon: without privileges, mounts, logs on its disk and, by default, a network."""
     rules = _rules()
     return {
         "Image": order.image,
@@ -102,7 +102,7 @@ def description(order: Order, context: Context) -> Json:
 
 
 def labels(context: Context) -> dict[str, str]:
-    """Whose container it is, so that one without a worker is found."""
+    """Return the labels that name the owner of the container, so that one without a worker is found."""
     return {
         INSTALLATION: installation(),
         TASK: context.task_id,

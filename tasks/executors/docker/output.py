@@ -1,4 +1,4 @@
-"""What a container writes: the frames of the daemon's stream, as far as the limit allows."""
+"""The output of a container: the frames of the daemon's stream, as far as the limit allows."""
 
 from collections.abc import Callable
 from typing import Final

@@ -1,4 +1,4 @@
-"""How much mail a user may send on a day. It is counted in the database, so that all workers share one limit."""
+"""The allowance of mails for each user and day. It is counted in the database, so that all workers share one limit."""
 
 from datetime import UTC, date, datetime
 from typing import Any
@@ -24,7 +24,7 @@ async def refusal(user_id: str, *, recipients: int) -> str | None:
 
 @transaction.atomic
 def _count(user_id: str, recipients: int, *, most: int) -> bool:
-    """Whether they fit. One statement compares and counts: mails of several workers may come at once."""
+    """Return whether they fit. One statement compares and counts: mails of several workers may come at once."""
     today = _today()
     MailCount.objects.bulk_create([MailCount(user_id=user_id, day=today)], ignore_conflicts=True)
     fitting = MailCount.objects.filter(user_id=user_id, day=today, recipients__lte=most - recipients)
@@ -32,7 +32,7 @@ def _count(user_id: str, recipients: int, *, most: int) -> bool:
 
 
 def old_counts() -> "QuerySet[Any]":
-    """The counts of earlier days."""
+    """Return the counts of earlier days."""
     return MailCount.objects.filter(day__lt=_today())
 
 

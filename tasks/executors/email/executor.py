@@ -86,7 +86,7 @@ class SendEmail(Executor):
 
 
 def _mail(inputs: Json, context: Context) -> Mail:
-    """Raises ExecutorError for an address that is refused, too many of them, or nothing to send."""
+    """Raise ExecutorError for an address that is refused, too many of them, or nothing to send."""
     for name, address in _addresses(inputs):
         if why := _why_not(name, address):
             raise _refused(name, why)

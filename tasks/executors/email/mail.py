@@ -26,11 +26,11 @@ NOT_ALLOWED: Final = "must be one that the operator allows (email.allow)"
 ENCODED_WORD: Final = re.compile(r"=\?[^\s?]+\?[bBqQ]\?[^?]*\?=")
 """A text in a header that receivers decode (RFC 2047)."""
 DOMAIN: Final = "aipartnerupflow"
-"""What the ids of our mails end with."""
+"""The end of the ids of our mails."""
 PASSING: Final = range(400, 500)
 """SMTP's replies after which a later attempt may succeed."""
 LONGEST_SECONDS: Final = 120.0
-"""For one mail, from the connection to the last reply."""
+"""The seconds for one mail, from the connection to the last reply."""
 
 
 class NotSent(Exception):
@@ -53,7 +53,7 @@ class Mail:
     bcc: Sequence[str] = ()
     reply_to: Sequence[str] = ()
     message_id: str | None = None
-    """With its angle brackets. Default: a new one."""
+    """The id with its angle brackets. Default: a new one."""
 
     @property
     def recipients(self) -> list[str]:
@@ -61,7 +61,7 @@ class Mail:
 
 
 def is_configured() -> bool:
-    """Whether the operator has set a mail server."""
+    """Return whether the operator has set a mail server."""
     return settings.APFLOW.email.host is not None and settings.APFLOW.email.sender is not None
 
 

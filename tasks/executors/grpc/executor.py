@@ -132,7 +132,7 @@ async def _target(inputs: Json) -> Target:
 
 
 def _checked(metadata: Json) -> Json:
-    """Raises ExecutorError for an entry that cannot be sent."""
+    """Raise ExecutorError for an entry that cannot be sent."""
     for name, value in metadata.items():
         if not METADATA_NAME.fullmatch(name) or not isinstance(value, str) or not METADATA_VALUE.fullmatch(value):
             raise ExecutorError(

@@ -1,4 +1,4 @@
-"""What a call is, and to which server: without gRPC's library, so that a server without it can describe the executor."""
+"""The definition of a call and its server: without gRPC's library, so that a server without it can describe the executor."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

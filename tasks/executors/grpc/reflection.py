@@ -14,7 +14,7 @@ from aipartnerupflow.executors import ExecutorError
 VERSIONS: Final = ("v1", "v1alpha")
 MOST_FILES: Final = 500
 MOST_BYTES: Final = 4 * 2**20
-"""Of all descriptions of a service."""
+"""The greatest size of all descriptions of a service."""
 
 
 def pool_for(channel: Any, service: str, *, left: Callable[[], float]) -> DescriptorPool:

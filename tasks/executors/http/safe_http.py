@@ -66,13 +66,13 @@ NOT_PUBLIC = tuple(map(str, (*SPECIAL_V4, *SPECIAL_V6, "::/3", "4000::/2", "8000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Egress:
-    """Where one kind of request may go besides the internet, and how the operator can allow more."""
+    """The addresses that one kind of request may reach besides the internet, and the settings that allow more."""
 
     allow_private: Sequence[str]
     """Host names, addresses and networks."""
     allowed_ports: Collection[int]
     allow_private_by: str
-    """What the operator has to do to allow `{host}`."""
+    """The action of the operator that allows `{host}`."""
     allowed_ports_key: str
     any_private_port: bool = False
     """Whether `allowed_ports` is for public addresses only."""
@@ -360,7 +360,7 @@ def _may_reach(address: Address, networks: Sequence[Network]) -> bool:
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address is public; a NAT64 address counts as the IPv4 address behind it."""
+    """Return whether the address is public; a NAT64 address counts as the IPv4 address behind it."""
     if isinstance(address, ipaddress.IPv4Address):
         return not _is_in(address, SPECIAL_V4)
     if address in NAT64:

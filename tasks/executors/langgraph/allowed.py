@@ -1,4 +1,4 @@
-"""Which graphs tasks may run: those that the operator lists, and no others."""
+"""The graphs that tasks may run: those that the operator lists, and no others."""
 
 from difflib import get_close_matches
 

@@ -40,7 +40,7 @@ def continuation(state: StateSnapshot, reply: Reply | None) -> Command[Any] | No
 
 
 def may_be_stopped(graph: Graph, state: StateSnapshot) -> bool:
-    """Whether the graph may be at a breakpoint. After a crash, nothing else says it."""
+    """Return whether the graph may be at a breakpoint. After a crash, nothing else says it."""
     before = graph.interrupt_before_nodes
     return bool(graph.interrupt_after_nodes) or before == "*" or any(node in before for node in state.next)
 
@@ -53,7 +53,7 @@ def _answers(reply: Reply | None) -> Json:
 
 
 def _breakpoint(state: StateSnapshot) -> str:
-    """The checkpoint at which the graph stops: the same breakpoint later is another question."""
+    """Return the checkpoint at which the graph stops: the same breakpoint later is another question."""
     return str(state.config["configurable"]["checkpoint_id"])
 
 

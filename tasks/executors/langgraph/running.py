@@ -59,7 +59,7 @@ async def run(path: str, inputs: Json, context: Context, *, recursion_limit: int
 
 
 def _node() -> tuple[str | None, int | None]:
-    """The node that calls a model, and its step."""
+    """Return the node that calls a model, and its step."""
     metadata = ensure_config().get("metadata", {})
     return metadata.get("langgraph_node"), metadata.get("langgraph_step")
 

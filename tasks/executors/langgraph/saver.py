@@ -18,7 +18,7 @@ from tasks.executors.states import States
 
 T = TypeVar("T")
 Part = tuple[str, tuple[Any, ...]]
-"""What a stored value is: `checkpoint`, `blob` or `write`, and its key in the dictionary of InMemorySaver."""
+"""The kind of a stored value, `checkpoint`, `blob` or `write`, and its key in the dictionary of InMemorySaver."""
 
 
 class StoredSaver(InMemorySaver):
@@ -148,7 +148,7 @@ class StoredSaver(InMemorySaver):
 
 
 def needs_history(graph: Graph) -> bool:
-    """Whether a channel of the graph, or of a graph within it, is the sum of what was written since an older checkpoint."""
+    """Return whether a channel of the graph, or of a graph within it, is the sum of what was written since an older checkpoint."""
     graphs = [graph, *(each for _, each in graph.get_subgraphs(recurse=True) if isinstance(each, Pregel))]
     return any(isinstance(channel, DeltaChannel) for each in graphs for channel in each.channels.values())
 

@@ -18,9 +18,9 @@ from tasks.rules.interrupts import INTERRUPTED
 from tasks.rules.places import escaped
 
 MOST_CALLS: Final = 64
-"""How many calls of one answer are made."""
+"""The number of calls of one answer that are made."""
 SHOWN_CHARACTERS: Final = 8_000
-"""How much a person can be asked to approve."""
+"""The number of characters that a person can be asked to approve."""
 YES, NO = "yes", "no"
 INTERRUPTED_CALL: Final = (
     "The call of the tool '{tool}' ({call}) was interrupted: the worker died after it had begun, and repeating it may not be safe. "
@@ -35,8 +35,8 @@ without tools.
 
 @dataclass(slots=True, kw_only=True)
 class Talk:
-    """What the memo of a step has: what was `said` since the first message, the `calls` whose ends are awaited, and what each
-    answer so far used (`steps`).
+    """The memo of a step: the messages since the first one (`said`), the `calls` whose ends are awaited, and the usage of each
+    answer so far (`steps`).
     """
 
     said: list[Json]
@@ -57,7 +57,7 @@ class Talk:
         return talk
 
     def memo(self) -> Json:
-        """Raises ExecutorError if it is too long to be stored."""
+        """Raise ExecutorError if it is too long to be stored."""
         memo = {"said": self.said, "calls": self.calls, "steps": self.steps}
         size, most = len(orjson.dumps(memo)), settings.APFLOW.limits.result_bytes
         if size > most:
@@ -134,7 +134,7 @@ def _planned(call: Json, index: int, tools: Tools, context: Context, tasks: list
 
 
 def _arguments(text: str) -> Json:
-    """Raises CannotCall."""
+    """Raise CannotCall."""
     try:
         arguments = orjson.loads(text or "{}")
     except orjson.JSONDecodeError as error:
@@ -161,7 +161,7 @@ def _approval(tool: Tool, arguments: Json, index: int, context: Context, further
 
 
 def _after(approval_id: str, params: Json) -> Json:
-    """The fields of a call that is made only if the answer is yes."""
+    """Return the fields of a call that is made only if the answer is yes."""
     when = {"task": approval_id, "path": "/answer", "op": "eq", "value": YES}
     return {"dependencies": [{"id": approval_id, "required": True}], "params": {**params, "when": when}}
 
@@ -203,7 +203,7 @@ def _with_ids(calls: Sequence[Json], *, number: int) -> list[Json]:
 
 
 def _step(answer: Json, calls: Sequence[Json]) -> Json:
-    """What the result has of a step. The ids are those of its tasks, after that of the agent and the number of the step."""
+    """Return the entry of a step in the result. The ids are those of its tasks, after that of the agent and the number of the step."""
     shown = [{"name": call["function"]["name"], "id": f"call_{index}"} for index, call in enumerate(calls)]
     return {"usage": answer["usage"], "cost_usd": answer["cost_usd"], "tool_calls": shown}
 

@@ -15,7 +15,7 @@ USAGE: Final = {"input_tokens": "prompt_tokens", "output_tokens": "completion_to
 
 
 def ignore(text: str) -> None:
-    """The default for `heard`: discard the text."""
+    """Discard the text: the default for `heard`."""
 
 
 class Models(Protocol):

@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector
 
 IDLE_SECONDS: Final = 15
-"""How long an unused connection stays open."""
+"""The seconds that an unused connection stays open."""
 CLOSE_SECONDS: Final = 1.0
 
 

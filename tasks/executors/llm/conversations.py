@@ -23,7 +23,7 @@ ROLES: Final = ("user", "assistant")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """What one task of a user said in a conversation, the answer last: messages `{"role", "content"}` of so many characters."""
+    """The part of one task of a user in a conversation, the answer last: messages `{"role", "content"}` of so many characters."""
 
     user_id: str
     name: str
@@ -77,7 +77,7 @@ def conversation_of(context: Context) -> Conversation | None:
 
 
 def check(params: Mapping[str, Any]) -> None:
-    """Raises ExecutorError, permanent, for a conversation that cannot be."""
+    """Raise ExecutorError, permanent, for a conversation that cannot be."""
     name, tokens = params.get("conversation"), params.get("conversation_tokens", TOKENS)
     if name is None:
         if "conversation_tokens" in params:

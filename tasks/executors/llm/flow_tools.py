@@ -18,7 +18,7 @@ from tasks.rules.specs import explicit_executor
 
 PREFIX: Final = "flow:"
 MOST_COMPARED: Final = 1_000
-"""How many names of flows are compared with one that is not there."""
+"""The number of names of flows that are compared with a name that is missing."""
 
 
 def is_flow(name: str) -> bool:
@@ -26,7 +26,7 @@ def is_flow(name: str) -> bool:
 
 
 def check_flow(name: str, params: Mapping[str, Any]) -> None:
-    """Raises ExecutorError for a tool that no flow can be. Whether there is the flow is asked when the agent starts."""
+    """Raise ExecutorError for a tool that no flow can be. Whether there is the flow is asked when the agent starts."""
     if not NAME.fullmatch(name.removeprefix(PREFIX)):
         raise ExecutorError(
             f"inputs.tools: the name of the flow in '{name[:200]}' {NAME_RULE}, after '{PREFIX}'.", permanent=True

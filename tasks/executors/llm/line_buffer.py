@@ -6,7 +6,7 @@ from typing import Final
 
 EVERY_SECONDS: Final = 0.1
 MAX_CHARACTERS: Final = 16_384
-"""Of one event: longer ones would be cut."""
+"""The characters of one event: longer ones would be cut."""
 
 
 class Lines:

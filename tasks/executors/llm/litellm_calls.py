@@ -56,13 +56,13 @@ for name in ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router"):
 
 CONNECTIONS: Final = Connections()
 SILENCE_SECONDS: Final = 300.0
-"""How long a provider may be silent. `params.timeout_seconds` limits the whole task."""
+"""The seconds that a provider may be silent. `params.timeout_seconds` limits the whole task."""
 CHUNKS_EACH_TURN: Final = 8
-"""How many chunks that have arrived together are read in one turn of the event loop: each takes
+"""The number of chunks that have arrived together which are read in one turn of the event loop: each takes
 LiteLLM half a millisecond.
 """
 NO_KEY: Final = "none"
-"""For a provider that needs no key. Without any key, LiteLLM would look for one in the environment.
+"""The key for a provider that needs none. Without any key, LiteLLM would look for one in the environment.
 """
 MAX_SAID: Final = 5_000
 UNSUPPORTED: Final = re.compile(r"(?s).*?does not support parameters: \[([^\]]*)\].*")
@@ -122,7 +122,7 @@ async def ask(
 
 
 def takes_json(model: str) -> bool:
-    """Whether a model is known to answer with JSON only when it is asked to."""
+    """Return whether a model is known to answer with JSON only when it is asked to."""
     return litellm.supports_response_schema(model)
 
 

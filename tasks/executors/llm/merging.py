@@ -1,6 +1,6 @@
 """Parts of a stream, joined: a provider sends one for each token, and each costs LiteLLM as much as a long one.
 
-What arrives within a tenth of a second and differs in nothing but its text is passed on as one part;
+Parts that arrive within a tenth of a second and differ in nothing but their text are passed on as one;
 with many streams at once, within up to a second.
 """
 
@@ -13,9 +13,9 @@ import orjson
 EVERY_SECONDS: Final = 0.1
 MOST_SECONDS: Final = 1.0
 MOST_EACH_SECOND: Final = 250
-"""How often all streams of a process together are passed on, as far as MOST_SECONDS allows."""
+"""The number of times per second that all streams of a process together are passed on, as far as MOST_SECONDS allows."""
 MAX_WAITING_BYTES: Final = 2**20
-"""Of what has arrived and was not taken: then no more is read."""
+"""The bytes that may have arrived without being taken: then no more is read."""
 TEXTS_OF_ANTHROPIC: Final = {
     "text_delta": "text",
     "input_json_delta": "partial_json",
@@ -24,7 +24,7 @@ TEXTS_OF_ANTHROPIC: Final = {
 TEXTS: Final = frozenset({"content", "text_delta", "candidate", "response"})
 """The kinds of parts that are text of the answer itself."""
 Slot = tuple[Any, dict[str, Any], str]
-"""Where the text of a part is: parts of the same kind, the first member, may be joined."""
+"""The place of a part's text: parts of the same kind, the first member, may be joined."""
 
 
 class Merger:

@@ -48,7 +48,7 @@ class OwnCalls:
 
 
 def _check(options: Json) -> None:
-    """Raises ExecutorError, permanent, for an option that no model is given."""
+    """Raise ExecutorError, permanent, for an option that no model is given."""
     if unknown := sorted(options.keys() - PARAMETERS.keys()):
         raise ExecutorError(
             f"context.llm: '{unknown[0]}' is not known; known are {', '.join(PARAMETERS)}.", permanent=True

@@ -65,7 +65,7 @@ class Streamed:
 
     @property
     def reasoning(self) -> str:
-        """What the model thought before it answered, if the provider sends that."""
+        """The thoughts of the model before its answer, if the provider sends them."""
         return "".join(self._thoughts)
 
     @property
@@ -81,7 +81,7 @@ class Streamed:
 
 
 def _is_plain(chunk: Any) -> bool:
-    """Whether the chunk has nothing but text, or the usage."""
+    """Return whether the chunk has nothing but text, or the usage."""
     if not chunk.choices:
         return bool(getattr(chunk, "usage", None))
     choice = chunk.choices[0]

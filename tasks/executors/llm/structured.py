@@ -36,7 +36,7 @@ def repairs_in(params: Json) -> int:
 
 
 def check(inputs: Json) -> None:
-    """Raises ExecutorError for a schema that no answer can be checked against, unless a result fills it in."""
+    """Raise ExecutorError for a schema that no answer can be checked against, unless a result fills it in."""
     schema = wanted_in(inputs)
     if not schema or has_places(orjson.dumps(schema).decode()):
         return

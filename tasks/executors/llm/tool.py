@@ -1,6 +1,6 @@
-"""A tool of an agent: what the model sees of it, and the task that a call of it is.
+"""A tool of an agent: its definition for the model, and the task that a call of it is.
 
-What the model gives as arguments is data in the inputs of the task: nothing in it is a place.
+The arguments of the model are data in the inputs of the task: nothing in it is a place.
 """
 
 import re
@@ -48,7 +48,7 @@ class Tool:
     answer: str | None = None
     """The field of the result that has an answer in words, which the model reads."""
     on_interrupt: str | None = None
-    """What happens to a call that a crash interrupts; None: what the agent says."""
+    """The action on a call that a crash interrupts; None: that of the agent."""
 
     def definition(self) -> Json:
         """Return the tool in OpenAI's format."""
@@ -56,7 +56,7 @@ class Tool:
         return {"type": "function", "function": function}
 
     def check(self, arguments: Json) -> None:
-        """Raises CannotCall if the arguments do not fit."""
+        """Raise CannotCall if the arguments do not fit."""
         if self.executor_id in CHECKED_THERE and not is_light(self.schema, arguments):
             return  # a schema of a server or a user must not occupy the worker
         if problem := mismatch(self.schema, arguments):

@@ -28,7 +28,7 @@ MOST_BYTES: Final = 262_144
 STEPS: Final = 20
 TEXT: Final[Json] = {"type": "string"}
 APPROVAL: Final = ("assignees", "remind_after_seconds", "escalate", "timeout_seconds")
-"""What an approval has of the inputs of a question."""
+"""The inputs of a question that an approval has."""
 BY_NAME: Final[Mapping[str, Json]] = MappingProxyType(
     {
         "max_steps": {
@@ -86,7 +86,7 @@ class Tools:
         return sorted({"approval_executor", *(tool.executor_id for tool in self.by_function.values())})
 
     def named(self, function: str) -> Tool:
-        """Raises CannotCall for a name that the model has made up."""
+        """Raise CannotCall for a name that the model has made up."""
         if (tool := self.by_function.get(function)) is None:
             raise CannotCall(f"there is no tool '{function[:100]}'; the tools are {', '.join(self.by_function)}")
         return tool
@@ -178,7 +178,7 @@ def _confirmed(name: str, tools: Collection[str]) -> list[str]:
 
 
 def check(params: Json, inputs: Json) -> None:
-    """Raises ExecutorError for tools that can never be called. What a result fills in is checked when it is there."""
+    """Raise ExecutorError for tools that can never be called. Tools in a result that is filled in are checked when it is there."""
     if isinstance(inputs.get("tools"), str) or not isinstance(inputs.get("confirm", []), list):
         return  # the schema decides about anything but a place
     for name in (names := named_in(inputs)):
@@ -195,7 +195,7 @@ def check(params: Json, inputs: Json) -> None:
 
 
 def _check_approval(approval: Json, inputs: Json) -> None:
-    """Raises ExecutorError."""
+    """Raise ExecutorError."""
     if not inputs.get("confirm"):
         raise _fault("inputs.approval is for the tools in inputs.confirm, which is missing")
     try:

@@ -53,7 +53,7 @@ def _choice(choice: Json) -> Json:
 
 
 def _of_ollama(whole: Json) -> list[Json]:
-    """The text in a line of its own: LiteLLM reads none in the last one."""
+    """Return the text in a line of its own: LiteLLM reads none in the last one."""
     text = {name: whole[name] for name in ("model", "response", "message") if name in whole}
     return [text | {"done": False}, whole | {"response": "", "message": {"role": "assistant", "content": ""}}]
 

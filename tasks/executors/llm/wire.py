@@ -1,4 +1,4 @@
-"""What a provider really sent in answer to one call.
+"""The response of a provider to one call, unchanged.
 
 LiteLLM reads a stream without its faults: a web page, an empty body or a refusal becomes an empty
 answer, and an error in the middle a lost connection. So each response is looked at on its way.
@@ -35,15 +35,15 @@ class Wire:
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = ""
     sounds: Sequence[str] = ()
-    """What the request has to have in it."""
+    """Sounds that the request has to contain."""
     is_deaf: bool = False
     """Whether LiteLLM left out a sound, as it does for models that take none. Then nothing was sent."""
     is_stream: bool = False
     frames: int = 0
     error: Any = None
-    """What the provider said in place of an answer, or in the middle of one."""
+    """The error that the provider sent in place of an answer, or in the middle of one."""
     body: bytes = b""
-    """Of a response with an error status, the beginning."""
+    """The beginning of a response with an error status."""
     refusal: str = ""
     stray: str = ""
     """The beginning of the first line that is not part of an answer."""
@@ -60,7 +60,7 @@ class Wire:
     _rest: list[bytes] = field(default_factory=list)
     _data: list[bytes] = field(default_factory=list)
     _lines: list[bytes] = field(default_factory=list)
-    """Of the part that is being read, as they are."""
+    """The lines of the part that is being read, unchanged."""
     merger: Merger = field(default_factory=Merger)
     """Has the parts that were read and not yet passed on."""
 

@@ -83,7 +83,7 @@ class Mcp(Executor):
     begins_itself = True
 
     def may_repeat(self, inputs: Json) -> bool:
-        """Return whether the operation reads only. What a tool does, its server says (`is_repeatable`)."""
+        """Return whether the operation reads only. For a tool, its server decides (`is_repeatable`)."""
         operation = operations.operation_in(inputs)
         return operation in operations.OPERATIONS and operation != operations.CALL_TOOL
 

@@ -1,6 +1,6 @@
 """The tools that the servers of the configuration offer, for models: `mcp:server.tool`, or `mcp:server` for all of a server.
 
-What a server says of its tools is data: names, descriptions and schemas are bounded here.
+The description of a tool by its server is data: names, descriptions and schemas are bounded here.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What can be asked of a server: each operation with its request, and its result in our shape."""
+"""The operations of a server: each with its request, and its result in our shape."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -83,7 +83,7 @@ def question_in(params: Json) -> Question:
 
 
 def problem_of(params: Json) -> str | None:
-    """Why the question cannot be asked here; None if it can."""
+    """Return the reason why the question cannot be asked here; None if it can."""
     if params.get("mode", "form") != "form":
         return "it is no form"
     question = question_in(params)

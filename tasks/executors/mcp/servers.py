@@ -1,4 +1,4 @@
-"""Which server a task calls: one of the configuration, or a URL of its own."""
+"""The server that a task calls: one of the configuration, or a URL of its own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,7 +33,7 @@ class Target:
 
     @property
     def egress(self) -> Egress:
-        """Where requests may go: to the operator's server wherever it is, to others by the rules of tasks."""
+        """The addresses that requests may reach: any of a server of the operator, and others by the rules of tasks."""
         if not self.is_configured:
             return egress_of_tasks()
         url = httpx.URL(self.url)
@@ -73,7 +73,7 @@ def target_of(inputs: Json) -> Target:
 
 
 def _with_headers(target: Target, headers: Mapping[str, str]) -> Target:
-    """The server with the headers of a task, as far as the operator allows them. Raises ExecutorError, permanent."""
+    """Return the server with the headers of a task, as far as the operator allows them. Raises ExecutorError, permanent."""
     allowed = [name.lower() for name in target.user_headers]
     if refused := [name for name in headers if name.lower() not in allowed]:
         raise ExecutorError(

@@ -20,7 +20,7 @@ from tasks.executors.mcp.stdio_line import stdio_line
 NEWEST: Final = "2025-11-25"
 VERSIONS: Final = (NEWEST, "2025-06-18", "2025-03-26", "2024-11-05")
 MOST_LINES: Final = 100
-"""How many of its log lines are passed on."""
+"""The number of its log lines that are passed on."""
 SHOWN: Final = 1_000
 CANCEL_SECONDS: Final = 1.0
 IDEMPOTENCY_KEY: Final = "aipartnerupflow/idempotencyKey"
@@ -38,7 +38,7 @@ class RefusedError(ExecutorError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hearing:
-    """Where progress (a fraction and a message) and log lines of the server go, and what its questions are answered with."""
+    """The receivers of progress (a fraction and a message) and log lines of the server, and the answers to its questions."""
 
     report: Callable[[float, str], None]
     log: Callable[[str], None]

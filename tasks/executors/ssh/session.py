@@ -60,7 +60,7 @@ class Session(asyncssh.SSHClientSession[bytes]):
         self._closed.set()
 
     async def has_ended(self, *, within_seconds: float) -> bool:
-        """Whether the command ended in time, or printed more than allowed."""
+        """Return whether the command ended in time, or printed more than allowed."""
         return await _is_set(self._ended, within_seconds)
 
     async def stop(self, *, is_forced: bool) -> None:

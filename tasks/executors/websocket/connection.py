@@ -31,7 +31,7 @@ MOST_FRAMES: Final = 2_500
 """Frames of one connection, of all kinds."""
 PIECE_BYTES: Final = 2_048
 OVERHEAD_BYTES: Final = 2**20
-"""What may arrive besides the messages: the handshake, headers of frames, pings."""
+"""The bytes that may arrive besides the messages: the handshake, headers of frames, pings."""
 CLOSE_SECONDS: Final = 1.0
 
 
@@ -135,7 +135,7 @@ def shown(url: str) -> str:
 
 
 def _failure(what: str, error: OSError | InvalidHandshake) -> ExecutorError:
-    """Without the text of the error, which may contain what was sent."""
+    """Return the error without its text, which may contain the sent message."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return ExecutorError(f"{what}: the certificate is refused: {error.verify_message}.", permanent=True)
     if isinstance(error, InvalidStatus):

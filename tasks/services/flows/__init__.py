@@ -1,7 +1,7 @@
 """Flows: save a definition as a version, find it, and run it with inputs.
 
-Each run is a new tree, made of one version. What is saved is checked like a new tree, and again when
-it runs: executors and secrets may have changed.
+Each run is a new tree, made of one version. A definition is checked like a new tree when it is
+saved, and again when it runs: executors and secrets may have changed.
 """
 
 from collections.abc import Collection
@@ -214,7 +214,7 @@ def checked_inputs(version: FlowVersion | None, given: Json, *, field: str = "in
 
 
 def check_name(name: str) -> None:
-    """Raises InvalidParams."""
+    """Raise InvalidParams."""
     if not NAME.fullmatch(name):
         raise InvalidParams([("name", NAME_RULE)])
 

@@ -82,7 +82,7 @@ def grid_of(runs: Sequence[Run], definition: Sequence[Mapping[str, str]]) -> Gri
 
 
 def _tasks_of(runs: Sequence[Run]) -> Sequence[Task]:
-    """The tasks of the trees as they are now, as many of each as there are rows, in one query."""
+    """Return the tasks of the trees as they are now, as many of each as there are rows, in one query."""
     found = Task.objects.filter(root_id__in=[run.root_id for run in runs], position__lt=ROWS, spawned_by=None)
     columns = ("id", "root_id", "label", "name", "status", "started_at", "completed_at")
     return list(found.order_by("root_id", "position").only(*columns))
@@ -111,6 +111,6 @@ def _columns(runs: Sequence[Run], roots: set[str]) -> list[Column]:
 
 
 def _percent(value: float | None, values: Iterable[float | None]) -> float | None:
-    """Of the largest; None without a value, or if all are zero."""
+    """Return the share of the largest value in percent; None without a value, or if all are zero."""
     largest = max((each for each in values if each), default=None)
     return None if value is None or largest is None else max(4.0, round(100 * value / largest, 2))

@@ -120,7 +120,7 @@ def _cursor_of(flow: Flow) -> str:
 
 
 def _read_cursor(cursor: str) -> tuple[str, str]:
-    """Raises InvalidParams."""
+    """Raise InvalidParams."""
     try:
         name, owner = orjson.loads(urlsafe_b64decode(cursor.encode()))
     except (ValueError, TypeError):

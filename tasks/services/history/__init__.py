@@ -37,7 +37,7 @@ ERROR_SHOWN: Final = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """When something was created: `since` is the first moment, and `until` the moment after the last. None: no bound."""
+    """A period of creation: `since` is the first moment, and `until` the moment after the last. None: no bound."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -53,7 +53,7 @@ ALWAYS: Final = Period()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFilter:
-    """Which runs to list. `since` is the first moment of their creation, and `until` the moment after the last."""
+    """Filters of runs. `since` is the first moment of their creation, and `until` the moment after the last."""
 
     task_id: str | None = None
     flow: str | None = None
@@ -67,7 +67,7 @@ class RunFilter:
 
     @property
     def sign(self) -> str:
-        """That of the columns by which the runs are ordered."""
+        """The sign of the columns by which the runs are ordered."""
         return "-" if self.is_descending else ""
 
     @property
@@ -165,7 +165,7 @@ def _search(
 
 
 def _tagged(caller: Caller, wanted: RunFilter, after: run_search.Place | None, most: int) -> list[run_search.Place]:
-    """The next runs with the tag, whether or not they match otherwise."""
+    """Return the next runs with the tag, whether or not they match otherwise."""
     rows = RunTag.objects.filter(wanted.conditions, tag=wanted.tag)
     if not caller.sees_all:
         rows = rows.filter(user_id=caller.user_id)
@@ -178,7 +178,7 @@ def _tagged(caller: Caller, wanted: RunFilter, after: run_search.Place | None, m
 
 
 def _places(found: RunQuerySet, wanted: RunFilter, after: run_search.Place | None, most: int) -> list[run_search.Place]:
-    """The next runs of those that are searched."""
+    """Return the next runs of those that are searched."""
     if after is not None:
         found = found.filter(after_cursor(cursor_at(*after), descending=wanted.is_descending))
     ordered = found.order_by(f"{wanted.sign}created_at", f"{wanted.sign}id").values_list("created_at", "id")
@@ -204,7 +204,7 @@ def _of_subject(caller: Caller, wanted: RunFilter) -> RunQuerySet:
 
 
 def _in_order(found: RunQuerySet, statuses: Collection[str], *, most: int, is_descending: bool = True) -> Iterator[Run]:
-    """The first runs by their creation. The indexes have them in order for each status, so each gives its first ones."""
+    """Return the first runs by their creation. The indexes have them in order for each status, so each gives its first ones."""
     sign = "-" if is_descending else ""
     ordered = found.order_by(f"{sign}created_at", f"{sign}id")
     of_each = [list(ordered.filter(status=status)[:most]) for status in statuses or STATUSES]
@@ -233,7 +233,7 @@ def with_facts(runs: Sequence[Run]) -> list[RunFacts]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """When runs were created, by status. `cut` are the statuses that may have more."""
+    """The times when runs were created, by status. `cut` are the statuses that may have more."""
 
     moments: Mapping[str, Sequence[datetime]]
     cut: Collection[str]
@@ -276,7 +276,7 @@ def own_run(*, caller: Caller, run_id: str) -> Run:
 
 
 def is_latest(run: Run) -> bool:
-    """Whether no later run of the tree has been created."""
+    """Return whether no later run of the tree has been created."""
     return not Run.objects.filter(root_id=run.root_id, number__gt=run.number).exists()
 
 
@@ -309,7 +309,7 @@ def failures_of(run: Run) -> list[Failure]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootFilter:
-    """Which roots to list by their latest run, and in which order of these runs. `statuses` are those of the roots."""
+    """Filters of roots by their latest run, and the order of these runs. `statuses` are those of the roots."""
 
     run_statuses: Collection[str] = ()
     statuses: Collection[str] = ()

@@ -80,7 +80,7 @@ def _pairs(first: PastTree, second: PastTree) -> Iterator[Pair]:
 
 
 def _keyed(tasks: Sequence[Task]) -> dict[Key, Task]:
-    """The tasks by the id that was sent and, if several have it, by their order."""
+    """Return the tasks by the id that was sent and, if several have it, by their order."""
     seen = Counter[str]()
     keyed: dict[Key, Task] = {}
     for task in tasks:
@@ -99,7 +99,7 @@ def _changed(a: Task | None, b: Task | None) -> list[str]:
 
 
 def _differs(a: Task, b: Task, name: str) -> bool:
-    """Whether a field differs. The order of the members of an object means nothing."""
+    """Return whether a field differs. The order of the members of an object means nothing."""
     if name not in loads.JSON_COLUMNS:
         return bool(getattr(a, name) != getattr(b, name))
     texts = [vars(task)[name + TEXT] or "null" for task in (a, b)]

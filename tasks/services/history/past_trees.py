@@ -1,7 +1,7 @@
 """The tree of a run, as it stood when the run ended.
 
-A task that no later run has ended again is as its row says. Of the others, the event log has the
-status, result, error and times, and the records of model calls have what they used. Names, inputs and
+A task that no later run has ended again is as its row says. The event log has the
+status, result, error and times of the others, and the records of model calls have their usage. Names, inputs and
 settings are those of the rows. A task that a later run added is left out.
 """
 
@@ -88,7 +88,7 @@ def _set_back(tasks: Sequence[Task], run: Run) -> list[str]:
 
 
 def _ends_until(run: Run, wanted: set[str]) -> tuple[dict[str, End], bool]:
-    """The last end of each wanted task until the end of the run, and whether the log still has all of them."""
+    """Return the last end of each wanted task until the end of the run, and whether the log still has all of them."""
     ends: dict[str, End] = {}
     is_whole = True
     earlier = Run.objects.filter(root_id=run.root_id, number__lte=run.number).order_by("-number")
@@ -103,7 +103,7 @@ def _ends_until(run: Run, wanted: set[str]) -> tuple[dict[str, End], bool]:
 
 
 def _ends_of(run_ids: Sequence[str]) -> dict[str, dict[str, End]]:
-    """The ends of tasks in each of these runs. A run whose last event is gone is left out."""
+    """Return the ends of tasks in each of these runs. A run whose last event is gone is left out."""
     found: dict[str, dict[str, End]] = {}
     starts: dict[tuple[str, str], int] = {}
     events = TaskEvent.objects.filter(run_id__in=run_ids, type__in=(START, *ENDS, "final")).order_by("run_id", "seq")
@@ -120,7 +120,7 @@ def _ends_of(run_ids: Sequence[str]) -> dict[str, dict[str, End]]:
 
 
 def _payloads(event_ids: Sequence[int]) -> dict[int, Json]:
-    """The events themselves. Raises ResponseTooLarge."""
+    """Return the events themselves. Raises ResponseTooLarge."""
     payloads: dict[int, Json] = {}
     for chunk in batched(event_ids, EVENTS):
         events = TaskEvent.objects.filter(id__in=chunk)

@@ -18,7 +18,7 @@ PIECE: Final = 500
 SECONDS: Final = 0.3
 
 Place = tuple[datetime, str]
-"""Where a run is in the list: its creation and its id."""
+"""The position of a run in the list: its creation and its id."""
 Source = Callable[[Place | None, int], Sequence[Place]]
 """Returns the places of the next runs after a place, at most so many."""
 

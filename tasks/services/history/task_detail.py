@@ -25,7 +25,7 @@ from tasks.storage import loads
 
 EVENTS_SHOWN: Final = 100
 SHOWN: Final = ("id", "name", "status")
-"""What pages show of other tasks."""
+"""The fields of other tasks that pages show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Detail:
     run_seconds: float | None
     question: Question | None
     wait: Question | None
-    """What the task waits for, if that is a time, an event or a run."""
+    """The wait of the task, if it is for a time, an event or a run."""
     child: Run | None
     """The newest run that the task has started and waited for."""
     parent: Question | None
@@ -141,7 +141,7 @@ def results_of_dependencies(task: Task) -> Json:
 
 
 def _filled(task: Task, results: Json) -> Json:
-    """The inputs with their places filled, or as they are if a dependency has no result yet, or not that value."""
+    """Return the inputs with their places filled, or as they are if a dependency has no result yet, or not that value."""
     try:
         return filled_inputs(task, results, known=set(map(label_of, task.dependencies)))
     except ExecutorError:

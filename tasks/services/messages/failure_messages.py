@@ -15,7 +15,7 @@ from tasks.services.messages.webhook_requests import Request, signed
 from tasks.services.messages.webhooks import Secrets
 
 LINES: Final = 3
-"""How many of the failed tasks an e-mail names."""
+"""The number of failed tasks that an e-mail names."""
 LONGEST_ERROR: Final = 500
 LONGEST_SUBJECT: Final = 200
 
@@ -58,7 +58,7 @@ def test_message(notification: Notification, *, flow: str | None, secrets: Secre
 
 
 def _facts(webhook: Webhook) -> Json | None:
-    """What the message says. None: the tree has been deleted."""
+    """Return the facts of the message. None: the tree has been deleted."""
     for about in with_facts([webhook.run]):
         run, base = about.run, settings.APFLOW.server.public_url
         return {
@@ -74,7 +74,7 @@ def _facts(webhook: Webhook) -> Json | None:
 
 
 def facts_of_run(about: RunFacts) -> Json:
-    """What every message to the owner of a run says about it."""
+    """Return the facts of a run that every message to its owner has."""
     run = about.run
     return {
         "run_id": run.id,

@@ -64,7 +64,10 @@ OF_ROLES: Final = f"""
 
 
 def add_for_failure() -> str:
-    """Of a run that has ended just now: its id. The rows of webhooks keep the seal of their notification."""
+    """Return the statement that adds the webhooks for a run that has just ended. Its parameter is the id of the run.
+
+    The rows of webhooks keep the encrypted texts of their notification.
+    """
     return f"""
         INSERT INTO tasks_webhook ({COLUMNS})
         SELECT {NEW_ID}, run.id, one.id, CASE WHEN {IS_MAIL} THEN '{BY_MAIL}' ELSE '{TO_URL}' END,
@@ -106,7 +109,7 @@ def add_for_question() -> str:
 
 
 def _is_own() -> str:
-    """Whether a notification is about the run. Without authentication, there is one user, whose runs may name others."""
+    """Return whether a notification is about the run. Without authentication, there is one user, whose runs may name others."""
     return (
         "one.user_id = run.user_id" if settings.APFLOW.auth.is_on else f"one.user_id IN (run.user_id, '{LOCAL_USER}')"
     )
@@ -165,7 +168,7 @@ def list_notifications(*, caller: Caller) -> list[Kept]:
 
 @transaction.atomic
 def delete_notification(*, caller: Caller, name: str) -> bool:
-    """Delete a notification of the caller. What happened before is still sent. False: there is none with that name."""
+    """Delete a notification of the caller. Messages about earlier events are still sent. False: there is none with that name."""
     deleted, _ = Notification.objects.filter(user_id=caller.user_id, name=name).delete()
     if deleted:
         audit.record(Action.NOTIFICATION_DELETED, actor=caller.user_id, target=name)
@@ -173,14 +176,14 @@ def delete_notification(*, caller: Caller, name: str) -> bool:
 
 
 def _url_of(email: str) -> str:
-    """Raises InvalidParams."""
+    """Raise InvalidParams."""
     if why := why_no_address(email) or why_refused(email):
         raise InvalidParams([("email", why)])
     return MAILTO + email
 
 
 def _host_of(url: str) -> str:
-    """The host whose deliveries share a limit."""
+    """Return the host whose deliveries share a limit."""
     if url.startswith(MAILTO):
         return str(settings.APFLOW.email.host)
     return parse_url(url).host.rstrip(".")
@@ -201,7 +204,7 @@ def _held(user_id: str, name: str) -> Notification:
 
 
 def native_of(kept: Kept) -> Json:
-    """A notification as every interface shows it: never its token and headers."""
+    """Return a notification as every interface shows it: never its token and headers."""
     row = kept.notification
     is_mail = row.url.startswith(MAILTO)
     shown: dict[str, Any] = {

@@ -15,7 +15,7 @@ from tasks.services.messages.webhook_requests import Request, signed
 from tasks.services.messages.webhooks import OF_OTHERS, Secrets
 
 LONGEST_TEXT: Final = 5_000
-"""How many characters of a question an e-mail has."""
+"""The number of characters of a question that an e-mail has."""
 
 
 def to_url(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
@@ -44,7 +44,7 @@ def by_mail(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
 
 
 def _facts(webhook: Webhook, event: Json) -> Json | None:
-    """What the message says. None: the question is no longer open, or the tree has been deleted."""
+    """Return the facts of the message. None: the question is no longer open, or the tree has been deleted."""
     asked = event["result"]
     question = Question.objects.waiting().filter(id=asked["question_id"]).first()
     about = None if webhook.kind in OF_OTHERS else next(iter(with_facts([webhook.run])), None)

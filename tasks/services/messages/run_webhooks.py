@@ -30,7 +30,7 @@ def delete_webhook(*, caller: Caller, webhook_id: str) -> bool:
 
 
 def native_of(webhook: Webhook) -> Json:
-    """A webhook as every interface shows it: never its token, headers and authentication."""
+    """Return a webhook as every interface shows it: never its token, headers and authentication."""
     closed = "disabled" if webhook.disabled_at is not None else "finished"
     return {
         "id": webhook.id,

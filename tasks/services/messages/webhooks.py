@@ -253,5 +253,5 @@ def _encrypted(webhook_id: str, values: Json) -> str:
 
 
 def context_of(webhook_id: str) -> str:
-    """What the seal of a webhook is bound to."""
+    """Return the context in which the texts of a webhook are encrypted."""
     return f"webhook:{webhook_id}"

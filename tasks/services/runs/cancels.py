@@ -35,7 +35,7 @@ TEMPLATE: Final = (
     "The task belongs to a template, which runs as copies only. Cancel the map or the loop above it, or its copies."
 )
 ANSWER_SECONDS: Final = 5.0
-"""How long the reply waits for the worker; an executor has two seconds to stop."""
+"""The seconds that the reply waits for the worker; an executor has two seconds to stop."""
 PENDING: Final = "SELECT run_id, task_id, force, message FROM tasks_cancelrequest ORDER BY id LIMIT 10000"
 
 
@@ -53,7 +53,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelTarget:
-    """What to cancel for one id: the caller's task, if any, and the run that has to stop it, if
+    """The subjects of a cancellation for one id: the caller's task, if any, and the run that has to stop it, if
     any.
 
     `below`: the unfinished tasks below a task that has itself ended.
@@ -141,7 +141,7 @@ def _open_below(task: Task, run: Run) -> frozenset[str]:
 
 
 def _shape(task: Task) -> list[Task]:
-    """The tree of the task, with what decides which tasks belong together."""
+    """Return the tree of the task, with what decides which tasks belong together."""
     return list(Task.objects.tree(task.root_id).defer("inputs", "schemas", "result", "steps"))
 
 
@@ -204,7 +204,7 @@ async def _stopped(target: CancelTarget) -> None:
 
 
 def answers(*, asked: Sequence[CancelTarget]) -> list[Json]:
-    """The reply for each target. Partial results are left out if all of them are too large for one response."""
+    """Return the reply for each target. Partial results are left out if all of them are too large for one response."""
     targets = {target.task_id for target in asked if target.task}
     now = Task.objects.defer(*loads.JSON_COLUMNS, "steps").in_bulk(targets.union(*(target.below for target in asked)))
     results = _results(targets)
@@ -215,7 +215,7 @@ def answers(*, asked: Sequence[CancelTarget]) -> list[Json]:
 
 
 def _is_pending(target: CancelTarget, tasks: Mapping[str, Task]) -> bool:
-    """Whether a run is to cancel the task, and has not begun with it."""
+    """Return whether a run is to cancel the task, and has not begun with it."""
     now = tasks.get(target.task_id)
     return target.run is not None and not target.below and now is not None and now.status == Status.PENDING
 

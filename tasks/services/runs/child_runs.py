@@ -56,7 +56,7 @@ def _refused(error: TasksError) -> Json:
 
 
 def _start(wait: Question) -> None:
-    """Raises TasksError."""
+    """Raise TasksError."""
     parent = Run.objects.get(id=wait.run_id)
     _refuse_if_deep(parent)
     run = _execution(Caller(user_id=parent.user_id), wait.tree or {}).run
@@ -77,7 +77,7 @@ def _execution(caller: Caller, tree: Json) -> Execution:
 
 
 def _refuse_if_deep(run: Run) -> None:
-    """Raises InvalidParams if too many runs, each of a task of the next, stand above a new one."""
+    """Raise InvalidParams if too many runs, each of a task of the next, stand above a new one."""
     most, above = settings.APFLOW.limits.nested_runs, 1
     while run.wait_id is not None and above <= most:
         run, above = Run.objects.get(id=Question.objects.values("run_id").get(id=run.wait_id)["run_id"]), above + 1

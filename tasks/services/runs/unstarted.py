@@ -59,7 +59,7 @@ def cancel(run: Run, *, task_id: str, message: str) -> bool:
 
 
 def _end_of(row: Task, templates: Collection[str], message: str) -> End:
-    """A template has no run to be cancelled: it ends as in a run that a worker has taken."""
+    """Return the end of a task. A template has no run to be cancelled: it ends as in a run that a worker has taken."""
     return (row, Status.SKIPPED, TEMPLATE) if row.id in templates else (row, Status.CANCELLED, message)
 
 

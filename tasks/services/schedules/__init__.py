@@ -46,7 +46,7 @@ from tasks.services.trees.queries import after_cursor, cursor_of, get_task
 from tasks.storage import loads
 
 SUBJECTS: Final = ("tasks", "task_id", "flow")
-"""What a schedule may run: a tree that it has itself, a stored one, of which each run gets a copy, or a flow."""
+"""The subjects of schedules: a tree of its own, a stored one, of which each run gets a copy, or a flow."""
 MOMENTS: Final = ("at", "starts_at", "ends_at")
 TIMING: Final = (*KINDS, "timezone", "starts_at", "ends_at", "jitter_seconds")
 LARGE: Final = ("tasks", "inputs")
@@ -63,7 +63,7 @@ FIELDS: Final = (
     "catch_up_window_seconds",
     "pause_after_failures",
 )
-"""What callers may set."""
+"""The fields that callers may set."""
 BY_HAND: Final = "Paused by {user}."
 
 
@@ -77,7 +77,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fired:
-    """What a schedule did at a time, with the status of the run (None: there is none)."""
+    """The action of a schedule at a time, with the status of the run (None: there is none)."""
 
     firing: Firing
     status: str | None
@@ -175,7 +175,7 @@ def pause_schedule(*, caller: Caller, schedule_id: str, reason: str | None = Non
 
 @transaction.atomic
 def resume_schedule(*, caller: Caller, schedule_id: str) -> Schedule:
-    """Continue with the next time. What was missed meanwhile is not run. Raises ScheduleNotFound."""
+    """Continue with the next time. Times that were missed meanwhile are not run. Raises ScheduleNotFound."""
     schedule = _held(caller, schedule_id)
     if schedule.is_paused:
         now = clock.database_time()
@@ -406,7 +406,7 @@ def _set_timing(schedule: Schedule, fields: Mapping[str, Any], *, now: datetime,
 
 
 def _slots_between(schedule: Schedule, since: str, until: str, *, now: datetime) -> list[datetime]:
-    """Raises InvalidParams."""
+    """Raise InvalidParams."""
     first = read_moment("since", since, timezone=schedule.timezone)
     last = read_moment("until", until, timezone=schedule.timezone)
     most = settings.APFLOW.limits.catch_up_runs
@@ -423,7 +423,7 @@ def _slots_between(schedule: Schedule, since: str, until: str, *, now: datetime)
 
 
 def _refuse_if_full(user_id: str) -> None:
-    """Raises LimitReached if the user has as many schedules as are allowed."""
+    """Raise LimitReached if the user has as many schedules as are allowed."""
     most = settings.APFLOW.limits.schedules
     if not has_room(Schedule.objects.filter(user_id=user_id), of=user_id, most=most):
         raise LimitReached(f"This user already has {most:,} schedules (limits.schedules). Delete some.")

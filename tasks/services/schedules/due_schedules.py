@@ -1,4 +1,4 @@
-"""Which schedules are due, and which runs of theirs wait for an earlier one: asked after each commit on SQLite."""
+"""Schedules that are due, and their runs that wait for an earlier one: asked after each commit on SQLite."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -20,7 +20,7 @@ def seconds_until_due(now: datetime) -> float | None:
 
 
 def is_any_due(now: datetime) -> bool:
-    """Whether a schedule is due by then."""
+    """Return whether a schedule is due by then."""
     first = _first()
     return first is not None and first <= now
 
@@ -31,7 +31,7 @@ def overdue(seconds: float) -> int:
 
 
 def is_any_queued() -> bool:
-    """Whether a run waits for an earlier one of its schedule."""
+    """Return whether a run waits for an earlier one of its schedule."""
     return QUEUED.first() is not None
 
 

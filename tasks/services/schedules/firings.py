@@ -42,15 +42,15 @@ from tasks.telemetry import metrics
 logger = logging.getLogger(__name__)
 
 PICKED: Final = 200
-"""How many schedules that are due one look finds."""
+"""The number of due schedules that one look finds."""
 BATCH: Final = 50
-"""How many of them one transaction fires."""
+"""The number of due schedules that one transaction fires."""
 MOST_SECONDS: Final = 0.3
-"""After which it ends early: large trees take long, and SQLite has one writer at a time."""
+"""The time after which it ends early: large trees take long, and SQLite has one writer at a time."""
 CLOCK_TOLERANCE: Final = timedelta(seconds=5)
-"""By how much clocks may be corrected at any time."""
+"""The time by which clocks may be corrected."""
 WAIT: Final = timedelta(seconds=5)
-"""After which a schedule looks again whether missed runs that had to wait can start."""
+"""The time after which a schedule looks again whether missed runs that had to wait can start."""
 ALL_STARTED: Final = "All runs of the schedule have started (max_runs)."
 CLOCK, TRIGGER, BACKFILL = "clock", "trigger", "backfill"
 REPORTED: Final = "reported"
@@ -314,7 +314,7 @@ class Sweep:
     # --- the steps ---
 
     def _room(self, schedule: Schedule) -> int:
-        """How many missed runs may start, or wait, now."""
+        """Return the number of missed runs that may start, or wait, now."""
         most: int = settings.APFLOW.limits.catch_up_runs
         if Overlap(schedule.overlap) in (Overlap.ALLOW, Overlap.QUEUE):
             return max(0, most - len(self.running[schedule.id]) - len(self.queued[schedule.id]))
@@ -444,14 +444,14 @@ class Sweep:
 
 
 def _state_of(schedule: Schedule) -> list[Any]:
-    """The values for SAVE, with times as the ORM writes them: SQLite compares their texts."""
+    """Return the values for SAVE, with times as the ORM writes them: SQLite compares their texts."""
     values = [getattr(schedule, name) for name in (*STATE, "id")]
     as_orm = connection.ops.adapt_datetimefield_value
     return [as_orm(value) if isinstance(value, datetime) else value for value in values]
 
 
 def skip_queued(schedule: Schedule, queued: Iterable[Firing], *, reason: str) -> None:
-    """Runs that wait are not started any more."""
+    """Skip the runs that wait."""
     ids = [firing.pk for firing in queued if firing.pk is not None]
     for firing in queued:
         firing.outcome, firing.reason = Outcome.SKIPPED, reason

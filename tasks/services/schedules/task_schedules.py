@@ -212,7 +212,7 @@ def _set(task: Task, given: Json, *, caller: Caller, where: str = "") -> None:
 
 
 class _Wanted:
-    """What the schedule shall be: what is given, or else what is stored."""
+    """The schedule as it shall be: from the request, else from the stored fields."""
 
     def __init__(self, given: Mapping[str, Any], before: Schedule | None) -> None:
         kind, expression = ("", "") if before is None else shown(before.timing, str(before.schedule_type))

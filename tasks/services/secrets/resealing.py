@@ -69,7 +69,7 @@ def _update(rows: "QuerySet[Any]", column: str, *, before: Any, after: Any) -> i
 
 
 def _marks(schema: Any) -> bool:
-    """Whether a schema marks something as `writeOnly`."""
+    """Return whether a schema marks something as `writeOnly`."""
     if isinstance(schema, dict):
         return schema.get("writeOnly") is True or any(map(_marks, schema.values()))
     return isinstance(schema, list) and any(map(_marks, schema))

@@ -67,7 +67,7 @@ class Published:
 
     @property
     def is_alive(self) -> bool:
-        """Of this machine it is known exactly; of others the row is known to be fresh."""
+        """Whether the process lives: exactly for one of this machine; for others, whether the row is fresh."""
         return not leases.dead_owners([self.process])
 
 
@@ -117,7 +117,7 @@ def _raise_if_different(mine: Mapping[str, Sequence[str]]) -> None:
 
 
 def _understand(name: str, own: Sequence[str], others: Sequence[str]) -> bool:
-    """Whether this process accepts what the others make with their first secret.
+    """Return whether this process accepts what the others make with their first secret.
 
     Also the reverse for tokens: a client may send each request to another machine.
     """
@@ -129,7 +129,7 @@ def _own_fingerprints(salt: str) -> dict[str, list[str]]:
 
 
 def _own_secrets() -> dict[str, list[str]]:
-    """The secrets of this process by setting, each with those that it still accepts. Empty: it has none."""
+    """Return the secrets of this process by setting, each with those that it still accepts. Empty: it has none."""
     config = settings.APFLOW
     key_file = config.a2a.signing_key
     return {
@@ -140,7 +140,7 @@ def _own_secrets() -> dict[str, list[str]]:
 
 
 def salt_of_installation() -> str:
-    """The salt of the installation: equal secrets must have equal fingerprints on all machines."""
+    """Return the salt of the installation: equal secrets must have equal fingerprints on all machines."""
     fact, _ = InstallationFact.objects.get_or_create(
         name=SALT, defaults={"value": secrets.token_hex(16), "updated_at": Now()}
     )
@@ -150,11 +150,11 @@ def salt_of_installation() -> str:
 
 @cache
 def fingerprint(secret: str, salt: str) -> str:
-    """The scrypt hash of a secret as hex. Takes about 50 ms, once in a process."""
+    """Return the scrypt hash of a secret as hex. Takes about 50 ms, once in a process."""
     return hashlib.scrypt(secret.encode(), salt=bytes.fromhex(salt), **COST).hex()
 
 
 def _fact_name(name: str, fingerprints: Sequence[str]) -> str:
-    """Processes of one machine that have different secrets, as during a change, have different facts."""
+    """Return the name of the fact. Processes of one machine that have different secrets, as during a change, have different facts."""
     place = " ".join((leases.this_host(), *fingerprints))
     return f"{PREFIX}{name}:{hashlib.sha256(place.encode()).hexdigest()[:16]}"

@@ -1,4 +1,4 @@
-"""When each JWT secret last signed, so that `doctor` can say when an old one may be removed.
+"""The time when each JWT secret last signed, so that `doctor` can say when an old one may be removed.
 
 A secret is known by its fingerprint (`shared_secrets`). Every process that may sign notes its own,
 again and again while it lives.
@@ -33,7 +33,7 @@ def note_signer() -> None:
 
 
 def last_signed_at(secret: str) -> datetime | None:
-    """When a live process last had this secret as `auth.jwt_secret`, up to twenty seconds ago. None: never."""
+    """Return the time when a live process last had this secret as `auth.jwt_secret`, up to twenty seconds ago. None: never."""
     noted = InstallationFact.objects.filter(name=_fact_name(secret))
     return noted.values_list("updated_at", flat=True).first()
 

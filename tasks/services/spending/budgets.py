@@ -1,4 +1,4 @@
-"""What a run has spent of its budget, to show it."""
+"""The amounts of its budget that a run has spent, for display."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Limit:
 
     @property
     def nearly(self) -> float:
-        """From where on the bar warns."""
+        """The amount from which on the bar warns."""
         return 0.8 * self.allowed
 
     @property

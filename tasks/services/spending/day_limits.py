@@ -1,4 +1,4 @@
-"""What each user may use on a day (UTC), as the settings and administrators allow it, and what was used of it."""
+"""The limits of each user for a day (UTC), as the settings and administrators set them, and their use."""
 
 from collections.abc import Collection
 from datetime import UTC, date, datetime
@@ -82,12 +82,12 @@ def take_answer(question: Question) -> list[str]:
 
 
 def old_counts() -> "QuerySet[DayCount]":
-    """The counts of earlier days."""
+    """Return the counts of earlier days."""
     return DayCount.objects.filter(day__lt=_today())
 
 
 def old_allowances() -> "QuerySet[DayAllowance]":
-    """What was allowed on earlier days."""
+    """Return the allowances of earlier days."""
     return DayAllowance.objects.filter(day__lt=_today())
 
 

@@ -1,4 +1,4 @@
-"""What model calls used: sums by day, model, executor, flow and user."""
+"""The usage of model calls: sums by day, model, executor, flow and user."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,12 +77,12 @@ def _days_before(day: date, days: int) -> date:
 
 
 def _shown(value: Any) -> str | None:
-    """A day as text, and None for a model without a name and for runs of no flow."""
+    """Return a day as text, and None for a model without a name and for runs of no flow."""
     return value.isoformat() if isinstance(value, date) else value or None
 
 
 def _sums(row: Mapping[str, Any]) -> Json:
-    """The sums of a row. `cost_usd` is None if no cost is known."""
+    """Return the sums of a row. `cost_usd` is None if no cost is known."""
     numbers = {name: int(row[f"sum_{name}"] or 0) for name in SUMS}
     nanos, unpriced = numbers.pop("cost_nanos"), numbers.pop("unpriced")
     is_known = numbers["calls"] > unpriced or not numbers["calls"]

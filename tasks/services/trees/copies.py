@@ -258,13 +258,13 @@ def _request(
 
 
 def _known_by_name(dependency: Json) -> Json:
-    """The dependency, with the name by which the task knows its result written out: the copy has other ids."""
+    """Return the dependency, with the name by which the task knows its result written out: the copy has other ids."""
     name = label_of(dependency)
     return dependency | {"as": name} if LABEL.fullmatch(name) else dependency
 
 
 def _with_decisions(task: Task, ids: Collection[str], left_out: Json) -> Json | None:
-    """The params with the part decided that asks about dependencies that are not copied."""
+    """Return the params with the part decided that asks about dependencies that are not copied."""
     gone = {label_of(item) for item in task.dependencies if item["id"] not in ids}
     try:
         return settled_params(task.params, left_out, gone=gone)
@@ -273,7 +273,7 @@ def _with_decisions(task: Task, ids: Collection[str], left_out: Json) -> Json | 
 
 
 def _with_results(task: Task, left_out: Json) -> Json:
-    """The inputs with the values of their places in results that are not copied. Raises InvalidParams."""
+    """Return the inputs with the values of their places in results that are not copied. Raises InvalidParams."""
     try:
         return filled_inputs(task, left_out, known=left_out, keeps_literals=True) if left_out else task.inputs
     except ExecutorError as error:
@@ -296,10 +296,10 @@ def _extent(
 
 
 def _unexpanded(extent: Extent, tree: Sequence[Task], templates: Mapping[str, Sequence[Task]]) -> Extent:
-    """The extent without what its fresh tasks have spawned, and will spawn again, but with their templates.
+    """Return the extent without what its fresh tasks have spawned, and will spawn again, but with their templates.
 
-    A task that takes steps and has not completed begins again in the copy. Of one that has, only the tasks that completed are copied.
-    Without it, what it has added is copied like any other task.
+    A task that takes steps and has not completed begins again in the copy. If it has completed, only those of its tasks that
+    completed are copied. Without it, tasks that it has added are copied like any other.
     """
     parts = {part.id for map_id in templates.keys() & extent.fresh for part in templates[map_id]}
     steps = {task_id: step for task_id, step in steps_in(tree).items() if task_id in extent.taken}

@@ -40,7 +40,7 @@ from tasks.storage.bulk import batched
 
 EDITABLE: Final = ("name", "priority", "inputs", "params", "schemas", "dependencies")
 NAMED: Final = 3
-"""How many of the tasks that prevent a deletion the message names."""
+"""The number of tasks that prevent a deletion which the message names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

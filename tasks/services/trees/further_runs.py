@@ -1,4 +1,4 @@
-"""What a further run of a tree, or the run of its copy, has from the run before: its inputs, its tags, and the flow that it is of."""
+"""The parts that a further run of a tree, or the run of its copy, takes from the run before: its inputs, its tags, and its flow."""
 
 from collections.abc import Iterable
 from typing import Any

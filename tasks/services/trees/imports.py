@@ -28,7 +28,7 @@ PRUNED: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What a run has set of a task."""
+    """The fields of a task that a run has set."""
 
     status: Status
     result: Any
@@ -55,7 +55,7 @@ class ForeignTree:
 
 
 class Fate(Enum):
-    """What the import does with a tree."""
+    """The action of the import on a tree."""
 
     IMPORTED = auto()
     PRESENT = auto()

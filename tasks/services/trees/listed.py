@@ -1,4 +1,4 @@
-"""What lists say of a root besides its row: its latest run, and how many of its tasks have which status."""
+"""The facts that lists have about a root besides its row: its latest run, and the number of its tasks with each status."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ MOST_COUNTED: Final = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootFacts:
-    """Of each root the latest run, if there is one, and the numbers of its tasks by status, if they were counted."""
+    """The latest run of each root, if there is one, and the numbers of its tasks by status, if they were counted."""
 
     runs: dict[str, Run]
     counts: dict[str, dict[str, int]]
@@ -28,7 +28,7 @@ class RootFacts:
 def facts_of_roots(*, caller: Caller, tasks: Sequence[Task], with_counts: bool, with_runs: bool = True) -> RootFacts:
     """Return the facts of those of the tasks that are roots.
 
-    Of a page whose trees have more than MOST_COUNTED tasks together, the first ones are counted.
+    If the trees of a page have more than MOST_COUNTED tasks together, the first ones are counted.
     """
     root_ids = [task.id for task in tasks if task.is_root]
     counts = _counts(_few_enough(root_ids)) if with_counts else {}
@@ -37,7 +37,7 @@ def facts_of_roots(*, caller: Caller, tasks: Sequence[Task], with_counts: bool, 
 
 
 def _few_enough(root_ids: Sequence[str]) -> list[str]:
-    """The first roots, as long as their trees have no more than MOST_COUNTED tasks together."""
+    """Return the first roots, as long as their trees have no more than MOST_COUNTED tasks together."""
     if not root_ids:
         return []
     sizes = dict(_SIZES.rows(len(root_ids), **{f"id{number}": root_id for number, root_id in enumerate(root_ids)}))
@@ -51,7 +51,7 @@ def _few_enough(root_ids: Sequence[str]) -> list[str]:
 
 
 def _sizes(count: int) -> QuerySet[Task, tuple[str, int]]:
-    """The highest position in each tree, from the index of its tasks."""
+    """Return the highest position in each tree, from the index of its tasks."""
     last = Task.objects.filter(root_id=OuterRef("id")).order_by("-position").values("position")[:1]
     roots = Task.objects.filter(id__in=[f"id{number}" for number in range(count)]).order_by()
     return roots.values_list("id", Subquery(last))

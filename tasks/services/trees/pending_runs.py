@@ -24,7 +24,7 @@ from tasks.telemetry import tracing
 INPUT: Final = "input"
 CREDENTIALS: Final = "credentials"
 HOLDERS: Final = {INPUT: "reserved", CREDENTIALS: "reserved_for_key"}
-"""What the client is asked for → the lease owner that marks such a run."""
+"""Question to the client → the lease owner that marks such a run."""
 
 
 @transaction.atomic

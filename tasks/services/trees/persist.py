@@ -17,7 +17,7 @@ from tasks.telemetry import metrics
 
 
 def rows_of(spec: TreeSpec, *, ids: dict[str, str], user_id: str) -> list[Task]:
-    """Return the unsaved tasks with these ids. What schemas mark `writeOnly` in their inputs is encrypted."""
+    """Return the unsaved tasks with these ids. Inputs that schemas mark `writeOnly` are encrypted."""
     now = datetime.now(UTC)
     root_id = ids[spec.root_id]
     names = names_of(spec)

@@ -172,7 +172,7 @@ def list_tasks(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Which tasks a page of the list shows, apart from the strings with which columns are compared."""
+    """The tasks that a page of the list shows, apart from the strings with which columns are compared."""
 
     statuses: tuple[str, ...]
     is_of_owner: bool
@@ -185,7 +185,7 @@ class Page:
     columns: tuple[str, ...]
 
     def rows(self, found: TaskQuerySet, *, owner: str, name: str, after: Q) -> QuerySet[Task, tuple[str, int]]:
-        """The ids of the page and of the task behind it, each with the size of its row."""
+        """Return the ids of the page and of the task behind it, each with the size of its row."""
         if self.is_of_owner:
             found = found.filter(user_id=owner)
         if self.is_named:
@@ -200,7 +200,7 @@ class Page:
         return found.values_list("id", loads.size_of(*self.columns))
 
     def _with_status(self, found: TaskQuerySet) -> TaskQuerySet:
-        """Of several statuses, SQLite would sort all tasks that have them, so it gets the first ones of each."""
+        """Filter by status. For several statuses, SQLite would sort all tasks that have them, so it gets the first ones of each."""
         if not self.statuses:
             return found
         if len(self.statuses) == 1 or not self.root_only or not IS_SQLITE:
@@ -215,7 +215,7 @@ class Page:
 
 
 def has_few_tasks(owner: str) -> bool:
-    """Whether to look for the owner's tasks tree by tree: they are too rare to be found among the newest of all owners."""
+    """Return whether to look for the owner's tasks tree by tree: they are too rare to be found among the newest of all owners."""
     (number,) = _NUMBER.first(owner=owner) or (0,)
     return number <= FEW_TASKS
 
@@ -322,7 +322,7 @@ def latest_runs(*, caller: Caller, root_ids: Collection[str]) -> dict[str, Run]:
 
 
 def _with_ids(query: Prepared[T], ids: Sequence[str]) -> list[T]:
-    """The rows of a query whose shape is the number of ids."""
+    """Return the rows of a query whose shape is the number of ids."""
     return query.rows(len(ids), **_named(ids)) if ids else []
 
 
@@ -331,7 +331,7 @@ def _named(ids: Sequence[str]) -> dict[str, str]:
 
 
 def _latest_ids(count: int) -> QuerySet[Task, tuple[str | None]]:
-    """A query of its own: with the runs in it too, PostgreSQL would read all of them."""
+    """Return a query of its own: with the runs in it too, PostgreSQL would read all of them."""
     newest = Run.objects.filter(root_id=OuterRef("id")).order_by("-number").values("id")[:1]
     return Task.objects.filter(id__in=[*_named([""] * count)]).order_by().values_list(Subquery(newest))
 

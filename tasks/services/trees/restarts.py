@@ -12,7 +12,7 @@ from tasks.services.trees import RESET, Execution, execute_task, held_task
 
 @transaction.atomic
 def execute_again(*, caller: Caller, task_id: str) -> Execution:
-    """Queue a run of the whole tree of a task. What tasks have added to it is deleted: they add it again.
+    """Queue a run of the whole tree of a task. Tasks that others have added to it are deleted: they are added again.
 
     While the tree is running nothing changes; then `started` is False. Raises TaskNotFound.
     """

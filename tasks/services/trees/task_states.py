@@ -1,4 +1,4 @@
-"""What tasks keep while they run (`TaskState`): read as a whole, and written in the commits of the worker."""
+"""The states that tasks keep while they run (`TaskState`): read as a whole, and written in the commits of the worker."""
 
 from typing import Final
 

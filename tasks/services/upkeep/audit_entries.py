@@ -38,7 +38,7 @@ def list_entries(
 
 
 def native_of(entry: AuditEntry) -> Json:
-    """An entry as every interface shows it."""
+    """Return an entry as every interface shows it."""
     return {
         "id": str(entry.id),
         "at": entry.at.isoformat(),

@@ -279,7 +279,7 @@ EXAMPLES: Final = (
     Example(tasks=LOOP),
     Example(tasks=PROGRESS),
 )
-"""In creation order; lists show the newest first."""
+"""The examples in the order of creation; lists show the newest first."""
 
 
 @transaction.atomic

@@ -1,4 +1,4 @@
-"""How large the database is, and how fast it grows: one measurement per day, kept for a week."""
+"""The size and the growth of the database: one measurement per day, kept for a week."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta

@@ -59,7 +59,7 @@ def _remove_batch(expired: "QuerySet[Any] | None") -> int:
 
 
 def _old_deliveries() -> "QuerySet[WebhookDelivery] | None":
-    """The oldest rows come first by id, so no index by time is needed. One that is retried is not old: it is updated."""
+    """Return the oldest rows come first by id, so no index by time is needed. One that is retried is not old: it is updated."""
     keep_days = settings.APFLOW.events.keep_days
     if not keep_days:
         return None

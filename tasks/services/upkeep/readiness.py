@@ -1,4 +1,4 @@
-"""Whether this process can serve requests, and workers can run trees: `GET /ready`, and a part of
+"""The readiness of this process to serve requests, and of workers to run trees: `GET /ready`, and a part of
 `aipartnerupflow doctor`.
 """
 
@@ -31,7 +31,7 @@ WITHOUT_LISTEN: Final = (
     "LISTEN needs a session of its own"
 )
 ROOM_BYTES: Final = 2**20
-"""With less free space SQLite may refuse to write."""
+"""The free space below which SQLite may refuse to write."""
 
 
 class Trouble(Exception):
@@ -122,7 +122,7 @@ def queue() -> str:
 
 
 def _is_nothing_taken() -> bool:
-    """Whether workers have free places, but none has started a run recently."""
+    """Return whether workers have free places, but none has started a run recently."""
     since = Now() - timedelta(seconds=STUCK_SECONDS)
     return places().is_any_free and not Run.objects.filter(started_at__gte=since).exists()
 

@@ -41,7 +41,7 @@ def prune(status: Status, *, before: datetime) -> int:
 
 
 def _kept_days() -> Mapping[Status, int]:
-    """For how many days to keep the trees by the status of their last run; those without an entry are kept."""
+    """Return the number of days to keep trees, by the status of their last run. Trees without an entry are kept."""
     retention = settings.APFLOW.retention
     days = {
         Status.COMPLETED: retention.completed_days,
@@ -52,7 +52,7 @@ def _kept_days() -> Mapping[Status, int]:
 
 
 def _expired(status: Status, before: datetime) -> "QuerySet[Run]":
-    """The last runs of trees, if they ended like this before that time.
+    """Return the last runs of trees, if they ended like this before that time.
 
     A database without statistics would search the index of the status, which nearly all runs share: COALESCE keeps it
     from that.

@@ -1,4 +1,4 @@
-"""Who works, who waits, and for what: the workers and the queue of the whole installation, for administrators."""
+"""The workers and the queue of the whole installation, for administrators."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tasks.queue import leases, maintenance
 MOST_WORKERS: Final = 500
 MOST_USERS: Final = 20
 KEPT: Final = timedelta(hours=1)
-"""How long a worker without a heartbeat is listed."""
+"""The time for which a worker without a heartbeat is listed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ def workforce() -> Workforce:
 
 
 def _workers() -> list[Worker]:
-    """The workers, those with a heartbeat first."""
+    """Return the workers, those with a heartbeat first."""
     of_each = dict(leases.held().values_list("lease_owner").annotate(count=Count("id")).order_by())
     alive = set(
         WorkerProcess.objects.filter(beat_at__gte=Now() - timedelta(seconds=leases.ALIVE_SECONDS)).values_list(

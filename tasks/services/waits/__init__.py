@@ -1,6 +1,6 @@
-"""Waits for a time, an event or a run: what the engine asks about them, and what the owner of a task sees.
+"""Waits for a time, an event or a run: the questions of the engine about them, and the view of the owner of a task.
 
-How a wait for an event takes one is in `event_waits`.
+`event_waits` has the way in which a wait for an event takes one.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from tasks.status import WaitKind
 END_FOR_RUN: Final = (
     "UPDATE tasks_question SET answered_at = %s WHERE id = %s AND closed_at IS NULL AND answered_at IS NULL"
 )
-"""What the end of a run does to the wait for it. `resume_after` belongs into the same transaction."""
+"""The statement that ends the wait for a run when the run ends. `resume_after` belongs into the same transaction."""
 
 
 TAKE_PLACES: Final = (

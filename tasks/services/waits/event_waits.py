@@ -1,4 +1,4 @@
-"""How waits for an event take one that came before them, or begin to listen.
+"""The beginning of waits for an event: they take one that came before them, or begin to listen.
 
 A wait for an event takes the first one that fits. The choice is a row, `Question.taken_id`, so that
 it is made once, even if a process dies. A new wait first looks for events that came before it. Only then it
@@ -24,9 +24,9 @@ from tasks.rules.waits import digest_at, digest_of, shape_of
 from tasks.services.waits.questions import OpenQuestion, questions_by_id
 
 MOST_EARLIER: Final = 1_000
-"""How many earlier events of that name a wait looks at."""
+"""The number of earlier events of that name that a wait looks at."""
 EARLIER_BYTES: Final = 2**20
-"""How long their payloads may be together."""
+"""The bytes of all their payloads together."""
 LOCK: Final = 0x61706666
 
 
@@ -42,7 +42,7 @@ class _Bytes(Length):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a wait has seen of the events before it: the first that fits, if any, and the last of all."""
+    """The events before a wait that it has looked at: the first that fits, if any, and the last of all."""
 
     wait_id: str
     found_id: int | None

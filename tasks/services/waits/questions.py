@@ -56,7 +56,7 @@ class OpenQuestion:
     assignees: Sequence[str] | None = None
     alarms: Sequence[Alarm] = ()
     memo: str = "null"
-    """What the executor wants back with the answer, as JSON text."""
+    """The text in JSON that the executor gets back with the answer."""
     reply: Reply | None = None
     kind: str = WaitKind.QUESTION
     on_expiry: str = OnExpiry.FAIL
@@ -69,20 +69,20 @@ class OpenQuestion:
     """The tree that is to run."""
 
     def is_over(self, now: datetime) -> bool:
-        """Whether its time is over. An answer or event in time counts, however late it is read."""
+        """Return whether its time is over. An answer or event in time counts, however late it is read."""
         if self.reply is not None:
             return self.kind == WaitKind.EVENT and self.reply.answer is None
         return self.expires_at is not None and self.expires_at <= now
 
     @property
     def due_at(self) -> datetime | None:
-        """When the engine must look at it: at its end, or at its next alarm."""
+        """The time when the engine must look at it: its end, or its next alarm."""
         alarm_at = self.alarms[0].at if self.alarms and self.reply is None else None
         return min((at for at in (self.expires_at, alarm_at) if at is not None), default=None)
 
     @property
     def reply_in_time(self) -> Reply | None:
-        """What the executor gets: the reply or, after a wait for a time, how long it was."""
+        """The reply for the executor or, after a wait for a time, the length of the wait."""
         if self.kind != WaitKind.TIME or self.expires_at is None:
             return self.reply
         seconds = (self.expires_at - self.asked_at).total_seconds()
@@ -176,7 +176,7 @@ def open_question_of(*, caller: Caller, task_id: str) -> Question:
 
 
 def check_may_answer(caller: Caller, question: Question) -> None:
-    """Raises RoleTooLow if only others may answer the question."""
+    """Raise RoleTooLow if only others may answer the question."""
     if not question.may_be_answered_by(caller):
         raise RoleTooLow(f"Only its assignees may answer this question: {', '.join(question.assignees or ())}.")
 
@@ -299,7 +299,7 @@ def _reply_in(row: Json) -> Reply:
 
 
 def _event_in(row: Json) -> Json | None:
-    """The event that the wait took. None: its time was over first."""
+    """Return the event that the wait took. None: its time was over first."""
     if row["event_id"] is None:
         return None
     return {
@@ -311,7 +311,7 @@ def _event_in(row: Json) -> Json | None:
 
 
 def _end_in(row: Json) -> Json:
-    """How the tree ended for which the task waited."""
+    """Return the end of the tree for which the task waited."""
     return {
         "status": row["child_status"],
         "result": None if row["result"] is None else loads(row["result"]),

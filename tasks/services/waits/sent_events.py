@@ -27,13 +27,13 @@ from tasks.status import WaitKind
 MOST_AT_ONCE: Final = 1_000
 """The number of waits that one transaction wakes."""
 FORGOTTEN: Final = timedelta(seconds=10)
-"""From when on a sweep completes an event that has not woken its waits."""
+"""The age from which on a sweep completes an event that has not woken its waits."""
 USED_TWICE: Final = "was used for another event: use a new id for each"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """How far the waits with the name of an event have been looked through: `shape` is the last set of pointers."""
+    """The position in the waits with the name of an event: `shape` is the last set of pointers that was looked through."""
 
     shape: str = ""
     is_done: bool = True

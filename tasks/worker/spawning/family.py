@@ -1,4 +1,4 @@
-"""Who spawned whom in a run, and which of its tasks are templates of maps."""
+"""The tasks that added others in a run, and the templates of its maps."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
@@ -54,7 +54,7 @@ class Family:
         return self._templates.get(task_id, ())
 
     def has_spawned(self, task_id: str) -> bool:
-        """Whether the task has added tasks to the tree."""
+        """Return whether the task has added tasks to the tree."""
         return task_id in self._spawned
 
     def count_rounds(self, loop_id: str) -> int:
@@ -99,7 +99,7 @@ class Family:
                 yield task
 
     def may_fail(self, task: LoadedTask) -> bool:
-        """Whether the run completes though the task failed: it says so, or it is part of a map that collects failures."""
+        """Return whether the run completes though the task failed: it says so, or it is part of a map that collects failures."""
         if task.params.get("allow_failure"):
             return True
         above = self._tasks.get(task.parent_id or "")

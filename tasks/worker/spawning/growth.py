@@ -1,4 +1,4 @@
-"""What a task adds to its tree."""
+"""The tasks that a task adds to its tree."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """How many new tasks there may be, with how many bytes of JSON."""
+    """The number of new tasks that there may be, and the bytes of their JSON."""
 
     tasks: int
     bytes: int
@@ -72,7 +72,7 @@ def growth_of(new: Iterable[Task], room: Room, *, outcome: Outcome | None = None
 
 
 def stored_id(task_id: str) -> str:
-    """The id itself or, if it is too long, another one made of it."""
+    """Return the id itself or, if it is too long, another one made of it."""
     return task_id if len(task_id) <= LONGEST_ID else uuid5(NAMESPACE_URL, task_id).hex
 
 

@@ -67,7 +67,7 @@ def _step_of(task: LoadedTask, spawn: Spawn) -> Step | None:
 
 
 def _placed(rows: Iterable[Task], task: LoadedTask, *, now: datetime) -> list[Task]:
-    """The rows without that of the spawner, as parts of its tree."""
+    """Return the rows without that of the spawner, as parts of its tree."""
     new = [row for row in rows if row.id != task.id]
     for row in new:
         row.root_id = task.root_id
@@ -89,7 +89,7 @@ def _checked(task: LoadedTask, spawn: Spawn, *, level: int) -> TreeSpec:
 
 
 def _below(task: LoadedTask, given: Any) -> Any:
-    """The task as the owner would send it, with the priority of the spawner unless it has its own."""
+    """Return the task as the owner would send it, with the priority of the spawner unless it has its own."""
     if not isinstance(given, dict):
         return given
     if "user_id" in given:
@@ -118,7 +118,7 @@ def _check_executors(task: LoadedTask, spawn: Spawn, spec: TreeSpec) -> None:
 
 
 def _check_secrets(task: LoadedTask, spec: TreeSpec) -> None:
-    """What a model or a service writes does not get at the secrets of the user by itself."""
+    """Refuse secrets of the user in tasks that a model or a service writes."""
     allowed = settings_of(task.params)
     for each, place, name in named_in(spec):
         if allowed is None or name not in allowed.secrets:

@@ -34,12 +34,12 @@ class Template:
 
 
 def template_of(tasks: Sequence[LoadedTask]) -> Template:
-    """The template of a map or of a group that repeats."""
+    """Return the template of a map or of a group that repeats."""
     return Template(tasks=tasks, parents={task.parent_id for task in tasks}, hidden=given_inside(tasks))
 
 
 def only(task: LoadedTask) -> Template:
-    """The template of a task that repeats itself."""
+    """Return the template of a task that repeats itself."""
     return Template(tasks=[task], parents=(), hidden={})
 
 
@@ -86,17 +86,17 @@ class Part:
             )
 
     def _name(self, task: LoadedTask) -> str:
-        """The mark is added, unless the name says which executor it is."""
+        """Return the name with the mark, unless it is that of an executor."""
         suffix = f" {self.mark}"
         return task.name if task.name == task.executor_id else task.name[: 255 - len(suffix)] + suffix
 
     def _dependency(self, item: Json) -> Json:
-        """A dependency inside the template keeps its name, by which places know it."""
+        """Return the dependency. One inside the template keeps its name, by which places know it."""
         copied = self.ids.get(item["id"])
         return item if copied is None else item | {"id": copied, "as": label_of(item)}
 
     def _params(self, task: LoadedTask, values: Mapping[str, Any]) -> Json:
-        """The params with what they ask about the values decided: a condition, and the items of a map inside."""
+        """Return the params with what they ask about the values decided: a condition, and the items of a map inside."""
         kept = {name: value for name, value in task.params.items() if name not in self.without}
         return settled_params(kept, values, gone=values) or {}
 
@@ -109,7 +109,7 @@ def _inputs(task: LoadedTask, values: Mapping[str, Any]) -> Json:
 
 
 def _reads_inputs(task: LoadedTask) -> bool:
-    """Whether the executor itself looks up names in the inputs, in templates or in expressions."""
+    """Return whether the executor itself looks up names in the inputs, in templates or in expressions."""
     if task.executor_id is None:
         return False
     try:

@@ -29,7 +29,7 @@ from tasks.worker.spawning.rounds import round_draft
 
 
 def is_called_again(task: LoadedTask) -> bool:
-    """Whether the executor is called again when the tasks of the latest step are over."""
+    """Return whether the executor is called again when the tasks of the latest step are over."""
     return task.step is not None and task.step.again
 
 
@@ -44,7 +44,7 @@ class Spawner:
         self._values = values_of(claim)
 
     def has_spawned(self, task: LoadedTask) -> bool:
-        """Whether the task has added tasks, and ends with them: its executor is not called again."""
+        """Return whether the task has added tasks, and ends with them: its executor is not called again."""
         return self._family.has_spawned(task.id) and not is_called_again(task)
 
     def reply_of_step(self, task: LoadedTask) -> Reply | None:
@@ -61,7 +61,7 @@ class Spawner:
         return {"status": str(status), **end}
 
     def _name_of(self, task: LoadedTask, child: LoadedTask) -> str:
-        """The id of the child as the executor gave it."""
+        """Return the id of the child as the executor gave it."""
         return child.label or child.id.removeprefix(prefix_of(task.id, task.step))
 
     async def mapped(self, task: LoadedTask, for_each: ForEach) -> Growth | Outcome:
@@ -145,23 +145,23 @@ class Spawner:
         return {self._name_of(task, child): self._result_or_error(child) for child in children}
 
     def _parts_of(self, task: LoadedTask) -> list[Any]:
-        """The result of each copy of the template."""
+        """Return the result of each copy of the template."""
         names = self._names_in(self._family.template_of(task.id), task)
         children = self._family.children_of(task.id)
         size = max(1, len(names))
         return [self._part(children[start : start + size], names) for start in range(0, len(children), size)]
 
     def _part(self, children: Sequence[LoadedTask], names: Sequence[str]) -> Any:
-        """The result of one copy of a template: that of its only task, or those of all by the ids of the template."""
+        """Return the result of one copy of a template: that of its only task, or those of all by the ids of the template."""
         found = [self._result_or_error(child) for child in children]
         return found[0] if len(names) <= 1 else dict(zip(names, found, strict=True))
 
     def _names_in(self, template: Sequence[LoadedTask], task: LoadedTask) -> list[str]:
-        """The ids of the tasks of a template that are right below its map or loop, as they were sent."""
+        """Return the ids of the tasks of a template that are right below its map or loop, as they were sent."""
         return [each.label or each.id for each in template if each.parent_id == task.id]
 
     def _result_or_error(self, task: LoadedTask) -> Any:
-        """A skipped task has neither."""
+        """Return the result or the error of a task; a skipped one has neither."""
         if self._family.status_of(task) is Status.COMPLETED:
             return self._results[task.id]
         return {"error": task.error} if self._family.status_of(task) in (Status.FAILED, Status.CANCELLED) else None
