@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import cache
 from types import FrameType
 from typing import Any
 
@@ -53,6 +55,12 @@ SWITCH_SECONDS = 0.0005
 """The seconds that the event loop may keep a database thread with a result waiting. Python's 5 ms cost a third of the reads."""
 FOREIGN_HOST = 4400
 FOREIGN_ORIGIN = 4403
+SERVER_ERROR = 1011
+NOT_STARTED = (
+    "Not started: the web server does not send the ASGI lifespan events, which start the workers and apply the limits. "
+    "Start it with `aipartnerupflow serve`, or `uvicorn aipartnerupflow.api.main:app` without `--lifespan off`."
+)
+logger = logging.getLogger(__name__)
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -82,6 +90,27 @@ async def _close(send: Send, code: int, reason: str) -> None:
     await send({"type": "websocket.close", "code": code, "reason": reason[:100]})
 
 
+async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """Refuse to serve with neither workers nor limits: answer 503, and say how to start the server."""
+    _log_refusal()
+    if scope["type"] == "websocket":
+        await _close(send, SERVER_ERROR, NOT_STARTED)
+        return
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": f"{NOT_STARTED}\n".encode()})
+
+
+@cache
+def _log_refusal() -> None:
+    logger.error("%s", NOT_STARTED, extra={"event": "server.not_started"})
+
+
+def answer_requests() -> None:
+    """Serve from now on, since the embedded worker and the limits are there."""
+    application.application_mapping |= {"http": Http(), "websocket": own_only(websockets)}
+
+
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     """Start and stop the gRPC server and the embedded worker with the web process, and limit its connections.
 
@@ -99,6 +128,7 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
                 return
             embedded.start()
             _act_on_signals(embedded)
+            answer_requests()
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
             await grpc_server.close()
@@ -190,7 +220,7 @@ def _also(action: Callable[[], None], loop: asyncio.AbstractEventLoop, handler: 
     return handle
 
 
-application = ProtocolTypeRouter({"http": Http(), "websocket": own_only(websockets), "lifespan": lifespan})
+application = ProtocolTypeRouter({"http": refuse, "websocket": refuse, "lifespan": lifespan})
 # What is imported lives as long as the process: looking for garbage in it would take a tenth of the
 # start and a third of a second at the end.
 gc.freeze()

@@ -149,10 +149,11 @@ def _prepared() -> tuple[Any, str]:
     from django.core.management import call_command  # noqa: PLC0415
 
     from accounts.callers import LOCAL  # noqa: PLC0415
-    from apflow_site.asgi import application  # noqa: PLC0415  Django is set up by it
+    from apflow_site.asgi import answer_requests, application  # noqa: PLC0415  Django is set up by it
     from tasks.services.trees import create_tree  # noqa: PLC0415
 
     call_command("migrate", verbosity=0)
+    answer_requests()
     return application, create_tree(caller=LOCAL, tasks=[{"name": "a"}]).root.id
 
 

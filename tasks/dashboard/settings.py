@@ -81,9 +81,10 @@ async def delete_llm_key(request: HttpRequest, caller: Caller) -> HttpResponse:
 async def set_secret(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Store or replace one of the user's named secrets."""
     name, value = request.POST.get("name", "").strip(), Secret(request.POST.get("value", ""))
-    hosts = request.POST.get("hosts", "").replace(",", " ").split()
+    hosts, inputs = (request.POST.get(field, "").replace(",", " ").split() or None for field in ("hosts", "inputs"))
+    verb = partial(stored_secrets.set_secret, caller=caller, name=name, value=value)
     try:
-        await pools.write(stored_secrets.set_secret, caller=caller, name=name, value=value, allow_hosts=hosts or None)
+        await pools.write(partial(verb, allow_hosts=hosts, allow_in=inputs))
     except MalformedSecret as error:
         return await _refused(request, caller, f"The {error.field} {error.message}.")
     return _done(request, f"Saved the secret {name}. Tasks use it as {{{{secret.{name}}}}}.")

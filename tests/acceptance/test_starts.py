@@ -1,16 +1,21 @@
 """The guide's commands that start a server, typed into a shell, and what stops a start. The engine has no part in it: see test_guide."""
 
+import os
 import re
 import socket
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import httpx
 import pytest
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
 
 from tests.ports import free_port
-from tests.servers import MODULES, ROOT, Server, real_server, running_server, until
+from tests.servers import MODULES, PYTHON, ROOT, Server, real_server, running_server, until
 from tests.shell import Shell
 
 SECRET: Final = "of-the-starts-9vQ2xLr7Wm4Zt6Kb8Nc3Hd5F"
@@ -135,6 +140,29 @@ def test_uvicorn_serves_nothing_when_the_start_fails(shell: Shell, database: str
     printed = shell.run(f"uvicorn aipartnerupflow.api.main:app --port {free_port()}", code=3, **variables)
     assert "executors.modules: 'nowhere' cannot be imported" in printed
     assert "Traceback" not in printed
+
+
+def test_a_server_without_a_start_answers_nothing_and_says_why(database: str) -> None:
+    """Without the lifespan of ASGI, it would have neither workers nor limits nor migrations."""
+    port = free_port()
+    command = [PYTHON, "-m", "uvicorn", "apflow_site.asgi:application", "--lifespan", "off", "--port", str(port)]
+    environment = os.environ | {"AIPARTNERUPFLOW_DATABASE_URL": database}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=8)) as client:
+                answers = [client.get("/health"), client.post("/tasks", json={}), client.get("/")]
+            for answer in answers:
+                assert (answer.status_code, answer.headers["content-type"]) == (503, "text/plain; charset=utf-8")
+                assert "`aipartnerupflow serve`" in answer.text
+            with (
+                connect(f"ws://127.0.0.1:{port}/ws") as line,
+                pytest.raises(ConnectionClosedError, match="Not started"),
+            ):
+                line.recv()
+        finally:
+            server.terminate()
+        _, printed = server.communicate()
+    assert printed.count("ERROR apflow_site.asgi: Not started: the web server does not send") == 1
 
 
 def test_an_unknown_variable_stops_the_start_by_name(shell: Shell) -> None:

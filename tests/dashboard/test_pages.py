@@ -180,28 +180,30 @@ def test_filters_of_a_list_are_saved_under_a_name_for_their_user_only(as_: As) -
 
 
 def test_secrets_are_kept_and_never_shown(as_: As) -> None:
-    assert post(as_("alice"), "/ui/settings/secrets/", name="token", value=LLM_KEY, hosts="a.example, *.b.example").status_code == 302  # fmt: skip
+    assert post(as_("alice"), "/ui/settings/secrets/", name="token", value=LLM_KEY, hosts="a.example, *.b.example", inputs="headers, json").status_code == 302  # fmt: skip
     shown = page(as_("alice"), "/ui/settings/")
-    assert "a.example, *.b.example" in shown
+    kept = "<td>a.example, *.b.example</td><td>headers, json</td>"
+    assert kept in shown
     assert (
         "token" not in page(as_("bob"), "/ui/settings/").split('id="secrets"')[1].split("</table>")[0].split("<form")[0]
     )
     assert post(as_("alice"), "/ui/settings/secrets/", name="token", value=f"new {LLM_KEY}").status_code == 302
-    assert "a.example, *.b.example" in page(as_("alice"), "/ui/settings/"), "a new value keeps the hosts"
-    for name, value, hosts in (
-        ("a-b", LLM_KEY, ""),
-        ("a", "short", ""),
-        ("a", LLM_KEY, "https://c.example"),
-        ("a", "", ""),
+    assert kept in page(as_("alice"), "/ui/settings/"), "a new value keeps the hosts and inputs"
+    for name, value, hosts, inputs in (
+        ("a-b", LLM_KEY, "", ""),
+        ("a", "short", "", ""),
+        ("a", LLM_KEY, "https://c.example", ""),
+        ("a", LLM_KEY, "c.example", "json.key"),
+        ("a", "", "", ""),
     ):
-        refused = post(as_("alice"), "/ui/settings/secrets/", name=name, value=value, hosts=hosts)
+        refused = post(as_("alice"), "/ui/settings/secrets/", name=name, value=value, hosts=hosts, inputs=inputs)
         assert (refused.status_code, LLM_KEY in refused.text) == (422, False)
     assert LLM_KEY not in shown + refused.text
     assert post(as_("vera"), "/ui/settings/secrets/", name="token", value=LLM_KEY).status_code == 403
     assert post(as_("bob"), "/ui/settings/secrets/delete/", name="token").status_code == 302
-    assert "a.example, *.b.example" in page(as_("alice"), "/ui/settings/")
+    assert kept in page(as_("alice"), "/ui/settings/")
     assert post(as_("alice"), "/ui/settings/secrets/delete/", name="token").status_code == 302
-    assert "a.example, *.b.example" not in page(as_("alice"), "/ui/settings/")
+    assert kept not in page(as_("alice"), "/ui/settings/")
 
 
 def test_an_api_key_is_shown_once_works_and_is_revoked(as_: As, guarded: Server) -> None:

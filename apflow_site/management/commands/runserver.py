@@ -20,4 +20,8 @@ class Command(DaphneRunserver):
         embedded = EmbeddedWorker()
         embedded.start()
         atexit.register(embedded.stop)
+        # Takes the secrets out of the environment, from which the reloader starts this process.
+        from apflow_site.asgi import answer_requests  # noqa: PLC0415
+
+        answer_requests()
         super().inner_run(*args, **options)
