@@ -388,11 +388,11 @@ def _check_port(host: str, port: int, *, host_option: str, port_option: str) -> 
             if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
                 _refuse(
                     f"Cannot listen on {host}: {error.strerror}. The host must be an address of this machine.\n"
-                    f"Choose another one: {host_option}127.0.0.1"
+                    f"Choose another host: {host_option}127.0.0.1"
                 )
             other = DEFAULT_PORT if port < 1024 or port == 65535 else port + 1
             _refuse(
-                f"Cannot listen on {host}:{port}: {error.strerror}{_holder(port)}.\nChoose another one: {port_option}{other}"
+                f"Cannot listen on {host}:{port}: {error.strerror}{_holder(port)}.\nChoose another port: {port_option}{other}"
             )
 
 
@@ -468,14 +468,14 @@ def _show_box(config: Config, warnings: list[str], *, runs_examples: bool) -> No
         f"Agent card  {url}/.well-known/agent-card.json",
         f"Admin       {url}/admin/",
         f"Health      {url}/ready, {url}/metrics",
-        f"Database    {_without_password(config.database.url)}",
         f"Worker      {worker}",
         *(f"[yellow]Warning     {warning}[/yellow]" for warning in warnings),
     ]
     console = Console()
     console.print(Panel("\n".join(lines), title=f"aipartnerupflow {__version__}", expand=False))
-    # Below the box, where lines are not wrapped: users copy these.
-    for line in (*_login_lines(config, url), *_try_lines(config)):
+    # Below the box, where long lines are not cut: users copy these.
+    database = f"Database    {_without_password(config.database.url)}"
+    for line in (database, *_login_lines(config, url), *_try_lines(config)):
         console.print(line, soft_wrap=True, markup=False, highlight=False)
     if runs_examples:
         console.print(ABOUT_EXAMPLES, soft_wrap=True, markup=False, highlight=False)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @asks(show.generated, piped=show.generated)
 def generate(
     client: "Client",
-    requirement: Annotated[str, typer.Argument(metavar="TEXT", help="What the tree should do, in plain words.")],
+    requirement: Annotated[str, typer.Argument(metavar="TEXT", help="The task of the tree, in plain words.")],
     save: Annotated[bool, typer.Option("--save", help="Also store the tree, ready to run.")] = False,
     run: Annotated[bool, typer.Option("--run", help="Also store the tree, and run it.")] = False,
     model: Annotated[str | None, typer.Option(help="Language model to use (default: llm.default_model).")] = None,

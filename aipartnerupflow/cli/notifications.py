@@ -72,7 +72,7 @@ def set_notification(
     to: Annotated[str, typer.Option(help="A URL, which gets a signed request, or an e-mail address.")],
     flow: Annotated[str | None, typer.Option(help="Only runs of this flow. Default: all your runs.")] = None,
     about: Annotated[
-        list[About] | None, typer.Option(help="What to send a message about; repeat it for both. Default: failures.")
+        list[About] | None, typer.Option(help="The subject of messages; repeat it for both. Default: failures.")
     ] = None,
 ) -> Any:
     """Store (or replace) a notification: a message when a run fails or a task asks a question."""

@@ -104,7 +104,7 @@ def _said(call: "ModelCallWithContent") -> str:
 def _show_run(answer: "RunDetail") -> None:
     show.fields(answer, without=("failures", "model_calls"))
     if answer["model_calls"]:
-        note(f"What its models were asked: {command_line('runs', 'calls', clean(answer['id']))}")
+        note(f"The calls of its models: {command_line('runs', 'calls', clean(answer['id']))}")
     for failure in answer["failures"]:
         note(f"{clean(failure['name'])} ({clean(failure['task_id'])}) failed: {clean(failure['error'] or '')}")
     if answer["status"] == "failed":

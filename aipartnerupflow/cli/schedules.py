@@ -71,9 +71,9 @@ Starts = Annotated[str | None, typer.Option("--from", help="No run before this t
 Ends = Annotated[str | None, typer.Option("--until", help="No run after this time.")]
 MaxRuns = Annotated[int | None, typer.Option(min=1, help="End after this many runs.")]
 OnOverlap = Annotated[
-    Overlap | None, typer.Option("--overlap", help="What to do if an earlier run has not ended (default: skip).")
+    Overlap | None, typer.Option("--overlap", help="The action if an earlier run has not ended (default: skip).")
 ]
-OnMissed = Annotated[CatchUp | None, typer.Option("--catch-up", help="Which missed times to run (default: none).")]
+OnMissed = Annotated[CatchUp | None, typer.Option("--catch-up", help="The missed times to run (default: none).")]
 Window = Annotated[
     int | None,
     typer.Option(min=0, metavar="SECONDS", help="Run missed times of the last so many seconds (default: 3600)."),
@@ -296,7 +296,7 @@ def backfill(
     since: Annotated[str, typer.Option("--from", help="First time, such as 2026-11-01T00:00.")],
     until: Annotated[str, typer.Option("--to", help="Last time; not in the future.")],
     overlap: Annotated[
-        Overlap | None, typer.Option(help="What to do if an earlier run has not ended (default: queue).")
+        Overlap | None, typer.Option(help="The action if an earlier run has not ended (default: queue).")
     ] = None,
 ) -> Any:
     """Run past times that have had no run."""
@@ -313,7 +313,7 @@ def preview(
     every: Every = None,
     at: At = None,
     timezone: Zone = None,
-    count: Annotated[int, typer.Option(min=1, max=100, help="How many times.")] = 5,
+    count: Annotated[int, typer.Option(min=1, max=100, help="The number of times.")] = 5,
 ) -> Any:
     """Show the next times of a schedule, or of one that is not stored."""
     timing = _fields(cron=cron, every_seconds=every, at=at, timezone=timezone)

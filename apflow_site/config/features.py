@@ -20,7 +20,7 @@ class Command(Section):
     )
     allow_anyway: values.Programs = Field(
         (),
-        description="Those programs of `allow` that tasks may run although their arguments make them run any other program. Every user who creates tasks can then run any code in a command.",
+        description="The programs of `allow` that tasks may run although their arguments make them run any other program. Every user who creates tasks can then run any code in a command.",
     )
     folders: values.Folders = Field(
         (),
@@ -135,7 +135,7 @@ class Docker(Section):
     )
     daemon: values.DaemonAddress = Field(
         "unix:///var/run/docker.sock",
-        description="The address of the Docker daemon: `unix://` and a path, or `tcp://host:port`, such as that of a proxy that allows only some requests. Who reaches the daemon is root on its machine: never let others reach that port.",
+        description="The address of the Docker daemon: `unix://` and a path, or `tcp://host:port`, such as that of a proxy that allows only some requests. Access to the daemon is root on its machine: never let others reach that port.",
     )
     pull: Literal["never", "missing"] = Field(
         "never",
@@ -194,7 +194,7 @@ class Executors(Section):
     config: values.ExecutorConfigs | None = Field(
         None,
         examples=[{"word_count_executor": {"language": "en"}}],
-        description="What executors of your own read as `context.config`: their ids, and objects. See [Write an executor](../how-to/write-an-executor.md#go-further).",
+        description="The objects that your own executors read as `context.config`, by the ids of the executors. See [Write an executor](../how-to/write-an-executor.md#go-further).",
     )
     command: Command = Command()
     crewai: Crewai = Crewai()
@@ -212,9 +212,9 @@ class Webhooks(Section):
     )
     allowed_ports: Ports = Field((80, 443), description="Ports of public addresses that webhooks may use.")
     keep_hours: Whole = Field(
-        24, ge=1, le=30 * 24, description="How many hours after an event its delivery is retried."
+        24, ge=1, le=30 * 24, description="Hours after an event for which its delivery is retried."
     )
-    timeout_seconds: Whole = Field(10, ge=1, le=120, description="How many seconds to wait for a receiver's answer.")
+    timeout_seconds: Whole = Field(10, ge=1, le=120, description="Seconds to wait for a receiver's answer.")
     max_per_run: Whole = Field(10, ge=1, le=1000, description="Webhooks per run.")
 
 
@@ -226,7 +226,7 @@ class Email(Section):
     )
     port: Whole = Field(587, ge=1, le=65535, description="Its port.")
     security: Literal["starttls", "tls", "none"] = Field(
-        "starttls", description="How the connection is encrypted: `starttls`, `tls` from the start, or `none`."
+        "starttls", description="The encryption of the connection: `starttls`, `tls` from the start, or `none`."
     )
     username: str | None = Field(None, min_length=1, examples=["apflow"], description="The name to log in with.")
     password: values.Secret | None = Field(
@@ -242,7 +242,7 @@ class Email(Section):
         examples=[["*@example.com"]],
         description="Addresses to which users may let mails be sent: `ops@example.com`, `*@example.com` or `*`.",
     )
-    timeout_seconds: Whole = Field(15, ge=1, le=120, description="How many seconds to wait for the mail server.")
+    timeout_seconds: Whole = Field(15, ge=1, le=120, description="Seconds to wait for the mail server.")
 
 
 class Llm(Section):
@@ -302,7 +302,7 @@ class A2a(Section):
         20_000,
         ge=0,
         le=1_000_000,
-        description="How many characters of earlier messages and answers of the same context a text for `llm_executor` brings with it, the newest first. 0: none.",
+        description="The number of characters of earlier messages and answers of its context that a text for `llm_executor` brings with it, the newest first. 0: none.",
     )
     streaming: bool = Field(True, description="Whether A2A's own methods support streaming and the card declares it.")
     push_notifications: bool = Field(True, description="Whether clients may use push notifications.")
@@ -362,5 +362,5 @@ class Mcp(Section):
         45,
         ge=0,
         le=3600,
-        description="How many seconds a call of a tool waits for the end of its run. Then it returns the run's id. Most MCP clients give up after 60.",
+        description="Seconds that a call of a tool waits for the end of its run. Then it returns the run's id. Most MCP clients give up after 60.",
     )

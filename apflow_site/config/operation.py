@@ -43,14 +43,14 @@ class Server(Section):
     examples: Literal["run", "store", "none"] = Field(
         "run",
         examples=["store"],
-        description="What to store in an empty database: `run`, examples, most of which run immediately; `store`, examples without running them; `none`.",
+        description="The content of an empty database: `run`, examples, most of which run immediately; `store`, examples without running them; `none`.",
     )
     drain_seconds: Whole = Field(
         0,
         ge=0,
         le=3600,
         examples=[10],
-        description="How many seconds the server still serves requests after SIGTERM, while `GET /ready` returns 503, so that a load balancer stops sending them. Ctrl+C does not wait. See [Restart without downtime](../how-to/deploy.md#restart-without-downtime).",
+        description="Seconds for which the server still serves requests after SIGTERM, while `GET /ready` returns 503, so that a load balancer stops sending them. Ctrl+C does not wait. See [Restart without downtime](../how-to/deploy.md#restart-without-downtime).",
     )
     debuggers: bool = Field(
         False,
@@ -79,13 +79,13 @@ class Database(Section):
         description="Whether each commit on SQLite waits until the disk has it. Nothing is lost when a process is killed. In a power cut, `full` loses nothing, and `normal` may lose the last commits, although their requests were answered. PostgreSQL has settings of its own.",
     )
     connect_seconds: Whole = Field(
-        CONNECT_SECONDS, ge=1, le=60, description="How many seconds to wait for a connection to PostgreSQL."
+        CONNECT_SECONDS, ge=1, le=60, description="Seconds to wait for a connection to PostgreSQL."
     )
     statement_seconds: Whole = Field(
         60,
         ge=0,
         le=86_400,
-        description="How many seconds one statement may take on PostgreSQL; 0 means no limit. Migrations have none.",
+        description="Seconds that one statement may take on PostgreSQL; 0 means no limit. Migrations have none.",
     )
     idle_seconds: Whole = Field(
         60,
@@ -129,9 +129,9 @@ class Auth(Section):
         le=3650,
         description="The longest life, in days, of a token of another issuer that signs with the same secret.",
     )
-    access_minutes: Whole = Field(15, ge=1, le=1440, description="How many minutes an access token is valid.")
+    access_minutes: Whole = Field(15, ge=1, le=1440, description="Minutes for which an access token is valid.")
     refresh_days: Whole = Field(
-        1, ge=1, le=365, description="How many days a login without a refresh, and a session of the dashboard, last."
+        1, ge=1, le=365, description="Days that a login without a refresh, and a session of the dashboard, last."
     )
 
     @property
@@ -179,19 +179,19 @@ class Worker(Section):
         30,
         ge=0,
         le=3600,
-        description="How many seconds a worker that shuts down may take to finish its tasks. The rest goes back to the queue.",
+        description="Seconds that a worker that shuts down may take to finish its tasks. The rest goes back to the queue.",
     )
     lease_seconds: Whole = Field(
         15,
         ge=15,
         le=3600,
-        description="How many seconds after a worker process last reached the database other workers may take over its runs. It stops them itself after two thirds of this time. With a longer lease, running tasks survive a longer failover of the database instead of starting again, but the runs of a lost host wait longer. If only the process is lost, its host notices at once.",
+        description="Seconds after a worker process last reached the database until other workers may take over its runs. It stops them itself after two thirds of this time. With a longer lease, running tasks survive a longer failover of the database instead of starting again, but the runs of a lost host wait longer. If only the process is lost, its host notices at once.",
     )
     stall_seconds: Whole = Field(
         60,
         ge=5,
         le=3600,
-        description="How long one task may block the event loop of its worker process. After that the task fails, and the process is replaced; its other runs continue elsewhere.",
+        description="Seconds for which one task may block the event loop of its worker process. After that the task fails, and the process is replaced; its other runs continue elsewhere.",
     )
     quarantine: Whole = Field(
         2,
@@ -219,13 +219,13 @@ class Events(Section):
         30,
         ge=0,
         le=36_500,
-        description="How many days to keep the events and model calls of a finished run and the log of its webhook deliveries; 0 keeps them forever. Tasks and their results are kept.",
+        description="Days to keep the events and model calls of a finished run and the log of its webhook deliveries; 0 keeps them forever. Tasks and their results are kept.",
     )
     sent_days: Whole = Field(
         30,
         ge=1,
         le=3650,
-        description="How many days to keep events that were sent with `events.send` or to the address of a wait. A wait that begins later may take them.",
+        description="Days to keep events that were sent with `events.send` or to the address of a wait. A wait that begins later may take them.",
     )
 
 
@@ -236,13 +236,17 @@ class Retention(Section):
         le=36_500,
         description="After how many days to delete a tree whose last run has completed, with its tasks, results and runs; 0 keeps it forever.",
     )
-    failed_days: Whole = Field(0, ge=0, le=36_500, description="The same for a tree whose last run has failed.")
-    cancelled_days: Whole = Field(0, ge=0, le=36_500, description="The same for a tree whose last run was cancelled.")
+    failed_days: Whole = Field(
+        0, ge=0, le=36_500, description="Days to keep a tree whose last run has failed; 0 keeps it forever."
+    )
+    cancelled_days: Whole = Field(
+        0, ge=0, le=36_500, description="Days to keep a tree whose last run was cancelled; 0 keeps it forever."
+    )
     firings: Whole = Field(
         1000,
         ge=10,
         le=1_000_000,
-        description="How many of the times of a schedule to keep, with what was done at each. The oldest are deleted; trees and runs are not.",
+        description="The number of past times of a schedule to keep, with the outcome of each. The oldest are deleted; trees and runs are not.",
     )
     audit_days: Whole = Field(
         365, ge=0, le=36_500, description="After how many days to delete an entry of the audit log; 0 keeps it forever."
@@ -252,20 +256,20 @@ class Retention(Section):
 class Limits(Section):
     body_bytes: Whole = Field(10 * MIB, ge=KIB, le=GIB, description="The size of a request body.")
     body_idle_seconds: Whole = Field(
-        30, ge=1, le=3600, description="How many seconds a client may pause while it sends a body."
+        30, ge=1, le=3600, description="Seconds that a client may pause while it sends a body."
     )
     client_bytes_per_second: Whole = Field(
         KIB,
         ge=0,
         le=MIB,
-        description="How fast a client must send a request body, and take a response or a stream for which it is the only cause to wait, over 30 seconds. Slower ones are refused with 408 or cut off; 0 means no minimum.",
+        description="The rate at which a client must send a request body, and take a response or a stream for which it is the only cause to wait, over 30 seconds. Slower ones are refused with 408 or cut off; 0 means no minimum.",
     )
     headers: Whole = Field(100, ge=30, le=10_000, description="Headers of a request.")
     header_bytes: Whole = Field(
         64 * KIB, ge=8 * KIB, le=MIB, description="The size of the URL and all headers of a request together."
     )
     header_seconds: Whole = Field(
-        10, ge=1, le=3600, description="How many seconds a client may take to send the headers of a request."
+        10, ge=1, le=3600, description="Seconds that a client may take to send the headers of a request."
     )
     connections_per_address: Whole = Field(
         1000,
@@ -299,7 +303,7 @@ class Limits(Section):
         10,
         ge=0,
         le=100,
-        description="How deep trees may run trees: how many runs may stand above one, each waiting for the next.",
+        description="The depth to which trees may run trees: the number of runs above one, each of which waits for the next.",
     )
     flows: Whole = Field(1000, ge=0, le=100_000, description="Flows of one user.")
     flow_versions: Whole = Field(
@@ -343,7 +347,10 @@ class Limits(Section):
         description="Tokens that model calls of one user's tasks may use on a day (UTC); then no further task or call of theirs starts. 0: no limit. See [budgets](../how-to/budgets.md#limit-each-user).",
     )
     usd_per_user_day: Whole = Field(
-        0, ge=0, le=10**9, description="The same for the cost of model calls, in US dollars. 0: no limit."
+        0,
+        ge=0,
+        le=10**9,
+        description="The cost of the model calls of one user per day (UTC), in US dollars. 0: no limit.",
     )
     tasks_per_user_day: Whole = Field(
         0, ge=0, le=10**12, description="Tasks of one user that may start on a day (UTC). 0: no limit."
@@ -356,7 +363,7 @@ class Limits(Section):
     )
     user_day_exceeded: Literal["fail", "ask"] = Field(
         "fail",
-        description="What happens when a limit of a user and day is used up: tasks fail, or they wait and administrators are asked to raise it for that day.",
+        description="The consequence when a limit of a user and day is used up: tasks fail, or they wait and administrators are asked to raise it for that day.",
     )
     mail_recipients_per_user_day: Whole = Field(
         1000,

@@ -16,8 +16,8 @@ class AggregateResults(Executor):
         "type": "object",
         "properties": {
             "results": {"type": "object", "description": "The result of each dependency, by its id"},
-            "summary": {"type": "string", "description": "How many results there are, and their names"},
-            "count": {"type": "integer", "description": "How many results there are"},
+            "summary": {"type": "string", "description": "The number of results, and their names"},
+            "count": {"type": "integer", "description": "The number of results"},
         },
         "required": ["results", "summary", "count"],
     }

@@ -48,7 +48,7 @@ class Approval(Executor):
             },
             "assignees": SCHEMA
             | {
-                "description": "Who may answer, besides administrators: user ids, role:operator, role:admin. Default: the owner"
+                "description": "The people who may answer, besides administrators: user ids, role:operator, role:admin. Default: the owner"
             },
             "remind_after_seconds": {
                 "anyOf": [SECONDS, {"type": "array", "items": SECONDS, "minItems": 1, "maxItems": 10}],
@@ -59,11 +59,11 @@ class Approval(Executor):
                 "properties": {"after_seconds": SECONDS, "assignees": SCHEMA},
                 "required": ["after_seconds", "assignees"],
                 "additionalProperties": False,
-                "description": "Who may answer too after this time",
+                "description": "The people who may answer, too, after this time",
             },
             "timeout_seconds": {
                 **SECONDS,
-                "description": "How long to wait for the answer. Default: forever",
+                "description": "The seconds to wait for the answer. Default: forever",
             },
         },
         "required": ["question"],
@@ -73,8 +73,8 @@ class Approval(Executor):
         "description": "With `schema`, the object that was sent; else these fields",
         "properties": {
             "answer": {"description": "One of the options, or any JSON value"},
-            "by": {"type": "string", "description": "Who answered"},
-            "comment": {"type": "string", "description": "What the person wrote beside the answer"},
+            "by": {"type": "string", "description": "The user who answered"},
+            "comment": {"type": "string", "description": "The comment of the person beside the answer"},
         },
     }
     secret_inputs = frozenset()

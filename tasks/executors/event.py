@@ -43,7 +43,7 @@ class Event(Executor):
                 "type": "number",
                 "minimum": 0,
                 "maximum": 30 * DAY_SECONDS,
-                "description": "How old an event from before the wait may be. Default: since the run was created",
+                "description": "The greatest age of an event from before the wait, in seconds. Default: since the run was created",
             },
         },
         "required": ["event"],

@@ -42,7 +42,7 @@ class Generate(Executor):
                 "type": "string",
                 "minLength": 1,
                 "maxLength": 40_000,  # of tasks.generate 20,000, of which each double brace becomes two
-                "description": "What the tree should do",
+                "description": "The task of the tree, in plain words",
             },
             "run": {
                 "type": "boolean",
@@ -75,7 +75,7 @@ class Generate(Executor):
                 "items": {"type": "object"},
                 "description": "Tasks, in the format of tasks.create",
             },
-            "count": {"type": "integer", "description": "How many tasks there are"},
+            "count": {"type": "integer", "description": "The number of tasks"},
         },
         "required": ["tasks", "count"],
     }

@@ -42,7 +42,7 @@ class RunTree(Executor):
                 "maxLength": 100,
                 "description": "The name of a flow of the same owner",
             },
-            "version": {"type": "integer", "minimum": 1, "description": "Of the flow. Default: the newest"},
+            "version": {"type": "integer", "minimum": 1, "description": "The version of the flow. Default: the newest"},
             "inputs": {
                 "type": "object",
                 "description": "The inputs of the run: the tree uses them as {{run.inputs.NAME}}",
@@ -51,7 +51,7 @@ class RunTree(Executor):
                 "type": "number",
                 "exclusiveMinimum": 0,
                 "maximum": 366 * DAY_SECONDS,
-                "description": "How long to wait. Then the tree is cancelled, and the task fails. Default: forever",
+                "description": "The seconds to wait. Then the tree is cancelled, and the task fails. Default: forever",
             },
         },
     }

@@ -22,7 +22,7 @@ class Sleep(Executor):
     }
     result_schema: ClassVar[Json] = {
         "type": "object",
-        "properties": {"slept_seconds": {"type": "number", "description": "How long the task slept"}},
+        "properties": {"slept_seconds": {"type": "number", "description": "The seconds that the task slept"}},
         "required": ["slept_seconds"],
     }
     param_names = frozenset()

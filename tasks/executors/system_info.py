@@ -61,7 +61,9 @@ class SystemInfo(Executor):
     tags = ("core", "monitoring")
     input_schema: ClassVar[Json] = {
         "type": "object",
-        "properties": {"resource": {"enum": [*RESOURCES, "all"], "default": "all", "description": "What to measure"}},
+        "properties": {
+            "resource": {"enum": [*RESOURCES, "all"], "default": "all", "description": "The resource to measure"}
+        },
     }
     result_schema: ClassVar[Json] = {
         "type": "object",

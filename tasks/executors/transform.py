@@ -54,7 +54,7 @@ class Transform(Executor):
         "properties": {
             "select": {
                 "anyOf": [EXPRESSION, {"type": "object", "additionalProperties": EXPRESSION, "minProperties": 1}],
-                "description": "What the result is: the value of one expression, or an object with the value of each",
+                "description": "The definition of the result: the value of one expression, or an object with the value of each",
             },
         },
         "required": ["select"],

@@ -37,7 +37,7 @@ class Wait(Executor):
         "type": "object",
         "properties": {
             "waited_until": {"type": "string", "description": "ISO 8601, in UTC"},
-            "seconds": {"type": "number", "description": "How long the wait was"},
+            "seconds": {"type": "number", "description": "The length of the wait"},
         },
         "required": ["waited_until", "seconds"],
     }

@@ -154,7 +154,7 @@ def memo_prefix(measure: str, *, day: str) -> str:
 def day_is_over(user: str, measure: str, spent: float, allowed: float) -> str:
     """Return the error of a task that no longer fits what its owner may use on a day."""
     return (
-        f"What user '{user}' may spend on a day is used up: spent {described(measure, spent, allowed)} today. It begins "
+        f"The limit of user '{user}' for a day is used up: spent {described(measure, spent, allowed)} today. It begins "
         f"again at 00:00 UTC; the operator may raise limits.{DAY_SETTINGS[measure]}."
     )
 
@@ -162,7 +162,7 @@ def day_is_over(user: str, measure: str, spent: float, allowed: float) -> str:
 def day_was_stopped(user: str, measure: str, spent: float, allowed: float) -> str:
     """Return the error after an administrator did not raise the limit."""
     return (
-        f"What user '{user}' may spend on a day is used up: spent {described(measure, spent, allowed)} today. An "
+        f"The limit of user '{user}' for a day is used up: spent {described(measure, spent, allowed)} today. An "
         "administrator chose not to raise the limit; it begins again at 00:00 UTC."
     )
 

@@ -186,8 +186,8 @@ def test_a_database_that_is_away_is_named_without_its_password(shell: Shell) -> 
         ("--grpc-port 0", "a2a.grpc_port (--grpc-port): '0' is not allowed"),
         ("--host localhost:8000", "server.host (--host): 'localhost:8000' is not allowed"),
         ("--host notahost.invalid", "Cannot listen on notahost.invalid: "),
-        ("--host notahost.invalid", "Choose another one: --host 127.0.0.1"),
-        ("--host 192.0.2.1", "Choose another one: --host 127.0.0.1"),
+        ("--host notahost.invalid", "Choose another host: --host 127.0.0.1"),
+        ("--host 192.0.2.1", "Choose another host: --host 127.0.0.1"),
     ],
 )
 def test_a_wrong_flag_stops_the_start_by_its_name(shell: Shell, flags: str, says: str) -> None:

@@ -33,7 +33,7 @@ def test_answers_to_commits_are_lost(engine_urls: dict[str, str], effects: Effec
             report(
                 Row(
                     id="T9",
-                    fault="Of the COMMITs of the workers 1 % are carried out but not answered, and 1 % do not arrive",
+                    fault="1 % of the COMMITs of the workers are carried out but not answered, and 1 % do not arrive",
                     size=f"{TREES * 2 * (STEPS + 1):,} transitions in {proxy.commits:,} commits",
                     lost=lost(server, accepted),
                     twice=completed_twice(server),

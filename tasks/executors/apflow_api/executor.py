@@ -69,7 +69,7 @@ class ApflowApi(Executor):
             "result": {"description": "The result of the root task or, without waiting, of the method"},
             "task_id": {"type": "string", "description": "The root task there, if a run was waited for"},
             "run_id": {"type": "string", "description": "The run there, if it was waited for"},
-            "status": {"type": "string", "description": "How the run ended, if it was waited for: completed"},
+            "status": {"type": "string", "description": "The end of the run, if it was waited for: completed"},
         },
         "required": ["result"],
     }

@@ -56,7 +56,7 @@ class SendEmail(Executor):
         "type": "object",
         "properties": {
             "message_id": {"type": "string", "description": "With its angle brackets"},
-            "recipients": {"type": "integer", "description": "How many addresses the mail server took"},
+            "recipients": {"type": "integer", "description": "The number of addresses that the mail server took"},
         },
         "required": ["message_id", "recipients"],
     }

@@ -54,7 +54,7 @@ class Grpc(Executor):
                 "minimum": 1,
                 "maximum": MOST_MESSAGES,
                 "default": 100,
-                "description": "How many messages of a stream are read",
+                "description": "The number of messages of a stream that are read",
             },
             **timeout_schema(TIMEOUT_SECONDS),
         },

@@ -40,7 +40,7 @@ class LangGraph(Executor):
                 "minimum": 1,
                 "maximum": MOST_STEPS,
                 "default": STEPS,
-                "description": "How many steps the graph may take",
+                "description": "The number of steps that the graph may take",
             },
         },
         "required": ["graph", "input"],

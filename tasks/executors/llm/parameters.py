@@ -34,7 +34,7 @@ PARAMETERS: Final[Mapping[str, Json]] = MappingProxyType(
         },
         "seed": {
             "type": "integer",
-            "description": "The same seed and request give similar answers, if the provider supports it",
+            "description": "A number: equal seeds and requests give similar answers, if the provider supports it",
         },
         "response_format": {
             "type": "object",
@@ -54,23 +54,31 @@ PARAMETERS: Final[Mapping[str, Json]] = MappingProxyType(
             "The greatest length of the answer, with its reasoning", type="integer", minimum=1
         ),
         "reasoning_effort": _further(
-            "How long the model thinks first", enum=["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+            "The effort with which the model thinks first",
+            enum=["none", "minimal", "low", "medium", "high", "xhigh", "max"],
         ),
         "thinking": _further("Anthropic's setting of reasoning", type="object"),
-        "verbosity": _further("How long answers are", enum=["low", "medium", "high"]),
+        "verbosity": _further("The length of answers", enum=["low", "medium", "high"]),
         "presence_penalty": _further("Against words that the text already has", **_PENALTY),
         "frequency_penalty": _further("Against words that the text has often", **_PENALTY),
         "logit_bias": _further("A bias from -100 to 100 for tokens, by their numbers", type="object"),
         "logprobs": _further("Whether the result has the probabilities of the tokens", type="boolean"),
-        "top_logprobs": _further("Of how many tokens at each place", type="integer", minimum=0, maximum=20),
-        "top_k": _further("How many tokens the model chooses from, for models that know it", type="integer", minimum=1),
+        "top_logprobs": _further(
+            "The number of tokens at each place whose probabilities the result has",
+            type="integer",
+            minimum=0,
+            maximum=20,
+        ),
+        "top_k": _further(
+            "The number of tokens from which the model chooses, for models that know it", type="integer", minimum=1
+        ),
         "prediction": _further("A text that the answer will mostly repeat", type="object"),
         "web_search_options": _further("For models that search the web", type="object"),
         "include_server_side_tool_invocations": _further("Gemini: whether its own tools are shown", type="boolean"),
         "user": _further("A name for your user, which the provider sees", **TEXT),
         "safety_identifier": _further("A name for your user, for the provider's checks", **TEXT),
-        "prompt_cache_key": _further("What prompts that begin alike are cached under", **TEXT),
-        "prompt_cache_retention": _further("How long they are cached", **TEXT),
+        "prompt_cache_key": _further("The name under which prompts that begin alike are cached", **TEXT),
+        "prompt_cache_retention": _further("The time for which prompts are cached", **TEXT),
         "service_tier": _further("The provider's class of service", **TEXT),
         "store": _further("Whether the provider keeps the answer", type="boolean"),
         "timeout": _further(

@@ -44,13 +44,13 @@ BY_NAME: Final[Mapping[str, Json]] = MappingProxyType(
         },
         "on_interrupt": {
             "type": ["string", "object"],
-            "description": "What happens with a call whose worker died after it had begun, if that is not safe to repeat: repeat, fail or ask; for all tools, or an object with the names of some. Default: params.on_interrupt, else fail",
+            "description": "The action on a call whose worker died after it had begun, if that is not safe to repeat: repeat, fail or ask; for all tools, or an object with the names of some. Default: params.on_interrupt, else fail",
         },
         "approval": {
             "type": "object",
             "properties": {name: Approval.input_schema["properties"][name] for name in APPROVAL},
             "additionalProperties": False,
-            "description": "Who may approve the calls of `confirm`, when they are reminded, and how long the agent waits for them",
+            "description": "The people who may approve the calls of `confirm`, the times of their reminders, and the time limit",
         },
     }
 )

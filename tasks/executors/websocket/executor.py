@@ -43,7 +43,7 @@ class WebSocket(Executor):
                 "minimum": 1,
                 "maximum": MOST_MESSAGES,
                 "default": 1,
-                "description": "How many messages to wait for. Fewer are returned if the server closes the connection",
+                "description": "The number of messages to wait for. Fewer are returned if the server closes the connection",
             },
             "headers": {
                 "type": "object",

@@ -156,7 +156,7 @@ def test_what_a_user_may_spend_on_a_day_limits_all_runs(
         for name in ("a", "b", "c")
     ]
     assert [task.status for task in runs] == ["completed", "completed", "failed"]
-    assert str(runs[2].error).startswith(f"What user 'local' may spend on a day is used up: spent {spent} today.")
+    assert str(runs[2].error).startswith(f"The limit of user 'local' for a day is used up: spent {spent} today.")
     chained = run_tree(worker, chain(1, {"tokens": 10_000}))
     assert chained.tasks["t0"].status == "failed"
     (limit,) = usage(caller=LOCAL).today
