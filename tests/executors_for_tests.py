@@ -279,6 +279,8 @@ def _result(inputs: Json, context: Context) -> Any:
         raise ExecutorError(f"Attempt {context.attempt} failed, as it was told to.")
     if ending == "fail":
         raise ExecutorError("It failed, as it was told to.", permanent=True)
+    if ending == "ask" and context.reply is None:
+        raise Parked("Go on?")
     if ending == "raise":
         raise RuntimeError(f"the key is {SECRET}")
     if ending == "stop":

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -55,8 +55,8 @@ class WorkerThread:
             self._call(self._worker._pools[PROCESS].close())
 
     @contextmanager
-    def nothing_is_committed(self) -> Iterator[None]:
-        """For the block: what the worker writes waits."""
+    def nothing_is_committed(self) -> Iterator[Callable[[], int]]:
+        """For the block: what the worker writes waits. Yields a function that counts it: the changes of one commit are one."""
         may_go_on, stands = threading.Event(), threading.Event()
 
         def stand() -> None:
@@ -66,7 +66,7 @@ class WorkerThread:
         writing = asyncio.run_coroutine_threadsafe(self._worker._writer.call(stand), self._loop)
         try:
             assert stands.wait(PATIENCE_SECONDS)
-            yield
+            yield self._worker._writer._queue.qsize
         finally:
             may_go_on.set()
             writing.result(PATIENCE_SECONDS)

@@ -6,6 +6,7 @@ Many trees run at once on a worker process's event loop. `tasks.rules.tree` deci
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack
 from enum import Enum, auto
 from functools import partial
 from operator import attrgetter
@@ -138,6 +139,7 @@ class TreeRun:
         self._trace = claim.trace  # then the span of the run
         self._jobs: dict[str, asyncio.Task[None]] = {}  # of the tasks that can still be stopped
         self._last_changes: list[Change] = []
+        self._last_places = AsyncExitStack()  # of the task that they end
         self._failed = _begun_in_order(self._tasks.values())
         """The ids of the failed tasks, in the order in which they ended."""
         self._ended_tasks: set[str] = set()  # ended by themselves, but perhaps not yet committed
@@ -155,6 +157,10 @@ class TreeRun:
         Returns whether something is left for another worker, since the tree was wound down. Raises
         LeaseLost when another worker has claimed the run.
         """
+        async with self._last_places:
+            return await self._run_to_its_end(cancels)
+
+    async def _run_to_its_end(self, cancels: Collection[Cancel]) -> bool:
         self._trace = tracing.current()
         for cancel in cancels:
             self._cancellations.add(cancel)
@@ -399,16 +405,17 @@ class TreeRun:
     async def _run_task(self, task: LoadedTask) -> None:
         await self._turns.take(self.user_id)
         with self._writer.memory.hold():
-            await self._run_to_commit(task)
+            async with AsyncExitStack() as places:
+                await self._run_to_commit(task, places)
 
-    async def _run_to_commit(self, task: LoadedTask) -> None:
+    async def _run_to_commit(self, task: LoadedTask, places: AsyncExitStack) -> None:
         tracing.add_log_ids(task=task.id)
         job = self._jobs[task.id]
         try:
             # The context may be that of the worker, which brings answers, or of another task.
             name = f"task {task.executor_id or 'group'}"
             with tracing.span(name, _attributes(task), parent=self._trace) as note:
-                outcome = await self._runner.run(task)
+                outcome = await self._runner.run(task, places)
                 note(_attributes_of(outcome, task))
         except asyncio.CancelledError:
             if task.id not in self._cancellations:
@@ -424,7 +431,7 @@ class TreeRun:
         if isinstance(outcome, Growth):
             await self._grow(task, outcome)
         else:
-            await self._settle(task, outcome)
+            await self._settle(task, outcome, places)
 
     def _wait(self, task: LoadedTask) -> None:
         """Let the task wait for its own question, or for that of another task about the budget."""
@@ -466,14 +473,14 @@ class TreeRun:
         if outcome is not None:
             self._settled(task, outcome)
 
-    async def _settle(self, task: LoadedTask, outcome: Outcome) -> None:
+    async def _settle(self, task: LoadedTask, outcome: Outcome, places: AsyncExitStack) -> None:
         self._ended_tasks.add(task.id)
         self._set_templates_aside(task.id)
         outcome = self._results.admitted(outcome)
         if self._plan.is_last(task.id):
             self._last_changes = self._recorder.changes_at_end(task, outcome)  # the end of the run commits them
+            await self._last_places.enter_async_context(places.pop_all())
         else:
-            # The next item of a map starts only then, so a crash repeats no more than what is in hand.
             await self._recorder.finished(task, outcome)
         self._settled(task, outcome)
 

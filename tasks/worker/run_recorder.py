@@ -217,11 +217,12 @@ class RunRecorder:
             spending=spending._replace(model=storable(spending.model)[:MODEL_CHARACTERS]),
         )
 
-    def retrying(self, task: LoadedTask, outcome: Outcome, message: str) -> None:
+    async def retrying(self, task: LoadedTask, outcome: Outcome, message: str) -> None:
+        """Return when the failed attempt is committed. Raises LeaseLost."""
         run_log.task_failed(run_id=self._claim.run_id, task=task, seconds=self._seconds_of(task), will_retry=True)
         task.effect = None
         event = self._event("task_retry", task, Status.IN_PROGRESS, message=message, error=outcome.error)
-        self._writer.put(
+        await self._writer.commit(
             AttemptFailed(**self._fence, event=event, task_id=task.id, error=outcome.error, at=self._now())
         )
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from types import MappingProxyType
@@ -121,8 +122,12 @@ class TaskRunner:
         """Return whether an attempt at the task is under way: it does not merely wait for a slot or its next attempt."""
         return task_id in self._at_work
 
-    async def run(self, task: LoadedTask) -> Outcome | Growth | None:
-        """Run the task to its outcome, or until it adds tasks to the tree. None: it waits for an answer, a time or an event."""
+    async def run(self, task: LoadedTask, places: AsyncExitStack) -> Outcome | Growth | None:
+        """Run the task to its outcome, or until it adds tasks to the tree. None: it waits for an answer, a time or an event.
+
+        `places` are those that it has taken when this returns. Give them back once the outcome is committed: a
+        crash then repeats no more tasks than have places.
+        """
         await self._secrets.enter()
         trace_models(TaskTrace(task, recorder=self._recorder, secrets=self._secrets))
         STATES.set(KeptState(task, run_id=self._claim.run_id, recorder=self._recorder, secrets=self._secrets))
@@ -147,7 +152,7 @@ class TaskRunner:
             await self._ring(task, question)
             return None
         try:
-            return await self._skipped(task) or await self._outcome(task)
+            return await self._skipped(task) or await self._outcome(task, places)
         except HeldBack:
             return None
         except Parked as parked:
@@ -235,7 +240,7 @@ class TaskRunner:
             return None
         return await call_off(executor, inputs, self._context(task, executor), memo=orjson.loads(question.memo))
 
-    async def _outcome(self, task: LoadedTask) -> Outcome | Growth:
+    async def _outcome(self, task: LoadedTask, places: AsyncExitStack) -> Outcome | Growth:
         if self._is_poison(task):
             return failed(POISON)
         if (repeat := repeat_of(task.params)) is not None:
@@ -250,7 +255,7 @@ class TaskRunner:
             executor = get_executor(task.executor_id)
         except ExecutorNotFound as error:  # the configuration has changed since the tree was stored
             return failed(error.message)
-        outcome = await self._attempts(task, executor)
+        outcome = await self._attempts(task, executor, places)
         return outcome if outcome.spawn is None else await self._spawner.spawned(task, outcome)
 
     def _is_poison(self, task: LoadedTask) -> bool:
@@ -277,7 +282,7 @@ class TaskRunner:
         except ExecutorError as error:
             return failed(str(error))
 
-    async def _attempts(self, task: LoadedTask, executor: Executor) -> Outcome:
+    async def _attempts(self, task: LoadedTask, executor: Executor, places: AsyncExitStack) -> Outcome:
         retry = retry_of(task.params)
         is_resumed = self._is_resumed(task)
         is_interrupted = task.status == Status.IN_PROGRESS and not is_resumed and task.error is None
@@ -285,18 +290,21 @@ class TaskRunner:
             return end
         is_begun = is_resumed or is_interrupted
         while True:
-            outcome = await self._attempt(task, executor, is_begun=is_begun, is_resumed=is_resumed)
+            outcome = await self._attempt(task, executor, places, is_begun=is_begun, is_resumed=is_resumed)
             is_begun = is_resumed = False
             if outcome.status is Status.FAILED and self._budget.check_again(task.id):
                 task.error = outcome.error  # so that no attempt counts as interrupted
-                self._recorder.retrying(task, outcome, "The budget is used up; the next attempt waits for an answer")
+                message = "The budget is used up; the next attempt waits for an answer"
+                await self._recorder.retrying(task, outcome, message)
+                await places.aclose()
                 continue
             if not outcome.may_retry or task.attempt >= retry.max_attempts:
                 return outcome
             seconds = retry.delay(task.attempt, outcome.retry_after_seconds)
             message = f"Attempt {task.attempt} of {retry.max_attempts:g} failed; the next one starts in {seconds:.1f} s"
             self._forget_tree(task)
-            self._recorder.retrying(task, outcome, message)
+            await self._recorder.retrying(task, outcome, message)
+            await places.aclose()
             self._leave_if_winding_down()
             await asyncio.sleep(seconds)
 
@@ -367,8 +375,10 @@ class TaskRunner:
         if self._is_winding_down():
             raise asyncio.CancelledError
 
-    async def _attempt(self, task: LoadedTask, executor: Executor, *, is_begun: bool, is_resumed: bool) -> Outcome:
-        """Run one attempt.
+    async def _attempt(
+        self, task: LoadedTask, executor: Executor, places: AsyncExitStack, *, is_begun: bool, is_resumed: bool
+    ) -> Outcome:
+        """Take the places, and run one attempt.
 
         `is_begun` continues or repeats the attempt that a worker began before; it is not counted
         again. `is_resumed` continues the one that asked a question or took a step.
@@ -381,34 +391,35 @@ class TaskRunner:
             return replace(crashed(executor, error), may_retry=False)
         resources = resources_of(task.params)
         place = pool.place(user_id=task.user_id, priority=task.priority, resources=resources)
-        async with place, self._slots.take(task.user_id, task.priority):
-            if ready_time := self._ready_times.pop(task.id, None):  # a retry waits for its time, not for a slot
-                metrics.waited(time.monotonic() - ready_time)
-            self._leave_if_winding_down()
-            if not is_begun and (why := await self._refusal(task)) is not None:
-                return failed(why)
-            self._at_work.add(task.id)
-            try:
-                task.attempt += not is_begun
-                if not is_resumed:
-                    await self._begin(task, effect=Effect.AWAITED if self._is_unsafe(task, executor) else None)
-                why_cancelled = partial(self._cancellations.message_of, task.id)
-                work = Work(
-                    executor=executor,
-                    pool=pool,
-                    inputs=await self._ready_inputs(task, executor),
-                    context=self._context(task, executor),
-                    is_checked=not (self._claim.is_demo and task.has_places),
-                    is_demo=self._claim.is_demo,
-                )
-                with heard_turns() as turns:
-                    outcome = await attempt(task, work, why_cancelled=why_cancelled)
-                outcome = await self._secrets.masked(task, outcome)
-                return replace(outcome, turn=turns[-1]) if turns else outcome
-            except ExecutorError as error:
-                return failed(f"{error} {HOW_TO_CORRECT}")
-            finally:
-                self._at_work.discard(task.id)
+        await places.enter_async_context(place)
+        await places.enter_async_context(self._slots.take(task.user_id, task.priority))
+        if ready_time := self._ready_times.pop(task.id, None):  # a retry waits for its time, not for a slot
+            metrics.waited(time.monotonic() - ready_time)
+        self._leave_if_winding_down()
+        if not is_begun and (why := await self._refusal(task)) is not None:
+            return failed(why)
+        self._at_work.add(task.id)
+        try:
+            task.attempt += not is_begun
+            if not is_resumed:
+                await self._begin(task, effect=Effect.AWAITED if self._is_unsafe(task, executor) else None)
+            why_cancelled = partial(self._cancellations.message_of, task.id)
+            work = Work(
+                executor=executor,
+                pool=pool,
+                inputs=await self._ready_inputs(task, executor),
+                context=self._context(task, executor),
+                is_checked=not (self._claim.is_demo and task.has_places),
+                is_demo=self._claim.is_demo,
+            )
+            with heard_turns() as turns:
+                outcome = await attempt(task, work, why_cancelled=why_cancelled)
+            outcome = await self._secrets.masked(task, outcome)
+            return replace(outcome, turn=turns[-1]) if turns else outcome
+        except ExecutorError as error:
+            return failed(f"{error} {HOW_TO_CORRECT}")
+        finally:
+            self._at_work.discard(task.id)
 
     async def _refusal(self, task: LoadedTask) -> str | None:
         """Return the reason why the budget refuses another attempt at the task. Raises Parked or HeldBack where the owner is to decide."""

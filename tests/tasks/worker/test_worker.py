@@ -21,11 +21,12 @@ from tasks.services import trees
 from tasks.services.runs import cancels
 from tasks.worker import group_commit, lease_keeper
 from tasks.worker.changes import Change
+from tests.acceptance.effects import Effects
 from tests.sections import replace
 from tests.servers import EXECUTORS, until
 from tests.tasks.executors.conftest import forget_registry
 from tests.tasks.trees import ALICE, BOB
-from tests.workers import Json, WorkerThread, result_of, step
+from tests.workers import Json, WorkerThread, group, result_of, step
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 
@@ -171,6 +172,53 @@ def test_a_worker_that_lost_its_lease_stops_and_writes_nothing(worker: WorkerThr
     run.refresh_from_db()
     assert (run.finished_at, run.lease_owner) == (None, "another/1/1")
     assert Task.objects.get().status == "in_progress"
+
+
+# --- places ---
+
+
+@pytest.mark.parametrize(
+    ("inputs", "params"),
+    [
+        ({}, {}),
+        ({"fails_until_attempt": 2}, {"retry": {"max_attempts": 2, "backoff_seconds": 0}}),
+        ({"then": "ask"}, {}),
+        pytest.param({}, {"pool": "process"}, marks=pytest.mark.both_engines_nightly),
+    ],
+    ids=["end", "retry", "question", "process"],
+)
+def test_no_task_begins_before_what_had_its_place_is_committed(
+    settings: Settings,
+    transactional_db: None,
+    test_executors: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    inputs: Json,
+    params: Json,
+) -> None:
+    """A worker that dies then leaves no more to repeat than it had places, in all its trees together."""
+    is_in_process = "pool" in params
+    if is_in_process:
+        monkeypatch.setenv("AIPARTNERUPFLOW_EXECUTORS_MODULES", EXECUTORS)
+        pools = settings.APFLOW.pools
+        settings.APFLOW = replace(settings.APFLOW, pools=replace(pools, process=replace(pools.process, size=2)))
+    worker = with_worker(settings, max_tasks=100 if is_in_process else 2)
+    effects = Effects(tmp_path / "effects")
+    task = effects.gated(effects.step("a"))
+    task |= {"inputs": task["inputs"] | inputs, "params": params}
+    with worker.new_processes():
+        execute(*group("tree", *(task | {"id": name, "name": name} for name in "abc")))
+        for name in "def":
+            execute(task | {"id": name, "name": name})
+        working = in_background(worker)
+        until(lambda: len(effects.lines()) == 2, seconds=60, what="two tasks at work")
+        with worker.nothing_is_committed() as count_held:
+            effects.open_gate()
+            until(lambda: count_held() >= 2, seconds=60, what="what both have come to")
+            worker.turn(1000)
+            assert effects.counts("start").total() == 2
+        working.join()
+    assert effects.counts("start").keys() == set("abcdef")
 
 
 # --- shares of users ---
