@@ -85,6 +85,7 @@ class Command(Executor):
     example: ClassVar[Json] = {"argv": ["/usr/bin/uname", "-s"]}
     example_result: ClassVar[Json] = {"return_code": 0, "stdout": "Linux\n", "stderr": ""}
     idempotent = False
+    begins_itself = True
 
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
         """Refuse a command line with places: what is filled in would be split, too."""
@@ -95,7 +96,7 @@ class Command(Executor):
         seconds = _timeout_seconds(inputs)
         async with _fresh_folder() as home, _ready_within(seconds) as deadline:
             order = await asyncio.to_thread(_order, inputs, home)
-            async with running(order, log=context.log) as command:
+            async with running(order, log=context.log, begin=context.begin) as command:
                 await _finish(command, context, seconds=seconds, left=_lifted(deadline))
         _check(command, order)
         return _result(command)

@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,10 +169,12 @@ class LineLog:
 
 
 @asynccontextmanager
-async def running(order: Order, *, log: Callable[[str], None]) -> AsyncIterator[Running]:
+async def running(
+    order: Order, *, log: Callable[[str], None], begin: Callable[[], Awaitable[None]]
+) -> AsyncIterator[Running]:
     """Start the command; end all of its processes when the block ends.
 
-    Raises ExecutorError if it cannot be started.
+    `begin` is awaited before the first process starts. Raises ExecutorError if it cannot be started.
     """
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
@@ -180,6 +182,7 @@ async def running(order: Order, *, log: Callable[[str], None]) -> AsyncIterator[
         # A file instead of a pipe: it needs no writer, and the command need not read it.
         with theirs, tempfile.TemporaryFile() as stdin:
             await asyncio.to_thread(_fill, stdin, order.stdin)
+            await begin()
             process = await _start(order, stdin, theirs.fileno())
     except BaseException as error:
         ours.close()

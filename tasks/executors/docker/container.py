@@ -26,6 +26,7 @@ async def run(order: Order, context: Context, output: Output) -> Mapping[str, An
         async with connected() as daemon:
             await _remove_earlier(daemon, context)
             async with _created(daemon, order, context) as name, daemon.attached(name) as frames:
+                await context.begin()
                 await daemon.start(name)
                 async for chunk in frames:
                     output.feed(chunk)

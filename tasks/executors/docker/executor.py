@@ -88,6 +88,7 @@ class Docker(Executor):
     example: ClassVar[Json] = {"image": "busybox:1.37", "command": ["sh", "-c", "echo $((6 * 7))"]}
     example_result: ClassVar[Json] = {"exit_code": 0, "logs": "42\n"}
     idempotent = False
+    begins_itself = True
     pool = "process"  # its places also limit how many containers run at a time, and share them between users
 
     def check_with_inputs(self, params: Json, inputs: Json) -> None:

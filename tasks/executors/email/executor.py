@@ -65,6 +65,7 @@ class SendEmail(Executor):
     example: ClassVar[Json] = {"to": "ops@example.com", "subject": "The report", "body": "It is ready."}
     example_result: ClassVar[Json] = {"message_id": "<3c1d7f0e@aipartnerupflow>", "recipients": 1}
     idempotent = False
+    begins_itself = True
     cancelable = False
 
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
@@ -79,7 +80,7 @@ class SendEmail(Executor):
     async def execute(self, inputs: Json, context: Context) -> Json:
         mail = _mail(inputs, context)
         try:
-            message_id = await send(mail, user_id=context.user_id)
+            message_id = await send(mail, user_id=context.user_id, begin=context.begin)
         except NotSent as error:
             raise ExecutorError(str(error), permanent=error.permanent) from None
         return {"message_id": message_id, "recipients": len(mail.recipients)}

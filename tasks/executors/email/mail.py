@@ -4,19 +4,20 @@ import asyncio
 import re
 import smtplib
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 from aipartnerupflow.executors import on_a_thread
+from aipartnerupflow.executors.base import unstored
 from tasks.executors.email import allowance
 
 MAILTO: Final = "mailto:"
@@ -82,8 +83,8 @@ def why_refused(address: str) -> str | None:
     return None if any(fnmatchcase(address.lower(), pattern.lower()) for pattern in allowed) else NOT_ALLOWED
 
 
-async def send(mail: Mail, *, user_id: str) -> str:
-    """Send a mail of a user, and return its message id.
+async def send(mail: Mail, *, user_id: str, begin: Callable[[], Coroutine[Any, Any, None]] = unstored) -> str:
+    """Send a mail of a user, and return its message id. `begin` is awaited when there is a connection.
 
     Raises NotSent, also if the operator does not allow an address any more, if the user has sent enough today, and if
     the server refused some of several addresses, because another attempt would repeat the mail to the others.
@@ -95,7 +96,13 @@ async def send(mail: Mail, *, user_id: str) -> str:
     if why := await allowance.refusal(user_id, recipients=len(mail.recipients)):
         raise NotSent(why, permanent=True)
     # A thread of its own: the common ones are for all users, and a mail server may be slow.
-    delivery = asyncio.wrap_future(on_a_thread(partial(_deliver, message, mail.recipients), name="mail"))
+    loop = asyncio.get_running_loop()
+
+    def begin_there() -> None:
+        asyncio.run_coroutine_threadsafe(begin(), loop).result()
+
+    work = partial(_deliver, message, mail.recipients, begin=begin_there)
+    delivery = asyncio.wrap_future(on_a_thread(work, name="mail"))
     try:
         async with asyncio.timeout(LONGEST_SECONDS):
             await delivery
@@ -134,9 +141,10 @@ def _message(mail: Mail) -> EmailMessage:
     return message
 
 
-def _deliver(message: EmailMessage, recipients: Sequence[str]) -> None:
+def _deliver(message: EmailMessage, recipients: Sequence[str], *, begin: Callable[[], None]) -> None:
     try:
         with _connected() as server:
+            begin()
             refused = server.send_message(message, to_addrs=recipients)
     except smtplib.SMTPResponseException as error:
         raise NotSent(

@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,22 +40,22 @@ def channel_to(target: Target, *, most_bytes: int) -> Any:
     return grpc.secure_channel(target.addresses, grpc.ssl_channel_credentials(roots), options)
 
 
-def called(channel: Any, order: Order) -> tuple[Sequence[Json], bool]:
-    """Return the responses as JSON, and whether the method streams them. Blocks. Raises ExecutorError."""
+Call = Callable[[], tuple[Sequence[Json], bool]]
+
+
+def prepared(channel: Any, order: Order) -> Call:
+    """Ask the server what the method takes, and return the call of it.
+
+    The call returns the responses as JSON, and whether the method streams them. Both block, and raise ExecutorError.
+    """
     deadline = time.monotonic() + order.seconds
 
     def left() -> float:
         return max(0.0, deadline - time.monotonic())
 
     what = f"{order.service}/{order.method}"
-    try:
-        return _called(channel, order, what, left=left)
-    except grpc.RpcError as error:
-        raise _failure(what, error, seconds=order.seconds) from None
-
-
-def _called(channel: Any, order: Order, what: str, *, left: Callable[[], float]) -> tuple[Sequence[Json], bool]:
-    pool = pool_for(channel, order.service, left=left)
+    with _named_failures(what, order):
+        pool = pool_for(channel, order.service, left=left)
     try:
         method: Any = pool.FindServiceByName(order.service).FindMethodByName(order.method)
     except KeyError:
@@ -73,19 +74,32 @@ def _called(channel: Any, order: Order, what: str, *, left: Callable[[], float])
         ) from None
     make = channel.unary_stream if method.server_streaming else channel.unary_unary
     remote = make(f"/{what}", type(request).SerializeToString, GetMessageClass(method.output_type).FromString)
-    reply = remote(request, timeout=left(), metadata=tuple(order.metadata.items()))
-    responses: list[Json] = []
-    size = 0
-    for each in reply if method.server_streaming else [reply]:
-        size += each.ByteSize()
-        if size > order.most_bytes:
-            raise ExecutorError(
-                f"{what}: the server sent more than a result may have (limits.result_bytes).", permanent=True
-            )
-        responses.append(MessageToDict(each, descriptor_pool=pool))
-        if len(responses) == order.most_messages:
-            break
-    return responses, method.server_streaming
+
+    def call() -> tuple[Sequence[Json], bool]:
+        responses: list[Json] = []
+        size = 0
+        with _named_failures(what, order):
+            reply = remote(request, timeout=left(), metadata=tuple(order.metadata.items()))
+            for each in reply if method.server_streaming else [reply]:
+                size += each.ByteSize()
+                if size > order.most_bytes:
+                    raise ExecutorError(
+                        f"{what}: the server sent more than a result may have (limits.result_bytes).", permanent=True
+                    )
+                responses.append(MessageToDict(each, descriptor_pool=pool))
+                if len(responses) == order.most_messages:
+                    break
+        return responses, method.server_streaming
+
+    return call
+
+
+@contextmanager
+def _named_failures(what: str, order: Order) -> Iterator[None]:
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise _failure(what, error, seconds=order.seconds) from None
 
 
 def _failure(what: str, error: Any, *, seconds: float) -> ExecutorError:

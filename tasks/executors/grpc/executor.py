@@ -85,6 +85,7 @@ class Grpc(Executor):
     }
     example_result: ClassVar[Json] = {"response": {"message": "Hello Ada"}}
     idempotent = False
+    begins_itself = True
     pool = "process"  # what a server describes and sends is read there
     extra = "grpc"
 
@@ -102,11 +103,12 @@ class Grpc(Executor):
             most_messages=inputs.get("max_messages", 100),
             most_bytes=most_bytes,
         )
-        channel_to, called = [await load(f"tasks.executors.grpc.call.{name}") for name in ("channel_to", "called")]
+        channel_to, prepared = [await load(f"tasks.executors.grpc.call.{name}") for name in ("channel_to", "prepared")]
         channel = channel_to(await _target(inputs), most_bytes=most_bytes)
         try:
-            work = partial(called, channel, order)
-            responses, streams = await asyncio.wrap_future(on_a_thread(work, name="grpc"))
+            call = await asyncio.wrap_future(on_a_thread(partial(prepared, channel, order), name="grpc"))
+            await context.begin()
+            responses, streams = await asyncio.wrap_future(on_a_thread(call, name="grpc"))
         finally:
             channel.close()  # also ends a call at work, and so its thread
         first = responses[0] if responses else None

@@ -60,6 +60,7 @@ class Ssh(Executor):
     example: ClassVar[Json] = {"host": "build", "command": ["uname", "-s"]}
     example_result: ClassVar[Json] = {"return_code": 0, "stdout": "Linux\n", "stderr": ""}
     idempotent = False
+    begins_itself = True
     pool = "thread"  # a host may send many small packets, each of which takes processor time
     extra = "ssh"
 
@@ -79,7 +80,7 @@ class Ssh(Executor):
         host, seconds = inputs["host"], timeout_of(inputs, TIMEOUT_SECONDS)
         _check_host(host)
         running = await load("tasks.executors.ssh.session.running")
-        async with running(host, _line(inputs["command"]), log=context.log) as session:
+        async with running(host, _line(inputs["command"]), log=context.log, begin=context.begin) as session:
             try:
                 is_in_time = await session.has_ended(within_seconds=seconds)
             except asyncio.CancelledError:

@@ -1,7 +1,7 @@
 """One command on another host: its output as far as the limits allow, and its end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -82,15 +82,18 @@ async def _is_set(event: asyncio.Event, within_seconds: float) -> bool:
 
 
 @asynccontextmanager
-async def running(host: str, command: str, *, log: Callable[[str], None]) -> AsyncIterator[Session]:
+async def running(
+    host: str, command: str, *, log: Callable[[str], None], begin: Callable[[], Awaitable[None]]
+) -> AsyncIterator[Session]:
     """Run the command on a host of `executors.ssh.hosts`. The connection is cut when the block ends.
 
-    Raises ExecutorError if the host cannot be reached, is not the one that the operator knows, or refuses.
+    `begin` is awaited when there is a connection, before the command is sent. Raises ExecutorError if the host cannot be reached, is not the one that the operator knows, or refuses.
     """
     connection = await _connected(host)
     try:
         most_bytes: int = settings.APFLOW.limits.result_bytes
         try:
+            await begin()
             session = Session(most_bytes=most_bytes, log=log)
             await connection.create_session(lambda: session, command, encoding=None)
         except asyncssh.Error as error:

@@ -77,6 +77,7 @@ class WebSocket(Executor):
     example: ClassVar[Json] = {"url": "wss://echo.example.com/", "message": "Hello"}
     example_result: ClassVar[Json] = {"response": "Hello", "messages": ["Hello"], "url": "wss://echo.example.com/"}
     idempotent = False
+    begins_itself = True
 
     def receiver(self, inputs: Json) -> str | None:
         try:
@@ -103,6 +104,7 @@ async def _exchanged(connection: Connection, inputs: Json, context: Context) -> 
     """Send the message, and return what the server sends. Raises ExecutorError."""
     wanted = inputs.get("max_messages", 1) if inputs.get("wait_response", True) else 0
     messages: list[Any] = []
+    await context.begin()  # opening the connection is a GET, which is safe
     try:
         if "message" in inputs:
             await connection.send(_text(inputs["message"]))

@@ -5,9 +5,9 @@ import ssl
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -47,6 +47,29 @@ def context(reports: list[tuple[float, str]], logs: list[str]) -> Context:
         report=lambda fraction, message: reports.append((fraction, message)),
         log=logs.append,
     )
+
+
+class Died(Exception):
+    """The worker died before it was committed that the effect begins."""
+
+
+async def count_around_begin(
+    execute: Callable[[Context], Awaitable[object]], context: Context, count: Callable[[], int]
+) -> tuple[int, list[int], int]:
+    """Return how many effects there are when a worker has died before their beginning was committed, when another one commits it, and at the end."""
+
+    async def die() -> None:
+        raise Died
+
+    with pytest.raises(Died):
+        await execute(replace(context, begin=die))
+    without_begin, at_begin = count(), list[int]()
+
+    async def begin() -> None:
+        at_begin.append(count())
+
+    await execute(replace(context, begin=begin))
+    return without_begin, at_begin, count()
 
 
 def forget_registry() -> None:

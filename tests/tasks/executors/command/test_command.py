@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tasks.executors.command.executor import Command
 from tasks.rules.exceptions import ExecutorNotFound
 from tests.documents import text
 from tests.tasks.executors.command.commands import allowing
+from tests.tasks.executors.conftest import count_around_begin
 
 ABUSE = [json.loads(line) for line in Path(__file__).with_name("command_abuse.jsonl").read_text("utf-8").splitlines()]
 SH = "/bin/sh"
@@ -116,6 +118,12 @@ def test_the_abuse_would_do_harm_in_a_shell(places: dict[str, str]) -> None:
             canary.unlink(missing_ok=True)
     assert len(ABUSE) >= 60
     assert harmful >= 20
+
+
+@pytest.mark.usefixtures("sh")
+async def test_the_beginning_is_stored_before_the_first_process_starts(context: Context, logs: list[str]) -> None:
+    counted = await count_around_begin(partial(run, script="echo begun"), context, lambda: len(logs))
+    assert (counted, Command.begins_itself) == ((0, [0], 1), True)
 
 
 @pytest.mark.usefixtures("registry")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -23,6 +24,7 @@ from tasks.worker import container_watch
 from tests import sections
 from tests.docker_daemon import IMAGE, DockerDaemon, docker_daemon, registry
 from tests.servers import until
+from tests.tasks.executors.conftest import count_around_begin
 
 Json = dict[str, Any]
 OTHER: Final = "other:1"
@@ -97,6 +99,13 @@ async def test_a_command_line_is_split_and_bytes_are_decoded(docker: DockerDaemo
 def test_a_container_that_ended_at_once_and_printed_nothing_is_doubted(finished: str, is_doubted: bool) -> None:
     doubt = doubt_of({"StartedAt": "2027-01-31T00:00:00.000000001Z", "FinishedAt": f"2027-01-31T{finished}Z"})
     assert doubt.startswith("It ended after 0.04 s, and no output of it arrived.") is is_doubted
+
+
+async def test_the_beginning_is_stored_before_the_container_starts(
+    docker: DockerDaemon, context: Context, logs: list[str]
+) -> None:
+    counted = await count_around_begin(partial(call, shell("echo")), context, lambda: len(logs))
+    assert (counted, Docker.begins_itself) == ((0, [0], 1), True)
 
 
 async def test_another_code_is_a_failure(docker: DockerDaemon, context: Context) -> None:

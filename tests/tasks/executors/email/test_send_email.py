@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from tasks.services.upkeep import housekeeping
 from tests import sections
 from tests.certificates import server_context
 from tests.mail_server import MailServer, mail_server
+from tests.tasks.executors.conftest import count_around_begin
 
 Json = dict[str, Any]
 PASSWORD: Final = "canary-of-the-mail-server"
@@ -73,6 +75,11 @@ async def test_a_mail_has_all_that_it_was_given(mails: MailServer, context: Cont
     assert text and html and text.get_content().strip() == "It is ready."
     assert "<b>ready</b>" in html.get_content()
     assert result["recipients"] == 4
+
+
+async def test_the_beginning_is_stored_before_the_mail_is_sent(mails: MailServer, context: Context) -> None:
+    counted = await count_around_begin(partial(sent, MAIL), context, lambda: len(mails.received))
+    assert (counted, SendEmail.begins_itself) == ((0, [0], 1), True)
 
 
 async def test_a_mail_may_be_html_alone(mails: MailServer, context: Context) -> None:

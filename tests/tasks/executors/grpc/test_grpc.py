@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from tasks.executors.grpc.executor import Grpc
 from tests import sections
 from tests.certificates import write_certificate
 from tests.grpc_server import SERVICE, GrpcServer, grpc_server
+from tests.tasks.executors.conftest import count_around_begin
 
 pytestmark = pytest.mark.usefixtures("allow_loopback")
 Json = dict[str, Any]
@@ -48,6 +50,15 @@ async def test_a_method_is_called_with_json(peer: GrpcServer, context: Context) 
     result = await call(peer, "SayHello", context, {"name": "Ada"}, metadata=given)
     assert result == {"response": {"message": "Hello Ada"}}
     assert peer.metadata[-1]["authorization"] == f"Bearer {CANARY}"
+
+
+async def test_the_beginning_is_stored_after_the_reflection_and_before_the_call(
+    peer: GrpcServer, context: Context
+) -> None:
+    peer.metadata.clear()
+    say = partial(call, peer, "SayHello")
+    assert await count_around_begin(say, context, lambda: len(peer.metadata)) == (0, [0], 1)
+    assert Grpc.begins_itself
 
 
 async def test_a_stream_is_read_as_far_as_wanted(peer: GrpcServer, context: Context) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,7 @@ from tasks.executors.ssh.executor import Ssh
 from tests import sections
 from tests.lazy_modules import LazyModule
 from tests.servers import until
+from tests.tasks.executors.conftest import count_around_begin
 
 if TYPE_CHECKING:
     from tests.ssh_server import SshServer
@@ -79,6 +81,11 @@ async def test_a_command_returns_its_output(host: "SshServer", context: Context,
 async def test_the_arguments_of_a_list_are_quoted(host: "SshServer", context: Context) -> None:
     sly = ["printf", "%s|", "a b", "$HOME", "; echo no", "'", "ä"]
     assert (await call(sly, context))["stdout"] == "a b|$HOME|; echo no|'|ä|"
+
+
+async def test_the_beginning_is_stored_before_the_command_is_sent(host: "SshServer", context: Context) -> None:
+    counted = await count_around_begin(partial(call, "true"), context, lambda: len(host.commands))
+    assert (counted, Ssh.begins_itself) == ((0, [0], 1), True)
 
 
 async def test_another_code_is_a_failure(host: "SshServer", context: Context) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +27,7 @@ from tasks.executors.websocket.executor import WebSocket
 from tests import sections
 from tests.certificates import server_context
 from tests.faults.judge import tell
-from tests.tasks.executors.conftest import Web
+from tests.tasks.executors.conftest import Web, count_around_begin
 
 pytestmark = pytest.mark.usefixtures("allow_loopback")
 Json = dict[str, Any]
@@ -82,6 +83,19 @@ async def test_the_answer_comes_back(message: Any, response: Any, context: Conte
     async with served(echo) as url:
         result = await call({"url": f"{url}?token={CANARY}", "message": message}, context)
     assert result == {"response": response, "messages": [response], "url": url}
+
+
+async def test_the_beginning_is_stored_before_the_message_is_sent(context: Context) -> None:
+    received = list[str | bytes]()
+
+    async def listen(connection: ServerConnection) -> None:
+        async for message in connection:
+            received.append(message)
+            await connection.send(message)
+
+    async with served(listen) as url:
+        counted = await count_around_begin(partial(call, {"url": url, "message": "m"}), context, lambda: len(received))
+    assert (counted, WebSocket.begins_itself) == ((0, [0], 1), True)
 
 
 async def test_bytes_come_back_in_base64(context: Context) -> None:
