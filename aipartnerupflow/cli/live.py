@@ -115,7 +115,8 @@ class Row:
 
     def tell(self, event: "Event") -> None:
         self.status, self.progress = event["status"], event["progress"]
-        self.detail = output.clean(event["error"] or event["message"] or "")
+        detail = "needs an answer" if asked.question_in(event) else event["error"] or event["message"] or ""
+        self.detail = output.clean(detail)  # a question is whole below the tree
         at = _seconds(event["timestamp"])
         if event["type"] == "task_start":
             self.started_at, self.ended_at = at, None

@@ -65,6 +65,7 @@ def test_the_command_that_answers_is_whole_on_a_narrow_terminal(
             if event["type"] == "log":
                 break
         lines = seen(view, width=60)
+        assert seen(view, width=80)[0].endswith("needs an answer")
         client.answer(root_id, "no")
         list(events)
     shown = "".join(lines).replace(" ", "")
