@@ -175,6 +175,10 @@ class Stage:
         first.fuse = fuse
         self.until_nothing(lambda: not first.journal_ended.is_set() and first.woken_for_open_runs())
         first.kill()
+        self.take_over()
+
+    def take_over(self) -> None:
+        """Let the lease of the dead expire, and another worker process do the rest."""
         Run.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
         leases.sweep()
         second = self.bear()

@@ -1,13 +1,18 @@
 """What a crash interrupts: what had not begun is repeated, and about the rest the task, or a person, decides."""
 
 import asyncio
+import threading
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db.models.functions import Now
+from pytest_django import Settings
+from websockets.http11 import Request
+from websockets.sync.server import ServerConnection, serve
 
 from accounts.callers import LOCAL
+from tasks.executors.websocket import connection
 from tasks.models import Question, Run, Task, WorkerProcess
 from tasks.queue import black_box, leases
 from tasks.queue.black_box import End
@@ -171,6 +176,39 @@ def test_an_effect_comes_once_and_is_lost_only_if_its_beginning_was_stored(
         task = ran.tasks[name]
         assert task.status == "completed" or (INTERRUPTED in (task.error or ""), task.effect) == (True, "begun")
         assert name in effects or task.effect == "begun"
+
+
+def test_a_task_that_only_waits_for_its_connection_is_not_interrupted(
+    stage: Stage, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_SECONDS", 60.0)
+    settings.APFLOW_ALLOW_PRIVATE = ("127.0.0.1",)
+    settings.APFLOW_REST_ALLOWED_PORTS = range(1, 65536)
+    may_open, received = threading.Event(), list[str | bytes]()
+
+    def echo(opened: ServerConnection) -> None:
+        for message in opened:
+            received.append(message)
+            opened.send(message)
+
+    def hold(opened: ServerConnection, request: Request) -> None:
+        may_open.wait(60)
+
+    with serve(echo, "127.0.0.1", 0, process_request=hold) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        inputs = {"url": f"ws://127.0.0.1:{server.socket.getsockname()[1]}/", "message": "once", "timeout_seconds": 60}
+        task = {"id": "a", "name": "a", "schemas": {"method": "websocket_executor"}, "inputs": inputs}
+        run = trees.execute_tree(caller=LOCAL, tasks=[task]).run
+        first = stage.bear()
+        first.wake()
+        stage.until_nothing(lambda: not Task.objects.filter(status="in_progress"))
+        first.kill()
+        may_open.set()
+        stage.take_over()
+        server.shutdown()
+        serving.join()
+    assert (result_of(run).tasks["a"].status, received) == ("completed", ["once"])
 
 
 @at_any_moment(7, both_engines=(4, 5))
