@@ -3,8 +3,8 @@
 
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
-# The extras that `make serve` installs: all but the large ones that no example needs.
-SERVE := --extra standard --extra grpc --extra mcp --extra otel --extra ssh
+# The extras that `make serve` installs: all but the large ones that no example needs. CrewAI alone is 690 MB.
+SERVE := --extra llm --extra grpc --extra mcp --extra otel --extra ssh
 PARALLEL := --numprocesses 5 --dist loadfile --no-loadscope-reorder
 DATA := AIPARTNERUPFLOW_DATA_DIR=build/data
 
@@ -15,7 +15,7 @@ export PATH := $(PATH):/usr/sbin
 export PYTHONDONTWRITEBYTECODE :=
 
 .NOTPARALLEL:
-.PHONY: always install serve conformance-server mcp-conformance testing test nightly faults check fmt bench bench-peers mutants reference release-check sbom docs lock
+.PHONY: always install serve conformance-server mcp-conformance testing test nightly faults check fmt bench bench-peers mutants reference release-check sbom audit docs lock
 
 install: .venv/installed
 
@@ -107,6 +107,11 @@ sbom: install
 	@mkdir -p build
 	$(BIN)/python scripts/licences.py > build/licences.txt
 	$(BIN)/uv run --quiet --no-project --with-requirements requirements/release.txt python scripts/sbom.py build/sbom.cdx.json
+
+# Needs the JSON API of PyPI itself, which most mirrors do not have. With --strict, a package that it cannot look up is an error.
+audit: install
+	@$(BIN)/uvx --quiet pip-audit==2.10.1 --strict --disable-pip --require-hashes $(patsubst %,--requirement %,$(wildcard requirements/*.txt)) || \
+		{ echo "Not audited, or not clean: each vulnerability is listed above. After an ERROR, run this where PyPI's JSON API can be reached." >&2; exit 1; }
 
 docs: install
 	$(BIN)/mkdocs build

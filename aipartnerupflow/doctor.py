@@ -120,6 +120,7 @@ def _in_django(config: Config) -> Iterator[Finding]:
         yield _looked("connections", lambda: connections(config))
         yield _looked("old rows", oldest_transaction)
     yield _looked("pools", lambda: pools(config))
+    yield _looked("extras", extras)
     yield _looked("durability", lambda: durability(config))
     yield _looked("growth", lambda: database_growth(Path(config.server.data_dir)))
     yield _looked("stored keys", stored_keys)
@@ -387,6 +388,14 @@ def pools(config: Config, memory_mb: int | None = None) -> str:
         f"{process.size} processes per worker process, with at most {process.memory_mb:,} MB for a task, "
         f"and {process.cpus} processors to reserve"
     )
+
+
+def extras() -> str:
+    """Name the extras that are not installed. That is no doubt: most servers need some only."""
+    from tasks.rules.extras import EXTRAS, how_to_install, is_installed
+
+    missing = [f"{extra} is missing: {how_to_install(extra)}" for extra in EXTRAS if not is_installed(extra)]
+    return "; ".join(missing) or "all are installed"
 
 
 def commands() -> str:

@@ -57,6 +57,13 @@ class Installation:
         return found
 
 
+def test_extras_that_are_missing_are_named_with_what_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.extras() == "all are installed"
+    monkeypatch.setattr("tasks.rules.extras.EXTRAS", {"llm": "litellm", "crewai": "a_module_that_is_not_installed"})
+    assert doctor.extras().startswith("crewai is missing: pip install 'crewai<2,>=1.15'")
+    assert doctor.extras().endswith("make serve SET=all")
+
+
 def test_pools_name_executors_that_exist_and_fit_into_the_memory() -> None:
     config = load({"AIPARTNERUPFLOW_POOLS_PROCESS_SIZE": "100", "AIPARTNERUPFLOW_WORKER_PROCESSES": "2"})
     assert doctor.pools(config, memory_mb=20_000).startswith("100 processes per worker process")

@@ -331,15 +331,22 @@ def test_a_wrong_entry_point_stops_the_start_by_name(
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("extra", "executor_id", "packages"),
+    [
+        ("llm", "llm_executor", "'litellm<2,>=1.84'"),
+        ("crewai", "crewai_executor", "'crewai<2,>=1.15' 'litellm<2,>=1.84'"),
+    ],
+)
 def test_an_executor_whose_extra_is_missing_says_how_to_enable_it(
-    install_module: InstallModule, monkeypatch: pytest.MonkeyPatch
+    install_module: InstallModule, monkeypatch: pytest.MonkeyPatch, extra: str, executor_id: str, packages: str
 ) -> None:
-    monkeypatch.setattr("tasks.rules.extras.EXTRAS", {**EXTRAS, "llm": "a_module_that_is_not_installed"})
-    install_module("my_llm", MINIMAL.format(id="my_llm_executor").replace("name =", "extra = 'llm'; name ="))
-    install_line = "pip install 'litellm<2,>=1.84', or in a clone of the repository: make serve SET=all"
+    monkeypatch.setattr("tasks.rules.extras.EXTRAS", {**EXTRAS, extra: "a_module_that_is_not_installed"})
+    install_module("my_llm", MINIMAL.format(id="my_llm_executor").replace("name =", f"extra = '{extra}'; name ="))
+    install_line = f"pip install {packages}, or in a clone of the repository: make serve SET=all"
     assert "my_llm_executor" not in executor_ids()
-    ours = {executor_id: install_line for executor_id, extra in NEEDS.items() if extra == "llm"}
-    assert "llm_executor" in ours
+    ours = {name: install_line for name, each in NEEDS.items() if each == extra}
+    assert executor_id in ours
     assert disabled_executors() == {**OFF, **ours, "my_llm_executor": install_line}
     assert describe("my_llm_executor")["enabled"] is False
     with pytest.raises(ExecutorNotFound) as caught:
