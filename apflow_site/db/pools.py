@@ -9,10 +9,12 @@ import contextvars
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache, partial
-from typing import Final, Generic, Literal, ParamSpec, TypeVar
+from typing import Any, Final, Generic, Literal, ParamSpec, TypeVar
 
 from django.db import connection
 
+from apflow_site.db.beforehand import Key as Work
+from apflow_site.db.beforehand import NotMadeYet, called_with
 from apflow_site.db.calls import Call, Caller, Patience, Threads
 from apflow_site.db.connections import IS_SQLITE, TRUSTED_SECONDS, refresh
 from apflow_site.db.sqlite_writer import SqliteWriter
@@ -44,9 +46,17 @@ def read(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asynci
     return _run("read", function, *args, **kwargs)
 
 
-def write(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
-    """Run a sync function that writes. It returns after the commit; on SQLite all calls that wait share a transaction."""
-    return _run("write", function, *args, **kwargs)
+async def write(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a sync function that writes. It returns after the commit; on SQLite calls that wait share a transaction.
+
+    It begins again after what it needs `beforehand`.
+    """
+    made: dict[Work, Any] = {}
+    while True:
+        try:
+            return await _run("write", called_with, made, partial(function, *args, **kwargs))
+        except NotMadeYet as work:
+            made[work.key] = await read(work.make)
 
 
 def auth(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":

@@ -10,6 +10,7 @@ from typing import Final
 
 from django.db import DatabaseError, transaction
 
+from apflow_site.db.beforehand import NotMadeYet
 from apflow_site.db.calls import Call, Outcome, Turns
 from apflow_site.db.connections import refresh
 
@@ -64,5 +65,5 @@ def _alone(call: Call) -> Outcome:
     try:
         with transaction.atomic():
             return call.function(), None
-    except Exception as error:  # noqa: BLE001  (the caller gets it)
+    except (Exception, NotMadeYet) as error:  # noqa: BLE001  (the caller gets it)
         return None, error

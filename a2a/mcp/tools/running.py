@@ -131,7 +131,7 @@ async def _resumed(exchange: Exchange) -> Messages:
 
 async def _committed(start: Callable[[], Started], exchange: Exchange) -> Started:
     """Wait for the run to be stored. If a client of 2026-07-28 leaves meanwhile, the run is cancelled as soon as it is."""
-    starting = pools.write(start)
+    starting = asyncio.ensure_future(pools.write(start))
     try:
         return await asyncio.shield(starting)
     except asyncio.CancelledError:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from django.db import IntegrityError, connection, transaction
 
 from accounts.callers import Caller
+from apflow_site.db.beforehand import beforehand
 from apflow_site.db.pipelines import in_one_go
 from llmkeys import run_secrets
 from llmkeys.header import SentKey
@@ -57,6 +58,8 @@ RESET: Final[Mapping[str, Any]] = MappingProxyType(
     }
 )
 """The columns of a task that is to run again."""
+LARGE: Final = 200
+"""A tree of so many tasks takes some time to check."""
 LOOKUP_CHUNK: Final = 5_000
 """The maximum number of ids in one query."""
 
@@ -104,28 +107,56 @@ def create_tree(
     Raises InvalidParams, InvalidTree, InvalidParent, InvalidDependency, CircularDependency or
     ExecutorNotFound; then nothing is stored.
     """
-    spec = checked(tasks)
-    owner = owner_of(caller, spec)
-    refuse_unusable(spec, owner=owner)
-    may_collide = id_conflict != NEW and not all(task.has_new_id for task in spec.tasks)
+    make = partial(_new_tree, caller, tasks, id_conflict)
+    is_large = isinstance(tasks, list) and len(tasks) >= LARGE
+    new = beforehand("tree", make, tasks, id_conflict) if is_large else make()
     while True:
-        ids = _new_ids(spec) if id_conflict == NEW else _stored_ids(spec, refuse=id_conflict == REFUSE)
-        rows = rows_of(spec, ids=ids, user_id=owner)
-        root = next(row for row in rows if row.id == row.root_id)
+        spec, rows, root = new.spec, new.rows, new.root
         try:
             # A reserved run is taken by an UPDATE whose count of rows matters.
             begin = in_one_go if reserved_id is None else transaction.atomic
-            with begin(savepoint=may_collide):
+            with begin(savepoint=new.may_collide):
+                if id_conflict == REFUSE:
+                    _refuse_ids_in_use(spec)
                 store(rows)
                 run = _start_run(root, context_id=context_id, reserved_id=reserved_id) if execute else None
                 if llm_key is not None:
                     keep_key(llm_key, caller=caller, tree=rows, run=run)
         except IntegrityError:  # another request took one of the ids since the check: check again
-            if not may_collide:
+            if not new.may_collide:
                 raise
+            new = make()
             continue
-        warnings = [*spec.warnings, *_owner_warnings(spec, owner)]
-        return Created(tasks=rows, root=root, ids=ids, warnings=warnings, run=run)
+        warnings = [*spec.warnings, *_owner_warnings(spec, root.user_id)]
+        return Created(tasks=rows, root=root, ids=new.ids, warnings=warnings, run=run)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _NewTree:
+    """A checked tree that is not stored. `ids` maps each id of the request to that of its row."""
+
+    spec: TreeSpec
+    rows: list[Task]
+    root: Task
+    ids: dict[str, str]
+    may_collide: bool
+    """Whether another tree may have one of the ids."""
+
+
+def _new_tree(caller: Caller, tasks: object, id_conflict: str) -> _NewTree:
+    spec = checked(tasks)
+    owner = owner_of(caller, spec)
+    refuse_unusable(spec, owner=owner)
+    taken = ids_in_use([task.id for task in spec.tasks if not task.has_new_id]) if id_conflict == RENAME else ()
+    ids = {task.id: new_id() if id_conflict == NEW or task.id in taken else task.id for task in spec.tasks}
+    rows = rows_of(spec, ids=ids, user_id=owner)
+    return _NewTree(
+        spec=spec,
+        rows=rows,
+        root=next(row for row in rows if row.is_root),
+        ids=ids,
+        may_collide=id_conflict != NEW and not all(task.has_new_id for task in spec.tasks),
+    )
 
 
 def execute_tree(
@@ -180,8 +211,10 @@ def execute_task(
     that the caller has stored for it before. Raises TaskNotFound.
     """
     if copy_execution:
-        task = get_task(caller=caller, task_id=task_id)
-        execution = _execute_copy(task, with_children=copy_children, context_id=context_id, reserved_id=reserved_id)
+        make = partial(_new_copy, caller=caller, task_id=task_id, with_children=copy_children)
+        task, copy = beforehand("copy", make, task_id)
+        store_copy(task, copy)
+        execution = execute_copy(task, copy, context_id=context_id, reserved_id=reserved_id)
         if llm_key is not None:
             copied = Task.objects.tree(execution.run.root_id)
             keep_key(llm_key, caller=caller, tree=copied, run=execution.run)
@@ -230,21 +263,16 @@ def _owner_warnings(spec: TreeSpec, owner: str) -> Iterator[str]:
         yield f"user_id '{named}' was replaced by yours, '{owner}': only administrators may create tasks for other users."
 
 
-def _stored_ids(spec: TreeSpec, *, refuse: bool) -> dict[str, str]:
-    """Map each id of the request to the id to store: the same, or a new one if it is in use."""
+def _refuse_ids_in_use(spec: TreeSpec) -> None:
     taken = ids_in_use([task.id for task in spec.tasks if not task.has_new_id])
-    if taken and refuse:
-        problems = [
-            (f"tasks[{position}].id", f"'{task.id}' is in use: choose another one")
-            for position, task in enumerate(spec.tasks)
-            if task.id in taken
-        ]
-        raise InvalidParams(problems)
-    return {task.id: new_id() if task.id in taken else task.id for task in spec.tasks}
-
-
-def _new_ids(spec: TreeSpec) -> dict[str, str]:
-    return {task.id: new_id() for task in spec.tasks}
+    if taken:
+        raise InvalidParams(
+            [
+                (f"tasks[{position}].id", f"'{task.id}' is in use: choose another one")
+                for position, task in enumerate(spec.tasks)
+                if task.id in taken
+            ]
+        )
 
 
 def ids_in_use(task_ids: Sequence[str]) -> set[str]:
@@ -316,13 +344,11 @@ def _reset(tree: list[Task], scope: set[str]) -> None:
     Task.objects.filter(id__in=again).update(**RESET, updated_at=datetime.now(UTC))
 
 
-def _execute_copy(
-    task: Task, *, with_children: bool, context_id: str | None = None, reserved_id: str | None = None
-) -> Execution:
+def _new_copy(*, caller: Caller, task_id: str, with_children: bool) -> tuple[Task, Copy]:
+    task = get_task(caller=caller, task_id=task_id)
     tree = tree_of(task)
     _parts_of_templates(task, tree)
-    copy = store_copy(task, tree, copies.for_execution(task.id, tree, with_children=with_children))
-    return execute_copy(task, copy, context_id=context_id, reserved_id=reserved_id)
+    return task, copies.copied(task, tree, copies.for_execution(task.id, tree, with_children=with_children))
 
 
 def execute_copy(task: Task, copy: Copy, *, context_id: str | None = None, reserved_id: str | None = None) -> Execution:

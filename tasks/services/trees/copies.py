@@ -13,13 +13,14 @@ from django.db import transaction
 
 from accounts.callers import Caller
 from aipartnerupflow.executors import ExecutorError
+from apflow_site.db.beforehand import beforehand
 from tasks.executors.admission import checked
 from tasks.executors.filling import filled_inputs
 from tasks.ids import new_id
 from tasks.models import Task
 from tasks.rules.budgets import without_budget
 from tasks.rules.conditions import TooMuchToCompare
-from tasks.rules.exceptions import InvalidParams
+from tasks.rules.exceptions import InvalidParams, TaskNotFound
 from tasks.rules.inputs import dependency_results, label_of, resolved_inputs
 from tasks.rules.maps import CannotMap, templates_of
 from tasks.rules.places import escaped
@@ -104,26 +105,32 @@ def copy_tree(
     field that a run sets makes all copies pending. With `save=False` nothing is stored. Raises
     TaskNotFound, InvalidParams, or what `create_tree` raises.
     """
-    _check_reset(reset_fields)
-    task = get_task(caller=caller, task_id=task_id)
-    loads.spend_on(Task.objects.tree(task.root_id), *loads.TASK_COLUMNS)  # the reply contains the copy
-    tree = tree_of(task, without=["steps"])
-    extent = _extent(task_id, tree, children=children, copy_mode=copy_mode, custom_task_ids=custom_task_ids)
-    if not set(reset_fields) <= set(REQUEST_FIELDS):
-        extent = Extent(taken=extent.taken, fresh=extent.taken)
-    return store_copy(task, tree, extent, reset=reset_fields, save=save)
+
+    def make() -> tuple[Task, Copy]:
+        _check_reset(reset_fields)
+        task = get_task(caller=caller, task_id=task_id)
+        loads.spend_on(Task.objects.tree(task.root_id), *loads.TASK_COLUMNS)  # the reply contains the copy
+        tree = tree_of(task, without=["steps"])
+        extent = _extent(task_id, tree, children=children, copy_mode=copy_mode, custom_task_ids=custom_task_ids)
+        if not set(reset_fields) <= set(REQUEST_FIELDS):
+            extent = Extent(taken=extent.taken, fresh=extent.taken)
+        return task, copied(task, tree, extent, reset=reset_fields)
+
+    task, copy = beforehand("copy", make, task_id)
+    if save:
+        store_copy(task, copy)
+    return copy
 
 
-def store_copy(
+def copied(
     task: Task,
     tree: Sequence[Task],
     extent: Extent,
     *,
     reset: Collection[str] = (),
-    save: bool = True,
     inputs: Mapping[str, Json] = NO_INPUTS,
 ) -> Copy:
-    """Create a new tree with the same owner, and other `inputs` for some fresh tasks. Raises what `create_tree` raises."""
+    """Return a new tree with the same owner, and other `inputs` for some fresh tasks. Raises what `create_tree` raises."""
     templates = templates_of(tree)
     extent = _unexpanded(extent, tree, templates)
     requests = requests_of(tree, extent, top_id=task.id, reset=reset)
@@ -144,9 +151,6 @@ def store_copy(
         row.spawned_by = ids.get(original.spawned_by or "")
         is_kept = original_id not in extent.fresh and (original.status == Status.COMPLETED or original_id in ended)
         _note_origin(row, original, is_kept=is_kept)
-    if save:
-        store(rows)
-        Task.objects.filter(id=task.id).update(has_copy=True)
     return Copy(
         tasks=rows,
         root=next(row for row in rows if row.is_root),
@@ -154,6 +158,13 @@ def store_copy(
         warnings=list(spec.warnings),
         requests=list(requests.values()),
     )
+
+
+def store_copy(task: Task, copy: Copy) -> None:
+    """Insert the copy of a task in the caller's transaction. Raises TaskNotFound if the task has been deleted meanwhile."""
+    if not Task.objects.filter(id=task.id).update(has_copy=True):
+        raise TaskNotFound(task.id)
+    store(copy.tasks)
 
 
 def for_execution(task_id: str, tree: Iterable[Task], *, with_children: bool) -> Extent:

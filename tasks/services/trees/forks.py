@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from django.db import transaction
 
 from accounts.callers import Caller
+from apflow_site.db.beforehand import beforehand
 from llmkeys.header import SentKey
 from tasks.models import Task
 from tasks.rules.exceptions import InvalidParams
@@ -31,14 +32,19 @@ def fork(
     These, what follows them and what has not completed run; the others keep their results. The
     run has the inputs of the latest run. Raises TaskNotFound, InvalidParams, or what `create_tree` raises.
     """
-    task = get_task(caller=caller, task_id=task_id)
-    loads.spend_on(Task.objects.tree(task.root_id), *loads.TASK_COLUMNS)
-    tree = tree_of(task)
-    starts = list(dict.fromkeys([*(start or ([task_id] if not inputs else ())), *(() if start else inputs)]))
-    extent = copies.full(_known(starts, tree, "from_tasks"), tree)
-    _check_inputs(inputs, tree, extent)
-    root = next(each for each in tree if each.is_root)
-    copy = copies.store_copy(root, tree, extent, inputs=inputs)
+
+    def make() -> tuple[Task, copies.Copy]:
+        task = get_task(caller=caller, task_id=task_id)
+        loads.spend_on(Task.objects.tree(task.root_id), *loads.TASK_COLUMNS)
+        tree = tree_of(task)
+        starts = list(dict.fromkeys([*(start or ([task_id] if not inputs else ())), *(() if start else inputs)]))
+        extent = copies.full(_known(starts, tree, "from_tasks"), tree)
+        _check_inputs(inputs, tree, extent)
+        root = next(each for each in tree if each.is_root)
+        return root, copies.copied(root, tree, extent, inputs=inputs)
+
+    root, copy = beforehand("fork", make, task_id)
+    copies.store_copy(root, copy)
     execution = execute_copy(root, copy, context_id=context_id, reserved_id=reserved_id)
     if llm_key is not None:
         keep_key(llm_key, caller=caller, tree=copy.tasks, run=execution.run)

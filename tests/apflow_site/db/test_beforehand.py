@@ -1,0 +1,109 @@
+"""Work that a call of the write pool does before its transaction: on another thread, once, and without a trace of the first try."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+
+from accounts.callers import LOCAL
+from apflow_site.db import pools
+from apflow_site.db.beforehand import beforehand
+from tasks.executors import admission
+from tasks.models import Task
+from tasks.rules.exceptions import TaskNotFound
+from tasks.rules.strict_json import Json
+from tasks.services import trees
+from tasks.services.trees import copies, editing, forks
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_engines]
+
+
+class Work:
+    """Work that records where it was done."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[object, str, bool]] = []
+
+    def of(self, given: object) -> object:
+        self.done.append((given, threading.current_thread().name, connection.in_atomic_block))
+        return given
+
+
+@transaction.atomic
+def adding_a_user(work: Work, given: Callable[[], object]) -> tuple[int, object]:
+    User.objects.create(username="ada")
+    value = given()
+    return User.objects.count(), beforehand("work", lambda: work.of(value), value)
+
+
+async def test_a_call_begins_again_with_what_was_worked_out_on_a_thread_for_reads() -> None:
+    work = Work()
+    assert await pools.write(adding_a_user, work, lambda: ["given"]) == (1, ["given"])
+    assert work.done == [(["given"], "read", False)]
+
+
+async def test_work_that_differs_the_second_time_is_done_again() -> None:
+    work, given = Work(), iter([1, 2, 2])
+    assert await pools.write(adding_a_user, work, lambda: next(given)) == (1, 2)
+    assert [value for value, _, _ in work.done] == [1, 2]
+
+
+async def test_a_call_that_never_asks_for_the_same_ends_all_the_same() -> None:
+    work, given = Work(), iter(range(1_000))
+    assert await pools.write(adding_a_user, work, lambda: next(given)) == (1, 10)
+
+
+async def test_what_the_work_raises_is_what_the_call_raises_and_nothing_is_stored() -> None:
+    def fails() -> None:
+        raise ValueError("no work")
+
+    @transaction.atomic
+    def call() -> None:
+        User.objects.create(username="ada")
+        beforehand("work", fails)
+
+    with pytest.raises(ValueError, match="no work"):
+        await pools.write(call)
+    assert await pools.read(User.objects.count) == 0
+
+
+def test_outside_of_the_pool_the_work_is_done_at_once() -> None:
+    work = Work()
+    assert adding_a_user(work, lambda: "given") == (1, "given")
+    assert len(work.done) == 1
+
+
+def large_tree() -> list[Json]:
+    return [{"id": "root", "name": "root"}, *({"name": f"t{n}", "parent_id": "root"} for n in range(trees.LARGE))]
+
+
+async def test_a_large_tree_is_checked_before_the_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Work()
+    monkeypatch.setattr("tasks.services.trees.checked", lambda tasks: admission.checked(work.of(tasks)))
+    created = await pools.write(trees.create_tree, caller=LOCAL, tasks=large_tree())
+    assert [where for _, *where in work.done] == [["read", False]]
+    assert await pools.read(Task.objects.tree(created.root.id).count) == trees.LARGE + 1
+
+
+@pytest.mark.parametrize("verb", ["fork", "copy", "run a copy"])
+async def test_a_tree_that_is_deleted_while_it_is_copied_leaves_no_copy(verb: str) -> None:
+    created = await pools.write(trees.create_tree, caller=LOCAL, tasks=[{"name": "t"}])
+    tries: list[str] = []
+
+    @transaction.atomic
+    def copied_late() -> None:
+        if tries:
+            editing.delete_task(caller=LOCAL, task_id=created.root.id, force=True)
+        tries.append(verb)
+        if verb == "fork":
+            forks.fork(caller=LOCAL, task_id=created.root.id, start=(), inputs={})
+        elif verb == "copy":
+            copies.copy_tree(caller=LOCAL, task_id=created.root.id)
+        else:
+            trees.execute_task(caller=LOCAL, task_id=created.root.id, copy_execution=True)
+
+    with pytest.raises(TaskNotFound):
+        await pools.write(copied_late)
+    assert await pools.read(Task.objects.count) == 1  # the deletion was part of the call that failed
