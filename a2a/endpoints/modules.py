@@ -4,7 +4,7 @@ The body contains the parameters, and the response the result alone, in apflow's
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
@@ -102,11 +102,12 @@ async def module(request: HttpRequest, name: str) -> HttpResponseBase:
         if found.method == "tasks.execute" and "text/event-stream" in request.headers.get("Accept", ""):
             params = params | {"use_streaming": True}
         call = Call(method=found.method, params=params)
-        reply, stream = await perform(call, caller=caller, dialect=REST, headers=headers_of(request))
+        dialect = replace(REST, result=lambda method, caller, result: found.shape(result.native))
+        reply, stream = await perform(call, caller=caller, dialect=dialect, headers=headers_of(request))
         if stream is not None:
             frames = sse.frames(stream, render=lambda event: event)
             return held(frames, caller=caller, who_is_it=partial(authenticate, request))
-        return json_response(found.shape(reply.result))
+        return json_response(reply.result)
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
         return refusal(error, shape=as_rest)
 

@@ -14,7 +14,7 @@ from a2a.live.streaming import held
 from accounts.auth import still_in_session
 from accounts.callers import Caller
 from apflow_site.db import pools
-from tasks.dashboard.listing import PAGE, Row, rows_of_trees
+from tasks.dashboard.listing import PAGE, rows_of_trees
 from tasks.dashboard.pages import count_questions, has_owners, page
 from tasks.events import Event, following
 from tasks.rules.exceptions import InvalidParams
@@ -121,8 +121,8 @@ async def _list_rows(caller: Caller, root_ids: set[str]) -> AsyncGenerator[Json]
     sent = None
     async with following(caller) as inbox:
         while True:
-            for row in await pools.read(rows_of_trees, caller=caller, root_ids=root_ids):
-                yield {"id": row.root.id, "html": await asyncio.to_thread(_html, caller, row)}
+            for root_id, html in await pools.read(_rows, caller, root_ids):
+                yield {"id": root_id, "html": html}
             questions = await pools.read(count_questions, caller=caller)
             if questions != sent:
                 yield {"questions": questions}
@@ -133,5 +133,7 @@ async def _list_rows(caller: Caller, root_ids: set[str]) -> AsyncGenerator[Json]
                 return
 
 
-def _html(caller: Caller, row: Row) -> str:
-    return render_to_string("dashboard/row.html", {"row": row, "caller": caller, "has_owners": has_owners()})
+def _rows(caller: Caller, root_ids: set[str]) -> list[tuple[str, str]]:
+    shown = {"caller": caller, "has_owners": has_owners()}
+    rows = rows_of_trees(caller=caller, root_ids=root_ids)
+    return [(row.root.id, render_to_string("dashboard/row.html", shown | {"row": row})) for row in rows]

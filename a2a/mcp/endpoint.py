@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
@@ -26,6 +26,7 @@ from a2a.mcp.messages import Beginning, Message, Messages, Result
 from a2a.mcp.methods import method_of
 from a2a.mcp.protected_resource import challenge
 from a2a.mcp.tools.running import followed
+from a2a.methods.dispatch import encoded
 from accounts.auth import authenticate
 from accounts.callers import Caller
 from apflow_site.db import pools
@@ -83,7 +84,7 @@ class Mcp:
         if first is None:
             return HttpResponse(status=202)
         if isinstance(first, Result):
-            response = json_response(_reply(first, exchange))
+            response = json_response(await _reply(first, exchange))
             for name, value in first.headers.items():
                 response[name] = value
             return response
@@ -242,7 +243,7 @@ async def _encoded(messages: Messages, exchange: Exchange) -> AsyncGenerator[byt
             if isinstance(message, Beginning):
                 yield f"id: {message.event_id}\ndata:\n\n".encode()
             else:
-                sent = _reply(message, exchange) if isinstance(message, Result) else message.to_json()
+                sent = await _reply(message, exchange) if isinstance(message, Result) else message.to_json()
                 yield sse.frame(sent, event_id=message.event_id)
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
         yield sse.frame(failure(error, call_id=exchange.call_id, is_modern=exchange.is_modern).to_json())
@@ -250,8 +251,10 @@ async def _encoded(messages: Messages, exchange: Exchange) -> AsyncGenerator[byt
         await messages.aclose()
 
 
-def _reply(result: Result, exchange: Exchange) -> Json:
-    return Reply(id=exchange.call_id, result=result.of_era(is_modern=exchange.is_modern)).to_json()
+async def _reply(result: Result, exchange: Exchange) -> Any:
+    """Return the reply, encoded on a thread: it may have a whole tree, once as data and once as text."""
+    reply = Reply(id=exchange.call_id, result=result.of_era(is_modern=exchange.is_modern))
+    return await pools.read(encoded, reply.to_json())
 
 
 def _refused(error: Exception, *, call_id: Id, is_modern: bool) -> HttpResponse:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
+import orjson
+
 from a2a.core.mapping import native_tree
-from a2a.mcp.messages import text
 from a2a.mcp.tools.outcomes import SCHEME, outcome_of
 from a2a.methods.runs import native_run
 from accounts.callers import Caller
@@ -85,10 +86,10 @@ class Runs:
         if found is None:
             return None
         try:
-            value = await pools.read(_read, caller, found["run_id"], found["part"] or "", int(found["after"] or 0))
+            shown = await pools.read(_read, caller, found["run_id"], found["part"] or "", int(found["after"] or 0))
         except RunNotFound:
             return None
-        return [{"uri": uri, "mimeType": JSON_TYPE} | {"text": text(value)["text"]}]
+        return [{"uri": uri, "mimeType": JSON_TYPE, "text": shown}]
 
     async def run_of(self, caller: Caller, uri: str) -> str | None:
         run_id = run_in(uri)
@@ -123,7 +124,11 @@ def _listed(facts: history.RunFacts) -> Json:
     }
 
 
-def _read(caller: Caller, run_id: str, part: str, after: int) -> Any:
+def _read(caller: Caller, run_id: str, part: str, after: int) -> str:
+    return orjson.dumps(_part(caller, run_id, part, after)).decode()
+
+
+def _part(caller: Caller, run_id: str, part: str, after: int) -> Any:
     run = history.own_run(caller=caller, run_id=run_id)
     if part == "/tree":
         past = past_tree(caller=caller, run_id=run.id)

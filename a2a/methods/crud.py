@@ -8,7 +8,7 @@ from django.conf import settings
 from a2a.core.mapping import native_task, native_tree
 from a2a.core.parsing import texts
 from a2a.methods import params
-from a2a.methods.results import DataResult, TaskResult, webhook_metadata, with_schedules
+from a2a.methods.results import DataResult, TaskResult, webhook_metadata
 from accounts.callers import Caller
 from apflow_site.db import pools
 from llmkeys.header import SentKey
@@ -38,7 +38,8 @@ async def create(
     if given.webhook_config is not None:
         verb = partial(with_webhook, verb, given.webhook_config.arguments)
     created = await pools.write(partial(once, verb, caller=caller, token=token, **arguments))
-    await with_schedules([created.root])
+    if created.root.schedule_id is not None:
+        await pools.read(task_schedules.attach, [created.root])
     metadata = {"ids": created.ids, "warnings": created.warnings}
     metadata |= webhook_metadata(created.webhook, given.webhook_config)
     return TaskResult(

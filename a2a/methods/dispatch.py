@@ -3,7 +3,9 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from hashlib import sha256
+from inspect import iscoroutinefunction
 from typing import Any, Final
 
 import msgspec
@@ -37,13 +39,15 @@ MAX_KEY_CHARACTERS: Final = 255
 class Dialect:
     """The methods of an endpoint and the format of its results.
 
-    `other` handles calls that are not in `methods`; `failure` formats errors outside of a call.
+    `other` handles calls that are not in `methods`; `failure` formats errors outside of a call. `reads`: `result` reads
+    from the database.
     """
 
     name: str
     methods: Mapping[str, Method]
-    result: Callable[[Method, Caller, Any], Awaitable[Any]]
+    result: Callable[[Method, Caller, Any], Any]
     event: Callable[[Json, Stream, Id], Json]
+    reads: bool = False
     other: Callable[..., Awaitable["Outcome"]] | None = None
     failure: Callable[[Exception], Failure] = failure_of
 
@@ -64,7 +68,7 @@ Performed = tuple[Reply, Stream | None]
 """The reply to a call, and the stream that follows it."""
 
 
-async def _native_result(method: Method, caller: Caller, result: Any) -> Any:
+def _native_result(method: Method, caller: Caller, result: Any) -> Any:
     return result.native
 
 
@@ -72,9 +76,9 @@ def _native_event(event: Json, stream: Stream, call_id: Id) -> Json:
     return as_sent(event, has_tokens=stream.has_tokens)
 
 
-async def _a2a_result(method: Method, caller: Caller, result: Any) -> Any:
+def _a2a_result(method: Method, caller: Caller, result: Any) -> Any:
     try:
-        return await method.as_a2a(caller, result)
+        return method.as_a2a(caller, result)
     except ResponseTooLarge:
         if method.role is Role.VIEWER:
             raise
@@ -87,7 +91,7 @@ def _a2a_event(event: Json, stream: Stream, call_id: Id) -> Json:
 
 
 NATIVE = Dialect(name="native", methods=METHODS, result=_native_result, event=_native_event)
-A2A = Dialect(name="a2a", methods=METHODS, result=_a2a_result, event=_a2a_event)
+A2A = Dialect(name="a2a", methods=METHODS, result=_a2a_result, event=_a2a_event, reads=True)
 SYSTEM = Dialect(name="system", methods=SYSTEM_METHODS, result=_native_result, event=_native_event)
 REST = Dialect(name="rest", methods={**METHODS, **SYSTEM_METHODS}, result=_native_result, event=_native_event)
 
@@ -121,15 +125,25 @@ async def perform(call: Call, *, caller: Caller, dialect: Dialect, headers: Head
             return await _perform_once(call, method, caller=caller, dialect=dialect, headers=headers, keys=keys)
         params = method.params.parse(_resuming(call.params, headers))
         _check_stream(params, caller=caller, headers=headers)
+        shape = partial(_shaped, dialect, method, caller)
+        if not iscoroutinefunction(method.function):
+            read = partial(method.function, caller, params, **keys)
+            return Reply(id=call.id, result=await pools.read(lambda: encoded(shape(read())))), None
         result = await method.function(caller, params, **keys)
-        _note_run(result)
-        return Reply(id=call.id, result=await dialect.result(method, caller, result)), result.stream
+        shown = await pools.read(lambda: encoded(shape(result))) if dialect.reads else shape(result)
+        return Reply(id=call.id, result=shown), result.stream
 
 
-def _note_run(result: Any) -> None:
+def _shaped(dialect: Dialect, method: Method, caller: Caller, result: Any) -> Any:
     run = getattr(result, "run", None)
     if run is not None:
         note(run=run.id)
+    return dialect.result(method, caller, result)
+
+
+def encoded(value: Any) -> orjson.Fragment:
+    """Encode the value as JSON, which the reply around it contains as it is. Encoding a large tree takes long."""
+    return orjson.Fragment(orjson.dumps(value))
 
 
 def method_named(name: str, methods: Mapping[str, Method]) -> Method:
@@ -177,8 +191,8 @@ async def _perform_once(
     if streams and headers.last_event_id:
         params = msgspec.structs.replace(params, last_event_id=headers.last_event_id)
     result = await method.function(caller, params, token=token, **keys)
-    _note_run(result)
-    response = await dialect.result(method, caller, result)
+    shape = partial(_shaped, dialect, method, caller, result)
+    response = await pools.read(shape) if dialect.reads else shape()
     kept = await pools.write(idempotency.keep_response, caller=caller, token=token, response=response)
     return Reply(id=call.id, result=kept), result.stream
 

@@ -1,7 +1,6 @@
 """Methods for flows: save a definition, list and read flows, and run one with inputs."""
 
 from datetime import UTC, datetime
-from functools import partial
 
 from msgspec import UNSET
 
@@ -35,23 +34,21 @@ async def save(caller: Caller, given: flow_params.SaveFlow) -> DataResult:
     return DataResult(native=native | {"is_new": saved.is_new, "warnings": saved.warnings})
 
 
-async def get(caller: Caller, given: flow_params.GetFlow) -> DataResult:
+def get(caller: Caller, given: flow_params.GetFlow) -> DataResult:
     """Return a version of a flow, by default the newest, with its tasks."""
-    read = partial(flows.read_version, caller=caller, name=given.name, version=given.version, user_id=given.user_id)
-    return DataResult(native=native_flow(*await pools.read(read)))
+    found = flows.read_version(caller=caller, name=given.name, version=given.version, user_id=given.user_id)
+    return DataResult(native=native_flow(*found))
 
 
-async def list_flows(caller: Caller, given: flow_params.ListFlows) -> DataResult:
+def list_flows(caller: Caller, given: flow_params.ListFlows) -> DataResult:
     """Return a page of flows by name, each with its newest run, without their tasks."""
-    read = partial(flow_lists.list_flows, caller=caller, user_id=given.user_id, limit=given.limit, cursor=given.cursor)
-    listed, cursor = await pools.read(read)
+    listed, cursor = flow_lists.list_flows(caller=caller, user_id=given.user_id, limit=given.limit, cursor=given.cursor)
     return DataResult(native={"flows": [_listed(each) for each in listed], "next_cursor": cursor})
 
 
-async def versions(caller: Caller, given: flow_params.FlowNamed) -> DataResult:
+def versions(caller: Caller, given: flow_params.FlowNamed) -> DataResult:
     """Return the versions of a flow that are kept, newest first, without their tasks."""
-    read = partial(flow_lists.versions_of, caller=caller, name=given.name, user_id=given.user_id)
-    flow, found = await pools.read(read)
+    flow, found = flow_lists.versions_of(caller=caller, name=given.name, user_id=given.user_id)
     shown = [
         {"version": each.number, "description": each.description, "created_at": _time(each.created_at)}
         for each in found

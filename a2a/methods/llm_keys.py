@@ -41,11 +41,11 @@ async def set_key(caller: Caller, given: params.SetLLMKey) -> DataResult:
     )
 
 
-async def get_keys(caller: Caller, given: params.GetLLMKey) -> DataResult:
+def get_keys(caller: Caller, given: params.GetLLMKey) -> DataResult:
     """List stored LLM keys: provider, last four characters, and time of the last use."""
     user_id = _owner(caller, given.user_id)
     provider = None if given.provider is None else _known(given.provider)
-    stored = await pools.read(keys.list_keys, user_id=user_id)
+    stored = keys.list_keys(user_id=user_id)
     meant = [key for key in stored if provider in (None, key.provider)]
     return DataResult(
         native={

@@ -17,9 +17,9 @@ async def set_notification(caller: Caller, given: params.SetNotification) -> Dat
     return DataResult(native=notifications.native_of(kept))
 
 
-async def list_notifications(caller: Caller, given: Nothing) -> DataResult:
+def list_notifications(caller: Caller, given: Nothing) -> DataResult:
     """List the notifications of the caller, by name. Tokens and headers are not shown."""
-    found = await pools.read(notifications.list_notifications, caller=caller)
+    found = notifications.list_notifications(caller=caller)
     return DataResult(native={"notifications": [notifications.native_of(each) for each in found]})
 
 

@@ -17,7 +17,7 @@ from a2a.core.mapping import (
 from a2a.methods import params
 from a2a.methods.chosen_fields import picked
 from a2a.methods.list_params import ListTasks
-from a2a.methods.results import DataResult, TaskListResult, TaskResult, with_schedules
+from a2a.methods.results import DataResult, TaskListResult, TaskResult
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks.dashboard.answer_tokens import link_to
@@ -48,23 +48,23 @@ async def get(caller: Caller, given: params.Get) -> TaskResult:
         raise TaskNotFound(given.task_id)
     loads.spend(vars(task)["size"])
     if task.schedule_id is not None:
-        await with_schedules([task])
+        await pools.read(task_schedules.attach, [task])
     return TaskResult(native=native_task(task), task=task)
 
 
-async def detail(caller: Caller, given: params.Get, *, url: Callable[[], str] = str) -> TaskResult:
+def detail(caller: Caller, given: params.Get, *, url: Callable[[], str] = str) -> TaskResult:
     """Return one task with its latest events, relatives, inputs, timings, and open question or wait."""
-    found = await pools.read(task_detail.detail, caller=caller, task_id=given.task_id)
-    await with_schedules([found.task])
+    found = task_detail.detail(caller=caller, task_id=given.task_id)
+    task_schedules.attach([found.task])
     answer = _answer_url(found.question, caller, url) if found.question else None
     hook = hook_url(found.wait) if found.wait and caller.may(Role.OPERATOR) else None
     native = native_detail(found, answer_url=answer, hook_url=_absolute(hook, url))
     return TaskResult(native=native, task=found.task, run=found.run, metadata={"task": native})
 
 
-async def open_questions(caller: Caller, given: params.OpenQuestions, *, url: Callable[[], str] = str) -> DataResult:
+def open_questions(caller: Caller, given: params.OpenQuestions, *, url: Callable[[], str] = str) -> DataResult:
     """List the open questions of the caller's trees, and those that the caller may answer as an assignee."""
-    found = await pools.read(questions.inbox_of, caller, limit=given.limit)
+    found = questions.inbox_of(caller, limit=given.limit)
     shown = [native_open_question(question, answer_url=_answer_url(question, caller, url)) for question in found]
     return DataResult(native={"questions": shown})
 
@@ -80,31 +80,29 @@ def _absolute(address: str | None, url: Callable[[], str]) -> str | None:
     return f"{url().rstrip('/')}{address}" if is_path else address
 
 
-async def tree(caller: Caller, given: params.Tree) -> TaskResult:
+def tree(caller: Caller, given: params.Tree) -> TaskResult:
     """Return the whole tree that contains a task."""
-    tasks = await pools.read(queries.get_tree, caller=caller, task_id=given.task_id, with_texts=True, times=2)
-    await with_schedules(tasks)
+    tasks = queries.get_tree(caller=caller, task_id=given.task_id, with_texts=True, times=2)
+    task_schedules.attach(tasks)
     root = next(task for task in tasks if task.is_root)
-    native = native_tree(tasks, fields=native_node) | await _run_facts(caller, root)
-    if limits := await pools.read(budgets.limits_of_tree, root.id):
+    facts = listed.facts_of_roots(caller=caller, tasks=[root], with_counts=False)
+    native = native_tree(tasks, fields=native_node) | run_facts(facts.runs.get(root.id))
+    if limits := budgets.limits_of_tree(root.id):
         native["budget"] = [asdict(limit) | {"text": limit.text} for limit in limits]
     return TaskResult(native=native, task=root, with_children=True)
 
 
-async def _run_facts(caller: Caller, root: Task) -> Json:
-    facts = await pools.read(listed.facts_of_roots, caller=caller, tasks=[root], with_counts=False)
-    return run_facts(facts.runs.get(root.id))
-
-
-async def children(caller: Caller, given: params.Children) -> TaskListResult:
+def children(caller: Caller, given: params.Children) -> TaskListResult:
     """Return the children of a task."""
-    tasks = await pools.read(queries.children, caller=caller, task_id=given.task_id)
+    tasks = queries.children(caller=caller, task_id=given.task_id)
     return TaskListResult(native=[native_task(task) for task in tasks], tasks=tasks)
 
 
-async def list_tasks(caller: Caller, given: ListTasks) -> TaskListResult:
+def list_tasks(caller: Caller, given: ListTasks) -> TaskListResult:
     """Return a page of tasks; each root with its latest run."""
-    tasks, next_cursor, facts = await pools.read(_page_with_facts, caller, given)
+    tasks, next_cursor = (_page_by_run if given.is_by_run else _page)(caller, given)
+    facts = listed.facts_of_roots(caller=caller, tasks=tasks, with_runs=given.has_runs, with_counts=given.has_counts)
+    task_schedules.attach(tasks)
     if given.is_search and given.cursor is None and next_cursor is not None and len(tasks) < given.limit:
         raise InvalidParams([("cursor", UNFINISHED)])
     fields = given.chosen
@@ -120,15 +118,6 @@ def _listed(tasks: Sequence[Task], facts: RootFacts, given: ListTasks, fields: S
     return [
         picked(shown(task, run=facts.runs.get(task.id), counts=facts.counts.get(task.id)), fields) for task in tasks
     ]
-
-
-def _page_with_facts(caller: Caller, given: ListTasks) -> tuple[list[Task], str | None, RootFacts]:
-    """Return the page, the cursor of the next one, and the facts of its roots; its tasks have their schedules."""
-    tasks, next_cursor = (_page_by_run if given.is_by_run else _page)(caller, given)
-    facts = listed.facts_of_roots(caller=caller, tasks=tasks, with_runs=given.has_runs, with_counts=given.has_counts)
-    if any(task.schedule_id for task in tasks):
-        task_schedules.attach(tasks)
-    return tasks, next_cursor, facts
 
 
 def _page(caller: Caller, given: ListTasks) -> tuple[list[Task], str | None]:
@@ -166,9 +155,7 @@ def _page_by_run(caller: Caller, given: ListTasks) -> tuple[list[Task], str | No
     return queries.listed_tasks(root_ids, summary=given.is_light), next_cursor
 
 
-async def count(caller: Caller, given: params.Count) -> DataResult:
+def count(caller: Caller, given: params.Count) -> DataResult:
     """Return the number of tasks in each status, or in some of them."""
-    counted = pools.read(
-        queries.count, caller=caller, user_id=given.user_id, root_only=given.root_only, statuses=given.statuses
-    )
-    return DataResult(native=await counted)
+    counted = queries.count(caller=caller, user_id=given.user_id, root_only=given.root_only, statuses=given.statuses)
+    return DataResult(native=counted)

@@ -12,13 +12,11 @@ from a2a.live.sse import Stream
 from a2a.methods.chosen_fields import picked
 from a2a.methods.params import WebhookConfig
 from accounts.callers import Caller
-from apflow_site.db import pools
 from tasks.ids import new_id
 from tasks.models import Run, Task, Webhook
 from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json
 from tasks.services.messages.webhooks import secrets_of
-from tasks.services.schedules import task_schedules
 from tasks.services.trees import queries
 from tasks.storage import loads
 
@@ -72,12 +70,6 @@ class DataResult:
     stream: None = None
 
 
-async def with_schedules(tasks: Sequence[Task]) -> None:
-    """Give the tasks the schedules that they have of their own; most have none."""
-    if any(task.schedule_id for task in tasks):
-        await pools.read(task_schedules.attach, tasks)
-
-
 def webhook_metadata(webhook: Webhook | None, config: WebhookConfig | None) -> Json:
     """`{"webhook": {"id", "signing_key"?}}`; the key only if the server generated it.
 
@@ -89,11 +81,11 @@ def webhook_metadata(webhook: Webhook | None, config: WebhookConfig | None) -> J
     return {"webhook": shown if config.token is not None else shown | {"signing_key": secrets_of(webhook).token}}
 
 
-async def as_a2a_task(caller: Caller, result: TaskResult) -> Json:
+def as_a2a_task(caller: Caller, result: TaskResult) -> Json:
     """One A2A Task; a root has the results of its whole tree as artifacts."""
     if not result.task.is_root and not result.with_children:
-        return await _a2a_part(caller, result)
-    run, tree = await pools.read(_snapshot, caller=caller, task_id=result.task.id, run=result.run)
+        return _a2a_part(caller, result)
+    run, tree = _snapshot(caller=caller, task_id=result.task.id, run=result.run)
     task = next(each for each in tree if each.id == result.task.id)
     # The task in the metadata of the result is older than the snapshot, but may have more fields.
     shown = result.metadata.get("task", {}) | (native_tree(tree) if result.with_children else native_task(task))
@@ -106,17 +98,17 @@ async def as_a2a_task(caller: Caller, result: TaskResult) -> Json:
     )
 
 
-async def as_a2a_answered(caller: Caller, result: TaskResult | DataResult) -> Json:
+def as_a2a_answered(caller: Caller, result: TaskResult | DataResult) -> Json:
     """Return the A2A Task that asked or, for an assignee who may not see it, a message."""
     if isinstance(result, DataResult):
-        return await as_a2a_data(caller, result)
-    return await as_a2a_task(caller, result)
+        return as_a2a_data(caller, result)
+    return as_a2a_task(caller, result)
 
 
-async def _a2a_part(caller: Caller, result: TaskResult) -> Json:
+def _a2a_part(caller: Caller, result: TaskResult) -> Json:
     """One A2A Task of a part of a tree, for which the rest of the tree is not loaded."""
-    run, (task,) = await pools.read(_snapshot, caller=caller, task_id=result.task.id, run=result.run, rows_of=_alone)
-    facts = await pools.read(_facts_of_trees, caller=caller, root_ids=[task.root_id])
+    run, (task,) = _snapshot(caller=caller, task_id=result.task.id, run=result.run, rows_of=_alone)
+    facts = _facts_of_trees(caller=caller, root_ids=[task.root_id])
     shown = result.metadata.get("task", {}) | native_task(task)
     return a2a_task(
         task,
@@ -135,18 +127,18 @@ def _alone(*, caller: Caller, task_id: str) -> list[Task]:
     return found
 
 
-async def as_a2a_tasks(caller: Caller, result: TaskListResult) -> Any:
+def as_a2a_tasks(caller: Caller, result: TaskListResult) -> Any:
     """Return a list of A2A Tasks, each with its own result only; with a cursor, a message with the page."""
-    shown = [*(await _a2a_tasks(caller, result.tasks, fields=result.fields)).values()]
+    shown = [*_a2a_tasks(caller, result.tasks, fields=result.fields).values()]
     if not result.by_cursor:
         return shown
     return a2a_message({"tasks": shown, "next_cursor": result.next_cursor}, message_id=new_id())
 
 
-async def as_a2a_answers(caller: Caller, result: AnswersResult) -> list[Json]:
+def as_a2a_answers(caller: Caller, result: AnswersResult) -> list[Json]:
     """Return a list of A2A Tasks with the replies in their metadata; for an unknown task, a message."""
-    found = await pools.read(_found, caller=caller, task_ids=[answer["task_id"] for answer in result.native])
-    shown = await _a2a_tasks(caller, found)
+    found = _found(caller=caller, task_ids=[answer["task_id"] for answer in result.native])
+    shown = _a2a_tasks(caller, found)
     for answer in result.native:
         if answer["task_id"] in shown:
             shown[answer["task_id"]]["metadata"]["answer"] = answer
@@ -156,21 +148,21 @@ async def as_a2a_answers(caller: Caller, result: AnswersResult) -> list[Json]:
     ]
 
 
-async def as_a2a_data(caller: Caller, result: DataResult) -> Json:
+def as_a2a_data(caller: Caller, result: DataResult) -> Json:
     """Return a message with the native result as its data part."""
     return a2a_message(result.native, message_id=new_id())
 
 
-async def as_a2a_copy(caller: Caller, result: TaskResult | DataResult) -> Json:
+def as_a2a_copy(caller: Caller, result: TaskResult | DataResult) -> Json:
     """Return the new tree as an A2A Task, or a preview as a message."""
-    return await (as_a2a_task(caller, result) if isinstance(result, TaskResult) else as_a2a_data(caller, result))
+    return as_a2a_task(caller, result) if isinstance(result, TaskResult) else as_a2a_data(caller, result)
 
 
-async def _a2a_tasks(caller: Caller, tasks: Sequence[Task], *, fields: Sequence[str] | None = None) -> dict[str, Json]:
+def _a2a_tasks(caller: Caller, tasks: Sequence[Task], *, fields: Sequence[str] | None = None) -> dict[str, Json]:
     """A2A Tasks by id, without tasks that have been deleted meanwhile."""
     root_ids = sorted({task.root_id for task in tasks})
-    runs = await pools.read(queries.latest_runs, caller=caller, root_ids=root_ids)
-    facts = await pools.read(_facts_of_trees, caller=caller, root_ids=root_ids)
+    runs = queries.latest_runs(caller=caller, root_ids=root_ids)
+    facts = _facts_of_trees(caller=caller, root_ids=root_ids)
     return {
         task.id: a2a_task(
             task,

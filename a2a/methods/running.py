@@ -12,26 +12,26 @@ from tasks.services.trees import queries
 from tasks.services.waits import questions
 
 
-async def list_running(caller: Caller, given: params.RunningList) -> TaskListResult:
+def list_running(caller: Caller, given: params.RunningList) -> TaskListResult:
     """Return the roots of trees that are running or waiting for a worker."""
-    roots = await pools.read(queries.running_list, caller=caller, user_id=given.user_id, limit=given.limit)
+    roots = queries.running_list(caller=caller, user_id=given.user_id, limit=given.limit)
     return TaskListResult(native=[native_task(task) for task in roots], tasks=roots)
 
 
-async def status(caller: Caller, given: params.RunningStatus) -> AnswersResult:
+def status(caller: Caller, given: params.RunningStatus) -> AnswersResult:
     """Return the status of each task, in request order. A root reports its latest run."""
-    standings = await pools.read(queries.running_status, caller=caller, task_ids=await _ids(caller, given))
+    standings = queries.running_status(caller=caller, task_ids=_ids(caller, given))
     return AnswersResult(native=[native_standing(standing) for standing in standings])
 
 
-async def count(caller: Caller, given: params.RunningCount) -> DataResult:
+def count(caller: Caller, given: params.RunningCount) -> DataResult:
     """Return the number of trees that are running or waiting for a worker."""
-    return DataResult(native={"count": await pools.read(queries.running_count, caller=caller, user_id=given.user_id)})
+    return DataResult(native={"count": queries.running_count(caller=caller, user_id=given.user_id)})
 
 
 async def cancel(caller: Caller, given: params.Cancel) -> AnswersResult:
     """Cancel tasks and their descendants."""
-    task_ids = await _ids(caller, given)
+    task_ids = await pools.read(_ids, caller, given)
     answers = await cancel_tasks(caller, task_ids=task_ids, force=given.force, error_message=given.error_message)
     return AnswersResult(native=answers)
 
@@ -49,8 +49,8 @@ async def answer(caller: Caller, given: params.Answer) -> TaskResult | DataResul
     return TaskResult(native=native, task=task, metadata={"answer": native})
 
 
-async def _ids(caller: Caller, given: params.Named) -> list[str]:
+def _ids(caller: Caller, given: params.Named) -> list[str]:
     """Return the distinct ids of the named tasks, and of the roots of the named contexts."""
     contexts = texts(given.context_ids)
-    roots = await pools.read(queries.roots_of_contexts, caller=caller, context_ids=contexts) if contexts else []
+    roots = queries.roots_of_contexts(caller=caller, context_ids=contexts) if contexts else []
     return list(dict.fromkeys([*given.ids, *roots]))

@@ -1,14 +1,12 @@
 """Methods for the history of runs: list, read and compare them, and run a tree again from the middle."""
 
 from dataclasses import asdict
-from functools import partial
 
 from a2a.core.mapping import native_call, native_content, native_task, native_time, native_tree
 from a2a.methods import chosen_fields, run_params
 from a2a.methods.execute import replied, start
 from a2a.methods.results import DataResult, TaskResult
 from accounts.callers import Caller
-from apflow_site.db import pools
 from llmkeys.header import SentKey
 from tasks.models import Run, Task
 from tasks.queue.leases import Suspects
@@ -22,7 +20,7 @@ from tasks.services.trees import forks
 from tasks.services.trees.idempotency import Token
 
 
-async def list_runs(caller: Caller, given: run_params.ListRuns) -> DataResult:
+def list_runs(caller: Caller, given: run_params.ListRuns) -> DataResult:
     """Return a page of runs, the newest first."""
     wanted = history.RunFilter(
         task_id=given.task_id,
@@ -34,16 +32,15 @@ async def list_runs(caller: Caller, given: run_params.ListRuns) -> DataResult:
         since=None if given.since is None else run_params.moment(given.since),
         until=None if given.until is None else run_params.moment(given.until),
     )
-    read = partial(history.list_runs, caller=caller, wanted=wanted, limit=given.limit, cursor=given.cursor)
-    runs, next_cursor = await pools.read(read)
+    runs, next_cursor = history.list_runs(caller=caller, wanted=wanted, limit=given.limit, cursor=given.cursor)
     names = chosen_fields.chosen(given.fields)
     shown = [chosen_fields.picked(native_run(facts), names) for facts in runs]
     return DataResult(native={"runs": shown, "next_cursor": next_cursor})
 
 
-async def get(caller: Caller, given: run_params.GetRun) -> DataResult:
+def get(caller: Caller, given: run_params.GetRun) -> DataResult:
     """Return a run with its inputs and its failures."""
-    return DataResult(native=native_detail(await pools.read(history.get_run, caller=caller, run_id=given.run_id)))
+    return DataResult(native=native_detail(history.get_run(caller=caller, run_id=given.run_id)))
 
 
 def native_detail(found: history.RunDetail) -> Json:
@@ -69,25 +66,26 @@ def _suspicion(run: Run, others: Suspects | None) -> Json:
     }
 
 
-async def calls(caller: Caller, given: run_params.ListCalls) -> DataResult:
+def calls(caller: Caller, given: run_params.ListCalls) -> DataResult:
     """Return a page of the model calls of a run with what was said, the oldest first."""
-    read = partial(model_calls.list_calls, caller=caller, run_id=given.run_id, task_id=given.task_id)
-    found, next_cursor = await pools.read(read, limit=given.limit, cursor=given.cursor)
+    found, next_cursor = model_calls.list_calls(
+        caller=caller, run_id=given.run_id, task_id=given.task_id, limit=given.limit, cursor=given.cursor
+    )
     shown = [native_call(call) | {"content": native_content(call.content)} for call in found]
     return DataResult(native={"calls": shown, "next_cursor": next_cursor})
 
 
-async def tree(caller: Caller, given: run_params.GetRunTree) -> DataResult:
+def tree(caller: Caller, given: run_params.GetRunTree) -> DataResult:
     """Return the tree of a run as it stood when the run ended."""
-    past = await pools.read(past_tree, caller=caller, run_id=given.run_id)
+    past = past_tree(caller=caller, run_id=given.run_id)
     shown = {"run": native_run(past.facts), "tree": native_tree(past.tasks), "warnings": past.warnings}
     return DataResult(native=shown)
 
 
-async def export(caller: Caller, given: run_params.ExportRun) -> DataResult:
+def export(caller: Caller, given: run_params.ExportRun) -> DataResult:
     """Return a run as a whole, for a file: its inputs, its tree as it stood when the run ended, and its events."""
-    read = partial(run_exports.export, caller=caller, run_id=given.run_id, with_events=given.events)
-    return DataResult(native=native_export(await pools.read(read)))
+    found = run_exports.export(caller=caller, run_id=given.run_id, with_events=given.events)
+    return DataResult(native=native_export(found))
 
 
 def native_export(found: run_exports.RunExport) -> Json:
@@ -102,9 +100,9 @@ def native_export(found: run_exports.RunExport) -> Json:
     return shown | {"events": [as_sent(event, has_tokens=False) for event in found.events]}
 
 
-async def compare(caller: Caller, given: run_params.CompareRuns) -> DataResult:
+def compare(caller: Caller, given: run_params.CompareRuns) -> DataResult:
     """Compare two runs task by task."""
-    found = await pools.read(comparisons.compare, caller=caller, a=given.a, b=given.b)
+    found = comparisons.compare(caller=caller, a=given.a, b=given.b)
     pairs = [pair for pair in found.pairs if not given.changed_only or pair.is_changed]
     a, b = (native_run(run) | {"inputs": inputs} for run, inputs in zip((found.a, found.b), found.inputs, strict=True))
     return DataResult(native={"a": a, "b": b, "tasks": [_pair(pair) for pair in pairs], "warnings": found.warnings})

@@ -20,10 +20,9 @@ WAIT_SECONDS: Final = 30.0
 """The seconds that `tasks.webhook.trigger` waits for the end of a run; then it replies that the run continues."""
 
 
-async def list_scheduled(caller: Caller, given: params.ListScheduled) -> TaskListResult:
+def list_scheduled(caller: Caller, given: params.ListScheduled) -> TaskListResult:
     """List the tasks that run again at times. The next one to run comes first."""
-    tasks = await pools.read(
-        task_schedules.list_scheduled,
+    tasks = task_schedules.list_scheduled(
         caller=caller,
         enabled_only=given.enabled_only,
         user_id=given.user_id,
@@ -35,12 +34,10 @@ async def list_scheduled(caller: Caller, given: params.ListScheduled) -> TaskLis
     return _listed(tasks)
 
 
-async def list_due(caller: Caller, given: params.ListDue) -> TaskListResult:
+def list_due(caller: Caller, given: params.ListDue) -> TaskListResult:
     """List the tasks that should have started by now. The server starts them itself, so there are rarely any."""
     return _listed(
-        await pools.read(
-            task_schedules.list_due, caller=caller, before=given.before, user_id=given.user_id, limit=given.limit
-        )
+        task_schedules.list_due(caller=caller, before=given.before, user_id=given.user_id, limit=given.limit)
     )
 
 
@@ -65,23 +62,17 @@ async def complete(caller: Caller, given: params.CompleteRun) -> TaskResult:
     return TaskResult(native=native_task(task), task=task)
 
 
-async def export_ical(caller: Caller, given: params.ExportICal) -> DataResult:
+def export_ical(caller: Caller, given: params.ExportICal) -> DataResult:
     """Return the times of the tasks as a calendar in the iCalendar format."""
-    tasks = await pools.read(
-        task_schedules.list_scheduled,
+    from tasks.rules.calendars import Entry, calendar_of  # noqa: PLC0415  its library takes 0.1 s, and is rarely needed
+
+    tasks = task_schedules.list_scheduled(
         caller=caller,
         enabled_only=given.enabled_only,
         user_id=given.user_id,
         schedule_type=given.schedule_type,
         limit=given.limit,
     )
-    text, count = await asyncio.to_thread(_calendar, tasks, given)
-    return DataResult(native={"ical_content": text, "task_count": count})
-
-
-def _calendar(tasks: list[Task], given: params.ExportICal) -> tuple[str, int]:
-    from tasks.rules.calendars import Entry, calendar_of  # noqa: PLC0415  its library takes 0.1 s, and is rarely needed
-
     entries = [
         Entry(
             task_id=task.id,
@@ -93,7 +84,8 @@ def _calendar(tasks: list[Task], given: params.ExportICal) -> tuple[str, int]:
         for task in tasks
         if (schedule := vars(task)["schedule"]).next_run_at is not None
     ]
-    return calendar_of(entries, name=given.calendar_name, base_url=given.base_url), len(entries)
+    text = calendar_of(entries, name=given.calendar_name, base_url=given.base_url)
+    return DataResult(native={"ical_content": text, "task_count": len(entries)})
 
 
 async def trigger(caller: Caller, given: params.Trigger) -> DataResult:

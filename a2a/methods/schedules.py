@@ -33,17 +33,16 @@ async def create(caller: Caller, given: params.CreateSchedule, *, token: Token |
     return await _shown(made)
 
 
-async def get(caller: Caller, given: params.NamedSchedule) -> DataResult:
+def get(caller: Caller, given: params.NamedSchedule) -> DataResult:
     """Return a schedule with its tree."""
-    found = await pools.read(schedules.get_schedule, caller=caller, schedule_id=given.schedule_id)
+    found = schedules.get_schedule(caller=caller, schedule_id=given.schedule_id)
     row = found.schedule
     return DataResult(native=native_schedule(found) | {"tasks": row.tasks, "inputs": row.inputs})
 
 
-async def list_schedules(caller: Caller, given: params.ListSchedules) -> DataResult:
+def list_schedules(caller: Caller, given: params.ListSchedules) -> DataResult:
     """List schedules, the newest first."""
-    page, cursor = await pools.read(
-        schedules.list_schedules,
+    page, cursor = schedules.list_schedules(
         caller=caller,
         user_id=given.user_id,
         is_paused=given.is_paused,
@@ -99,21 +98,19 @@ async def backfill(caller: Caller, given: params.BackfillSchedule) -> DataResult
     return DataResult(native={"runs": [native_firing(each) for each in await pools.read(schedules.fired, made)]})
 
 
-async def preview(caller: Caller, given: params.PreviewSchedule) -> DataResult:
+def preview(caller: Caller, given: params.PreviewSchedule) -> DataResult:
     """Return the next times of a schedule, stored or not. Stores nothing."""
-    timing, slots = await pools.read(
-        schedules.preview, caller=caller, schedule_id=given.schedule_id, fields=given.fields, count=given.count
+    timing, slots = schedules.preview(
+        caller=caller, schedule_id=given.schedule_id, fields=given.fields, count=given.count
     )
     zone = ZoneInfo(timing.timezone)
     times = [{"at": slot.isoformat(), "local": slot.astimezone(zone).isoformat()} for slot in slots]
     return DataResult(native={"in_words": in_words(timing), "timezone": timing.timezone, "times": times})
 
 
-async def runs(caller: Caller, given: params.ListFirings) -> DataResult:
+def runs(caller: Caller, given: params.ListFirings) -> DataResult:
     """Return what a schedule did at its times, the newest first."""
-    found = await pools.read(
-        schedules.firings_of, caller=caller, schedule_id=given.schedule_id, before=given.before, limit=given.limit
-    )
+    found = schedules.firings_of(caller=caller, schedule_id=given.schedule_id, before=given.before, limit=given.limit)
     return DataResult(native={"runs": [native_firing(each) for each in found]})
 
 

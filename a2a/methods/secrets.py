@@ -37,9 +37,9 @@ async def set_secret(caller: Caller, given: params.SetSecret) -> DataResult:
     return DataResult(native=_native(stored, caller))
 
 
-async def list_secrets(caller: Caller, given: params.Nothing) -> DataResult:
+def list_secrets(caller: Caller, given: params.Nothing) -> DataResult:
     """List the named secrets that the user may use: names, hosts, and times; never values."""
-    rows = await pools.read(named_secrets.list_secrets, user_id=caller.user_id, sees_all=caller.sees_all)
+    rows = named_secrets.list_secrets(user_id=caller.user_id, sees_all=caller.sees_all)
     return DataResult(native={"secrets": [_native(row, caller) for row in rows]})
 
 

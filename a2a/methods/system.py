@@ -10,13 +10,13 @@ from tasks.services.upkeep.examples import init_examples
 from tasks.services.upkeep.readiness import readiness
 
 
-async def health(caller: Caller, given: params.Nothing) -> DataResult:
+def health(caller: Caller, given: params.Nothing) -> DataResult:
     """Return whether the server is ready, and the result of each check."""
-    state = await pools.read(readiness)
+    state = readiness()
     return DataResult(native={"status": "ok" if state["ready"] else "degraded", "version": software_version(), **state})
 
 
-async def executors(caller: Caller, given: params.Nothing) -> DataResult:
+def executors(caller: Caller, given: params.Nothing) -> DataResult:
     """Return all executors with the schemas of their inputs and results."""
     return DataResult(native=[describe(each) for each in sorted(executor_ids() | disabled_executors().keys())])
 

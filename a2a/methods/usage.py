@@ -5,14 +5,12 @@ from dataclasses import asdict
 from a2a.methods import params
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
-from apflow_site.db import pools
 from tasks.services.spending import usage
 
 
-async def get(caller: Caller, given: params.GetUsage) -> DataResult:
+def get(caller: Caller, given: params.GetUsage) -> DataResult:
     """Return the tokens and the cost of model calls by day, model, executor, flow or user."""
-    report = await pools.read(
-        usage.usage,
+    report = usage.usage(
         caller=caller,
         since=given.first,
         until=given.last,

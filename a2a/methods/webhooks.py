@@ -7,9 +7,9 @@ from apflow_site.db import pools
 from tasks.services.messages import run_webhooks
 
 
-async def list_webhooks(caller: Caller, given: params.WebhooksOfRun) -> DataResult:
+def list_webhooks(caller: Caller, given: params.WebhooksOfRun) -> DataResult:
     """List the webhooks of a run, in the order in which they were added. Tokens and headers are not shown."""
-    found = await pools.read(run_webhooks.list_webhooks, caller=caller, run_id=given.run_id)
+    found = run_webhooks.list_webhooks(caller=caller, run_id=given.run_id)
     return DataResult(native={"webhooks": [run_webhooks.native_of(each) for each in found]})
 
 

@@ -3,7 +3,7 @@
 Bindings and version 0.3 call these and add no rules.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -50,12 +50,13 @@ class Operation:
     """An operation of A2A.
 
     `function` takes a RequestContext and its parameters; it returns an object or, if it `streams`,
-    a generator of StreamResponses. `role` is the lowest role that may call it. `require` raises if
+    a generator of StreamResponses. If it is no coroutine function, it only reads, and runs on a thread of the read
+    pool. `role` is the lowest role that may call it. `require` raises if
     this server does not support the operation. `is_repeatable`: requests with the same
     Idempotency-Key are executed once.
     """
 
-    function: Callable[..., Awaitable[Any]]
+    function: Callable[..., Any]
     params: type[params.Given]
     role: Role
     require: Callable[[], None] = _no_more
@@ -88,14 +89,14 @@ async def stream(asked: RequestContext, given: params.SendMessage) -> Updates:
     return all_in_modes(updates(received.run, received.task, through_questions=False), modes)
 
 
-async def get(asked: RequestContext, given: params.GetTask) -> Json:
-    run = await pools.read(find_run, caller=asked.caller, task_id=given.id)
-    _, task = await pools.read(task_of, run_id=run.id, history_length=given.history_length)
+def get(asked: RequestContext, given: params.GetTask) -> Json:
+    run = find_run(caller=asked.caller, task_id=given.id)
+    _, task = task_of(run_id=run.id, history_length=given.history_length)
     return task
 
 
-async def list_(asked: RequestContext, given: params.ListTasks) -> Json:
-    return await pools.read(list_tasks, caller=asked.caller, given=given)
+def list_(asked: RequestContext, given: params.ListTasks) -> Json:
+    return list_tasks(caller=asked.caller, given=given)
 
 
 async def cancel(asked: RequestContext, given: params.OfTask) -> Json:
@@ -129,21 +130,21 @@ async def create_push_config(asked: RequestContext, given: params.CreatePushConf
     return await pools.write(push.create, caller=asked.caller, given=given, version=asked.version)
 
 
-async def get_push_config(asked: RequestContext, given: params.OfPushConfig) -> Json:
-    return await pools.read(push.get, caller=asked.caller, given=given)
+def get_push_config(asked: RequestContext, given: params.OfPushConfig) -> Json:
+    return push.get(caller=asked.caller, given=given)
 
 
-async def list_push_configs(asked: RequestContext, given: params.ListPushConfigs) -> Json:
-    return await pools.read(push.list_, caller=asked.caller, given=given)
+def list_push_configs(asked: RequestContext, given: params.ListPushConfigs) -> Json:
+    return push.list_(caller=asked.caller, given=given)
 
 
 async def delete_push_config(asked: RequestContext, given: params.OfPushConfig) -> Json:
     return await pools.write(push.delete, caller=asked.caller, given=given)
 
 
-async def extended_card(asked: RequestContext, given: params.Nothing) -> Json:
+def extended_card(asked: RequestContext, given: params.Nothing) -> Json:
     """Return the extended agent card of the caller, in the client's version."""
-    return await pools.read(build_extended_card, caller=asked.caller, url=asked.url(), version=asked.version)
+    return build_extended_card(caller=asked.caller, url=asked.url(), version=asked.version)
 
 
 #: The operations by their names in the specification.

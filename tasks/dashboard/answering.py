@@ -1,6 +1,5 @@
 """The page behind an answer link. Opening it answers nothing, so mail programs may preview the link."""
 
-import asyncio
 from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
@@ -77,7 +76,7 @@ def _question(invitation: AnswerToken) -> Question | None:
 
 
 async def _shown(request: HttpRequest, context: dict[str, Any], *, status: int = 200) -> HttpResponse:
-    response = await asyncio.to_thread(render, request, "dashboard/answer.html", context, status=status)
+    response = await pools.read(render, request, "dashboard/answer.html", context, status=status)
     patch_cache_control(response, no_store=True)
     response["Referrer-Policy"] = "no-referrer"  # the URL grants the right to answer
     return response

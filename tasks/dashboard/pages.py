@@ -1,6 +1,5 @@
 """Shared by all pages: authentication, rendering and error pages."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec
@@ -82,14 +81,9 @@ async def caller_of(request: HttpRequest) -> Caller | None:
 async def shown(
     request: HttpRequest, caller: Caller, template: str, context: Context, *, status: int = 200
 ) -> HttpResponse:
-    """Render a page on a thread: rendering a thousand tasks would block the event loop."""
-    common: Context = {
-        "caller": caller,
-        "may_write": caller.may(Role.OPERATOR),
-        "has_owners": has_owners(),
-        **await pools.read(_facts, caller=caller),
-    }
-    return await asyncio.to_thread(render, request, template, common | context, status=status)
+    """Render a page on a thread, where users take turns: rendering a thousand tasks would block the event loop."""
+    common: Context = {"caller": caller, "may_write": caller.may(Role.OPERATOR), "has_owners": has_owners()}
+    return await pools.read(lambda: render(request, template, common | _facts(caller=caller) | context, status=status))
 
 
 async def refusal(request: HttpRequest, caller: Caller, error: TasksError) -> HttpResponse:

@@ -1,6 +1,5 @@
 """Read-only pages: the list of trees, a tree, the executors."""
 
-import asyncio
 from dataclasses import replace
 from typing import Final
 from urllib.parse import parse_qsl, urljoin
@@ -80,9 +79,7 @@ async def tree(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespon
 @page()
 async def growth(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
     """`GET /ui/growth/{id}`: the data and lines of the tree's page, which it loads again when the tree has grown."""
-    picture = await pools.read(picture_of, caller=caller, task_id=task_id, folds=_folds(request, task_id))
-    lines = await asyncio.to_thread(lines_of, picture, selected_id=task_id)
-    return JsonResponse({"graph": picture.graph, "lines": lines, "span": picture.span_ms, "left_out": picture.left_out})
+    return await pools.read(_growth, caller=caller, task_id=task_id, folds=_folds(request, task_id))
 
 
 @page()
@@ -109,6 +106,12 @@ async def executors(request: HttpRequest, caller: Caller) -> HttpResponse:
         ],
     }
     return await shown(request, caller, "dashboard/executors.html", context)
+
+
+def _growth(*, caller: Caller, task_id: str, folds: Folds) -> HttpResponse:
+    picture = picture_of(caller=caller, task_id=task_id, folds=folds)
+    lines = lines_of(picture, selected_id=task_id)
+    return JsonResponse({"graph": picture.graph, "lines": lines, "span": picture.span_ms, "left_out": picture.left_out})
 
 
 def _folds(request: HttpRequest, task_id: str) -> Folds:

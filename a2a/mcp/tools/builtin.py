@@ -88,9 +88,9 @@ async def generate_tree(exchange: Exchange, arguments: Json) -> Callable[[], Exe
 # --- tools that answer at once ---
 
 
-async def list_executors(caller: Caller, given: Nothing) -> Json:
+def list_executors(caller: Caller, given: Nothing) -> Json:
     """Return all executors with the schemas of their inputs and results."""
-    return {"executors": (await system.executors(caller, given)).native}
+    return {"executors": system.executors(caller, given).native}
 
 
 async def cancel_run(caller: Caller, given: params.CancelRun) -> Json:

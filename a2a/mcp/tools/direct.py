@@ -1,7 +1,9 @@
 """Tools that answer at once: each calls a method, and its parameters and result are those of the tool."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from inspect import iscoroutinefunction
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -11,10 +13,11 @@ from a2a.mcp.messages import Messages, Result, tool_result
 from a2a.mcp.tools.tool import Tool, schema_of
 from a2a.methods.response import Response
 from accounts.callers import Caller
+from apflow_site.db import pools
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 
-Answered = Callable[[Caller, Any], Awaitable[Any]]
+Answered = Callable[[Caller, Any], Any]
 ALL: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -32,8 +35,15 @@ class Direct:
     async def __call__(self, exchange: Exchange, arguments: Json) -> Messages:
         if absent := [(name, reason) for name, reason in self.without.items() if name in arguments]:
             raise InvalidParams(absent)
-        found = await self.function(exchange.caller, self.params.parse(arguments))
-        yield Result(value=tool_result(found if isinstance(found, dict) else found.native))
+        call = partial(self.function, exchange.caller, self.params.parse(arguments))
+        if iscoroutinefunction(self.function):
+            yield Result(value=_shown(await call()))
+        else:
+            yield Result(value=await pools.read(lambda: _shown(call())))
+
+
+def _shown(found: Any) -> Json:
+    return tool_result(found if isinstance(found, dict) else found.native)
 
 
 def direct(

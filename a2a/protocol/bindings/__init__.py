@@ -1,30 +1,40 @@
 """Shared by all bindings: check a request, call the operation, translate the result."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+from inspect import iscoroutinefunction
 from typing import Any
 
 from a2a.core.http import Headers
 from a2a.core.jsonrpc import Call
 from a2a.core.metrics import note
 from a2a.live import stream_limits
-from a2a.methods.dispatch import require, token_of
+from a2a.methods.dispatch import encoded, require, token_of
 from a2a.protocol.field_names import in_camel_case
 from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.request_context import RequestContext
 from a2a.protocol.versions import Version, check_extensions, check_version
 from accounts.callers import Caller
+from apflow_site.db import pools
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 from tasks.storage.loads import charge
 
 
 async def perform(
-    name: str, params: Any, *, version: Version, caller: Caller, headers: Headers, is_text: bool = False
+    name: str,
+    params: Any,
+    *,
+    version: Version,
+    caller: Caller,
+    headers: Headers,
+    is_text: bool = False,
+    encode: Callable[[Any], Any] = encoded,
 ) -> Any:
-    """Execute an operation. Returns its result, or a generator of StreamResponses.
+    """Execute an operation. Returns its result, or a generator of StreamResponses, as `encode` makes them.
 
-    `is_text`: the parameters are strings, as in a query. Raises the errors of the request, and
-    LimitReached.
+    Results are made and encoded on a thread of the read pool, where users take turns. `is_text`: the parameters are
+    strings, as in a query. Raises the errors of the request, and LimitReached.
     """
     operation = OPERATIONS[name]
     note(user=caller.user_id)
@@ -46,15 +56,22 @@ async def perform(
         llm_key=headers.sent_key(),
     )
     given = version.params(name, in_camel_case(params))
-    result = await operation.function(asked, operation.params.parse(given, is_text=is_text))
-    if isinstance(result, dict):
-        note(run=result.get("task", result).get("id"))
-    return _translated(result, name, version) if operation.streams else version.result(name, result)
+    call = partial(operation.function, asked, operation.params.parse(given, is_text=is_text))
+
+    def sent(result: Any) -> Any:
+        if isinstance(result, dict):
+            note(run=result.get("task", result).get("id"))
+        return encode(version.result(name, result))
+
+    if not iscoroutinefunction(operation.function):
+        return await pools.read(lambda: sent(call()))
+    result = await call()
+    return _sent(result, sent) if operation.streams else await pools.read(sent, result)
 
 
-async def _translated(updates: AsyncGenerator[Json], name: str, version: Version) -> AsyncGenerator[Json]:
+async def _sent(updates: AsyncGenerator[Json], encode: Callable[[Json], Any]) -> AsyncGenerator[Any]:
     try:
         async for update in updates:
-            yield version.result(name, update)
+            yield await pools.read(encode, update) if "task" in update else encode(update)
     finally:
         await updates.aclose()

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,7 @@ import orjson
 from django.conf import settings
 from google.protobuf import descriptor_pb2, json_format  # type: ignore[import-untyped]
 from google.protobuf.descriptor_pool import DescriptorPool  # type: ignore[import-untyped]
-from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection, reflection_pb2  # type: ignore[import-untyped]
 
@@ -140,29 +140,33 @@ def _credentials() -> grpc.ServerCredentials | None:
 def _method(name: str) -> tuple[str, Any]:
     request, response = METHODS[name]
     # Requests stay bytes until the caller is known: gRPC would answer a malformed one with INTERNAL.
-    coding: Json = {"request_deserializer": None, "response_serializer": lambda made: made.SerializeToString()}
+    coding: Json = {"request_deserializer": None, "response_serializer": None}
 
-    async def unary(asked: bytes, context: Context) -> Message:
+    def encode(value: Json | None) -> bytes:
+        made: bytes = message(response, value or {}).SerializeToString()
+        return made
+
+    async def unary(asked: bytes, context: Context) -> bytes:
         try:
             metadata = _metadata(context)
             caller = await _caller(metadata)
-            result = await _performed(name, await _params(request, asked, caller), metadata, caller)
-            return message(response, result or {})
+            found: bytes = await _performed(name, await _params(request, asked, caller), metadata, caller, encode)
+            return found
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             raise await _refusal(error, context) from None
 
-    async def stream(asked: bytes, context: Context) -> AsyncIterator[Message]:
+    async def stream(asked: bytes, context: Context) -> AsyncIterator[bytes]:
         try:
             metadata = _metadata(context)
             who_is_it = partial(_caller, metadata)
             caller = await who_is_it()
             params = await _params(request, asked, caller) | _resumed(name, metadata)
             async with (
-                aclosing(await _performed(name, params, metadata, caller)) as updates,
+                aclosing(await _performed(name, params, metadata, caller, encode)) as updates,
                 _held(caller, who_is_it),
             ):
                 async for update in updates:
-                    yield message(response, update)
+                    yield update
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             raise await _refusal(error, context) from None
 
@@ -171,10 +175,12 @@ def _method(name: str) -> tuple[str, Any]:
     return name, grpc.unary_unary_rpc_method_handler(unary, **coding)
 
 
-async def _performed(name: str, params: Json, metadata: Mapping[str, str], caller: Caller) -> Any:
+async def _performed(
+    name: str, params: Json, metadata: Mapping[str, str], caller: Caller, encode: Callable[[Any], bytes]
+) -> Any:
     headers = replace(Headers.of(metadata), url=lambda: settings.APFLOW.server.public_url or "")
     with limited_loads():
-        return await perform(name, params, version=V1_0, caller=caller, headers=headers)
+        return await perform(name, params, version=V1_0, caller=caller, headers=headers, encode=encode)
 
 
 def _resumed(name: str, metadata: Mapping[str, str]) -> Json:

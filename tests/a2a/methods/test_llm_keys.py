@@ -84,6 +84,7 @@ def test_what_cannot_be_kept_is_refused_by_name_and_without_the_key(
     assert "canary" not in str(error)
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", ["set", "get", "delete"])
 @pytest.mark.parametrize("user_id", ["bob", "nobody-at-all"])
 async def test_nobody_else_looks_after_the_keys_of_a_user(name: str, user_id: str) -> None:

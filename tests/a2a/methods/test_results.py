@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 async def test_a_task_that_was_deleted_while_it_was_listed_is_left_out() -> None:
     gone = Task(id="gone", root_id="gone", name="gone", user_id="local")
-    assert await as_a2a_tasks(LOCAL, TaskListResult(native=[], tasks=[gone])) == []
+    assert await pools.read(as_a2a_tasks, LOCAL, TaskListResult(native=[], tasks=[gone])) == []
 
 
 async def test_a_search_that_is_not_through_asks_for_a_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,11 +28,11 @@ async def test_a_search_that_is_not_through_asks_for_a_cursor(monkeypatch: pytes
     monkeypatch.setattr(run_search, "SECONDS", -1)
     for number in range(2):
         await pools.write(trees.execute_tree, caller=LOCAL, tasks={"name": f"tree {number}"})
-    whole = await list_tasks(LOCAL, ListTasks.parse({"text": "tree", "limit": 1}))
+    whole = await pools.read(list_tasks, LOCAL, ListTasks.parse({"text": "tree", "limit": 1}))
     assert [task["name"] for task in whole.native] == ["tree 1"]
     with pytest.raises(InvalidParams, match="reads only a part of the runs: send ''"):
-        await list_tasks(LOCAL, ListTasks.parse({"text": "tree 0"}))
-    first = await list_tasks(LOCAL, ListTasks.parse({"text": "tree 0", "cursor": ""}))
+        await pools.read(list_tasks, LOCAL, ListTasks.parse({"text": "tree 0"}))
+    first = await pools.read(list_tasks, LOCAL, ListTasks.parse({"text": "tree 0", "cursor": ""}))
     assert (first.native["tasks"], first.native["next_cursor"] is None) == ([], False)
 
 
@@ -60,7 +60,7 @@ def stored(status: Status) -> tuple[Task, Run]:
 async def test_a_reply_shows_run_and_rows_as_they_are_by_now(metadata: dict[str, Any]) -> None:
     task, run = await pools.write(stored, Status.COMPLETED)
     task.status = run.status = Status.PENDING  # as the method read them, before a worker came
-    shown = await as_a2a_task(LOCAL, TaskResult(native={}, task=task, run=run, metadata=metadata))
+    shown = await pools.read(as_a2a_task, LOCAL, TaskResult(native={}, task=task, run=run, metadata=metadata))
     assert shown["id"] == run.id
     assert shown["status"]["state"] == "completed"
     told = shown["status"]["message"]["parts"][0]["data"]

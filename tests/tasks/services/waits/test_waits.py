@@ -473,7 +473,7 @@ def test_a_viewer_sees_the_wait_but_not_its_address(worker: WorkerThread) -> Non
 
     def wait_for(role: Role) -> Any:
         caller = Caller(user_id="local", role=role)
-        return asyncio.run(queries.detail(caller, params.Get(task_id="wait"))).native["wait"]
+        return queries.detail(caller, params.Get(task_id="wait")).native["wait"]
 
     assert wait_for(Role.VIEWER)["hook_url"] is None
     assert wait_for(Role.OPERATOR)["hook_url"].startswith("/hooks/")

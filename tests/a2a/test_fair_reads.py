@@ -1,0 +1,195 @@
+"""Reads do their work for each task, run or event on database threads, where users take turns, and not on the event loop.
+
+The work of the event loop is counted, in calls of functions: it may not grow with what is read.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from types import FrameType
+from typing import Any, Final
+
+import orjson
+import pytest
+from django.test import AsyncClient
+from django.utils.timezone import now
+
+from a2a.methods import METHODS, SYSTEM_METHODS
+from accounts.callers import LOCAL, Role
+from apflow_site.db import pools
+from tasks.models import Run, Task, TaskEvent
+from tasks.services import trees
+from tasks.status import Status
+
+Json = dict[str, Any]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_engines]
+TASKS: Final = 200
+ROOTS: Final = 60
+MARGIN: Final = 100
+"""The calls that two reads may differ by: how often the loop wakes up is a matter of luck. Work for each row takes several each."""
+TREE: Final = {"task_id": "$root"}
+RUN: Final = {"run_id": "$run"}
+PAGE: Final = {"limit": "$limit"}
+READS: Final[dict[str, Json | None]] = {
+    "tasks.get": TREE,
+    "tasks.detail": TREE,
+    "tasks.tree": TREE,
+    "tasks.children": TREE,
+    "tasks.list": PAGE | {"root_only": False},
+    "tasks.count": {},
+    "questions.list": PAGE,
+    "tasks.running.list": PAGE,
+    "tasks.running.status": {"task_ids": "$ids"},
+    "tasks.running.count": {},
+    "flows.get": None,
+    "flows.list": PAGE,
+    "flows.versions": None,
+    "schedules.get": None,
+    "schedules.list": PAGE,
+    "schedules.preview": {"cron": "* * * * *", "timezone": "UTC", "count": "$limit"},
+    "schedules.runs": None,
+    "tasks.scheduled.list": PAGE,
+    "tasks.scheduled.due": PAGE,
+    "tasks.scheduled.export-ical": PAGE,
+    "runs.list": PAGE,
+    "runs.get": RUN,
+    "runs.tree": RUN,
+    "runs.export": RUN | {"events": True},
+    "runs.calls": RUN | PAGE,
+    "runs.compare": {"a": "$run", "b": "$run"},
+    "notifications.list": {},
+    "webhooks.list": RUN,
+    "usage.get": {},
+    "audit.list": PAGE,
+    "rpc.discover": {},
+    "system.health": {},
+    "system.executors": {},
+    "config.llm_key.get": {},
+    "secrets.list": {},
+}
+"""The parameters of each method that reads; None: it reads one row, or a list that has a method of its own here."""
+
+
+def stored(tree_of: int) -> tuple[str, str]:
+    """Store a tree that has run, with a result and an event for each task. Returns the ids of its root and of its run."""
+    tasks = [{"id": "root", "name": "root"}]
+    tasks += [{"id": f"t{n}", "name": f"t{n}", "parent_id": "root"} for n in range(tree_of - 1)]
+    execution = trees.execute_tree(caller=LOCAL, tasks=tasks)
+    run, ended = execution.run, now()
+    tree = Task.objects.filter(root_id=run.root_id)
+    tree.update(status=Status.COMPLETED, result={"said": "x" * 100}, started_at=ended, completed_at=ended)
+    Run.objects.filter(id=run.id).update(
+        status=Status.COMPLETED, finished_at=ended + timedelta(seconds=1), started_at=ended, last_seq=tree_of
+    )
+    event = {
+        "run_id": run.id,
+        "root_task_id": run.root_id,
+        "status": "completed",
+        "progress": 1.0,
+        "tree_progress": 1.0,
+    }
+    event |= {"type": "task_completed", "message": None, "error": None, "result": {"said": "x"}}
+    event |= {"timestamp": ended.isoformat()}
+    TaskEvent.objects.bulk_create(
+        TaskEvent(
+            run_id=run.id,
+            task_id=task_id,
+            seq=seq,
+            created_at=ended,
+            type="task_completed",
+            payload=event | {"task_id": task_id, "seq": seq},
+        )
+        for seq, task_id in enumerate(tree.values_list("id", flat=True), 1)
+    )
+    return run.root_id, run.id
+
+
+@contextmanager
+def counted() -> Iterator[list[int]]:
+    """Count the calls of functions, in Python and C, on this thread."""
+    calls = [0]
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        calls[0] += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(None)
+
+
+def filled(value: Any, names: Json) -> Any:
+    """Put in what the names in the value stand for."""
+    if isinstance(value, dict):
+        return {name: filled(each, names) for name, each in value.items()}
+    if isinstance(value, str) and value not in names:
+        for name, found in names.items():
+            value = value.replace(name, str(found))
+        return value
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+def requests() -> dict[str, tuple[str, Json | None]]:
+    """Return all reads: the path, and the body if it is a POST."""
+    found: dict[str, tuple[str, Json | None]] = {}
+    for path, methods in (("/tasks", METHODS), ("/", METHODS), ("/system", SYSTEM_METHODS)):
+        for name in methods:
+            if (params := READS.get(name)) is not None:
+                found[f"{path} {name}"] = path, {"jsonrpc": "2.0", "id": 1, "method": name, "params": params}
+    listed = {"includeArtifacts": True, "pageSize": "$limit"}
+    for name, params in (("GetTask", {"id": "$run"}), ("ListTasks", listed), ("tasks/get", {"id": "$run"})):
+        found[f"/ {name}"] = "/", {"jsonrpc": "2.0", "id": 1, "method": name, "params": params}
+    for uri in ("task://$run", "task://$run/tree", "task://$run/events"):
+        read = {"jsonrpc": "2.0", "id": 1, "method": "resources/read", "params": {"uri": uri}}
+        found[f"/mcp {uri}"] = "/mcp", read
+    got = {"name": "get_run", "arguments": RUN | {"with_tree": True}}
+    found["/mcp get_run"] = "/mcp", {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": got}
+    runs = {"name": "list_runs", "arguments": PAGE}
+    found["/mcp list_runs"] = "/mcp", {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": runs}
+    for path in (
+        "/tasks?includeArtifacts=true&pageSize=$limit",
+        "/tasks/$run",
+        "/v1/tasks/$run",
+        "/api/tasks/$root/tree/",
+        "/api/runs/$run/export/",
+        "/ui/tasks/$root",
+        "/ui/growth/$root",
+        "/ui/runs/$run/",
+        "/ui/runs/$run/download/",
+        "/ui/runs/",
+    ):
+        found[f"GET {path}"] = path, None
+    found["/modules children"] = "/modules/apflow.task.children", TREE
+    return found
+
+
+def test_every_method_that_reads_is_here() -> None:
+    assert READS.keys() == {
+        name for name, method in {**METHODS, **SYSTEM_METHODS}.items() if method.role is Role.VIEWER
+    }
+
+
+async def test_the_event_loop_does_no_work_for_each_task_of_a_read(async_client: AsyncClient) -> None:
+    large, small = await pools.write(stored, TASKS), await pools.write(stored, 2)
+    roots = [(await pools.write(stored, 1))[0] for _ in range(ROOTS)]
+    much = {"$root": large[0], "$run": large[1], "$limit": 100, "$ids": roots}
+    little = {"$root": small[0], "$run": small[1], "$limit": 1, "$ids": roots[:1]}
+    refused: dict[str, bytes] = {}
+    heavier: dict[str, list[int]] = {}
+    for name, (path, body) in requests().items():
+        calls = []
+        for names in (little, little, much, much):  # the first one fills caches
+            with counted() as number:
+                if body is None:
+                    response = await async_client.get(filled(path, names))
+                else:
+                    response = await async_client.post(path, orjson.dumps(filled(body, names)), "application/json")
+            if response.status_code != 200 or b'"error":{"code"' in response.content[:100]:
+                refused[name] = response.content[:500]
+            calls += number
+        if min(calls[2:]) > min(calls[:2]) + MARGIN:
+            heavier[name] = calls
+    assert refused == {}
+    assert heavier == {}
