@@ -34,6 +34,7 @@ from a2a.endpoints.routing import websockets  # noqa: E402  (Django's apps must 
 from a2a.protocol.card.signature import signing_key  # noqa: E402
 from a2a.protocol.message_handler import message_handler  # noqa: E402
 from apflow_site.config import ConfigError  # noqa: E402
+from apflow_site.db import pools  # noqa: E402
 from apflow_site.db.advice import advice_for  # noqa: E402
 from apflow_site.db.schema import SchemaTooNew  # noqa: E402
 from apflow_site.db.sessions import name_sessions  # noqa: E402
@@ -50,6 +51,7 @@ from apflow_site.uvicorn_limits import limit_connections  # noqa: E402
 from tasks.events.hub import this_hub  # noqa: E402
 from tasks.executors import executor_ids  # noqa: E402
 from tasks.services.secrets.shared_secrets import SecretsDiffer, join  # noqa: E402
+from tasks.telemetry import metrics  # noqa: E402
 
 SWITCH_SECONDS = 0.0005
 """The seconds that the event loop may keep a database thread with a result waiting. Python's 5 ms cost a third of the reads."""
@@ -226,3 +228,4 @@ application = ProtocolTypeRouter({"http": refuse, "websocket": refuse, "lifespan
 gc.freeze()
 gc.enable()
 sys.setswitchinterval(SWITCH_SECONDS)
+pools.watch(metrics.database_call)

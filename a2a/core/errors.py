@@ -15,6 +15,7 @@ from a2a.core import exceptions as wire
 from a2a.core import jsonrpc
 from a2a.core.jsonrpc import Failure, Id
 from accounts.auth import AuthenticationFailed
+from apflow_site.db.calls import TurnTooFar
 from apflow_site.db.connections import is_disk_full
 from apflow_site.db.file_gone import DatabaseFileGone
 from tasks.ids import new_id
@@ -95,6 +96,7 @@ ERRORS: Mapping[type[Exception], Codes] = MappingProxyType(
             Rule(jsonrpc.INVALID_REQUEST, 415, "unsupported_media_type", on_transport=True),
             Kind(-32005, 415, "INVALID_ARGUMENT", "CONTENT_TYPE_NOT_SUPPORTED"),
         ),
+        TurnTooFar: Codes(Rule(-32029, 429, "limit_reached"), Kind(-32029, 429, "RESOURCE_EXHAUSTED")),
         OperationalError: Codes(DATABASE, UNAVAILABLE),
         InterfaceError: Codes(DATABASE, UNAVAILABLE),
         wire.ShuttingDown: Codes(None, Kind(-32030, 503, "UNAVAILABLE")),

@@ -12,7 +12,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, KeysView
+from collections.abc import Awaitable, Callable, KeysView, Set
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -30,6 +30,8 @@ BESIDE: Final = 4
 """The greatest number of calls that are made beside long ones."""
 SPARE_SECONDS: Final = 30.0
 """The seconds that a thread that was started beside a long call, and its connection, are kept without work."""
+TURN_SECONDS: Final = 30.0
+"""The seconds that a call waits for its turn behind others of its user, at most."""
 Outcome = tuple[Any, BaseException | None]
 working_for: ContextVar[str] = ContextVar("working_for", default="")
 """The user for whom the current code works: whoever a request was authenticated as. Users take turns."""
@@ -42,6 +44,7 @@ class Call:
     function: Callable[[], Any]
     done: "asyncio.Future[Any]"
     user_id: str = field(default_factory=working_for.get)
+    asked_at: float = field(default_factory=time.monotonic)
 
     def outcome(self) -> Outcome:
         """Call the function."""
@@ -63,6 +66,21 @@ def _set(done: "asyncio.Future[Any]", result: Any, error: BaseException | None) 
         done.set_result(result)
     else:
         done.set_exception(error)
+
+
+class TurnTooFar(Exception):
+    """A user's calls before this one take too long, so it is not made."""
+
+    def __init__(self) -> None:
+        self.message = (
+            f"Other requests of yours take so long that this one has waited {TURN_SECONDS:.0f} seconds for its turn. "
+            "Send fewer large requests at once, and try again."
+        )
+        super().__init__(self.message)
+
+
+Note = Callable[[float, float], None]
+"""Takes the seconds for which a call has waited for its turn, and those that it took."""
 
 
 class Caller(Protocol):
@@ -99,16 +117,25 @@ class Turns:
             self._by_user[user_id] = calls
         return call
 
+    def end_overdue(self) -> None:
+        """End the calls that have waited for TURN_SECONDS. The server's own calls wait longer."""
+        begun_before = time.monotonic() - TURN_SECONDS
+        for user_id, calls in [*self._by_user.items()]:
+            while user_id and calls and calls[0].asked_at < begun_before:
+                calls.popleft().end(None, TurnTooFar())
+            if not calls:
+                del self._by_user[user_id]
+
 
 class Threads:
-    """Up to `most` threads, each of which starts when all others are busy, and a few more beside long calls.
+    """Up to `most` threads, each of which starts when all others are busy, and up to `beside` more beside long calls.
 
     Nobody can tell before how long a call takes. So one that takes long loses its place: calls of other users are
     made as if it had ended. Its own user has to wait for its end, unless nobody else wants anything.
     """
 
-    def __init__(self, most: int, *, name: str) -> None:
-        self._most, self._name = most, name
+    def __init__(self, most: int, *, name: str, beside: int = 0, note: Note = lambda *_: None) -> None:
+        self._most, self._beside, self._name, self._note = most, beside, name, note
         self._lock = threading.Condition()
         self._waiting = Turns()
         self._running: dict[Call, float] = {}
@@ -124,7 +151,7 @@ class Threads:
     def _wake_one(self) -> None:
         """See to it that a thread takes the next call, or looks again when a running one is long."""
         if self._started == len(self._running):  # none is free
-            if self._started < self._most + BESIDE:
+            if self._started < self._most + (self._beside if len(self._users()) > 1 else 0):
                 self._started += 1
                 threading.Thread(target=self._call_for_ever, name=self._name, daemon=True).start()
         elif any(map(self._may_begin, self._waiting.users)):
@@ -134,7 +161,8 @@ class Threads:
         while (call := self._next()) is not None:
             outcome = None if call.done.cancelled() else call.outcome()
             with self._lock:
-                del self._running[call]
+                begun = self._running.pop(call)
+            self._note(begun - call.asked_at, time.monotonic() - begun)
             if outcome is not None:
                 call.end(*outcome)
             del call, outcome  # what they refer to must not live until the next ones
@@ -144,6 +172,7 @@ class Threads:
         """Wait for the next call whose turn it is. None: this thread is one too many."""
         with self._lock:
             while (call := self._waiting.take(self._may_begin)) is None:
+                self._waiting.end_overdue()
                 is_spare = self._started > self._most
                 is_woken = self._lock.wait(LONG_SECONDS if self._waiting else SPARE_SECONDS if is_spare else None)
                 if is_spare and not is_woken and not self._waiting:
@@ -160,8 +189,10 @@ class Threads:
         long = [call.user_id for call, began in self._running.items() if now - began >= LONG_SECONDS]
         if len(self._running) - len(long) >= self._most:
             return False
-        others = {call.user_id for call in self._running} | self._waiting.users
-        return user_id not in long or (others == {user_id} and len(self._running) < self._most)
+        return user_id not in long or (len(self._users()) == 1 and len(self._running) < self._most)
+
+    def _users(self) -> Set[str]:
+        return {call.user_id for call in self._running} | self._waiting.users
 
 
 class DatabaseSilent(OperationalError):

@@ -15,7 +15,7 @@ from django.db import connection
 
 from apflow_site.db.beforehand import Key as Work
 from apflow_site.db.beforehand import NotMadeYet, called_with
-from apflow_site.db.calls import Call, Caller, Patience, Threads
+from apflow_site.db.calls import LONG_SECONDS, Call, Caller, Patience, Threads
 from apflow_site.db.connections import IS_SQLITE, TRUSTED_SECONDS, refresh
 from apflow_site.db.sqlite_writer import SqliteWriter
 
@@ -28,6 +28,8 @@ THREADS: Final[dict[PoolName, int]] = {
     "login": 1,
     "ready": 1,
 }
+BESIDE: Final = {"read": 4, "write": 4}
+"""The calls that may be made beside long ones, each on a thread with a connection of its own."""
 CHECKED: Final = ("auth", "login")
 """Pools that check their connection before each call: they come first in a request, and refuse it if the call fails."""
 WRITE_TOGETHER: Final = IS_SQLITE
@@ -171,6 +173,21 @@ class SharedCalls(Generic[Group, Key, Result]):
 
 @cache
 def _threads(pool: PoolName) -> Caller:
+    note = partial(_noted, pool)
     if pool == "write" and WRITE_TOGETHER:
-        return SqliteWriter()
-    return Threads(THREADS[pool], name=pool)
+        return SqliteWriter(note=note)
+    return Threads(THREADS[pool], name=pool, beside=BESIDE.get(pool, 0), note=note)
+
+
+_watchers: Final[list[Callable[[PoolName, float, float], None]]] = []
+
+
+def watch(watcher: Callable[[PoolName, float, float], None]) -> None:
+    """Call the function, on a thread of the pool, for each call that waited for its turn or took LONG_SECONDS or more, with both."""
+    _watchers.append(watcher)
+
+
+def _noted(pool: PoolName, waited: float, took: float) -> None:
+    if waited >= LONG_SECONDS or took >= LONG_SECONDS:
+        for watcher in _watchers:
+            watcher(pool, waited, took)

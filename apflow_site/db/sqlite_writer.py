@@ -11,7 +11,7 @@ from typing import Final
 from django.db import DatabaseError, transaction
 
 from apflow_site.db.beforehand import NotMadeYet
-from apflow_site.db.calls import Call, Outcome, Turns
+from apflow_site.db.calls import Call, Note, Outcome, Turns
 from apflow_site.db.connections import refresh
 
 MAX_TOGETHER: Final = 32
@@ -22,7 +22,8 @@ TOGETHER_SECONDS: Final = 0.02
 class SqliteWriter:
     """A thread. A call's future is done once its transaction is committed. Users take turns."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, note: Note = lambda *_: None) -> None:
+        self._note = note
         self._waiting = Turns()
         self._lock = threading.Condition()
         threading.Thread(target=self._write_forever, name="write", daemon=True).start()
@@ -36,10 +37,11 @@ class SqliteWriter:
     def _write_forever(self) -> None:
         while True:
             with self._lock:
+                self._waiting.end_overdue()
                 while (first := self._waiting.take()) is None:
                     self._lock.wait()
             refresh()
-            made = self._together(first) if self._waiting else [(first, _alone(first))]
+            made = self._together(first) if self._waiting else [self._alone(first)]
             for call, (result, error) in made:
                 call.end(result, error)
             del first, made  # what they refer to must not live until the next ones
@@ -52,7 +54,7 @@ class SqliteWriter:
             with transaction.atomic():
                 until = time.monotonic() + TOGETHER_SECONDS
                 while call is not None:
-                    made.append((call, _alone(call)))
+                    made.append(self._alone(call))
                     with self._lock:
                         is_full = len(made) == MAX_TOGETHER or time.monotonic() >= until
                         call = None if is_full else self._waiting.take()
@@ -60,10 +62,12 @@ class SqliteWriter:
             return [(call, (None, error)) for call, _ in made]
         return made
 
-
-def _alone(call: Call) -> Outcome:
-    try:
-        with transaction.atomic():
-            return call.function(), None
-    except (Exception, NotMadeYet) as error:  # noqa: BLE001  (the caller gets it)
-        return None, error
+    def _alone(self, call: Call) -> tuple[Call, Outcome]:
+        begun = time.monotonic()
+        try:
+            with transaction.atomic():
+                return call, (call.function(), None)
+        except (Exception, NotMadeYet) as error:  # noqa: BLE001  (the caller gets it)
+            return call, (None, error)
+        finally:
+            self._note(begun - call.asked_at, time.monotonic() - begun)

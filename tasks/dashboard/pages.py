@@ -15,7 +15,7 @@ from django.views.decorators.csrf import csrf_protect
 from accounts.auth import session_caller
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
-from apflow_site.db.calls import working_for
+from apflow_site.db.calls import TurnTooFar, working_for
 from tasks.queue import maintenance
 from tasks.rules.exceptions import (
     FlowNotFound,
@@ -34,8 +34,15 @@ Context = dict[str, Any]
 View = Callable[Concatenate[HttpRequest, Caller, P], Awaitable[HttpResponseBase]]
 MOST_COUNTED: Final = 1_000
 SOUGHT: Final = ("GET", "HEAD")
-REFUSALS: Final = {TaskNotFound: 404, RunNotFound: 404, FlowNotFound: 404, ScheduleNotFound: 404, RoleTooLow: 403}
-HEADINGS: Final = {400: "Invalid request", 403: "Not allowed", 404: "Not found"}
+REFUSALS: Final = {
+    TaskNotFound: 404,
+    RunNotFound: 404,
+    FlowNotFound: 404,
+    ScheduleNotFound: 404,
+    RoleTooLow: 403,
+    TurnTooFar: 429,
+}
+HEADINGS: Final = {400: "Invalid request", 403: "Not allowed", 404: "Not found", 429: "Too many requests"}
 
 
 def page(
@@ -63,7 +70,7 @@ def page(
                 charge(caller.user_id)
                 working_for.set(caller.user_id)
                 response = await view(request, caller, *args, **kwargs)
-            except TasksError as error:
+            except (TasksError, TurnTooFar) as error:
                 response = await refusal(request, caller, error)
             patch_cache_control(response, no_store=True)  # another user may use this browser next
             return response
@@ -86,7 +93,7 @@ async def shown(
     return await pools.read(lambda: render(request, template, common | _facts(caller=caller) | context, status=status))
 
 
-async def refusal(request: HttpRequest, caller: Caller, error: TasksError) -> HttpResponse:
+async def refusal(request: HttpRequest, caller: Caller, error: TasksError | TurnTooFar) -> HttpResponse:
     """Render an error page. A task of another user is reported as missing."""
     status = next((status for kind, status in REFUSALS.items() if isinstance(error, kind)), 400)
     context = {"heading": HEADINGS[status], "error": error.message}

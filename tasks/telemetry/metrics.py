@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from apflow_site.db.calls import LONG_SECONDS
 from tasks.telemetry.series import NoRoom, once, own_registry, series
 
 GROUP: Final = "group"
@@ -47,6 +48,8 @@ class Metrics:
     pool_tasks: Gauge
     pool_started: Counter
     pool_died: Counter
+    long_calls: Counter
+    turn_wait: Histogram
 
 
 @once
@@ -99,6 +102,16 @@ def _metrics() -> Metrics:
         ),
         pool_started=Counter("apflow_pool_processes_started", "Processes that a pool has started", registry=own),
         pool_died=Counter("apflow_pool_processes_died", "Processes of a pool that died during a task", registry=own),
+        long_calls=Counter(
+            "apflow_long_calls", "Database calls of web processes that took 30 ms or more", ["pool"], registry=own
+        ),
+        turn_wait=Histogram(
+            "apflow_turn_wait_seconds",
+            "Waits of 30 ms or more of a web process's database calls for the turn of their user",
+            ["pool"],
+            buckets=WAITS,
+            registry=own,
+        ),
         deliveries=Counter("apflow_webhook_deliveries", "Tries to deliver to webhooks", ["result"], registry=own),
     )
 
@@ -146,6 +159,15 @@ def lagged(seconds: float) -> None:
     """Count the seconds that the event loop of a worker took to answer."""
     with suppress(NoRoom):
         _metrics().loop_lag.observe(seconds)
+
+
+def database_call(pool: str, waited: float, took: float) -> None:
+    """Count a database call of a web process that has waited for its turn, or taken, 30 ms or more."""
+    with suppress(NoRoom):
+        if took >= LONG_SECONDS:
+            series(_metrics().long_calls, pool).inc()
+        if waited >= LONG_SECONDS:
+            series(_metrics().turn_wait, pool).observe(waited)
 
 
 def one_in_progress() -> AbstractContextManager[object]:

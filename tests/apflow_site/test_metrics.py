@@ -35,6 +35,7 @@ NAMES = """
     apflow_schedule_firings_total apflow_schedule_lateness_seconds_count
     apflow_schedules_overdue apflow_database_bytes apflow_clock_offset_seconds apflow_disk_free_bytes
     apflow_pool_processes_started_total apflow_pool_processes_died_total
+    apflow_turn_wait_seconds_count apflow_long_calls_total
     apflow_build_info apflow_processes apflow_process_memory_bytes apflow_process_open_files
 """.split()
 

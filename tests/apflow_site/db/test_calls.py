@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from apflow_site.db.calls import BESIDE, Call, Threads
+from apflow_site.db import calls
+from apflow_site.db.calls import Call, Threads
 from apflow_site.db.sqlite_writer import SqliteWriter
 
 PATIENCE_SECONDS = 60
@@ -79,7 +80,7 @@ def test_a_call_may_end_after_its_loop() -> None:
 
 
 async def test_a_long_call_of_one_user_does_not_keep_another_from_a_thread() -> None:
-    threads, may_end = Threads(1, name="calls"), threading.Event()
+    threads, may_end = Threads(1, name="calls", beside=1), threading.Event()
     long = made(threads, lambda: may_end.wait(PATIENCE_SECONDS), user="mallory")
     mine = [made(threads, lambda: "mine", user="mallory") for _ in range(3)]
     assert await made(threads, lambda: "other", user="bob") == "other"
@@ -108,8 +109,8 @@ async def test_a_user_who_is_alone_has_all_threads_also_beside_a_long_call_of_he
 
 
 async def test_only_so_many_calls_are_made_beside_long_ones() -> None:
-    threads, at_work, most_at_work = Threads(1, name="calls"), set[int](), list[int]()
-    together = threading.Barrier(1 + BESIDE)
+    threads, at_work, most_at_work = Threads(1, name="calls", beside=2), set[int](), list[int]()
+    together = threading.Barrier(3)
 
     def long(number: int) -> None:
         at_work.add(number)
@@ -117,7 +118,28 @@ async def test_only_so_many_calls_are_made_beside_long_ones() -> None:
         together.wait(PATIENCE_SECONDS)
         at_work.remove(number)
 
-    await asyncio.gather(
-        *(made(threads, partial(long, number), user=f"user{number}") for number in range(2 * (1 + BESIDE)))
-    )
-    assert max(most_at_work) == 1 + BESIDE
+    await asyncio.gather(*(made(threads, partial(long, number), user=f"user{number}") for number in range(6)))
+    assert max(most_at_work) == 3
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("make", [partial(Threads, 1, name="calls", beside=1), SqliteWriter])
+async def test_a_call_that_waits_too_long_behind_others_of_its_user_is_refused(
+    make: Callable[[], Threads | SqliteWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "TURN_SECONDS", 0.0)
+    threads, has_begun, may_end = make(), asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def long() -> None:
+        loop.call_soon_threadsafe(has_begun.set)
+        may_end.wait(PATIENCE_SECONDS)
+
+    first = made(threads, long, user="mallory")
+    await has_begun.wait()
+    late, own = made(threads, lambda: "late", user="mallory"), made(threads, lambda: "own")
+    loop.call_later(2 * calls.LONG_SECONDS, may_end.set)
+    with pytest.raises(calls.TurnTooFar, match="fewer large requests"):
+        await late
+    assert await own == "own"
+    await first
