@@ -141,6 +141,8 @@ class Threads:
         self._running: dict[Call, float] = {}
         """When each call began."""
         self._started = 0
+        self._is_watched = False
+        """Whether a free thread waits for a running call to become a long one."""
 
     def submit(self, call: Call) -> None:
         """Queue the call. It is not made if its future is cancelled before."""
@@ -154,7 +156,7 @@ class Threads:
             if self._started < self._most + (self._beside if len(self._users()) > 1 else 0):
                 self._started += 1
                 threading.Thread(target=self._call_for_ever, name=self._name, daemon=True).start()
-        elif any(map(self._may_begin, self._waiting.users)):
+        elif not self._is_watched or any(map(self._may_begin, self._waiting.users)):
             self._lock.notify()
 
     def _call_for_ever(self) -> None:
@@ -174,7 +176,10 @@ class Threads:
             while (call := self._waiting.take(self._may_begin)) is None:
                 self._waiting.end_overdue()
                 is_spare = self._started > self._most
-                is_woken = self._lock.wait(LONG_SECONDS if self._waiting else SPARE_SECONDS if is_spare else None)
+                watches = bool(self._waiting) and not self._is_watched
+                self._is_watched |= watches
+                is_woken = self._lock.wait(LONG_SECONDS if watches else SPARE_SECONDS if is_spare else None)
+                self._is_watched &= not watches
                 if is_spare and not is_woken and not self._waiting:
                     self._started -= 1
                     return None

@@ -90,6 +90,23 @@ async def test_a_long_call_of_one_user_does_not_keep_another_from_a_thread() -> 
     assert await asyncio.gather(*mine) == ["mine"] * 3
 
 
+async def test_a_thread_that_is_free_looks_again_once_a_call_of_another_user_is_long() -> None:
+    threads = Threads(1, name="calls")
+    for _ in range(2):  # the second time, a thread is there and free, and the call not yet long
+        has_begun, may_end = threading.Event(), threading.Event()
+
+        def takes_long(has_begun: threading.Event = has_begun, may_end: threading.Event = may_end) -> None:
+            has_begun.set()
+            may_end.wait(PATIENCE_SECONDS)
+
+        long = made(threads, takes_long, user="mallory")
+        assert has_begun.wait(PATIENCE_SECONDS)
+        assert await made(threads, lambda: "other", user="bob") == "other"
+        assert not long.done()
+        may_end.set()
+        await long
+
+
 async def test_users_take_turns_for_a_thread() -> None:
     threads, may_end, order = Threads(1, name="calls"), threading.Event(), list[str]()
     first = made(threads, lambda: may_end.wait(PATIENCE_SECONDS), user="first")
