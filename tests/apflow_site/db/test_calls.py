@@ -91,7 +91,7 @@ async def test_a_long_call_of_one_user_does_not_keep_another_from_a_thread() -> 
 
 
 async def test_a_thread_that_is_free_looks_again_once_a_call_of_another_user_is_long() -> None:
-    threads = Threads(1, name="calls")
+    threads = Threads(1, name="calls", beside=1)
     for _ in range(2):  # the second time, a thread is there and free, and the call not yet long
         has_begun, may_end = threading.Event(), threading.Event()
 
