@@ -190,6 +190,8 @@ class Threads:
 
     def _may_begin(self, user_id: str) -> bool:
         """Whether a call of the user may begin now."""
+        if not self._running:
+            return True
         now = time.monotonic()
         long = [call.user_id for call, began in self._running.items() if now - began >= LONG_SECONDS]
         if len(self._running) - len(long) >= self._most:
