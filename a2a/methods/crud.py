@@ -1,6 +1,6 @@
 """Methods that store, change and delete."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from django.conf import settings
@@ -12,6 +12,8 @@ from a2a.methods.results import DataResult, TaskResult, webhook_metadata
 from accounts.callers import Caller
 from apflow_site.db import pools
 from llmkeys.header import SentKey
+from tasks.models import Task
+from tasks.rules.strict_json import Json
 from tasks.services import trees
 from tasks.services.messages.webhooks import with_webhook
 from tasks.services.runs.run_tags import with_tags
@@ -38,17 +40,20 @@ async def create(
     if given.webhook_config is not None:
         verb = partial(with_webhook, verb, given.webhook_config.arguments)
     created = await pools.write(partial(once, verb, caller=caller, token=token, **arguments))
-    if created.root.schedule_id is not None:
-        await pools.read(task_schedules.attach, [created.root])
     metadata = {"ids": created.ids, "warnings": created.warnings}
     metadata |= webhook_metadata(created.webhook, given.webhook_config)
     return TaskResult(
-        native=native_tree(created.tasks) | metadata,
+        native=await pools.read(_native, created.tasks) | metadata,
         task=created.root,
         run=created.run,
         with_children=True,
         metadata=metadata,
     )
+
+
+def _native(tasks: Sequence[Task]) -> Json:
+    task_schedules.attach(tasks)
+    return native_tree(tasks)
 
 
 def _count(tasks: object) -> int:
@@ -97,5 +102,5 @@ async def copy(caller: Caller, given: params.Copy) -> TaskResult | DataResult:
     if not given.save:
         return DataResult(native=copied.requests)
     metadata = {"ids": copied.ids, "warnings": copied.warnings}
-    native = native_tree(copied.tasks) | metadata
+    native = await pools.read(native_tree, copied.tasks) | metadata
     return TaskResult(native=native, task=copied.root, with_children=True, metadata=metadata)

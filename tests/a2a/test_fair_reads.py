@@ -71,16 +71,16 @@ READS: Final[dict[str, Json | None]] = {
 """The parameters of each method that reads; None: it reads one row, or a list that has a method of its own here."""
 
 
-def stored(tree_of: int) -> tuple[str, str]:
+def stored(tasks: int) -> tuple[str, str]:
     """Store a tree that has run, with a result and an event for each task. Returns the ids of its root and of its run."""
-    tasks = [{"id": "root", "name": "root"}]
-    tasks += [{"id": f"t{n}", "name": f"t{n}", "parent_id": "root"} for n in range(tree_of - 1)]
-    execution = trees.execute_tree(caller=LOCAL, tasks=tasks)
+    tree_of = [{"id": "root", "name": "root"}]
+    tree_of += [{"id": f"t{n}", "name": f"t{n}", "parent_id": "root"} for n in range(tasks - 1)]
+    execution = trees.execute_tree(caller=LOCAL, tasks=tree_of)
     run, ended = execution.run, now()
     tree = Task.objects.filter(root_id=run.root_id)
     tree.update(status=Status.COMPLETED, result={"said": "x" * 100}, started_at=ended, completed_at=ended)
     Run.objects.filter(id=run.id).update(
-        status=Status.COMPLETED, finished_at=ended + timedelta(seconds=1), started_at=ended, last_seq=tree_of
+        status=Status.COMPLETED, finished_at=ended + timedelta(seconds=1), started_at=ended, last_seq=tasks
     )
     event = {
         "run_id": run.id,
@@ -132,7 +132,7 @@ def filled(value: Any, names: Json) -> Any:
 
 
 def requests() -> dict[str, tuple[str, Json | None]]:
-    """Return all reads: the path, and the body if it is a POST."""
+    """Return all reads, and copies, which reply as much: the path, and the body if it is a POST."""
     found: dict[str, tuple[str, Json | None]] = {}
     for path, methods in (("/tasks", METHODS), ("/", METHODS), ("/system", SYSTEM_METHODS)):
         for name in methods:
@@ -161,6 +161,10 @@ def requests() -> dict[str, tuple[str, Json | None]]:
         "/ui/runs/",
     ):
         found[f"GET {path}"] = path, None
+    copied = TREE | {"children": True}
+    for params in (copied, copied | {"save": False}):
+        request = {"jsonrpc": "2.0", "id": 1, "method": "tasks.copy", "params": params}
+        found[f"/tasks tasks.copy {params}"] = "/tasks", request
     found["/modules children"] = "/modules/apflow.task.children", TREE
     return found
 
