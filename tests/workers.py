@@ -63,10 +63,11 @@ class WorkerThread:
             stands.set()
             may_go_on.wait(PATIENCE_SECONDS)
 
+        waiting = self._worker._writer._waiting._by_user
         writing = asyncio.run_coroutine_threadsafe(self._worker._writer.call(stand), self._loop)
         try:
             assert stands.wait(PATIENCE_SECONDS)
-            yield self._worker._writer._queue.qsize
+            yield lambda: sum(map(len, waiting.values()))
         finally:
             may_go_on.set()
             writing.result(PATIENCE_SECONDS)

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, KeysView, Set
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from django.db import OperationalError, connection
 
@@ -90,11 +90,21 @@ class Caller(Protocol):
         """Return at once."""
 
 
-class Turns:
-    """Calls that wait, by user. Users take turns; the calls of one user are made in their order. It needs a lock around it."""
+class OfUser(Protocol):
+    """Work for a user."""
+
+    @property
+    def user_id(self) -> str: ...
+
+
+W = TypeVar("W", bound=OfUser)
+
+
+class TurnsOf(Generic[W]):
+    """Work that waits, by user. Users take turns; that of one user is done in its order. It needs a lock around it."""
 
     def __init__(self) -> None:
-        self._by_user: dict[str, deque[Call]] = {}
+        self._by_user: dict[str, deque[W]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._by_user)
@@ -103,19 +113,23 @@ class Turns:
     def users(self) -> KeysView[str]:
         return self._by_user.keys()
 
-    def add(self, call: Call) -> None:
-        self._by_user.setdefault(call.user_id, deque()).append(call)
+    def add(self, work: W) -> None:
+        self._by_user.setdefault(work.user_id, deque()).append(work)
 
-    def take(self, may: Callable[[str], bool] = lambda _: True) -> Call | None:
-        """Return the next call of the first user who may make one; this user is then the last."""
+    def take(self, may: Callable[[str], bool] = lambda _: True) -> W | None:
+        """Return the next work of the first user for whom some may be done; this user is then the last."""
         user_id = next(filter(may, self._by_user), None)
         if user_id is None:
             return None
-        calls = self._by_user.pop(user_id)
-        call = calls.popleft()
-        if calls:
-            self._by_user[user_id] = calls
-        return call
+        waiting = self._by_user.pop(user_id)
+        work = waiting.popleft()
+        if waiting:
+            self._by_user[user_id] = waiting
+        return work
+
+
+class Turns(TurnsOf[Call]):
+    """Calls that wait, by user."""
 
     def end_overdue(self) -> None:
         """End the calls that have waited for TURN_SECONDS. The server's own calls wait longer."""

@@ -33,6 +33,8 @@ class Change:
     run_id: str
     epoch: int
     token: str | None
+    owner: str = ""
+    """The user whose run it is."""
     event: Json | None = None
     then: Json | None = None
     """A second event."""

@@ -26,6 +26,7 @@ from tasks.rules.tree import Node, children_of, nodes_of, scope_of
 from tasks.services.runs.cancels import Cancel
 from tasks.services.waits.questions import OpenQuestion
 from tasks.status import Status
+from tasks.storage.bulk import batched
 from tasks.telemetry import tracing
 from tasks.worker.attempt import STOP_SECONDS
 from tasks.worker.cancellations import Cancellations
@@ -48,6 +49,10 @@ from tasks.worker.wait_room import WaitRoom
 
 WAITING: Final = "waiting"
 """The status of a run that is suspended until its questions are answered."""
+
+
+SLICE: Final = 200
+"""The number of tasks of a run that start in one turn of the loop."""
 
 
 def _ignore(user_id: str, size: int) -> None:
@@ -107,7 +112,11 @@ class TreeRun:
             questions, resume_task=lambda task_id: self._start(self._tasks[task_id]), now=claim.now
         )
         self._recorder = RunRecorder(
-            claim, self._tasks.values(), writer, asking=[question.task_id for question in questions]
+            claim,
+            self._tasks.values(),
+            writer,
+            owner=self.user_id,
+            asking=[question.task_id for question in questions],
         )
         self._held_back: list[str] = []  # until the owner has decided about the budget
         self._budget = RunBudget(
@@ -171,7 +180,7 @@ class TreeRun:
                 task_id for task_id in self._cancellations.task_ids if self._questions.question_of(task_id) is None
             ]
             self._write_cancelled(without_question)
-            self._advance(self._plan.start(cancelled=without_question))
+            await self._advance_in_turns(self._plan.start(cancelled=without_question))
             self._seconds_queued = 0.0
             end = await self._end()
         finally:
@@ -310,11 +319,22 @@ class TreeRun:
             self._end_unrun(node.id, failed(f"{NOT_RUN} {self._named(cause)} failed"))
         for node, cause in step.skipped:
             self._end_unrun(node.id, skipped(f"Skipped: required dependency {self._named(cause)} was skipped"))
-        for node in step.ready:
-            if not node.status.is_terminal:  # it may have been cancelled while it was added to the tree
-                self._start(self._tasks[node.id])
+        self._start_all(step.ready)
         if self._plan.is_finished or not self._alive:
             self._must_check.set()
+
+    async def _advance_in_turns(self, step: Step) -> None:
+        """Do the same, and let others have the loop between slices of the ready tasks."""
+        later, step.ready[SLICE:] = step.ready[SLICE:], []
+        self._advance(step)
+        for ready in batched(later, SLICE):
+            await asyncio.sleep(0)
+            self._start_all(ready)
+
+    def _start_all(self, nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            if not node.status.is_terminal:  # it may have been cancelled since it was ready
+                self._start(self._tasks[node.id])
 
     def _end_unrun(self, task_id: str, outcome: Outcome) -> None:
         self._note_failure(task_id, outcome)
@@ -358,7 +378,7 @@ class TreeRun:
         self._questions.pause()
         self._count_seconds()
         heard = self._cancellations.heard
-        is_suspended = await self._writer.call(partial(suspend, self._claim, heard=heard))
+        is_suspended = await self._writer.call(partial(suspend, self._claim, heard=heard), user_id=self.user_id)
         if not is_suspended:
             self._questions.resume()
         return is_suspended
@@ -469,9 +489,9 @@ class TreeRun:
         self._cancellations.grow(children_of(nodes))
         self._set_templates_aside(task.id)
         await self._recorder.grown(task, growth, outcome)
-        self._advance(step)
+        await self._advance_in_turns(step)
         if outcome is not None:
-            self._settled(task, outcome)
+            await self._settled(task, outcome)
 
     async def _settle(self, task: LoadedTask, outcome: Outcome, places: AsyncExitStack) -> None:
         self._ended_tasks.add(task.id)
@@ -482,16 +502,16 @@ class TreeRun:
             await self._last_places.enter_async_context(places.pop_all())
         else:
             await self._recorder.finished(task, outcome)
-        self._settled(task, outcome)
+        await self._settled(task, outcome)
 
     def _note_failure(self, task_id: str, outcome: Outcome) -> None:
         if outcome.status is Status.FAILED:
             self._failed.append(task_id)
 
-    def _settled(self, task: LoadedTask, outcome: Outcome) -> None:
+    async def _settled(self, task: LoadedTask, outcome: Outcome) -> None:
         self._note_failure(task.id, outcome)
         self._results.settle(task, outcome)
-        self._advance(self._plan.settle(task.id, outcome.status))
+        await self._advance_in_turns(self._plan.settle(task.id, outcome.status))
         if self._claim.is_suspected and not self._claim.is_convicted and task.executor_id is not None:
             self.wind_down()  # it has made progress, so any worker may have it again
 

@@ -9,14 +9,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
-from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
 from django.db import InterfaceError, OperationalError, connection
 
+from apflow_site.db.calls import TurnsOf
 from apflow_site.db.connections import refresh
 from tasks.queue.leases import give_up_seconds
 from tasks.worker.changes import Change, RunClosed, TaskFinished
@@ -26,7 +25,8 @@ from tasks.worker.result_memory import ResultMemory
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-MAX_BATCH: Final = 2_000
+MOST_ROWS: Final = 500
+"""The number of rows and changes that one commit writes, unless they belong together: other processes write between two."""
 FEW_TREES: Final = 20
 UNHURRIED_SECONDS: Final = 0.002
 """The seconds that changes that are not awaited may wait for one that is: a quick task starts and ends in one commit."""
@@ -42,15 +42,34 @@ class Call:
     done: asyncio.Future[Any] = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Changes that one commit writes, or a call."""
+
+    user_id: str
+    items: Sequence[Change | Call]
+
+    @property
+    def size(self) -> int:
+        return sum(1 if isinstance(item, Call) else 1 + len(item.rows) for item in self.items)
+
+    @property
+    def is_awaited(self) -> bool:
+        return any(item.done is not None for item in self.items)
+
+
 class GroupCommit:
-    """Writes changes from one thread.
+    """Writes changes from one thread. Users take turns; the changes and calls of one user are carried out in their order.
 
     Create it on the worker process's event loop, and call `put` and `commit` only from that loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._queue: SimpleQueue[Sequence[Change | Call]] = SimpleQueue()
+        self._lock = threading.Condition()
+        self._waiting = TurnsOf[Together]()
+        self._awaited = 0
+        """The number of those that are awaited."""
         self._rest_seconds = 0.0
         self.memory = ResultMemory()
         """Limits the results that wait here."""
@@ -65,7 +84,7 @@ class GroupCommit:
 
     def put(self, change: Change) -> None:
         """Queue the change and return. A lost lease is reported by the next `commit`."""
-        self._queue.put([change])
+        self._add(Together(change.owner, [change]))
 
     async def commit(self, change: Change) -> None:
         """Return when the change is committed.
@@ -82,36 +101,48 @@ class GroupCommit:
         done = [self._loop.create_future() for _ in changes]
         for change, each in zip(changes, done, strict=True):
             change.done = each
-        self._queue.put(changes)
+        self._add(Together(changes[0].owner, changes))
         await (done[0] if len(done) == 1 else asyncio.gather(*done))  # `gather` takes as long as the rest of this
 
-    async def call(self, function: Callable[[], T]) -> T:
-        """Run database work on the writer thread, and return its result."""
+    async def call(self, function: Callable[[], T], *, user_id: str = "") -> T:
+        """Run database work on the writer thread, after what waits there for this user, and return its result."""
         done: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put([Call(function=function, done=done)])
+        self._add(Together(user_id, [Call(function=function, done=done)]))
         return await done
+
+    async def empty(self) -> None:
+        """Return when all is written that waits now, of every user."""
+        with self._lock:
+            users = [*self._waiting.users, ""]
+        await asyncio.gather(*(self.call(lambda: None, user_id=user_id) for user_id in users))
+
+    def _add(self, work: Together) -> None:
+        with self._lock:
+            self._waiting.add(work)
+            self._awaited += work.is_awaited
+            self._lock.notify()
 
     def _write_for_ever(self) -> None:
         while True:
-            for is_call, items in groupby(self._waiting(), key=is_a_call):
+            for is_call, items in groupby(self._taken(), key=is_a_call):
                 carry_out = _call if is_call else _write
                 self._loop.call_soon_threadsafe(_answer, carry_out(list(items)))
 
-    def _waiting(self) -> list[Change | Call]:
-        items = [*self._queue.get()]
+    def _taken(self) -> list[Change | Call]:
+        """Wait for work, and take as much as one commit may write."""
+        with self._lock:
+            self._lock.wait_for(lambda: self._waiting)
         if self._rest_seconds:
             time.sleep(self._rest_seconds)
-        with suppress(Empty):
-            while not any(map(is_awaited, items)):
-                items += self._queue.get(timeout=UNHURRIED_SECONDS)
-        with suppress(Empty):
-            while len(items) < MAX_BATCH:
-                items += self._queue.get_nowait()
+        items, size = list[Change | Call](), 0
+        with self._lock:
+            while not self._awaited and self._lock.wait(UNHURRIED_SECONDS):
+                pass
+            while size < MOST_ROWS and (work := self._waiting.take()) is not None:
+                items += work.items
+                size += work.size
+                self._awaited -= work.is_awaited
         return items
-
-
-def is_awaited(item: Change | Call) -> bool:
-    return item.done is not None
 
 
 def is_a_call(item: Change | Call) -> bool:

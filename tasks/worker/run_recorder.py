@@ -70,17 +70,18 @@ class Fence(TypedDict):
     run_id: str
     epoch: int
     token: str | None
+    owner: str
 
 
 class RunRecorder:
     """Each method builds the change of a row and its event, and passes both to the writer."""
 
     def __init__(
-        self, claim: Claim, tasks: Iterable[LoadedTask], writer: GroupCommit, *, asking: Iterable[str] = ()
+        self, claim: Claim, tasks: Iterable[LoadedTask], writer: GroupCommit, *, owner: str, asking: Iterable[str] = ()
     ) -> None:
-        """`asking` contains the ids of the tasks with an open question."""
+        """`owner` is the user whose run it is; `asking` contains the ids of the tasks with an open question."""
         self._claim = claim
-        self._fence = Fence(run_id=claim.run_id, epoch=claim.epoch, token=claim.token)
+        self._fence = Fence(run_id=claim.run_id, epoch=claim.epoch, token=claim.token, owner=owner)
         self._writer = writer
         self._progress = {task.id: task.progress for task in tasks}
         self._progress_sum = sum(self._progress.values())

@@ -44,6 +44,10 @@ RELEASED: Final = "released"
 """The end of a run in this worker which another one continues."""
 LOST: Final = "interrupted"
 """The end of a run whose lease was lost, or that was cut off by a shutdown or a bug."""
+FIRST_AT_ONCE: Final = 2
+"""The number of runs that a process claims at once until it knows that they are small; then it claims twice as many each time."""
+MANY_TASKS: Final = 1_000
+"""The number of tasks in the runs that were claimed at once, above which the next are few again."""
 LINGER_SECONDS: Final = 0.2
 """The seconds that an idle worker stays awake for the next run, which then skips the queue."""
 
@@ -81,6 +85,7 @@ class Worker:
         self._claim = self._claim_suspect if in_quarantine else leases.claim
         self._published_places = 0 if in_quarantine else settings.APFLOW.worker.max_trees
         self._places = Places(1 if in_quarantine else settings.APFLOW.worker.max_trees)
+        self._at_once = FIRST_AT_ONCE
         self._memory = TreeMemory(settings.APFLOW.worker.tree_bytes)
         self._end_process = end_process
         self._writer = GroupCommit(self._loop)
@@ -146,6 +151,7 @@ class Worker:
             await self._work_until_idle()
             if self._is_draining:
                 # Runs that were cut off are released, so that another worker resumes them at once.
+                await self._writer.empty()
                 await self._writer.call(partial(leases.release, owner=self._process_id))
 
     def drain(self) -> None:
@@ -178,7 +184,7 @@ class Worker:
     async def _claim_and_start(self) -> None:
         """Start the runs for which there is room, and pass on what running ones have to know."""
         self._must_poll = False  # before reading, so that a notification during the read is not missed
-        room = 0 if self._is_draining or self._memory.is_full else self._places.claimable
+        room = 0 if self._is_draining or self._memory.is_full else min(self._places.claimable, self._at_once)
         found = await self._poll(room)
         if found.is_any_webhook:
             self._on_webhook()
@@ -188,8 +194,17 @@ class Worker:
         else:
             for claim, tasks, questions in found.claimed:
                 self._start(claim, tasks, questions, found.cancels[claim.run_id])
+                await asyncio.sleep(0)  # to plan a large tree takes a while
         if found.claimed and len(found.claimed) == room < self._places.free:
-            self._must_poll = True  # more may wait: shares allowed only so many at once
+            self._must_poll = True  # more may wait: only so many were claimed at once
+        self._at_once = self._next_at_once(found, room)
+
+    def _next_at_once(self, found: Found, room: int) -> int:
+        """Return how many runs to claim next: they are loaded at once, and what others write waits meanwhile."""
+        tasks = sum(len(tasks) for _, tasks, _ in found.claimed)
+        if not tasks or tasks > MANY_TASKS:
+            return FIRST_AT_ONCE
+        return 2 * room if len(found.claimed) == room else self._at_once
 
     def _pass_on(self, cancels: dict[str, list[Cancel]], replies: dict[str, list[OpenQuestion]]) -> None:
         for run_id in cancels.keys() & self._trees.keys():
@@ -289,10 +304,10 @@ class Worker:
         try:
             with tracing.span("run", facts, kind="consumer", parent=claim.trace):
                 if claim.trace is None and (trace := tracing.current()) is not None:
-                    await self._writer.call(partial(leases.keep_trace, claim.run_id, trace))
+                    await self._writer.call(partial(leases.keep_trace, claim.run_id, trace), user_id=tree.user_id)
                 is_left = await tree.run(cancels)
             if is_left:
-                await self._release([claim.run_id])
+                await self._release([claim.run_id], user_id=tree.user_id)
             status = RELEASED if is_left else tree.status
         except LeaseLost:
             logger.warning(
@@ -305,8 +320,8 @@ class Worker:
         finally:
             run_log.ended(**facts_of_log, status=status, seconds=self._loop.time() - began)
 
-    async def _release(self, run_ids: list[str]) -> None:
-        await self._writer.call(partial(leases.release, owner=self._process_id, run_ids=run_ids))
+    async def _release(self, run_ids: list[str], *, user_id: str = "") -> None:
+        await self._writer.call(partial(leases.release, owner=self._process_id, run_ids=run_ids), user_id=user_id)
 
     def _give_up(self) -> None:
         logger.error(

@@ -40,7 +40,7 @@ from tasks.queue.notify import Listener
 from tasks.services.runs.cancels import Cancel
 from tasks.worker import engine, group_commit, worker
 from tasks.worker.changes import Change
-from tasks.worker.group_commit import Call, GroupCommit
+from tasks.worker.group_commit import Call, GroupCommit, Together
 from tasks.worker.watchdog import Watchdog
 from tasks.worker.worker import Worker
 from tests.sections import replace
@@ -83,7 +83,7 @@ class MortalJournal(GroupCommit):
         super().__init__(loop)
 
     def wake(self) -> None:
-        self._queue.put([Call(function=lambda: None, done=self._loop.create_future())])
+        self._add(Together("", [Call(function=lambda: None, done=self._loop.create_future())]))
 
     async def commit_together(self, changes: Sequence[Change]) -> None:
         if self._life.is_dead:
@@ -97,8 +97,8 @@ class MortalJournal(GroupCommit):
         self._loop.call_soon_threadsafe(self._life.ended.set)
         self._life.journal_ended.set()  # last: the loop may be closed from now on
 
-    def _waiting(self) -> list[Change | Call]:
-        items = super()._waiting()
+    def _taken(self) -> list[Change | Call]:
+        items = super()._taken()
         if self._life.is_dead:
             raise Death
         fuse = self._life.fuse
@@ -351,7 +351,7 @@ class Life:
 
     async def _until_written(self) -> None:
         """Whatever was given to the journal has been carried out."""
-        await self._until_done_or_dead(asyncio.create_task(self.worker._writer.call(lambda: None)))
+        await self._until_done_or_dead(asyncio.create_task(self.worker._writer.empty()))
 
     async def _until_done_or_dead(self, work: "asyncio.Future[Any]") -> None:
         ended = asyncio.create_task(self.ended.wait())

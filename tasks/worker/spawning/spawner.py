@@ -172,6 +172,6 @@ class Spawner:
 
     async def _grown(self, task: LoadedTask, draft: Draft) -> Growth:
         """Make the tasks on a thread: there may be thousands, and the loop is everybody's. Raises CannotGrow."""
-        in_use = await self._writer.call(partial(ids_in_use, list(draft.wanted.values())))
+        in_use = await self._writer.call(partial(ids_in_use, list(draft.wanted.values())), user_id=task.user_id)
         ids = free_ids(draft.wanted, in_use, root_id=task.root_id)
         return await asyncio.to_thread(draft.grow, ids)

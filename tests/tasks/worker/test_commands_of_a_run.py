@@ -70,7 +70,7 @@ def test_a_poll_without_work_looks_once_for_requests() -> None:
 def test_start_and_end_of_the_last_task_and_the_end_of_the_run_are_one_commit_of_five_statements() -> None:
     run = trees.execute_tree(caller=LOCAL, tasks=[{"id": "t", "name": "echo_executor"}]).run
     ((claim, _, _),) = polled().claimed
-    fence = Fence(run_id=claim.run_id, epoch=claim.epoch, token=claim.token)
+    fence = Fence(run_id=claim.run_id, epoch=claim.epoch, token=claim.token, owner="")
     names = ("task_start", "task_completed", "final")
     begun, done, over = ({"type": name, "task_id": "t", "seq": 0} for name in names)
     changes = [
@@ -91,7 +91,7 @@ def test_steps_of_many_runs_that_start_and_end_together_take_as_many_statements_
         name = f"t{number}"
         trees.execute_tree(caller=LOCAL, tasks=[{"id": name, "name": "echo_executor"}])
         ((claim, _, _),) = polled().claimed
-        fence = Fence(run_id=claim.run_id, epoch=claim.epoch, token=claim.token)
+        fence = Fence(run_id=claim.run_id, epoch=claim.epoch, token=claim.token, owner="")
         event = {"type": "task_start", "task_id": name, "seq": 0}
         starts.append(TaskStarted(**fence, event=event, task_id=name, attempt=1, at=AT))
         ends.append(TaskFinished(**fence, event={**event}, task_id=name, status="completed", result="{}", at=AT))

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from django.db import DatabaseError, connection
 
 from accounts.callers import LOCAL
 from tasks import events
-from tasks.models import Assignee, Question, Run, Task
+from tasks.models import Assignee, Question, Run, Task, TaskEvent
 from tasks.queue import leases
 from tasks.queue.leases import Claim
 from tasks.rules.exceptions import LeaseLost
@@ -27,7 +28,7 @@ from tasks.worker.changes import (
     TaskFinished,
     TaskStarted,
 )
-from tasks.worker.group_commit import GroupCommit
+from tasks.worker.group_commit import MOST_ROWS, GroupCommit
 from tasks.worker.run_recorder import Fence
 from tests.workers import Json
 
@@ -53,7 +54,7 @@ def event_of(type_: str, task_id: str) -> Json:
 
 
 def fence_of(claim: Claim) -> Fence:
-    return Fence(run_id=claim.run_id, epoch=claim.epoch, token=claim.token)
+    return Fence(run_id=claim.run_id, epoch=claim.epoch, token=claim.token, owner="")
 
 
 def finish(claim: Claim, task_id: str, *, status: str | None = "completed") -> Change:
@@ -166,6 +167,30 @@ def test_a_run_whose_last_outcome_is_refused_does_not_end() -> None:
     assert statuses() == {"t0": "pending"}
     run = Run.objects.get()
     assert (run.finished_at, log_of(claim)) == (None, [])
+
+
+def test_a_change_of_one_user_does_not_wait_for_thousands_of_another() -> None:
+    alice, bob = claimed(2), claimed(1, name="b")
+    thousands = [replace(log(alice, f"line {number}"), owner="alice") for number in range(3_000)]
+
+    async def scenario(journal: GroupCommit) -> int:
+        blocked = threading.Event()
+        blocker = asyncio.ensure_future(journal.call(blocked.wait))
+        await asyncio.sleep(0)
+        for each in thousands:
+            journal.put(each)
+        ending = asyncio.ensure_future(journal.commit(replace(finish(bob, "b0"), owner="bob")))
+        looking = asyncio.ensure_future(journal.call(lambda: TaskEvent.objects.count(), user_id="bob"))
+        await asyncio.sleep(0)
+        blocked.set()
+        await asyncio.gather(blocker, ending)
+        written = await looking
+        await journal.empty()
+        return written
+
+    assert with_journal(scenario) < 2 * MOST_ROWS
+    texts = [event["task_id"] for event in events.read(run_id=alice.run_id, limit=5_000)]
+    assert texts == [f"line {number}" for number in range(3_000)]
 
 
 def test_a_quick_task_starts_and_ends_in_one_commit_which_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,15 @@
 """A worker process: it takes what waits, many trees at once, and gives back what it may not finish."""
 
+import asyncio
 import os
 import re
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db.models.functions import Now
@@ -20,7 +24,11 @@ from tasks.queue.suspicion import POISON_STRIKES
 from tasks.services import trees
 from tasks.services.runs import cancels
 from tasks.worker import group_commit, lease_keeper
+from tasks.worker import worker as worker_module
 from tasks.worker.changes import Change
+from tasks.worker.engine import SLICE, TreeRun
+from tasks.worker.load_run import LoadedTask
+from tasks.worker.poll import Found, poll
 from tests.acceptance.effects import Effects
 from tests.sections import replace
 from tests.servers import EXECUTORS, until
@@ -55,6 +63,56 @@ def test_one_wake_up_does_all_that_waits(worker: WorkerThread, tmp_path: Path) -
     gate.touch()
     working.join()
     assert {result_of(run).run.status for run in made} == {"completed"}
+
+
+def test_large_runs_are_loaded_a_few_at_a_time_and_small_ones_more_and_more(
+    worker: WorkerThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = list[list[int]]()
+
+    def poll_and_note(*args: Any, **options: Any) -> Found:
+        found = poll(*args, **options)
+        if found.claimed:
+            loaded.append([len(tasks) for _, tasks, _ in found.claimed])
+        return found
+
+    monkeypatch.setattr(worker_module, "poll", poll_and_note)
+    large = [execute(*group(f"g{number}", *map(step, names(600, number))), caller=ALICE) for number in range(5)]
+    small = [execute(step(f"small {number}"), caller=ALICE) for number in range(30)]
+    worker.work()
+    assert {result_of(run).run.status for run in [*large, *small]} == {"completed"}
+    assert max(sizes.count(601) for sizes in loaded) == 2
+    assert max(map(len, loaded)) > 4
+
+
+def names(count: int, tree: int) -> list[str]:
+    return [f"{tree}/{number}" for number in range(count)]
+
+
+def test_a_run_that_starts_thousands_of_tasks_lets_others_have_the_loop(
+    worker: WorkerThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, turn = Counter[int](), count()
+    at = next(turn)
+
+    def start_and_note(tree: TreeRun, task: LoadedTask) -> None:
+        nonlocal at
+        if not started[at]:
+            asyncio.get_running_loop().call_soon(pass_turn)
+        started[at] += 1
+        start(tree, task)
+
+    def pass_turn() -> None:
+        nonlocal at
+        at = next(turn)
+
+    start = TreeRun._start
+    monkeypatch.setattr(TreeRun, "_start", start_and_note)
+    first = step("first")
+    run = execute(*group("g", first, *(step(name, dependencies=["first"]) for name in names(1_000, 0))))
+    worker.work()
+    assert result_of(run).run.status == "completed"
+    assert max(started.values()) <= SLICE
 
 
 def test_the_last_step_and_the_end_of_the_run_are_one_commit(
