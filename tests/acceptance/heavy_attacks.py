@@ -119,6 +119,27 @@ def text_searches(mallory: Mallory) -> None:
 
 
 @then
+def batches_of_large_trees(mallory: Mallory) -> None:
+    root_id, _ = run_of(mallory)
+    tree = {"jsonrpc": "2.0", "method": "tasks.tree", "params": {"task_id": root_id}}
+    body = [tree | {"id": number} for number in range(20)]
+    all_at_once(mallory, [lambda http: http.post("/tasks", json=body)] * 4)
+
+
+@then
+def objects_of_a2a_for_a_large_tree(mallory: Mallory) -> None:
+    root_id, run_id = run_of(mallory)
+    reads = [fetch(f"/v1/tasks/{run_id}"), rpc("tasks.tree", path="/", task_id=root_id)]
+    all_at_once(mallory, reads * 12)
+
+
+@then
+def previews_of_copies(mallory: Mallory) -> None:
+    root_id = stored(mallory)
+    all_at_once(mallory, [rpc("tasks.copy", task_id=root_id, children=True, save=False)] * 12)
+
+
+@then
 def deletions_of_large_trees(mallory: Mallory) -> None:
     roots = [stored(mallory) for _ in range(8)]
     all_at_once(mallory, [rpc("tasks.delete", task_id=root_id, force=True) for root_id in roots])
@@ -134,6 +155,9 @@ HEAVY_ROWS: Final = tuple(
         mcp_reads_of_a_large_tree,
         a2a_lists_with_history,
         text_searches,
+        batches_of_large_trees,
+        objects_of_a2a_for_a_large_tree,
+        previews_of_copies,
         deletions_of_large_trees,
     )
 )
