@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Final
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
@@ -11,7 +10,7 @@ from a2a.agui.following import Stream, beginning
 from a2a.agui.params import RunAgentInput
 from a2a.agui.starting import start
 from a2a.core.errors import as_rest
-from a2a.core.http import body_of, headers_of, refusal, require_method, turn
+from a2a.core.http import decoded_in_turn, headers_of, refusal, require_method, turn
 from a2a.core.metrics import metered, note
 from a2a.live import sse, stream_limits
 from a2a.live.streaming import held
@@ -20,7 +19,6 @@ from a2a.protocol.request_context import RequestContext
 from accounts.auth import authenticate
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
-from tasks.rules.strict_json import decode
 from tasks.storage import loads
 
 NAME: Final = "ag-ui"
@@ -44,7 +42,7 @@ async def _stream(request: HttpRequest, caller: Caller) -> Stream:
     note(user=caller.user_id)
     loads.charge(caller.user_id)
     async with turn(request, caller):  # also of the read pool: a large body makes a large tree
-        given = RunAgentInput.parse(decode(body_of(request), nesting=settings.APFLOW.limits.nesting))
+        given = RunAgentInput.parse(await decoded_in_turn(request))
         stream_limits.open_streams().refuse_if_full(caller)
         headers = headers_of(request)
         asked = RequestContext(caller=caller, url=headers.url, version="1.0", llm_key=headers.sent_key())

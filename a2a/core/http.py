@@ -39,7 +39,7 @@ STATUS_HEADERS: Final = MappingProxyType(
 )
 
 LARGE_BYTES: Final = 2**18
-"""Decoding so much takes the event loop some milliseconds. Smaller bodies are decoded at once."""
+"""Decoding so much takes some milliseconds, so it is done on a thread. Smaller bodies are decoded at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,10 +148,14 @@ def turns() -> Turns:
     return Turns()
 
 
+def _is_large(request: HttpRequest) -> bool:
+    return int(request.headers.get("Content-Length") or LARGE_BYTES) >= LARGE_BYTES
+
+
 @asynccontextmanager
 async def turn(request: HttpRequest, caller: Caller) -> AsyncIterator[None]:
     """Enter when the user's other requests with large bodies have left. A request with a small body does not wait."""
-    if int(request.headers.get("Content-Length") or LARGE_BYTES) < LARGE_BYTES:
+    if not _is_large(request):
         yield
         return
     async with turns().of(caller):
@@ -161,8 +165,28 @@ async def turn(request: HttpRequest, caller: Caller) -> AsyncIterator[None]:
 
 async def decoded(request: HttpRequest, caller: Caller) -> Any:
     """Return the JSON in the body of a request. Raises MalformedJson, and the errors of `body_of`."""
-    async with turn(request, caller):
+    if not _is_large(request):
         return decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
+    async with turn(request, caller):
+        return await asyncio.to_thread(_decode, request)
+
+
+async def decoded_in_turn(request: HttpRequest) -> Any:
+    """Do the same for a request whose turn it is."""
+    return await asyncio.to_thread(_decode, request) if _is_large(request) else _decode(request)
+
+
+def _decode(request: HttpRequest) -> Any:
+    return decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
+
+
+async def decoded_message(body: bytes, caller: Caller | None) -> Any:
+    """Return the JSON in a message of a WebSocket. Raises MalformedJson."""
+    nesting = settings.APFLOW.limits.nesting
+    if caller is None or len(body) < LARGE_BYTES:
+        return decode(body, nesting=nesting)
+    async with turns().of(caller):
+        return await asyncio.to_thread(decode, body, nesting=nesting)
 
 
 def public_url(request: HttpRequest) -> str:

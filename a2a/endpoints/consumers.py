@@ -19,7 +19,7 @@ from django.utils.datastructures import CaseInsensitiveMapping
 
 from a2a.core import jsonrpc
 from a2a.core.errors import failure_of
-from a2a.core.http import BOOLEANS, TOKENS, Headers
+from a2a.core.http import BOOLEANS, TOKENS, Headers, decoded_message
 from a2a.core.jsonrpc import Request
 from a2a.core.metrics import stream_client
 from a2a.core.parsing import EventId
@@ -39,7 +39,7 @@ from tasks.events.pruning import is_pruned
 from tasks.events.subscription import Subscription
 from tasks.models import Run
 from tasks.rules.exceptions import LimitReached, TaskNotFound
-from tasks.rules.strict_json import Json, MalformedJson, decode
+from tasks.rules.strict_json import Json, MalformedJson
 from tasks.rules.words import as_sent
 from tasks.services.trees import queries
 from tasks.services.trees.queries import StatusReport
@@ -259,7 +259,7 @@ class Socket(AsyncWebsocketConsumer):
             await self.close(TOO_MANY)
             return
         try:
-            message = decode(body, nesting=limits.nesting)
+            message = await decoded_message(body, self._caller)
         except MalformedJson as error:
             await self._send_json(failure_of(error).to_json())
             return

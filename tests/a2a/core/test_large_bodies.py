@@ -1,6 +1,7 @@
-"""Large bodies of one user are decoded one after the other, and the event loop does other work between them."""
+"""Large bodies of one user are decoded one after the other on threads, and the event loop does other work meanwhile."""
 
 import asyncio
+import threading
 from itertools import pairwise
 
 import pytest
@@ -13,9 +14,11 @@ from tasks.rules import strict_json
 
 async def test_others_are_served_between_the_large_bodies_of_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
+    threads: set[int] = set()
 
     def counted(body: bytes, *, nesting: int) -> object:
         order.append("large")
+        threads.add(threading.get_ident())
         return strict_json.decode(body, nesting=nesting)
 
     monkeypatch.setattr("a2a.core.http.decode", counted)
@@ -34,4 +37,5 @@ async def test_others_are_served_between_the_large_bodies_of_a_user(monkeypatch:
     found = await asyncio.gather(request(), request(), request(), others())
     assert [len(each["text"]) for each in found[:3]] == [http.LARGE_BYTES] * 3  # type: ignore[index]
     assert ("large", "large") not in pairwise(order)
+    assert threading.get_ident() not in threads
     assert not http.turns().of(caller).locked()
