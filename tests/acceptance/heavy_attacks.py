@@ -1,31 +1,46 @@
 """What Mallory does to other users with small requests that make the server read, write or encode much: many of them at once."""
 
+import gzip
+import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Final
 
 import httpx
+import orjson
+from websockets.exceptions import ConnectionClosed
 
-from tests.acceptance.attacks import Json, Mallory, Row, as_user, below, ended, task
+from tests.a2a.sockets import socket as web_socket
+from tests.acceptance.attacks import MEGABYTE, Json, Mallory, Row, as_user, below, ended, task
 from tests.servers import until
 
 TASKS: Final = 4_000
+WORKED: Final = 4_000
+"""Tasks that an attack of many runs completes before the others are cancelled."""
 BUSY: Final = 429
 LIMIT_REACHED: Final = -32029
+TOO_MANY_MESSAGES: Final = 4429
 Send = Callable[[httpx.Client], httpx.Response]
 
 
 def rpc(method: str, *, path: str = "/tasks", **params: object) -> Send:
-    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    return lambda http: http.post(path, json=body)
+    return post({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}, path=path)
+
+
+def post(body: object, *, path: str = "/tasks", **headers: str) -> Send:
+    """A request that is encoded once: this process also measures how long the other user waits."""
+    content = body if isinstance(body, bytes) else orjson.dumps(body)
+    sent = {"Content-Type": "application/json", **headers}
+    return lambda http: http.post(path, content=content, headers=sent)
 
 
 def fetch(path: str) -> Send:
     return lambda http: http.get(path)
 
 
-def all_at_once(mallory: Mallory, sends: Sequence[Send]) -> None:
-    """Send all, each on a connection of its own. Each is carried out, or refused as one too many."""
+def replies_to(mallory: Mallory, sends: Sequence[Send], *, at_once: int = 60) -> list[httpx.Response]:
+    """The replies to all, each sent on a connection of its own."""
     with (
         httpx.Client(
             base_url=mallory.server.url,
@@ -33,18 +48,33 @@ def all_at_once(mallory: Mallory, sends: Sequence[Send]) -> None:
             timeout=300,
             limits=httpx.Limits(max_connections=None),
         ) as http,
-        ThreadPoolExecutor(len(sends)) as threads,
+        ThreadPoolExecutor(min(len(sends), at_once)) as threads,
     ):
-        for reply in threads.map(lambda send: send(http), sends):
-            body = reply.text
-            is_one_too_many = reply.status_code == BUSY or f'"code":{LIMIT_REACHED}' in body[:100]
-            assert is_one_too_many or (reply.is_success and '"error":{"code"' not in body[:100]), body[:1000]
+        return list(threads.map(lambda send: send(http), sends))
+
+
+def all_at_once(mallory: Mallory, sends: Sequence[Send]) -> None:
+    """Send all. Each is carried out, or refused as one too many."""
+    for reply in replies_to(mallory, sends):
+        begins = reply.content[:100].decode(errors="replace")
+        is_one_too_many = reply.status_code == BUSY or f'"code":{LIMIT_REACHED}' in begins
+        assert is_one_too_many or (reply.is_success and '"error":{"code"' not in begins), reply.text[:1000]
+
+
+def all_refused(mallory: Mallory, sends: Sequence[Send], *, status: int, code: int | None = None) -> None:
+    """Send all. Each is refused with this status and code, or as one too many."""
+    for reply in replies_to(mallory, sends):
+        is_expected = reply.status_code == status and (code is None or f'"code":{code}' in reply.text)
+        assert is_expected or reply.status_code == BUSY, f"{reply.status_code} {reply.text[:1000]}"
+
+
+def large_tree(tasks: int = TASKS) -> list[Json]:
+    return below(*(task(f"t{n}", "echo_executor", inputs={"number": n}) for n in range(tasks - 1)))
 
 
 def stored(mallory: Mallory, *, tasks: int = TASKS) -> str:
     """The id of a stored tree."""
-    tree = below(*(task(f"t{n}", "echo_executor", inputs={"number": n}) for n in range(tasks - 1)))
-    root: Json = mallory.server.rpc("tasks.create", tree, **as_user("mallory"))
+    root: Json = mallory.server.rpc("tasks.create", large_tree(tasks), **as_user("mallory"))
     return str(root[0]["id"] if isinstance(root, list) else root["id"])
 
 
@@ -58,14 +88,48 @@ def run_of(mallory: Mallory) -> tuple[str, str]:
 
 
 def then(attack: Callable[[Mallory], None]) -> Callable[[Mallory], Json]:
-    """The attack, and after it the reply to a small request, which is served as any other."""
+    """The attack, the end of what it began, and then the reply to a small request, which is served as any other."""
 
     def whole(mallory: Mallory) -> Json:
         attack(mallory)
+        begun = mallory.server.query(
+            "SELECT id, root_id FROM tasks_run WHERE finished_at IS NULL AND user_id = %s", "mallory"
+        )
+        all_at_once(mallory, [rpc("tasks.cancel", task_id=root_id) for _, root_id in begun] or [fetch("/health")])
+        ids = tuple(run_id for run_id, _ in begun)
+        marks = ", ".join(["%s"] * len(ids))
+        open_ = f"SELECT count(*) FROM tasks_run WHERE id IN ({marks}) AND finished_at IS NULL"
+        until(lambda: not ids or mallory.server.query(open_, *ids) == [(0,)], seconds=120, what="the end of its runs")
         return mallory.execute([task("last", "echo_executor")])
 
     whole.__name__ = attack.__name__
     return whole
+
+
+def completed(mallory: Mallory) -> int:
+    """How many tasks of the first user have completed."""
+    ((count,),) = mallory.server.query(
+        "SELECT count(*) FROM tasks_task WHERE status = 'completed' AND user_id = 'mallory'"
+    )
+    return int(count)
+
+
+def run_at_once(mallory: Mallory, sends: Sequence[Send]) -> None:
+    """Send all, which begin runs, and wait until some of their tasks have completed."""
+    before = completed(mallory)
+    all_at_once(mallory, sends)
+    until(lambda: completed(mallory) >= before + WORKED, seconds=120, what="some work of these runs", pause_seconds=0.2)
+
+
+def stored_trees(mallory: Mallory, count: int) -> list[str]:
+    """The ids of so many trees that have not run: those that are stored already, and new ones."""
+    found = mallory.server.query(
+        "SELECT id FROM tasks_task WHERE parent_id IS NULL AND status = 'pending' AND user_id = 'mallory' AND EXISTS "
+        "(SELECT 1 FROM tasks_task other WHERE other.root_id = tasks_task.id AND other.name = %s) LIMIT %s",
+        f"t{TASKS - 2}",
+        count,
+    )
+    return [str(root_id) for (root_id,) in found] + [stored(mallory) for _ in range(count - len(found))]
 
 
 @then
@@ -82,9 +146,7 @@ def copies_of_a_large_tree(mallory: Mallory) -> None:
 
 @then
 def large_trees_at_once(mallory: Mallory) -> None:
-    tree = below(*(task(f"t{n}", "echo_executor", inputs={"number": n}) for n in range(TASKS - 1)))
-    body = {"jsonrpc": "2.0", "id": 1, "method": "tasks.create", "params": tree}
-    all_at_once(mallory, [lambda http: http.post("/tasks", json=body)] * 12)
+    all_at_once(mallory, [post({"jsonrpc": "2.0", "id": 1, "method": "tasks.create", "params": large_tree()})] * 12)
 
 
 @then
@@ -122,8 +184,7 @@ def text_searches(mallory: Mallory) -> None:
 def batches_of_large_trees(mallory: Mallory) -> None:
     root_id, _ = run_of(mallory)
     tree = {"jsonrpc": "2.0", "method": "tasks.tree", "params": {"task_id": root_id}}
-    body = [tree | {"id": number} for number in range(20)]
-    all_at_once(mallory, [lambda http: http.post("/tasks", json=body)] * 4)
+    all_at_once(mallory, [post([tree | {"id": number} for number in range(20)])] * 4)
 
 
 @then
@@ -145,6 +206,201 @@ def deletions_of_large_trees(mallory: Mallory) -> None:
     all_at_once(mallory, [rpc("tasks.delete", task_id=root_id, force=True) for root_id in roots])
 
 
+@then
+def runs_of_large_flows(mallory: Mallory) -> None:
+    flow = {"name": "heavy", "tasks": large_tree(1_000)}
+    mallory.server.rpc("flows.save", flow, **as_user("mallory"))
+    run_at_once(mallory, [rpc("flows.run", name="heavy")] * 60)
+
+
+@then
+def runs_of_large_trees(mallory: Mallory) -> None:
+    run_at_once(mallory, [rpc("tasks.execute", task_id=root_id) for root_id in stored_trees(mallory, 16)])
+
+
+@then
+def runs_of_copies_of_a_large_tree(mallory: Mallory) -> None:
+    (root_id,) = stored_trees(mallory, 1)
+    run_at_once(mallory, [rpc("tasks.execute", task_id=root_id, copy_execution=True, copy_children=True)] * 12)
+
+
+@then
+def triggers_of_a_schedule(mallory: Mallory) -> None:
+    due = {"tasks": large_tree(), "at": "2999-01-01T00:00", "overlap": "allow"}
+    schedule = mallory.server.rpc("schedules.create", due, **as_user("mallory"))
+    run_at_once(mallory, [rpc("schedules.trigger", schedule_id=schedule["id"], overlap="allow")] * 30)
+
+
+@then
+def messages_with_large_trees(mallory: Mallory) -> None:
+    sent = {"messageId": "m", "role": "ROLE_USER", "parts": [{"data": {"tasks": large_tree()}}]}
+    params = {"message": sent, "configuration": {"returnImmediately": True}}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": params}
+    run_at_once(mallory, [post(body, path="/", **{"A2A-Version": "1.0"})] * 16)
+
+
+@then
+def large_trees_of_an_mcp_tool(mallory: Mallory) -> None:
+    call = rpc("tools/call", path="/mcp", name="run_tree", arguments={"tasks": large_tree()})
+    run_at_once(mallory, [call] * 16)
+
+
+@then
+def large_trees_of_a_front_end(mallory: Mallory) -> None:
+    """Each takes the first events of its stream and leaves."""
+
+    def begin(number: int) -> Send:
+        body = {
+            "threadId": f"t{number}",
+            "runId": f"r{number}",
+            "messages": [],
+            "forwardedProps": {"tasks": large_tree()},
+        }
+        content = orjson.dumps(body)
+        return lambda http: first_of(
+            http, "POST", "/ag-ui", content=content, headers={"Content-Type": "application/json"}
+        )
+
+    run_at_once(mallory, [begin(number) for number in range(16)])
+
+
+def first_of(http: httpx.Client, method: str, path: str, *, most: int = 1, **options: object) -> httpx.Response:
+    """The response, of whose body only so many bytes are read."""
+    taken = b""
+    with http.stream(method, path, **options) as response:  # type: ignore[arg-type]
+        for part in response.iter_raw():
+            taken += part
+            if len(taken) >= most:
+                break
+    return httpx.Response(response.status_code, content=taken)
+
+
+@then
+def streams_of_a_large_finished_run(mallory: Mallory) -> None:
+    """More than are allowed; each takes its part of the replay and leaves."""
+    root_id, _ = run_of(mallory)
+    all_at_once(mallory, [lambda http: first_of(http, "GET", f"/tasks/{root_id}/events", most=MEGABYTE)] * 100)
+
+
+@then
+def updates_of_a_large_tree(mallory: Mallory) -> None:
+    root_id = stored(mallory)
+    ids = mallory.server.query("SELECT id FROM tasks_task WHERE parent_id = %s ORDER BY name LIMIT 201", root_id)
+    (first,), *others = ids
+    all_at_once(mallory, [rpc("tasks.update", task_id=each, dependencies=[first]) for (each,) in others])
+
+
+@then
+def cancellations_of_a_large_tree(mallory: Mallory) -> None:
+    tree = below(*(task(f"t{n}", "sleep_executor", inputs={"seconds": 600}) for n in range(TASKS)))
+    root_id = mallory.execute(tree)["result"]["root_task_id"]
+    at_work = "SELECT count(*) FROM tasks_task WHERE root_id = %s AND status = 'in_progress'"
+    until(lambda: mallory.server.query(at_work, root_id)[0][0] > 100, seconds=60, what="a hundred tasks at work")
+    all_at_once(mallory, [rpc("tasks.cancel", task_id=root_id)] * 50)
+
+
+@then
+def searches_and_sums(mallory: Mallory) -> None:
+    asked = [rpc("runs.list", text="no such text"), rpc("usage.get", by=["day", "model", "executor", "flow"])]
+    all_at_once(mallory, asked * 24)
+
+
+@then
+def secrets_of_the_largest_size(mallory: Mallory) -> None:
+    """Four values for each of as many as a user may have."""
+    value = "x" * 16_000
+    all_at_once(mallory, [rpc("secrets.set", path="/system", name=f"large{n % 90}", value=value) for n in range(400)])
+    all_at_once(mallory, [rpc("secrets.delete", path="/system", name=f"large{n}") for n in range(90)])
+
+
+@then
+def notifications_of_failures(mallory: Mallory) -> None:
+    """A hundred runs fail, and ninety addresses are told of each."""
+    mallory.web.answer(200)
+    hooks = [
+        rpc("notifications.set", name=f"n{n}", url=f"{mallory.web.url}/{n}", about=["failures"]) for n in range(90)
+    ]
+    all_at_once(mallory, hooks)
+    failing = rpc("tasks.execute", tasks=[task("t", "rest_executor", inputs={"url": "no address"})])
+    told = len(mallory.web.received)
+    all_at_once(mallory, [failing] * 100)
+    until(lambda: len(mallory.web.received) >= told + 1_000, seconds=120, what="a thousand messages")
+    all_at_once(mallory, [rpc("notifications.delete", name=f"n{n}") for n in range(90)])
+
+
+@then
+def bodies_that_are_no_json(mallory: Mallory) -> None:
+    body = b'{"jsonrpc":"2.0","id":1,"method":"tasks.create","params":[' + b'{"name":"a"},' * 750_000 + b"!]}"
+    all_refused(mallory, [post(body)] * 12, status=400, code=-32700)
+
+
+@then
+def bodies_that_are_refused(mallory: Mallory) -> None:
+    """Valid JSON of as many parts as are read: more tasks than a tree may have, and a field that there is not."""
+    tasks = (
+        b'{"jsonrpc":"2.0","id":1,"method":"tasks.create","params":['
+        + b'{"name":"aaaaaaaa"},' * 480_000
+        + b'{"name":"a"}]}'
+    )
+    nested = (
+        b'{"jsonrpc":"2.0","id":1,"method":"tasks.list","params":{"no_such":['
+        + b'["aaaaaaaaaaaaaa"],' * 480_000
+        + b"[]]}}"
+    )
+    for body in (tasks, nested):
+        all_refused(mallory, [post(body)] * 6, status=200)
+
+
+@then
+def compressed_bodies(mallory: Mallory) -> None:
+    """They are refused, so nothing of them is unpacked."""
+    body = gzip.compress(b" " * 100 * MEGABYTE, compresslevel=1)
+    all_refused(mallory, [post(body, **{"Content-Encoding": "gzip"})] * 48, status=415)
+
+
+@then
+def bodies_that_drip(mallory: Mallory) -> None:
+    """Each connection sends a little of its body after every small request of the same user."""
+    head = (
+        f"POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {MEGABYTE}\r\n"
+    )
+    head += f"Authorization: {as_user('mallory')['Authorization']}\r\n\r\n"
+    address = ("127.0.0.1", int(mallory.server.url.rpartition(":")[2]))
+    with ExitStack() as closing:
+        dripping = [closing.enter_context(socket.create_connection(address)) for _ in range(150)]
+        for each in dripping:
+            each.sendall(head.encode())
+        for _ in range(100):
+            for each in dripping:
+                each.sendall(b" " * 100)
+            mallory.server.rpc("tasks.list", {"limit": 1}, **as_user("mallory"))
+
+
+@then
+def guesses_of_passwords(mallory: Mallory) -> None:
+    guess = [post({"username": f"user{n}", "password": f"wrong {n}"}, path="/auth/login") for n in range(200)]
+    all_refused(mallory, guess, status=401)
+
+
+@then
+def pings_of_web_sockets(mallory: Mallory) -> None:
+    """Sixty thousand over fifty connections; one that sends too many at once is closed, and opened again."""
+
+    def flood(_: int) -> None:
+        left = 1_200
+        while left > 0:
+            try:
+                with web_socket(mallory.server.url, additional_headers=as_user("mallory")) as client:
+                    while left > 0:
+                        client.send(action="ping")
+                        left -= 1
+            except ConnectionClosed as error:
+                assert error.rcvd is None or error.rcvd.code == TOO_MANY_MESSAGES, error
+
+    with ThreadPoolExecutor(50) as threads:
+        list(threads.map(flood, range(50)))
+
+
 HEAVY_ROWS: Final = tuple(
     Row(attack=attack, ends="completed")
     for attack in (
@@ -158,6 +414,25 @@ HEAVY_ROWS: Final = tuple(
         batches_of_large_trees,
         objects_of_a2a_for_a_large_tree,
         previews_of_copies,
+        searches_and_sums,
+        streams_of_a_large_finished_run,
+        updates_of_a_large_tree,
+        cancellations_of_a_large_tree,
+        runs_of_large_flows,
+        runs_of_large_trees,
+        runs_of_copies_of_a_large_tree,
+        triggers_of_a_schedule,
+        messages_with_large_trees,
+        large_trees_of_an_mcp_tool,
+        large_trees_of_a_front_end,
         deletions_of_large_trees,
+        secrets_of_the_largest_size,
+        notifications_of_failures,
+        bodies_that_are_no_json,
+        bodies_that_are_refused,
+        compressed_bodies,
+        bodies_that_drip,
+        guesses_of_passwords,
+        pings_of_web_sockets,
     )
 )

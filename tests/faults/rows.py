@@ -57,7 +57,8 @@ def reporter(node_id: str, engine: str) -> Report:
     begun = time.monotonic()
 
     def report(row: Row) -> None:
-        stored = _summary(row) | _circumstances(node_id, engine) | {"seconds": round(time.monotonic() - begun)}
+        stored = _summary(row) | circumstances() | {"command": _command(node_id, engine)}
+        stored["seconds"] = round(time.monotonic() - begun)
         stored["engine"] = row.engine or engine
         FOLDER.mkdir(parents=True, exist_ok=True)
         (FOLDER / f"{row.id}-{stored['engine']}.json").write_text(json.dumps(stored, indent=2) + "\n")
@@ -79,17 +80,20 @@ def _summary(row: Row) -> dict[str, Any]:
     return asdict(row) | {"recovery": {"trees": len(times)} | rounded}
 
 
-def _circumstances(node_id: str, engine: str) -> dict[str, Any]:
-    sizes = {name: value for name, value in sorted(os.environ.items()) if name.startswith(PREFIX)}
-    test_engine = {"TEST_ENGINE": "postgres"} if engine == "postgres" else {}
-    variables = "".join(f"{name}={value} " for name, value in (test_engine | sizes).items())
+def circumstances() -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "commit": _commit(),
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
-        "command": f'{variables}make faults ARGS="{node_id}"',
     }
+
+
+def _command(node_id: str, engine: str) -> str:
+    sizes = {name: value for name, value in sorted(os.environ.items()) if name.startswith(PREFIX)}
+    test_engine = {"TEST_ENGINE": "postgres"} if engine == "postgres" else {}
+    variables = "".join(f"{name}={value} " for name, value in (test_engine | sizes).items())
+    return f'{variables}make faults ARGS="{node_id}"'
 
 
 def _commit() -> str:

@@ -37,12 +37,12 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join([*HEAD, *map(line, ordered), "", "```text", *commands, "```"])
 
 
-def write(text: str) -> None:
+def write(text: str, *, begin: str = BEGIN, end: str = END) -> None:
     """Replace the table of the page."""
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    _, found, after = rest.partition(END)
-    assert found, f"{PAGE} needs the lines {BEGIN!r} and {END!r}"
-    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+    before, _, rest = PAGE.read_text().partition(begin)
+    _, found, after = rest.partition(end)
+    assert found, f"{PAGE} needs the lines {begin!r} and {end!r}"
+    PAGE.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
 
 if __name__ == "__main__":
