@@ -417,14 +417,6 @@ HEAVY_ROWS: Final = tuple(
         searches_and_sums,
         streams_of_a_large_finished_run,
         updates_of_a_large_tree,
-        cancellations_of_a_large_tree,
-        runs_of_large_flows,
-        runs_of_large_trees,
-        runs_of_copies_of_a_large_tree,
-        triggers_of_a_schedule,
-        messages_with_large_trees,
-        large_trees_of_an_mcp_tool,
-        large_trees_of_a_front_end,
         deletions_of_large_trees,
         secrets_of_the_largest_size,
         notifications_of_failures,
@@ -436,3 +428,18 @@ HEAVY_ROWS: Final = tuple(
         pings_of_web_sockets,
     )
 )
+"""Of requests that are over once they are answered."""
+RUN_ROWS: Final = tuple(
+    Row(attack=attack, ends="completed")
+    for attack in (
+        cancellations_of_a_large_tree,
+        runs_of_large_flows,
+        runs_of_large_trees,
+        runs_of_copies_of_a_large_tree,
+        triggers_of_a_schedule,
+        messages_with_large_trees,
+        large_trees_of_an_mcp_tool,
+        large_trees_of_a_front_end,
+    )
+)
+"""Of requests that begin runs."""

@@ -37,13 +37,13 @@ from tests.acceptance.attacks import (
     task,
 )
 from tests.acceptance.bystander_rows import ALONE, WORKERS, store, waits
-from tests.acceptance.heavy_attacks import HEAVY_ROWS
+from tests.acceptance.heavy_attacks import HEAVY_ROWS, RUN_ROWS
 from tests.faults.judge import tell
 from tests.llm_server import llm_server
 from tests.servers import Server, events_of, running_server, until
 from tests.tasks.executors.conftest import Web, serving
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)
 RUN_BYTES: Final = 20 * MEGABYTE
 ROUNDS_ALONE: Final = 5
 CHOSEN: Final = os.environ.get("BYSTANDERS_ROWS", "").split(",")
@@ -228,3 +228,10 @@ def test_another_user_notices_nothing_of_what_takes_long_or_kills_the_worker(dat
 def test_another_user_notices_nothing_of_small_requests_for_much_work(database: str) -> None:
     with shared_by_two(database) as mallory:
         assert_unnoticed(mallory, HEAVY_ROWS)
+
+
+@pytest.mark.nightly
+@pytest.mark.both_engines
+def test_another_user_notices_nothing_of_many_large_runs(database: str) -> None:
+    with shared_by_two(database) as mallory:
+        assert_unnoticed(mallory, RUN_ROWS)
