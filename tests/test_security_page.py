@@ -19,7 +19,7 @@ PROMISES: Final = [
 ]
 TESTS: Final = sorted(set(re.findall(r"`(tests/[^`]+)`", PAGE)))
 SECRET: Final = "wZ0vJm3kq-8TfXc5Rb1nYhLs7DgPeAu4"
-OPEN: Final = re.findall(r"`(/[^`]+)`", PROMISED.split("Without a token the server answers ")[1].split("\n\n")[0])
+OPEN: Final = re.findall(r"`(/[^`]+)`", PROMISED.split("Without a token the server answers:\n\n- ")[1].split("\n- ")[0])
 CLOSED: Final = [
     "/",
     "/admin/",
