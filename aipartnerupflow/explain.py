@@ -273,7 +273,7 @@ def _waits(
         yield (
             "It is ready and waits for a worker with free capacity (worker.max_tasks, worker.max_trees) or, if it runs in a "
             "process of its own, for a place there (pools.process.size, pools.process.cpus). "
-            "Users share the workers equally, and none may hold more than a part of one (worker.user_share); "
+            "Users share the workers equally, and none may hold more than a part of one (worker.user_share, shares); "
             "each user's most urgent tasks start first."
         )
 

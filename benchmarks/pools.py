@@ -58,7 +58,7 @@ async def measure() -> None:
     from tasks.rules.pools import LOOP, PROCESS, THREAD, Resources
 
     executor, here = get_executor("echo_executor"), context()
-    pools = make_pools(process_share=WIDTH, ray_share=WIDTH)
+    pools = make_pools()
 
     def call_of(name: str) -> Call:
         async def call() -> object:
@@ -77,7 +77,7 @@ async def measure() -> None:
         rate = await in_flight(call)
         print(f"| `{name}` | {statistics.median(times) * 1e3:.2f} | {p95 * 1e3:.2f} | {rate:,.0f} |")
     await pools[PROCESS].close()
-    fresh = make_pools(process_share=WIDTH, ray_share=WIDTH)[PROCESS]
+    fresh = make_pools()[PROCESS]
     pools = {**pools, PROCESS: fresh}
     await call_of(PROCESS)()
     new = [await new_process(call_of(PROCESS)) for _ in range(NEW)]
@@ -102,7 +102,7 @@ async def measure_ray() -> None:
     from tasks.rules.pools import RAY
 
     ray: Any = import_module("ray")
-    pool, here = make_pools(process_share=WIDTH, ray_share=WIDTH)[RAY], context()
+    pool, here = make_pools()[RAY], context()
     inputs = {"function": "add", "arguments": {"a": 1}}
 
     async def ours() -> object:

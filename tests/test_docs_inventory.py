@@ -332,6 +332,11 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
             "tests/tasks/services/upkeep/test_retention.py::test_trees_go_by_the_status_and_age_of_their_last_run",
         ),
         (
+            "Shares of users",
+            "yaml",
+            "tests/apflow_site/test_config.py::test_the_shares_of_the_page_load_from_a_file_and_from_a_variable",
+        ),
+        (
             "Maintenance",
             "sh",
             "tests/tasks/queue/test_maintenance.py::test_a_paused_server_shows_it_and_runs_nothing_until_its_end",

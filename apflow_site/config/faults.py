@@ -191,6 +191,9 @@ def _fault(key: str, details: ErrorDetails, source: Source) -> str:
     if key in known_settings():
         # Only our own checks give a reason: pydantic's messages repeat what `allowed` says.
         reason = str(details.get("ctx", {}).get("error", ""))
+        inside = [name for name in details["loc"][key.count(".") + 1 :] if isinstance(name, str)]
+        if inside and not reason and not known_settings()[key].is_secret:
+            reason = f"see {inside[0]!r}"
         return f"{where}: {_refused(known_settings()[key], source.raw(key), reason)}"
     if key in known_sections():
         return f"{where}: {_shortened(details['input'])} is not allowed. Give a mapping of keys to values."
@@ -219,7 +222,7 @@ def _close_key(key: str) -> str:
     """Return the keys of this name in other sections, or the one with the closest spelling."""
     known = list(known_settings())
     name = key.rpartition(".")[2]
-    moved = [section for section, _, its in (each.rpartition(".") for each in known) if its == name]
+    moved = [section for section, _, its in (each.rpartition(".") for each in known) if section and its == name]
     if 0 < len(moved) <= MOST_SECTIONS:
         return f" Did you mean '{name}' under {' or '.join(map(repr, moved))}?"
     close = difflib.get_close_matches(key, [*sorted(known_sections()), *known], n=1)

@@ -61,7 +61,7 @@ def secret_variables(environ: Mapping[str, str]) -> dict[str, str]:
 @cache
 def known_sections() -> frozenset[str]:
     """Return the dotted keys of the sections that have settings of their own."""
-    return frozenset(key.rpartition(".")[0] for key in known_settings())
+    return frozenset(key.rpartition(".")[0] for key in known_settings() if "." in key)
 
 
 def sections_in(section: type[Section]) -> dict[str, type[Section]]:

@@ -167,7 +167,7 @@ class Worker(Section):
         75,
         ge=1,
         le=100,
-        description="The percentage of these places that one user may hold, so that work of hours leaves room for others. Does not apply without authentication.",
+        description="The percentage of these places that one user may hold, so that work of hours leaves room for others; `shares` replaces it for single users. Does not apply without authentication.",
     )
     tree_bytes: Whole = Field(
         512 * MIB,

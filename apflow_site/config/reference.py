@@ -27,8 +27,8 @@ EXAMPLE_HEAD: Final = """\
 
 def page(text: str) -> str:
     """Return the page with a new table below the heading of each section."""
-    for section in sections_in(Config):
-        rows = [_row(setting) for key, setting in known_settings().items() if key.startswith(f"{section}.")]
+    for section in Config.model_fields:
+        rows = [_row(setting) for key, setting in known_settings().items() if f"{key}.".startswith(f"{section}.")]
         before, heading, rest = text.partition(f"\n## {section}\n\n")
         if not heading:
             raise LookupError(
@@ -91,7 +91,8 @@ def _example_lines(section: type[Section], *, key: str, indent: str) -> Iterator
             yield from _example_lines(inner[name], key=f"{key}{name}.", indent=f"{indent}  ")
         else:
             setting = known_settings()[f"{key}{name}"]
-            yield textwrap.indent(_comment(setting, width=100 - len(indent)) + _pair(name, setting), indent)
+            text = _comment(setting, width=100 - len(indent)) + _pair(name, setting)
+            yield textwrap.indent(text, indent) if indent else f"\n{text}"
 
 
 def _comment(setting: Setting, *, width: int) -> str:

@@ -6,12 +6,13 @@ of a setting without one depends on other settings: see `sources.Computed`.
 
 from typing import ClassVar, cast
 
+from pydantic import Field
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from apflow_site.config.features import A2a, Email, Executors, Llm, Mcp, Webhooks
 from apflow_site.config.operation import Auth, Database, Events, Limits, Log, Redis, Retention, Server, Worker
 from apflow_site.config.pools import Pools
-from apflow_site.config.values import Section
+from apflow_site.config.values import Percentages, Section
 
 
 class Config(BaseSettings, Section):
@@ -25,6 +26,11 @@ class Config(BaseSettings, Section):
     auth: Auth = Auth()
     redis: Redis = Redis()
     worker: Worker
+    shares: Percentages | None = Field(
+        None,
+        examples=[{"alice": 100, "nightly-batch": 25}],
+        description="Users who may hold more or less of a worker process than `worker.user_share`: their names, exactly as they log in, and percentages from 1 to 100. Does not apply without authentication. See [Shares of users](../how-to/operate.md#shares-of-users).",
+    )
     pools: Pools
     executors: Executors = Executors()
     webhooks: Webhooks = Webhooks()
@@ -53,6 +59,10 @@ class Config(BaseSettings, Section):
         """Return the sources that `__init__` gets, instead of the built-in ones, which do not report where a value comes from."""
         given = cast("InitSettingsSource", init_settings).init_kwargs
         return cast("tuple[PydanticBaseSettingsSource, ...]", given["sources"])
+
+    def share_of(self, user_id: str = "") -> int:
+        """Return the percentage of a worker process that the user may hold, or one without a share of its own."""
+        return (self.shares or {}).get(user_id, self.worker.user_share) if self.auth.is_on else 100
 
     @property
     def is_open(self) -> bool:

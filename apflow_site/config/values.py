@@ -67,7 +67,12 @@ def _split(raw: Any) -> Any:
 def _split_pairs(raw: Any) -> Any:
     if not isinstance(raw, str):
         return raw
-    return {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in _split(raw))}
+    pairs: dict[str, str] = {}
+    for name, _, value in (part.partition("=") for part in _split(raw)):
+        if name.strip() in pairs:
+            raise ValueError(f"{name.strip()!r} appears twice")
+        pairs[name.strip()] = value.strip()
+    return pairs
 
 
 def _json_text(raw: Any) -> Any:
@@ -261,6 +266,16 @@ Graphs = Annotated[
     SplitPairs,
     Allowed(
         "a mapping of names and package.module:graph (in the environment: name=package.module:graph, separated by commas)"
+    ),
+]
+Percentages = Annotated[
+    dict[
+        Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$")],
+        Annotated[Whole, Field(ge=1, le=100)],
+    ],
+    SplitPairs,
+    Allowed(
+        "a mapping of names of users, in quotes if they are numbers, and whole numbers from 1 to 100 (in the environment: name=value, separated by commas)"
     ),
 ]
 Model = Annotated[Word, Allowed("a model such as openai/gpt-4o-mini")]

@@ -2,24 +2,38 @@
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from heapq import heappop, heappush
 from itertools import count
 
+from django.conf import settings
+
 from tasks.telemetry import metrics
+
+
+class Shares:
+    """The number, out of so many places, that each user may hold: all of them without authentication."""
+
+    def __init__(self, size: int) -> None:
+        config = settings.APFLOW
+        self.usual = max(1, size * config.share_of() // 100)
+        self.own = {user_id: max(1, size * config.share_of(user_id) // 100) for user_id in config.shares or ()}
+
+    def of(self, user_id: str) -> int:
+        return self.own.get(user_id, self.usual)
 
 
 class FairSemaphore:
     """A semaphore for which users take turns.
 
     Among one user's tasks the lowest `priority` goes first, then the one that arrived first. No user
-    holds more than `share` slots.
+    holds more slots than `share` returns.
     """
 
-    def __init__(self, size: int, *, share: int | None = None) -> None:
+    def __init__(self, size: int, *, share: Callable[[str], int] | None = None) -> None:
         self._free = size
-        self._share = size if share is None else share
+        self._share = share or (lambda _: size)
         self._held: Counter[str] = Counter()
         self._waiting: OrderedDict[str, list[tuple[int, int, asyncio.Future[None]]]] = OrderedDict()
         self._arrival = count()
@@ -40,7 +54,7 @@ class FairSemaphore:
             self._release(user_id)
 
     async def _acquire(self, user_id: str, priority: int) -> None:
-        if self._free and self._held[user_id] < self._share:  # then those who wait hold their share
+        if self._free and self._held[user_id] < self._share(user_id):  # then those who wait hold their share
             self._take(user_id)
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -62,7 +76,7 @@ class FairSemaphore:
         if not self._held[user_id]:
             del self._held[user_id]
         for waiting_user in list(self._waiting):
-            if self._held[waiting_user] < self._share and (turn := self._next_turn(waiting_user)):
+            if self._held[waiting_user] < self._share(waiting_user) and (turn := self._next_turn(waiting_user)):
                 self._take(waiting_user)
                 turn.set_result(None)
                 return

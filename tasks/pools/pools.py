@@ -11,13 +11,13 @@ from tasks.pools.thread import ThreadPool
 from tasks.rules.pools import LOOP, PROCESS, RAY, THREAD
 
 
-def make_pools(*, process_share: int, ray_share: int) -> Mapping[str, Pool]:
-    """Create the pools of a worker, on its loop. The shares are the places there that one user may hold."""
+def make_pools() -> Mapping[str, Pool]:
+    """Create the pools of a worker, on its loop."""
     return MappingProxyType(
         {
             LOOP: LoopPool(),
             THREAD: ThreadPool(),
-            PROCESS: ProcessPool(share=process_share),
-            RAY: RayPool(share=ray_share),
+            PROCESS: ProcessPool(),
+            RAY: RayPool(),
         }
     )

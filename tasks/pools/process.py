@@ -14,7 +14,7 @@ from django.conf import settings
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
 from tasks.executors.timeouts import declared_timeout
 from tasks.pools.base import Pool
-from tasks.pools.fair_semaphore import FairSemaphore
+from tasks.pools.fair_semaphore import FairSemaphore, Shares
 from tasks.pools.family import CROWDED, TOO_LARGE
 from tasks.pools.frames import Job
 from tasks.pools.jobs import job_of
@@ -29,12 +29,12 @@ STARTS: Final = 3
 
 
 class ProcessPool(Pool):
-    """Create it on the loop of the worker. `share`: how many places one user may hold."""
+    """Create it on the loop of the worker."""
 
-    def __init__(self, *, share: int) -> None:
+    def __init__(self) -> None:
         config = settings.APFLOW.pools.process
         self._memory_mb = config.memory_mb
-        self._places = FairSemaphore(config.size, share=share)
+        self._places = FairSemaphore(config.size, share=Shares(config.size).of)
         self._cpus = FairSemaphore(config.cpus)
         self._gate = FairSemaphore(1)
         self._processes = Processes(

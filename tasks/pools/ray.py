@@ -15,7 +15,7 @@ from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
 from tasks.executors.python import Python, is_plain
 from tasks.pools import frames
 from tasks.pools.base import Pool
-from tasks.pools.fair_semaphore import FairSemaphore
+from tasks.pools.fair_semaphore import FairSemaphore, Shares
 from tasks.pools.jobs import job_of
 from tasks.pools.line import Line, ProcessDied, outcome
 from tasks.pools.ray_cluster import Cluster, connected
@@ -24,11 +24,11 @@ from tasks.telemetry import metrics
 
 
 class RayPool(Pool):
-    """Create it on the loop of the worker. It connects when a task first needs it. `share` as in the other pools."""
+    """Create it on the loop of the worker. It connects when a task first needs it."""
 
-    def __init__(self, *, share: int) -> None:
+    def __init__(self) -> None:
         self._config = settings.APFLOW.pools.ray
-        self._places = FairSemaphore(self._config.size, share=share)
+        self._places = FairSemaphore(self._config.size, share=Shares(self._config.size).of)
         self._connecting: asyncio.Task[Cluster] | None = None
         if self._config.address is not None:
             metrics.pool(RAY, self._config.size)

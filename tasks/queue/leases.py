@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -144,6 +144,7 @@ def _claim_statement(which: str, order: str = IN_TURN) -> str:
 
 
 CLAIM: Final = _claim_statement(WAITING)
+FIRST_OF_USER: Final = f"SELECT id FROM tasks_run WHERE {WAITING} AND user_id = %s ORDER BY {IN_TURN} LIMIT %s"  # noqa: S608  (constants of this module)
 
 
 def lease_seconds() -> int:
@@ -268,10 +269,10 @@ def is_any_suspected() -> bool:
     return _exists(SUSPECTED_WAITING)
 
 
-def first_suspect(*, convicts_per_user: int) -> str | None:
+def first_suspect(*, convicts_per_user: Callable[[str], int]) -> str | None:
     """Return the id of the suspected run that a new process for these would take; None without any.
 
-    None of users of whom so many convicted runs are in quarantine on this host: each has a process for itself.
+    None of users of whom as many convicted runs as they may have are in quarantine on this host: each has a process for itself.
     """
     if not is_any_suspected():
         return None
@@ -280,7 +281,7 @@ def first_suspect(*, convicts_per_user: int) -> str | None:
     return found[0] if found else None
 
 
-def _suspects(*, convicts_per_user: int, is_shared: bool) -> tuple[str, list[str]]:
+def _suspects(*, convicts_per_user: Callable[[str], int], is_shared: bool) -> tuple[str, list[str]]:
     """Return the condition for waiting suspects that a process may take, and its values.
 
     One that `is_shared` takes no convicted ones, and leaves the others to new processes for a while.
@@ -291,7 +292,7 @@ def _suspects(*, convicts_per_user: int, is_shared: bool) -> tuple[str, list[str
         lease_owner__startswith=f"{this_host()}/", strikes__gte=CONVICTED_STRIKES
     )
     held = Counter(convicted.values_list("user_id", flat=True))
-    full = [user_id for user_id, count in held.items() if count >= convicts_per_user]
+    full = [user_id for user_id, count in held.items() if count >= convicts_per_user(user_id)]
     if not full:
         return SUSPECTED_WAITING, []
     return f"{SUSPECTED_WAITING} AND NOT ({IS_CONVICTED} AND user_id IN ({marks(full)}))", full
@@ -304,19 +305,29 @@ def _exists(which: str) -> bool:
         return cursor.fetchone() is not None
 
 
-def claim(*, owner: str, limit: int, full_users: Sequence[str] = ()) -> list[Claim]:
+def claim(*, owner: str, limit: int, rooms: Mapping[str, int] | None = None) -> list[Claim]:
     """Take up to `limit` waiting runs: lowest turn first (`tasks.queue.fairness`), then oldest
     first.
 
-    None of `full_users`: they hold their share of this worker.
+    `rooms`: the most of each of these users, the rest of their share of this worker.
     """
     if limit <= 0 or (IS_SQLITE and not is_any_waiting()):  # SQLite would lock the database for nothing
         return []
-    statement = _claim_statement(f"{WAITING} AND user_id NOT IN ({marks(full_users)})") if full_users else CLAIM
-    return _claimed(statement, owner, *full_users, limit)
+    rooms = {user_id: room for user_id, room in (rooms or {}).items() if room < limit}
+    if not rooms:
+        return _claimed(CLAIM, owner, limit)
+    values: list[str | int] = list(rooms)
+    which = f"{WAITING} AND (user_id NOT IN ({marks(values)})"
+    for user_id, room in rooms.items():
+        if room > 0:
+            which += f" OR id IN ({FIRST_OF_USER})"
+            values += [user_id, room]
+    return _claimed(_claim_statement(f"{which})"), owner, *values, limit)
 
 
-def claim_suspected(*, owner: str, convicts_per_user: int = 1, is_shared: bool = False) -> list[Claim]:
+def claim_suspected(
+    *, owner: str, convicts_per_user: Callable[[str], int] = lambda _: 1, is_shared: bool = False
+) -> list[Claim]:
     """Take one suspected run, users in turn. `is_shared`: the process has others, which have stayed alive there."""
     if not is_any_suspected():
         return []

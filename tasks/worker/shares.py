@@ -5,19 +5,16 @@ hold every place before another user comes. So some places are left for others.
 """
 
 from collections import Counter
+from collections.abc import Callable
+from copy import copy
 from typing import Final
 
 from django.conf import settings
 
+from tasks.pools.fair_semaphore import Shares
+
 QUARANTINES: Final = 4
 """There are up to so many times `worker.quarantine`, if those that there are let no other suspect in."""
-
-
-def share_of(size: int) -> int:
-    """Return how many of so many places one user may hold: all of them without authentication."""
-    if not settings.APFLOW.auth.is_on:
-        return size
-    return max(1, size * settings.APFLOW.worker.user_share // 100)
 
 
 def most_quarantines() -> int:
@@ -25,9 +22,9 @@ def most_quarantines() -> int:
     return QUARANTINES * int(settings.APFLOW.worker.quarantine)
 
 
-def convicts_per_user() -> int:
-    """Return how many quarantines on this host one user may hold with runs that stay alone in theirs."""
-    return share_of(most_quarantines())
+def convicts_per_user() -> Callable[[str], int]:
+    """Return how many quarantines on this host a user may hold with runs that stay alone in theirs."""
+    return Shares(most_quarantines()).of
 
 
 class Places:
@@ -35,7 +32,7 @@ class Places:
 
     def __init__(self, size: int) -> None:
         self._free = size
-        self._share = share_of(size)
+        self._shares = Shares(size)
         self._held: Counter[str] = Counter()
 
     def take(self, user_id: str) -> None:
@@ -44,7 +41,8 @@ class Places:
 
     def give_back(self, user_id: str) -> bool:
         """Return whether a user may take a place now who could not before."""
-        is_news = self._free == 0 or self._held[user_id] >= self._share
+        is_news = self._free == 0 or self._held[user_id] >= self._shares.of(user_id)
+        is_news |= user_id in self._shares.own  # a claim that is under way may have been given less room
         self._free += 1
         self._held[user_id] -= 1
         if not self._held[user_id]:
@@ -57,14 +55,18 @@ class Places:
 
     @property
     def claimable(self) -> int:
-        """The number of runs that may be claimed at once without any user exceeding the share."""
-        most_held = max((held for held in self._held.values() if held < self._share), default=0)
-        return min(self._free, self._share - most_held)
+        """The number of runs that may be claimed at once without any user exceeding the share: see `rooms` for own shares."""
+        own, usual = self._shares.own, self._shares.usual
+        most_held = max(
+            (held for user_id, held in self._held.items() if held < usual and user_id not in own), default=0
+        )
+        return min(self._free, usual - most_held)
 
     @property
-    def full_users(self) -> list[str]:
-        """The users that hold their share."""
-        return [user_id for user_id, held in self._held.items() if held >= self._share]
+    def rooms(self) -> dict[str, int]:
+        """The number of runs that may still be claimed of each user who has some here, or a share of their own."""
+        users = {*self._held, *self._shares.own}
+        return {user_id: self._shares.of(user_id) - self._held[user_id] for user_id in users}
 
 
 class TreeMemory:
@@ -75,17 +77,17 @@ class TreeMemory:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._share = share_of(size)
+        self._shares = Shares(size)
         self._held: Counter[str] = Counter()
 
     def copy(self) -> "TreeMemory":
         """Return a copy on which another thread can plan."""
-        other = TreeMemory(self._size)
+        other = copy(self)
         other._held = self._held.copy()
         return other
 
     def has_room(self, user_id: str) -> bool:
-        return not self.is_full and self._held[user_id] < self._share
+        return not self.is_full and self._held[user_id] < self._shares.of(user_id)
 
     def take(self, user_id: str, size: int) -> None:
         self._held[user_id] += size
@@ -105,4 +107,4 @@ class TreeMemory:
     @property
     def full_users(self) -> list[str]:
         """The users that hold their share."""
-        return [user_id for user_id, held in self._held.items() if held >= self._share]
+        return [user_id for user_id, held in self._held.items() if held >= self._shares.of(user_id)]

@@ -4,13 +4,13 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
 from django.conf import settings
 
-from tasks.pools.fair_semaphore import FairSemaphore
+from tasks.pools.fair_semaphore import FairSemaphore, Shares
 from tasks.pools.pools import make_pools
 from tasks.queue import leases, notify
 from tasks.queue.black_box import EMPTY, BlackBox, encoded
@@ -29,7 +29,7 @@ from tasks.worker.lease_keeper import LeaseKeeper
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.loop_turns import LoopTurns
 from tasks.worker.poll import Found, poll
-from tasks.worker.shares import Places, TreeMemory, convicts_per_user, share_of
+from tasks.worker.shares import Places, TreeMemory, convicts_per_user
 from tasks.worker.wait_room import WaitRoom
 from tasks.worker.watchdog import Watchdog
 
@@ -90,12 +90,11 @@ class Worker:
         self._end_process = end_process
         self._writer = GroupCommit(self._loop)
         max_tasks = settings.APFLOW.worker.max_tasks
-        self._slots = FairSemaphore(max_tasks, share=share_of(max_tasks))
+        self._slots = FairSemaphore(max_tasks, share=Shares(max_tasks).of)
         self._turns = LoopTurns()
         self._wait_room = WaitRoom()
         self._day_counts = DayCounts(self._process_id)
-        places = settings.APFLOW.pools
-        self._pools = make_pools(process_share=share_of(places.process.size), ray_share=share_of(places.ray.size))
+        self._pools = make_pools()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._trees: dict[str, TreeRun] = {}
         self._wake_up = asyncio.Event()
@@ -223,8 +222,8 @@ class Worker:
 
     async def _poll(self, room: int) -> Found:
         waiting = [run_id for run_id, tree in self._trees.items() if tree.is_waiting]
-        full_users = sorted({*self._places.full_users, *self._memory.full_users})
-        claim = partial(self._claim, owner=self._process_id, limit=room, full_users=full_users)
+        rooms = self._places.rooms | dict.fromkeys(self._memory.full_users, 0)
+        claim = partial(self._claim, owner=self._process_id, limit=room, rooms=rooms)
         release = partial(leases.release, owner=self._process_id)
         return await self._writer.call(partial(poll, claim, release, memory=self._memory.copy(), waiting=waiting))
 
@@ -335,7 +334,7 @@ class Worker:
 
     # On other threads
 
-    def _claim_suspect(self, *, owner: str, limit: int, full_users: Sequence[str]) -> list[Claim]:
+    def _claim_suspect(self, *, owner: str, limit: int, rooms: Mapping[str, int]) -> list[Claim]:
         """Claim a suspected run, and name it in case this process dies of it, be it while the tree is loaded."""
         if limit <= 0:
             return []

@@ -1,4 +1,4 @@
-"""Two users and one worker that runs one tree at a time: who floods the queue delays nobody but themselves."""
+"""Two users and one worker: who floods the queue delays nobody but themselves."""
 
 from typing import Any
 
@@ -43,6 +43,20 @@ def test_who_floods_the_queue_is_refused_at_last_and_the_other_goes_next(databas
         assert begun.index("start last") <= 4
         for number in range(MOST):
             server.rpc("tasks.get", {"task_id": f"alice-{number}"}, **as_user("alice"))
+
+
+def test_a_user_with_a_small_share_holds_no_more_and_one_with_a_large_share_the_rest(
+    database: str, effects: Effects
+) -> None:
+    shares = {"AIPARTNERUPFLOW_WORKER_MAX_TREES": "4", "AIPARTNERUPFLOW_SHARES": "alice=25,bob=100"}
+    with running_server(database, env=SETTINGS | ONE_WORKER | shares) as server:
+        for name in ("alice", "bob"):
+            for number in range(4):
+                execute(server, effects.gated(effects.step(f"{name}-{number}")), name)
+        until(lambda: effects.counts("start").total() == 4, seconds=60, what="all places taken")
+        assert effects.counts("start").keys() == {"alice-0", "bob-0", "bob-1", "bob-2"}
+        effects.open_gate()
+        until(lambda: effects.counts("end").total() == 8, seconds=60, what="the end of all")
 
 
 def assert_refused(server: Server, task: Json) -> None:

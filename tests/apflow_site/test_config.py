@@ -122,6 +122,16 @@ def test_the_environment_of_the_guide_loads_verbatim() -> None:
     assert config.auth.is_on
 
 
+def test_the_shares_of_the_page_load_from_a_file_and_from_a_variable(configure: Load) -> None:
+    page = (DOCS / "how-to/operate.md").read_text()
+    [block] = re.findall(r"```yaml\n(shares:\n.*?)```", page, re.DOTALL)
+    [text] = re.findall("`AIPARTNERUPFLOW_SHARES=(.*?)`", page)
+    assert configure(block).shares == configure(SHARES=text).shares == {"nightly-batch": 25, "alice": 100}
+    config = configure(block, JWT_SECRET="s" * 32)
+    assert [config.share_of(user_id) for user_id in ("nightly-batch", "alice", "bob")] == [25, 100, 75]
+    assert configure(block).share_of("nightly-batch") == 100, "without authentication all users are the same"
+
+
 def test_a_process_reads_its_own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIPARTNERUPFLOW_PORT", "4321")
     assert get_config.__wrapped__().server.port == 4321
@@ -195,6 +205,7 @@ def test_a_short_variable_beats_the_long_one(key: str, winner: str, loser: str) 
         ("EXECUTORS_COMMAND_MEMORY_BYTES", "67108864", "executors.command.memory_bytes", 2**26),
         ("EXECUTORS_REST_ALLOWED_PORTS", "80, 8080", "executors.rest.allowed_ports", (80, 8080)),
         ("JWT_SECRET", "null", "auth.jwt_secret", "null"),
+        ("SHARES", "nightly-batch=25, a@b.example = 100", "shares", {"nightly-batch": 25, "a@b.example": 100}),
     ],
 )
 def test_text_in_the_environment_becomes_a_value(
@@ -216,6 +227,8 @@ def test_text_in_the_environment_becomes_a_value(
         ("executors: {rest: {allowed_ports: [443]}}", "executors.rest.allowed_ports", (443,)),
         ("server: {<<: {port: 82}}", "server.port", 82),
         (b"\xef\xbb\xbfserver: {port: 83}", "server.port", 83),
+        ("shares: {alice: 100, '123': 1}", "shares", {"alice": 100, "123": 1}),
+        ("shares:\n", "shares", None),
     ],
 )
 def test_a_file_becomes_values(configure: Load, content: str | bytes, key: str, value: object) -> None:
@@ -286,6 +299,13 @@ def test_a_file_becomes_values(configure: Load, content: str | bytes, key: str, 
         ("EXECUTORS_REST_ALLOWED_PORTS", "0", "executors.rest.allowed_ports", "ports from 1 to 65535"),
         ("LIMITS_BODY_BYTES", "1", "limits.body_bytes", "a whole number from 1024"),
         ("LIMITS_TREE_DEPTH", "101", "limits.tree_depth", "a whole number from 1 to 100"),
+        ("SHARES", "alice=50,bob=0", "shares", "see 'bob'. Give a mapping of names of users"),
+        ("SHARES", "alice=101", "shares", "whole numbers from 1 to 100"),
+        ("SHARES", "alice=25%", "shares", "whole numbers from 1 to 100"),
+        ("SHARES", "alice", "shares", "see 'alice'"),
+        ("SHARES", "=50", "shares", "see ''"),
+        ("SHARES", "alice=50,alice=5", "shares", "'alice' appears twice"),
+        ("LLM_API_BASE", "a=http://a,b=b", "llm.api_base", "see 'b'"),
     ],
 )
 def test_a_bad_value_stops_the_start_with_key_place_and_what_is_allowed(
@@ -319,6 +339,18 @@ def test_a_bad_value_stops_the_start_with_key_place_and_what_is_allowed(
         (
             "1: 2",
             "1 (FILE): unknown key. Known sections: a2a, auth, database, email, events, executors, executors.command,",
+        ),
+        ("shares: 5", "shares (FILE): 5 is not allowed. Give a mapping of names of users"),
+        (
+            "shares: {a: 1, b: 1, c: 1, d: 1, z: true}",
+            "shares (FILE): {'a': 1, 'b': 1, 'c': 1, 'd': 1, ...} is not allowed: see 'z'.",
+        ),
+        ("shares: {123: 5}", "shares (FILE): {123: 5} is not allowed"),
+        ("shares: {alice: 5, alice: 6}", "FILE: the key 'alice' appears twice"),
+        ("share: {alice: 5}", "share (FILE): unknown key. Did you mean 'shares'?"),
+        (
+            "worker: {shares: {alice: 5}}",
+            "worker.shares (FILE): unknown key. Did you mean 'user_share' under 'worker'?",
         ),
         ("[]", "FILE: the file must be a mapping of sections"),
         ("just text", "FILE: the file must be a mapping of sections"),
@@ -488,7 +520,7 @@ def test_the_example_file_loads_and_has_every_key() -> None:
     config = load({"AIPARTNERUPFLOW_CONFIG": str(DOCS / "config.example.yaml")})
     assert config.auth.is_on
     for key in known_settings():
-        assert re.search(rf"^ +{key.rpartition('.')[2]}:", text, re.MULTILINE), key
+        assert re.search(rf"^ *{key.rpartition('.')[2]}:", text, re.MULTILINE), key
 
 
 def test_the_reference_has_every_setting_with_its_variables_and_default() -> None:

@@ -119,7 +119,9 @@ def test_administrators_see_the_workers_and_the_queue(as_: As) -> None:
     tree = json.dumps([{"name": "Slow", "schemas": {"method": "sleep_executor"}, "inputs": {"seconds": 600}}])
     started = post(as_("alice"), "/ui/new/tree/", tree=tree, then="run")
     task_id = started.headers["Location"].removeprefix("/ui/tasks/")
-    users = re.compile(r"<td>alice</td><td></td>\s*<td class=\"num\">1</td>\s*<td class=\"num\">0</td>")
+    users = re.compile(
+        r"<td>alice</td><td></td>\s*<td class=\"num\">1</td>\s*<td class=\"num\">0</td>\s*<td class=\"num minor\">75 %</td>"
+    )
     until(lambda: users.search(page(as_("root"), "/ui/workers/")) is not None, seconds=60, what="the run on the page")
     shown = page(as_("root"), "/ui/workers/")
     assert "<td>working</td>" in shown

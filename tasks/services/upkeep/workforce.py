@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from django.conf import settings
 from django.db.models import Count, Min, Q
 from django.db.models.functions import Now
 
@@ -28,12 +29,15 @@ class Worker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserLoad:
-    """The runs of a user that have not ended: how many a worker has, how many wait for one, and when the first began to."""
+    """The runs of a user that have not ended: how many a worker has, how many wait for one,
+    and when the first began to. `share`: the percentage of each worker process that the user may hold.
+    """
 
     user_id: str
     running: int
     queued: int
     since: datetime | None
+    share: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,12 @@ def _users() -> list[UserLoad]:
         .order_by("-queued", "-all", "user_id")[:MOST_USERS]
     )
     return [
-        UserLoad(user_id=row["user_id"], running=row["all"] - row["queued"], queued=row["queued"], since=row["since"])
+        UserLoad(
+            user_id=row["user_id"],
+            running=row["all"] - row["queued"],
+            queued=row["queued"],
+            since=row["since"],
+            share=settings.APFLOW.share_of(row["user_id"]),
+        )
         for row in loads
     ]

@@ -22,7 +22,7 @@ def environment() -> Iterator[None]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pools(environment: None) -> AsyncIterator[Mapping[str, Pool]]:
-    made = make_pools(process_share=100, ray_share=100)
+    made = make_pools()
     yield made
     for pool in made.values():
         await pool.close()

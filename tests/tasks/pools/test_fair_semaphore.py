@@ -53,7 +53,18 @@ async def test_who_leaves_the_row_takes_no_turn_and_no_slot() -> None:
 
 
 async def test_no_user_holds_more_than_the_share() -> None:
-    slots, may_end, held = FairSemaphore(3, share=2), asyncio.Event(), []
+    assert await held_at_once(FairSemaphore(3, share=lambda _: 2)) == ["alice", "alice", "bob"]
+
+
+async def test_a_user_may_hold_more_or_less_than_others() -> None:
+    shares = {"alice": 1, "bob": 5}
+    assert await held_at_once(FairSemaphore(4, share=shares.__getitem__)) == ["alice", "bob", "bob"]
+    assert await held_at_once(FairSemaphore(2, share=shares.__getitem__)) == ["alice", "bob"]
+
+
+async def held_at_once(slots: FairSemaphore) -> list[str]:
+    """Who holds a slot when Alice has asked for four and Bob for two; then all end."""
+    may_end, held = asyncio.Event(), []
 
     async def work(user_id: str) -> None:
         async with slots.take(user_id, 2):
@@ -64,7 +75,8 @@ async def test_no_user_holds_more_than_the_share() -> None:
     await asyncio.sleep(0)
     bob = [asyncio.create_task(work("bob")) for _ in range(2)]
     await asyncio.sleep(0)
-    assert held == ["alice", "alice", "bob"]
+    at_once = held.copy()
     may_end.set()
     await asyncio.gather(*alice, *bob)
     assert sorted(held) == ["alice"] * 4 + ["bob"] * 2
+    return at_once

@@ -226,7 +226,7 @@ async def test_a_timeout_of_the_executor_ends_a_request_as_on_the_loop(pools: Po
 
 async def test_the_start_of_the_process_counts_for_the_timeout(environment: None) -> None:
     """The nursery stands still, as on a machine that is busy."""
-    pool = make_pools(process_share=1, ray_share=1)[PROCESS]
+    pool = make_pools()[PROCESS]
     assert isinstance(pool, ProcessPool)
     work = asyncio.create_task(execute(pool, "scrape_executor", {"url": "http://example.com/", "timeout_seconds": 1}))
     await until(lambda: pool._processes._nurseries)
@@ -257,7 +257,7 @@ async def test_code_in_a_process_gets_no_secret_but_what_the_operator_lists(
         f"{PREFIX}AUTH_TRIGGER_SECRET": "canary",
     }.items():
         monkeypatch.setenv(name, value)
-    pool = make_pools(process_share=1, ray_share=1)[PROCESS]
+    pool = make_pools()[PROCESS]
     found = await call(pool, "surroundings")
     await pool.close()
     assert "canary" not in str(found)

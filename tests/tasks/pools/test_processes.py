@@ -4,8 +4,9 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from aipartnerupflow.executors import ExecutorError
 from aipartnerupflow.executors.testing import context
 from tasks.executors.python import Python
 from tasks.pools.process import ProcessPool
+from tasks.rules.pools import Resources
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("environment")]
 BOUND_SECONDS = 150
@@ -28,7 +30,7 @@ async def pool_of(settings: Settings, *, size: int = 2, **changes: int) -> Async
     process = settings.APFLOW.pools.process.model_copy(update={"size": size, **ROOM, **changes})
     pools = settings.APFLOW.pools.model_copy(update={"process": process})
     settings.APFLOW = settings.APFLOW.model_copy(update={"pools": pools})
-    pool = ProcessPool(share=size)
+    pool = ProcessPool()
     try:
         yield pool
     finally:
@@ -92,6 +94,20 @@ async def test_idle_processes_end_and_so_does_their_nursery(settings: Settings) 
         nursery = psutil.Process(pid).ppid()
         await until(lambda: not is_alive(pid) and not is_alive(nursery))
         assert await call(pool, "process_id") != pid
+
+
+async def test_a_user_with_a_small_share_leaves_places_for_others(settings: Settings) -> None:
+    auth = settings.APFLOW.auth.model_copy(update={"enabled": True})
+    settings.APFLOW = settings.APFLOW.model_copy(update={"auth": auth, "shares": {"alice": 25}})
+    async with pool_of(settings, size=4) as pool, AsyncExitStack() as held:
+        place = partial(pool.place, priority=2, resources=Resources())
+        await held.enter_async_context(place(user_id="alice"))
+        second = asyncio.create_task(place(user_id="alice").__aenter__())
+        await asyncio.sleep(0)
+        assert not second.done()
+        for _ in range(3):
+            await held.enter_async_context(place(user_id="bob"))
+        second.cancel()
 
 
 async def test_an_idle_process_that_was_killed_is_not_used(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -51,6 +52,21 @@ def test_who_comes_later_waits_for_what_has_begun_and_for_one_run_of_each_other_
     assert served(3) == ["alice"] * 3
     queue(BOB, 3)
     assert served(6) == ["alice", "bob"] * 3
+
+
+def test_a_claim_takes_no_more_of_a_user_than_there_is_room_for() -> None:
+    queue(ALICE, 4)
+    queue(BOB, 4)
+    queue(Caller(user_id="carol"), 2)
+    assert claimed(limit=6, rooms={"alice": 1, "bob": 6, "carol": 0}) == ["alice", "bob", "bob", "bob", "bob"]
+    assert claimed(limit=6, rooms={"alice": 2}) == ["carol", "alice", "carol", "alice"]
+    assert claimed(limit=6) == ["alice"]
+
+
+def claimed(**options: Any) -> list[str]:
+    """The users of the runs that a worker claims at once, in turn."""
+    ids = [claim.run_id for claim in leases.claim(owner="worker/1/1", **options)]
+    return list(Run.objects.filter(id__in=ids).order_by("turn", "created_at").values_list("user_id", flat=True))
 
 
 def test_what_a_worker_holds_counts_as_served() -> None:

@@ -197,15 +197,18 @@ def test_beside_a_survivor_only_a_run_is_tried_that_no_new_process_takes_and_tha
 
 def test_convicted_runs_of_one_user_do_not_take_every_process() -> None:
     convicts = [suspect("alice", strikes=2) for _ in range(3)]
-    assert [*claimed_by("1", convicts_per_user=2), *claimed_by("2", convicts_per_user=2)] == [
+    assert [*claimed_by("1", convicts_per_user=lambda _: 2), *claimed_by("2", convicts_per_user=lambda _: 2)] == [
         run.id for run in convicts[:2]
     ]
-    assert claimed_by("3", convicts_per_user=2) == []
-    assert leases.first_suspect(convicts_per_user=2) is None
+    assert claimed_by("3", convicts_per_user=lambda _: 2) == []
+    assert leases.first_suspect(convicts_per_user=lambda _: 2) is None
     weak, other = suspect("alice", strikes=1), suspect("bob", strikes=2)
-    assert leases.first_suspect(convicts_per_user=2) == other.id
-    assert [*claimed_by("3", convicts_per_user=2), *claimed_by("4", convicts_per_user=2)] == [other.id, weak.id]
-    assert leases.first_suspect(convicts_per_user=3) == convicts[2].id
+    assert leases.first_suspect(convicts_per_user=lambda _: 2) == other.id
+    assert [*claimed_by("3", convicts_per_user=lambda _: 2), *claimed_by("4", convicts_per_user=lambda _: 2)] == [
+        other.id,
+        weak.id,
+    ]
+    assert leases.first_suspect(convicts_per_user=lambda user: 3 if user == "alice" else 2) == convicts[2].id
 
 
 def test_the_oldest_suspect_is_known() -> None:

@@ -29,6 +29,7 @@ from tasks.worker.changes import Change
 from tasks.worker.engine import SLICE, TreeRun
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.poll import Found, poll
+from tasks.worker.shares import TreeMemory, convicts_per_user
 from tests.acceptance.effects import Effects
 from tests.sections import replace
 from tests.servers import EXECUTORS, until
@@ -302,6 +303,29 @@ def test_work_of_hours_leaves_room_for_other_users(
     assert {result_of(run).run.status for run in long} == {"completed"}
 
 
+@pytest.mark.parametrize("scarce", ["max_trees", "max_tasks"])
+def test_a_user_may_have_a_smaller_and_another_a_larger_share(
+    settings: Settings, transactional_db: None, test_executors: None, tmp_path: Path, scarce: str
+) -> None:
+    settings.APFLOW = replace(
+        settings.APFLOW, auth=replace(settings.APFLOW.auth, enabled=True), shares={"alice": 20, "bob": 100}
+    )
+    gate = tmp_path / "gate"
+    alices, bobs = (
+        [execute(step(f"{one.user_id}-{number}", inputs={"gate": str(gate)}), caller=one) for number in range(12)]
+        for one in (ALICE, BOB)
+    )
+    sizes = {"max_trees": 100, "max_tasks": 100, scarce: 10}
+    worker = with_worker(settings, user_share=50, max_trees=sizes["max_trees"], max_tasks=sizes["max_tasks"])
+    working = in_background(worker)
+    at_work = Task.objects.filter(status="in_progress")
+    until(lambda: at_work.count() == 10, seconds=60, what="all places taken")
+    assert Counter(at_work.values_list("user_id", flat=True)) == {"alice": 2, "bob": 8}
+    gate.touch()
+    working.join()
+    assert {result_of(run).run.status for run in [*alices, *bobs]} == {"completed"}
+
+
 def test_trees_wait_while_those_that_run_fill_the_memory(
     settings: Settings, transactional_db: None, test_executors: None, tmp_path: Path
 ) -> None:
@@ -329,6 +353,22 @@ def test_large_trees_of_one_user_leave_memory_for_others(
     gate.touch()
     working.join()
     assert {result_of(run).run.status for run in mallorys} == {"completed"}
+
+
+def test_a_share_of_a_user_applies_to_memory_and_quarantine(settings: Settings) -> None:
+    worker = replace(settings.APFLOW.worker, quarantine=2)
+    shares = {"alice": 25, "bob": 1}
+    settings.APFLOW = replace(
+        settings.APFLOW, auth=replace(settings.APFLOW.auth, enabled=True), worker=worker, shares=shares
+    )
+    assert [convicts_per_user()(user_id) for user_id in ("alice", "bob", "carol")] == [2, 1, 6]
+    memory = TreeMemory(100)
+    for user_id in ("alice", "carol"):
+        memory.take(user_id, 25)
+    assert [memory.copy().has_room(user_id) for user_id in ("alice", "bob", "carol")] == [False, True, True]
+    assert memory.full_users == ["alice"]
+    settings.APFLOW = replace(settings.APFLOW, auth=replace(settings.APFLOW.auth, enabled=False))
+    assert convicts_per_user()("alice") == 8, "without authentication all users are the same"
 
 
 def assert_completed(run: Run) -> None:
