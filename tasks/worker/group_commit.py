@@ -129,20 +129,20 @@ class GroupCommit:
                 self._loop.call_soon_threadsafe(_answer, carry_out(list(items)))
 
     def _taken(self) -> list[Change | Call]:
-        """Wait for work, and take as much as one commit may write."""
+        """Wait for work, and take as much as one commit may write. The worker's own calls come last, so that they do not divide it."""
         with self._lock:
             self._lock.wait_for(lambda: self._waiting)
         if self._rest_seconds:
             time.sleep(self._rest_seconds)
-        items, size = list[Change | Call](), 0
+        items, own, size = list[Change | Call](), list[Change | Call](), 0
         with self._lock:
             while not self._awaited and self._lock.wait(UNHURRIED_SECONDS):
                 pass
             while size < MOST_ROWS and (work := self._waiting.take()) is not None:
-                items += work.items
+                (items if work.user_id else own).extend(work.items)
                 size += work.size
                 self._awaited -= work.is_awaited
-        return items
+        return items + own
 
 
 def is_a_call(item: Change | Call) -> bool:

@@ -5,7 +5,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -39,8 +38,6 @@ LOADED_BY: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """The function that the first task of an executor loads with `tasks.executors.llm.loading`, and waits for."""
-SWITCH_SECONDS: Final = 0.0005
-"""The time for which the event loop may keep the writer's thread waiting, which holds the write lock of SQLite between two statements."""
 GC_THRESHOLDS = (20_000, 20, 20)
 """A tree of a thousand tasks allocates tens of thousands of objects at once, none of them garbage
 yet.
@@ -69,7 +66,6 @@ def this_process() -> tuple[asyncio.AbstractEventLoop, Worker]:
     # a tenth of its time.
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    sys.setswitchinterval(SWITCH_SECONDS)
 
     async def make() -> Worker:
         return Worker(cluster_id=os.environ.get(CLUSTER_VARIABLE, ""), on_webhook=_this_courier().wake)

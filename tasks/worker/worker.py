@@ -44,8 +44,10 @@ RELEASED: Final = "released"
 """The end of a run in this worker which another one continues."""
 LOST: Final = "interrupted"
 """The end of a run whose lease was lost, or that was cut off by a shutdown or a bug."""
-FIRST_AT_ONCE: Final = 2
-"""The number of runs that a process claims at once until it knows that they are small; then it claims twice as many each time."""
+FIRST_AT_ONCE: Final = 16
+"""The number of runs that a process claims at once, until it knows whether they are small: then it claims twice as many each time."""
+FEW_AT_ONCE: Final = 2
+"""The number of runs that it claims at once after large ones."""
 MANY_TASKS: Final = 1_000
 """The number of tasks in the runs that were claimed at once, above which the next are few again."""
 LINGER_SECONDS: Final = 0.2
@@ -201,9 +203,11 @@ class Worker:
     def _next_at_once(self, found: Found, room: int) -> int:
         """Return how many runs to claim next: they are loaded at once, and what others write waits meanwhile."""
         tasks = sum(len(tasks) for _, tasks, _ in found.claimed)
-        if not tasks or tasks > MANY_TASKS:
-            return FIRST_AT_ONCE
-        return 2 * room if len(found.claimed) == room else self._at_once
+        if tasks > MANY_TASKS:
+            return FEW_AT_ONCE
+        if len(found.claimed) == room:
+            return 2 * room if room else self._at_once
+        return self._at_once if tasks else min(self._at_once, FIRST_AT_ONCE)
 
     def _pass_on(self, cancels: dict[str, list[Cancel]], replies: dict[str, list[OpenQuestion]]) -> None:
         for run_id in cancels.keys() & self._trees.keys():

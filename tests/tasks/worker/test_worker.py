@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from tasks.worker.engine import SLICE, TreeRun
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.poll import Found, poll
 from tasks.worker.shares import TreeMemory, convicts_per_user
+from tasks.worker.worker import FEW_AT_ONCE, MANY_TASKS
 from tests.acceptance.effects import Effects
 from tests.sections import replace
 from tests.servers import EXECUTORS, until
@@ -66,9 +67,8 @@ def test_one_wake_up_does_all_that_waits(worker: WorkerThread, tmp_path: Path) -
     assert {result_of(run).run.status for run in made} == {"completed"}
 
 
-def test_large_runs_are_loaded_a_few_at_a_time_and_small_ones_more_and_more(
-    worker: WorkerThread, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_runs_are_loaded_a_few_at_a_time_and_small_ones_more_and_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = WorkerThread()
     loaded = list[list[int]]()
 
     def poll_and_note(*args: Any, **options: Any) -> Found:
@@ -78,12 +78,14 @@ def test_large_runs_are_loaded_a_few_at_a_time_and_small_ones_more_and_more(
         return found
 
     monkeypatch.setattr(worker_module, "poll", poll_and_note)
-    large = [execute(*group(f"g{number}", *map(step, names(600, number))), caller=ALICE) for number in range(5)]
+    large = [execute(*group(f"g{number}", *map(step, names(70, number))), caller=ALICE) for number in range(22)]
     small = [execute(step(f"small {number}"), caller=ALICE) for number in range(30)]
     worker.work()
     assert {result_of(run).run.status for run in [*large, *small]} == {"completed"}
-    assert max(sizes.count(601) for sizes in loaded) == 2
-    assert max(map(len, loaded)) > 4
+    after_many = [len(then) for sizes, then in pairwise(loaded) if sum(sizes) > MANY_TASKS]
+    assert after_many
+    assert max(after_many) <= FEW_AT_ONCE
+    assert max(map(len, loaded)) > 4 * FEW_AT_ONCE
 
 
 def names(count: int, tree: int) -> list[str]:
