@@ -67,6 +67,7 @@ def test_one_wake_up_does_all_that_waits(worker: WorkerThread, tmp_path: Path) -
     assert {result_of(run).run.status for run in made} == {"completed"}
 
 
+@pytest.mark.usefixtures("worker")  # it has the executor
 def test_large_runs_are_loaded_a_few_at_a_time_and_small_ones_more_and_more(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = WorkerThread()
     loaded = list[list[int]]()
