@@ -102,22 +102,37 @@ def remove_task(*, caller: Caller, task_id: str, force: bool = False) -> tuple[T
     Returns the task as it was, and how many tasks were deleted.
     """
     task = held_task(caller=caller, task_id=task_id)
-    tree = list(Task.objects.tree(task.root_id).defer("inputs", "schemas", "result", "steps"))
-    doomed = {task_id, *descendants(task_id, children_of(map(node_of, tree)))}
-    _check_whole(task, tree, doomed)
-    _check_deletable(task, tree, doomed, force=force)
-    if task.is_root:
-        _delete_runs(task.root_id)
+    count = _remove_tree(task, force=force) if task.is_root else _remove_part(task, force=force)
     if task.schedule_id is not None:
         Schedule.objects.filter(id=task.schedule_id).delete()
-    for chunk in batched(sorted(doomed), LOOKUP_CHUNK):
-        Task.objects.filter(id__in=chunk).delete()
-    if task.parent_id is not None and not Task.objects.tree(task.root_id).filter(parent_id=task.parent_id).exists():
-        Task.objects.filter(id=task.parent_id).update(has_children=False)
-    return task, len(doomed)
+    return task, count
 
 
 # --- the steps of the verbs ---
+
+
+def _remove_tree(root: Task, *, force: bool) -> int:
+    """Delete all tasks of the tree without reading them: other writers of SQLite wait meanwhile."""
+    _check_ended(root)
+    tree = Task.objects.tree(root.root_id).order_by()
+    begun = [] if force else list(tree.exclude(status=Status.PENDING).order_by("position").values_list("id", flat=True))
+    _check_pending_or_forced(root, begun, force=force)
+    _delete_runs(root.root_id)
+    count, _ = tree.delete()
+    return count
+
+
+def _remove_part(task: Task, *, force: bool) -> int:
+    """Delete the task and all tasks below it."""
+    tree = list(Task.objects.tree(task.root_id).defer("inputs", "schemas", "result", "steps"))
+    doomed = {task.id, *descendants(task.id, children_of(map(node_of, tree)))}
+    _check_whole(task, tree, doomed)
+    _check_deletable(task, tree, doomed, force=force)
+    for chunk in batched(sorted(doomed), LOOKUP_CHUNK):
+        Task.objects.filter(id__in=chunk).delete()
+    if not Task.objects.tree(task.root_id).filter(parent_id=task.parent_id).exists():
+        Task.objects.filter(id=task.parent_id).update(has_children=False)
+    return len(doomed)
 
 
 def _check_fields(changes: Json) -> None:
@@ -166,19 +181,9 @@ def _check_whole(task: Task, tree: Sequence[Task], doomed: Collection[str]) -> N
 
 
 def _check_deletable(task: Task, tree: Collection[Task], doomed: Collection[str], *, force: bool) -> None:
-    if (running := Run.objects.unfinished().filter(root_id=task.root_id).first()) is not None:
-        is_running = (
-            f"its tree is running ('{running.target_id}'). Wait until it finishes, or cancel it with tasks.cancel"
-        )
-        raise _refusal(task, [running.target_id], is_running)
+    _check_ended(task)
     begun = [row.id for row in tree if row.id in doomed and row.status != Status.PENDING]
-    if begun and not force:
-        raise _refusal(
-            task,
-            begun,
-            f"not all of its tasks are pending ({_named(begun)}). "
-            "Pass force: true (?force=true over REST, --force on the command line) to delete them too",
-        )
+    _check_pending_or_forced(task, begun, force=force)
     dependants = [
         row.id for row in tree if row.id not in doomed and any(item["id"] in doomed for item in row.dependencies)
     ]
@@ -187,6 +192,25 @@ def _check_deletable(task: Task, tree: Collection[Task], doomed: Collection[str]
             task,
             dependants,
             f"other tasks depend on it ({_named(dependants)}). Delete them first, or delete the whole tree",
+        )
+
+
+def _check_ended(task: Task) -> None:
+    """Refuse to delete what belongs to a tree that is running."""
+    if (running := Run.objects.unfinished().filter(root_id=task.root_id).first()) is not None:
+        is_running = (
+            f"its tree is running ('{running.target_id}'). Wait until it finishes, or cancel it with tasks.cancel"
+        )
+        raise _refusal(task, [running.target_id], is_running)
+
+
+def _check_pending_or_forced(task: Task, begun: list[str], *, force: bool) -> None:
+    if begun and not force:
+        raise _refusal(
+            task,
+            begun,
+            f"not all of its tasks are pending ({_named(begun)}). "
+            "Pass force: true (?force=true over REST, --force on the command line) to delete them too",
         )
 
 

@@ -1,6 +1,12 @@
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.db.models.signals import post_init
+from django.test.utils import CaptureQueriesContext
 
 from accounts.callers import Caller
 from tasks.models import Run, Task, TaskEvent
@@ -191,6 +197,35 @@ def test_nothing_of_a_tree_that_runs_can_be_deleted(task_id: str, force: bool) -
     assert caught.value.data == {"task_id": task_id, "in_the_way": ["root"]}
     finish(run)
     delete_task(caller=ALICE, task_id=task_id, force=force)
+
+
+@pytest.mark.both_engines
+@pytest.mark.parametrize("force", [True, False])
+def test_a_whole_tree_is_deleted_without_reading_its_tasks(force: bool) -> None:
+    """Meanwhile no other process can write to SQLite."""
+
+    def values_sent(tasks: int) -> int:
+        store(ROOT, *(step(str(number)) for number in range(tasks - 1)))
+        with CaptureQueriesContext(connection) as sent, loaded() as rows:
+            assert delete_task(caller=ALICE, task_id="root", force=force).deleted_count == tasks
+        return sum(len(query["sql"]) for query in sent) + rows["tasks"]
+
+    assert abs(values_sent(100) - values_sent(10)) < 50
+
+
+@contextmanager
+def loaded() -> Iterator[Counter[str]]:
+    """Counts the tasks that are made of rows."""
+    rows = Counter[str]()
+
+    def count(**_: Any) -> None:
+        rows["tasks"] += 1
+
+    post_init.connect(count, sender=Task)
+    try:
+        yield rows
+    finally:
+        post_init.disconnect(count, sender=Task)
 
 
 @pytest.mark.both_engines
