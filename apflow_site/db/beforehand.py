@@ -7,6 +7,7 @@ take turns, and the call begins again.
 """
 
 import marshal
+from asyncio import Future
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
@@ -15,7 +16,7 @@ T = TypeVar("T")
 Key = tuple[str, bytes]
 MOST: Final = 10
 """The number of times that a call may begin again."""
-_made: ContextVar[dict[Key, Any] | None] = ContextVar("made", default=None)
+_made: ContextVar[dict[Key, Future[Any]] | None] = ContextVar("made", default=None)
 
 
 class NotMadeYet(BaseException):
@@ -30,7 +31,7 @@ class NotMadeYet(BaseException):
 
 
 def beforehand(name: str, make: Callable[[], T], *given: Any) -> T:
-    """Return what `make` returns, which only reads. In a call of the write pool it has been called before.
+    """Return what `make` returns or raise what it raises; it only reads. In a call of the write pool it has been called before.
 
     Ask before the call writes, or in the transaction in which it has written.
 
@@ -43,11 +44,11 @@ def beforehand(name: str, make: Callable[[], T], *given: Any) -> T:
     key = (name, marshal.dumps(given, 2))  # equal values have equal bytes in this version
     if key not in made:
         raise NotMadeYet(key, make)
-    result: T = made[key]
+    result: T = made[key].result()
     return result
 
 
-def called_with(made: dict[Key, Any], function: Callable[[], T]) -> T:
+def called_with(made: dict[Key, Future[Any]], function: Callable[[], T]) -> T:
     """Call the function, which may raise NotMadeYet for what is not in `made`."""
     token = _made.set(made)
     try:

@@ -8,6 +8,7 @@ import asyncio
 import contextvars
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from typing import Any, Final, Generic, Literal, ParamSpec, TypeVar
 
@@ -53,12 +54,14 @@ async def write(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
     It begins again after what it needs `beforehand`.
     """
-    made: dict[Work, Any] = {}
+    made: dict[Work, asyncio.Future[Any]] = {}
     while True:
         try:
             return await _run("write", called_with, made, partial(function, *args, **kwargs))
         except NotMadeYet as work:
-            made[work.key] = await read(work.make)
+            made[work.key] = read(work.make)
+            with suppress(Exception):  # the call raises it, where the work belongs
+                await made[work.key]
 
 
 def auth(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":

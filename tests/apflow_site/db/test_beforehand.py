@@ -69,6 +69,22 @@ async def test_what_the_work_raises_is_what_the_call_raises_and_nothing_is_store
     assert await pools.read(User.objects.count) == 0
 
 
+async def test_a_call_may_handle_what_the_work_raises() -> None:
+    def fails() -> None:
+        raise ValueError("no work")
+
+    @transaction.atomic
+    def call() -> str:
+        try:
+            beforehand("work", fails)
+        except ValueError as error:
+            User.objects.create(username=str(error))
+        return "handled"
+
+    assert await pools.write(call) == "handled"
+    assert await pools.read(User.objects.filter(username="no work").count) == 1
+
+
 def test_outside_of_the_pool_the_work_is_done_at_once() -> None:
     work = Work()
     assert adding_a_user(work, lambda: "given") == (1, "given")
