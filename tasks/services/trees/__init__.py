@@ -59,6 +59,10 @@ RESET: Final[Mapping[str, Any]] = MappingProxyType(
     }
 )
 """The columns of a task that is to run again."""
+SCOPED: Final = (
+    "id", "root_id", "parent_id", "priority", "position", "executor_id", "status", "spawned_by", "dependencies", "params"
+)  # fmt: skip
+"""The columns of a task that say what an execution of it covers."""
 LARGE: Final = 200
 """A tree of so many tasks takes some time to check."""
 LOOKUP_CHUNK: Final = 5_000
@@ -224,7 +228,8 @@ def execute_task(
     running = Run.objects.unfinished().filter(root_id=task.root_id).first()
     if running:
         return _execution(task, running, started=False)
-    tree = list(Task.objects.tree(task.root_id).defer("result", "steps"))
+    # Models of thousands of tasks take three times as long, and the tree is locked meanwhile.
+    tree: Any = list(Task.objects.tree(task.root_id).values_list(*SCOPED, named=True))
     scope = covered_by(task.id, tree) - _parts_of_templates(task, tree) - decided_in(tree)
     is_idle = all(each.status == Status.COMPLETED for each in tree if each.id in scope)
     _reset(tree, scope)
@@ -232,9 +237,9 @@ def execute_task(
     run = _start_run(task, context_id=context_id, reserved_id=reserved_id, after=before)
     carry_over(before, run)
     if llm_key is not None:
-        keep_key(llm_key, caller=caller, tree=tree, run=run)
+        keep_key(llm_key, caller=caller, tree=Task.objects.tree(task.root_id), run=run)
     elif run_secrets.is_any_waiting(tree_id=task.root_id, user_id=caller.user_id):
-        names = model_names(tree)
+        names = model_names(Task.objects.tree(task.root_id))
         run_secrets.hand_over(tree_id=task.root_id, run_id=run.id, user_id=caller.user_id, model_names=names)
     return replace(_execution(task, run, started=True), is_idle=is_idle)
 
@@ -342,7 +347,8 @@ def _reset(tree: list[Task], scope: set[str]) -> None:
     """Set the failed, cancelled and skipped tasks back to pending."""
     undone = (Status.FAILED, Status.CANCELLED, Status.SKIPPED)
     again = [task.id for task in tree if task.id in scope and task.status in undone]
-    Task.objects.filter(id__in=again).update(**RESET, updated_at=datetime.now(UTC))
+    if again:
+        Task.objects.filter(id__in=again).update(**RESET, updated_at=datetime.now(UTC))
 
 
 def _new_copy(*, caller: Caller, task_id: str, with_children: bool) -> tuple[Task, Copy]:
