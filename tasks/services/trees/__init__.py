@@ -60,7 +60,7 @@ RESET: Final[Mapping[str, Any]] = MappingProxyType(
 )
 """The columns of a task that is to run again."""
 SCOPED: Final = (
-    "id", "root_id", "parent_id", "priority", "position", "executor_id", "status", "spawned_by", "dependencies", "params"
+    "id", "root_id", "parent_id", "priority", "position", "executor_id", "status", "spawned_by", "dependencies", "params", "error"
 )  # fmt: skip
 """The columns of a task that say what an execution of it covers."""
 LARGE: Final = 200
