@@ -155,7 +155,7 @@ def _status(execution: Execution) -> str:
 
 
 def _metadata(execution: Execution, *, warnings: Sequence[str], is_waiting: bool) -> Json:
-    """Return the members of the reply besides the task, in both formats."""
+    """Return the fields of the reply other than the task, in both formats."""
     metadata: Json = {"message": _message(execution, is_waiting=is_waiting), "ids": execution.ids}
     if execution.original_task_id is not None:
         metadata["original_task_id"] = execution.original_task_id

@@ -21,7 +21,7 @@ from tasks.storage.loads import size_of
 MOST_RUNS: Final = 50
 BYTES_EACH_CHARACTER: Final = 4
 MOST_BYTES_BESIDES: Final = 4096
-"""The bytes that a stored message or event may have besides its text."""
+"""The overhead in bytes that a stored message or event may add to its text."""
 USER: Final = "ROLE_USER"
 AGENT: Final = "ROLE_AGENT"
 ROLES: Final = {USER: "user", AGENT: "assistant"}

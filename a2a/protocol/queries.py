@@ -23,7 +23,7 @@ NODE_COLUMNS = ("id", "root_id", "name", "parent_id", "executor_id", "result")
 
 
 class Artifacts(Enum):
-    """The artifacts of a Task: `RESULT` is the one of the whole run, besides that of its task."""
+    """The artifacts of a Task. `RESULT` adds the result of the whole run to that of its task."""
 
     ALL = auto()
     RESULT = auto()

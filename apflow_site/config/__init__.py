@@ -71,7 +71,7 @@ def _load(environ: Mapping[str, str]) -> tuple[Config, list[Source]]:
 
 
 def _sources(environ: Mapping[str, str]) -> tuple[list[Source], list[str]]:
-    """Return the sources, of which the first one wins, and the faults of those that cannot be read."""
+    """Return the sources in order of precedence, and the faults of unreadable ones."""
     short = {name: key for key, name in SHORT_VARIABLES.items()}
     long = {variables(key)[-1]: key for key in known_settings()}
     sources, faults = [Source.of_texts(environ, keys=keys) for keys in (short, long)], []
