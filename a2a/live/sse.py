@@ -1,11 +1,12 @@
 """Server-sent events: frames, keep-alive comments and resumed streams."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -13,12 +14,14 @@ from a2a.core.exceptions import EventsPruned, ShuttingDown
 from a2a.core.metrics import stream_client
 from a2a.core.parsing import EventId
 from apflow_site.db import pools
-from tasks.events import follow
+from tasks.events import pages
 from tasks.events.pruning import is_pruned
 from tasks.models import Run
 
 KEEP_ALIVE = b": keep-alive\n\n"
 KEEP_ALIVE_SECONDS = 15.0
+FEW: Final = 20
+"""So many events are encoded at once, on the event loop. More, of a replay for example, are encoded on a database thread."""
 CUT = b": this stream ends before its tree: resume it with Last-Event-ID\n\n"
 REPLAYED = b": the tree was executed again: all events of its latest run %s follow\n\n"
 HEADERS = MappingProxyType(
@@ -89,7 +92,7 @@ async def frames(
     first: Any = None,
     silence_seconds: float = KEEP_ALIVE_SECONDS,
 ) -> AsyncGenerator[bytes]:
-    """Yield `first` as a frame without an id, then each event with its id, then `stream_end`.
+    """Yield `first` as a frame without an id, then each event with its id, then `stream_end`. Events may come together.
 
     A keep-alive comment follows every `silence_seconds` without an event. Another comment precedes
     the events of another run than the one that the client has followed, and the last one says that
@@ -100,15 +103,24 @@ async def frames(
     if stream.is_replayed:
         yield REPLAYED % stream.run.id.encode()
     with stream_client("sse"):
-        async with aclosing(paced(events(stream), seconds=silence_seconds)) as steps:
-            last: Event = {}
-            async for event in steps:
-                last = event or last
-                yield (
-                    KEEP_ALIVE if event is None else frame(render(event), event_id=EventId.of(stream.run, event["seq"]))
-                )
-            if last.get("type") != "stream_end":
-                yield CUT
+        async with aclosing(paced(_encoded(stream, render), seconds=silence_seconds)) as steps:
+            async for part in steps:
+                yield KEEP_ALIVE if part is None else part
+
+
+async def _encoded(stream: Stream, render: Callable[[Event], Any]) -> AsyncGenerator[bytes]:
+    encode = partial(_frames_of, stream.run, render)
+    last: Event = {}
+    async with aclosing(events(stream)) as found:
+        async for page in found:
+            last = page[-1]
+            yield encode(page) if len(page) <= FEW else await pools.read(encode, page)
+    if last.get("type") != "stream_end":
+        yield CUT
+
+
+def _frames_of(run: Run, render: Callable[[Event], Any], page: Sequence[Event]) -> bytes:
+    return b"".join(frame(render(event), event_id=EventId.of(run, event["seq"])) for event in page)
 
 
 async def replies(
@@ -136,19 +148,18 @@ def frame(value: Any, *, event_id: EventId | str | None = None) -> bytes:
     return head + b"data: " + orjson.dumps(value) + b"\n\n"
 
 
-async def events(stream: Stream) -> AsyncGenerator[Event]:
-    """Yield the events that the client has not received, then `stream_end`."""
+async def events(stream: Stream) -> AsyncGenerator[list[Event]]:
+    """Yield the events that the client has not received, then `stream_end`, in pages."""
     # The last event of a finished run is read even if the client has it: `stream_end` is a copy of
     # it.
     is_finished = stream.run.finished_at is not None
     after = min(stream.after, max(stream.run.last_seq - 1, 0)) if is_finished else stream.after
-    event: Event = {}
-    async with aclosing(follow(stream.run.id, after=after)) as logged:
-        async for event in logged:
-            if event["seq"] > stream.after:
-                yield event
-    if event.get("type") == "final" and event["seq"] + 1 > stream.after:
-        yield event | {"type": "stream_end", "seq": event["seq"] + 1}
+    async with aclosing(pages(stream.run.id, after=after)) as logged:
+        async for page in logged:
+            last = page[-1]
+            ends = [last | {"type": "stream_end", "seq": last["seq"] + 1}] if last["type"] == "final" else []
+            if new := [event for event in [*page, *ends] if event["seq"] > stream.after]:
+                yield new
 
 
 async def paced(source: AsyncGenerator[T], *, seconds: float) -> AsyncGenerator[T | None]:

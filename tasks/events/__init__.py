@@ -6,12 +6,13 @@ subscriber notices a gap and reads the rows again.
 """
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from accounts.callers import Caller
 from tasks.events.hub import Following, this_hub
 from tasks.events.log import Event, read
 
-__all__ = ["Event", "follow", "following", "read"]
+__all__ = ["Event", "follow", "following", "pages", "read"]
 
 
 async def follow(run_id: str, *, after: int = 0) -> AsyncGenerator[Event, None]:
@@ -20,16 +21,26 @@ async def follow(run_id: str, *, after: int = 0) -> AsyncGenerator[Event, None]:
     It also ends when the process stops, or when the next event has been pruned. Events are shared
     between subscribers: do not change them.
     """
+    async with aclosing(pages(run_id, after=after)) as found:
+        async for page in found:
+            for event in page:
+                yield event
+
+
+async def pages(run_id: str, *, after: int = 0) -> AsyncGenerator[list[Event], None]:
+    """Yield the same events as `follow`, those together that have been read together.
+
+    A page of past events has hundreds, so work for each of them belongs on a database thread.
+    """
     async with this_hub().of_run(run_id) as subscription:
         subscription.rewind(run_id, after=after)
         while events := await subscription.next():
-            for event in events:
-                if event["seq"] != after + 1:
-                    return
-                yield event
-                if event["type"] == "final":
-                    return
-                after += 1
+            page = [event for seq, event in enumerate(events, after + 1) if event["seq"] == seq]
+            if page:
+                yield page
+            if len(page) < len(events) or page[-1]["type"] == "final":
+                return
+            after += len(page)
 
 
 def following(caller: Caller) -> Following:

@@ -80,7 +80,7 @@ class Subscription:
 
     def put(self, run_id: str, events: list[Event], *, size: int = 0) -> None:
         """Buffer some events of a run, in order; all of them have `size` bytes."""
-        wanted = events if self.wants is everything else [event for event in events if self.wants(event)]
+        wanted = self._wanted(events)
         if not wanted or run_id in self._missed or self.is_over:
             return
         if self._has_room(len(wanted), size):
@@ -142,9 +142,12 @@ class Subscription:
         page, are_all = await pools.read(read_page, run_id=run_id, after=seq - 1)
         if page and not are_all:
             self._miss(run_id, page[-1]["seq"] + 1)
-        for event in page:
-            self._reach(event)
-        return [event for event in page if self.wants(event)]
+        if page:
+            self._reach(page[-1])
+        return self._wanted(page)
+
+    def _wanted(self, events: list[Event]) -> list[Event]:
+        return events if self.wants is everything else [event for event in events if self.wants(event)]
 
     def _miss(self, run_id: str, seq: int) -> None:
         self._missed[run_id] = seq

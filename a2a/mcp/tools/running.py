@@ -158,14 +158,15 @@ async def _notable(run: Run, *, after: int, seconds: float, dialog: Dialog) -> A
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     async with aclosing(events(Stream(run=run, after=after))) as source:
-        while (event := await _next(source, dialog, seconds=deadline - loop.time())) is not None:
-            yield event
-            if event["type"] == "final" or (asks(event) and not dialog.is_offered):
-                return
+        while (page := await _next(source, dialog, seconds=deadline - loop.time())) is not None:
+            for event in page:
+                yield event
+                if event["type"] == "final" or (asks(event) and not dialog.is_offered):
+                    return
 
 
-async def _next(source: AsyncGenerator[Event], dialog: Dialog, *, seconds: float) -> Event | None:
-    """Return the next event; None after the time, or once the client's user has declined to answer."""
+async def _next(source: AsyncGenerator[list[Event]], dialog: Dialog, *, seconds: float) -> list[Event] | None:
+    """Return the next events; None after the time, or once the client's user has declined to answer."""
     coming = asyncio.ensure_future(_one(source))
     either: set[asyncio.Future[Any]] = {coming, dialog.ended}
     try:
@@ -176,7 +177,7 @@ async def _next(source: AsyncGenerator[Event], dialog: Dialog, *, seconds: float
         await asyncio.wait({coming})
 
 
-async def _one(source: AsyncGenerator[Event]) -> Event | None:
+async def _one(source: AsyncGenerator[list[Event]]) -> list[Event] | None:
     return await anext(source, None)
 
 
