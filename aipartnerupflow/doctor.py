@@ -115,7 +115,7 @@ def _in_django(config: Config) -> Iterator[Finding]:
         if not check["ok"] and name in ("database", "migrations"):
             return
     yield _looked("db version", database_version)
-    yield _looked("schema", newer_schema)
+    yield _looked("schema", known_schema)
     if is_postgresql(config.database.url):
         yield _looked("connections", lambda: connections(config))
         yield _looked("old rows", oldest_transaction)
@@ -310,15 +310,15 @@ def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
 
-def newer_schema() -> str:
-    """Check that no newer version has migrated the database."""
-    from apflow_site.db.schema import SchemaTooNew, require_known
+def known_schema() -> str:
+    """Check that this version knows the schema of the database, or can migrate it."""
+    from apflow_site.db.schema import SchemaMismatch, require_known
 
     try:
         require_known()
-    except SchemaTooNew as error:
+    except SchemaMismatch as error:
         raise Trouble(error.message, fix=error.fix) from None
-    return "not newer than this version"
+    return "known to this version"
 
 
 def shared_secrets(config: Config) -> str:

@@ -247,7 +247,7 @@ def back_up(target: Path) -> int:
 
 
 def pending_migrations() -> list[tuple[str, list[str]]]:
-    """Return each pending migration and what it does. Errors end the command, as does a database of a newer version."""
+    """Return each pending migration and what it does. Errors end the command, as does a database that this version must not use."""
     return _in_django(_plan)
 
 
@@ -264,7 +264,7 @@ def _in_django(function: Callable[[], T]) -> T:
 
 
 def _bring_up_to_date(*, waits: bool) -> list[str]:
-    from apflow_site.db.schema import SchemaTooNew  # needs Django's apps
+    from apflow_site.db.schema import SchemaMismatch  # needs Django's apps
     from apflow_site.prepare import await_database
     from apflow_site.prepare import prepare as bring_up_to_date
     from tasks.executors import executor_ids
@@ -274,7 +274,7 @@ def _bring_up_to_date(*, waits: bool) -> list[str]:
         await_database()
     try:
         return bring_up_to_date()
-    except SchemaTooNew as error:
+    except SchemaMismatch as error:
         _refuse(str(error))
 
 
@@ -283,7 +283,7 @@ def _plan() -> list[tuple[str, list[str]]]:
 
     try:
         schema.require_known()
-    except schema.SchemaTooNew as error:
+    except schema.SchemaMismatch as error:
         _refuse(str(error))
     return schema.plan()
 

@@ -36,7 +36,7 @@ from a2a.protocol.message_handler import message_handler  # noqa: E402
 from apflow_site.config import ConfigError  # noqa: E402
 from apflow_site.db import pools  # noqa: E402
 from apflow_site.db.advice import advice_for  # noqa: E402
-from apflow_site.db.schema import SchemaTooNew  # noqa: E402
+from apflow_site.db.schema import SchemaMismatch  # noqa: E402
 from apflow_site.db.sessions import name_sessions  # noqa: E402
 from apflow_site.edge.bodies import Receive, Scope, Send  # noqa: E402
 from apflow_site.edge.handler import Http, load_views  # noqa: E402
@@ -165,7 +165,7 @@ def _reason(error: Exception) -> str:
     """Return why the server does not start, without secrets; of an error in a program, where it happened."""
     if isinstance(error, DatabaseError):
         return " ".join(advice_for(error))
-    known = (ConfigError, ImproperlyConfigured, SchemaTooNew, SecretsDiffer)
+    known = (ConfigError, ImproperlyConfigured, SchemaMismatch, SecretsDiffer)
     return str(error) if isinstance(error, known) else "".join(traceback.format_exception(error))
 
 

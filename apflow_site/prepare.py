@@ -51,8 +51,8 @@ def prepare() -> list[str]:
 
     Returns the roots of the examples that it has stored.
 
-    If several processes start together, one does this while the others wait. Raises SchemaTooNew if a
-    newer version has migrated the database, and django.db.DatabaseError if it cannot be used.
+    If several processes start together, one does this while the others wait. Raises SchemaMismatch if this
+    version must not use the database, and django.db.DatabaseError if it cannot be used.
     """
     with _one_at_a_time():
         forget_the_past()

@@ -430,6 +430,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "docs/reference/a2a.md": [("Conformance", "sh", "tests/a2a/protocol/test_conformance.py::conformance_agent")],
     "docs/reference/websocket.md": [("WebSocket", "json", f"{BLOCKS_TEST}::test_a_message_of_the_socket_is_as_shown")],
+    "docs/support.md": [("Upgrade to 1.0.0", "sh", f"{NOT_RUN}switches to an earlier checkout")],
     "docs/reliability.md": [("The fault programme", "text", f"{NOT_RUN}takes hours; tests/faults/table.py writes it")],
 }
 RUN_BY: Final = sorted({by for blocks in INVENTORY.values() for *_, by in blocks if not by.startswith(NOT_RUN)})

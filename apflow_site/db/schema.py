@@ -15,38 +15,57 @@ Migration = tuple[str, str]
 """The label of an app, and the name of the migration."""
 
 
-class SchemaTooNew(Exception):
-    """A newer version has migrated the database. This version would write rows that the newer one does not expect."""
+class SchemaMismatch(Exception):
+    """A database that this version must not use: a newer version has migrated it, or it is too old to be migrated."""
 
-    def __init__(self, newer: list[Migration]) -> None:
-        names = ", ".join(".".join(each) for each in newer[:3])
-        self.message = f"The database was migrated by a newer version of aipartnerupflow ({names})."
-        self.fix = "Install that version or a newer one, or restore a backup from before the upgrade."
-        super().__init__(f"{self.message}\n{self.fix}")
+    def __init__(self, message: str, *, fix: str) -> None:
+        self.message = message
+        self.fix = fix
+        super().__init__(f"{message}\n{fix}")
 
 
 def missing() -> list[Migration]:
     """Return the migrations that have not been applied, in the order of their names."""
-    return sorted(_known() - _applied())
-
-
-def newer() -> list[Migration]:
-    """Return the applied migrations of our apps that this version does not have."""
-    labels = {config.label for config in apps.get_app_configs()}
-    return sorted(each for each in _applied() - _known() if each[0] in labels)
+    return sorted(_files() - _applied())
 
 
 def require_known() -> None:
-    """Raise SchemaTooNew if a newer version has migrated the database."""
-    if found := newer():
-        raise SchemaTooNew(found)
+    """Raise SchemaMismatch if a newer version has migrated the database, or if this version cannot migrate it.
+
+    A newer version expects rows that this one does not write. A database whose migrations stop amid those that
+    a squashed one replaces can only be migrated by the checkout that still has them.
+    """
+    applied, replaced = _applied(), _replaced()
+    labels = {config.label for config in apps.get_app_configs()}
+    known = _files().union(*replaced.values())
+    if newer := sorted(each for each in applied - known if each[0] in labels):
+        raise SchemaMismatch(
+            f"The database was migrated by a newer version of aipartnerupflow ({_names(newer[:3])}).",
+            fix="Install that version or a newer one, or restore a backup from before the upgrade.",
+        )
+    for earlier in replaced.values():
+        if absent := sorted(earlier - applied) if applied & earlier else []:
+            raise SchemaMismatch(
+                f"The database is of a checkout from before 1.0.0 and lacks migrations ({_names(absent[:3])}) that "
+                "this version no longer has.",
+                fix="Migrate it with the last checkout that has them: docs/support.md, under “Upgrade to 1.0.0”.",
+            )
 
 
 def plan() -> list[tuple[str, list[str]]]:
     """Return each missing migration in order, and what it does."""
     executor = MigrationExecutor(connection)
     steps = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    return [(str(migration), [each.describe() for each in migration.operations]) for migration, _ in steps]
+    pending = [(str(migration), [each.describe() for each in migration.operations]) for migration, _ in steps]
+    # Django counts a squashed migration as applied if those that it replaces are, and `migrate` records it.
+    recorded = sorted(set(missing()) & executor.loader.applied_migrations.keys())
+    return [
+        (_names([each]), ["Record that the migrations that it replaces are applied"]) for each in recorded
+    ] + pending
+
+
+def _names(migrations: list[Migration]) -> str:
+    return ", ".join(".".join(each) for each in migrations)
 
 
 def _applied() -> set[Migration]:
@@ -54,14 +73,27 @@ def _applied() -> set[Migration]:
 
 
 @cache
-def _known() -> frozenset[Migration]:
+def _files() -> frozenset[Migration]:
     """Return the migrations by the names of their files: importing a hundred modules takes longer than the whole comparison."""
-    return frozenset((config.label, name) for config in apps.get_app_configs() for name in _names(config.label))
+    return frozenset(
+        (config.label, name)
+        for config in apps.get_app_configs()
+        if (package := _package(config.label))
+        for _, name, is_package in iter_modules(import_module(package).__path__)
+        if not is_package and name[0] not in "_~"
+    )
 
 
-def _names(label: str) -> list[str]:
+@cache
+def _replaced() -> dict[Migration, frozenset[Migration]]:
+    """Return each squashed migration, and the migrations that it replaces, whose files are gone."""
+    return {
+        (label, name): frozenset(import_module(f"{_package(label)}.{name}").Migration.replaces)
+        for label, name in _files()
+        if "_squashed_" in name
+    }
+
+
+def _package(label: str) -> str | None:
     package, _ = MigrationLoader.migrations_module(label)
-    if package is None or find_spec(package) is None:
-        return []
-    found = iter_modules(import_module(package).__path__)
-    return [name for _, name, is_package in found if not is_package and name[0] not in "_~"]
+    return package if package is not None and find_spec(package) else None

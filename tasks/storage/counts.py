@@ -6,7 +6,7 @@ the same transaction and no matter which version of the server makes it, and `co
 (`TaskCount`) contains both, so the sums over its rows are exact at any time.
 """
 
-from typing import Any, Final
+from typing import Final
 
 from django.db import connection, transaction
 
@@ -16,10 +16,6 @@ MOST_CHANGES: Final = 100_000
 """In one transaction."""
 COMPACTION_LOCK: Final = 0x61_70_66_63_6E_74
 """The number of PostgreSQL's advisory lock."""
-ADD: Final = (
-    "INSERT INTO tasks_count (user_id, is_root, status, tasks) VALUES (%s, %s, %s, %s) "
-    "ON CONFLICT (user_id, is_root, status) DO UPDATE SET tasks = tasks_count.tasks + excluded.tasks"
-)
 SUM_UP: Final = """
     INSERT INTO tasks_count (user_id, is_root, status, tasks)
     SELECT user_id, is_root, status, sum(number) FROM (
@@ -35,14 +31,6 @@ COMPACT: Final = f"""
         RETURNING user_id, is_root, old_status, new_status
     ) {SUM_UP.format(gone="gone")}
 """  # noqa: S608  (constants of ours)
-MISSING: Final = """
-    SELECT user_id, is_root, status, sum(number) FROM (
-        SELECT user_id, parent_id IS NULL AS is_root, status, count(*) AS number FROM tasks_task GROUP BY 1, 2, 3
-        UNION ALL
-        SELECT user_id, is_root, status, -tasks FROM tasks_counted
-    ) AS numbers GROUP BY 1, 2, 3 HAVING sum(number) <> 0
-"""
-"""One statement, so that it sees tasks and counts at the same moment."""
 
 
 def compact() -> None:
@@ -65,15 +53,3 @@ def _compact_on_sqlite() -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(SUM_UP.format(gone="tasks_count_change"))
         cursor.execute("DELETE FROM tasks_count_change")
-
-
-def recount(*_: Any) -> None:
-    """Count all tasks, and correct the numbers where they differ. Other transactions may change tasks meanwhile.
-
-    Tasks that are missing from the numbers were missing before the counting began, so they do not change after they were read.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(MISSING)
-        missing = cursor.fetchall()
-        if missing:
-            cursor.executemany(ADD, missing)

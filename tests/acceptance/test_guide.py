@@ -129,8 +129,10 @@ def test_the_examples_of_an_empty_database_are_named(shell: Shell) -> None:
         assert again.startswith("All examples exist already.")
 
 
-def test_djangos_command_for_tests_names_the_one_that_runs_them(shell: Shell) -> None:
-    assert "Run all: make test." in shell.run(f"{sys.executable} {ROOT}/manage.py test", code=1)
+def test_djangos_command_for_tests_hands_its_labels_and_options_over_to_pytest(shell: Shell) -> None:
+    labels = "tests/tasks/rules/test_tree.py tests.tasks.rules.test_schema"
+    ran = shell.run(f"{sys.executable} {ROOT}/manage.py test {labels} -k 'level_by_level or is_short'")
+    assert " 2 passed, " in ran
 
 
 def test_the_first_start_shows_examples(server: Server) -> None:

@@ -11,16 +11,21 @@ from typing import Final
 from tests.servers import ROOT
 
 MIGRATIONS: Final = ":(glob)*/migrations/0*.py"
+SQUASHED: Final = ":(glob)*/migrations/0001_squashed_*.py"
 
 
 def before_the_newest_migration() -> str:
-    """The last commit whose schema is not ours: the previous release, as long as no commit is tagged."""
-    return _git("rev-parse", f"{_git('log', '-1', '--diff-filter=A', '--format=%H', '--', MIGRATIONS)}^")
+    """The last commit before our newest migration: the previous release, as long as no commit is tagged."""
+    return _before_newest(MIGRATIONS)
 
 
-def with_the_first_schema() -> str:
-    """The commit that added the first migration."""
-    return _git("log", "--reverse", "--diff-filter=A", "--format=%H", "--", MIGRATIONS).splitlines()[0]
+def with_the_oldest_schema() -> str:
+    """The last commit with the migrations that ours replace. We migrate no database of an earlier one."""
+    return _before_newest(SQUASHED)
+
+
+def _before_newest(files: str) -> str:
+    return _git("rev-parse", f"{_git('log', '-1', '--no-renames', '--diff-filter=A', '--format=%H', '--', files)}^")
 
 
 def checked_out(commit: str, folder: Path) -> Path:

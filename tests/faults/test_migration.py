@@ -1,4 +1,4 @@
-"""T27: a database of the first schema, with runs in hand and many rows, is migrated while the old version serves."""
+"""T27: a database of the oldest schema, with runs in hand and many rows, is migrated while the old version serves."""
 
 import subprocess
 import threading
@@ -11,7 +11,7 @@ import pytest
 from tests.acceptance.effects import Effects
 from tests.faults.judge import assert_sound, await_rest, begun_again, completed_twice, lost
 from tests.faults.load import let_pass
-from tests.faults.previous import checked_out, import_path, with_the_first_schema
+from tests.faults.previous import checked_out, import_path, with_the_oldest_schema
 from tests.faults.rows import Report, Row, size
 from tests.ports import free_port
 from tests.servers import COMMAND, Server, environment_of, new_database, running, until
@@ -72,8 +72,8 @@ def migrated(server: Server) -> float:
     return time.monotonic() - begun
 
 
-def test_a_database_of_the_first_schema(effects: Effects, report: Report, tmp_path: Path) -> None:
-    old = checked_out(with_the_first_schema(), tmp_path)
+def test_a_database_of_the_oldest_schema(effects: Effects, report: Report, tmp_path: Path) -> None:
+    old = checked_out(with_the_oldest_schema(), tmp_path)
     accepted = [f"tree{number}" for number in range(TREES)]
     port = free_port()
     serve = [*COMMAND, "serve", "--port", str(port)]
@@ -96,7 +96,7 @@ def test_a_database_of_the_first_schema(effects: Effects, report: Report, tmp_pa
             report(
                 Row(
                     id="T27",
-                    fault="The first schema is migrated to this one while the old version runs trees and serves 20 requests/s",
+                    fault="The oldest schema that can be migrated becomes this one while the old version runs trees and serves 20 requests/s",
                     size=f"{ROWS:,} tasks, {TREES} trees in hand",
                     lost=lost(server, accepted),
                     twice=completed_twice(server),

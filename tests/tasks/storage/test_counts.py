@@ -73,21 +73,6 @@ def test_what_is_rolled_back_is_not_counted() -> None:
 
 
 @pytest.mark.usefixtures("settle")
-def test_a_recount_adds_what_is_missing() -> None:
-    """Tasks from before the triggers, as the migration finds them, while others are being created."""
-    trees.create_tree(caller=ADA, tasks=tree("a"))
-    with connection.cursor() as cursor:
-        for table in ("tasks_count", "tasks_count_change"):
-            cursor.execute(f"DELETE FROM {table}")
-    trees.create_tree(caller=ADA, tasks=tree("b"))
-    assert counted(ADA) == {"pending": 2}
-    counts.recount()
-    assert counted(ADA) == {"pending": 4}
-    counts.recount()
-    assert counted(ADA) == {"pending": 4}
-
-
-@pytest.mark.usefixtures("settle")
 def test_transactions_do_not_wait_for_each_other() -> None:
     """SQLite has one writer at a time, and refuses the second one also without triggers."""
     trees.create_tree(caller=ADA, tasks=tree("a"))
