@@ -39,7 +39,7 @@ CLOCK_TROUBLE_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 2.0
 LEAST_PROCESS_MB: Final = 64
 OLD_TRANSACTION_SECONDS: Final = 300.0
-CONNECTIONS: Final = {"web": (24, 27), "worker": (12, 16), "machine": (5, 8)}
+CONNECTIONS: Final = {"web": (29, 32), "worker": (13, 17), "machine": (5, 8)}
 """The greatest number of connections of a web process, of a worker process and of the processes that start, wake and feed
 those of a machine: with Redis, and without. docs/how-to/capacity.md explains them."""
 

@@ -2,8 +2,8 @@
 
 To check the tasks of a large tree and to make its rows takes ten times as long as to store them. SQLite has one writer,
 and on PostgreSQL a transaction holds its rows, so other users would wait for all of it. A function that does such work
-says so where it does it, and need not know who calls it: the call ends, the work is done on a thread for reads, where users
-take turns, and the call begins again.
+says so where it does it, and need not know who calls it: the call ends, the work is done on a thread for it, where users take
+turns, and the call begins again.
 """
 
 import marshal

@@ -20,16 +20,17 @@ from apflow_site.db.calls import LONG_SECONDS, Call, Caller, Patience, Threads
 from apflow_site.db.connections import IS_SQLITE, TRUSTED_SECONDS, refresh
 from apflow_site.db.sqlite_writer import SqliteWriter
 
-PoolName = Literal["read", "write", "auth", "login", "ready"]
+PoolName = Literal["read", "prepare", "write", "auth", "login", "ready"]
 DATABASE_THREADS: Final = 1 if IS_SQLITE else 4
 THREADS: Final[dict[PoolName, int]] = {
     "read": DATABASE_THREADS,
+    "prepare": 1,
     "write": DATABASE_THREADS,
     "auth": 1,
     "login": 1,
     "ready": 1,
 }
-BESIDE: Final = {"read": 4, "write": 4}
+BESIDE: Final = {"read": 4, "prepare": 4, "write": 4}
 """The calls that may be made beside long ones, each on a thread with a connection of its own."""
 CHECKED: Final = ("auth", "login")
 """Pools that check their connection before each call: they come first in a request, and refuse it if the call fails."""
@@ -52,14 +53,15 @@ def read(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asynci
 async def write(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a sync function that writes. It returns after the commit; on SQLite calls that wait share a transaction.
 
-    It begins again after what it needs `beforehand`.
+    It begins again after what it needs `beforehand`, which has threads of its own: it computes for a second, and the
+    reads of its user would wait for it.
     """
     made: dict[Work, asyncio.Future[Any]] = {}
     while True:
         try:
             return await _run("write", called_with, made, partial(function, *args, **kwargs))
         except NotMadeYet as work:
-            made[work.key] = read(work.make)
+            made[work.key] = _run("prepare", work.make)
             with suppress(Exception):  # the call raises it, where the work belongs
                 await made[work.key]
 

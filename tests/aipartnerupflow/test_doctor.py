@@ -139,7 +139,7 @@ def test_connections_that_postgresql_does_not_allow_are_counted(installation: In
     if installation.database_url.startswith("sqlite"):
         assert "connections" not in found
         return
-    assert found["connections"]["message"].startswith("this machine needs at most 67, PostgreSQL allows 997; ")
+    assert found["connections"]["message"].startswith("this machine needs at most 74, PostgreSQL allows 997; ")
     many = installation.examine(AIPARTNERUPFLOW_WORKER_PROCESSES="100")["connections"]
     assert (many["colour"], "Raise max_connections" in many["fix"]) == ("yellow", True)
 

@@ -1,5 +1,6 @@
 """Work that a call of the write pool does before its transaction: on another thread, once, and without a trace of the first try."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 
@@ -38,10 +39,25 @@ def adding_a_user(work: Work, given: Callable[[], object]) -> tuple[int, object]
     return User.objects.count(), beforehand("work", lambda: work.of(value), value)
 
 
-async def test_a_call_begins_again_with_what_was_worked_out_on_a_thread_for_reads() -> None:
+async def test_a_call_begins_again_with_what_was_worked_out_on_another_thread() -> None:
     work = Work()
     assert await pools.write(adding_a_user, work, lambda: ["given"]) == (1, ["given"])
-    assert work.done == [(["given"], "read", False)]
+    assert work.done == [(["given"], "prepare", False)]
+
+
+async def test_reads_of_the_same_user_do_not_wait_for_such_work() -> None:
+    begun, is_read = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def make() -> bool:
+        loop.call_soon_threadsafe(begun.set)
+        return is_read.wait(60)
+
+    call = asyncio.create_task(pools.write(beforehand, "work", make))
+    await begun.wait()
+    assert await pools.read(User.objects.count) == 0
+    is_read.set()
+    assert await call
 
 
 async def test_work_that_differs_the_second_time_is_done_again() -> None:
@@ -99,7 +115,7 @@ async def test_a_large_tree_is_checked_before_the_transaction(monkeypatch: pytes
     work = Work()
     monkeypatch.setattr("tasks.services.trees.checked", lambda tasks: admission.checked(work.of(tasks)))
     created = await pools.write(trees.create_tree, caller=LOCAL, tasks=large_tree())
-    assert [where for _, *where in work.done] == [["read", False]]
+    assert [where for _, *where in work.done] == [["prepare", False]]
     assert await pools.read(Task.objects.tree(created.root.id).count) == trees.LARGE + 1
 
 
