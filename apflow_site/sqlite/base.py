@@ -1,5 +1,6 @@
 """SQLite backend for several processes that write many short transactions."""
 
+import fcntl
 import os
 import sqlite3
 import time
@@ -13,7 +14,12 @@ from django.db.backends.sqlite3 import base
 from apflow_site.db.file_gone import DatabaseFileGone
 
 SIDE_FILES: Final = ("", "-wal", "-shm")
+TURN_FILE: Final = "-turn"
+"""Beside the database: locked by the transaction that begins next, because it has waited for BEGINS_NEXT_SECONDS."""
 ASK_AGAIN_SECONDS: Final = 0.0003
+BEGINS_NEXT_SECONDS: Final = 0.02
+GIVES_WAY_SECONDS: Final = 1.0
+"""The seconds for which a transaction lets another begin before it, at most: the other process may stand still."""
 
 
 @cache
@@ -32,10 +38,11 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Retries to take the write lock every 0.3 ms.
+    """Retries to take the write lock every 0.3 ms, and lets a transaction that has waited begin before later ones.
 
-    SQLite's busy handler sleeps 1, 2, 5, 10 … 100 ms, while our transactions take less than 1 ms.
-    Under load, a waiting transaction would lose against later ones again and again.
+    SQLite's busy handler sleeps 1, 2, 5, 10 … 100 ms, while most of our transactions take less than 1 ms.
+    Under load, a waiting transaction would lose against later ones again and again; so it would against a
+    process whose transactions take long and follow each other within microseconds.
     """
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> sqlite3.Connection:
@@ -58,14 +65,29 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def _start_transaction_under_autocommit(self) -> None:
         self.require_file()
         seconds = float(self.settings_dict["OPTIONS"]["timeout"])
-        deadline = time.monotonic() + seconds
+        asked, waited, own = time.monotonic(), 0.0, None
         with self.wrap_database_errors:
             self._set_busy_timeout(0)
             try:
-                while not self._begin(is_last_try=time.monotonic() > deadline):
+                while not (self._has_turn(own, waited) and self._begin(is_last_try=waited > seconds)):
                     time.sleep(ASK_AGAIN_SECONDS)
+                    waited = time.monotonic() - asked
+                    if own is None and waited > BEGINS_NEXT_SECONDS:
+                        own = opened_turn(self.settings_dict["NAME"])
             finally:
+                if own is not None:
+                    fcntl.flock(own, fcntl.LOCK_UN)  # a process that was forked meanwhile has it open, too
+                    os.close(own)
                 self._set_busy_timeout(seconds)
+
+    def _has_turn(self, own: int | None, waited: float) -> bool:
+        """Return whether no other transaction begins next. With a turn file of its `own`, this one tries to be the next."""
+        if waited > GIVES_WAY_SECONDS or (own is not None and _flocked(own, fcntl.LOCK_EX)):
+            return True
+        of_all = _turn_of_process(self.settings_dict["NAME"])
+        if is_free := _flocked(of_all, fcntl.LOCK_SH):
+            fcntl.flock(of_all, fcntl.LOCK_UN)
+        return is_free
 
     def _begin(self, *, is_last_try: bool) -> bool:
         """Try to begin the transaction. Returns False if another process holds the lock.
@@ -82,6 +104,29 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _set_busy_timeout(self, seconds: float) -> None:
         self.connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+
+
+def opened_turn(path: str) -> int:
+    """Open the turn file of the database, which is empty. It belongs to the owner of the database, also if root makes it."""
+    turn = os.open(path + TURN_FILE, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if os.geteuid() == 0:
+        owner = Path(path).stat()
+        os.fchown(turn, owner.st_uid, owner.st_gid)
+    return turn
+
+
+@cache
+def _turn_of_process(path: str) -> int:
+    return opened_turn(path)
+
+
+def _flocked(file: int, how: int) -> bool:
+    """Lock the file, unless a process has locked it in another way."""
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def make_private(path: str) -> None:
