@@ -1,6 +1,6 @@
 """Methods that store, change and delete."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from django.conf import settings
@@ -19,6 +19,7 @@ from tasks.services.messages.webhooks import with_webhook
 from tasks.services.runs.run_tags import with_tags
 from tasks.services.schedules import task_schedules
 from tasks.services.trees import Created, copies, editing
+from tasks.services.trees.copies import Copy
 from tasks.services.trees.idempotency import Token, once
 from tasks.storage import loads
 
@@ -89,7 +90,8 @@ async def delete(caller: Caller, given: params.Delete) -> DataResult:
 
 async def copy(caller: Caller, given: params.Copy) -> TaskResult | DataResult:
     """Copy tasks into a new tree or, with `save: false`, return the tasks that would be stored."""
-    copied = await pools.write(
+    run: Callable[..., Awaitable[Copy]] = pools.write if given.save else pools.prepare
+    copied = await run(
         copies.copy_tree,
         caller=caller,
         task_id=given.task_id,

@@ -50,18 +50,22 @@ def read(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asynci
     return _run("read", function, *args, **kwargs)
 
 
+def prepare(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
+    """Run a sync function that reads, and computes for a second: shorter reads of its user do not wait for it."""
+    return _run("prepare", function, *args, **kwargs)
+
+
 async def write(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a sync function that writes. It returns after the commit; on SQLite calls that wait share a transaction.
 
-    It begins again after what it needs `beforehand`, which has threads of its own: it computes for a second, and the
-    reads of its user would wait for it.
+    It begins again after what it needs `beforehand`.
     """
     made: dict[Work, asyncio.Future[Any]] = {}
     while True:
         try:
             return await _run("write", called_with, made, partial(function, *args, **kwargs))
         except NotMadeYet as work:
-            made[work.key] = _run("prepare", work.make)
+            made[work.key] = prepare(work.make)
             with suppress(Exception):  # the call raises it, where the work belongs
                 await made[work.key]
 

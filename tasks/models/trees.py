@@ -1,5 +1,6 @@
 """Tasks and how many there are of each status."""
 
+from datetime import datetime
 from typing import ClassVar, Self
 
 from django.db import models
@@ -29,6 +30,11 @@ class TaskQuerySet(models.QuerySet["Task"]):
         would cause deadlocks.
         """
         self.filter(id=root_id).select_for_update().values_list("id").first()
+
+    def state_of_tree(self, root_id: str) -> tuple[int, datetime]:
+        """Return what differs after a change of the tree while it does not run: how many tasks it has, and its latest change."""
+        found = self.filter(root_id=root_id).aggregate(count=models.Count("id"), latest=models.Max("updated_at"))
+        return found["count"], found["latest"]
 
 
 class Task(models.Model):

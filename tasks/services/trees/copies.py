@@ -86,7 +86,6 @@ class Copy:
     requests: list[Json]
 
 
-@transaction.atomic
 def copy_tree(
     *,
     caller: Caller,
@@ -116,8 +115,10 @@ def copy_tree(
             extent = Extent(taken=extent.taken, fresh=extent.taken)
         return task, copied(task, tree, extent, reset=reset_fields)
 
-    task, copy = beforehand("copy", make, task_id)
-    if save:
+    if not save:
+        return make()[1]
+    with transaction.atomic():
+        task, copy = beforehand("copy", make, task_id)
         store_copy(task, copy)
     return copy
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Final
 
 from django.db import transaction
@@ -10,6 +11,7 @@ from django.db import transaction
 from accounts import audit
 from accounts.audit import Action
 from accounts.callers import Caller
+from apflow_site.db.beforehand import beforehand
 from llmkeys import run_secrets
 from tasks.executors.admission import checked
 from tasks.models import (
@@ -29,16 +31,18 @@ from tasks.queue import fairness
 from tasks.rules.exceptions import CannotDelete, InvalidParams, StatusConflict
 from tasks.rules.field_rules import TASK_FIELDS
 from tasks.rules.maps import templates_of
-from tasks.rules.specs import TreeLimits
+from tasks.rules.specs import TaskSpec, TreeLimits
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, descendants, node_of
 from tasks.services.secrets.usable_secrets import refuse_unusable
 from tasks.services.secrets.write_only import sealed_inputs
-from tasks.services.trees import LOOKUP_CHUNK, held_task
+from tasks.services.trees import LARGE, LOOKUP_CHUNK, held_task
 from tasks.status import Status
 from tasks.storage.bulk import batched
 
 EDITABLE: Final = ("name", "priority", "inputs", "params", "schemas", "dependencies")
+REQUEST: Final = ("id", "parent_id", *EDITABLE)
+"""The columns of a task that a request has, too."""
 NAMED: Final = 3
 """The number of tasks that prevent a deletion which the message names."""
 
@@ -63,11 +67,7 @@ def update_task(*, caller: Caller, task_id: str, changes: Json) -> Task:
     _check_fields(changes)
     task = held_task(caller=caller, task_id=task_id)
     _check_pending(task)
-    tree = list(Task.objects.tree(task.root_id).defer("result"))
-    requests = [_request(row) | (changes if row.id == task_id else {}) for row in tree]
-    spec = checked(requests, limits=TreeLimits(tasks=len(tree), depth=len(tree)))
-    refuse_unusable(spec, owner=task.user_id)
-    valid = next(row for row in spec.tasks if row.id == task_id)
+    valid, latest = _checked(task, changes)
     for name in EDITABLE:
         setattr(task, name, getattr(valid, name))
     task.dependencies = [item.stored({item.id: item.id}) for item in valid.dependencies]
@@ -75,7 +75,7 @@ def update_task(*, caller: Caller, task_id: str, changes: Json) -> Task:
     task.inputs = sealed_inputs(
         task.inputs, executor_id=task.executor_id, schemas=task.schemas, owner=str(task.user_id)
     )
-    task.updated_at = datetime.now(UTC)
+    task.updated_at = max(datetime.now(UTC), latest + timedelta(microseconds=1))  # clocks of machines differ
     task.save(update_fields=[*EDITABLE, "executor_id", "updated_at"])
     return task
 
@@ -109,6 +109,28 @@ def remove_task(*, caller: Caller, task_id: str, force: bool = False) -> tuple[T
 
 
 # --- the steps of the verbs ---
+
+
+def _checked(task: Task, changes: Json) -> tuple[TaskSpec, datetime]:
+    """Return the changed task of the locked tree, and the time of the tree's latest change.
+
+    A large tree is checked before the transaction, and again if it has changed since.
+    """
+
+    def check() -> tuple[TaskSpec, tuple[int, datetime]]:
+        state = Task.objects.state_of_tree(task.root_id)
+        tree: list[Json] = list(Task.objects.tree(task.root_id).values(*REQUEST))
+        requests = [row | changes if row["id"] == task.id else row for row in tree]
+        spec = checked(requests, limits=TreeLimits(tasks=len(tree), depth=len(tree)))
+        refuse_unusable(spec, owner=task.user_id)
+        return next(row for row in spec.tasks if row.id == task.id), state
+
+    state = Task.objects.state_of_tree(task.root_id)
+    for attempt in count():
+        valid, seen = beforehand("update", check, task.id, changes, attempt) if state[0] >= LARGE else check()
+        if seen == state:
+            break
+    return valid, state[1]
 
 
 def _remove_tree(root: Task, *, force: bool) -> int:
@@ -155,20 +177,6 @@ def _check_pending(task: Task) -> None:
 
 def _is_running(task: Task) -> bool:
     return Run.objects.unfinished().filter(root_id=task.root_id).exists()
-
-
-def _request(task: Task) -> Json:
-    """Convert the stored task to a task of a request."""
-    return {
-        "id": task.id,
-        "parent_id": task.parent_id,
-        "name": task.name,
-        "priority": task.priority,
-        "dependencies": task.dependencies,
-        "inputs": task.inputs,
-        "schemas": task.schemas,
-        "params": task.params,
-    }
 
 
 def _check_whole(task: Task, tree: Sequence[Task], doomed: Collection[str]) -> None:

@@ -8,12 +8,16 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
+from a2a.methods import crud
+from a2a.methods.params import Copy
+from a2a.methods.results import DataResult
 from accounts.callers import LOCAL
 from apflow_site.db import pools
 from apflow_site.db.beforehand import beforehand
 from tasks.executors import admission
 from tasks.models import Task
-from tasks.rules.exceptions import TaskNotFound
+from tasks.rules.exceptions import CircularDependency, TaskNotFound
+from tasks.rules.specs import TreeLimits, TreeSpec
 from tasks.rules.strict_json import Json
 from tasks.services import trees
 from tasks.services.trees import copies, editing, forks
@@ -108,7 +112,10 @@ def test_outside_of_the_pool_the_work_is_done_at_once() -> None:
 
 
 def large_tree() -> list[Json]:
-    return [{"id": "root", "name": "root"}, *({"name": f"t{n}", "parent_id": "root"} for n in range(trees.LARGE))]
+    return [
+        {"id": "root", "name": "root"},
+        *({"id": f"t{n}", "name": f"t{n}", "parent_id": "root"} for n in range(trees.LARGE)),
+    ]
 
 
 async def test_a_large_tree_is_checked_before_the_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,3 +146,43 @@ async def test_a_tree_that_is_deleted_while_it_is_copied_leaves_no_copy(verb: st
     with pytest.raises(TaskNotFound):
         await pools.write(copied_late)
     assert await pools.read(Task.objects.count) == 1  # the deletion was part of the call that failed
+
+
+async def test_a_change_of_a_large_tree_is_checked_before_the_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Work()
+    await pools.write(trees.create_tree, caller=LOCAL, tasks=large_tree())
+    monkeypatch.setattr(
+        "tasks.services.trees.editing.checked", lambda tasks, **limits: admission.checked(work.of(tasks), **limits)
+    )
+    task = await pools.write(editing.update_task, caller=LOCAL, task_id="t1", changes={"dependencies": ["t0"]})
+    assert task.dependencies == [{"id": "t0", "required": True}]
+    assert [where for _, *where in work.done] == [["prepare", False]]
+
+
+async def test_a_change_is_checked_again_if_the_tree_has_changed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    await pools.write(trees.create_tree, caller=LOCAL, tasks=large_tree())
+    others = [("t0", {"dependencies": ["t1"]})]
+
+    def checked(tasks: list[Json], *, limits: TreeLimits) -> TreeSpec:
+        spec = admission.checked(tasks, limits=limits)
+        if others:
+            task_id, changes = others.pop()
+            editing.update_task(caller=LOCAL, task_id=task_id, changes=changes)
+        return spec
+
+    monkeypatch.setattr("tasks.services.trees.editing.checked", checked)
+    with pytest.raises(CircularDependency):
+        await pools.write(editing.update_task, caller=LOCAL, task_id="t1", changes={"dependencies": ["t0"]})
+    stored = await pools.read(Task.objects.in_bulk, ["t0", "t1"])
+    assert [task.dependencies for task in stored.values()] == [[{"id": "t1", "required": True}], []]
+
+
+async def test_a_preview_of_a_copy_does_not_wait_for_what_is_written() -> None:
+    await pools.write(trees.create_tree, caller=LOCAL, tasks=[{"id": "t", "name": "t"}])
+    is_previewed = threading.Event()
+    writing = asyncio.create_task(pools.write(is_previewed.wait, 60))
+    previewed = await crud.copy(LOCAL, Copy(task_id="t", save=False))
+    is_previewed.set()
+    assert await writing
+    assert isinstance(previewed, DataResult)
+    assert [request["name"] for request in previewed.native] == ["t"]
