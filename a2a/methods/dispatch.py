@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from hashlib import sha256
-from inspect import iscoroutinefunction
 from typing import Any, Final
 
 import msgspec
@@ -78,7 +77,7 @@ def _native_event(event: Json, stream: Stream, call_id: Id) -> Json:
 
 def _a2a_result(method: Method, caller: Caller, result: Any) -> Any:
     try:
-        return method.as_a2a(caller, result)
+        return result.as_a2a(caller)
     except ResponseTooLarge:
         if method.role is Role.VIEWER:
             raise
@@ -126,7 +125,7 @@ async def perform(call: Call, *, caller: Caller, dialect: Dialect, headers: Head
         params = method.params.parse(_resuming(call.params, headers))
         _check_stream(params, caller=caller, headers=headers)
         shape = partial(_shaped, dialect, method, caller)
-        if not iscoroutinefunction(method.function):
+        if not method.is_async:
             read = partial(method.function, caller, params, **keys)
             return Reply(id=call.id, result=await pools.read(lambda: encoded(shape(read())))), None
         result = await method.function(caller, params, **keys)

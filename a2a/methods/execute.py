@@ -5,26 +5,34 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
+from msgspec import UNSET, UnsetType
+
+from a2a.core.conditions import NotWith, OnlyWith, Problem
 from a2a.core.mapping import native_tree
+from a2a.core.parsing import Text
 from a2a.live.sse import Stream, events, open_stream
-from a2a.methods.params import Execute, Starts, TakesInputs
+from a2a.methods.method import OPERATOR, TREE_ERRORS, Rest, method
+from a2a.methods.params import RESUMES, NewTasks, Starts, TakesInputs
+from a2a.methods.responses import Execution
 from a2a.methods.results import TaskResult, webhook_metadata
 from accounts.callers import Caller
 from apflow_site.db import pools
 from llmkeys.header import SentKey
 from tasks.models import Run
+from tasks.rules import exceptions as errors
 from tasks.rules.exceptions import ResponseTooLarge
 from tasks.rules.strict_json import Json
 from tasks.services import trees
 from tasks.services.messages.webhooks import with_webhook
 from tasks.services.runs.run_inputs import with_inputs
 from tasks.services.runs.run_tags import with_tags
-from tasks.services.trees import Execution, queries
+from tasks.services.trees import queries
 from tasks.services.trees.idempotency import Token, once
 from tasks.services.upkeep.demo import as_demo
-from tasks.status import Status
+from tasks.status import TERMINAL, Status
 
 TOO_LARGE: Final = (
     "The tree is too large for one response (limits.response_bytes), so this reply has no task. "
@@ -32,6 +40,51 @@ TOO_LARGE: Final = (
 )
 
 
+class Execute(TakesInputs, frozen=True, kw_only=True):
+    """tasks.execute: new `tasks`, or the `task_id` of a stored one."""
+
+    ALIASES = MappingProxyType({"id": "task_id"})
+    CONDITIONS = (
+        NotWith("task_id", "tasks", "cannot be combined with tasks: send one of them"),
+        NotWith("copy_execution", "tasks", "only with task_id: new tasks need no copy"),
+        OnlyWith("copy_children", "copy_execution"),
+        *Starts.CONDITIONS,
+        NotWith("last_event_id", "tasks", RESUMES),
+        NotWith("last_event_id", "copy_execution", RESUMES),
+    )
+    tasks: NewTasks | UnsetType = UNSET
+    task_id: Text | None = None
+    id_conflict: Literal["rename", "error"] = "rename"
+    copy_execution: bool = False
+    copy_children: bool = False
+
+    def contradictions(self) -> list[Problem]:
+        is_missing = self.tasks is UNSET and self.task_id is None
+        missing = [("tasks", "required, or task_id for a stored task")]
+        return [*(missing if is_missing else []), *super().contradictions()]
+
+
+def executed(native: Json) -> tuple[int, Json]:
+    """200 if the run has ended, else 202."""
+    return (200 if native["status"] in TERMINAL else 202), native
+
+
+@method(
+    "tasks.execute",
+    "execute_task_tree",
+    role=OPERATOR,
+    answer=Execution,
+    rest=[
+        Rest(
+            "executeTask",
+            "POST tasks/<task_id>/execute/",
+            answers={200: Execution, 202: Execution},
+            answered=executed,
+            errors=(errors.LimitReached, *TREE_ERRORS),
+            without=frozenset({"id_conflict", "last_event_id", "tasks", "use_streaming"}),
+        )
+    ],
+)
 async def execute(
     caller: Caller, given: Execute, *, token: Token | None = None, llm_key: SentKey | None = None
 ) -> TaskResult:
@@ -46,12 +99,12 @@ async def execute(
 async def start(
     caller: Caller,
     given: Starts,
-    verb: Callable[..., Execution],
+    verb: Callable[..., trees.Execution],
     *,
     token: Token | None,
     llm_key: SentKey | None,
     **arguments: Any,
-) -> Execution:
+) -> trees.Execution:
     """Call a function of `tasks.services` that starts a run: once for each token, and with what the run gets besides."""
     if isinstance(given, TakesInputs) and (given.run_inputs is not None or given.replace_inputs):
         verb = partial(with_inputs, verb, given.run_inputs or {}, replace_inputs=given.replace_inputs)
@@ -64,7 +117,7 @@ async def start(
     return await pools.write(partial(once, verb, caller=caller, token=token, llm_key=llm_key, **arguments))
 
 
-async def replied(caller: Caller, given: Starts, execution: Execution, **facts: Any) -> TaskResult:
+async def replied(caller: Caller, given: Starts, execution: trees.Execution, **facts: Any) -> TaskResult:
     """Reply to a method that has started a run, with `wait` at its end; with further members of the reply."""
     tree: Json = {}
     notes: list[str] = []
@@ -81,7 +134,7 @@ async def replied(caller: Caller, given: Starts, execution: Execution, **facts: 
     )
 
 
-async def _resumed(caller: Caller, given: Execute) -> Execution | None:
+async def _resumed(caller: Caller, given: Execute) -> trees.Execution | None:
     """Return the latest run, for a client that resumes its stream; None if it does not resume."""
     if given.after is None or given.task_id is None:
         return None
@@ -89,10 +142,12 @@ async def _resumed(caller: Caller, given: Execute) -> Execution | None:
     if run is None:
         return None
     task = await pools.read(queries.get_task, caller=caller, task_id=given.task_id)
-    return Execution(task=task, run=run, started=False, original_task_id=None, ids={task.id: task.id}, warnings=[])
+    return trees.Execution(
+        task=task, run=run, started=False, original_task_id=None, ids={task.id: task.id}, warnings=[]
+    )
 
 
-def _verb(given: Execute) -> tuple[Callable[..., Execution], Json]:
+def _verb(given: Execute) -> tuple[Callable[..., trees.Execution], Json]:
     if given.task_id is None:
         return trees.execute_tree, {"tasks": given.tasks, "id_conflict": given.id_conflict}
     return trees.execute_task, {
@@ -102,7 +157,7 @@ def _verb(given: Execute) -> tuple[Callable[..., Execution], Json]:
     }
 
 
-async def _waited(execution: Execution, given: Starts) -> bool:
+async def _waited(execution: trees.Execution, given: Starts) -> bool:
     """Wait for the end of the run. False at the time limit."""
     try:
         async with asyncio.timeout(given.wait_timeout_seconds):
@@ -112,7 +167,7 @@ async def _waited(execution: Execution, given: Starts) -> bool:
     return True
 
 
-def _at_the_end(caller: Caller, execution: Execution) -> tuple[Execution, Json, list[str]]:
+def _at_the_end(caller: Caller, execution: trees.Execution) -> tuple[trees.Execution, Json, list[str]]:
     """Return the execution with the run as it is now, the member `task` of the reply, and warnings.
 
     The run is over, so a reply that is too large cannot be refused: it has no tree, and says so. It also has none if
@@ -137,7 +192,7 @@ async def end_of(run: Run) -> None:
             pass
 
 
-def _native(execution: Execution, metadata: Json) -> Json:
+def _native(execution: trees.Execution, metadata: Json) -> Json:
     status = _status(execution)
     return {
         "success": status not in (Status.FAILED, Status.CANCELLED),
@@ -148,13 +203,13 @@ def _native(execution: Execution, metadata: Json) -> Json:
     } | metadata
 
 
-def _status(execution: Execution) -> str:
+def _status(execution: trees.Execution) -> str:
     if execution.run.finished_at is not None:
         return execution.run.status
     return "started" if execution.started else "already_running"
 
 
-def _metadata(execution: Execution, *, warnings: Sequence[str], is_waiting: bool) -> Json:
+def _metadata(execution: trees.Execution, *, warnings: Sequence[str], is_waiting: bool) -> Json:
     """Return the fields of the reply other than the task, in both formats."""
     metadata: Json = {"message": _message(execution, is_waiting=is_waiting), "ids": execution.ids}
     if execution.original_task_id is not None:
@@ -164,7 +219,7 @@ def _metadata(execution: Execution, *, warnings: Sequence[str], is_waiting: bool
     return metadata
 
 
-def _message(execution: Execution, *, is_waiting: bool) -> str:
+def _message(execution: trees.Execution, *, is_waiting: bool) -> str:
     if execution.run.finished_at is not None:
         return f"The run has ended: {execution.run.status}."
     if is_waiting:

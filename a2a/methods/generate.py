@@ -4,13 +4,17 @@ A worker runs this as a task; the method waits for it.
 """
 
 import asyncio
-from typing import Final
+from types import MappingProxyType
+from typing import Annotated, Final
 
 from django.conf import settings
+from msgspec import UNSET, Meta, UnsetType
 
+from a2a.core.parsing import Params, Text
 from a2a.methods.execute import end_of
-from a2a.methods.params import Generate
+from a2a.methods.method import OPERATOR, Response, method
 from a2a.methods.results import DataResult
+from a2a.methods.task_schemas import NewTask
 from accounts.callers import Caller
 from apflow_site.db import pools
 from llmkeys import named_secrets
@@ -33,6 +37,28 @@ MOST_FLOWS: Final = 100
 """The number of flows that the model learns of: the ones that were saved last."""
 
 
+class Generate(Params, frozen=True, kw_only=True):
+    """tasks.generate"""
+
+    ALIASES = MappingProxyType({"llm_model": "model"})
+    requirement: Annotated[str, Meta(min_length=1, max_length=20_000)]
+    model: Text | None = None
+    save: bool = False
+    run: bool = False
+    """Whether the tree is stored and run at once."""
+
+
+class Generated(Response, frozen=True, kw_only=True):
+    """A generated tree. `root_task_id` is present if it was stored, `run_id` if it runs."""
+
+    tasks: list[NewTask]
+    count: int
+    message: str
+    root_task_id: str | UnsetType = UNSET
+    run_id: str | UnsetType = UNSET
+
+
+@method("tasks.generate", role=OPERATOR, answer=Generated)
 async def generate(caller: Caller, given: Generate, *, llm_key: SentKey | None = None) -> DataResult:
     """Generate a tree for a requirement with a language model; with `save`, store it, and with `run`, run it, too."""
     task = await task_that_writes(caller, requirement=given.requirement, model=given.model)

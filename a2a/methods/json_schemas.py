@@ -6,7 +6,7 @@ from typing import Any, Final
 from msgspec import Struct, json
 
 from a2a.methods.responses import ListedTask
-from a2a.methods.run_responses import Run
+from a2a.methods.runs import Run
 from tasks.rules.strict_json import Json
 
 CHOOSABLE: Final[tuple[type[Struct], ...]] = (ListedTask, Run)

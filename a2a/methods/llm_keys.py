@@ -1,21 +1,97 @@
 """Methods of `POST /system` for the LLM keys of users. No method returns a key."""
 
-from a2a.methods import params
+from typing import Annotated
+
+from msgspec import Meta
+
+from a2a.core.parsing import Params, Text
+from a2a.methods.method import OPERATOR, SYSTEM, VIEWER, Response, Rest, method
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
 from apflow_site.db import pools
 from llmkeys import keys
-from llmkeys.header import MalformedKey
+from llmkeys.header import MAX_CHARACTERS, MalformedKey
 from llmkeys.key_forms import UnknownForm, provider_of_key
 from llmkeys.providers import UnknownProvider, provider_named
 from llmkeys.secret import Secret
 from llmkeys.stores import StoredKey
+from tasks.rules import exceptions as errors
 from tasks.rules.exceptions import InvalidParams, RoleTooLow
 from tasks.rules.strict_json import Json
 from tasks.services.secrets import stored_secrets
 
 
-async def set_key(caller: Caller, given: params.SetLLMKey) -> DataResult:
+class SetLLMKey(Params, frozen=True, kw_only=True):
+    """config.llm_key.set"""
+
+    api_key: Annotated[str, Meta(min_length=1, max_length=MAX_CHARACTERS)]
+    provider: Text | None = None
+    """The provider of the key; None derives it from the key's form, where that is unmistakable."""
+    user_id: Text | None = None
+
+
+class GetLLMKey(Params, frozen=True, kw_only=True):
+    """config.llm_key.get"""
+
+    provider: Text | None = None
+    user_id: Text | None = None
+
+
+class DeleteLLMKey(Params, frozen=True, kw_only=True):
+    """config.llm_key.delete"""
+
+    provider: Text
+    user_id: Text | None = None
+
+
+class LLMKeyStored(Response, frozen=True, kw_only=True):
+    """The stored key. `last_four` is empty for a short key."""
+
+    success: bool
+    user_id: str
+    provider: str
+    last_four: str
+
+
+class LLMKeyInfo(Response, frozen=True, kw_only=True):
+    """The public facts about a stored key."""
+
+    provider: str
+    last_four: str
+    created_at: str
+    used_at: str | None
+
+
+class LLMKeys(Response, frozen=True, kw_only=True):
+    """The keys of a user, or that for one provider.
+
+    `providers` has the last four characters of all keys.
+    """
+
+    has_key: bool
+    user_id: str
+    provider: str | None
+    providers: dict[str, str]
+    keys: list[LLMKeyInfo]
+
+
+class LLMKeyDeleted(Response, frozen=True, kw_only=True):
+    """`deleted` is false if there was no key."""
+
+    success: bool
+    user_id: str
+    provider: str
+    deleted: bool
+
+
+@method(
+    "config.llm_key.set",
+    role=OPERATOR,
+    answer=LLMKeyStored,
+    rest=[Rest("setLLMKey", "PUT llm-keys/<provider>/", errors=(errors.RoleTooLow,), rules={"required": ["api_key"]})],
+    paths=[SYSTEM],
+)
+async def set_key(caller: Caller, given: SetLLMKey) -> DataResult:
     """Store or replace the key for an LLM provider.
 
     Runs of the user's tasks use it; A2A Tasks that wait for it resume.
@@ -41,7 +117,14 @@ async def set_key(caller: Caller, given: params.SetLLMKey) -> DataResult:
     )
 
 
-def get_keys(caller: Caller, given: params.GetLLMKey) -> DataResult:
+@method(
+    "config.llm_key.get",
+    role=VIEWER,
+    answer=LLMKeys,
+    rest=[Rest("listLLMKeys", "GET llm-keys/", errors=(errors.RoleTooLow,))],
+    paths=[SYSTEM],
+)
+def get_keys(caller: Caller, given: GetLLMKey) -> DataResult:
     """List stored LLM keys: provider, last four characters, and time of the last use."""
     user_id = _owner(caller, given.user_id)
     provider = None if given.provider is None else _known(given.provider)
@@ -58,7 +141,14 @@ def get_keys(caller: Caller, given: params.GetLLMKey) -> DataResult:
     )
 
 
-async def delete_key(caller: Caller, given: params.DeleteLLMKey) -> DataResult:
+@method(
+    "config.llm_key.delete",
+    role=OPERATOR,
+    answer=LLMKeyDeleted,
+    rest=[Rest("deleteLLMKey", "DELETE llm-keys/<provider>/", errors=(errors.RoleTooLow,))],
+    paths=[SYSTEM],
+)
+async def delete_key(caller: Caller, given: DeleteLLMKey) -> DataResult:
     """Delete the key for an LLM provider. Runs that have started may still use it."""
     user_id, provider = _owner(caller, given.user_id), _known(given.provider)
     deleted = await pools.write(stored_secrets.delete_llm_key, caller=caller, user_id=user_id, provider=provider)

@@ -3,35 +3,47 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Final
+from types import MappingProxyType
+from typing import Annotated, Final, Literal
 
-from a2a.core.mapping import (
-    native_detail,
-    native_listed,
-    native_node,
-    native_open_question,
-    native_task,
-    native_tree,
-    run_facts,
+from msgspec import UNSET, Meta, UnsetType
+
+from a2a.core.conditions import NotWith, Problem
+from a2a.core.exceptions import NotRunYet
+from a2a.core.mapping import JSON_FIELDS, native_detail, native_listed, native_node, native_task, native_tree, run_facts
+from a2a.core.parsing import Params, Text
+from a2a.methods.chosen_fields import chosen, one_of, picked, problems, several_of
+from a2a.methods.method import VIEWER, Response, Rest, method
+from a2a.methods.params import Get, Moment, Tag, moment, period_problems
+from a2a.methods.questions import absolute, answer_url
+from a2a.methods.responses import (
+    BudgetLimit,
+    ChildRun,
+    Event,
+    FlowRef,
+    ListedTask,
+    ModelCall,
+    ParentRun,
+    Question,
+    RunStatus,
+    Task,
+    Wait,
 )
-from a2a.methods import params
-from a2a.methods.chosen_fields import picked
-from a2a.methods.list_params import ListTasks
 from a2a.methods.results import DataResult, TaskListResult, TaskResult
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
-from tasks.dashboard.answer_tokens import link_to
-from tasks.models import Question, Task
+from tasks import models
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
 from tasks.rules.strict_json import Json
+from tasks.rules.tags import RULE, TAG
 from tasks.services import history
-from tasks.services.history import task_detail
+from tasks.services.history import Period, task_detail
 from tasks.services.schedules import task_schedules
 from tasks.services.spending import budgets
 from tasks.services.trees import listed, queries
 from tasks.services.trees.listed import RootFacts
-from tasks.services.waits import questions
 from tasks.services.waits.hooks import hook_url
+from tasks.status import Status
 from tasks.storage import loads
 
 UNFINISHED: Final = (
@@ -41,7 +53,192 @@ UNFINISHED: Final = (
 _TASKS: Final = pools.SharedCalls(queries.tasks_by_id)
 
 
-async def get(caller: Caller, given: params.Get) -> TaskResult:
+class Timings(Response, frozen=True, kw_only=True):
+    """Seconds from the start of the run to that of the task, and from there to its end or now."""
+
+    queued_seconds: float | None
+    run_seconds: float | None
+
+
+class Detail(Task, frozen=True, kw_only=True):
+    """A task with at most 100 events and 100 model calls, its relatives, resolved inputs, timings, and open question or wait."""
+
+    events: list[Event]
+    children: list[Task]
+    dependants: list[Task]
+    resolved_inputs: Json
+    timings: Timings
+    question: Question | None
+    wait: Wait | None
+    child_run: ChildRun | None
+    parent_run: ParentRun | None
+    flow: FlowRef | None
+    model_calls: list[ModelCall]
+
+
+class TreeNode(Task, frozen=True, kw_only=True):
+    """A task of `tasks.tree` with its descendants. `task` repeats its fields for clients of apflow 0.12 and later.
+
+    Only a root has its latest run (null before the first), and only one with a budget has `budget`.
+    """
+
+    task: Task
+    run_id: str | UnsetType | None = UNSET
+    run_number: int | UnsetType | None = UNSET
+    budget: list[BudgetLimit] | UnsetType = UNSET
+    children: "list[TreeNode]"
+
+
+class Page(Response, frozen=True, kw_only=True):
+    """A page of tasks. `next_cursor` is null on the last page."""
+
+    tasks: list[ListedTask]
+    next_cursor: str | None
+
+
+class Counts(Response, frozen=True, kw_only=True):
+    """The number of tasks in each status."""
+
+    pending: int
+    in_progress: int
+    completed: int
+    failed: int
+    cancelled: int
+    skipped: int
+    total: int
+
+
+class GetTree(Params, frozen=True, kw_only=True):
+    """tasks.tree"""
+
+    ALIASES = MappingProxyType({"id": "task_id", "root_id": "task_id"})
+    task_id: Text
+
+
+class Children(Params, frozen=True, kw_only=True):
+    """tasks.children"""
+
+    ALIASES = MappingProxyType({"id": "task_id", "parent_id": "task_id"})
+    task_id: Text
+
+
+class Count(Params, frozen=True, kw_only=True):
+    """tasks.count"""
+
+    user_id: Text | None = None
+    root_only: bool = False
+    statuses: list[Status] | None = None
+    """Count only tasks that have one of these; None counts all."""
+
+
+TaskField = Annotated[str, Meta(extra_json_schema=one_of(ListedTask))]
+TaskFields = Annotated[str, Meta(extra_json_schema=several_of(ListedTask))]
+OF_RUNS = frozenset({"run_status", "run_id", "run_number"})
+COUNTS = "task_counts"
+
+
+class ListTasks(Params, frozen=True, kw_only=True):
+    """tasks.list"""
+
+    CONDITIONS = (
+        NotWith("offset", "cursor", "cannot be combined with cursor, which already contains the position"),
+        *(
+            NotWith("offset", name, f"cannot be combined with {name}: use cursor")
+            for name in ("run_status", "tag", "text")
+        ),
+    )
+    user_id: Text | None = None
+    status: Status | list[Status] | None = None
+    run_status: RunStatus | list[RunStatus] | None = None
+    """Only roots whose latest run has this status, in the order of these runs."""
+    tag: Tag | None = None
+    """Only roots whose latest run has this tag."""
+    text: Text | None = None
+    """Only roots with this text in their name, at the start of their id or that of their latest run, or in an error that failed it."""
+    name: Text | None = None
+    since: Moment | None = None
+    """Only tasks that were created at this time or later."""
+    until: Moment | None = None
+    """Only tasks that were created before this time."""
+    root_only: bool = True
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    offset: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    cursor: str | None = None
+    order: Literal["created_at", "-created_at"] = "-created_at"
+    summary: bool = False
+    """Leave out inputs, schemas, params and results, and count the tasks of each tree."""
+    fields: TaskFields | list[TaskField] | None = None
+    """Only these fields of each task, instead of what `summary` says."""
+
+    @property
+    def chosen(self) -> list[str] | None:
+        """The names of the fields; None for those that `summary` says."""
+        return chosen(self.fields)
+
+    @property
+    def is_light(self) -> bool:
+        """Whether the JSON of the tasks is left out."""
+        return self.summary if self.chosen is None else JSON_FIELDS.isdisjoint(self.chosen)
+
+    @property
+    def has_counts(self) -> bool:
+        """Whether the tasks of each tree are counted."""
+        return self.summary if self.chosen is None else COUNTS in self.chosen
+
+    @property
+    def has_runs(self) -> bool:
+        """Whether roots have their latest run."""
+        return self.chosen is None or not OF_RUNS.isdisjoint(self.chosen)
+
+    @property
+    def is_by_run(self) -> bool:
+        """Whether roots are found by their latest runs."""
+        return bool(self.run_status) or self.is_search
+
+    @property
+    def is_search(self) -> bool:
+        return self.tag is not None or self.text is not None
+
+    def contradictions(self) -> list[Problem]:
+        no_tag = [] if self.tag is None or TAG.fullmatch(self.tag) else [("tag", RULE)]
+        unknown = problems(self.fields, ListedTask)
+        return [*super().contradictions(), *no_tag, *unknown, *period_problems(self.since, self.until)]
+
+    @property
+    def period(self) -> Period:
+        """The times in which the tasks were created."""
+        since, until = (None if text is None else moment(text) for text in (self.since, self.until))
+        return Period(since=since, until=until)
+
+    @property
+    def run_statuses(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([self.run_status] if isinstance(self.run_status, str) else self.run_status or ()))
+
+    @property
+    def statuses(self) -> tuple[Status, ...]:
+        if self.status is None:
+            return ()
+        return tuple(self.status) if isinstance(self.status, list) else (self.status,)
+
+
+@method(
+    "tasks.get",
+    role=VIEWER,
+    answer=Task,
+    rest=[
+        Rest("getTask", "GET tasks/<task_id>/"),
+        Rest(
+            "followEvents",
+            "GET tasks/<task_id>/events/",
+            answers={200: Event, 204: None},
+            errors=(NotRunYet,),
+            also={"tokens": {"type": "boolean"}},
+            summary="Stream the events of the latest run of the task's tree.",
+            is_stream=True,
+        ),
+    ],
+)
+async def get(caller: Caller, given: Get) -> TaskResult:
     """Return one task, without its children."""
     task = await _TASKS.result(caller, given.task_id)
     if task is None:
@@ -52,35 +249,19 @@ async def get(caller: Caller, given: params.Get) -> TaskResult:
     return TaskResult(native=native_task(task), task=task)
 
 
-def detail(caller: Caller, given: params.Get, *, url: Callable[[], str] = str) -> TaskResult:
+@method("tasks.detail", role=VIEWER, answer=Detail, rest=[Rest("getTaskDetail", "GET tasks/<task_id>/detail/")])
+def detail(caller: Caller, given: Get, *, url: Callable[[], str] = str) -> TaskResult:
     """Return one task with its latest events, relatives, inputs, timings, and open question or wait."""
     found = task_detail.detail(caller=caller, task_id=given.task_id)
     task_schedules.attach([found.task])
-    answer = _answer_url(found.question, caller, url) if found.question else None
+    answer = answer_url(found.question, caller, url) if found.question else None
     hook = hook_url(found.wait) if found.wait and caller.may(Role.OPERATOR) else None
-    native = native_detail(found, answer_url=answer, hook_url=_absolute(hook, url))
+    native = native_detail(found, answer_url=answer, hook_url=absolute(hook, url))
     return TaskResult(native=native, task=found.task, run=found.run, metadata={"task": native})
 
 
-def open_questions(caller: Caller, given: params.OpenQuestions, *, url: Callable[[], str] = str) -> DataResult:
-    """List the open questions of the caller's trees, and those that the caller may answer as an assignee."""
-    found = questions.inbox_of(caller, limit=given.limit)
-    shown = [native_open_question(question, answer_url=_answer_url(question, caller, url)) for question in found]
-    return DataResult(native={"questions": shown})
-
-
-def _answer_url(question: Question, caller: Caller, url: Callable[[], str]) -> str | None:
-    may_answer = caller.may(Role.OPERATOR) and question.may_be_answered_by(caller)
-    return _absolute(link_to(question, user_id=caller.user_id), url) if may_answer else None
-
-
-def _absolute(address: str | None, url: Callable[[], str]) -> str | None:
-    """Return an address that is only a path below the server as this caller has reached it; it is stored nowhere."""
-    is_path = address is not None and address.startswith("/")
-    return f"{url().rstrip('/')}{address}" if is_path else address
-
-
-def tree(caller: Caller, given: params.Tree) -> TaskResult:
+@method("tasks.tree", role=VIEWER, answer=TreeNode, rest=[Rest("getTree", "GET tasks/<task_id>/tree/")])
+def tree(caller: Caller, given: GetTree) -> TaskResult:
     """Return the whole tree that contains a task."""
     tasks = queries.get_tree(caller=caller, task_id=given.task_id, with_texts=True, times=2)
     task_schedules.attach(tasks)
@@ -92,12 +273,27 @@ def tree(caller: Caller, given: params.Tree) -> TaskResult:
     return TaskResult(native=native, task=root, with_children=True)
 
 
-def children(caller: Caller, given: params.Children) -> TaskListResult:
+@method("tasks.children", role=VIEWER, answer=list[Task], rest=[Rest("listChildren", "GET tasks/<task_id>/children/")])
+def children(caller: Caller, given: Children) -> TaskListResult:
     """Return the children of a task."""
     tasks = queries.children(caller=caller, task_id=given.task_id)
     return TaskListResult(native=[native_task(task) for task in tasks], tasks=tasks)
 
 
+@method(
+    "tasks.list",
+    role=VIEWER,
+    answer=list[ListedTask] | Page,
+    rest=[
+        Rest(
+            "listTasks",
+            "GET tasks/",
+            answers={200: Page},
+            without=frozenset({"offset"}),
+            always={"cursor": "", "summary": True},
+        )
+    ],
+)
 def list_tasks(caller: Caller, given: ListTasks) -> TaskListResult:
     """Return a page of tasks; each root with its latest run."""
     tasks, next_cursor = (_page_by_run if given.is_by_run else _page)(caller, given)
@@ -113,14 +309,16 @@ def list_tasks(caller: Caller, given: ListTasks) -> TaskListResult:
     return TaskListResult(native=page, tasks=tasks, fields=fields, by_cursor=True, next_cursor=next_cursor)
 
 
-def _listed(tasks: Sequence[Task], facts: RootFacts, given: ListTasks, fields: Sequence[str] | None) -> list[Json]:
+def _listed(
+    tasks: Sequence[models.Task], facts: RootFacts, given: ListTasks, fields: Sequence[str] | None
+) -> list[Json]:
     shown = partial(native_listed, is_light=given.is_light, has_counts=given.has_counts)
     return [
         picked(shown(task, run=facts.runs.get(task.id), counts=facts.counts.get(task.id)), fields) for task in tasks
     ]
 
 
-def _page(caller: Caller, given: ListTasks) -> tuple[list[Task], str | None]:
+def _page(caller: Caller, given: ListTasks) -> tuple[list[models.Task], str | None]:
     return queries.list_tasks(
         caller=caller,
         user_id=given.user_id,
@@ -136,7 +334,7 @@ def _page(caller: Caller, given: ListTasks) -> tuple[list[Task], str | None]:
     )
 
 
-def _page_by_run(caller: Caller, given: ListTasks) -> tuple[list[Task], str | None]:
+def _page_by_run(caller: Caller, given: ListTasks) -> tuple[list[models.Task], str | None]:
     root_ids, next_cursor = history.roots_by_run(
         caller=caller,
         wanted=history.RootFilter(
@@ -155,7 +353,8 @@ def _page_by_run(caller: Caller, given: ListTasks) -> tuple[list[Task], str | No
     return queries.listed_tasks(root_ids, summary=given.is_light), next_cursor
 
 
-def count(caller: Caller, given: params.Count) -> DataResult:
+@method("tasks.count", role=VIEWER, answer=Counts)
+def count(caller: Caller, given: Count) -> DataResult:
     """Return the number of tasks in each status, or in some of them."""
     counted = queries.count(caller=caller, user_id=given.user_id, root_only=given.root_only, statuses=given.statuses)
     return DataResult(native=counted)

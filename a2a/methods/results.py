@@ -37,6 +37,22 @@ class TaskResult:
     metadata: Json = field(default_factory=dict)
     """Further metadata of the A2A Task."""
 
+    def as_a2a(self, caller: Caller) -> Json:
+        """Return one A2A Task; a root has the results of its whole tree as artifacts."""
+        if not self.task.is_root and not self.with_children:
+            return _a2a_part(caller, self)
+        run, tree = _snapshot(caller=caller, task_id=self.task.id, run=self.run)
+        task = next(each for each in tree if each.id == self.task.id)
+        # The task in the metadata of the result is older than the snapshot, but may have more fields.
+        shown = self.metadata.get("task", {}) | (native_tree(tree) if self.with_children else native_task(task))
+        return a2a_task(
+            task,
+            run=run,
+            facts=facts_of(tree),
+            results_of=tree if task.is_root else [task],
+            metadata=self.metadata | {"task": shown},
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskListResult:
@@ -53,6 +69,13 @@ class TaskListResult:
     next_cursor: str | None = None
     stream: None = None
 
+    def as_a2a(self, caller: Caller) -> Any:
+        """Return a list of A2A Tasks, each with its own result only; with a cursor, a message with the page."""
+        shown = [*_a2a_tasks(caller, self.tasks, fields=self.fields).values()]
+        if not self.by_cursor:
+            return shown
+        return a2a_message({"tasks": shown, "next_cursor": self.next_cursor}, message_id=new_id())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswersResult:
@@ -61,6 +84,18 @@ class AnswersResult:
     native: Sequence[Json]
     stream: None = None
 
+    def as_a2a(self, caller: Caller) -> list[Json]:
+        """Return a list of A2A Tasks with the replies in their metadata; for an unknown task, a message."""
+        found = _found(caller=caller, task_ids=[answer["task_id"] for answer in self.native])
+        shown = _a2a_tasks(caller, found)
+        for answer in self.native:
+            if answer["task_id"] in shown:
+                shown[answer["task_id"]]["metadata"]["answer"] = answer
+        return [
+            shown.get(answer["task_id"]) or a2a_message(answer, message_id=f"{answer['task_id']}-answer")
+            for answer in self.native
+        ]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataResult:
@@ -68,6 +103,10 @@ class DataResult:
 
     native: Any
     stream: None = None
+
+    def as_a2a(self, caller: Caller) -> Json:
+        """Return a message with the native result as its data part."""
+        return a2a_message(self.native, message_id=new_id())
 
 
 def webhook_metadata(webhook: Webhook | None, config: WebhookConfig | None) -> Json:
@@ -79,30 +118,6 @@ def webhook_metadata(webhook: Webhook | None, config: WebhookConfig | None) -> J
         return {}
     shown = {"id": webhook.id}
     return {"webhook": shown if config.token is not None else shown | {"signing_key": secrets_of(webhook).token}}
-
-
-def as_a2a_task(caller: Caller, result: TaskResult) -> Json:
-    """One A2A Task; a root has the results of its whole tree as artifacts."""
-    if not result.task.is_root and not result.with_children:
-        return _a2a_part(caller, result)
-    run, tree = _snapshot(caller=caller, task_id=result.task.id, run=result.run)
-    task = next(each for each in tree if each.id == result.task.id)
-    # The task in the metadata of the result is older than the snapshot, but may have more fields.
-    shown = result.metadata.get("task", {}) | (native_tree(tree) if result.with_children else native_task(task))
-    return a2a_task(
-        task,
-        run=run,
-        facts=facts_of(tree),
-        results_of=tree if task.is_root else [task],
-        metadata=result.metadata | {"task": shown},
-    )
-
-
-def as_a2a_answered(caller: Caller, result: TaskResult | DataResult) -> Json:
-    """Return the A2A Task that asked or, for an assignee who may not see it, a message."""
-    if isinstance(result, DataResult):
-        return as_a2a_data(caller, result)
-    return as_a2a_task(caller, result)
 
 
 def _a2a_part(caller: Caller, result: TaskResult) -> Json:
@@ -125,37 +140,6 @@ def _alone(*, caller: Caller, task_id: str) -> list[Task]:
     if not found:
         raise TaskNotFound(task_id)
     return found
-
-
-def as_a2a_tasks(caller: Caller, result: TaskListResult) -> Any:
-    """Return a list of A2A Tasks, each with its own result only; with a cursor, a message with the page."""
-    shown = [*_a2a_tasks(caller, result.tasks, fields=result.fields).values()]
-    if not result.by_cursor:
-        return shown
-    return a2a_message({"tasks": shown, "next_cursor": result.next_cursor}, message_id=new_id())
-
-
-def as_a2a_answers(caller: Caller, result: AnswersResult) -> list[Json]:
-    """Return a list of A2A Tasks with the replies in their metadata; for an unknown task, a message."""
-    found = _found(caller=caller, task_ids=[answer["task_id"] for answer in result.native])
-    shown = _a2a_tasks(caller, found)
-    for answer in result.native:
-        if answer["task_id"] in shown:
-            shown[answer["task_id"]]["metadata"]["answer"] = answer
-    return [
-        shown.get(answer["task_id"]) or a2a_message(answer, message_id=f"{answer['task_id']}-answer")
-        for answer in result.native
-    ]
-
-
-def as_a2a_data(caller: Caller, result: DataResult) -> Json:
-    """Return a message with the native result as its data part."""
-    return a2a_message(result.native, message_id=new_id())
-
-
-def as_a2a_copy(caller: Caller, result: TaskResult | DataResult) -> Json:
-    """Return the new tree as an A2A Task, or a preview as a message."""
-    return as_a2a_task(caller, result) if isinstance(result, TaskResult) else as_a2a_data(caller, result)
 
 
 def _a2a_tasks(caller: Caller, tasks: Sequence[Task], *, fields: Sequence[str] | None = None) -> dict[str, Json]:

@@ -1,16 +1,28 @@
 """Methods for the history of runs: list, read and compare them, and run a tree again from the middle."""
 
 from dataclasses import asdict
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
+from msgspec import UNSET, Meta, UnsetType
+
+from a2a.core.conditions import Problem
 from a2a.core.mapping import native_call, native_content, native_task, native_time, native_tree
-from a2a.methods import chosen_fields, run_params
-from a2a.methods.execute import replied, start
+from a2a.core.parsing import Params, Text
+from a2a.methods.chosen_fields import chosen, one_of, picked, problems, several_of
+from a2a.methods.execute import executed, replied, start
+from a2a.methods.method import OPERATOR, TREE_ERRORS, VIEWER, Response, Rest, Tool, method
+from a2a.methods.params import STARTS_ANOTHER, Moment, Tag, TakesInputs, moment, period_problems
+from a2a.methods.responses import Event, Execution, FlowRef, ModelCall, ParentRun, RunStatus, TokenUsage, Tree
 from a2a.methods.results import DataResult, TaskResult
 from accounts.callers import Caller
 from llmkeys.header import SentKey
-from tasks.models import Run, Task
+from tasks import models
+from tasks.models import Task
 from tasks.queue.leases import Suspects
+from tasks.rules import exceptions as errors
 from tasks.rules.strict_json import Json
+from tasks.rules.tags import RULE, TAG
 from tasks.rules.words import as_sent
 from tasks.services import history
 from tasks.services.history import comparisons, run_exports
@@ -18,9 +30,280 @@ from tasks.services.history.past_trees import past_tree
 from tasks.services.spending import model_calls
 from tasks.services.trees import forks
 from tasks.services.trees.idempotency import Token
+from tasks.status import Status
 
 
-def list_runs(caller: Caller, given: run_params.ListRuns) -> DataResult:
+class Run(Response, frozen=True, kw_only=True):
+    """A run. `task_id` is what it runs: the root of its tree, or a part; `name` is that of the root.
+
+    `number` counts the runs of the tree from 1. `seconds` is the duration, so far; null before the start.
+    `error` is the start of the error that failed the run. `token_usage` is what its model calls used; null without any.
+    """
+
+    id: str
+    task_id: str
+    root_task_id: str
+    name: str
+    number: int
+    status: RunStatus
+    user_id: str
+    context_id: str
+    flow: FlowRef | None
+    schedule_id: str | None
+    scheduled_for: str | None
+    tags: list[str]
+    error: str | None
+    is_demo: bool
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    seconds: float | None
+    token_usage: TokenUsage | None
+
+
+class Runs(Response, frozen=True, kw_only=True):
+    """A page of runs. `next_cursor` is null on the last page."""
+
+    runs: list[Run]
+    next_cursor: str | None
+
+
+class RunWithInputs(Run, frozen=True, kw_only=True):
+    """A run with its inputs."""
+
+    inputs: Json
+
+
+class Failure(Response, frozen=True, kw_only=True):
+    """A task that failed in a run."""
+
+    task_id: str
+    name: str
+    error: str | None
+
+
+class WorkerDeath(Response, frozen=True, kw_only=True):
+    """The end of a worker process that counts against a run.
+
+    A negative `exit_code` is that of a signal. `was_executing`: whether code of the run was executing; else the process had the
+    run for itself.
+    """
+
+    at: str
+    exit_code: int
+    was_executing: bool
+
+
+class Suspicion(Response, frozen=True, kw_only=True):
+    """The deaths of workers that had a run in hand, since it last made progress.
+
+    `strikes` count against the run, and `deaths` has the latest of them, also earlier ones; `losses` count against all runs that
+    the worker had in hand, and `host_losses` against none: the whole server was lost. A run `is_suspected` after a strike, or
+    three losses, and `since` when. Then `is_waiting` says whether it waits for a process of its own, `waiting` how many runs do,
+    and `oldest` since when the oldest of all is suspected.
+    """
+
+    is_suspected: bool
+    since: str | None
+    strikes: int
+    losses: int
+    host_losses: int
+    deaths: list[WorkerDeath]
+    is_waiting: bool
+    waiting: int
+    oldest: str | None
+
+
+class RunDetail(RunWithInputs, frozen=True, kw_only=True):
+    """A run with its inputs, the run that waits for it, the first ten tasks that failed it, the cause first, its first 100
+    model calls, and the deaths of its workers.
+    """
+
+    parent_run: ParentRun | None
+    failures: list[Failure]
+    model_calls: list[ModelCall]
+    suspicion: Suspicion
+
+
+class RunTree(Response, frozen=True, kw_only=True):
+    """A run, and its tree as it stood when the run ended; of a run that is not over, as it is now."""
+
+    run: Run
+    tree: Tree
+    warnings: list[str]
+
+
+class RunExport(Response, frozen=True, kw_only=True):
+    """A whole run. `events` are there if they were asked for; those that have been deleted (`events.keep_days`) are missing."""
+
+    run: RunDetail
+    tree: Tree
+    warnings: list[str]
+    events: list[Event] | UnsetType = UNSET
+
+
+class Side(Response, frozen=True, kw_only=True):
+    """A task in one of two runs. `seconds` is null if it has not both started and ended."""
+
+    task_id: str
+    status: Status
+    inputs: Json
+    params: Json | None
+    result: Any
+    error: str | None
+    seconds: float | None
+    token_usage: TokenUsage | None
+
+
+class Pair(Response, frozen=True, kw_only=True):
+    """A task in both runs; null where it does not exist. `changed` names the fields that differ. `key` is the id that was sent."""
+
+    key: str
+    name: str
+    a: Side | None
+    b: Side | None
+    changed: list[Literal["status", "inputs", "params", "result", "error"]]
+
+
+class Comparison(Response, frozen=True, kw_only=True):
+    """Two runs, and their tasks in the order of the second one."""
+
+    a: RunWithInputs
+    b: RunWithInputs
+    tasks: list[Pair]
+    warnings: list[str]
+
+
+class CallContent(Response, frozen=True, kw_only=True):
+    """The content of a call, within bounds. `answer` is null if there was no text, and `reasoning` if the provider shows none.
+
+    `citations` are sources as the provider gives them.
+    """
+
+    messages: list[Any]
+    left_out_messages: int
+    answer: str | None
+    reasoning: str | None
+    citations: list[Any]
+    left_out_citations: int
+    tool_calls: list[Any]
+    left_out_tool_calls: int
+
+
+class ModelCallWithContent(ModelCall, frozen=True, kw_only=True):
+    """A call with what was said; `content` is null if that is not stored."""
+
+    content: CallContent | None
+
+
+class ModelCalls(Response, frozen=True, kw_only=True):
+    """A page of model calls, the oldest first. `next_cursor` is null on the last page."""
+
+    calls: list[ModelCallWithContent]
+    next_cursor: str | None
+
+
+FieldOfRun = Annotated[str, Meta(extra_json_schema=one_of(Run))]
+FieldsOfRun = Annotated[str, Meta(extra_json_schema=several_of(Run))]
+
+
+class ListRuns(Params, frozen=True, kw_only=True):
+    """runs.list"""
+
+    task_id: Text | None = None
+    """Only runs of the tree that contains this task."""
+    flow: Text | None = None
+    """Only runs of this flow."""
+    status: RunStatus | list[RunStatus] | None = None
+    tag: Tag | None = None
+    """Only runs with this tag."""
+    text: Text | None = None
+    """Only runs with this text in the name of their tree, at the start of their id or that of the tree, or in an error that failed them."""
+    user_id: Text | None = None
+    since: Moment | None = None
+    """Only runs that were created at this time or later."""
+    until: Moment | None = None
+    """Only runs that were created before this time."""
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 50
+    cursor: str = ""
+    fields: FieldsOfRun | list[FieldOfRun] | None = None
+    """Only these fields of each run."""
+
+    @property
+    def statuses(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([self.status] if isinstance(self.status, str) else self.status or ()))
+
+    def contradictions(self) -> list[Problem]:
+        no_tag = [] if self.tag is None or TAG.fullmatch(self.tag) else [("tag", RULE)]
+        unknown = problems(self.fields, Run)
+        return [*super().contradictions(), *no_tag, *unknown, *period_problems(self.since, self.until)]
+
+
+class GetRun(Params, frozen=True, kw_only=True):
+    """runs.get"""
+
+    run_id: Text
+
+
+class GetRunTree(GetRun, frozen=True, kw_only=True):
+    """runs.tree"""
+
+
+class ListCalls(GetRun, frozen=True, kw_only=True):
+    """runs.calls"""
+
+    task_id: Text | None = None
+    """Only the calls of this task."""
+    limit: Annotated[int, Meta(ge=1, le=200)] = 20
+    cursor: str = ""
+
+
+class ExportRun(Params, frozen=True, kw_only=True):
+    """runs.export"""
+
+    run_id: Text
+    events: bool = False
+    """Also the events of the run."""
+
+
+class CompareRuns(Params, frozen=True, kw_only=True):
+    """runs.compare"""
+
+    a: Text
+    """The id of a run."""
+    b: Text
+    """The id of another run."""
+    changed_only: bool = False
+    """Leave out the tasks in which nothing differs."""
+
+
+class Fork(TakesInputs, frozen=True, kw_only=True):
+    """tasks.fork"""
+
+    ALIASES = MappingProxyType({"id": "task_id", "from": "from_tasks"})
+    task_id: Text
+    """Any task of the tree."""
+    from_tasks: list[Text] | None = None
+    """The first tasks to run: by default those with new inputs or, without any, `task_id`."""
+    inputs: dict[Text, dict[str, Any]] | None = None
+    """The inputs of some tasks, by their ids, instead of what they had."""
+
+    def contradictions(self) -> list[Problem]:
+        resumes = [("last_event_id", STARTS_ANOTHER)] if self.last_event_id is not None else []
+        return [*super().contradictions(), *resumes]
+
+
+@method(
+    "runs.list",
+    role=VIEWER,
+    answer=Runs,
+    rest=[
+        Rest("listRunsOfTask", "GET tasks/<task_id>/runs/", errors=(errors.FlowNotFound,)),
+        Rest("listRuns", "GET runs/", errors=(errors.TaskNotFound, errors.FlowNotFound)),
+    ],
+    tool=Tool("list_runs", "List runs", "List your runs, the newest first. Filter by status, flow, tree or time."),
+)
+def list_runs(caller: Caller, given: ListRuns) -> DataResult:
     """Return a page of runs, the newest first."""
     wanted = history.RunFilter(
         task_id=given.task_id,
@@ -29,16 +312,17 @@ def list_runs(caller: Caller, given: run_params.ListRuns) -> DataResult:
         tag=given.tag,
         text=given.text,
         user_id=given.user_id,
-        since=None if given.since is None else run_params.moment(given.since),
-        until=None if given.until is None else run_params.moment(given.until),
+        since=None if given.since is None else moment(given.since),
+        until=None if given.until is None else moment(given.until),
     )
     runs, next_cursor = history.list_runs(caller=caller, wanted=wanted, limit=given.limit, cursor=given.cursor)
-    names = chosen_fields.chosen(given.fields)
-    shown = [chosen_fields.picked(native_run(facts), names) for facts in runs]
+    names = chosen(given.fields)
+    shown = [picked(native_run(facts), names) for facts in runs]
     return DataResult(native={"runs": shown, "next_cursor": next_cursor})
 
 
-def get(caller: Caller, given: run_params.GetRun) -> DataResult:
+@method("runs.get", role=VIEWER, answer=RunDetail, rest=[Rest("getRun", "GET runs/<run_id>/")])
+def get(caller: Caller, given: GetRun) -> DataResult:
     """Return a run with its inputs and its failures."""
     return DataResult(native=native_detail(history.get_run(caller=caller, run_id=given.run_id)))
 
@@ -51,7 +335,7 @@ def native_detail(found: history.RunDetail) -> Json:
     return native_run(found.facts) | more | calls | {"suspicion": _suspicion(found.facts.run, found.suspects)}
 
 
-def _suspicion(run: Run, others: Suspects | None) -> Json:
+def _suspicion(run: models.Run, others: Suspects | None) -> Json:
     shown = ("at", "exit_code", "was_executing")
     return {
         "is_suspected": others is not None,
@@ -66,7 +350,8 @@ def _suspicion(run: Run, others: Suspects | None) -> Json:
     }
 
 
-def calls(caller: Caller, given: run_params.ListCalls) -> DataResult:
+@method("runs.calls", role=VIEWER, answer=ModelCalls, rest=[Rest("listModelCallsOfRun", "GET runs/<run_id>/calls/")])
+def calls(caller: Caller, given: ListCalls) -> DataResult:
     """Return a page of the model calls of a run with what was said, the oldest first."""
     found, next_cursor = model_calls.list_calls(
         caller=caller, run_id=given.run_id, task_id=given.task_id, limit=given.limit, cursor=given.cursor
@@ -75,14 +360,16 @@ def calls(caller: Caller, given: run_params.ListCalls) -> DataResult:
     return DataResult(native={"calls": shown, "next_cursor": next_cursor})
 
 
-def tree(caller: Caller, given: run_params.GetRunTree) -> DataResult:
+@method("runs.tree", role=VIEWER, answer=RunTree, rest=[Rest("getTreeOfRun", "GET runs/<run_id>/tree/")])
+def tree(caller: Caller, given: GetRunTree) -> DataResult:
     """Return the tree of a run as it stood when the run ended."""
     past = past_tree(caller=caller, run_id=given.run_id)
     shown = {"run": native_run(past.facts), "tree": native_tree(past.tasks), "warnings": past.warnings}
     return DataResult(native=shown)
 
 
-def export(caller: Caller, given: run_params.ExportRun) -> DataResult:
+@method("runs.export", role=VIEWER, answer=RunExport, rest=[Rest("exportRun", "GET runs/<run_id>/export/")])
+def export(caller: Caller, given: ExportRun) -> DataResult:
     """Return a run as a whole, for a file: its inputs, its tree as it stood when the run ended, and its events."""
     found = run_exports.export(caller=caller, run_id=given.run_id, with_events=given.events)
     return DataResult(native=native_export(found))
@@ -100,7 +387,13 @@ def native_export(found: run_exports.RunExport) -> Json:
     return shown | {"events": [as_sent(event, has_tokens=False) for event in found.events]}
 
 
-def compare(caller: Caller, given: run_params.CompareRuns) -> DataResult:
+@method(
+    "runs.compare",
+    role=VIEWER,
+    answer=Comparison,
+    rest=[Rest("compareRuns", "GET runs/compare/", errors=(errors.RunNotFound,))],
+)
+def compare(caller: Caller, given: CompareRuns) -> DataResult:
     """Compare two runs task by task."""
     found = comparisons.compare(caller=caller, a=given.a, b=given.b)
     pairs = [pair for pair in found.pairs if not given.changed_only or pair.is_changed]
@@ -124,8 +417,23 @@ def _side(task: Task) -> Json:
     return {"task_id": task.id, "seconds": comparisons.seconds_of(task)} | {name: shown[name] for name in fields}
 
 
+@method(
+    "tasks.fork",
+    role=OPERATOR,
+    answer=Execution,
+    rest=[
+        Rest(
+            "forkTask",
+            "POST tasks/<task_id>/fork/",
+            answers={200: Execution, 202: Execution},
+            answered=executed,
+            errors=(errors.LimitReached, *TREE_ERRORS),
+            without=frozenset({"last_event_id", "use_streaming"}),
+        )
+    ],
+)
 async def fork(
-    caller: Caller, given: run_params.Fork, *, token: Token | None = None, llm_key: SentKey | None = None
+    caller: Caller, given: Fork, *, token: Token | None = None, llm_key: SentKey | None = None
 ) -> TaskResult:
     """Run a tree again from some of its tasks, in a copy that keeps what was done before them."""
     execution = await start(

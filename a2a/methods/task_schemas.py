@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field, json
 
 from a2a.core.parsing import Text
-from a2a.methods.response import Response
+from a2a.methods.method import Response
 from tasks.rules.budgets import MEASURES
 from tasks.rules.budgets import MOST as MOST_OF_BUDGET
 from tasks.rules.field_rules import MONTH_SECONDS

@@ -23,15 +23,13 @@ from a2a.core.errors import RULES
 from a2a.core.parsing import Text
 from a2a.core.version import software_version
 from a2a.methods import task_schemas
-from a2a.methods.dispatch import REST, method_named
 from a2a.methods.json_schemas import schemas_of
 from a2a.methods.openrpc import parts_of
 from a2a.rest.accounts import account_paths
-from a2a.rest.operation import TASK_ID, Operation
-from a2a.rest.routes import BODY_ERRORS, ROUTES, STREAMS
+from a2a.rest.operations import ROUTES, Operation
 from accounts.auth import AuthenticationFailed
 from tasks.executors import EXECUTORS, describe, executor_ids
-from tasks.rules.exceptions import InvalidParams, TaskNotFound
+from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 from tasks.services.trees import idempotency
 from tasks.status import Status
@@ -72,7 +70,7 @@ class OperationSchema(AutoSchema):
     """Describes a view to drf-spectacular, from the table of operations."""
 
     def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Json:
-        return _operation(self.view.operations[method.lower()], path=path)
+        return _operation(self.view.operations[method.upper()])
 
 
 @cache
@@ -111,15 +109,15 @@ def _add_items(part: Any) -> None:
         _add_items(below)
 
 
-def _operation(operation: Operation, *, path: str) -> Json:
-    text = operation.summary or getdoc(method_named(operation.method, REST.methods).function) or ""
+def _operation(operation: Operation) -> Json:
+    text = operation.rest.summary or getdoc(operation.method.function) or ""
     described = {
-        "operationId": operation.name,
+        "operationId": operation.rest.name,
         "summary": text.splitlines()[0],
         "description": text,
-        "tags": [TAGS.get(group := operation.method.partition(".")[0], group)],
-        "parameters": [*_parameters(operation, path=path)],
-        "responses": {str(status): response for status, response in _responses(operation, path=path)},
+        "tags": [TAGS.get(group := operation.method.name.partition(".")[0], group)],
+        "parameters": [*_parameters(operation)],
+        "responses": {str(status): response for status, response in _responses(operation)},
     }
     return described | ({"requestBody": _request_body(operation)} if operation.body else {})
 
@@ -127,25 +125,21 @@ def _operation(operation: Operation, *, path: str) -> Json:
 # --- what is sent ---
 
 
-def _parameters(operation: Operation, *, path: str) -> Iterator[Json]:
+def _parameters(operation: Operation) -> Iterator[Json]:
     properties = _properties(operation)
-    if _has(operation.in_path, path):
-        yield _parameter(operation.in_path, "path", _without_null(properties[operation.in_path])) | {"required": True}
-    needed = {each.name for each in fields(operation.params) if each.required}
+    if named := operation.rest.in_path:
+        yield _parameter(named, "path", _without_null(properties[named])) | {"required": True}
+    needed = {each.name for each in fields(operation.method.params) if each.required}
     for name in operation.query:
-        default = {"default": operation.always[name]} if operation.always.get(name) else {}
+        default = {"default": operation.rest.always[name]} if operation.rest.always.get(name) else {}
         required = {"required": True} if name in needed else {}
         yield _parameter(name, "query", _without_null(properties[name]) | default) | required
-    for name, schema in operation.also.items():
+    for name, schema in operation.rest.also.items():
         yield _parameter(name, "query", schema)
-    if operation.is_stream:
+    if operation.rest.is_stream:
         yield _parameter("Last-Event-ID", "header", {"type": "string", "pattern": "^([0-9]{1,18}(:[!-~]{1,255})?)?$"})
-    if method_named(operation.method, REST.methods).is_repeatable:
+    if operation.method.is_repeatable:
         yield _parameter(idempotency.HEADER, "header", json.schema(Text))
-
-
-def _has(parameter: str, path: str) -> bool:
-    return f"{{{parameter}}}" in path
 
 
 def _parameter(name: str, place: str, schema: Json) -> Json:
@@ -154,10 +148,10 @@ def _parameter(name: str, place: str, schema: Json) -> Json:
 
 def _request_body(operation: Operation) -> Json:
     schema = _object(operation)
-    if operation.instead:
-        schema = {"anyOf": [schema, *operation.instead]}
-    examples = {"examples": _task_examples()} if operation.method == "tasks.create" else {}
-    return {"required": operation.is_body_required, "content": {"application/json": {"schema": schema} | examples}}
+    if operation.rest.instead:
+        schema = {"anyOf": [schema, *operation.rest.instead]}
+    examples = {"examples": _task_examples()} if operation.method.name == "tasks.create" else {}
+    return {"required": bool(operation.rest.rules), "content": {"application/json": {"schema": schema} | examples}}
 
 
 def _task_examples() -> Json:
@@ -176,8 +170,8 @@ def _task_examples() -> Json:
 def _object(operation: Operation) -> Json:
     properties = _properties(operation)
     parts = {name: properties[name] for name in operation.body}
-    conditions = schema_of(operation.params.CONDITIONS, among=parts)
-    return {"type": "object", "properties": parts, "additionalProperties": False, **operation.rules, **conditions}
+    conditions = schema_of(operation.method.params.CONDITIONS, among=parts)
+    return {"type": "object", "properties": parts, "additionalProperties": False, **operation.rest.rules, **conditions}
 
 
 def _properties(operation: Operation) -> Json:
@@ -185,7 +179,7 @@ def _properties(operation: Operation) -> Json:
 
     A parameter that the rules for tasks check has the schema of the field of `NewTask`.
     """
-    kind = operation.params
+    kind = operation.method.params
     schemas = json.schema_components([kind, task_schemas.NewTask], ref_template=SCHEMAS)[1]
     schema, fields = schemas[kind.__name__], schemas["NewTask"]["properties"]
     needed = {*schema["required"], *kind.NULLABLE}
@@ -210,10 +204,10 @@ def _without_null(schema: Json) -> Json:
 # --- what is answered ---
 
 
-def _responses(operation: Operation, *, path: str) -> Iterator[tuple[int, Json]]:
+def _responses(operation: Operation) -> Iterator[tuple[int, Json]]:
     for status, kind in operation.answers.items():
         yield status, _response(HTTPStatus(status).phrase, _content(operation, kind))
-    for status, kinds in sorted(_errors(operation, path=path).items()):
+    for status, kinds in sorted(_errors(operation).items()):
         names = ", ".join(f"`{RULES[kind].name}`" for kind in kinds)
         yield status, _response(f"{HTTPStatus(status).phrase}: {names}", _json({"$ref": SCHEMAS.format(name="Error")}))
 
@@ -225,7 +219,7 @@ def _response(description: str, content: Json) -> Json:
 def _content(operation: Operation, kind: Any) -> Json:
     if kind is None:
         return {}
-    if operation.is_stream:
+    if operation.rest.is_stream:
         return {"text/event-stream": {"schema": _frame(kind)}}
     return _json(_schema(kind))
 
@@ -244,15 +238,10 @@ def _json(schema: Json) -> Json:
     return {"application/json": {"schema": schema}}
 
 
-def _errors(operation: Operation, *, path: str) -> dict[int, list[type[Exception]]]:
+def _errors(operation: Operation) -> dict[int, list[type[Exception]]]:
     """Return the errors that an operation may return, by HTTP status."""
     common: Sequence[type[Exception]] = (InvalidParams, AuthenticationFailed, OperationalError)
-    kinds = [
-        *common,
-        *operation.errors,
-        *([TaskNotFound] if _has(TASK_ID, path) else []),
-        *(BODY_ERRORS if operation.body else []),
-    ]
+    kinds = [*common, *operation.errors]
     found: defaultdict[int, list[type[Exception]]] = defaultdict(list)
     for kind in kinds:
         found[RULES[kind].http_status].append(kind)
@@ -261,11 +250,11 @@ def _errors(operation: Operation, *, path: str) -> dict[int, list[type[Exception
 
 def _schemas() -> Json:
     """Return all schemas to which the operations refer."""
-    operations = [each for routes in (ROUTES, STREAMS) for route in routes.values() for each in route.values()]
+    operations = [each for route in ROUTES.values() for each in route.values()]
     types = [kind for operation in operations for kind in operation.answers.values() if kind is not None]
     schemas = schemas_of([*types, Status, task_schemas.NewTask, task_schemas.TaskToStore], template=SCHEMAS)[1]
     for operation in operations:
-        schemas |= parts_of(method_named(operation.method, REST.methods).params)
+        schemas |= parts_of(operation.method.params)
     return schemas | {"Error": _error()}
 
 

@@ -9,7 +9,7 @@ from django.http import HttpRequest, QueryDict
 
 from a2a.core.http import decoded
 from a2a.core.parsing import MOST_SHOWN, Params, unknown_reason
-from a2a.rest.operation import Operation
+from a2a.rest.operations import Operation
 from accounts.callers import Caller
 from tasks.rules.exceptions import InvalidParams
 
@@ -17,16 +17,14 @@ BOOLEANS: Final = MappingProxyType({"true": True, "false": False})
 WHOLE_NUMBER: Final = re.compile("-?[0-9]{1,18}")
 
 
-async def params_of(
-    request: HttpRequest, operation: Operation, path: Mapping[str, str], *, kind: type[Params], caller: Caller
-) -> Any:
+async def params_of(request: HttpRequest, operation: Operation, path: Mapping[str, str], *, caller: Caller) -> Any:
     """Return the parameters of the method. Raises InvalidParams, and the errors of `decoded`."""
-    query = request.GET
-    _refuse_unknown(query, [*operation.query, *operation.also])
+    query, kind, rest = request.GET, operation.method.params, operation.rest
+    _refuse_unknown(query, [*operation.query, *rest.also])
     _refuse_nul([*path.items(), *((name, text) for name, texts in query.lists() for text in texts)])
-    given = {**path, **{name: _typed(name, query, kind) for name in query if name not in operation.also}}
+    given = {**path, **{name: _typed(name, query, kind) for name in query if name not in rest.also}}
     if not operation.body:
-        return {**operation.always, **given}
+        return {**rest.always, **given}
     body = await _body(request, operation, caller)
     if not path:  # creation: the body has all parameters
         return body
@@ -36,7 +34,7 @@ async def params_of(
 
 
 async def _body(request: HttpRequest, operation: Operation, caller: Caller) -> Any:
-    if not operation.is_body_required and not _has_body(request):
+    if not operation.rest.rules and not _has_body(request):
         return {}
     return await decoded(request, caller)
 

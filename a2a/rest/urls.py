@@ -7,8 +7,8 @@ from django.http import HttpRequest, HttpResponseBase
 from django.urls import path, register_converter, resolve
 from django.views.decorators.csrf import csrf_exempt
 
-from a2a.rest.routes import ROUTES, STREAMS
-from a2a.rest.views import Endpoint, Events
+from a2a.rest.operations import ROUTES
+from a2a.rest.views import Endpoint
 
 
 class Segment:
@@ -25,9 +25,11 @@ class Segment:
 
 register_converter(Segment, "segment")
 urlpatterns = [
-    path(f"api/{route}", view.as_view(dict.fromkeys(operations, "carry_out"), operations=operations))
-    for view, routes in ((Endpoint, ROUTES), (Events, STREAMS))
-    for route, operations in routes.items()
+    path(
+        f"api/{url.replace('<', '<segment:')}",
+        Endpoint.as_view({method.lower(): "carry_out" for method in operations}, operations=operations),
+    )
+    for url, operations in ROUTES.items()
 ]
 
 

@@ -1,4 +1,4 @@
-"""REST under `/api/`: the operations of `a2a.rest.routes` as views of Django REST framework.
+"""REST under `/api/`: the operations of `a2a.rest.operations` as views of Django REST framework.
 
 DRF knows the operations of each URL, and describes them for OpenAPI. It has no coroutine functions, so a view
 dispatches and authenticates by itself. Bodies are decoded and encoded as on all other interfaces.
@@ -17,10 +17,10 @@ from a2a.core.exceptions import WrongHttpMethod
 from a2a.core.http import headers_of, json_response, refusal, wants_tokens
 from a2a.core.jsonrpc import Call
 from a2a.live.streaming import events_response, stream_of_task
-from a2a.methods.dispatch import REST, method_named, perform
+from a2a.methods.dispatch import REST, perform
 from a2a.methods.params import Get
 from a2a.rest.openapi import OperationSchema
-from a2a.rest.operation import Operation
+from a2a.rest.operations import Operation
 from a2a.rest.params import params_of
 from accounts.auth import authenticate
 from accounts.callers import Caller
@@ -45,31 +45,26 @@ class Endpoint(ViewSet):
     async def carry_out(
         self, request: HttpRequest, operation: Operation, *, caller: Caller, path: Mapping[str, str]
     ) -> HttpResponseBase:
-        kind = method_named(operation.method, REST.methods).params
-        params = await params_of(request, operation, path, kind=kind, caller=caller)
-        call = Call(method=operation.method, params=params)
+        params = await params_of(request, operation, path, caller=caller)
+        if operation.rest.is_stream:
+            return await _stream(request, Get.parse(params).task_id, caller=caller)
+        call = Call(method=operation.method.name, params=params)
         reply, _ = await perform(call, caller=caller, dialect=REST, headers=headers_of(request))
         status, value = operation.answer(reply.result)
         return json_response(value, status=status)
 
     def _operation(self, request: HttpRequest) -> Operation:
         """Raise WrongHttpMethod."""
-        method = str(request.method).lower().replace("head", "get")
+        method = str(request.method).replace("HEAD", "GET")
         if method not in self.operations:
-            methods = [method.upper() for method in self.operations]
-            methods += ["HEAD"] if "GET" in methods else []
+            methods = [*self.operations, *(["HEAD"] if "GET" in self.operations else [])]
             why = f"{request.path} supports {', '.join(methods)}, not {request.method}."
             raise WrongHttpMethod(why, methods=methods)
         return self.operations[method]
 
 
-class Events(Endpoint):
-    """Streams the events of the latest run of the task's tree, after `Last-Event-ID`."""
-
-    async def carry_out(
-        self, request: HttpRequest, operation: Operation, *, caller: Caller, path: Mapping[str, str]
-    ) -> HttpResponseBase:
-        task_id = Get.parse(await params_of(request, operation, path, kind=Get, caller=caller)).task_id
-        after, has_tokens = request.headers.get("Last-Event-ID"), wants_tokens(request.GET)
-        stream = await stream_of_task(caller, task_id, after, has_tokens=has_tokens)
-        return events_response(stream, caller=caller, who_is_it=partial(authenticate, request))
+async def _stream(request: HttpRequest, task_id: str, *, caller: Caller) -> HttpResponseBase:
+    """Stream the events of the latest run of the task's tree, after `Last-Event-ID`."""
+    after, has_tokens = request.headers.get("Last-Event-ID"), wants_tokens(request.GET)
+    stream = await stream_of_task(caller, task_id, after, has_tokens=has_tokens)
+    return events_response(stream, caller=caller, who_is_it=partial(authenticate, request))

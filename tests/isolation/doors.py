@@ -11,18 +11,17 @@ from a2a.mcp.handles import EXTENSION
 from a2a.mcp.methods import METHODS as MCP_METHODS
 from a2a.mcp.tools.builtin import builtin_tools
 from a2a.methods import METHODS, SYSTEM_METHODS
-from a2a.methods.dispatch import method_named
 from a2a.methods.messages import ACTIONS
 from a2a.protocol.bindings import http_json
 from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.versions import VERSIONS
-from a2a.rest.routes import ROUTES, STREAMS
+from a2a.rest.operations import ROUTES
 from accounts.callers import Role
 from tests.isolation.rows import A2A, AG_UI, MCP, NATIVE, REST, SYSTEM, TOOLS, Json, Row
 
 NAMED: Final = re.compile(r"\(\?P<(\w+)>[^)]*\)")
 """A parameter in a path."""
-IN_ROUTE: Final = re.compile(r"<segment:(\w+)>")
+IN_ROUTE: Final = re.compile(r"<(\w+)>")
 CHANGING: Final = frozenset({"tasks/update", "tasks/cancel"})
 """The methods of MCP, besides calls of tools, that change something."""
 PLACES: Final = {
@@ -178,13 +177,13 @@ def _renamed(names: Mapping[str, str]) -> dict[str, Row]:
 
 
 def _rest() -> Iterator[Door]:
-    for route, operations in [*ROUTES.items(), *STREAMS.items()]:
+    for route, operations in ROUTES.items():
         for method, operation in operations.items():
             yield Door(
-                name=f"{method.upper()} /api/{route}",
-                role=method_named(operation.method, {**METHODS, **SYSTEM_METHODS}).role,
-                row=REST.get(operation.name),
-                shot=_request(method.upper(), f"/api/{IN_ROUTE.sub(lambda found: PLACES[found[1]], route)}"),
+                name=f"{method} /api/{route}",
+                role=operation.method.role,
+                row=REST.get(operation.rest.name),
+                shot=_request(method, f"/api/{IN_ROUTE.sub(lambda found: PLACES[found[1]], route)}"),
             )
 
 

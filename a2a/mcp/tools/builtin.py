@@ -12,16 +12,14 @@ from a2a.mcp import calls
 from a2a.mcp.eras import Exchange
 from a2a.mcp.messages import Messages, Result
 from a2a.mcp.tools import params
-from a2a.mcp.tools.direct import direct
+from a2a.mcp.tools.direct import direct, tool_of
 from a2a.mcp.tools.outcomes import outcome_schema
 from a2a.mcp.tools.running import RunTool, Start, followed, outcome
-from a2a.mcp.tools.schedule_tools import schedule_tools
 from a2a.mcp.tools.tool import DEFINITIONS, READS, Hints, Tool, schema_of
-from a2a.methods import events, responses, run_responses, running, runs, system
+from a2a.methods import METHODS, system
 from a2a.methods.generate import task_that_writes
-from a2a.methods.params import Answer, Nothing, SendEvent
-from a2a.methods.response import Response
-from a2a.methods.run_params import ListRuns
+from a2a.methods.method import Response
+from a2a.methods.params import Nothing
 from a2a.methods.task_schemas import NewTask
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
@@ -48,7 +46,7 @@ class CancelledRun(Response, frozen=True, kw_only=True):
 class Executors(Response, frozen=True, kw_only=True):
     """All executors."""
 
-    executors: list[responses.Executor]
+    executors: list[system.Executor]
 
 
 # --- tools that run something ---
@@ -171,16 +169,6 @@ def builtin_tools() -> Sequence[Tool]:
         _run("run_flow", "Run a flow", RUN_FLOW, run_flow, params.RunFlow, with_tree=True),
         _run("generate_tree", "Write a tree", GENERATE, generate_tree, params.GenerateTree, with_tree=False),
         direct(
-            "list_runs",
-            "List runs",
-            "List your runs, the newest first. Filter by status, flow, tree or time.",
-            runs.list_runs,
-            given=ListRuns,
-            answer=run_responses.Runs,
-            hints=READS,
-            role=Role.VIEWER,
-        ),
-        direct(
             "list_executors",
             "List executors",
             "List the executors that tasks can name in schemas.method, with the schemas of their inputs and results.",
@@ -199,24 +187,7 @@ def builtin_tools() -> Sequence[Tool]:
             answer=CancelledRun,
             hints=Hints(destroys=True, is_idempotent=True),
         ),
-        direct(
-            "answer_question",
-            "Answer a question",
-            "Answer the open question of a task that waits for a person; get_run shows the question. The run then continues.",
-            running.answer,
-            given=Answer,
-            answer=responses.Answered,
-        ),
-        *schedule_tools(),
-        direct(
-            "send_event",
-            "Send an event",
-            "Send an event to your tasks that wait for one of this name and payload; their runs then continue. "
-            "Sending it again with the same id changes nothing.",
-            events.send,
-            given=SendEvent,
-            answer=responses.SentEvent,
-        ),
+        *(tool_of(method, method.tool) for method in METHODS.values() if method.tool is not None),
     )
 
 

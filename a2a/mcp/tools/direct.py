@@ -1,24 +1,23 @@
-"""Tools that answer at once: each calls a method, and its parameters and result are those of the tool."""
+"""Tools that answer at once: each calls a function, and its parameters and result are those of the tool."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from inspect import iscoroutinefunction
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 
 from a2a.core.parsing import Params
 from a2a.mcp.eras import Exchange
 from a2a.mcp.messages import Messages, Result, tool_result
-from a2a.mcp.tools.tool import Tool, schema_of
-from a2a.methods.response import Response
+from a2a.mcp.tools.tool import READS, Hints, Tool, schema_of
+from a2a.methods.method import NOTHING, Method, Response
+from a2a.methods.method import Tool as Declared
 from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 
 Answered = Callable[[Caller, Any], Any]
-ALL: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +53,10 @@ def direct(
     *,
     given: type[Params],
     answer: type[Response],
-    without: Mapping[str, str] = ALL,
+    without: Mapping[str, str] = NOTHING,
     **more: Any,
 ) -> Tool:
-    """Return the tool of a method."""
+    """Return the tool that calls the function."""
     schema = schema_of(given)
     schema["properties"] = {key: value for key, value in schema["properties"].items() if key not in without}
     return Tool(
@@ -68,4 +67,20 @@ def direct(
         output_schema=schema_of(answer),
         call=Direct(given, function, without),
         **more,
+    )
+
+
+def tool_of(method: Method, tool: Declared) -> Tool:
+    """Return the tool as which a method is declared."""
+    changes = Hints(destroys=tool.destroys, is_idempotent=tool.is_idempotent, reaches_out=tool.reaches_out)
+    return direct(
+        tool.name,
+        tool.title,
+        tool.description,
+        method.function,
+        given=method.params,
+        answer=method.answer,
+        without=tool.without,
+        hints=changes if method.is_async else READS,
+        role=method.role,
     )

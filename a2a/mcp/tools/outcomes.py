@@ -8,7 +8,7 @@ import orjson
 from a2a.core.mapping import native_open_question, native_tree
 from a2a.mcp.messages import text, tool_result
 from a2a.mcp.tools.tool import schema_of
-from a2a.methods.response import Response
+from a2a.methods.method import Response
 from accounts.callers import Caller
 from tasks.executors import answer_in
 from tasks.models import Run, Task

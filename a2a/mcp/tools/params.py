@@ -5,8 +5,7 @@ from typing import Annotated, Any, Final
 from msgspec import Meta
 
 from a2a.core.parsing import Params, Text
-from a2a.methods.flow_params import FlowName, Version
-from a2a.methods.params import Tags
+from a2a.methods.params import FlowName, Tags, Version
 from tasks.rules.strict_json import Json
 
 MOST_SECONDS: Final = 45

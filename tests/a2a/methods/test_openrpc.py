@@ -32,7 +32,7 @@ def test_it_is_answered_at_both_addresses(rpc: Rpc, document: Json, path: str) -
 def test_it_is_made_once(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
     """To make it takes longer than anything else that a request does while the event loop waits."""
     rpc("rpc.discover", {})
-    monkeypatch.delattr("a2a.methods.openrpc_document")
+    monkeypatch.delattr("a2a.methods.system.openrpc_document")
     assert rpc("rpc.discover", {})["openrpc"]
 
 

@@ -4,9 +4,8 @@ from typing import Any
 import pytest
 from django.utils.timezone import now
 
-from a2a.methods.list_params import ListTasks
-from a2a.methods.queries import list_tasks
-from a2a.methods.results import TaskListResult, TaskResult, as_a2a_task, as_a2a_tasks, at_once
+from a2a.methods.queries import ListTasks, list_tasks
+from a2a.methods.results import TaskListResult, TaskResult, at_once
 from accounts.callers import LOCAL
 from apflow_site.db import pools
 from tasks.models import Run, Task
@@ -20,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 async def test_a_task_that_was_deleted_while_it_was_listed_is_left_out() -> None:
     gone = Task(id="gone", root_id="gone", name="gone", user_id="local")
-    assert await pools.read(as_a2a_tasks, LOCAL, TaskListResult(native=[], tasks=[gone])) == []
+    assert await pools.read(TaskListResult(native=[], tasks=[gone]).as_a2a, LOCAL) == []
 
 
 async def test_a_search_that_is_not_through_asks_for_a_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +59,8 @@ def stored(status: Status) -> tuple[Task, Run]:
 async def test_a_reply_shows_run_and_rows_as_they_are_by_now(metadata: dict[str, Any]) -> None:
     task, run = await pools.write(stored, Status.COMPLETED)
     task.status = run.status = Status.PENDING  # as the method read them, before a worker came
-    shown = await pools.read(as_a2a_task, LOCAL, TaskResult(native={}, task=task, run=run, metadata=metadata))
+    result = TaskResult(native={}, task=task, run=run, metadata=metadata)
+    shown = await pools.read(result.as_a2a, LOCAL)
     assert shown["id"] == run.id
     assert shown["status"]["state"] == "completed"
     told = shown["status"]["message"]["parts"][0]["data"]

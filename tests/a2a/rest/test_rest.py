@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from a2a.rest.routes import ROUTES, STREAMS
+from a2a.rest.operations import ROUTES
 from tests.accounts.conftest import minted
 from tests.servers import Server
 
@@ -19,9 +19,8 @@ JSON: Final = {"Content-Type": "application/json"}
 NUMBERS: Final = count(1)
 SLOW: Final = {"name": "Slow", "schemas": {"method": "scripted_executor"}, "inputs": {"seconds": 60}}
 OPERATIONS: Final = [
-    (method.upper(), "/api/" + route.replace("<segment:task_id>", "{}").replace("<segment:name>", "token"))
-    for routes in (ROUTES, STREAMS)
-    for route, operations in routes.items()
+    (method, "/api/" + route.replace("<task_id>", "{}").replace("<name>", "token"))
+    for route, operations in ROUTES.items()
     for method in operations
 ]
 ABOUT_ONE_TASK: Final = [(method, address) for method, address in OPERATIONS if "{}" in address]

@@ -9,7 +9,8 @@ import pytest
 from django.db.models import F
 from pytest_django import Settings
 
-from a2a.methods import params, queries
+from a2a.methods import queries
+from a2a.methods.params import Get
 from accounts.callers import LOCAL, Caller, Role
 from tasks.models import Question, Run, SentEvent
 from tasks.queue import leases, suspension
@@ -473,7 +474,7 @@ def test_a_viewer_sees_the_wait_but_not_its_address(worker: WorkerThread) -> Non
 
     def wait_for(role: Role) -> Any:
         caller = Caller(user_id="local", role=role)
-        return queries.detail(caller, params.Get(task_id="wait")).native["wait"]
+        return queries.detail(caller, Get(task_id="wait")).native["wait"]
 
     assert wait_for(Role.VIEWER)["hook_url"] is None
     assert wait_for(Role.OPERATOR)["hook_url"].startswith("/hooks/")
