@@ -92,11 +92,13 @@ bench-peers: install
 mutants: install
 	$(BIN)/python scripts/seeded_bugs.py $(ARGS)
 
-# Writes docs/reference/settings.md and docs/config.example.yaml from the declared settings, executors.md from the executors,
+# Writes docs/reference/settings.md and docs/config.example.yaml from the declared settings, executors.md from the executors, the types of
+# the Python client from the methods,
 # and the types of the TypeScript client from the OpenAPI document.
 reference: install
 	$(BIN)/python -m apflow_site.config.reference
 	$(BIN)/python scripts/executor_reference.py
+	$(BIN)/python scripts/client_types.py
 	DJANGO_SETTINGS_MODULE=apflow_site.settings $(BIN)/python -m tests.clients.typescript
 
 # What a release consists of; see docs/contributing/release.md.

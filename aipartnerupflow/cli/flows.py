@@ -14,7 +14,7 @@ from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:
     from aipartnerupflow.client import Call, Client
-    from aipartnerupflow.client.flow_types import Flow, FlowDeleted, Flows, FlowVersions, ListedFlow, SavedFlow
+    from aipartnerupflow.client.types import Flow, FlowDeleted, Flows, FlowVersions, ListedFlow, SavedFlow
 
 flows = typer.Typer(no_args_is_help=True, help="Save, list and delete flows, which `run flow:NAME` runs with inputs.")
 

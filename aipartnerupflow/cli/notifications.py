@@ -13,7 +13,7 @@ from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:
     from aipartnerupflow.client import Client
-    from aipartnerupflow.client.notification_types import (
+    from aipartnerupflow.client.types import (
         Notification,
         NotificationDeleted,
         Notifications,

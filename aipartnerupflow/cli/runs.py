@@ -13,18 +13,19 @@ from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:
     from aipartnerupflow.client import Client
-    from aipartnerupflow.client.run_types import (
+    from aipartnerupflow.client.types import (
+        CallUsage,
         Comparison,
-        ModelCallPage,
+        ModelCalls,
         ModelCallWithContent,
         Pair,
         Run,
         RunDetail,
-        RunPage,
+        Runs,
         RunTree,
         Side,
+        TokenUsage,
     )
-    from aipartnerupflow.client.types import Json
 
 runs = typer.Typer(no_args_is_help=True, help="List runs, show one with its tree, and compare two.")
 
@@ -37,7 +38,7 @@ SHOWN = 300
 """The number of characters of an answer that a list shows."""
 
 
-def _show_runs(answer: "RunPage") -> None:
+def _show_runs(answer: "Runs") -> None:
     if not answer["runs"]:
         note("No runs.")
         return
@@ -68,17 +69,17 @@ def _took(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds:,.1f} s"
 
 
-def _tokens(usage: "Json | None") -> str:
+def _tokens(usage: "TokenUsage | CallUsage | None") -> str:
     return "" if usage is None else f"{usage['total_tokens']:,}"
 
 
-def _cost(usage: "Json | None") -> str:
+def _cost(usage: "TokenUsage | None") -> str:
     """Dollars and cents; a small part of a cent with all of its digits."""
     cost = None if usage is None else usage["cost_usd"]
     return "" if cost is None else f"${cost:,.2f}" if cost >= 0.01 or not cost else f"${cost:.10f}".rstrip("0")
 
 
-def _show_calls(answer: "ModelCallPage") -> None:
+def _show_calls(answer: "ModelCalls") -> None:
     if not answer["calls"]:
         note("No model calls.")
         return
@@ -96,9 +97,9 @@ def _show_calls(answer: "ModelCallPage") -> None:
 
 def _said(call: "ModelCallWithContent") -> str:
     """Return the error of the call, its answer, or the tools that it asks for."""
-    content = call["content"] or {}
-    tools = [each.get("function", {}).get("name", "") for each in content.get("tool_calls", ())]
-    return call["error"] or content.get("answer") or (f"calls {', '.join(tools)}" if tools else "")
+    content = call["content"]
+    tools = [each.get("function", {}).get("name", "") for each in content["tool_calls"]] if content else []
+    return call["error"] or (content and content["answer"]) or (f"calls {', '.join(tools)}" if tools else "")
 
 
 def _show_run(answer: "RunDetail") -> None:

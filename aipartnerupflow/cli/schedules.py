@@ -17,7 +17,7 @@ from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:
     from aipartnerupflow.client import Client
-    from aipartnerupflow.client.schedule_types import (
+    from aipartnerupflow.client.types import (
         Schedule,
         ScheduleDeleted,
         ScheduledRun,

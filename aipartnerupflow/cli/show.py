@@ -20,21 +20,26 @@ from aipartnerupflow.growth import growth_of, shown_children, template_ids
 from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:
-    from aipartnerupflow.client.secret_types import KeyDeleted, Keys, KeyStored, SecretDeleted, SecretInfo, Secrets
     from aipartnerupflow.client.types import (
         Answered,
-        Cancelled,
+        Cancellation,
         Counts,
-        Created,
-        Deleted,
+        Deletion,
         Event,
         Execution,
         Generated,
         Json,
         ListedTask,
+        LLMKeyDeleted,
+        LLMKeys,
+        LLMKeyStored,
         OpenQuestions,
+        SecretDeleted,
+        SecretInfo,
+        Secrets,
         SentEvent,
-        State,
+        Standing,
+        StoredTree,
         Task,
     )
 
@@ -64,7 +69,8 @@ TIMES: Final = ("expires", "last_used", "last_login")
 
 
 def all_children(task: "Task") -> "Sequence[Task]":
-    return task.get("children", [])
+    found: list[Task] = cast("Any", task).get("children", [])  # only those of trees have them
+    return found
 
 
 def command(verb: str, task_id: str, *words: str) -> str:
@@ -228,12 +234,12 @@ def walk(
         yield from walk(child, below + ways[0], below + ways[1], children=children)
 
 
-def created(root: "Created") -> None:
+def created(root: "StoredTree") -> None:
     tree(root)
     out().print(f"Stored. Run it: {command('run', root['id'])}")
 
 
-def copied(answer: "Created | list[Json]") -> None:
+def copied(answer: "StoredTree | list[Json]") -> None:
     """Print a stored copy as a tree, and a preview as the JSON that `tasks create` accepts."""
     if isinstance(answer, list):
         as_document(answer)
@@ -280,7 +286,7 @@ def _shortened(text: str, task_id: str) -> str:
     return "\n".join([*lines[:MOST_LINES], f"… {more:,} more lines: {command('get', task_id)}"])
 
 
-def deleted(answer: "Deleted") -> None:
+def deleted(answer: "Deletion") -> None:
     count = answer["deleted_count"]
     out().print(f"Deleted {count} {'task' if count == 1 else 'tasks'}.")
 
@@ -294,14 +300,14 @@ def answered(answer: "Answered") -> None:
     out().print(f"{clean(answer['question'])} {_compact(answer['answer'])}", soft_wrap=True)
 
 
-def cancelled(answers: "Sequence[Cancelled]") -> None:
+def cancelled(answers: "Sequence[Cancellation]") -> None:
     table = Table.grid(Column(), Column(no_wrap=True), Column(overflow="fold"), padding=(0, GAP, 0, 0))
     for answer in answers:
         table.add_row(sign(answer["status"]), clean(answer["task_id"]), clean(answer["message"]))
     put(table)
 
 
-def states(found: "Sequence[State]") -> None:
+def states(found: "Sequence[Standing]") -> None:
     table = new_table("", "ID", "STATUS", "STARTED", "ERROR", folded=("ERROR",))
     for state in found:
         table.add_row(
@@ -314,11 +320,11 @@ def states(found: "Sequence[State]") -> None:
     put(table)
 
 
-def key_stored(answer: "KeyStored") -> None:
+def key_stored(answer: "LLMKeyStored") -> None:
     note(f"Stored the key …{clean(answer['last_four'])} for {clean(answer['provider'])}.")
 
 
-def keys(answer: "Keys") -> None:
+def keys(answer: "LLMKeys") -> None:
     table = new_table("PROVIDER", "KEY", "STORED", "USED")
     for key in answer["keys"]:
         used = age(key["used_at"]) if key["used_at"] else "never"
@@ -328,7 +334,7 @@ def keys(answer: "Keys") -> None:
         note(f"No keys yet. Store one: {command_line('keys', 'set', 'openai')}")
 
 
-def key_deleted(answer: "KeyDeleted") -> None:
+def key_deleted(answer: "LLMKeyDeleted") -> None:
     there = "Deleted the key" if answer["deleted"] else "There was no key"
     note(f"{there} for {clean(answer['provider'])}.")
 

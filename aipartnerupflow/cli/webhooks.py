@@ -11,7 +11,7 @@ from aipartnerupflow.cli.tables import put, table
 
 if TYPE_CHECKING:
     from aipartnerupflow.client import Client
-    from aipartnerupflow.client.webhook_types import RunWebhooks, WebhookDeleted
+    from aipartnerupflow.client.types import RunWebhooks, WebhookDeleted
 
 webhooks = typer.Typer(no_args_is_help=True, help="List and delete the webhooks of a run.")
 

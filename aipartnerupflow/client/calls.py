@@ -2,31 +2,42 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Generic, Literal, TypeVar, Unpack
+from typing import Any, Final, Generic, Literal, TypedDict, TypeVar, Unpack
 
 import httpx
 
 from .errors import Unreachable, error_of
-from .secret_types import KeyDeleted, Keys, KeyStored, SecretDeleted, SecretInfo, Secrets
 from .types import (
     Answered,
-    Cancelled,
-    Changes,
-    CopyOptions,
+    AuditEntries,
+    Cancellation,
     Counts,
-    Created,
-    Deleted,
+    Deletion,
     Detail,
     Execution,
     Generated,
     Json,
+    LLMKeyDeleted,
+    LLMKeys,
+    LLMKeyStored,
+    Notification,
+    NotificationDeleted,
+    Notifications,
+    NotificationTested,
     OpenQuestions,
     Page,
     RunningCount,
+    RunWebhooks,
+    SecretDeleted,
+    SecretInfo,
+    Secrets,
     SentEvent,
-    State,
+    Standing,
+    StoredTree,
     Task,
+    TreeNode,
     Usage,
+    WebhookDeleted,
 )
 
 T = TypeVar("T")
@@ -37,6 +48,49 @@ UsageGroup = Literal["day", "model", "executor", "flow", "user"]
 CANCEL_SECONDS: Final = 10.0
 """Added to the timeout of `cancel`: the server waits for tasks to stop before it replies."""
 GENERATE_SECONDS: Final = 180.0
+
+
+class Changes(TypedDict, total=False):
+    """The fields of a pending task that `update` changes."""
+
+    name: str
+    priority: int
+    inputs: Json | None
+    params: Json | None
+    schemas: Json | None
+    dependencies: list[str | Json]
+
+
+class CopyOptions(TypedDict, total=False):
+    """Options of `copy`.
+
+    `copy_mode` chooses the task with its descendants and all their dependents (minimal), the whole
+    tree (full), or `custom_task_ids` (custom). `children` adds dependencies (minimal) or
+    descendants (custom).
+    """
+
+    children: bool
+    copy_mode: Literal["minimal", "full", "custom"]
+    custom_task_ids: list[str]
+    reset_fields: list[str]
+
+
+class Filters(TypedDict, total=False):
+    """Filters and order of `list`. With `fields`, tasks have only these."""
+
+    user_id: str
+    status: str | list[str]
+    run_status: str | list[str]
+    tag: str
+    text: str
+    name: str
+    since: str
+    until: str
+    root_only: bool
+    summary: bool
+    fields: Sequence[str]
+    order: Literal["created_at", "-created_at"]
+    page_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +186,7 @@ def create(
     tags: Sequence[str] | None = None,
     idempotency_key: str | None = None,
     llm_key: str | None = None,
-) -> Call[Created]:
+) -> Call[StoredTree]:
     """Store a tree; with `execute`, also run it, with these `tags`.
 
     `llm_key`, as in `execute`, is used by its first run.
@@ -151,7 +205,7 @@ def detail(task_id: str) -> Call[Detail]:
     return Call("tasks.detail", {"task_id": task_id})
 
 
-def tree(task_id: str) -> Call[Task]:
+def tree(task_id: str) -> Call[TreeNode]:
     """Return the whole tree of the task: the root, with nested `children`."""
     return Call("tasks.tree", {"task_id": task_id}, read=_without_copies)
 
@@ -181,7 +235,7 @@ def update(task_id: str, **changes: Unpack[Changes]) -> Call[Task]:
     return Call("tasks.update", {"task_id": task_id, **changes})
 
 
-def delete(task_id: str, *, force: bool = False) -> Call[Deleted]:
+def delete(task_id: str, *, force: bool = False) -> Call[Deletion]:
     """Delete a task and its descendants if all are pending or, with `force`, finished."""
     return Call("tasks.delete", {"task_id": task_id, "force": force})
 
@@ -207,13 +261,13 @@ def send_event(event: str, payload: Any = None, *, event_id: str | None = None) 
 
 def cancel(
     task_ids: str | Sequence[str], *, force: bool = False, error_message: str | None = None
-) -> Call[list[Cancelled]]:
+) -> Call[list[Cancellation]]:
     """Cancel tasks and their descendants; with `force`, without time to clean up."""
     params = given(task_ids=_several(task_ids), force=force, error_message=error_message)
     return Call("tasks.cancel", params, wait_seconds=CANCEL_SECONDS)
 
 
-def copy(task_id: str, **options: Unpack[CopyOptions]) -> Call[Created]:
+def copy(task_id: str, **options: Unpack[CopyOptions]) -> Call[StoredTree]:
     """Copy a task into a new tree and store it."""
     return Call("tasks.copy", {"task_id": task_id, **options})
 
@@ -246,7 +300,7 @@ def running_count(*, user_id: str | None = None) -> Call[RunningCount]:
     return Call("tasks.running.count", given(user_id=user_id))
 
 
-def status(task_ids: str | Sequence[str]) -> Call[list[State]]:
+def status(task_ids: str | Sequence[str]) -> Call[list[Standing]]:
     """Return the status of each task, in request order; a root reports its latest run."""
     return Call("tasks.running.status", {"task_ids": _several(task_ids)})
 
@@ -270,17 +324,17 @@ def usage(
     return Call("usage.get", chosen)
 
 
-def set_llm_key(provider: str, api_key: str, *, user_id: str | None = None) -> Call[KeyStored]:
+def set_llm_key(provider: str, api_key: str, *, user_id: str | None = None) -> Call[LLMKeyStored]:
     """Store a key for an LLM provider. Runs of the user's tasks use it."""
     return Call("config.llm_key.set", given(provider=provider, api_key=api_key, user_id=user_id), path="/system")
 
 
-def llm_keys(*, user_id: str | None = None) -> Call[Keys]:
+def llm_keys(*, user_id: str | None = None) -> Call[LLMKeys]:
     """Return the providers for which a key is stored. Never the keys themselves."""
     return Call("config.llm_key.get", given(user_id=user_id), path="/system")
 
 
-def delete_llm_key(provider: str, *, user_id: str | None = None) -> Call[KeyDeleted]:
+def delete_llm_key(provider: str, *, user_id: str | None = None) -> Call[LLMKeyDeleted]:
     """Delete the key for a provider."""
     return Call("config.llm_key.delete", given(provider=provider, user_id=user_id), path="/system")
 
@@ -349,3 +403,71 @@ def headers_of(idempotency_key: str | None, llm_key: str | None) -> Mapping[str,
     With an idempotency key, repeating the call within 24 hours is safe.
     """
     return given(**{"Idempotency-Key": idempotency_key, "X-LLM-API-KEY": llm_key}) or None
+
+
+def audit(
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    user_id: str | None = None,
+    action: str | None = None,
+    limit: int = 100,
+    cursor: str = "",
+) -> Call[AuditEntries]:
+    """Return a page of the audit log, the newest entry first: what the user did or, for administrators, what all did.
+
+    `action` is one, such as `login.failed`, or the first part of several, such as `user`.
+    """
+    wanted = given(since=since, until=until, user_id=user_id, action=action)
+    return Call("audit.list", wanted | {"limit": limit, "cursor": cursor})
+
+
+def set_notification(
+    name: str,
+    *,
+    about: Sequence[Literal["failures", "questions"]] | None = None,
+    flow: str | None = None,
+    url: str | None = None,
+    email: str | None = None,
+    token: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Call[Notification]:
+    """Let a message be sent to `url` or `email` when a run of the flow fails; without `flow`, when any run does.
+
+    `about`: `failures` (the default), `questions` of its tasks, or both.
+    """
+    params = given(
+        name=name,
+        about=about and list(about),
+        flow=flow,
+        url=url,
+        email=email,
+        token=token,
+        headers=headers and dict(headers),
+    )
+    return Call("notifications.set", params)
+
+
+def notifications() -> Call[Notifications]:
+    """Return the notifications of the user, by name."""
+    return Call("notifications.list", {})
+
+
+def delete_notification(name: str) -> Call[NotificationDeleted]:
+    """Delete a notification."""
+    return Call("notifications.delete", {"name": name})
+
+
+def test_notification(name: str) -> Call[NotificationTested]:
+    """Send a test message of a notification now, once."""
+    return Call("notifications.test", {"name": name})
+
+
+def webhooks(run_id: str) -> Call[RunWebhooks]:
+    """Return the webhooks of a run, in the order in which they were added."""
+    return Call("webhooks.list", {"run_id": run_id})
+
+
+def delete_webhook(webhook_id: str) -> Call[WebhookDeleted]:
+    """Delete a webhook: nothing more is sent to it."""
+    return Call("webhooks.delete", {"webhook_id": webhook_id})

@@ -10,12 +10,12 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
 import httpx
 
-from . import audit_calls, calls, flow_calls, notification_calls, run_calls, schedule_calls, webhook_calls
-from .calls import Call, Tasks
+from . import calls, flow_calls, run_calls, schedule_calls
+from .calls import Call, Filters, Tasks
 from .errors import InvalidRequest, named_errors
 from .handles import AsyncRun, Run, starting
 from .stream import TIMEOUT, Following, Patience
-from .types import Event, Filters, ListedTask, Page
+from .types import Event, ListedTask, Page
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -82,7 +82,7 @@ class Methods(Generic[H]):
     running_count = method(calls.running_count)
     status = method(calls.status)
     usage = method(calls.usage)
-    audit = method(audit_calls.audit)
+    audit = method(calls.audit)
     runs = method(run_calls.runs)
     get_run = method(run_calls.get_run)
     run_tree = method(run_calls.run_tree)
@@ -114,12 +114,12 @@ class Methods(Generic[H]):
     backfill_schedule = method(schedule_calls.backfill_schedule)
     preview_schedule = method(schedule_calls.preview_schedule)
     schedule_runs = method(schedule_calls.schedule_runs)
-    set_notification = method(notification_calls.set_notification)
-    notifications = method(notification_calls.notifications)
-    test_notification = method(notification_calls.test_notification)
-    delete_notification = method(notification_calls.delete_notification)
-    webhooks = method(webhook_calls.webhooks)
-    delete_webhook = method(webhook_calls.delete_webhook)
+    set_notification = method(calls.set_notification)
+    notifications = method(calls.notifications)
+    test_notification = method(calls.test_notification)
+    delete_notification = method(calls.delete_notification)
+    webhooks = method(calls.webhooks)
+    delete_webhook = method(calls.delete_webhook)
 
     _kind: type[H]
     """The class of the httpx client."""

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from .calls import Call, Tasks, given, headers_of
-from .flow_types import Flow, FlowDeleted, FlowExecution, Flows, FlowVersions, SavedFlow
-from .types import Json
+from .types import Flow, FlowDeleted, FlowExecution, Flows, FlowVersions, Json, SavedFlow
 
 
 def save_flow(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import calls, flow_calls
 from .calls import Call, Tasks
-from .types import Cancelled, Event, Execution, Task
+from .types import Cancellation, Event, Execution, Task
 
 if TYPE_CHECKING:
     from .clients import AsyncClient, Client
@@ -55,7 +55,7 @@ class Run(_Handle):
         """Return the tree as it is now."""
         return self._client.tree(self.task_id)
 
-    def cancel(self, *, force: bool = False) -> list[Cancelled]:
+    def cancel(self, *, force: bool = False) -> list[Cancellation]:
         """Cancel the run; with `force`, without time to clean up."""
         return self._client.cancel(self.task_id, force=force)
 
@@ -82,6 +82,6 @@ class AsyncRun(_Handle):
         """Like `Run.tree`."""
         return await self._client.tree(self.task_id)
 
-    async def cancel(self, *, force: bool = False) -> list[Cancelled]:
+    async def cancel(self, *, force: bool = False) -> list[Cancellation]:
         """Like `Run.cancel`."""
         return await self._client.cancel(self.task_id, force=force)

@@ -1,14 +1,27 @@
 """The methods for runs as values, as in `calls`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Unpack
+from typing import TypedDict, Unpack
 
 from .calls import Call, given, headers_of
-from .run_types import Comparison, ModelCallPage, RunDetail, RunExport, RunFilters, RunPage, RunTree
-from .types import Execution, Json
+from .types import Comparison, Execution, Json, ModelCalls, RunDetail, RunExport, Runs, RunStatus, RunTree
 
 
-def runs(*, limit: int | None = None, cursor: str | None = None, **filters: Unpack[RunFilters]) -> Call[RunPage]:
+class RunFilters(TypedDict, total=False):
+    """Filters of runs. `since` and `until` are times in ISO 8601, or days; `until` is not included. With `fields`, runs have only these."""
+
+    task_id: str
+    flow: str
+    status: RunStatus | list[RunStatus]
+    tag: str
+    text: str
+    user_id: str
+    since: str
+    until: str
+    fields: Sequence[str]
+
+
+def runs(*, limit: int | None = None, cursor: str | None = None, **filters: Unpack[RunFilters]) -> Call[Runs]:
     """Return a page of runs, the newest first; the next one with its `next_cursor`."""
     if "fields" in filters:
         filters["fields"] = list(filters["fields"])
@@ -32,7 +45,7 @@ def export_run(run_id: str, *, events: bool = False) -> Call[RunExport]:
 
 def model_calls(
     run_id: str, *, task_id: str | None = None, limit: int | None = None, cursor: str | None = None
-) -> Call[ModelCallPage]:
+) -> Call[ModelCalls]:
     """Return a page of the model calls of a run, or of one of its tasks, with what was said, the oldest first."""
     return Call("runs.calls", given(run_id=run_id, task_id=task_id, limit=limit, cursor=cursor))
 

@@ -1,18 +1,43 @@
 """The methods for schedules as values."""
 
-from typing import Any, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 from .calls import Call, given, headers_of
-from .schedule_types import (
-    Overlap,
+from .types import (
+    Json,
     Schedule,
     ScheduleDeleted,
     ScheduledRun,
     ScheduledRuns,
-    ScheduleFields,
     SchedulePreview,
     Schedules,
 )
+
+Overlap = Literal["skip", "queue", "cancel_previous", "allow"]
+
+
+class ScheduleFields(TypedDict, total=False):
+    """The fields of a schedule that may be set. None clears a field that may be absent."""
+
+    name: str
+    tasks: Any
+    task_id: str
+    flow: str
+    flow_version: int | None
+    inputs: Json | None
+    tags: list[str] | None
+    cron: str
+    every_seconds: int
+    at: str
+    timezone: str
+    starts_at: str | None
+    ends_at: str | None
+    max_runs: int | None
+    overlap: Overlap
+    catch_up: Literal["none", "last", "all"]
+    catch_up_window_seconds: int
+    jitter_seconds: int
+    pause_after_failures: int | None
 
 
 def create_schedule(

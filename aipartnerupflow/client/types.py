@@ -1,144 +1,489 @@
-"""Types of the server's replies.
+"""Types of the server's replies. `make reference` writes them.
 
 The values are plain dicts, so fields of a newer server are present too.
 """
 
-from collections.abc import Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 Json = dict[str, Any]
 Status = Literal["pending", "in_progress", "completed", "failed", "cancelled", "skipped"]
 RunStatus = Literal["pending", "in_progress", "completed", "failed", "cancelled"]
-ScheduleType = Literal["once", "interval", "cron", "daily", "weekly", "monthly"]
 
 
-Dependency = TypedDict(
-    "Dependency", {"id": str, "required": bool, "on_skip": NotRequired[Literal["run"]], "as": NotRequired[str]}
-)
-"""A task that must finish first; if `required`, it must complete or, with `on_skip`, be skipped. `as` names its result."""
+class AuditEntry(TypedDict):
+    """An action of `user_id` on `target`, from `address`. `user_id` and `target` are empty if unknown.
 
-
-class TaskSchedule(TypedDict, total=False):
-    """The schedule of a root that has one of its own."""
-
-    schedule_type: ScheduleType
-    schedule_expression: str
-    schedule_enabled: bool
-    schedule_start_at: str | None
-    schedule_end_at: str | None
-    next_run_at: str | None
-    last_run_at: str | None
-    max_runs: int | None
-    run_count: int
-
-
-class Task(TaskSchedule):
-    """A task. Times are ISO 8601 with an offset, `progress` is 0 to 1; only trees have `children`."""
-
-    id: str
-    parent_id: str | None
-    root_task_id: str
-    user_id: str
-    name: str
-    status: Status
-    priority: int
-    dependencies: list[Dependency]
-    inputs: Json
-    schemas: Json | None
-    params: Json | None
-    result: Any
-    error: str | None
-    progress: float
-    attempt: int
-    token_usage: Json | None
-    has_children: bool
-    has_copy: bool
-    original_task_id: str | None
-    origin_type: Literal["create", "copy"]
-    spawned_by: NotRequired[str]
-    run_status: NotRequired[RunStatus | None]
-    created_at: str
-    updated_at: str
-    started_at: str | None
-    completed_at: str | None
-    children: NotRequired[list["Task"]]
-
-
-class ListedTask(TaskSchedule):
-    """A task of a list; a root with its latest run (None before the first).
-
-    A summary lacks `inputs`, `schemas`, `params` and `result`, and of a root has the number of tasks in each
-    status, or None if the page has too many to count.
+    `details` depend on the action; they never contain a password, key or secret.
     """
 
     id: str
-    parent_id: str | None
-    root_task_id: str
+    at: str
+    action: str
     user_id: str
-    name: str
-    status: Status
-    priority: int
-    dependencies: list[Dependency]
-    inputs: NotRequired[Json]
-    schemas: NotRequired[Json | None]
-    params: NotRequired[Json | None]
-    result: NotRequired[Any]
-    error: str | None
-    progress: float
-    attempt: int
-    token_usage: Json | None
-    has_children: bool
-    has_copy: bool
-    original_task_id: str | None
-    origin_type: Literal["create", "copy"]
-    spawned_by: NotRequired[str]
-    run_status: NotRequired[RunStatus | None]
-    run_id: NotRequired[str | None]
-    run_number: NotRequired[int | None]
-    task_counts: NotRequired[dict[Status, int] | None]
-    created_at: str
-    updated_at: str
-    started_at: str | None
-    completed_at: str | None
+    address: str
+    target: str
+    details: Json
+
+
+class AuditEntries(TypedDict):
+    """A page of the audit log, the newest entry first. `next_cursor` is None on the last page."""
+
+    entries: list[AuditEntry]
+    next_cursor: str | None
+
+
+class SentEvent(TypedDict):
+    """An event that was sent. `woken` is how many waits took it; events with the same `id` are one."""
+
+    event: str
+    payload: Any
+    id: str
+    received_at: str
+    woken: int
 
 
 class Webhook(TypedDict):
-    """The webhook that was created. `signing_key` signs its events where the request gave no token."""
+    """The webhook of a run. `signing_key` signs its events; present if the request had no token."""
 
     id: str
     signing_key: NotRequired[str]
 
 
-class Created(Task):
-    """The stored tree: the root, with nested `children`. `ids` maps sent ids to stored ids."""
+class TaskSchedule(TypedDict):
+    """The schedule of a root that has one of its own. Other tasks lack the fields."""
 
-    ids: dict[str, str]
-    warnings: list[str]
-    webhook: NotRequired[Webhook]
+    schedule_type: NotRequired[Literal["once", "interval", "cron", "daily", "weekly", "monthly"]]
+    schedule_expression: NotRequired[str]
+    schedule_enabled: NotRequired[bool]
+    schedule_start_at: NotRequired[str | None]
+    schedule_end_at: NotRequired[str | None]
+    next_run_at: NotRequired[str | None]
+    last_run_at: NotRequired[str | None]
+    max_runs: NotRequired[int | None]
+    run_count: NotRequired[int]
+
+
+Dependency = TypedDict(
+    "Dependency", {"id": str, "required": bool, "on_skip": NotRequired[Literal["run"]], "as": NotRequired[str]}
+)
+"""A task that must finish first; if `required`, it must complete or, with `on_skip`, be skipped."""
+
+
+class TokenUsage(TypedDict):
+    """The tokens that a task, or a run, used at a language model, and their cost."""
+
+    prompt_tokens: NotRequired[int]
+    completion_tokens: NotRequired[int]
+    total_tokens: NotRequired[int]
+    cost_usd: NotRequired[float | None]
+
+
+class TaskSummary(TaskSchedule):
+    """The fields of a task that are small. Times are ISO 8601 in UTC, with an offset."""
+
+    id: str
+    parent_id: str | None
+    root_task_id: str
+    user_id: str
+    name: str
+    status: Status
+    priority: int
+    dependencies: list[Dependency]
+    error: str | None
+    progress: float
+    attempt: int
+    token_usage: TokenUsage | None
+    has_children: bool
+    has_copy: bool
+    original_task_id: str | None
+    origin_type: Literal["create", "copy"]
+    spawned_by: NotRequired[str]
+    run_status: NotRequired[RunStatus | None]
+    created_at: str
+    updated_at: str
+    started_at: str | None
+    completed_at: str | None
+
+
+class Task(TaskSummary):
+    """A task without its children. `run_status` of a root is that of its latest run, None before the first."""
+
+    inputs: Json
+    schemas: Json | None
+    params: Json | None
+    result: Any
+
+
+class Tree(Task):
+    """A task with its descendants."""
+
+    children: list["Tree"]
 
 
 class Execution(TypedDict):
-    """The reply to `execute`.
+    """The reply to an execution.
 
-    `status` is `started`, `already_running`, or the final status of the run; `task` is the final
+    `status` is `started`, `already_running` or the final status of the run. `task` is the final
     tree, with `wait`.
     """
 
     success: bool
-    protocol: str
+    protocol: Literal["jsonrpc"]
     task_id: str
     root_task_id: str
-    status: str
+    status: Literal["started", "already_running", "completed", "failed", "cancelled"]
     message: str
     ids: dict[str, str]
     original_task_id: NotRequired[str]
     warnings: NotRequired[list[str]]
     webhook: NotRequired[Webhook]
-    task: NotRequired[Task]
+    task: NotRequired[Tree]
+
+
+class FlowDeleted(TypedDict):
+    """The number of versions that were deleted with the flow, and of its runs, which are kept."""
+
+    success: bool
+    name: str
+    versions_deleted: int
+    runs_kept: int
+
+
+class Flow(TypedDict):
+    """One version of a flow. `newest_version` is what runs by default. `is_tool`: MCP clients of its owner get it as a tool."""
+
+    name: str
+    user_id: str
+    version: int
+    newest_version: int
+    description: str
+    is_tool: bool
+    inputs_schema: Json | None
+    tasks: list[Json]
+    created_at: str
+
+
+class FlowRun(TypedDict):
+    """A run of a flow. `task_id` is the root of its tree."""
+
+    run_id: str
+    task_id: str
+    version: int
+    status: Status
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+
+
+class ListedFlow(TypedDict):
+    """A flow without its tasks: its newest version, and its newest run if it has any."""
+
+    name: str
+    user_id: str
+    version: int
+    description: str
+    is_tool: bool
+    inputs_schema: Json | None
+    created_at: str
+    updated_at: str
+    last_run: FlowRun | None
+
+
+class Flows(TypedDict):
+    """A page of flows, by name. `next_cursor` is None on the last page."""
+
+    flows: list[ListedFlow]
+    next_cursor: str | None
+
+
+class FlowRef(TypedDict):
+    """The flow of which a run was made, and the version. `name` is None if the flow has been deleted."""
+
+    name: str | None
+    version: int
+
+
+class FlowExecution(Execution):
+    """The reply to the execution of a flow."""
+
+    flow: FlowRef
+
+
+class SavedFlow(Flow):
+    """A saved version. `is_new` is false if the newest version has the same content: then none was added."""
+
+    is_new: bool
+    warnings: list[str]
+
+
+class FlowVersion(TypedDict):
+    """A version of a flow, without its tasks."""
+
+    version: int
+    description: str
+    created_at: str
+
+
+class FlowVersions(TypedDict):
+    """The versions of a flow that are kept, newest first."""
+
+    name: str
+    user_id: str
+    versions: list[FlowVersion]
+
+
+class NotificationDeleted(TypedDict):
+    """Whether there was a notification with that name."""
+
+    name: str
+    deleted: bool
+
+
+class Notification(TypedDict):
+    """A message about failed runs (`failures`), questions or both, of a flow or (None) of all runs. It goes to `url` or `email`; the other one is None.
+
+    `signing_key` is there once: when the server has made it.
+    """
+
+    name: str
+    about: list[Literal["failures", "questions"]]
+    flow: str | None
+    url: str | None
+    email: str | None
+    created_at: str
+    updated_at: str
+    signing_key: NotRequired[str]
+
+
+class Notifications(TypedDict):
+    """The notifications of the caller, by name."""
+
+    notifications: list[Notification]
+
+
+class NotificationTested(TypedDict):
+    """Whether the test message was delivered. `status_code` is of the receiver's reply, None for a mail or without a reply."""
+
+    name: str
+    delivered: bool
+    status_code: int | None
+    error: str | None
+
+
+class Question(TypedDict):
+    """The open question of a task. `schema` is that of a form. `answer_url` needs no login; None if the caller may not answer."""
+
+    id: str
+    text: str
+    options: list[str] | None
+    schema: Json | None
+    assignees: list[str] | None
+    asked_at: str
+    expires_at: str | None
+    answer_url: str | None
+
+
+class OpenQuestion(Question):
+    """An open question with the id of the task that asks it, for `tasks.answer`."""
+
+    task_id: str
+
+
+class OpenQuestions(TypedDict):
+    """Open questions of the caller's trees, and those that the caller may answer as an assignee; oldest first."""
+
+    questions: list[OpenQuestion]
+
+
+class CallUsage(TypedDict):
+    """The tokens of one call. `cached_tokens` of the prompt and `reasoning_tokens` of the completion are None if unknown."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cached_tokens: int | None
+    reasoning_tokens: int | None
+
+
+class ModelCall(TypedDict):
+    """One call of a language model by a task.
+
+    `agent` and `crew_task` are those of a crew, `step` that of an agent, from 1. `duration_ms` is None for a call that
+    an executor made itself and reported.
+    """
+
+    id: str
+    task_id: str
+    executor: str
+    attempt: int
+    step: int | None
+    agent: str | None
+    crew_task: str | None
+    model: str
+    status: Literal["completed", "failed", "cancelled"]
+    started_at: str
+    duration_ms: int | None
+    usage: CallUsage | None
+    cost_usd: float | None
+    finish_reason: str | None
+    error: str | None
+
+
+class CallContent(TypedDict):
+    """The content of a call, within bounds. `answer` is None if there was no text, and `reasoning` if the provider shows none.
+
+    `citations` are sources as the provider gives them.
+    """
+
+    messages: list[Any]
+    left_out_messages: int
+    answer: str | None
+    reasoning: str | None
+    citations: list[Any]
+    left_out_citations: int
+    tool_calls: list[Any]
+    left_out_tool_calls: int
+
+
+class ModelCallWithContent(ModelCall):
+    """A call with what was said; `content` is None if that is not stored."""
+
+    content: CallContent | None
+
+
+class ModelCalls(TypedDict):
+    """A page of model calls, the oldest first. `next_cursor` is None on the last page."""
+
+    calls: list[ModelCallWithContent]
+    next_cursor: str | None
+
+
+class Run(TypedDict):
+    """A run. `task_id` is what it runs: the root of its tree, or a part; `name` is that of the root.
+
+    `number` counts the runs of the tree from 1. `seconds` is the duration, so far; None before the start.
+    `error` is the start of the error that failed the run. `token_usage` is what its model calls used; None without any.
+    """
+
+    id: str
+    task_id: str
+    root_task_id: str
+    name: str
+    number: int
+    status: RunStatus
+    user_id: str
+    context_id: str
+    flow: FlowRef | None
+    schedule_id: str | None
+    scheduled_for: str | None
+    tags: list[str]
+    error: str | None
+    is_demo: bool
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    seconds: float | None
+    token_usage: TokenUsage | None
+
+
+class RunWithInputs(Run):
+    """A run with its inputs."""
+
+    inputs: Json
+
+
+class Side(TypedDict):
+    """A task in one of two runs. `seconds` is None if it has not both started and ended."""
+
+    task_id: str
+    status: Status
+    inputs: Json
+    params: Json | None
+    result: Any
+    error: str | None
+    seconds: float | None
+    token_usage: TokenUsage | None
+
+
+class Pair(TypedDict):
+    """A task in both runs; None where it does not exist. `changed` names the fields that differ. `key` is the id that was sent."""
+
+    key: str
+    name: str
+    a: Side | None
+    b: Side | None
+    changed: list[Literal["status", "inputs", "params", "result", "error"]]
+
+
+class Comparison(TypedDict):
+    """Two runs, and their tasks in the order of the second one."""
+
+    a: RunWithInputs
+    b: RunWithInputs
+    tasks: list[Pair]
+    warnings: list[str]
+
+
+class ParentRun(TypedDict):
+    """The run whose task `task_id` has started the run of this tree, and waits for it."""
+
+    run_id: str
+    task_id: str
+
+
+class Failure(TypedDict):
+    """A task that failed in a run."""
+
+    task_id: str
+    name: str
+    error: str | None
+
+
+class WorkerDeath(TypedDict):
+    """The end of a worker process that counts against a run.
+
+    A negative `exit_code` is that of a signal. `was_executing`: whether code of the run was executing; else the process had the
+    run for itself.
+    """
+
+    at: str
+    exit_code: int
+    was_executing: bool
+
+
+class Suspicion(TypedDict):
+    """The deaths of workers that had a run in hand, since it last made progress.
+
+    `strikes` count against the run, and `deaths` has the latest of them, also earlier ones; `losses` count against all runs that
+    the worker had in hand, and `host_losses` against none: the whole server was lost. A run `is_suspected` after a strike, or
+    three losses, and `since` when. Then `is_waiting` says whether it waits for a process of its own, `waiting` how many runs do,
+    and `oldest` since when the oldest of all is suspected.
+    """
+
+    is_suspected: bool
+    since: str | None
+    strikes: int
+    losses: int
+    host_losses: int
+    deaths: list[WorkerDeath]
+    is_waiting: bool
+    waiting: int
+    oldest: str | None
+
+
+class RunDetail(RunWithInputs):
+    """A run with its inputs, the run that waits for it, the first ten tasks that failed it, the cause first, its first 100
+    model calls, and the deaths of its workers.
+    """
+
+    parent_run: ParentRun | None
+    failures: list[Failure]
+    model_calls: list[ModelCall]
+    suspicion: Suspicion
 
 
 class Event(TypedDict):
-    """An event of a run. `seq` is its sequence number: 1, 2, 3 … within the run."""
+    """An event of a run. `seq` is 1, 2, 3 … within the run; `final` occurs once, when the run ends."""
 
     type: Literal[
         "progress",
@@ -158,22 +503,165 @@ class Event(TypedDict):
     run_id: str
     task_id: str
     root_task_id: str
-    status: str
+    status: Status
     progress: float
     tree_progress: float
     message: str
     result: Any
     error: str | None
     timestamp: str
-    protocol: str
+    protocol: Literal["jsonrpc", "a2a"]
 
 
-class Page(TypedDict):
-    tasks: list[ListedTask]
+class RunExport(TypedDict):
+    """A whole run. `events` are there if they were asked for; those that have been deleted (`events.keep_days`) are missing."""
+
+    run: RunDetail
+    tree: Tree
+    warnings: list[str]
+    events: NotRequired[list[Event]]
+
+
+class Runs(TypedDict):
+    """A page of runs. `next_cursor` is None on the last page."""
+
+    runs: list[Run]
     next_cursor: str | None
 
 
+class RunTree(TypedDict):
+    """A run, and its tree as it stood when the run ended; of a run that is not over, as it is now."""
+
+    run: Run
+    tree: Tree
+    warnings: list[str]
+
+
+class ScheduledRun(TypedDict):
+    """One of the times of a schedule. `reason` is the reason why there is no run.
+
+    `task_id` is the root of the tree that was run, and `status` that of the run.
+    """
+
+    scheduled_for: str
+    outcome: Literal["started", "queued", "skipped", "failed"]
+    cause: Literal["clock", "trigger", "backfill", "reported"]
+    reason: str | None
+    run_id: str | None
+    task_id: str | None
+    status: Status | None
+    started_at: str | None
+
+
+class ScheduledRuns(TypedDict):
+    """The times of a schedule, with the action at each."""
+
+    runs: list[ScheduledRun]
+
+
+class Schedule(TypedDict):
+    """A schedule. Times are ISO 8601 in UTC. Only `schedules.get` returns `tasks` and `inputs`.
+
+    `in_words` describes its times. `next_run_at` is None while it is paused, and at its end. With a `schedule_type` it is the
+    schedule of the task itself, which runs again; otherwise each run gets a copy.
+    """
+
+    id: str
+    name: str
+    user_id: str
+    tasks: NotRequired[Any]
+    task_id: str | None
+    flow: str | None
+    flow_version: int | None
+    inputs: NotRequired[Json | None]
+    tags: list[str]
+    schedule_type: str | None
+    cron: str | None
+    every_seconds: int | None
+    at: str | None
+    timezone: str
+    in_words: str
+    starts_at: str | None
+    ends_at: str | None
+    max_runs: int | None
+    overlap: Literal["skip", "queue", "cancel_previous", "allow"]
+    catch_up: Literal["none", "last", "all"]
+    catch_up_window_seconds: int
+    jitter_seconds: int
+    is_paused: bool
+    pause_reason: str | None
+    pause_after_failures: int | None
+    next_run_at: str | None
+    last_run_at: str | None
+    last_status: Status | None
+    run_count: int
+    created_at: str
+    updated_at: str
+
+
+class ScheduleDeleted(TypedDict):
+    """The deleted schedule. Its trees and runs are kept."""
+
+    schedule_id: str
+    deleted: bool
+
+
+class Schedules(TypedDict):
+    """A page of schedules. `next_cursor` is None on the last one."""
+
+    schedules: list[Schedule]
+    next_cursor: str | None
+
+
+class ScheduledTime(TypedDict):
+    """A time in UTC, and as a clock in the zone of the schedule shows it."""
+
+    at: str
+    local: str
+
+
+class SchedulePreview(TypedDict):
+    """The next times of a schedule, and how people say it."""
+
+    in_words: str
+    timezone: str
+    times: list[ScheduledTime]
+
+
+class Answered(TypedDict):
+    """The recorded answer to a question."""
+
+    success: bool
+    task_id: str
+    question_id: str
+    question: str
+    answer: Any
+    by: str
+    comment: str | None
+
+
+class Cancellation(TypedDict):
+    """The result of cancelling one task."""
+
+    task_id: str
+    status: Literal["cancelled", "failed"]
+    message: str
+    current_status: Status | None
+    result: NotRequired[Any]
+    token_usage: NotRequired[TokenUsage]
+
+
+class StoredTree(Tree):
+    """A stored tree. `ids` maps each sent or copied id to the stored one."""
+
+    ids: dict[str, str]
+    warnings: list[str]
+    webhook: NotRequired[Webhook]
+
+
 class Counts(TypedDict):
+    """The number of tasks in each status."""
+
     pending: int
     in_progress: int
     completed: int
@@ -183,44 +671,25 @@ class Counts(TypedDict):
     total: int
 
 
-class Deleted(TypedDict):
+class Deletion(TypedDict):
+    """The number of deleted tasks, and how many of them were descendants."""
+
     success: bool
     task_id: str
     deleted_count: int
     children_deleted: int
 
 
-class Question(TypedDict):
-    """The open question of a task.
+class Timings(TypedDict):
+    """Seconds from the start of the run to that of the task, and from there to its end or now."""
 
-    `schema` is that of a form. `answer_url` is a page that needs no login; None if the caller may not answer.
-    """
-
-    id: str
-    text: str
-    options: list[str] | None
-    schema: Json | None
-    assignees: list[str] | None
-    asked_at: str
-    expires_at: str | None
-    answer_url: str | None
-
-
-class OpenQuestion(Question):
-    """An open question with the id of the task that asks it."""
-
-    task_id: str
-
-
-class OpenQuestions(TypedDict):
-    questions: list[OpenQuestion]
+    queued_seconds: float | None
+    run_seconds: float | None
 
 
 class Wait(TypedDict):
-    """The wait of a task: for a time, an event, or a run of its own (`child_run`).
-
-    At `until` a wait for a time is over, and one for an event times out. A POST to `hook_url` ends a
-    wait for an event, without a login; None if the caller may not do that.
+    """The wait of a task, if not for an answer: a time, an event, or a run of its own (`child_run`). At `until` a wait for a time is over, and one for an
+    event times out. A `POST` to `hook_url` ends a wait for an event, without a login; None if the caller may not do that. Without `server.public_url` it begins as the address that was called.
     """
 
     kind: Literal["time", "event", "run"]
@@ -240,155 +709,20 @@ class ChildRun(TypedDict):
     status: Status
 
 
-class ParentRun(TypedDict):
-    """The run whose task `task_id` has started the run of this tree, and waits for it."""
-
-    run_id: str
-    task_id: str
-
-
-class SentEvent(TypedDict):
-    """An event that was sent. `woken` is how many waits took it."""
-
-    event: str
-    payload: Any
-    id: str
-    received_at: str
-    woken: int
-
-
-class Answered(TypedDict):
-    """The recorded answer to a question."""
-
-    success: bool
-    task_id: str
-    question_id: str
-    question: str
-    answer: Any
-    by: str
-    comment: str | None
-
-
-class Cancelled(TypedDict):
-    """The result of cancelling one task. `failed`: it could not be cancelled."""
-
-    task_id: str
-    status: Literal["cancelled", "failed"]
-    message: str
-    current_status: Status | None
-    result: NotRequired[Any]
-    token_usage: NotRequired[Json]
-
-
-class State(TypedDict):
-    """The status of a task; `not_found` if it does not exist."""
-
-    task_id: str
-    context_id: str | None
-    status: str
-    progress: float
-    error: str | None
-    is_running: bool
-    started_at: str | None
-    updated_at: str | None
-
-
-class RunningCount(TypedDict):
-    """The number of trees that are running or waiting for a worker."""
-
-    count: int
-
-
-class FlowRef(TypedDict):
-    """The flow of which a run was made, and the version. `name` is None if the flow has been deleted."""
-
-    name: str | None
-    version: int
-
-
-class ModelCall(TypedDict):
-    """One call of a language model by a task. `agent` and `crew_task` are those of a crew, `step` that of an agent.
-
-    `duration_ms` is None for a call that an executor made itself and reported.
-    """
-
-    id: str
-    task_id: str
-    executor: str
-    attempt: int
-    step: int | None
-    agent: str | None
-    crew_task: str | None
-    model: str
-    status: Literal["completed", "failed", "cancelled"]
-    started_at: str
-    duration_ms: int | None
-    usage: Json | None
-    cost_usd: float | None
-    finish_reason: str | None
-    error: str | None
-
-
 class Detail(Task):
-    """A task with its latest events and relatives.
-
-    `events` has at most 100, `resolved_inputs` are the inputs that the executor receives, `timings`
-    are in seconds.
-    """
+    """A task with at most 100 events and 100 model calls, its relatives, resolved inputs, timings, and open question or wait."""
 
     events: list[Event]
+    children: list[Task]
     dependants: list[Task]
     resolved_inputs: Json
-    timings: dict[str, float | None]
+    timings: Timings
     question: Question | None
     wait: Wait | None
     child_run: ChildRun | None
     parent_run: ParentRun | None
     flow: FlowRef | None
     model_calls: list[ModelCall]
-
-
-class Changes(TypedDict, total=False):
-    """The fields of a pending task that `update` changes."""
-
-    name: str
-    priority: int
-    inputs: Json | None
-    params: Json | None
-    schemas: Json | None
-    dependencies: list[str | Json]
-
-
-class CopyOptions(TypedDict, total=False):
-    """Options of `copy`.
-
-    `copy_mode` chooses the task with its descendants and all their dependents (minimal), the whole
-    tree (full), or `custom_task_ids` (custom). `children` adds dependencies (minimal) or
-    descendants (custom).
-    """
-
-    children: bool
-    copy_mode: Literal["minimal", "full", "custom"]
-    custom_task_ids: list[str]
-    reset_fields: list[str]
-
-
-class Filters(TypedDict, total=False):
-    """Filters and order of `list`. With `fields`, tasks have only these."""
-
-    user_id: str
-    status: str | list[str]
-    run_status: str | list[str]
-    tag: str
-    text: str
-    name: str
-    since: str
-    until: str
-    root_only: bool
-    summary: bool
-    fields: Sequence[str]
-    order: Literal["created_at", "-created_at"]
-    page_size: int
 
 
 class Generated(TypedDict):
@@ -401,8 +735,90 @@ class Generated(TypedDict):
     run_id: NotRequired[str]
 
 
+class ListedTask(TaskSummary):
+    """A task of `tasks.list`; a root with its latest run (None before the first).
+
+    A summary lacks inputs, schemas, params and result, and of a root has the number of tasks in each
+    status; None if the page has too many to count.
+    """
+
+    inputs: NotRequired[Json]
+    schemas: NotRequired[Json | None]
+    params: NotRequired[Json | None]
+    result: NotRequired[Any]
+    run_id: NotRequired[str | None]
+    run_number: NotRequired[int | None]
+    task_counts: NotRequired[dict[Status, int] | None]
+
+
+class Page(TypedDict):
+    """A page of tasks. `next_cursor` is None on the last page."""
+
+    tasks: list[ListedTask]
+    next_cursor: str | None
+
+
+class RunningCount(TypedDict):
+    """The number of trees that are running or waiting for a worker."""
+
+    count: int
+
+
+class Standing(TypedDict):
+    """The status of a task; a root reports its latest run."""
+
+    task_id: str
+    context_id: str | None
+    status: Literal["pending", "in_progress", "completed", "failed", "cancelled", "skipped", "not_found"]
+    progress: float
+    error: str | None
+    is_running: bool
+    started_at: str | None
+    updated_at: str | None
+
+
+class Calendar(TypedDict):
+    """A calendar in the iCalendar format (RFC 5545), with an event for each task."""
+
+    ical_content: str
+    task_count: int
+
+
+class BudgetLimit(TypedDict):
+    """A limit of `params.budget`, and what the latest run has spent of it. `text` says both."""
+
+    measure: Literal["tokens", "cost_usd", "seconds", "tasks"]
+    spent: float
+    allowed: float
+    text: str
+
+
+class TreeNode(Task):
+    """A task of `tasks.tree` with its descendants. `task` repeats its fields for clients of apflow 0.12 and later.
+
+    Only a root has its latest run (None before the first), and only one with a budget has `budget`.
+    """
+
+    task: Task
+    run_id: NotRequired[str | None]
+    run_number: NotRequired[int | None]
+    budget: NotRequired[list[BudgetLimit]]
+    children: list["TreeNode"]
+
+
+class Triggered(TypedDict):
+    """Whether a task was run. `result` and `error` are there if the reply waited for the end of the run."""
+
+    success: bool
+    task_id: str
+    status: NotRequired[Literal["triggered", "completed", "failed", "cancelled"]]
+    message: NotRequired[str]
+    result: NotRequired[Any]
+    error: NotRequired[str | None]
+
+
 class UsageRow(TypedDict):
-    """Sums of model calls, with the fields by which they are grouped. `model` is None if it is not known, `flow` for runs of no flow.
+    """Sums of model calls. Only the fields by which they are grouped are there; `model` is None if it is not known, `flow` for runs of no flow.
 
     `cost_usd` leaves out `unpriced_calls`, whose cost is unknown; None if that is all of them.
     """
@@ -420,15 +836,6 @@ class UsageRow(TypedDict):
     unpriced_calls: int
 
 
-class BudgetLimit(TypedDict):
-    """A limit, and what was spent of it. `text` says both."""
-
-    measure: Literal["tokens", "cost_usd", "seconds", "tasks"]
-    spent: float
-    allowed: float
-    text: str
-
-
 class Usage(TypedDict):
     """The usage of model calls from `since` to `until`, both included, in UTC.
 
@@ -441,3 +848,105 @@ class Usage(TypedDict):
     rows: list[UsageRow]
     total: UsageRow
     today: list[BudgetLimit]
+
+
+class WebhookDeleted(TypedDict):
+    """Whether there was a webhook with that id."""
+
+    webhook_id: str
+    deleted: bool
+
+
+class RunWebhook(TypedDict):
+    """A URL that receives the events of a run. `last_seq` is the last event that was delivered or given up; 0: none.
+
+    `kind` is `native`, `a2a` or `a2a_0_3` for push notifications, and `failure` or `failure_email` for notifications
+    about runs that fail. `state` is `finished` when the run has ended and all was sent, and `disabled` when the
+    receiver rejected too much.
+    """
+
+    id: str
+    run_id: str
+    kind: str
+    url: str
+    method: str
+    state: Literal["open", "finished", "disabled"]
+    last_seq: int
+    created_at: str
+
+
+class RunWebhooks(TypedDict):
+    """The webhooks of a run, in the order in which they were added."""
+
+    webhooks: list[RunWebhook]
+
+
+class LLMKeyDeleted(TypedDict):
+    """`deleted` is false if there was no key."""
+
+    success: bool
+    user_id: str
+    provider: str
+    deleted: bool
+
+
+class LLMKeyInfo(TypedDict):
+    """The public facts about a stored key."""
+
+    provider: str
+    last_four: str
+    created_at: str
+    used_at: str | None
+
+
+class LLMKeys(TypedDict):
+    """The keys of a user, or that for one provider.
+
+    `providers` has the last four characters of all keys.
+    """
+
+    has_key: bool
+    user_id: str
+    provider: str | None
+    providers: dict[str, str]
+    keys: list[LLMKeyInfo]
+
+
+class LLMKeyStored(TypedDict):
+    """The stored key. `last_four` is empty for a short key."""
+
+    success: bool
+    user_id: str
+    provider: str
+    last_four: str
+
+
+class SecretDeleted(TypedDict):
+    """`deleted` is false if there was no such secret."""
+
+    name: str
+    scope: Literal["own", "shared"]
+    deleted: bool
+
+
+class SecretInfo(TypedDict):
+    """The public facts about a named secret; never its value.
+
+    `users` of a shared one, and its `used_at`, are for administrators only. Without `allow_hosts` it
+    may be sent anywhere, without `allow_in` be used in any input that takes secrets, and without
+    `users` all may use it.
+    """
+
+    name: str
+    scope: Literal["own", "shared"]
+    allow_hosts: list[str]
+    allow_in: list[str]
+    users: list[str] | None
+    created_at: str
+    used_at: str | None
+
+
+class Secrets(TypedDict):
+    """The secrets that the user may use."""
+
+    secrets: list[SecretInfo]
