@@ -92,8 +92,7 @@ bench-peers: install
 mutants: install
 	$(BIN)/python scripts/seeded_bugs.py $(ARGS)
 
-# Writes docs/reference/settings.md and docs/config.example.yaml from the declared settings, executors.md from the executors, the types of
-# the Python client from the methods,
+# the Python client from the methods, and those of the TypeScript client from the OpenAPI document.
 # and the types of the TypeScript client from the OpenAPI document.
 reference: install
 	$(BIN)/python -m apflow_site.config.reference
