@@ -92,8 +92,8 @@ bench-peers: install
 mutants: install
 	$(BIN)/python scripts/seeded_bugs.py $(ARGS)
 
-# the Python client from the methods, and those of the TypeScript client from the OpenAPI document.
-# and the types of the TypeScript client from the OpenAPI document.
+# Writes docs/reference/settings.md and docs/config.example.yaml from the declared settings, executors.md from the executors, and
+# the types of both clients from the methods.
 reference: install
 	$(BIN)/python -m apflow_site.config.reference
 	$(BIN)/python scripts/executor_reference.py
