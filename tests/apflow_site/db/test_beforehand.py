@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 
 from a2a.methods import crud
-from a2a.methods.params import Copy
+from a2a.methods.crud import Copy
 from a2a.methods.results import DataResult
 from accounts.callers import LOCAL
 from apflow_site.db import pools
