@@ -25,7 +25,7 @@ from llmkeys.masker import MASKER, Masker
 from tasks.executors import get_executor
 from tasks.executors.http import client
 from tasks.executors.llm.client import MODELS, ignore
-from tasks.executors.llm.own_calls import OwnCalls
+from tasks.executors.llm.own_calls import with_own_calls
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.mcp.calls import SERVERS
 from tasks.executors.mcp.offered import Offered
@@ -204,7 +204,6 @@ class Child:
             return _raised(error)
 
     def _context(self, job: frames.Job) -> Context:
-        llm = OwnCalls()
         context = Context(
             task_id=job.task_id,
             run_id=job.run_id,
@@ -223,12 +222,11 @@ class Child:
             spent=self._spend,
             fetch=partial(_fetch, self.call),
             secret=self._secret,
-            llm=llm,
             http=client,
             config=job.config,
             **({"begin": partial(self.call, "begin", {})} if job.must_begin else {}),
         )
-        return llm.bind(context)
+        return with_own_calls(context)
 
     async def _secret(self, name: str, *, host: str | None = None) -> str:
         value: str = await self.call("secret", {"name": name, "host": host})

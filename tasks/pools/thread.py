@@ -16,7 +16,7 @@ from django.db import connections
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, HttpResponse, Json, on_a_thread
 from tasks.executors.llm.client import MODELS, Models, ignore
-from tasks.executors.llm.own_calls import OwnCalls
+from tasks.executors.llm.own_calls import with_own_calls
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.other_loop import run_on
 from tasks.executors.states import STATES, States
@@ -121,7 +121,6 @@ class _Errand:
             value: str = await self._there(partial(context.secret, name, host=host))
             return value
 
-        llm = OwnCalls()
         here = replace(
             context,
             report=partial(self._post, context.report),
@@ -129,10 +128,9 @@ class _Errand:
             spent=partial(self._post, context.spent),
             fetch=fetch,
             secret=secret,
-            llm=llm,
             begin=partial(self._there, context.begin),
         )
-        return llm.bind(here)
+        return with_own_calls(here)
 
     def _post(self, call: Callable[..., object], *arguments: Any) -> None:
         def on_the_loop() -> None:

@@ -5,8 +5,11 @@ Many trees run at once on a worker process's event loop. `tasks.rules.tree` deci
 """
 
 import asyncio
+import weakref
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
+from contextvars import Context, copy_context
 from enum import Enum, auto
 from functools import partial
 from operator import attrgetter
@@ -26,7 +29,6 @@ from tasks.rules.tree import Node, children_of, nodes_of, scope_of
 from tasks.services.runs.cancels import Cancel
 from tasks.services.waits.questions import OpenQuestion
 from tasks.status import Status
-from tasks.storage.bulk import batched
 from tasks.telemetry import tracing
 from tasks.worker.attempt import STOP_SECONDS
 from tasks.worker.cancellations import Cancellations
@@ -49,10 +51,6 @@ from tasks.worker.wait_room import WaitRoom
 
 WAITING: Final = "waiting"
 """The status of a run that is suspended until its questions are answered."""
-
-
-SLICE: Final = 200
-"""The number of tasks of a run that start in one turn of the loop."""
 
 
 def _ignore(user_id: str, size: int) -> None:
@@ -86,6 +84,7 @@ class TreeRun:
         on_growth: Callable[[str, int], object] = _ignore,
     ) -> None:
         """`on_growth` is called with the owner and the bytes of new tasks."""
+        me = weakref.proxy(self)  # its parts know it only so: without a cycle, no garbage collection has to free a tree
         self._claim = claim
         self._on_growth = on_growth
         self._footprints = footprints
@@ -95,7 +94,7 @@ class TreeRun:
         self.memory = memory_of(self._tasks.values())
         """About how many bytes the tree takes."""
         self._nodes: dict[str, Node] = {}
-        self._family = Family(self._tasks.values(), status_of=self._status_of)
+        self._family = Family(self._tasks.values(), status_of=lambda task_id: me._status_of(task_id))
         nodes = nodes_of(task for task in self._tasks.values() if task.id not in self._family.template_ids)
         scope = covered_by(claim.target_id, self._tasks.values()) - self._family.template_ids
         self._nodes |= {node.id: node for node in nodes if node.id in scope}
@@ -107,9 +106,9 @@ class TreeRun:
             kept=claim.target_id,
             max_bytes=settings.APFLOW.limits.run_bytes,
         )
-        self._cancellations = Cancellations(children_of(nodes), is_open=self._is_open)
+        self._cancellations = Cancellations(children_of(nodes), is_open=lambda task_id: me._is_open(task_id))
         self._questions = OpenQuestions(
-            questions, resume_task=lambda task_id: self._start(self._tasks[task_id]), now=claim.now
+            questions, resume_task=lambda task_id: me._start(me._tasks[task_id]), now=claim.now
         )
         self._recorder = RunRecorder(
             claim,
@@ -125,7 +124,7 @@ class TreeRun:
             user_id=self.user_id,
             day_counts=day_counts,
             questions=questions,
-            on_settled=self._start_held_back,
+            on_settled=lambda: me._start_held_back(),
         )
         self._runner = TaskRunner(
             claim,
@@ -140,12 +139,17 @@ class TreeRun:
             spawner=Spawner(claim, self._family, writer, self._results),
             budget=self._budget,
             wait_room=wait_room,
-            is_given_up=lambda: self._is_given_up,
-            is_winding_down=lambda: self._is_winding_down,
+            is_given_up=lambda: me._is_given_up,
+            is_winding_down=lambda: me._is_winding_down,
             suspects=_begun_last(self._tasks.values()) or self._nodes.keys(),
             begun=[task for task in self._tasks.values() if task.status != Status.PENDING],
         )
         self._trace = claim.trace  # then the span of the run
+        self._ready: dict[str, Context] = {}  # for the tasks that begin in the next turns of the loop
+        self._ends = deque[
+            Callable[[], object]
+        ]()  # steps that come before these: they end tasks that did not run, or stop them
+        self._is_in_turns = False
         self._jobs: dict[str, asyncio.Task[None]] = {}  # of the tasks that can still be stopped
         self._last_changes: list[Change] = []
         self._last_places = AsyncExitStack()  # of the task that they end
@@ -177,10 +181,12 @@ class TreeRun:
             # A cancelled task with an open question is started all the same, to cancel its remote
             # work.
             without_question = [
-                task_id for task_id in self._cancellations.task_ids if self._questions.question_of(task_id) is None
+                task_id
+                for task_id in self._cancellations.task_ids
+                if self._is_open(task_id) and self._questions.question_of(task_id) is None
             ]
             self._write_cancelled(without_question)
-            await self._advance_in_turns(self._plan.start(cancelled=without_question))
+            self._advance(self._plan.start(cancelled=without_question))
             self._seconds_queued = 0.0
             end = await self._end()
         finally:
@@ -201,6 +207,7 @@ class TreeRun:
         for task_id, job in self._jobs.items():
             if not self._runner.is_at_work(task_id):
                 job.cancel()
+        self._ready = {task_id: context for task_id, context in self._ready.items() if task_id in self._cancellations}
         self._must_check.set()
 
     def failed_from_outside(self, task_id: str, error: str) -> list[Change]:
@@ -273,13 +280,16 @@ class TreeRun:
     def cancel(self, cancel: Cancel) -> None:
         """Stop the task and all below it, and fail its dependents. A repeated request changes nothing."""
         new = self._cancellations.add(cancel)
-        for task_id in new:
-            self._stop(task_id)
-        idle = [task_id for task_id in new if task_id not in self._jobs]
-        for task_id in idle:
-            if self._questions.question_of(task_id) is not None:
+        unrun = list[str]()
+        for task_id in sorted(new, key=self._runner.is_at_work, reverse=True):
+            if task_id in self._jobs:
+                self._ends.append(partial(self._stop, task_id))
+            elif self._questions.question_of(task_id) is not None:
                 self._start(self._tasks[task_id])  # to cancel its remote work
-        self._cancel_unrun([task_id for task_id in idle if task_id not in self._jobs])
+            else:
+                self._ready.pop(task_id, None)
+                unrun.append(task_id)
+        self._cancel_unrun(unrun)
 
     def _status_of(self, task_id: str) -> Status:
         """Tasks outside the scope of the run stand as they did when it began."""
@@ -311,30 +321,42 @@ class TreeRun:
     def _write_cancelled(self, task_ids: Iterable[str]) -> None:
         for task_id in task_ids:
             self._questions.forget(task_id)
-            self._end_unrun(task_id, self._cancellations.outcome_of(task_id))
+            self._ends.append(partial(self._end_unrun, task_id, self._cancellations.outcome_of(task_id)))
 
     def _advance(self, step: Step) -> None:
         """Fail or skip the tasks that can no longer run, and start those that are ready."""
         for node, cause in step.blocked:
-            self._end_unrun(node.id, failed(f"{NOT_RUN} {self._named(cause)} failed"))
+            self._ends.append(partial(self._end_unrun, node.id, failed(f"{NOT_RUN} {self._named(cause)} failed")))
         for node, cause in step.skipped:
-            self._end_unrun(node.id, skipped(f"Skipped: required dependency {self._named(cause)} was skipped"))
-        self._start_all(step.ready)
+            why = f"Skipped: required dependency {self._named(cause)} was skipped"
+            self._ends.append(partial(self._end_unrun, node.id, skipped(why)))
+        for node in step.ready:
+            self._start(self._tasks[node.id])
+        self._take_steps()
         if self._plan.is_finished or not self._alive:
             self._must_check.set()
 
-    async def _advance_in_turns(self, step: Step) -> None:
-        """Do the same, and let others have the loop between slices of the ready tasks."""
-        later, step.ready[SLICE:] = step.ready[SLICE:], []
-        self._advance(step)
-        for ready in batched(later, SLICE):
-            await asyncio.sleep(0)
-            self._start_all(ready)
+    @property
+    def _has_steps(self) -> bool:
+        return bool(self._ends or self._ready)
 
-    def _start_all(self, nodes: Iterable[Node]) -> None:
-        for node in nodes:
-            if not node.status.is_terminal:  # it may have been cancelled since it was ready
-                self._start(self._tasks[node.id])
+    def _take_steps(self) -> None:
+        """Begin and end tasks, in this turn of the loop as far as it has room, then in later ones."""
+        if self._has_steps and not self._is_in_turns:
+            self._is_in_turns = True
+            self._turns.want(self)
+
+    def take_step(self) -> bool:
+        """End or stop one task, or begin one if none is left to end. Returns whether another step is left."""
+        if self._ends:
+            self._ends.popleft()()
+            if not self._ends:
+                self._must_check.set()
+        elif self._ready:
+            task_id = next(iter(self._ready))
+            self._ready.pop(task_id).run(self._begin, self._tasks[task_id])
+        self._is_in_turns = self._has_steps
+        return self._is_in_turns
 
     def _end_unrun(self, task_id: str, outcome: Outcome) -> None:
         self._note_failure(task_id, outcome)
@@ -358,9 +380,11 @@ class TreeRun:
             self._must_check.clear()
             if self._error is not None:
                 raise self._error
+            if self._ends:
+                continue
             if self._plan.is_finished:
                 return End.OVER
-            if self._alive:
+            if self._alive or self._ready:
                 continue
             if await self._suspend():
                 return End.SUSPENDED
@@ -396,6 +420,10 @@ class TreeRun:
         if self._is_winding_down and task.id not in self._cancellations:
             return
         self._runner.ready(task.id, seconds_ago=self._seconds_queued)
+        self._ready[task.id] = copy_context()
+        self._take_steps()
+
+    def _begin(self, task: LoadedTask) -> None:
         work = Work(run_id=self._claim.run_id, task_id=task.id, executor_id=task.executor_id, user_id=task.user_id)
         job = asyncio.create_task(self._run_task(task), context=self._footprints.context_for(work))
         self._jobs[task.id] = job
@@ -417,13 +445,14 @@ class TreeRun:
     async def _stop_jobs(self) -> None:
         """Stop all jobs: the run is over or suspended, or this worker gives it up."""
         self._is_given_up = True
+        self._ends.clear()
+        self._ready.clear()
         for job in self._alive:
             job.cancel()
         if self._alive:
             await asyncio.wait(self._alive, timeout=STOP_SECONDS)
 
     async def _run_task(self, task: LoadedTask) -> None:
-        await self._turns.take(self.user_id)
         with self._writer.memory.hold():
             async with AsyncExitStack() as places:
                 await self._run_to_commit(task, places)
@@ -440,6 +469,9 @@ class TreeRun:
         except asyncio.CancelledError:
             if task.id not in self._cancellations:
                 raise
+            outcome = self._cancellations.outcome_of(task.id)
+        if task.id in self._cancellations and (outcome is None or isinstance(outcome, Growth)):
+            # It was not stopped in time, and would wait or grow.
             outcome = self._cancellations.outcome_of(task.id)
         if self._jobs.get(task.id) is not job:
             return  # it was left behind, and its task is settled
@@ -489,9 +521,9 @@ class TreeRun:
         self._cancellations.grow(children_of(nodes))
         self._set_templates_aside(task.id)
         await self._recorder.grown(task, growth, outcome)
-        await self._advance_in_turns(step)
+        self._advance(step)
         if outcome is not None:
-            await self._settled(task, outcome)
+            self._settled(task, outcome)
 
     async def _settle(self, task: LoadedTask, outcome: Outcome, places: AsyncExitStack) -> None:
         self._ended_tasks.add(task.id)
@@ -502,16 +534,16 @@ class TreeRun:
             await self._last_places.enter_async_context(places.pop_all())
         else:
             await self._recorder.finished(task, outcome)
-        await self._settled(task, outcome)
+        self._settled(task, outcome)
 
     def _note_failure(self, task_id: str, outcome: Outcome) -> None:
         if outcome.status is Status.FAILED:
             self._failed.append(task_id)
 
-    async def _settled(self, task: LoadedTask, outcome: Outcome) -> None:
+    def _settled(self, task: LoadedTask, outcome: Outcome) -> None:
         self._note_failure(task.id, outcome)
         self._results.settle(task, outcome)
-        await self._advance_in_turns(self._plan.settle(task.id, outcome.status))
+        self._advance(self._plan.settle(task.id, outcome.status))
         if self._claim.is_suspected and not self._claim.is_convicted and task.executor_id is not None:
             self.wind_down()  # it has made progress, so any worker may have it again
 

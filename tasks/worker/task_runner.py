@@ -18,7 +18,7 @@ from tasks.executors import get_executor
 from tasks.executors.filling import filled_inputs, left_fields
 from tasks.executors.http import client, fetch
 from tasks.executors.llm.conversations import heard_turns
-from tasks.executors.llm.own_calls import OwnCalls
+from tasks.executors.llm.own_calls import with_own_calls
 from tasks.executors.placement import pool_name
 from tasks.executors.states import STATES
 from tasks.pools.base import Pool
@@ -305,7 +305,7 @@ class TaskRunner:
             self._forget_tree(task)
             await self._recorder.retrying(task, outcome, message)
             await places.aclose()
-            self._leave_if_winding_down()
+            self._leave_if_stopped(task)
             await asyncio.sleep(seconds)
 
     async def _end_of_interrupted(
@@ -370,9 +370,9 @@ class TaskRunner:
             self._recorder.waited(task)
             self._questions.forget(task.id)
 
-    def _leave_if_winding_down(self) -> None:
-        """Raise asyncio.CancelledError: another worker makes the next attempt."""
-        if self._is_winding_down():
+    def _leave_if_stopped(self, task: LoadedTask) -> None:
+        """Raise asyncio.CancelledError: another worker makes the next attempt, or nobody since the task is cancelled."""
+        if self._is_winding_down() or task.id in self._cancellations:
             raise asyncio.CancelledError
 
     async def _attempt(
@@ -395,7 +395,7 @@ class TaskRunner:
         await places.enter_async_context(self._slots.take(task.user_id, task.priority))
         if ready_time := self._ready_times.pop(task.id, None):  # a retry waits for its time, not for a slot
             metrics.waited(time.monotonic() - ready_time)
-        self._leave_if_winding_down()
+        self._leave_if_stopped(task)
         if not is_begun and (why := await self._refusal(task)) is not None:
             return failed(why)
         self._at_work.add(task.id)
@@ -470,7 +470,6 @@ class TaskRunner:
         return resolved_inputs(inputs, input_schema=schema, from_dependencies=from_dependencies)
 
     def _context(self, task: LoadedTask, executor: Executor) -> Context:
-        llm = OwnCalls()
         context = Context(
             task_id=task.id,
             run_id=self._claim.run_id,
@@ -489,12 +488,11 @@ class TaskRunner:
             spent=partial(self._spent, task),
             fetch=fetch,
             secret=partial(self._secrets.secret, task),
-            llm=llm,
             http=client,
             config=(settings.APFLOW.executors.config or {}).get(str(task.executor_id), {}),
             begin=partial(self._effect_begins, task) if self._is_unsafe(task, executor) else unstored,
         )
-        return llm.bind(context)
+        return with_own_calls(context)
 
     async def _effect_begins(self, task: LoadedTask) -> None:
         try:

@@ -189,7 +189,7 @@ class Worker:
         found = await self._poll(room)
         if found.is_any_webhook:
             self._on_webhook()
-        self._pass_on(found.cancels, found.replies)
+        await self._pass_on(found.cancels, found.replies)
         if self._is_draining and found.claimed:
             await self._release([claim.run_id for claim, _, _ in found.claimed])
         else:
@@ -209,10 +209,12 @@ class Worker:
             return 2 * room if room else self._at_once
         return self._at_once if tasks else min(self._at_once, FIRST_AT_ONCE)
 
-    def _pass_on(self, cancels: dict[str, list[Cancel]], replies: dict[str, list[OpenQuestion]]) -> None:
-        for run_id in cancels.keys() & self._trees.keys():
-            for cancel in cancels[run_id]:
-                self._trees[run_id].cancel(cancel)
+    async def _pass_on(self, cancels: dict[str, list[Cancel]], replies: dict[str, list[OpenQuestion]]) -> None:
+        for run_id, requests in cancels.items():
+            if (tree := self._trees.get(run_id)) is not None:
+                for cancel in requests:
+                    tree.cancel(cancel)
+                await asyncio.sleep(0)  # to cancel thousands of tasks takes a while
         for run_id in replies.keys() & self._trees.keys():
             for question in replies[run_id]:
                 self._trees[run_id].answer(question)

@@ -1,6 +1,7 @@
 """`Context.llm`: calls of models by executors of the operator's, with the key, the guard and the records of the task's run."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from aipartnerupflow.executors import Context, ExecutorError, Json
@@ -9,16 +10,18 @@ from tasks.executors.llm.parameters import PARAMETERS
 from tasks.executors.llm.prompt import Prompt, api_base_for, model_for
 
 
+def with_own_calls(context: Context) -> Context:
+    """Return the context with `llm`, whose calls are those of the context as it was: no cycle keeps both after the attempt."""
+    return replace(context, llm=OwnCalls(context))
+
+
 class OwnCalls:
-    """`Context.llm` of one attempt. Give it to the context, and then `bind` it to that: each step makes one."""
+    """`Context.llm` of one attempt. The task that makes a call decides where it is made."""
 
     __slots__ = ("_context",)
-    _context: Context
 
-    def bind(self, context: Context) -> Context:
-        """Let the calls be those of the context. The task that makes one decides where it is made."""
+    def __init__(self, context: Context) -> None:
         self._context = context
-        return context
 
     async def __call__(
         self,

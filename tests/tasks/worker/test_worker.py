@@ -1,11 +1,12 @@
 """A worker process: it takes what waits, many trees at once, and gives back what it may not finish."""
 
 import asyncio
+import gc
 import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from itertools import count, pairwise
 from pathlib import Path
@@ -23,12 +24,15 @@ from tasks.queue import black_box, leases, notify
 from tasks.queue.suspicion import POISON_STRIKES
 from tasks.services import trees
 from tasks.services.runs import cancels
+from tasks.services.runs.cancels import Cancel
 from tasks.worker import group_commit, lease_keeper
 from tasks.worker import worker as worker_module
 from tasks.worker.changes import Change
-from tasks.worker.engine import SLICE, TreeRun
+from tasks.worker.engine import TreeRun
 from tasks.worker.load_run import LoadedTask
+from tasks.worker.loop_turns import STEPS_PER_TURN
 from tasks.worker.poll import Found, poll
+from tasks.worker.run_recorder import RunRecorder
 from tasks.worker.shares import TreeMemory, convicts_per_user
 from tasks.worker.worker import FEW_AT_ONCE, MANY_TASKS
 from tests.acceptance.effects import Effects
@@ -39,6 +43,10 @@ from tests.tasks.trees import ALICE, BOB
 from tests.workers import Json, WorkerThread, group, result_of, step
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+
+
+OF_RUNS = ("tasks.worker.", "tasks.rules.", "aipartnerupflow.", "tasks.executors.")
+"""The modules of the objects that belong to one run."""
 
 
 def execute(*tasks: Json, caller: Caller = LOCAL) -> Run:
@@ -93,30 +101,95 @@ def names(count: int, tree: int) -> list[str]:
     return [f"{tree}/{number}" for number in range(count)]
 
 
-def test_a_run_that_starts_thousands_of_tasks_lets_others_have_the_loop(
-    worker: WorkerThread, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started, turn = Counter[int](), count()
+def most_in_one_turn(monkeypatch: pytest.MonkeyPatch, of: Any, name: str) -> Callable[[], int]:
+    """Return a function that tells how often this method was called in one turn of the event loop, at most."""
+    calls, turn = Counter[int](), count()
     at = next(turn)
-
-    def start_and_note(tree: TreeRun, task: LoadedTask) -> None:
-        nonlocal at
-        if not started[at]:
-            asyncio.get_running_loop().call_soon(pass_turn)
-        started[at] += 1
-        start(tree, task)
 
     def pass_turn() -> None:
         nonlocal at
         at = next(turn)
 
-    start = TreeRun._start
-    monkeypatch.setattr(TreeRun, "_start", start_and_note)
-    first = step("first")
+    def call_and_note(*args: Any, **options: Any) -> Any:
+        if not calls[at]:
+            asyncio.get_running_loop().call_soon(pass_turn)
+        calls[at] += 1
+        return method(*args, **options)
+
+    method = getattr(of, name)
+    monkeypatch.setattr(of, name, call_and_note)
+    return lambda: max(calls.values())
+
+
+@pytest.mark.parametrize(("then", "status"), [("end", "completed"), ("fail", "failed")])
+def test_a_run_that_starts_or_blocks_thousands_of_tasks_lets_others_have_the_loop(
+    worker: WorkerThread, monkeypatch: pytest.MonkeyPatch, then: str, status: str
+) -> None:
+    started, ended = (most_in_one_turn(monkeypatch, RunRecorder, name) for name in ("started", "changes_at_end"))
+    first = step("first", inputs={"then": then})
     run = execute(*group("g", first, *(step(name, dependencies=["first"]) for name in names(1_000, 0))))
     worker.work()
-    assert result_of(run).run.status == "completed"
-    assert max(started.values()) <= SLICE
+    assert result_of(run).run.status == status
+    assert max(started(), ended()) <= STEPS_PER_TURN
+
+
+def test_a_run_whose_thousands_of_tasks_are_cancelled_lets_others_have_the_loop(
+    worker: WorkerThread, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ended, effects = most_in_one_turn(monkeypatch, RunRecorder, "changes_at_end"), tmp_path / "effects"
+    inputs = {"gate": str(tmp_path / "gate"), "effects": str(effects)}
+    waiting = (step(name, dependencies=["0/0"]) for name in names(500, 1))
+    run = execute(*group("g", *(step(name, inputs=inputs) for name in names(1_000, 0)), *waiting))
+    working = in_background(worker)
+    until(effects.exists, seconds=60, what="the start of the first")
+    cancels.ask(caller=LOCAL, task_ids=["g"], force=False, message="")
+    working.join()
+    ran = result_of(run)
+    assert set(ran.statuses().values()) == {"cancelled"}
+    assert ended() <= 2 * STEPS_PER_TURN  # tasks that did not begin, and jobs that were stopped in the turn before
+
+
+@pytest.mark.parametrize(
+    ("executor_id", "inputs"),
+    [("asking_executor", {"until": "yes"}), ("spawning_executor", {"tasks": [{"id": "new", **step("new")}]})],
+)
+def test_a_task_that_is_cancelled_but_not_stopped_yet_neither_waits_nor_grows(
+    worker: WorkerThread, monkeypatch: pytest.MonkeyPatch, executor_id: str, inputs: Json
+) -> None:
+    """Of thousands of cancelled tasks the last ones are stopped some turns of the loop later."""
+    started = RunRecorder.started
+
+    async def start_and_be_cancelled(recorder: RunRecorder, task: LoadedTask, **options: Any) -> None:
+        await started(recorder, task, **options)
+        (tree,) = worker._worker._trees.values()
+        tree.cancel(Cancel(task.id, force=False, message="Never mind"))
+
+    monkeypatch.setattr(RunRecorder, "started", start_and_be_cancelled)
+    monkeypatch.setattr(TreeRun, "_stop", lambda tree, task_id: None)
+    run = execute({"id": "t", "name": "t", "schemas": {"method": executor_id}, "inputs": inputs})
+    worker.work()
+    assert result_of(run).statuses() == {"t": "cancelled"}
+
+
+def test_what_a_run_leaves_is_freed_at_its_end_without_the_garbage_collector(worker: WorkerThread) -> None:
+    """A collection of the objects of a large tree would stop the whole process."""
+    execute(step("warm-up"))
+    worker.work()
+    execute(*group("g", *map(step, names(50, 0))))
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        worker.work()
+        gc.collect()
+        assert (
+            Counter(type(each).__name__ for each in gc.garbage if type(each).__module__.startswith(OF_RUNS))
+            == Counter()
+        )
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
 
 
 def test_the_last_step_and_the_end_of_the_run_are_one_commit(
