@@ -2,9 +2,11 @@
 
 import re
 import runpy
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from a2a.methods import METHODS, SYSTEM_METHODS
 from aipartnerupflow import __version__
@@ -90,6 +92,14 @@ def test_a_lock_names_versions_and_hashes_and_no_address(lock: Path) -> None:
     entry = r"[a-z0-9][a-z0-9._-]*==[^ \n]+( ; [^\n\\]+)? \\\n(    --hash=sha256:[0-9a-f]{64}( \\)?\n)+"
     assert re.fullmatch(f"({entry})+", lock.read_text())
     assert "://" not in lock.read_text()
+
+
+def test_the_forge_tests_every_python_that_the_package_supports() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    python = "Programming Language :: Python :: "
+    supported = [each.removeprefix(python) for each in project["classifiers"] if each.startswith(python)]
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == supported
 
 
 def test_the_image_copies_only_what_is_there_and_let_in() -> None:
