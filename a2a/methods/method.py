@@ -22,7 +22,6 @@ VIEWER, OPERATOR, ADMIN = Role
 TASKS: Final = "/tasks"
 """The path of methods that also answer at `/`, with A2A objects as results."""
 SYSTEM: Final = "/system"
-NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 TREE_ERRORS: Final = (
     errors.InvalidTree,
     errors.InvalidParent,
@@ -59,9 +58,9 @@ class Rest:
     without: frozenset[str] = frozenset()
     instead: Sequence[Json] = ()
     """JSON Schemas that the body may match instead of an object with these parameters."""
-    also: Mapping[str, Json] = NOTHING
+    also: Mapping[str, Json] = field(default_factory=dict)
     """The JSON Schemas of query parameters that the method does not have."""
-    always: Mapping[str, Any] = NOTHING
+    always: Mapping[str, Any] = field(default_factory=dict)
     summary: str = ""
     """Summary in the OpenAPI document. Default: the first line of the method's docstring."""
     is_stream: bool = False
@@ -95,7 +94,7 @@ class Tool:
     destroys: bool = False
     is_idempotent: bool = False
     reaches_out: bool = False
-    without: Mapping[str, str] = NOTHING
+    without: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

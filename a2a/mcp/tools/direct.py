@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from inspect import iscoroutinefunction
+from types import MappingProxyType
 from typing import Any
 
 from a2a.core.parsing import Params
 from a2a.mcp.eras import Exchange
 from a2a.mcp.messages import Messages, Result, tool_result
 from a2a.mcp.tools.tool import READS, Hints, Tool, schema_of
-from a2a.methods.method import NOTHING, Method, Response
+from a2a.methods.method import Method, Response
 from a2a.methods.method import Tool as Declared
 from accounts.callers import Caller
 from apflow_site.db import pools
@@ -53,7 +54,7 @@ def direct(
     *,
     given: type[Params],
     answer: type[Response],
-    without: Mapping[str, str] = NOTHING,
+    without: Mapping[str, str] = MappingProxyType({}),
     **more: Any,
 ) -> Tool:
     """Return the tool that calls the function."""
