@@ -13,7 +13,7 @@ from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from aipartnerupflow.executors.threads import WRAPPER
 from tasks.queue.black_box import BlackBox, encoded
@@ -56,7 +56,7 @@ class Footprints:
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
         """Record on this loop from now on."""
-        loop.set_task_factory(self._make_task)
+        loop.set_task_factory(cast(Any, self._make_task))  # in the types of Python 3.11, generators are coroutines, too
         loop.set_default_executor(RecordedThreads(self, max_workers=MOST_THREADS))
 
     def context_for(self, work: Work) -> Context:
