@@ -51,6 +51,13 @@ async def caller_of(token: str) -> Caller:
     return caller
 
 
+async def caller_now(token: str) -> Caller:
+    """Return the caller that a token or API key authenticates at this moment. Raises AuthenticationFailed."""
+    caller = await pools.auth(caller_from_token, token)
+    working_for.set(caller.user_id)
+    return caller
+
+
 def token_in(headers: Mapping[str, str]) -> str:
     """Return the bearer token in the header `Authorization`, or the API key in `X-API-Key`.
 

@@ -31,10 +31,10 @@ from a2a.methods import messages
 from a2a.methods.batches import replies_to
 from a2a.methods.dispatch import NATIVE, Outcome, carry_out
 from a2a.methods.messages import Auth, Ping, Subscribe, Unsubscribe
-from accounts.auth import AuthenticationFailed, caller_from_token, token_in
+from accounts.auth import AuthenticationFailed, caller_now, token_in
 from accounts.callers import LOCAL, Caller
 from apflow_site.db import pools
-from tasks.events import Event, following
+from tasks.events import FEW, Event, following
 from tasks.events.pruning import is_pruned
 from tasks.events.subscription import Subscription
 from tasks.models import Run
@@ -204,7 +204,7 @@ class Socket(AsyncWebsocketConsumer):
     async def _who_is_it(self) -> Caller:
         if not settings.APFLOW.auth.is_on:
             return LOCAL
-        return await pools.auth(caller_from_token, self._token)
+        return await caller_now(self._token)
 
     async def _close_unless_authenticated(self) -> None:
         await asyncio.sleep(AUTH_SECONDS)
@@ -232,18 +232,25 @@ class Socket(AsyncWebsocketConsumer):
                 ready.set()
                 await self._may_send.wait()
                 while events := await inbox.next():
+                    are_many = len(events) > FEW
+                    texts = await pools.read(self._texts_of, events) if are_many else self._texts_of(events)
                     async with self._turn:
-                        for event in events:
-                            await self._send_event(event)
+                        for event, text in zip(events, texts, strict=True):
+                            await self._send_event(event, text)
+                            if are_many:  # a connection that is fast enough never waits for its client
+                                await asyncio.sleep(0)
         await self.close(RESTART)
 
-    async def _send_event(self, event: Event) -> None:
+    def _texts_of(self, events: Sequence[Event]) -> list[str]:
+        return [messages.of_event(as_sent(event, has_tokens=self._has_tokens)) for event in events]
+
+    async def _send_event(self, event: Event, text: str) -> None:
         assert self._inbox is not None  # noqa: S101
         if not (
             self._interest.wants(event) and self._inbox.is_due(event)
         ):  # the filter has changed since the event was buffered
             return
-        await self.send(messages.of_event(as_sent(event, has_tokens=self._has_tokens)))
+        await self.send(text)
         if event["type"] == "final" and event["run_id"] in self._streamed:
             self._streamed.discard(event["run_id"])
             await self.send(messages.of_event(event | {"type": "stream_end", "seq": event["seq"] + 1}))

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 
@@ -14,14 +14,12 @@ from a2a.core.exceptions import EventsPruned, ShuttingDown
 from a2a.core.metrics import stream_client
 from a2a.core.parsing import EventId
 from apflow_site.db import pools
-from tasks.events import pages
+from tasks.events import FEW, pages
 from tasks.events.pruning import is_pruned
 from tasks.models import Run
 
 KEEP_ALIVE = b": keep-alive\n\n"
 KEEP_ALIVE_SECONDS = 15.0
-FEW: Final = 20
-"""So many events are encoded at once, on the event loop. More, of a replay for example, are encoded on a database thread."""
 CUT = b": this stream ends before its tree: resume it with Last-Event-ID\n\n"
 REPLAYED = b": the tree was executed again: all events of its latest run %s follow\n\n"
 HEADERS = MappingProxyType(
@@ -124,9 +122,11 @@ def _frames_of(run: Run, render: Callable[[Event], Any], page: Sequence[Event]) 
 
 
 async def replies(
-    values: AsyncGenerator[Event] | AsyncGenerator[bytes], *, silence_seconds: float = KEEP_ALIVE_SECONDS
+    values: AsyncGenerator[Event] | AsyncGenerator[bytes] | AsyncGenerator[list[bytes]],
+    *,
+    silence_seconds: float = KEEP_ALIVE_SECONDS,
 ) -> AsyncGenerator[bytes]:
-    """Yield each value as a frame without an id, or a frame as it is, and keep-alive comments.
+    """Yield each value as a frame without an id, or frames as they are, and keep-alive comments.
 
     If the server shuts down before the last value, another comment says so.
     """
@@ -134,7 +134,15 @@ async def replies(
         async with aclosing(paced(values, seconds=silence_seconds)) as steps:
             try:
                 async for value in steps:
-                    yield KEEP_ALIVE if value is None else value if isinstance(value, bytes) else frame(value)
+                    match value:
+                        case None:
+                            yield KEEP_ALIVE
+                        case bytes():
+                            yield value
+                        case list():
+                            yield b"".join(value)
+                        case _:
+                            yield frame(value)
             except ShuttingDown as error:
                 yield f": {error.message}\n\n".encode()
 

@@ -55,12 +55,12 @@ class Dialect:
 class Outcome:
     """The outcome of a request. `answer` is None for a notification.
 
-    `stream` follows the answer; `replies` are sent instead of it.
+    `stream` follows the answer; `replies`, as frames of SSE, are sent instead of it.
     """
 
     answer: Response | None
     stream: Stream | None = None
-    replies: AsyncGenerator[Json] | None = None
+    replies: AsyncGenerator[list[bytes]] | None = None
 
 
 Performed = tuple[Reply, Stream | None]

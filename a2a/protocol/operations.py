@@ -28,7 +28,7 @@ from tasks.rules.exceptions import ResponseTooLarge
 from tasks.rules.strict_json import Json
 from tasks.services.runs.cancels import cancel_tasks
 
-Updates = AsyncGenerator[Json]
+Updates = AsyncGenerator[list[Json]]
 OMITTED: Final = (
     "The artifacts are too large for one response (limits.response_bytes). Read single results with tasks.get."
 )
@@ -197,4 +197,4 @@ async def _cancel_tree(caller: Caller, run: Run) -> None:
 
 
 async def _only(response: Json) -> Updates:
-    yield response
+    yield [response]

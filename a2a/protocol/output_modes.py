@@ -40,17 +40,22 @@ def in_modes(response: Json, modes: Sequence[str]) -> Json:
     return {name: _task(value, modes) if name == "task" else _with_parts(value, modes) or value}
 
 
-async def all_in_modes(responses: AsyncGenerator[Json], modes: Sequence[str]) -> AsyncGenerator[Json]:
+async def all_in_modes(pages: AsyncGenerator[list[Json]], modes: Sequence[str]) -> AsyncGenerator[list[Json]]:
     """`in_modes` of each response of a stream."""
     try:
-        async for response in responses:
-            if modes and (update := response.get("artifactUpdate")) is not None:
-                if artifact := _with_parts(update["artifact"], modes):
-                    yield {"artifactUpdate": update | {"artifact": artifact}}
-            else:
-                yield in_modes(response, modes)
+        async for page in pages:
+            if shown := [sent for response in page if (sent := _in_modes(response, modes)) is not None]:
+                yield shown
     finally:
-        await responses.aclose()
+        await pages.aclose()
+
+
+def _in_modes(response: Json, modes: Sequence[str]) -> Json | None:
+    """Return the response; None for an update whose artifact the client does not accept."""
+    if not modes or (update := response.get("artifactUpdate")) is None:
+        return in_modes(response, modes)
+    artifact = _with_parts(update["artifact"], modes)
+    return {"artifactUpdate": update | {"artifact": artifact}} if artifact else None
 
 
 def _task(task: Json, modes: Sequence[str]) -> Json:

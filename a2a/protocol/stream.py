@@ -1,7 +1,8 @@
 """The stream of a run: the Task, then updates until the run ends."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 
 from a2a.core.exceptions import ShuttingDown
 from a2a.protocol.queries import Artifacts, has_sent_result, nodes_of, task_of
@@ -16,8 +17,8 @@ from tasks.rules.strict_json import Json
 
 async def updates(
     run: Run, task: Json, *, through_questions: bool = True, after: int | None = None
-) -> AsyncGenerator[Json]:
-    """Yield StreamResponses: the given Task, then updates (A2A 1.0, section 3.1.2).
+) -> AsyncGenerator[list[Json]]:
+    """Yield StreamResponses: the given Task, then updates (A2A 1.0, section 3.1.2). Updates may come together.
 
     `after`: the updates begin after this number, and not after the given Task.
 
@@ -25,31 +26,40 @@ async def updates(
     ShuttingDown when this process stops before that; a client that reconnects gets the current
     Task.
     """
-    yield {"task": task}
+    yield [{"task": task}]
     if after is None and _is_end(task["status"]["state"], through_questions=through_questions):
         return
     if after == run.last_seq and run.finished_at is not None:
         return
     nodes: dict[str, Node] = {}
-    last: Json | None = None
-    async with aclosing(events.follow(run.id, after=run.last_seq if after is None else after)) as log:
-        async for event in log:
-            if event["type"] == "final":
-                last = event
-                break
-            if event["task_id"] not in nodes:
-                nodes |= await pools.read(nodes_of, root_id=event["root_task_id"], skip=len(nodes))
-            update = update_of(event, context_id=run.context_id, nodes=nodes, is_only=len(nodes) == 1)
-            yield update
-            state = update["statusUpdate"]["status"]["state"] if "statusUpdate" in update else ""
-            if _is_end(state, through_questions=through_questions):
+    last: Json = {}
+    async with aclosing(events.pages(run.id, after=run.last_seq if after is None else after)) as log:
+        async for page in log:
+            last = page[-1]
+            make = partial(_updates_of, page, context_id=run.context_id, nodes=nodes)
+            is_small = len(page) <= events.FEW and all(event["task_id"] in nodes for event in page)
+            made = make() if is_small else await pools.read(make)
+            asked = None if through_questions else next((n for n, event in enumerate(page, 1) if asks(event)), None)
+            if made:
+                yield made[:asked]
+            if asked is not None:
                 return
-    if last is None:
+    if last.get("type") != "final":
         raise ShuttingDown
     run, task = await pools.read(task_of, run_id=run.id, history_length=0, artifacts=Artifacts.RESULT)
     is_sent = await pools.read(has_sent_result, run, task)
-    for update in last_updates(task, event=last, has_sent_result=is_sent):
-        yield update
+    yield last_updates(task, event=last, has_sent_result=is_sent)
+
+
+def _updates_of(page: Sequence[Json], *, context_id: str, nodes: dict[str, Node]) -> list[Json]:
+    """Return the updates of events except `final`, and add to `nodes` the tasks of those that it lacks."""
+    found = []
+    for event in page:
+        if event["type"] != "final":
+            if event["task_id"] not in nodes:
+                nodes.update(nodes_of(root_id=event["root_task_id"], skip=len(nodes)))
+            found.append(update_of(event, context_id=context_id, nodes=nodes, is_only=len(nodes) == 1))
+    return found
 
 
 async def settled(run: Run) -> None:

@@ -7,12 +7,16 @@ subscriber notices a gap and reads the rows again.
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Final
 
 from accounts.callers import Caller
 from tasks.events.hub import Following, this_hub
 from tasks.events.log import Event, read
 
-__all__ = ["Event", "follow", "following", "pages", "read"]
+__all__ = ["FEW", "Event", "follow", "following", "pages", "read"]
+
+FEW: Final = 20
+"""Work for so many events of a page may be done on the event loop; for more, on a database thread."""
 
 
 async def follow(run_id: str, *, after: int = 0) -> AsyncGenerator[Event, None]:
@@ -30,7 +34,7 @@ async def follow(run_id: str, *, after: int = 0) -> AsyncGenerator[Event, None]:
 async def pages(run_id: str, *, after: int = 0) -> AsyncGenerator[list[Event], None]:
     """Yield the same events as `follow`, those together that have been read together.
 
-    A page of past events has hundreds, so work for each of them belongs on a database thread.
+    A page of past events has hundreds: see FEW.
     """
     async with this_hub().of_run(run_id) as subscription:
         subscription.rewind(run_id, after=after)

@@ -3,25 +3,32 @@
 The work of the event loop is counted, in calls of functions: it may not grow with what is read.
 """
 
+import asyncio
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from types import FrameType
 from typing import Any, Final
 
 import orjson
 import pytest
+from channels.testing import WebsocketCommunicator
+from django.conf import LazySettings
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.test import AsyncClient
 from django.utils.timezone import now
 
+from a2a.endpoints.routing import websockets
 from a2a.methods import METHODS, SYSTEM_METHODS
 from accounts.callers import LOCAL, Role
 from apflow_site.db import pools
+from apflow_site.db.calls import Call
 from tasks.models import Run, Task, TaskEvent
 from tasks.services import trees
 from tasks.status import Status
+from tests.a2a.a2a_client import SECRET, token_of
+from tests.sections import replace
 
 Json = dict[str, Any]
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_engines]
@@ -148,7 +155,12 @@ def requests() -> dict[str, tuple[str, Json | None]]:
             if (params := READS.get(name)) is not None:
                 found[f"{path} {name}"] = path, {"jsonrpc": "2.0", "id": 1, "method": name, "params": params}
     listed = {"includeArtifacts": True, "pageSize": "$limit"}
-    for name, params in (("GetTask", {"id": "$run"}), ("ListTasks", listed), ("tasks/get", {"id": "$run"})):
+    for name, params in (
+        ("GetTask", {"id": "$run"}),
+        ("ListTasks", listed),
+        ("tasks/get", {"id": "$run"}),
+        ("SubscribeToTask", {"id": "$run", "after": 0}),
+    ):
         found[f"/ {name}"] = "/", {"jsonrpc": "2.0", "id": 1, "method": name, "params": params}
     for uri in ("task://$run", "task://$run/tree", "task://$run/events"):
         read = {"jsonrpc": "2.0", "id": 1, "method": "resources/read", "params": {"uri": uri}}
@@ -209,3 +221,46 @@ async def test_the_event_loop_does_no_work_for_each_task_of_a_read(async_client:
             heavier[name] = calls
     assert refused == {}
     assert heavier == {}
+
+
+@asynccontextmanager
+async def connected(
+    path: str, headers: list[tuple[bytes, bytes]] | None = None
+) -> AsyncIterator[WebsocketCommunicator]:
+    """A WebSocket that takes all that it is sent."""
+    socket = WebsocketCommunicator(websockets, path, headers)
+    assert (await socket.connect())[0]
+    yield socket
+    await socket.disconnect()
+
+
+async def test_between_two_past_events_that_a_web_socket_sends_other_work_goes_on() -> None:
+    _, run_id = await pools.write(stored, TASKS)
+    async with connected(f"/ws?run_id={run_id}&after=0") as socket:
+        at_once = sent = 0
+        while sent <= TASKS:  # the reply, and an event for each task
+            await asyncio.sleep(0)
+            at_once, sent = max(at_once, socket.output_queue.qsize() - sent), socket.output_queue.qsize()
+    assert at_once <= 2
+
+
+async def test_the_calls_of_a_web_socket_wait_with_those_of_its_user(
+    settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auth = replace(settings.APFLOW.auth, enabled=True, jwt_secret=SECRET)
+    settings.APFLOW = replace(settings.APFLOW, auth=auth)
+    settings.SIMPLE_JWT = {**settings.SIMPLE_JWT, "SIGNING_KEY": SECRET}
+    users = []
+
+    def noted(function: Any, done: Any) -> Call:
+        call = Call(function, done)
+        users.append(call.user_id)
+        return call
+
+    monkeypatch.setattr(pools, "Call", noted)
+    async with connected("/ws", [(b"authorization", f"Bearer {token_of('alice')}".encode())]) as socket:
+        users.clear()  # to authenticate the connection
+        await socket.send_to(text_data='{"jsonrpc":"2.0","id":1,"method":"tasks.list","params":{}}')
+        assert orjson.loads(await socket.receive_from(60))["id"] == 1
+    assert users
+    assert set(users) == {"alice"}

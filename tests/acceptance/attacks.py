@@ -46,6 +46,7 @@ class Mallory:
     server: Server
     web: Web
     llm: LlmServer
+    grpc_port: int = 0
 
     def execute(self, tasks: list[Json], **headers: str) -> Json:
         reply: Json = self.server.call("tasks.execute", {"tasks": tasks}, **as_user("mallory"), **headers)

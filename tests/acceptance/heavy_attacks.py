@@ -7,13 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Final
 
+import grpc  # type: ignore[import-untyped]
 import httpx
 import orjson
 from websockets.exceptions import ConnectionClosed
 
+from tests.a2a.protocol.test_grpc import Stub
 from tests.a2a.sockets import socket as web_socket
 from tests.acceptance.attacks import MEGABYTE, Json, Mallory, Row, as_user, below, ended, task
-from tests.servers import until
+from tests.admin.conftest import create_people, session_of
+from tests.servers import environment_of, until
 
 TASKS: Final = 4_000
 WORKED: Final = 4_000
@@ -21,6 +24,7 @@ WORKED: Final = 4_000
 BUSY: Final = 429
 LIMIT_REACHED: Final = -32029
 TOO_MANY_MESSAGES: Final = 4429
+UNLIMITED: Final = ("grpc.max_receive_message_length", -1)
 Send = Callable[[httpx.Client], httpx.Response]
 
 
@@ -35,8 +39,8 @@ def post(body: object, *, path: str = "/tasks", **headers: str) -> Send:
     return lambda http: http.post(path, content=content, headers=sent)
 
 
-def fetch(path: str) -> Send:
-    return lambda http: http.get(path)
+def fetch(path: str, **headers: str) -> Send:
+    return lambda http: http.get(path, headers=headers)
 
 
 def replies_to(mallory: Mallory, sends: Sequence[Send], *, at_once: int = 60) -> list[httpx.Response]:
@@ -283,6 +287,55 @@ def streams_of_a_large_finished_run(mallory: Mallory) -> None:
 
 
 @then
+def updates_of_a2a_of_a_large_finished_run(mallory: Mallory) -> None:
+    """Each takes its part of the replay, which begins with the whole Task, and leaves."""
+    _, run_id = run_of(mallory)
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "SubscribeToTask", "params": {"id": run_id, "after": 0}}
+    content, headers = orjson.dumps(asked), {"Content-Type": "application/json", "A2A-Version": "1.0"}
+
+    def follow(http: httpx.Client) -> httpx.Response:
+        return first_of(http, "POST", "/", most=5 * MEGABYTE, content=content, headers=headers)
+
+    all_at_once(mallory, [follow] * 60)
+
+
+@then
+def web_sockets_on_a_large_finished_run(mallory: Mallory) -> None:
+    """Each gets all events of the run."""
+    _, run_id = run_of(mallory)
+
+    def follow(_: int) -> None:
+        path = f"/ws?run_id={run_id}&after=0"
+        with web_socket(mallory.server.url, path=path, additional_headers=as_user("mallory")) as client:
+            client.until("final")
+
+    with ThreadPoolExecutor(20) as threads:
+        list(threads.map(follow, range(20)))
+
+
+@then
+def grpc_reads_of_a_large_tree(mallory: Mallory) -> None:
+    _, run_id = run_of(mallory)
+    reads = [("GetTask", {"id": run_id}), ("ListTasks", {"includeArtifacts": True, "pageSize": 100})]
+    with grpc.insecure_channel(f"127.0.0.1:{mallory.grpc_port}", options=[UNLIMITED]) as channel:
+        stub = Stub(channel, authorization=as_user("mallory")["Authorization"])
+        with ThreadPoolExecutor(24) as threads:
+            list(threads.map(lambda asked: stub.received(*asked), reads * 12))
+
+
+@then
+def pages_of_a_large_tree(mallory: Mallory) -> None:
+    """As many as several browsers ask for that show the tree and its run."""
+    root_id, run_id = run_of(mallory)
+    create_people({"mallory": "operator"}, env=environment_of(mallory.server.database_url, mallory.server.data_dir))
+    shown = [f"/ui/tasks/{root_id}", f"/ui/growth/{root_id}", f"/ui/panel/{root_id}", f"/ui/logs/{root_id}"]
+    shown += [f"/ui/runs/{run_id}/", "/ui/runs/", "/ui/", f"/ui/runs/{run_id}/download/"]
+    with session_of("mallory", mallory.server) as browser:
+        cookies = {"Cookie": "; ".join(f"{name}={value}" for name, value in browser.cookies.items())}
+    all_at_once(mallory, [fetch(path, **cookies) for path in shown * 8])
+
+
+@then
 def updates_of_a_large_tree(mallory: Mallory) -> None:
     root_id = stored(mallory)
     ids = mallory.server.query("SELECT id FROM tasks_task WHERE parent_id = %s ORDER BY name LIMIT 201", root_id)
@@ -416,6 +469,10 @@ HEAVY_ROWS: Final = tuple(
         previews_of_copies,
         searches_and_sums,
         streams_of_a_large_finished_run,
+        updates_of_a2a_of_a_large_finished_run,
+        web_sockets_on_a_large_finished_run,
+        grpc_reads_of_a_large_tree,
+        pages_of_a_large_tree,
         updates_of_a_large_tree,
         deletions_of_large_trees,
         secrets_of_the_largest_size,

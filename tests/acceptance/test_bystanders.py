@@ -40,6 +40,7 @@ from tests.acceptance.bystander_rows import ALONE, WORKERS, store, waits
 from tests.acceptance.heavy_attacks import HEAVY_ROWS, RUN_ROWS
 from tests.faults.judge import tell
 from tests.llm_server import llm_server
+from tests.ports import free_port
 from tests.servers import Server, events_of, running_server, until
 from tests.tasks.executors.conftest import Web, serving
 
@@ -187,8 +188,9 @@ def shared_by_two(database: str) -> Iterator[Mallory]:
             "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOWED_PORTS": str(web.port),
             "OPENAI_BASE_URL": llm.openai_base,
         }
-        with running_server(database, env=environment) as server:
-            yield Mallory(server=server, web=web, llm=llm)
+        port = free_port()
+        with running_server(database, "--grpc-port", str(port), env=environment) as server:
+            yield Mallory(server=server, web=web, llm=llm, grpc_port=port)
 
 
 def assert_unnoticed(mallory: Mallory, rows: Sequence[Row]) -> None:

@@ -16,6 +16,7 @@ from a2a.protocol.request_context import RequestContext
 from a2a.protocol.versions import Version, check_extensions, check_version
 from accounts.callers import Caller
 from apflow_site.db import pools
+from tasks.events import FEW
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 from tasks.storage.loads import charge
@@ -31,7 +32,7 @@ async def perform(
     is_text: bool = False,
     encode: Callable[[Any], Any] = encoded,
 ) -> Any:
-    """Execute an operation. Returns its result, or a generator of StreamResponses, as `encode` makes them.
+    """Execute an operation. Returns its result, or a generator of lists of StreamResponses, as `encode` makes them.
 
     Results are made and encoded on a thread of the read pool, where users take turns. `is_text`: the parameters are
     strings, as in a query. Raises the errors of the request, and LimitReached.
@@ -69,9 +70,13 @@ async def perform(
     return _sent(result, sent) if operation.streams else await pools.read(sent, result)
 
 
-async def _sent(updates: AsyncGenerator[Json], encode: Callable[[Json], Any]) -> AsyncGenerator[Any]:
+async def _sent(pages: AsyncGenerator[list[Json]], encode: Callable[[Json], Any]) -> AsyncGenerator[list[Any]]:
+    def all_encoded(page: list[Json]) -> list[Any]:
+        return [encode(response) for response in page]
+
     try:
-        async for update in updates:
-            yield await pools.read(encode, update) if "task" in update else encode(update)
+        async for page in pages:
+            is_small = len(page) <= FEW and "task" not in page[0]
+            yield all_encoded(page) if is_small else await pools.read(all_encoded, page)
     finally:
-        await updates.aclose()
+        await pages.aclose()

@@ -165,8 +165,9 @@ def _method(name: str) -> tuple[str, Any]:
                 aclosing(await _performed(name, params, metadata, caller, encode)) as updates,
                 _held(caller, who_is_it),
             ):
-                async for update in updates:
-                    yield update
+                async for page in updates:
+                    for update in page:
+                        yield update
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             raise await _refusal(error, context) from None
 

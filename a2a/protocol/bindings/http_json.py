@@ -15,8 +15,10 @@ from a2a.core.http import EXTENSIONS_HEADER, decoded, headers_of, json_response,
 from a2a.core.metrics import metered
 from a2a.live import sse
 from a2a.live.streaming import held
+from a2a.methods.dispatch import encoded
 from a2a.protocol.bindings import perform
 from a2a.protocol.errors import as_http
+from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.versions import V0_3_OVER_HTTP, V1_0, Version, activated_extensions
 from accounts.auth import authenticate
 from accounts.callers import Caller
@@ -73,6 +75,7 @@ class Endpoint:
                 caller=caller,
                 headers=headers_of(request),
                 is_text=not has_body,
+                encode=sse.frame if OPERATIONS[name].streams else encoded,
             )
         if not isinstance(result, AsyncGenerator):
             return _reply(request, result)

@@ -3,13 +3,15 @@
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 
 from a2a.core.exceptions import UnknownMethod
 from a2a.core.http import Headers
 from a2a.core.jsonrpc import Call, Failure, Reply
 from a2a.core.metrics import metered
+from a2a.live import sse
 from a2a.methods import METHODS, dispatch
-from a2a.methods.dispatch import Dialect, Outcome
+from a2a.methods.dispatch import Dialect, Outcome, encoded
 from a2a.protocol.bindings import perform
 from a2a.protocol.errors import as_failure
 from a2a.protocol.operations import OPERATIONS
@@ -31,9 +33,10 @@ async def carry_out(call: Call, *, caller: Caller, headers: Headers) -> Outcome:
 async def _performed(call: Call, *, caller: Caller, headers: Headers) -> Outcome:
     version = _version_of(call.method)
     name = version.methods[call.method]
-    result = await perform(name, call.params, version=version, caller=caller, headers=headers)
+    encode = partial(_framed, call) if OPERATIONS[name].streams else encoded
+    result = await perform(name, call.params, version=version, caller=caller, headers=headers, encode=encode)
     if isinstance(result, AsyncGenerator):
-        return Outcome(answer=None, replies=_replies(result, call))
+        return Outcome(answer=None, replies=result)
     return Outcome(answer=Reply(id=call.id, result=result))
 
 
@@ -49,17 +52,13 @@ def _failed(failure: Failure, call: Call, *, is_single: bool) -> Outcome:
     return Outcome(answer=failure)
 
 
-async def _only(failure: Failure) -> AsyncGenerator[Json]:
-    yield failure.to_json()
+async def _only(failure: Failure) -> AsyncGenerator[list[bytes]]:
+    yield [sse.frame(failure.to_json())]
 
 
-async def _replies(updates: AsyncGenerator[Json], call: Call) -> AsyncGenerator[Json]:
-    """Yield each update as a JSON-RPC response (section 9.4.2)."""
-    try:
-        async for update in updates:
-            yield Reply(id=call.id, result=update).to_json()
-    finally:
-        await updates.aclose()
+def _framed(call: Call, update: Json) -> bytes:
+    """Return an update as a JSON-RPC response in a frame (section 9.4.2)."""
+    return sse.frame(Reply(id=call.id, result=update).to_json())
 
 
 def _version_of(method: str) -> Version:

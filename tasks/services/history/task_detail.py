@@ -1,6 +1,6 @@
 """The details of one task: the reply of `tasks.detail`."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -71,12 +71,13 @@ def detail(*, caller: Caller, task_id: str, is_page: bool = False) -> Detail:
     rows = list(Task.objects.tree(task.root_id).values_list("id", "parent_id", "dependencies"))
     child_ids = [] if is_page else [row_id for row_id, parent_id, _ in rows if parent_id == task_id]
     dependant_ids = [row_id for row_id, _, needed in rows if any(item["id"] == task_id for item in needed)]
-    relatives = (
-        Task.objects.only(*SHOWN).in_bulk(dependant_ids) if is_page else _loaded(task, {*child_ids, *dependant_ids})
-    )
-    children, dependants = (
-        [relatives[each] for each in ids if each in relatives] for ids in (child_ids, dependant_ids)
-    )
+    if not is_page:
+        sizes = dict(Task.objects.tree(task.root_id).values_list("id", loads.size_of(*loads.TASK_COLUMNS)))
+        loads.spend(sum(sizes.get(each, 0) for each in {*child_ids, *dependant_ids}))
+    whole = loads.with_texts(Task.objects.tree(task.root_id))
+    children = [] if is_page else list(whole.filter(parent_id=task_id))
+    relatives = (Task.objects.only(*SHOWN) if is_page else whole).in_bulk(dependant_ids)
+    dependants = [relatives[each] for each in dependant_ids if each in relatives]
     runs = list(Run.objects.filter(root_id=task.root_id).order_by("-number"))
     queued_seconds, run_seconds = _timings(task, runs)
     return Detail(
@@ -95,13 +96,6 @@ def detail(*, caller: Caller, task_id: str, is_page: bool = False) -> Detail:
         flow=flow_of(runs[0] if runs else None),
         calls=first_calls(run_id=runs[0].id if runs else None, task_id=task_id),
     )
-
-
-def _loaded(task: Task, task_ids: Collection[str]) -> dict[str, Task]:
-    """Load other tasks of the tree. Raises ResponseTooLarge."""
-    sizes = dict(Task.objects.tree(task.root_id).values_list("id", loads.size_of(*loads.TASK_COLUMNS)))
-    loads.spend(sum(sizes.get(task_id, 0) for task_id in task_ids))
-    return loads.with_texts(Task.objects.all()).in_bulk(list(task_ids))
 
 
 def _events(run: Run, task_id: str) -> list[dict[str, Any]]:

@@ -44,13 +44,13 @@ class Stub:
         self._metadata = tuple(metadata.items())
 
     def call(self, name: str, params: Json) -> Json:
-        request, response = METHODS[name]
-        stub = self._channel.unary_unary(
-            f"/{SERVICE}/{name}",
-            _bytes_of,
-            class_of(response).FromString,
-        )
-        return to_json(stub(message(request, params), metadata=self._metadata, timeout=120))
+        return to_json(class_of(METHODS[name][1]).FromString(self.received(name, params)))
+
+    def received(self, name: str, params: Json) -> bytes:
+        """The response as it is sent."""
+        stub = self._channel.unary_unary(f"/{SERVICE}/{name}", _bytes_of)
+        found: bytes = stub(message(METHODS[name][0], params), metadata=self._metadata, timeout=120)
+        return found
 
     def stream(self, name: str, params: Json, *, gate: Path | None = None) -> list[Json]:
         """All results; the gate is opened after the first."""

@@ -1,6 +1,8 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from tasks.models import Run, Task, TaskEvent
 from tasks.rules.exceptions import TaskNotFound
@@ -68,3 +70,14 @@ def test_another_ones_task_is_not_found() -> None:
     store(ROOT)
     with pytest.raises(TaskNotFound):
         detail(caller=BOB, task_id="root")
+
+
+def test_a_task_with_thousands_of_children_takes_no_larger_queries() -> None:
+    store(ROOT, step("a"), *(step(f"c{n}", parent="a") for n in range(1_100)), step("b"), step("one", parent="b"))
+    texts = []
+    for task_id in ("a", "b"):
+        with CaptureQueriesContext(connection) as captured:
+            detail(caller=ALICE, task_id=task_id)
+        texts.append([query["sql"].replace(f"'{task_id}'", "") for query in captured])
+    large, small = texts
+    assert (len(large), max(map(len, large))) == (len(small), max(map(len, small)))
