@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple, TypeVar
+from itertools import chain
+from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 from django.db import connection, models
@@ -12,6 +13,9 @@ from apflow_site.db.connections import IS_SQLITE
 from tasks.fields import JsonTextField
 
 T = TypeVar("T")
+VALUES_AT_ONCE: Final = 15_000
+"""The values of one INSERT on SQLite, which allows 32,766. After each, other threads get the interpreter: beside two of them that
+compute, each row by itself took twice as long, and the write lock is held meanwhile."""
 
 
 def db_time(moment: datetime | None) -> str | None:
@@ -30,7 +34,12 @@ def insert_many(rows: Iterable[models.Model], model: type[models.Model]) -> None
         if len(found) == 1:  # the other ways cost more for one row
             cursor.execute(statement, found[0])
         elif IS_SQLITE:
-            cursor.executemany(statement, found)
+            size = VALUES_AT_ONCE // len(columns)
+            whole = len(found) - len(found) % size
+            for some in batched(found[:whole], size):
+                more = f", ({marks(columns)})" * (size - 1)
+                cursor.execute(statement + more, list(chain.from_iterable(some)))
+            cursor.executemany(statement, found[whole:])
         elif found:
             cursor.execute(_insert_records(model), [records(found, [name for name, _ in columns])])
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from llmkeys import run_secrets
 from tasks.models import Run, Task, TaskEvent
@@ -32,7 +33,9 @@ def cancel(run: Run, *, task_id: str, message: str) -> bool:
 
     Returns False if a worker has taken the run, or if tasks would remain that are not below `task_id`.
     """
-    tree = list(Task.objects.tree(run.root_id))
+    if run.is_reserved or not _waiting(run).exists():
+        return False
+    tree = list(Task.objects.tree(run.root_id).defer("inputs", "schemas", "result", "steps"))
     nodes = [node_of(row) for row in tree]
     scope = covered_by(run.target_id, tree)
     rows = [row for row in tree if row.id in scope]
@@ -63,15 +66,16 @@ def _end_of(row: Task, templates: Collection[str], message: str) -> End:
     return (row, Status.SKIPPED, TEMPLATE) if row.id in templates else (row, Status.CANCELLED, message)
 
 
+def _waiting(run: Run) -> "QuerySet[Run]":
+    return Run.objects.unfinished().filter(id=run.id, started_at=None, lease_owner=None)
+
+
 def _hold(run: Run) -> bool:
     """Lock the row of the run. Returns False if a worker has taken it, or is about to.
 
     It does not wait for a lock: a worker locks runs before tasks, and this transaction holds tasks.
     """
-    if run.is_reserved or run.started_at is not None:
-        return False
-    waiting = Run.objects.unfinished().filter(id=run.id, started_at=None, lease_owner=None)
-    held = waiting.select_for_update(skip_locked=True).first()
+    held = _waiting(run).select_for_update(skip_locked=True).first()
     if held is None:
         return False
     run.last_seq = held.last_seq

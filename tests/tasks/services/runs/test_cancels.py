@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from accounts.callers import LOCAL
 from tasks.models import CancelRequest, Run, Task
 from tasks.services import trees
-from tasks.services.runs import cancels
+from tasks.services.runs import cancels, unstarted
 from tests.tasks.lives import Stage
 from tests.workers import WorkerThread, group, result_of, step
 
@@ -173,6 +175,14 @@ def test_a_run_of_which_something_remains_is_left_to_a_worker(worker: WorkerThre
     assert run.finished_at is None
     worker.work()
     assert (statuses()["a"], statuses()["b"]) == ("cancelled", "completed")
+
+
+def test_a_cancellation_of_a_run_that_a_worker_has_taken_does_not_read_its_tree() -> None:
+    run = trees.execute_tree(caller=LOCAL, tasks=[{"id": "g", "name": "g"}]).run
+    Run.objects.filter(id=run.id).update(lease_owner="a worker")
+    with CaptureQueriesContext(connection) as queries:
+        assert not unstarted.cancel(run, task_id="g", message="Never mind")
+    assert not [query["sql"] for query in queries if "tasks_task" in query["sql"]]
 
 
 def test_a_template_is_not_said_to_be_cancelled(worker: WorkerThread) -> None:
