@@ -7,6 +7,7 @@ saved, and again when it runs: executors and secrets may have changed.
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -16,10 +17,10 @@ from django.db import transaction
 from accounts import audit
 from accounts.audit import Action
 from accounts.callers import Caller
+from apflow_site.db.beforehand import beforehand
 from apflow_site.db.turns import has_room
 from llmkeys import sealed_texts
 from llmkeys.header import SentKey
-from tasks.executors.admission import checked
 from tasks.executors.run_places import inputs_used, names_that_may_be_used
 from tasks.models import Flow, FlowVersion, Notification, Run, Task
 from tasks.rules.exceptions import FlowNotFound, InvalidParams, LimitReached, TaskNotFound
@@ -39,7 +40,7 @@ from tasks.rules.stored_results import is_longer
 from tasks.rules.strict_json import Json
 from tasks.services.secrets.usable_secrets import refuse_unusable
 from tasks.services.secrets.write_only import sealed, sealed_definition
-from tasks.services.trees import NEW, Execution, execute_tree
+from tasks.services.trees import NEW, Execution, checked_beforehand, execute_tree
 from tasks.services.trees.further_runs import set_inputs, tasks_of, unknown_inputs
 from tasks.services.trees.queries import get_task
 from tasks.services.trees.written_down import written_down
@@ -78,8 +79,8 @@ def save_flow(
     """
     check_name(name)
     if task_id is not None:
-        tasks = tasks_of_tree(caller=caller, task_id=task_id)
-    spec = checked(tasks)
+        tasks = beforehand("definition", partial(tasks_of_tree, caller=caller, task_id=task_id), task_id)
+    spec = checked_beforehand(tasks)
     refuse_unusable(spec, owner=caller.user_id)
     if inputs_schema is not None and (problem := fault_of_schema(inputs_schema)):
         raise InvalidParams([("inputs_schema", problem)])
@@ -188,7 +189,7 @@ def names_taken(version: FlowVersion) -> Collection[str] | None:
     if version.inputs_schema is not None:
         return closed_names(version.inputs_schema)
     return names_that_may_be_used(
-        (each.executor_id, each.inputs, each.params) for each in checked(version.definition).tasks
+        (each.executor_id, each.inputs, each.params) for each in checked_beforehand(version.definition).tasks
     )
 
 

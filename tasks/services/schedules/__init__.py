@@ -40,7 +40,7 @@ from tasks.services.schedules import firings
 from tasks.services.schedules.firings import Sweep
 from tasks.services.secrets.usable_secrets import refuse_unusable
 from tasks.services.secrets.write_only import sealed, sealed_definition
-from tasks.services.trees import owner_of
+from tasks.services.trees import checked_beforehand, owner_of
 from tasks.services.trees.further_runs import tasks_of, unknown_inputs
 from tasks.services.trees.queries import after_cursor, cursor_of, get_task
 from tasks.storage import loads
@@ -375,7 +375,7 @@ def _owner_and_name(schedule: Schedule, caller: Caller) -> tuple[str, str]:
         return task.user_id, task.name
     if schedule.flow is not None:
         return schedule.user_id, schedule.flow
-    spec = checked(schedule.tasks)
+    spec = checked_beforehand(schedule.tasks)
     names_owner = caller.sees_all and spec.tasks[0].user_id
     owner = schedule.user_id if schedule.user_id and not names_owner else owner_of(caller, spec)
     refuse_unusable(spec, owner=owner)

@@ -113,8 +113,7 @@ def create_tree(
     ExecutorNotFound; then nothing is stored.
     """
     make = partial(_new_tree, caller, tasks, id_conflict)
-    is_large = isinstance(tasks, list) and LARGE <= len(tasks) <= settings.APFLOW.limits.tasks_per_tree
-    new = beforehand("tree", make, tasks, id_conflict) if is_large else make()
+    new = beforehand("tree", make, tasks, id_conflict) if _is_large(tasks) else make()
     while True:
         spec, rows, root = new.spec, new.rows, new.root
         try:
@@ -244,7 +243,17 @@ def execute_task(
     return replace(_execution(task, run, started=True), is_idle=is_idle)
 
 
+def checked_beforehand(tasks: object) -> TreeSpec:
+    """Check the tasks of a definition; many of them before the transaction. Raises what `create_tree` raises."""
+    return beforehand("check", partial(checked, tasks), tasks) if _is_large(tasks) else checked(tasks)
+
+
 # --- the steps of the verbs ---
+
+
+def _is_large(tasks: object) -> bool:
+    """Return whether it takes some time to check the tasks. More than are allowed are refused at once."""
+    return isinstance(tasks, list) and LARGE <= len(tasks) <= settings.APFLOW.limits.tasks_per_tree
 
 
 def held_task(*, caller: Caller, task_id: str) -> Task:

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from django.contrib.auth.models import User
@@ -20,6 +21,8 @@ from tasks.rules.exceptions import CircularDependency, TaskNotFound
 from tasks.rules.specs import TreeLimits, TreeSpec
 from tasks.rules.strict_json import Json
 from tasks.services import trees
+from tasks.services.flows import save_flow
+from tasks.services.schedules import create_schedule
 from tasks.services.trees import copies, editing, forks
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_engines]
@@ -186,3 +189,19 @@ async def test_a_preview_of_a_copy_does_not_wait_for_what_is_written() -> None:
     assert await writing
     assert isinstance(previewed, DataResult)
     assert [request["name"] for request in previewed.native] == ["t"]
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        partial(save_flow, name="large"),
+        lambda *, caller, tasks: create_schedule(caller=caller, fields={"tasks": tasks, "at": "2999-01-01T00:00"}),
+    ],
+)
+async def test_a_large_definition_is_checked_before_the_transaction(
+    verb: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Work()
+    monkeypatch.setattr("tasks.services.trees.checked", lambda tasks: admission.checked(work.of(tasks)))
+    await pools.write(verb, caller=LOCAL, tasks=large_tree())
+    assert [where for _, *where in work.done] == [["prepare", False]]
