@@ -131,6 +131,7 @@ def _in_django(config: Config) -> Iterator[Finding]:
         yield _looked("docker", lambda: docker(config))
     yield _looked("schedules", schedules_on_time)
     yield _looked("quarantine", suspects)
+    yield _looked("turns", waits_for_turns)
     yield _looked("clock", lambda: clock(_database_time(), datetime.now(UTC)))
     if config.redis.url is not None:
         yield _looked("redis", lambda: redis(str(config.redis.url)))
@@ -566,6 +567,18 @@ def suspects() -> str:
             fix=f"Find out why: aipartnerupflow explain {found.oldest_root_id}. More at once: worker.quarantine",
         )
     return "no run is suspected" if not found.count else f"{found.count:,} suspected of killing workers"
+
+
+def waits_for_turns() -> str:
+    """Return how often calls of web processes on this machine have waited for others, from the counts behind `/metrics`."""
+    from apflow_site.metrics import registry
+
+    waits = [metric for metric in registry(lambda: None).collect() if metric.name == "apflow_turn_wait_seconds"]
+    samples = [sample for metric in waits for sample in metric.samples if sample.name.endswith("_bucket")]
+    second, all_ = (sum(each.value for each in samples if each.labels["le"] == most) for most in ("1.0", "+Inf"))
+    if not all_:
+        return "no database call of a web process has waited for its turn"
+    return f"{all_:,.0f} database calls of web processes have waited for their turn, {all_ - second:,.0f} of them over 1 s"
 
 
 def clock(database: datetime, own: datetime) -> str:

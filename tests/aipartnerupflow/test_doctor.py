@@ -38,6 +38,18 @@ set_key(user_id="alice", provider="openai", key=Secret("sk-canary-12345678"))
 """
 
 
+WAIT_FOR_TURNS = """
+import django
+from aipartnerupflow import bootstrap
+bootstrap()
+django.setup()
+from tasks.telemetry.metrics import database_call
+for waited in (0.04, 0.5, 2.0):
+    database_call("read", waited, 0.0)
+database_call("read", 0.0, 0.5)
+"""
+
+
 class Installation:
     """A database and a data folder, and the commands that are run on them."""
 
@@ -288,6 +300,13 @@ def test_runs_that_nobody_takes_although_workers_are_alive(installation: Install
     query(installation.database_url, "UPDATE tasks_run SET started_at = NULL, finished_at = created_at")
     found = installation.examine()
     assert (found["queue"]["colour"], found["quarantine"]["message"]) == ("green", "no run is suspected")
+
+
+def test_calls_that_have_waited_for_their_turn_are_counted(installation: Installation) -> None:
+    assert installation.examine()["turns"]["message"] == "no database call of a web process has waited for its turn"
+    printed_by(WAIT_FOR_TURNS, env=environment_of(installation.database_url, installation.folder))
+    counted = installation.examine()["turns"]["message"]
+    assert counted == "3 database calls of web processes have waited for their turn, 1 of them over 1 s"
 
 
 def test_a_long_queue_before_workers_that_are_busy_is_no_fault(installation: Installation) -> None:
