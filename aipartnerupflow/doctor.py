@@ -578,7 +578,9 @@ def waits_for_turns() -> str:
     second, all_ = (sum(each.value for each in samples if each.labels["le"] == most) for most in ("1.0", "+Inf"))
     if not all_:
         return "no database call of a web process has waited for its turn"
-    return f"{all_:,.0f} database calls of web processes have waited for their turn, {all_ - second:,.0f} of them over 1 s"
+    return (
+        f"{all_:,.0f} database calls of web processes have waited for their turn, {all_ - second:,.0f} of them over 1 s"
+    )
 
 
 def clock(database: datetime, own: datetime) -> str:
