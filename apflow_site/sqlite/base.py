@@ -4,15 +4,19 @@ import fcntl
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from django.db.backends.sqlite3 import base
 
 from apflow_site.db.file_gone import DatabaseFileGone
 
+T = TypeVar("T")
+WRITES: Final = ("UPDATE", "INSERT", "DELETE")
+"""The beginnings of statements that take the write lock."""
 SIDE_FILES: Final = ("", "-wal", "-shm")
 TURN_FILE: Final = "-turn"
 """Beside the database: locked by the transaction that begins next, because it has waited for BEGINS_NEXT_SECONDS."""
@@ -35,6 +39,18 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+class Cursor(base.SQLiteCursorWrapper):
+    """Lets a statement that writes outside of a transaction wait like one that begins a transaction."""
+
+    in_turn: Callable[[Callable[[], Any]], Any]
+
+    def execute(self, query: str, params: Any = None) -> Any:
+        execute = partial(super().execute, query, params)
+        if self.connection.in_transaction or not query.lstrip().startswith(WRITES):
+            return execute()
+        return self.in_turn(execute)
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -62,23 +78,41 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self.close()
             raise DatabaseFileGone(path)
 
+    def create_cursor(self, name: Any = None) -> sqlite3.Cursor:
+        cursor = self.connection.cursor(factory=Cursor)
+        cursor.in_turn = self.in_turn
+        return cursor  # type: ignore[no-any-return]
+
     def _start_transaction_under_autocommit(self) -> None:
         self.require_file()
+        with self.wrap_database_errors:
+            self.in_turn(lambda: self.connection.execute("BEGIN IMMEDIATE"))
+
+    def in_turn(self, statement: Callable[[], T]) -> T:
+        """Execute a statement that takes the write lock once the lock is free and it is this one's turn.
+
+        Raises sqlite3.OperationalError for all other errors, and for the lock after the timeout.
+        """
         seconds = float(self.settings_dict["OPTIONS"]["timeout"])
         asked, waited, own = time.monotonic(), 0.0, None
-        with self.wrap_database_errors:
-            self._set_busy_timeout(0)
-            try:
-                while not (self._has_turn(own, waited) and self._begin(is_last_try=waited > seconds)):
-                    time.sleep(ASK_AGAIN_SECONDS)
-                    waited = time.monotonic() - asked
-                    if own is None and waited > BEGINS_NEXT_SECONDS:
-                        own = opened_turn(self.settings_dict["NAME"])
-            finally:
-                if own is not None:
-                    fcntl.flock(own, fcntl.LOCK_UN)  # a process that was forked meanwhile has it open, too
-                    os.close(own)
-                self._set_busy_timeout(seconds)
+        self._set_busy_timeout(0)
+        try:
+            while True:
+                if self._has_turn(own, waited):
+                    try:
+                        return statement()
+                    except sqlite3.OperationalError as error:
+                        if waited > seconds or not _is_busy(error):
+                            raise
+                time.sleep(ASK_AGAIN_SECONDS)
+                waited = time.monotonic() - asked
+                if own is None and waited > BEGINS_NEXT_SECONDS:
+                    own = opened_turn(self.settings_dict["NAME"])
+        finally:
+            if own is not None:
+                fcntl.flock(own, fcntl.LOCK_UN)  # a process that was forked meanwhile has it open, too
+                os.close(own)
+            self._set_busy_timeout(seconds)
 
     def _has_turn(self, own: int | None, waited: float) -> bool:
         """Return whether no other transaction begins next. With a turn file of its `own`, this one tries to be the next."""
@@ -89,21 +123,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
             fcntl.flock(of_all, fcntl.LOCK_UN)
         return is_free
 
-    def _begin(self, *, is_last_try: bool) -> bool:
-        """Try to begin the transaction. Returns False if another process holds the lock.
-
-        Raises OperationalError for all other errors, and for the lock on the last try.
-        """
-        try:
-            self.connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if is_last_try or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                raise
-            return False
-        return True
-
     def _set_busy_timeout(self, seconds: float) -> None:
         self.connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    """Return whether another process has the write lock. A read of this connection that is too old will not change."""
+    code = error.sqlite_errorcode
+    return code & 0xFF == sqlite3.SQLITE_BUSY and code != sqlite3.SQLITE_BUSY_SNAPSHOT
 
 
 def opened_turn(path: str) -> int:

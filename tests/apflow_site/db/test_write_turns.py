@@ -1,11 +1,13 @@
-"""Transactions on SQLite that wait for each other: one that has waited begins before those that come after it."""
+"""Writes on SQLite that wait for each other: one that has waited begins before those that come after it."""
 
 import fcntl
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from django.db import OperationalError
 
 from apflow_site.databases import database_settings, sqlite_url
 from apflow_site.sqlite import base
@@ -48,14 +50,27 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "a.db"
 
 
-def test_a_transaction_that_waits_begins_before_those_that_follow_the_present_one(file: Path) -> None:
+def transaction(database: DatabaseWrapper) -> None:
+    begin(database)
+    database.connection.execute("COMMIT")
+
+
+def statement(database: DatabaseWrapper) -> None:
+    with database.cursor() as cursor:
+        cursor.execute("\nINSERT INTO a VALUES (1)")
+
+
+@pytest.mark.parametrize("write", [transaction, statement])
+def test_who_waits_to_write_begins_before_those_that_follow_the_present_one(
+    file: Path, write: Callable[[DatabaseWrapper], None]
+) -> None:
     present, waiting = opened(file), opened(file)
+    present.connection.execute("CREATE TABLE a (b)")
     begun: list[str] = []
 
     def wait() -> None:
-        begin(waiting)
+        write(waiting)
         begun.append("waiting")
-        waiting.connection.execute("COMMIT")
 
     begin(present)
     thread = threading.Thread(target=wait)
@@ -63,12 +78,27 @@ def test_a_transaction_that_waits_begins_before_those_that_follow_the_present_on
     until(lambda: is_one_next(file), seconds=60, what="a transaction that begins next")
     present.connection.execute("COMMIT")
     begin(present)
+    thread.join()
     begun.append("present")
     present.connection.execute("COMMIT")
-    thread.join()
     assert begun == ["waiting", "present"]
     assert not is_one_next(file)
     for database in (present, waiting):
+        database.close()
+
+
+def test_a_statement_that_can_never_write_fails_at_once(file: Path) -> None:
+    """The connection reads what another one has changed since."""
+    reading, writing = opened(file), opened(file)
+    writing.connection.execute("CREATE TABLE a (b)")
+    writing.connection.executemany("INSERT INTO a VALUES (?)", [(number,) for number in range(1_000)])
+    rows = reading.connection.execute("SELECT b FROM a")
+    rows.fetchone()
+    statement(writing)
+    with pytest.raises(OperationalError, match="locked"):
+        statement(reading)
+    rows.close()
+    for database in (reading, writing):
         database.close()
 
 
