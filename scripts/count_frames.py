@@ -34,7 +34,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 PACKAGES: Final = frozenset(
     tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["root_packages"]
 )
-LIMITS: Final = {"modules": 24, "frames on the event loop": 8, "frames on the database's thread": 8}
+LIMITS: Final = {"modules": 25, "frames on the event loop": 8, "frames on the database's thread": 8}
 """Two of the last are the thread itself, which was four of `concurrent.futures`."""
 
 

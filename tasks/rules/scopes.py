@@ -22,4 +22,6 @@ def covered_by(target_id: str, tasks: Iterable[ScopedTask]) -> set[str]:
     templates = templates_of(tasks)
     completed = {task.id for task in tasks if task.status == Status.COMPLETED} if templates else set()
     over = {part.id for map_id in templates.keys() & completed for part in templates[map_id]}
+    if not over and any(task.id == target_id and task.parent_id is None for task in tasks):
+        return {task.id for task in tasks}  # as `scope_of` would find: the root's descendants are all others
     return scope_of(target_id, nodes_of(task for task in tasks if task.id not in over or task.id == target_id))

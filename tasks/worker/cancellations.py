@@ -20,10 +20,17 @@ class Cancellations:
         self._is_open = is_open
         self._by_task: dict[str, Cancel] = {}
         self._heard: set[tuple[str, bool]] = set()
+        self._carried_out: set[tuple[str, bool]] = (
+            set()
+        )  # each poll brings them again; they are news only after the tree has grown
 
     def add(self, cancel: Cancel) -> list[str]:
         """Return the ids of the tasks that this request newly cancels, the deepest first."""
-        self._heard.add((cancel.task_id, cancel.force))
+        request = (cancel.task_id, cancel.force)
+        if request in self._carried_out:
+            return []
+        self._heard.add(request)
+        self._carried_out.add(request)
         below = reversed([cancel.task_id, *descendants(cancel.task_id, self._children)])
         new = [task_id for task_id in below if self._is_new(task_id, cancel)]
         self._by_task |= dict.fromkeys(new, cancel)
@@ -31,6 +38,7 @@ class Cancellations:
 
     def grow(self, children: Mapping[str, list[str]]) -> None:
         """Learn of new tasks: what is cancelled is so with all that is added below it later."""
+        self._carried_out.clear()
         for parent_id, new in children.items():
             self._children.setdefault(parent_id, []).extend(new)
 

@@ -277,8 +277,8 @@ class TreeRun:
         """Resume the task of the question, unless it already has this answer."""
         self._questions.answer(question)
 
-    def cancel(self, cancel: Cancel) -> None:
-        """Stop the task and all below it, and fail its dependents. A repeated request changes nothing."""
+    def cancel(self, cancel: Cancel) -> bool:
+        """Stop the task and all below it, and fail its dependents. Returns whether that is new: a repeated request changes nothing."""
         new = self._cancellations.add(cancel)
         unrun = list[str]()
         for task_id in sorted(new, key=self._runner.is_at_work, reverse=True):
@@ -290,6 +290,7 @@ class TreeRun:
                 self._ready.pop(task_id, None)
                 unrun.append(task_id)
         self._cancel_unrun(unrun)
+        return bool(new)
 
     def _status_of(self, task_id: str) -> Status:
         """Tasks outside the scope of the run stand as they did when it began."""

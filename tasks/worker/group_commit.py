@@ -8,6 +8,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -27,6 +28,10 @@ logger = logging.getLogger(__name__)
 
 MOST_ROWS: Final = 500
 """The number of rows and changes that one commit writes, unless they belong together: other processes write between two."""
+MOST_ROWS_BESIDE_OTHERS: Final = 100
+"""The number while runs of several users are here: a change of one waits for the commit in hand with those of another."""
+ANSWERS_PER_TURN: Final = 50
+"""The number of waits for a commit that end in one turn of the event loop: what follows them takes a third of a millisecond each."""
 FEW_TREES: Final = 20
 UNHURRIED_SECONDS: Final = 0.002
 """The seconds that changes that are not awaited may wait for one that is: a quick task starts and ends in one commit."""
@@ -58,6 +63,9 @@ class Together:
         return any(item.done is not None for item in self.items)
 
 
+Answer = tuple["asyncio.Future[Any]", Any, BaseException | None]
+
+
 class GroupCommit:
     """Writes changes from one thread. Users take turns; the changes and calls of one user are carried out in their order.
 
@@ -71,15 +79,18 @@ class GroupCommit:
         self._awaited = 0
         """The number of those that are awaited."""
         self._rest_seconds = 0.0
+        self._most_rows = MOST_ROWS
+        self._answers = deque[Answer]()
         self.memory = ResultMemory()
         """Limits the results that wait here."""
         threading.Thread(target=self._write_for_ever, name="group-commit", daemon=True).start()
 
-    def pace(self, trees: int) -> None:
-        """Set the wait before each commit: none with few running trees, brief with many.
+    def pace(self, trees: int, *, users: int) -> None:
+        """Set the wait before each commit, none with few running trees and brief with many, and the size of commits.
 
-        The wait lets one commit write more changes.
+        The wait lets one commit write more changes. The trees are those of so many users.
         """
+        self._most_rows = MOST_ROWS if users < 2 else MOST_ROWS_BESIDE_OTHERS
         self._rest_seconds = trees * REST_SECONDS if trees > FEW_TREES else 0.0
 
     def put(self, change: Change) -> None:
@@ -126,7 +137,26 @@ class GroupCommit:
         while True:
             for is_call, items in groupby(self._taken(), key=is_a_call):
                 carry_out = _call if is_call else _write
-                self._loop.call_soon_threadsafe(_answer, carry_out(list(items)))
+                self._loop.call_soon_threadsafe(self._answer, carry_out(list(items)))
+
+    def _answer(self, answers: Iterable[Answer]) -> None:
+        """End the waits on the loop, in their order."""
+        is_under_way = bool(self._answers)
+        self._answers.extend(answers)
+        if not is_under_way:
+            self._answer_some()
+
+    def _answer_some(self) -> None:
+        for _ in range(min(ANSWERS_PER_TURN, len(self._answers))):
+            done, result, error = self._answers.popleft()
+            if done.done():
+                continue  # its waiter was cancelled
+            if error is None:
+                done.set_result(result)
+            else:
+                done.set_exception(error)
+        if self._answers:
+            self._loop.call_soon(self._answer_some)
 
     def _taken(self) -> list[Change | Call]:
         """Wait for work, and take as much as one commit may write. The worker's own calls come last, so that they do not divide it."""
@@ -138,7 +168,7 @@ class GroupCommit:
         with self._lock:
             while not self._awaited and self._lock.wait(UNHURRIED_SECONDS):
                 pass
-            while size < MOST_ROWS and (work := self._waiting.take()) is not None:
+            while size < self._most_rows and (work := self._waiting.take()) is not None:
                 (items if work.user_id else own).extend(work.items)
                 size += work.size
                 self._awaited -= work.is_awaited
@@ -147,19 +177,6 @@ class GroupCommit:
 
 def is_a_call(item: Change | Call) -> bool:
     return isinstance(item, Call)
-
-
-Answer = tuple["asyncio.Future[Any]", Any, BaseException | None]
-
-
-def _answer(answers: Iterable[Answer]) -> None:
-    for done, result, error in answers:
-        if done.done():
-            continue  # its waiter was cancelled
-        if error is None:
-            done.set_result(result)
-        else:
-            done.set_exception(error)
 
 
 def _call(calls: Sequence[Any]) -> list[Answer]:

@@ -38,9 +38,9 @@ LOADED_BY: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """The function that the first task of an executor loads with `tasks.executors.llm.loading`, and waits for."""
-GC_THRESHOLDS = (20_000, 20, 20)
-"""A tree of a thousand tasks allocates tens of thousands of objects at once, none of them garbage
-yet.
+GC_THRESHOLDS = (20_000, 5, 80)
+"""A tree of a thousand tasks allocates tens of thousands of objects at once, none of them garbage yet. A collection of the
+middle generation stops the process for 30 to 120 ms of processor time; when 20 young ones came before it, four times as long.
 """
 
 

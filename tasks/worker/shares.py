@@ -54,6 +54,11 @@ class Places:
         return self._free
 
     @property
+    def users(self) -> int:
+        """The number of users who hold places."""
+        return len(self._held)
+
+    @property
     def claimable(self) -> int:
         """The number of runs that may be claimed at once without any user exceeding the share: see `rooms` for own shares."""
         own, usual = self._shares.own, self._shares.usual

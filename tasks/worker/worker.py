@@ -213,8 +213,8 @@ class Worker:
         for run_id, requests in cancels.items():
             if (tree := self._trees.get(run_id)) is not None:
                 for cancel in requests:
-                    tree.cancel(cancel)
-                await asyncio.sleep(0)  # to cancel thousands of tasks takes a while
+                    if tree.cancel(cancel):
+                        await asyncio.sleep(0)  # to cancel thousands of tasks takes a while
         for run_id in replies.keys() & self._trees.keys():
             for question in replies[run_id]:
                 self._trees[run_id].answer(question)
@@ -256,7 +256,7 @@ class Worker:
         self._places.take(tree.user_id)
         self._memory.take(tree.user_id, tree.memory)
         run.add_done_callback(partial(self._ended, tree=tree))
-        self._writer.pace(len(self._running))
+        self._writer.pace(len(self._running), users=self._places.users)
 
         if self._in_quarantine:
             self._is_convict_here = claim.is_convicted
@@ -272,7 +272,7 @@ class Worker:
             del self._running[run.get_name()], self._trees[run.get_name()]
             if self._in_quarantine:
                 self._name_suspect()
-        self._writer.pace(len(self._running))
+        self._writer.pace(len(self._running), users=self._places.users)
         if makes_room:
             self._must_poll = True
         self._wake_up.set()

@@ -28,7 +28,7 @@ from tasks.worker.changes import (
     TaskFinished,
     TaskStarted,
 )
-from tasks.worker.group_commit import MOST_ROWS, GroupCommit
+from tasks.worker.group_commit import ANSWERS_PER_TURN, MOST_ROWS, MOST_ROWS_BESIDE_OTHERS, GroupCommit
 from tasks.worker.run_recorder import Fence
 from tests.workers import Json
 
@@ -169,11 +169,13 @@ def test_a_run_whose_last_outcome_is_refused_does_not_end() -> None:
     assert (run.finished_at, log_of(claim)) == (None, [])
 
 
-def test_a_change_of_one_user_does_not_wait_for_thousands_of_another() -> None:
+@pytest.mark.parametrize(("users", "most_rows"), [(1, MOST_ROWS), (2, MOST_ROWS_BESIDE_OTHERS)])
+def test_a_change_of_one_user_does_not_wait_for_thousands_of_another(users: int, most_rows: int) -> None:
     alice, bob = claimed(2), claimed(1, name="b")
     thousands = [replace(log(alice, f"line {number}"), owner="alice") for number in range(3_000)]
 
     async def scenario(journal: GroupCommit) -> int:
+        journal.pace(2, users=users)
         blocked = threading.Event()
         blocker = asyncio.ensure_future(journal.call(blocked.wait))
         await asyncio.sleep(0)
@@ -188,9 +190,32 @@ def test_a_change_of_one_user_does_not_wait_for_thousands_of_another() -> None:
         await journal.empty()
         return written
 
-    assert with_journal(scenario) < 2 * MOST_ROWS
+    assert with_journal(scenario) < 2 * most_rows
     texts = [event["task_id"] for event in events.read(run_id=alice.run_id, limit=5_000)]
     assert texts == [f"line {number}" for number in range(3_000)]
+
+
+def test_no_turn_of_the_loop_ends_more_waits_than_it_may() -> None:
+    """What follows the commit of thousands of changes takes a while; in their order, others have the loop meanwhile."""
+    claim = claimed()
+
+    async def scenario(journal: GroupCommit) -> list[list[int]]:
+        ended, by_turn = list[int](), list[list[int]]()
+
+        async def commit(number: int) -> None:
+            await journal.commit(log(claim, f"line {number}"))
+            ended.append(number)
+
+        waits = [asyncio.create_task(commit(number)) for number in range(300)]
+        while not all(each.done() for each in waits):
+            await asyncio.sleep(0)
+            by_turn.append(ended.copy())
+            ended.clear()
+        return by_turn
+
+    by_turn = with_journal(scenario)
+    assert max(map(len, by_turn)) <= ANSWERS_PER_TURN
+    assert [number for turn in by_turn for number in turn] == list(range(300))
 
 
 def test_a_quick_task_starts_and_ends_in_one_commit_which_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

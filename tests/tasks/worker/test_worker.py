@@ -27,6 +27,7 @@ from tasks.services.runs import cancels
 from tasks.services.runs.cancels import Cancel
 from tasks.worker import group_commit, lease_keeper
 from tasks.worker import worker as worker_module
+from tasks.worker.cancellations import Cancellations
 from tasks.worker.changes import Change
 from tasks.worker.engine import TreeRun
 from tasks.worker.load_run import LoadedTask
@@ -147,6 +148,21 @@ def test_a_run_whose_thousands_of_tasks_are_cancelled_lets_others_have_the_loop(
     ran = result_of(run)
     assert set(ran.statuses().values()) == {"cancelled"}
     assert ended() <= 2 * STEPS_PER_TURN  # tasks that did not begin, and jobs that were stopped in the turn before
+
+
+def test_a_cancellation_that_each_poll_brings_again_walks_the_tree_only_after_it_has_grown() -> None:
+    asked, request = list[str](), Cancel("g", force=False, message="")
+
+    def is_open(task_id: str) -> bool:
+        asked.append(task_id)
+        return True
+
+    cancellations = Cancellations({"g": ["a", "b"]}, is_open=is_open)
+    assert cancellations.add(request) == ["b", "a", "g"]
+    assert cancellations.add(request) == []
+    assert asked == ["b", "a", "g"]
+    cancellations.grow({"a": ["new"]})
+    assert cancellations.add(request) == ["new"]
 
 
 @pytest.mark.parametrize(
