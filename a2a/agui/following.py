@@ -67,19 +67,20 @@ class Stream:
     started: Started
     begun: Beginning | None
 
-    async def events(self) -> AsyncGenerator[Json]:
-        """Yield all events as JSON. An error is the last of them; ShuttingDown is raised."""
+    async def events(self) -> AsyncGenerator[list[bytes]]:
+        """Yield all events as frames. An error is the last of them; ShuttingDown is raised."""
         try:
             async with aclosing(self._events()) as found:
                 async for event in found:
-                    yield event.to_json()
+                    yield event if isinstance(event, list) else [_frame(event)]
         except ShuttingDown:
             raise
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             shown = as_rest(error)["error"]
-            yield agui.RunError(message=shown["message"], code=shown["code"]).to_json()
+            yield [_frame(agui.RunError(message=shown["message"], code=shown["code"]))]
 
-    async def _events(self) -> AsyncGenerator[Event]:
+    async def _events(self) -> AsyncGenerator[Event | list[bytes]]:
+        """Yield the events; those of a page of the log as frames."""
         parent = UNSET if self.given.parent_run_id is None else self.given.parent_run_id
         yield agui.RunStarted(
             thread_id=self.given.thread_id,
@@ -92,8 +93,8 @@ class Stream:
                 yield event
             return
         async with aclosing(self._followed(self.begun)) as found:
-            async for event in found:
-                yield event
+            async for followed in found:
+                yield followed
 
     def _without_run(self) -> Iterator[Event]:
         if self.started.error is not None:
@@ -105,44 +106,33 @@ class Stream:
         yield agui.TextMessageEnd(message_id=message_id)
         yield self._finished(SUCCESS)
 
-    async def _followed(self, begun: Beginning) -> AsyncGenerator[Event]:
+    async def _followed(self, begun: Beginning) -> AsyncGenerator[Event | list[bytes]]:
         run, after = begun.run, self.started.after
         tree = Tree(run=run)
-        tree.add(begun.rows)
         translator = Translator(tree=tree, always_answers=self.started.is_chat)
-        yield agui.StateSnapshot(snapshot=snapshot(run, begun.rows, from_start=after == 0))
+        yield await pools.read(_shown, begun, tree, from_start=after == 0)
         if after and (interrupt := await self._interrupt(run)) is not None:
             yield interrupt
             return
-        async with aclosing(events.follow(run.id, after=after)) as log:
-            async for event in log:
-                async for translated in self._of(event, translator):
-                    yield translated
-                if event["type"] == "final":
-                    return
-                if asks(event) and (interrupt := await self._interrupt(run)) is not None:
-                    asked = [each["id"] for each in interrupt.outcome["interrupts"]]
-                    for translated in translator.close(interrupt_ids=asked):
-                        yield translated
-                    yield interrupt
-                    return
+        async with aclosing(events.pages(run.id, after=after)) as log:
+            async for page in log:
+                left = page
+                while left:
+                    translate = partial(_translated, left, translator)
+                    is_small = len(left) == 1 and not _reads(left[0], translator)
+                    frames, count = translate() if is_small else await pools.read(translate)
+                    yield frames
+                    last, left = left[count - 1], left[count:]
+                    if last["type"] == "final":
+                        yield await self._end(last, translator)
+                        return
+                    if asks(last) and (interrupt := await self._interrupt(run)) is not None:
+                        asked = [each["id"] for each in interrupt.outcome["interrupts"]]
+                        for translated in translator.close(interrupt_ids=asked):
+                            yield translated
+                        yield interrupt
+                        return
         raise ShuttingDown
-
-    async def _of(self, event: Json, translator: Translator) -> AsyncGenerator[Event]:
-        tree = translator.tree
-        if event["type"] == "final":
-            for translated in translator.close(interrupt_ids=[]):
-                yield translated
-            yield agui.StateDelta(delta=tree.operations(event))
-            yield await self._end(event, translator)
-            return
-        if event["task_id"] not in tree.tasks:
-            rows = await pools.read(partial(read_rows, tree.run, skip=len(tree.tasks)))
-            yield agui.StateDelta(delta=tree.add(rows))
-        if translator.wants_arguments(event):  # the model took longer to ask for the call than this query takes
-            translator.arguments = await pools.read(arguments_of, event["task_id"])
-        for translated in translator.of(event):
-            yield translated
 
     async def _interrupt(self, run: Run) -> agui.RunFinished | None:
         """Return the end of the stream, if there are questions that the caller may answer; None if they were answered before."""
@@ -176,6 +166,42 @@ class Stream:
         return agui.RunFinished(
             thread_id=self.given.thread_id, run_id=self.given.run_id, outcome=outcome, result=shown, **more
         )
+
+
+def _shown(begun: Beginning, tree: Tree, *, from_start: bool) -> list[bytes]:
+    """Return the frame with the whole state, and add the tasks to the tree."""
+    tree.add(begun.rows)
+    return [_frame(agui.StateSnapshot(snapshot=snapshot(begun.run, begun.rows, from_start=from_start)))]
+
+
+def _translated(page: Sequence[Json], translator: Translator) -> tuple[list[bytes], int]:
+    """Return the frames for the events up to the first that asks a person, and their number. Reads what they need."""
+    found: list[Event] = []
+    tree, count = translator.tree, 0
+    for event in page:
+        count += 1
+        if event["type"] == "final":
+            found += [*translator.close(interrupt_ids=[]), agui.StateDelta(delta=tree.operations(event))]
+            break
+        if event["task_id"] not in tree.tasks:
+            found.append(agui.StateDelta(delta=tree.add(read_rows(tree.run, skip=len(tree.tasks)))))
+        if translator.wants_arguments(event):  # the model took longer to ask for the call than this query takes
+            translator.arguments = arguments_of(event["task_id"])
+        found += translator.of(event)
+        if asks(event):
+            break
+    return [_frame(event) for event in found], count
+
+
+def _reads(event: Json, translator: Translator) -> bool:
+    """Return whether something has to be read for the event."""
+    if event["type"] == "final":
+        return False
+    return event["task_id"] not in translator.tree.tasks or translator.wants_arguments(event)
+
+
+def _frame(event: Event) -> bytes:
+    return sse.frame(event.to_json())
 
 
 def _interrupt_of(question: Question) -> Json:
