@@ -48,3 +48,13 @@ class _NoPlace(AbstractAsyncContextManager[None]):
 
 
 NO_PLACE: Final = _NoPlace()
+
+
+class LoopPool(Pool):
+    async def execute(self, executor: Executor, inputs: Json, context: Context) -> Any:
+        return await executed(executor, inputs, context)
+
+
+class DemoPool(Pool):
+    async def execute(self, executor: Executor, inputs: Json, context: Context) -> Any:
+        return executor.example_result

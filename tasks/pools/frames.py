@@ -11,6 +11,14 @@ import orjson
 from aipartnerupflow.executors import Escalation, ExecutorError, Json, Parked, Reply, Spawn, Stopped, Wait
 from tasks.rules.stored_results import stored_form
 
+ORDER: Final = struct.Struct("!cIi")
+FORK: Final = b"F"
+"""Comes with the descriptors of a socket for the new process and of a pipe for what it prints."""
+KILL: Final = b"K"
+ENDED: Final = b"E"
+"""A message of the nursery. The exit code is negative for a signal."""
+
+
 LENGTH: Final = struct.Struct("!I")
 M = TypeVar("M")
 
@@ -99,7 +107,7 @@ class Spent(Message, frozen=True, kw_only=True):
 
 
 class Call(Message, frozen=True, kw_only=True):
-    """Do this in the worker, as `tasks.pools.calls` does."""
+    """Do this in the worker, as `tasks.pools.line` does."""
 
     number: int
     name: str

@@ -6,17 +6,78 @@ import socket
 from collections.abc import Callable
 from contextvars import Context as Variables
 from contextvars import copy_context
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
 
 import msgspec
 from django.conf import settings
 
-from aipartnerupflow.executors import Context, ExecutorError, Json, Stopped
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
+from aipartnerupflow.executors.base import unstored
+from llmkeys.masker import MASKER
+from tasks.executors.llm.client import ask, check
+from tasks.executors.llm.prompt import Prompt
+from tasks.executors.mcp.operations import SERVERS
+from tasks.executors.states import STATES
 from tasks.pools import frames
 from tasks.pools.base import RaisedElsewhere
-from tasks.pools.calls import answer
+from tasks.pools.frames import Job
 from tasks.pools.prints import Prints
+
+
+async def answer(
+    name: str, arguments: Json, context: Context, *, heard: Callable[[str], None], spent: Callable[[Json], None]
+) -> Any:
+    """Do what the name says for the task of the context. Raises ExecutorError, Stopped."""
+    match name:
+        case "begin":
+            return await context.begin()
+        case "fetch":
+            return await _fetch(context, **arguments)
+        case "secret":
+            return await context.secret(**arguments)
+        case "ask":
+            return asdict(await ask(_prompt(arguments, context), spent=spent, heard=heard))
+        case "check":
+            return await check(_prompt(arguments, context))
+        case "tools_of_servers":
+            return [asdict(each) for each in await SERVERS.get().named(**arguments)]
+        case "call_tool":
+            return await SERVERS.get().call(**arguments, log=heard)
+        case "load_state":
+            return await STATES.get().load()
+        case "save_state":
+            return await STATES.get().save(**arguments)
+    raise LookupError(name)
+
+
+async def _fetch(context: Context, **arguments: Any) -> Json:
+    response = await context.fetch(**arguments)
+    return {
+        "url": response.url,
+        "status_code": response.status_code,
+        "headers": list(response.headers.items()),
+        "body": response.body,
+        "elapsed_ms": response.elapsed_ms,
+    }
+
+
+def _prompt(fields: Json, context: Context) -> Prompt:
+    """Return the run and the user decide about the key, so they are not taken from the call."""
+    return Prompt(
+        model=fields["model"],
+        messages=fields["messages"],
+        options=fields["options"],
+        streams=fields["streams"],
+        api_base=fields["api_base"],
+        run_id=context.run_id,
+        user_id=context.user_id,
+        agent=fields["agent"],
+        crew_task=fields["crew_task"],
+        step=fields["step"],
+    )
+
 
 STOP_SECONDS: Final = 1.9
 """The seconds for a cancelled job before its process is killed: a little less than the engine waits."""
@@ -225,3 +286,33 @@ def outcome(ended: frames.Ended) -> Any:
             raise RaisedElsewhere(kind, traceback)
         case frames.Cancelled():
             raise asyncio.CancelledError
+
+
+def job_of(executor: Executor, inputs: Json, context: Context, *, memory_bytes: int) -> Job:
+    """Return the message that has the executor executed. `memory_bytes` 0: without a limit."""
+    return Job(
+        executor_id=executor.id,
+        inputs=inputs,
+        memory_bytes=memory_bytes,
+        max_processes=settings.APFLOW.pools.process.processes,
+        max_result_bytes=settings.APFLOW.limits.result_bytes,
+        task_id=context.task_id,
+        run_id=context.run_id,
+        root_task_id=context.root_task_id,
+        user_id=context.user_id,
+        name=context.name,
+        params=dict(context.params),
+        schemas=dict(context.schemas),
+        dependency_results=dict(context.dependency_results),
+        attempt=context.attempt,
+        reply=context.reply,
+        config=dict(context.config),
+        must_begin=context.begin is not unstored,
+        secrets=_secrets_in(inputs),
+    )
+
+
+def _secrets_in(inputs: Json) -> list[str]:
+    """Return those secrets of the run that the inputs contain."""
+    masker = MASKER.get()
+    return [] if masker is None else masker.values_in(inputs)

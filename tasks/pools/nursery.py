@@ -29,7 +29,7 @@ from tasks.executors.command.guard import IS_LINUX, children  # noqa: E402
 from tasks.executors.llm.loading import load_now  # noqa: E402  (needs the apps)
 from tasks.pools import child  # noqa: E402
 from tasks.pools.family import adopt_orphans  # noqa: E402
-from tasks.pools.orders import ENDED, FORK, KILL, ORDER  # noqa: E402
+from tasks.pools.frames import ENDED, FORK, KILL, ORDER  # noqa: E402
 
 
 class Nursery:

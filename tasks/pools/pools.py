@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tasks.pools.base import Pool
-from tasks.pools.loop import LoopPool
+from tasks.pools.base import LoopPool, Pool
 from tasks.pools.process import ProcessPool
 from tasks.pools.ray import RayPool
 from tasks.pools.thread import ThreadPool

@@ -21,8 +21,7 @@ from tasks.executors.llm.conversations import heard_turns
 from tasks.executors.llm.own_calls import with_own_calls
 from tasks.executors.placement import pool_name
 from tasks.executors.states import STATES
-from tasks.pools.base import Pool
-from tasks.pools.demo import DemoPool
+from tasks.pools.base import DemoPool, Pool
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.queue.leases import Claim
 from tasks.rules import interrupts

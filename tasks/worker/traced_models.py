@@ -3,6 +3,7 @@
 The words of each call are published as they arrive.
 """
 
+import asyncio
 import time
 from asyncio import CancelledError
 from collections.abc import Callable, Sequence
@@ -13,12 +14,46 @@ from typing import Any, Final, Protocol
 
 from aipartnerupflow.executors import ExecutorError, Json, Stopped
 from tasks.executors.llm.client import MODELS, Models, ignore
-from tasks.executors.llm.line_buffer import Lines
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.ids import new_id
 from tasks.rules.call_content import TEXT_CHARACTERS
 from tasks.rules.words import ANSWER, REASONING
 from tasks.status import Status
+
+EVERY_SECONDS: Final = 0.1
+MAX_CHARACTERS: Final = 16_384
+"""The characters of one event: longer ones would be cut."""
+
+
+class Lines:
+    """A context that buffers words and publishes the rest when it ends. Use it on the event loop."""
+
+    def __init__(self, publish: Callable[[str], None]) -> None:
+        self._publish = publish
+        self._texts: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
+
+    def add(self, text: str) -> None:
+        self._texts.append(text)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(EVERY_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Publish at once what has been added."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        text = "".join(self._texts)
+        self._texts.clear()
+        for start in range(0, len(text), MAX_CHARACTERS):
+            self._publish(text[start : start + MAX_CHARACTERS])
+
 
 CALL_ID: Final = "call_id"
 """The field of a usage report that names the recorded call. Executors report calls of their own without it."""

@@ -10,9 +10,8 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
 from llmkeys.masker import masked_here
-from tasks.executors.docker.container import run
+from tasks.executors.docker.container import Output, run
 from tasks.executors.docker.order import Order, check_image, check_limits, order_of, refused
-from tasks.executors.docker.output import Output
 from tasks.rules.places import places_in
 
 SHOWN_CHARACTERS: Final = 2_000

@@ -6,6 +6,7 @@ import smtplib
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from fnmatch import fnmatchcase
@@ -15,10 +16,43 @@ from typing import Any, Final
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
+from django.db import transaction
+from django.db.models import F, QuerySet
 
 from aipartnerupflow.executors import on_a_thread
 from aipartnerupflow.executors.base import unstored
-from tasks.executors.email import allowance
+from apflow_site.db import pools
+from tasks.models import MailCount
+
+
+async def refusal(user_id: str, *, recipients: int) -> str | None:
+    """Count a mail to so many addresses, and return None; or return why the user may not send it today."""
+    most = int(settings.APFLOW.limits.mail_recipients_per_user_day)
+    if not most or await pools.write(_count, user_id, recipients, most=most):
+        return None
+    return (
+        f"You may send mail to {most:,} addresses a day (limits.mail_recipients_per_user_day), and fewer than {recipients:,} "
+        "are left today. The count begins again at midnight UTC; the operator may raise the limit."
+    )
+
+
+@transaction.atomic
+def _count(user_id: str, recipients: int, *, most: int) -> bool:
+    """Return whether they fit. One statement compares and counts: mails of several workers may come at once."""
+    today = _today()
+    MailCount.objects.bulk_create([MailCount(user_id=user_id, day=today)], ignore_conflicts=True)
+    fitting = MailCount.objects.filter(user_id=user_id, day=today, recipients__lte=most - recipients)
+    return fitting.update(recipients=F("recipients") + recipients) == 1
+
+
+def old_counts() -> "QuerySet[Any]":
+    """Return the counts of earlier days."""
+    return MailCount.objects.filter(day__lt=_today())
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
 
 MAILTO: Final = "mailto:"
 NO_ADDRESS: Final = "must be an e-mail address such as ops@example.com"
@@ -93,7 +127,7 @@ async def send(mail: Mail, *, user_id: str, begin: Callable[[], Coroutine[Any, A
         if why := why_no_address(address) or why_refused(address):
             raise NotSent(f"The address {why}.", permanent=True)
     message = _message(mail)
-    if why := await allowance.refusal(user_id, recipients=len(mail.recipients)):
+    if why := await refusal(user_id, recipients=len(mail.recipients)):
         raise NotSent(why, permanent=True)
     # A thread of its own: the common ones are for all users, and a mail server may be slow.
     loop = asyncio.get_running_loop()

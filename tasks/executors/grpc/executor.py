@@ -2,17 +2,42 @@
 
 import asyncio
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, Final
 
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, on_a_thread
-from tasks.executors.grpc.order import Order, Target
 from tasks.executors.http.rest import SECRET
 from tasks.executors.http.safe_http import egress_of_tasks, judged_addresses, parse_url
 from tasks.executors.llm.loading import load
 from tasks.executors.timeouts import timeout_of, timeout_schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A server, by addresses that were checked: `ipv4:192.0.2.1:443`. `host` is its name for TLS."""
+
+    addresses: str
+    host: str
+    authority: str
+    tls: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A call. A response may have `most_bytes`, and all of them together."""
+
+    service: str
+    method: str
+    request: Json
+    metadata: Mapping[str, str] = field(repr=False)
+    seconds: float
+    most_messages: int
+    most_bytes: int
+
 
 TIMEOUT_SECONDS: Final = 30
 MOST_MESSAGES: Final = 1_000

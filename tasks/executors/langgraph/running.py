@@ -1,25 +1,171 @@
 """Runs a graph from its start or its last checkpoint to its end, or to a question. Imported only where it runs."""
 
 import asyncio
+import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
+import orjson
 from django.conf import settings
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langgraph.errors import GraphRecursionError, is_invalid_resume
+from langgraph.types import Command, Interrupt, StateSnapshot
 from langsmith import tracing_context
 from pydantic import ValidationError
 
-from aipartnerupflow.executors import Context, ExecutorError, Json, Parked, Stopped
+from aipartnerupflow.executors import Context, ExecutorError, Json, Parked, Reply, Stopped
 from aipartnerupflow.executors.current import Current, enter_task
+from aipartnerupflow.models import MARK
 from llmkeys.redact import mask
-from tasks.executors.langgraph.graphs import Graph, graph_at
-from tasks.executors.langgraph.model_calls import ModelCalls
-from tasks.executors.langgraph.questions import continuation, may_be_stopped, question_in
-from tasks.executors.langgraph.results import as_json
+from tasks.executors.langgraph.graphs import Graph, as_json, graph_at
 from tasks.executors.langgraph.saver import StoredSaver, needs_history
 from tasks.executors.states import STATES
+from tasks.rules.forms import fault_of_form
+
+PRICES: Final = "model_prices_and_context_window_backup.json"
+"""LiteLLM's table of prices, which costs seconds to load with the whole of LiteLLM."""
+
+
+class ModelCalls(BaseCallbackHandler):
+    """Reports the usage of each call to `spent`. Calls by `run_clients` are recorded already."""
+
+    run_inline = True
+
+    def __init__(self, spent: Callable[[Json], None]) -> None:
+        self._spent = spent
+        self._begun: dict[UUID, Mapping[str, Any]] = {}
+
+    def on_chat_model_start(
+        self, serialized: Any, messages: Any, *, run_id: UUID, metadata: Json | None = None, **_: Any
+    ) -> None:
+        self._begun[run_id] = metadata or {}
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
+        begun = self._begun.pop(run_id, {})
+        message = _message(response)
+        if message is None or message.response_metadata.get("system_fingerprint") == MARK:
+            return
+        self._spent(_usage(message, begun))
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
+        self._begun.pop(run_id, None)
+
+
+def _message(response: LLMResult) -> AIMessage | None:
+    generation = response.generations[0][0] if response.generations and response.generations[0] else None
+    message = generation.message if isinstance(generation, ChatGeneration) else None
+    return message if isinstance(message, AIMessage) else None
+
+
+def _usage(message: AIMessage, begun: Mapping[str, Any]) -> Json:
+    used: Mapping[str, Any] = message.usage_metadata or {}
+    model = "/".join(filter(None, (begun.get("ls_provider"), begun.get("ls_model_name"))))
+    prompt, completion = used.get("input_tokens", 0), used.get("output_tokens", 0)
+    cached = (used.get("input_token_details") or {}).get("cache_read") or 0
+    return {
+        "model": model,
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": used.get("total_tokens", 0),
+        "cached_tokens": cached,
+        "reasoning_tokens": (used.get("output_token_details") or {}).get("reasoning") or 0,
+        "cost_usd": cost_usd(model, prompt=prompt, completion=completion, cached=cached) if used else None,
+        "agent": begun.get("langgraph_node"),
+        "step": begun.get("langgraph_step"),
+    }
+
+
+def cost_usd(model: str, *, prompt: int, completion: int, cached: int) -> float | None:
+    """Return the cost of so many tokens; None for a model whose price is unknown."""
+    prices = _prices()
+    price = prices.get(model) or prices.get(model.partition("/")[2]) or {}
+    one, other = price.get("input_cost_per_token"), price.get("output_cost_per_token")
+    if not isinstance(one, float) or not isinstance(other, float):
+        return None
+    of_cached = float(price.get("cache_read_input_token_cost", one))
+    return round((prompt - cached) * one + cached * of_cached + completion * other, 10)
+
+
+@cache
+def _prices() -> Mapping[str, Json]:
+    found = find_spec("litellm")
+    if found is None or not found.origin:
+        return {}
+    prices: Mapping[str, Json] = json.loads(Path(found.origin).with_name(PRICES).read_bytes())
+    return prices
+
+
+QUESTION_CHARACTERS: Final = 10_000
+CONTINUE: Final = "continue"
+
+
+def question_in(state: StateSnapshot, reply: Reply | None, *, is_stopped: bool) -> Parked | None:
+    """Return the next question of the interrupted graph; None if all are answered, or if it is not interrupted.
+
+    `is_stopped`: whether it is at a breakpoint, if it has neither ended nor an interrupt.
+
+    The memo of a question has the answers so far, by the ids of the interrupts.
+    """
+    answers = _answers(reply)
+    for interrupt in state.interrupts:
+        if interrupt.id not in answers:
+            return _question(interrupt, answers)
+    if is_stopped and state.next and not state.interrupts and _breakpoint(state) not in answers:
+        text = f"The graph stops at a breakpoint before {', '.join(map(repr, state.next))}. Continue?"
+        return Parked(text, options=[CONTINUE], memo={"answers": answers, "interrupt": _breakpoint(state)})
+    return None
+
+
+def continuation(state: StateSnapshot, reply: Reply | None) -> Command[Any] | None:
+    """Return what the graph continues with: the answers to its interrupts, or None where it was at work."""
+    answers = _answers(reply)
+    pending = {each.id: answers[each.id] for each in state.interrupts if each.id in answers}
+    return Command(resume=pending) if pending else None
+
+
+def may_be_stopped(graph: Graph, state: StateSnapshot) -> bool:
+    """Return whether the graph may be at a breakpoint. After a crash, nothing else says it."""
+    before = graph.interrupt_before_nodes
+    return bool(graph.interrupt_after_nodes) or before == "*" or any(node in before for node in state.next)
+
+
+def _answers(reply: Reply | None) -> Json:
+    if reply is None:
+        return {}
+    answers: Json = reply.memo["answers"] | {reply.memo["interrupt"]: reply.answer}
+    return answers
+
+
+def _breakpoint(state: StateSnapshot) -> str:
+    """Return the checkpoint at which the graph stops: the same breakpoint later is another question."""
+    return str(state.config["configurable"]["checkpoint_id"])
+
+
+def _question(interrupt: Interrupt, answers: Json) -> Parked:
+    value = as_json(interrupt.value)
+    memo = {"answers": answers, "interrupt": interrupt.id}
+    asked: Json = value if isinstance(value, dict) else {}
+    text = asked.get("question", value)
+    options, schema = asked.get("options"), interrupt.response_schema
+    if not isinstance(text, str):
+        text = orjson.dumps(text, option=orjson.OPT_INDENT_2).decode()
+    if isinstance(schema, dict) and fault_of_form(schema) is None:
+        return Parked(text[:QUESTION_CHARACTERS], schema=schema, memo=memo)
+    return Parked(text[:QUESTION_CHARACTERS], options=options if _is_choice(options) else None, memo=memo)
+
+
+def _is_choice(options: Any) -> bool:
+    is_list = isinstance(options, Sequence) and not isinstance(options, str)
+    return is_list and bool(options) and all(isinstance(option, str) and option for option in options)
+
 
 LINE_CHARACTERS: Final = 1_000
 ERROR_CHARACTERS: Final = 500

@@ -40,9 +40,8 @@ from tasks.executors.http.safe_http import bound_response, egress_of_tasks, guar
 from tasks.executors.llm import litellm_bounds
 from tasks.executors.llm.attachments import sounds_in
 from tasks.executors.llm.client import ignore
-from tasks.executors.llm.connections import Connections
 from tasks.executors.llm.errors import code_in, fault_of, not_taken, problem
-from tasks.executors.llm.model_loop import MODEL_LOOP, Heard
+from tasks.executors.llm.model_loop import MODEL_LOOP, Connections, Heard
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.llm.streamed import Streamed, thought_of
 from tasks.executors.llm.wire import WIRE, Wire, watch

@@ -11,11 +11,9 @@ import orjson
 from aipartnerupflow import __version__
 from aipartnerupflow.executors import ExecutorError, Json
 from aipartnerupflow.executors.base import unstored
-from tasks.executors.mcp.http_line import http_line
-from tasks.executors.mcp.line import Line
+from tasks.executors.mcp.line import Line, http_line, stdio_line
 from tasks.executors.mcp.questions import CAPABILITY, METHOD, Answers, Asked, problem_of
 from tasks.executors.mcp.servers import Target
-from tasks.executors.mcp.stdio_line import stdio_line
 
 NEWEST: Final = "2025-11-25"
 VERSIONS: Final = (NEWEST, "2025-06-18", "2025-03-26", "2024-11-05")

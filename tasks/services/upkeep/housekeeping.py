@@ -17,7 +17,7 @@ from accounts.audit import old_entries
 from accounts.logins import WINDOW
 from accounts.models import LoginLink, LoginTry, SpentToken
 from tasks.events import pruning
-from tasks.executors.email.allowance import old_counts
+from tasks.executors.email.mail import old_counts
 from tasks.models import WebhookDelivery
 from tasks.services.spending import day_limits
 from tasks.services.trees import idempotency

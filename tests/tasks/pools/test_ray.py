@@ -7,7 +7,7 @@ import pytest
 import aipartnerupflow
 from apflow_site.config import load
 from apflow_site.config.elsewhere import for_ray_nodes
-from tasks.pools.ray_cluster import _entry
+from tasks.pools.ray import _entry
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough-0123456789"
 

@@ -13,7 +13,7 @@ from tests.llm_site import Done, LlmSite
 from tests.servers import until
 
 graphs_for_tests = LazyModule("tests.graphs_for_tests")
-questions = LazyModule("tasks.executors.langgraph.questions")
+questions = LazyModule("tasks.executors.langgraph.running")
 memory = LazyModule("langgraph.checkpoint.memory")
 
 Json = dict[str, Any]

@@ -12,11 +12,11 @@ import pytest
 from aipartnerupflow.executors import ExecutorError, Stopped
 from llmkeys.resolve import Credentials
 from llmkeys.secret import Secret
-from tasks.executors.llm.line_buffer import MAX_CHARACTERS, Lines
 from tasks.executors.llm.model_loop import MODEL_LOOP
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.llm.streamed import MAX_PARTS, Streamed
 from tasks.executors.llm.wire import WIRE
+from tasks.worker.traced_models import MAX_CHARACTERS, Lines
 from tests.lazy_modules import LazyModule
 from tests.llm_server import llm_server
 
