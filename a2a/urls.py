@@ -6,7 +6,7 @@ A trailing slash is optional; a redirect would lose the body of a POST.
 from django.urls import path, re_path
 
 from a2a.agui.endpoint import ag_ui
-from a2a.endpoints import docs, hooks, llms, modules, triggers, views
+from a2a.endpoints import docs, hooks, modules, triggers, views
 from a2a.mcp import protected_resource
 from a2a.mcp.endpoint import mcp
 from a2a.protocol.bindings import http_json
@@ -31,7 +31,7 @@ urlpatterns = [
     path("ready", views.ready),
     re_path("^api/", urls.api),
     path("openapi.json", docs.openapi),
-    path("llms.txt", llms.llms),
+    path("llms.txt", docs.llms),
     path("docs", docs.page),
     path("docs/", docs.page),
     path("docs/<str:name>", docs.asset),

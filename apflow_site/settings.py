@@ -66,7 +66,7 @@ INSTALLED_APPS = [
     "tasks",
     "a2a.apps.WireConfig",
 ]
-MIDDLEWARE = ["apflow_site.edge.middleware.edge"]
+MIDDLEWARE = ["apflow_site.edge.handler.edge"]
 OTHER_ORIGIN_MIDDLEWARE = ["corsheaders.middleware.CorsMiddleware"]
 CORS_ALLOWED_ORIGIN_REGEXES = origin_patterns(APFLOW)
 CORS_ALLOW_CREDENTIALS = True  # as the predecessor; the interfaces for programs accept no cookies

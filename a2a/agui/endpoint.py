@@ -15,7 +15,7 @@ from a2a.core.metrics import metered, note
 from a2a.live import sse, stream_limits
 from a2a.live.streaming import held
 from a2a.methods.dispatch import require
-from a2a.protocol.request_context import RequestContext
+from a2a.protocol.params import RequestContext
 from accounts.auth import authenticate
 from accounts.callers import Caller, Role
 from apflow_site.db import pools

@@ -14,7 +14,7 @@ from a2a.core.answer_forms import ANSWER, read
 from a2a.protocol.credentials import with_key
 from a2a.protocol.message_handler import CHAT_EXECUTOR, Meaning, is_prompt, meaning_of
 from a2a.protocol.messages import run_meaning, store_message
-from a2a.protocol.request_context import RequestContext
+from a2a.protocol.params import RequestContext
 from aipartnerupflow.a2a import Ask, AskForKey, Incoming, Reject, Reply, RunFlow, RunStored, RunTree
 from tasks.models import Question, Run
 from tasks.rules.exceptions import InvalidParams, StatusConflict

@@ -10,11 +10,110 @@ from msgspec import UNSET, UnsetType, structs
 from a2a.agui import events as agui
 from a2a.agui.events import Event
 from a2a.agui.state import Shown, Tree, is_spoken
-from a2a.agui.thoughts import Thoughts, speaker_of
-from a2a.agui.voices import Voices
 from tasks.executors import answer_in, answers
 from tasks.rules.strict_json import Json
 from tasks.rules.words import TOKEN, is_reasoning
+
+Speaker = tuple[str | None, str | None]
+"""An agent, and its task in a crew."""
+
+
+def speaker_of(event: Json) -> Speaker:
+    """Return who says the words of a `token` event."""
+    return event["result"].get("agent"), event["result"].get("crew_task")
+
+
+@dataclass(slots=True, kw_only=True)
+class Thoughts:
+    """The agents that think now. Each makes one call at a time. `were_heard`: since the last `silent`."""
+
+    subagent_run_id: str | UnsetType = UNSET
+    were_heard: bool = False
+    _by_speaker: dict[Speaker, tuple[str, str]] = field(default_factory=dict)
+    """The call, and its message."""
+
+    def heard(self, event: Json) -> Iterator[Event]:
+        """Yield the words of a `token` event that has reasoning."""
+        speaker, call_id = speaker_of(event), event["result"]["call_id"]
+        if self._by_speaker.get(speaker, ("", ""))[0] != call_id:
+            yield from self.ended(speaker)
+            message_id = f"{event['run_id']}:{event['seq']}:reasoning"
+            self._by_speaker[speaker] = call_id, message_id
+            yield agui.ReasoningStart(message_id=message_id, subagent_run_id=self.subagent_run_id)
+            yield agui.ReasoningMessageStart(
+                role="reasoning", message_id=message_id, subagent_run_id=self.subagent_run_id
+            )
+        self.were_heard = True
+        yield agui.ReasoningMessageContent(
+            message_id=self._by_speaker[speaker][1], delta=event["message"], subagent_run_id=self.subagent_run_id
+        )
+
+    def whole(self, thought: str, event: Json) -> Iterator[Event]:
+        """Thoughts that came with the answer of a task."""
+        by: Json = {"call_id": "whole"}
+        yield from self.heard(event | {"message": thought, "result": by})
+        yield from self.ended((None, None))
+
+    def ended(self, speaker: Speaker) -> Iterator[Event]:
+        """End the message of an agent, if there is one: it answers now."""
+        _, message_id = self._by_speaker.pop(speaker, (None, None))
+        if message_id is not None:
+            yield agui.ReasoningMessageEnd(message_id=message_id, subagent_run_id=self.subagent_run_id)
+            yield agui.ReasoningEnd(message_id=message_id, subagent_run_id=self.subagent_run_id)
+
+    def silent(self) -> Iterator[Event]:
+        """End all messages."""
+        for speaker in list(self._by_speaker):
+            yield from self.ended(speaker)
+        self.were_heard = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Voice:
+    """The newest message of an agent: the words of one call of its model."""
+
+    call_id: str
+    message_id: str
+    text: str = ""
+    is_open: bool = True
+
+
+@dataclass(slots=True, kw_only=True)
+class Voices:
+    """The agents of one task. Each makes one call at a time, so its next call ends its message."""
+
+    subagent_run_id: str | UnsetType = UNSET
+    _by_agent: dict[Speaker, Voice] = field(default_factory=dict)
+
+    def heard(self, event: Json) -> Iterator[Event]:
+        """Yield the words of a `token` event, in the message of the agent that says them."""
+        by, text, speaker = event["result"], event["message"], speaker_of(event)
+        voice = self._by_agent.get(speaker)
+        if voice is None or voice.call_id != by["call_id"]:
+            yield from self._ended(voice)
+            voice = self._by_agent[speaker] = Voice(
+                call_id=by["call_id"], message_id=f"{event['run_id']}:{event['seq']}"
+            )
+            yield agui.TextMessageStart(
+                message_id=voice.message_id, role="assistant", name=by["agent"], subagent_run_id=self.subagent_run_id
+            )
+        voice.text += text
+        yield agui.TextMessageContent(message_id=voice.message_id, delta=text, subagent_run_id=self.subagent_run_id)
+
+    def have_said(self, answer: str) -> bool:
+        """Return whether the newest message of an agent ends with the answer of the task."""
+        return any(voice.text.rstrip().endswith(answer.strip()) for voice in self._by_agent.values())
+
+    def silent(self) -> Iterator[Event]:
+        """End all messages."""
+        for voice in self._by_agent.values():
+            yield from self._ended(voice)
+
+    def _ended(self, voice: Voice | None) -> Iterator[Event]:
+        if voice is not None and voice.is_open:
+            voice.is_open = False
+            yield agui.TextMessageEnd(message_id=voice.message_id, subagent_run_id=self.subagent_run_id)
+
 
 BEGIN: Final = frozenset({"task_start", "progress", "log", TOKEN, "task_spawned", "task_completed"})
 """After these events of a task it is open: a stream may begin in its midst."""

@@ -13,8 +13,10 @@ from urllib.parse import parse_qs
 import orjson
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.routing import URLRouter
 from django.conf import settings
 from django.db import Error
+from django.urls import re_path
 from django.utils.datastructures import CaseInsensitiveMapping
 
 from a2a.core import jsonrpc
@@ -496,3 +498,6 @@ def _resumes(call: jsonrpc.Call) -> bool:
 
 def _param(call: jsonrpc.Call, name: str) -> Any:
     return call.params.get(name) if isinstance(call.params, dict) else None
+
+
+websockets = URLRouter([re_path(r"^ws/?\Z", Socket.as_asgi()), re_path("", Nowhere.as_asgi())])

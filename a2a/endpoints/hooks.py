@@ -16,7 +16,7 @@ from a2a.core.http import json_response, refusal, require_method
 from apflow_site.db import pools
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json, decode
-from tasks.services.waits import hooks, sent_events
+from tasks.services.waits import event_waits, sent_events
 
 FORM: Final = "application/x-www-form-urlencoded"
 MOST_FIELDS: Final = 10_000
@@ -28,7 +28,7 @@ async def hook(request: HttpRequest, token: str) -> HttpResponseBase:
     """Let the wait of the token take the body as its event."""
     try:
         require_method(request, "POST")
-        wait = await pools.read(hooks.wait_of, token)
+        wait = await pools.read(event_waits.wait_of, token)
         if wait is None or not await pools.write(sent_events.take, wait, _payload(request)):
             return json_response(NOT_THERE, status=404)
         return json_response({"success": True})

@@ -8,9 +8,9 @@ from django.http import HttpRequest, HttpResponse
 from a2a.methods.runs import native_export
 from accounts.callers import Caller
 from apflow_site.db import pools
+from tasks.dashboard.json_text import file_name
 from tasks.dashboard.pages import page
-from tasks.dashboard.values import file_name
-from tasks.services.history import run_exports
+from tasks.services.history import past_trees
 
 
 @page()
@@ -23,4 +23,4 @@ async def run_file(request: HttpRequest, caller: Caller, run_id: str) -> HttpRes
 
 
 def _run_file(*, caller: Caller, run_id: str) -> bytes:
-    return orjson.dumps(native_export(run_exports.for_file(caller=caller, run_id=run_id)), option=orjson.OPT_INDENT_2)
+    return orjson.dumps(native_export(past_trees.for_file(caller=caller, run_id=run_id)), option=orjson.OPT_INDENT_2)

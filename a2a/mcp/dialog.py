@@ -5,8 +5,10 @@ anything else happens. The stream continues with the run, as after an answer by 
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from types import TracebackType
 from typing import Final, Self
 
@@ -14,7 +16,6 @@ from a2a.core.answer_forms import read
 from a2a.mcp.eras import Exchange
 from a2a.mcp.inputs import requests_of
 from a2a.mcp.messages import Request
-from a2a.mcp.replies import Reply, replies
 from a2a.methods.dispatch import require
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
@@ -22,6 +23,43 @@ from tasks.models import Question, Run
 from tasks.rules.exceptions import TasksError
 from tasks.rules.strict_json import Json
 from tasks.services.waits import questions
+
+Reply = asyncio.Future[Json]
+Key = tuple[str, str]
+"""The caller's user, and the id of the request: no user replies for another one."""
+
+
+class Replies:
+    """The replies that are waited for. It belongs to the event loop of the process."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[Key, set[Reply]] = defaultdict(set)
+
+    @contextmanager
+    def expected(self, caller: Caller, request_id: str) -> Iterator[Reply]:
+        """Give the block the reply to wait for; one that another process receives never arrives here."""
+        key, reply = (caller.user_id, request_id), asyncio.get_running_loop().create_future()
+        self._waiting[key].add(reply)
+        try:
+            yield reply
+        finally:
+            reply.cancel()
+            self._waiting[key].discard(reply)
+            if not self._waiting[key]:
+                del self._waiting[key]
+
+    def take(self, caller: Caller, request_id: str, body: Json) -> None:
+        """Give a reply to those who wait for it: a message with a result or an error."""
+        for reply in self._waiting.get((caller.user_id, request_id), ()):
+            if not reply.done():
+                reply.set_result(body)
+
+
+@cache
+def replies() -> Replies:
+    """Return the replies that this process waits for."""
+    return Replies()
+
 
 ACCEPT: Final = "accept"
 

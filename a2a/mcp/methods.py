@@ -13,8 +13,7 @@ from a2a.core.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
 from a2a.core.version import software_version
 from a2a.live import stream_limits
 from a2a.mcp import calls, handles, sessions, subscriptions, watching
-from a2a.mcp.catalogue import PAGE, Catalogue
-from a2a.mcp.completions import completed
+from a2a.mcp.catalogue import PAGE, Catalogue, completed
 from a2a.mcp.eras import LEGACY, MODERN, Exchange, check_params
 from a2a.mcp.errors import McpError
 from a2a.mcp.inputs import accepted_in, answer_all, form_of

@@ -11,8 +11,7 @@ from accounts.callers import Caller
 from apflow_site.db import pools
 from llmkeys import keys
 from llmkeys.header import MAX_CHARACTERS, MalformedKey
-from llmkeys.key_forms import UnknownForm, provider_of_key
-from llmkeys.providers import UnknownProvider, provider_named
+from llmkeys.providers import UnknownForm, UnknownProvider, provider_named, provider_of_key
 from llmkeys.secret import Secret
 from llmkeys.stores import StoredKey
 from tasks.rules import exceptions as errors

@@ -42,7 +42,7 @@ from tasks.services.schedules import task_schedules
 from tasks.services.spending import budgets
 from tasks.services.trees import listed, queries
 from tasks.services.trees.listed import RootFacts
-from tasks.services.waits.hooks import hook_url
+from tasks.services.waits.event_waits import hook_url
 from tasks.status import Status
 from tasks.storage import loads
 

@@ -25,7 +25,7 @@ from tasks.rules.strict_json import Json
 from tasks.rules.tags import RULE, TAG
 from tasks.rules.words import as_sent
 from tasks.services import history
-from tasks.services.history import comparisons, run_exports
+from tasks.services.history import comparisons, past_trees
 from tasks.services.history.past_trees import past_tree
 from tasks.services.spending import model_calls
 from tasks.services.trees import forks
@@ -371,11 +371,11 @@ def tree(caller: Caller, given: GetRunTree) -> DataResult:
 @method("runs.export", role=VIEWER, answer=RunExport, rest=[Rest("exportRun", "GET runs/<run_id>/export/")])
 def export(caller: Caller, given: ExportRun) -> DataResult:
     """Return a run as a whole, for a file: its inputs, its tree as it stood when the run ended, and its events."""
-    found = run_exports.export(caller=caller, run_id=given.run_id, with_events=given.events)
+    found = past_trees.export(caller=caller, run_id=given.run_id, with_events=given.events)
     return DataResult(native=native_export(found))
 
 
-def native_export(found: run_exports.RunExport) -> Json:
+def native_export(found: past_trees.RunExport) -> Json:
     """Return a whole run, as clients get it."""
     shown = {
         "run": native_detail(found.detail),

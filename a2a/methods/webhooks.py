@@ -7,7 +7,7 @@ from a2a.methods.method import OPERATOR, VIEWER, Response, Rest, method
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
 from apflow_site.db import pools
-from tasks.services.messages import run_webhooks
+from tasks.services.messages import webhooks as run_webhooks
 
 
 class WebhooksOfRun(Params, frozen=True, kw_only=True):

@@ -14,8 +14,8 @@ from llmkeys.providers import KEYLESS, environment_key, known_providers, normal_
 from tasks.executors import describe, executor_ids
 from tasks.executors.admission import checked
 from tasks.models import Run, Task
-from tasks.rules.scopes import covered_by
 from tasks.rules.strict_json import Json
+from tasks.rules.tree import covered_by
 from tasks.services.flows import get_version
 from tasks.services.trees.copies import for_execution
 from tasks.services.trees.model_names import model_names

@@ -7,8 +7,7 @@ from typing import Final
 
 from django.db.models import Exists, F, OuterRef, Q, TextField, Value
 
-from a2a.protocol.paging import place_of, token_of
-from a2a.protocol.params import ListTasks
+from a2a.protocol.params import ListTasks, place_of, token_of
 from a2a.protocol.queries import Artifacts, tasks_of
 from a2a.protocol.serialize import STATES
 from accounts.callers import Caller

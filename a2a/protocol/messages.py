@@ -20,11 +20,10 @@ from a2a.protocol.conversation import earlier_messages, references_of, request_o
 from a2a.protocol.credentials import with_key
 from a2a.protocol.message_handler import Meaning, meaning_of
 from a2a.protocol.params import Message as GivenMessage
-from a2a.protocol.params import SendMessage
+from a2a.protocol.params import RequestContext, SendMessage
 from a2a.protocol.parts import readable
 from a2a.protocol.push import add_config
 from a2a.protocol.queries import find_run, message_of, task_of
-from a2a.protocol.request_context import RequestContext
 from a2a.protocol.serialize import agent_message, asked_again, times_asked
 from accounts.callers import Caller
 from aipartnerupflow.a2a import Ask, AskForKey, Incoming, Reject, Reply, RunFlow, RunStored, RunTree

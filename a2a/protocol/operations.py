@@ -10,23 +10,35 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from a2a.core.exceptions import UnsupportedOperation
+from a2a.core.exceptions import EventsGone, UnsupportedOperation
 from a2a.protocol import params, push
 from a2a.protocol.card.agent_card import build_extended_card
 from a2a.protocol.listing import list_tasks
 from a2a.protocol.messages import Received, call_off, not_cancelable, receive, with_notes
-from a2a.protocol.output_modes import all_in_modes, check_modes, in_modes
+from a2a.protocol.params import RequestContext
+from a2a.protocol.parts import all_in_modes, check_modes, in_modes
 from a2a.protocol.queries import Artifacts, find_run, task_of
-from a2a.protocol.request_context import RequestContext
-from a2a.protocol.resume import check_after
 from a2a.protocol.stream import settled, updates
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
-from tasks.models import Run
+from tasks.models import Run, TaskEvent
 from tasks.rules.a2a_versions import TERMINAL
-from tasks.rules.exceptions import ResponseTooLarge
+from tasks.rules.exceptions import InvalidParams, ResponseTooLarge
 from tasks.rules.strict_json import Json
 from tasks.services.runs.cancels import cancel_tasks
+
+
+def check_after(run: Run, after: int) -> None:
+    """Raise InvalidParams if the run has not come so far, or EventsGone if its next events were deleted."""
+    if after > run.last_seq:
+        raise InvalidParams(
+            [("after", f"must be at most {run.last_seq}, the number of the newest update of this task")]
+        )
+    kept = TaskEvent.objects.filter(run_id=run.id, seq__gt=after, seq__lte=run.last_seq).order_by("seq")
+    first = kept.values_list("seq", flat=True).first() or run.last_seq + 1
+    if first > after + 1:
+        raise EventsGone(run.id, first=after + 1, last=first - 1)
+
 
 Updates = AsyncGenerator[list[Json]]
 OMITTED: Final = (

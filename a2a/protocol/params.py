@@ -3,6 +3,10 @@
 Unknown fields are ignored, as the protocol requires.
 """
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
@@ -10,8 +14,28 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from a2a.core.conditions import Problem
 from a2a.core.parsing import fault_of
+from accounts.callers import Caller
+from llmkeys.header import SentKey
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
+from tasks.services.trees.idempotency import Token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestContext:
+    """The context of one request.
+
+    `url` returns the base URL of this server. `version` is the A2A version of the client, which push
+    notifications use, too. `token` belongs to the Idempotency-Key of a request that may be
+    repeated.
+    """
+
+    caller: Caller
+    url: Callable[[], str]
+    version: str
+    token: Token | None = None
+    llm_key: SentKey | None = None
+
 
 Id = Annotated[str, Meta(min_length=1, max_length=255)]
 MaybeId = Annotated[str, Meta(max_length=255)]
@@ -178,3 +202,19 @@ def _problem_of(error: msgspec.ValidationError) -> Problem:
     if fault.missing is not None:
         return fault.field, "is required"
     return fault.field or "params", fault.reason.replace("`", "'")
+
+
+def token_of(moment: datetime, row_id: str) -> str:
+    return urlsafe_b64encode(f"{moment.isoformat()} {row_id}".encode()).decode()
+
+
+def place_of(token: str) -> tuple[datetime, str]:
+    """Return the time and the id in a token. Raises InvalidParams if it is not a token of this server."""
+    try:
+        text, row_id = urlsafe_b64decode(token.encode()).decode().split(" ", 1)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment, row_id = datetime.min, ""
+    if moment.utcoffset() != timedelta(0) or "\0" in row_id:
+        raise InvalidParams([("pageToken", "is not a token of this server: omit it to start at the first page")])
+    return moment, row_id

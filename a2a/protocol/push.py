@@ -6,8 +6,7 @@ import orjson
 from django.conf import settings
 
 from a2a.core.exceptions import ConfigNotFound, PushNotificationNotSupported
-from a2a.protocol.paging import place_of, token_of
-from a2a.protocol.params import CreatePushConfig, ListPushConfigs, OfPushConfig, PushConfig
+from a2a.protocol.params import CreatePushConfig, ListPushConfigs, OfPushConfig, PushConfig, place_of, token_of
 from a2a.protocol.queries import find_run, has_sent_result, is_only_task, node_of, task_of
 from a2a.protocol.updates import has_result, last_updates, update_of
 from accounts.callers import Caller

@@ -17,9 +17,7 @@ from aipartnerupflow.cli.events import events
 from aipartnerupflow.cli.examples import complete_help
 from aipartnerupflow.cli.files import InputsFile, RunInputs, Tags, inputs_of
 from aipartnerupflow.cli.flows import NewRun, flows, run_call
-from aipartnerupflow.cli.generate import generate
 from aipartnerupflow.cli.importing import import_
-from aipartnerupflow.cli.keys import keys
 from aipartnerupflow.cli.notifications import notifications
 from aipartnerupflow.cli.options import (
     AsJson,
@@ -39,8 +37,8 @@ from aipartnerupflow.cli.output import room_to_write
 from aipartnerupflow.cli.questions import questions
 from aipartnerupflow.cli.runs import runs
 from aipartnerupflow.cli.schedules import schedules
-from aipartnerupflow.cli.secrets import secrets
-from aipartnerupflow.cli.tasks import tasks
+from aipartnerupflow.cli.secrets import keys, secrets
+from aipartnerupflow.cli.tasks import generate, tasks
 from aipartnerupflow.cli.usage import usage
 from aipartnerupflow.cli.users import tokens, users
 from aipartnerupflow.cli.webhooks import webhooks
@@ -163,7 +161,7 @@ def logs(
     as_json: AsJson = False,
 ) -> None:
     """Print the log lines of a tree's latest run, and follow the run. For a task below the root, print only its own."""
-    from aipartnerupflow.cli import log_lines
+    from aipartnerupflow.cli import watching as log_lines
 
     log_lines.follow(server, task_id, is_all=is_all, as_json=as_json)
 

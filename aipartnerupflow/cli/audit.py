@@ -8,9 +8,8 @@ import typer
 
 from aipartnerupflow.cli import output
 from aipartnerupflow.cli.options import AsJson, ConfigFile, ServerUrl, Token, configure, exit_codes, refuse
-from aipartnerupflow.cli.output import clean, note
+from aipartnerupflow.cli.output import clean, note, put, table
 from aipartnerupflow.cli.show import moment
-from aipartnerupflow.cli.tables import put, table
 
 PAGE: Final = 1000
 """The most entries that a server returns in one reply."""

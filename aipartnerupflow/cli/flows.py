@@ -8,8 +8,7 @@ import typer
 from aipartnerupflow.cli import output
 from aipartnerupflow.cli.files import read_flow, read_tasks
 from aipartnerupflow.cli.options import asks, refuse
-from aipartnerupflow.cli.output import clean, note
-from aipartnerupflow.cli.tables import put, table
+from aipartnerupflow.cli.output import clean, note, put, table
 from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:

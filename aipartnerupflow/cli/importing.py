@@ -75,8 +75,7 @@ def import_(
 def downloaded(url: str, token: str | None) -> "Iterator[Source]":
     from rich.console import Console
 
-    from aipartnerupflow.importing.download import TABLE, download
-    from aipartnerupflow.importing.sources import sqlite_source
+    from aipartnerupflow.importing.sources import TABLE, download, sqlite_source
 
     with tempfile.TemporaryDirectory(prefix="aipartnerupflow-") as folder:
         file = Path(folder) / "tasks.sqlite3"

@@ -3,6 +3,9 @@
 Animated on a terminal, lines of text on a terminal without animation, NDJSON elsewhere.
 """
 
+import codecs
+import json
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -17,8 +20,86 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from aipartnerupflow.cli import asked, output, show
+from aipartnerupflow.cli import output, show
 from aipartnerupflow.growth import Growth, growth_of, with_copies
+
+if TYPE_CHECKING:
+    from aipartnerupflow.client.types import Event
+
+MOST_COMMANDS: Final = 3
+"""A question with more options gets one command, and a list of the options."""
+
+
+class Prompt:
+    """The line below a tree on which the person at the terminal types the answer to a question.
+
+    `note` is why the answer before was not taken.
+    """
+
+    def __init__(self) -> None:
+        self.task_id = ""
+        self.note = ""
+        self._hint = ""
+        self._typed = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def ask(self, task_id: str, question: Mapping[str, Any]) -> None:
+        """Ask a question. Text that was typed for another one is dropped."""
+        if task_id != self.task_id:
+            self.task_id, self.note, self._typed = task_id, "", ""
+        options = [output.clean(option) for option in question["options"] or []]
+        form = json.dumps(_form(question["schema"]), ensure_ascii=False) if question["schema"] else ""
+        self._hint = form or "/".join(options)
+
+    def line(self) -> str:
+        return f"{self.note}{'  ' if self.note else ''}Answer{f' [{self._hint}]' if self._hint else ''}: {self._typed}_"
+
+    def take(self, keys: bytes) -> str:
+        """Take what was typed. Returns the answer if that ends the line, else an empty text."""
+        text = self._decoder.decode(keys)
+        if text.startswith("\x1b"):  # an arrow or another key that edits nothing here
+            return ""
+        for character in text:
+            if character in "\r\n":
+                answer, self._typed = self._typed.strip(), ""
+                return answer
+            if character in "\b\x7f":
+                self._typed = self._typed[:-1]
+            elif character == "\x15":  # Ctrl+U
+                self._typed = ""
+            elif character.isprintable():
+                self._typed += character
+        return ""
+
+
+def question_in(event: "Event") -> Mapping[str, Any] | None:
+    """Return the question that the event asks or repeats: `text`, `options` and `schema`. None: it asks nothing."""
+    asked = event["result"]
+    is_question = event["type"] == "log" and isinstance(asked, dict) and asked.get("required") == "input"
+    return asked if is_question else None
+
+
+def lines_of(task_id: str, name: str, question: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the question, and below it the commands to choose from."""
+    yield f"{output.clean(name)} asks: {output.clean(question['text'])}"
+    yield from (f"  {each}" for each in _commands(task_id, question))
+
+
+def _commands(task_id: str, question: Mapping[str, Any]) -> Iterator[str]:
+    options = [output.clean(option) for option in question["options"] or []]
+    if question["schema"]:
+        yield show.command("answer", task_id, json.dumps(_form(question["schema"]), ensure_ascii=False))
+    elif not options:
+        yield show.command("answer", task_id, "TEXT")
+    elif len(options) <= MOST_COMMANDS:
+        yield from (show.command("answer", task_id, option) for option in options)
+    else:
+        yield f"{show.command('answer', task_id, 'ANSWER')}, which is one of: {', '.join(map(shlex.quote, options))}"
+
+
+def _form(schema: Mapping[str, Any]) -> dict[str, str]:
+    return dict.fromkeys(schema.get("properties", {}), "…")
+
 
 if TYPE_CHECKING:
     from aipartnerupflow.client.types import Event, Task
@@ -55,9 +136,9 @@ class Questions(View):
         self._names = names_of(root)
 
     def tell(self, event: "Event") -> None:
-        if question := asked.question_in(event):
+        if question := question_in(event):
             task_id = event["task_id"]
-            output.note(*asked.lines_of(task_id, self._names.get(task_id, task_id), question))
+            output.note(*lines_of(task_id, self._names.get(task_id, task_id), question))
 
 
 class JsonLines(Questions):
@@ -84,8 +165,8 @@ class Lines(View):
         self._out.print(
             f"{event['tree_progress']:>4.0%}  {what:<9}  {name}{'  ' if detail else ''}{detail}", soft_wrap=True
         )
-        if question := asked.question_in(event):
-            self._out.print(*asked.lines_of(event["task_id"], name, question), sep="\n", soft_wrap=True)
+        if question := question_in(event):
+            self._out.print(*lines_of(event["task_id"], name, question), sep="\n", soft_wrap=True)
 
 
 def names_of(root: "Task") -> dict[str, str]:
@@ -115,7 +196,7 @@ class Row:
 
     def tell(self, event: "Event") -> None:
         self.status, self.progress = event["status"], event["progress"]
-        detail = "needs an answer" if asked.question_in(event) else event["error"] or event["message"] or ""
+        detail = "needs an answer" if question_in(event) else event["error"] or event["message"] or ""
         self.detail = output.clean(detail)  # a question is whole below the tree
         at = _seconds(event["timestamp"])
         if event["type"] == "task_start":
@@ -149,7 +230,7 @@ class LiveTree(View):
         self._rows = _rows_of(root)
         self._early: dict[str, Event] = {}
         self._asked: dict[str, Mapping[str, Any]] = {}
-        self.prompt: asked.Prompt | None = None
+        self.prompt: Prompt | None = None
         self._is_brief = is_brief
         self._progress = root["progress"]
         self._out = output.out()
@@ -178,7 +259,7 @@ class LiveTree(View):
         """Keep what the task asks until its next event."""
         task_id = event["task_id"]
         self._asked.pop(task_id, None)
-        if question := asked.question_in(event):
+        if question := question_in(event):
             self._asked[task_id] = question
 
     def grow(self, root: "Task") -> None:
@@ -222,7 +303,7 @@ class LiveTree(View):
         """
         for number, (task_id, question) in enumerate(list(self._asked.items())[:MOST_QUESTIONS]):
             row = self._rows.get(task_id)
-            first, *commands = asked.lines_of(task_id, row.name if row else task_id, question)
+            first, *commands = lines_of(task_id, row.name if row else task_id, question)
             yield from Text(f"? {first}", "bold").wrap(self._out, self._out.width)[:LINES_OF_QUESTION]
             if self.prompt is None:
                 yield from (line for each in commands for line in Text(each).wrap(self._out, self._out.width))

@@ -7,8 +7,7 @@ import typer
 
 from aipartnerupflow.cli import output
 from aipartnerupflow.cli.options import ExitCode, asks
-from aipartnerupflow.cli.output import clean, note
-from aipartnerupflow.cli.tables import put, table
+from aipartnerupflow.cli.output import clean, note, put, table
 from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:

@@ -7,12 +7,14 @@ is cleaned of control characters before it is printed: its author may be another
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, NoReturn
 
 import orjson
+from rich.cells import cell_len
 from rich.console import Console
+from rich.table import Column, Table
 
 READER_GONE: Final = 141
 """The exit code after a closed pipe, by the convention of shells: 128 plus the number of SIGPIPE.
@@ -136,3 +138,36 @@ def clean(text: str) -> str:
 
 def clean_lines(text: str) -> str:
     return "\n".join(map(clean, text.split("\n")))
+
+
+GAP: Final = 2
+NARROWEST: Final = 10
+"""The least width of a wrapped column, in characters: that of a date."""
+
+
+def table(*headings: str, folded: Collection[str] = ()) -> Table:
+    """Return an empty table with these headings.
+
+    Columns in `folded` wrap; the others are cut with an ellipsis.
+    """
+    made = Table(box=None, padding=(0, GAP, 0, 0), header_style="bright_black")
+    for heading in headings:
+        is_folded = heading in folded
+        made.add_column(heading, no_wrap=not is_folded, overflow="fold" if is_folded else "ellipsis")
+    return made
+
+
+def put(made: Table) -> None:
+    """Print the table.
+
+    If the terminal is narrower than the columns need, the terminal wraps the lines.
+    """
+    console = out()
+    console.width = max(console.width, sum(_least(column) + GAP for column in made.columns))
+    console.print(made, crop=False)
+
+
+def _least(column: Column) -> int:
+    """Return the least width of the column, in characters."""
+    widest = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
+    return min(widest, column.max_width or widest) if column.no_wrap else min(widest, NARROWEST)

@@ -11,8 +11,7 @@ from aipartnerupflow.cli import output
 from aipartnerupflow.cli.files import RunInputs, Tags, inputs_of, read_tasks
 from aipartnerupflow.cli.flows import PREFIX
 from aipartnerupflow.cli.options import asks
-from aipartnerupflow.cli.output import clean, note
-from aipartnerupflow.cli.tables import put, table
+from aipartnerupflow.cli.output import clean, note, put, table
 from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:

@@ -13,9 +13,8 @@ import orjson
 from rich.table import Column, Table
 from rich.text import Text
 
-from aipartnerupflow.cli.output import as_document, clean, clean_lines, note, out
-from aipartnerupflow.cli.tables import GAP, put
-from aipartnerupflow.cli.tables import table as new_table
+from aipartnerupflow.cli.output import GAP, as_document, clean, clean_lines, note, out, put
+from aipartnerupflow.cli.output import table as new_table
 from aipartnerupflow.growth import growth_of, shown_children, template_ids
 from aipartnerupflow.program import command as command_line
 

@@ -7,12 +7,13 @@ import time
 import tty
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing, asynccontextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import typer
 
-from aipartnerupflow.cli import asked, output, show
-from aipartnerupflow.cli.live import LiveTree, View, view_of
+from aipartnerupflow.cli import live, output, show
+from aipartnerupflow.cli.live import LiveTree, View, names_of, view_of
 from aipartnerupflow.cli.options import ExitCode, Server, refuse
 from aipartnerupflow.client import AsyncClient, Client, NotFound, RpcError, Unreachable
 
@@ -155,7 +156,7 @@ async def _answering(client: AsyncClient, view: View) -> AsyncIterator[None]:
     if not isinstance(view, LiveTree) or not os.isatty(keyboard) or _is_in_background(keyboard):
         yield
         return
-    prompt = view.prompt = asked.Prompt()
+    prompt = view.prompt = live.Prompt()
     answers = asyncio.Queue[tuple[str, str]]()
 
     def read() -> None:
@@ -189,7 +190,7 @@ def _is_in_background(keyboard: int) -> bool:
         return False
 
 
-async def _send_answers(client: AsyncClient, answers: "asyncio.Queue[tuple[str, str]]", prompt: asked.Prompt) -> None:
+async def _send_answers(client: AsyncClient, answers: "asyncio.Queue[tuple[str, str]]", prompt: live.Prompt) -> None:
     while True:
         task_id, answer = await answers.get()
         try:
@@ -214,3 +215,38 @@ def _tell(ending: Ending, *, as_json: bool) -> ExitCode:
     if output.is_for_people(as_json=as_json):
         ending.show_to_people()
     return ending.exit_code
+
+
+if TYPE_CHECKING:
+    from aipartnerupflow.client.types import Event
+
+SAID: Final = frozenset({"log", "task_failed", "task_retry", "task_cancelled"})
+
+
+def follow(server: Server, task_id: str, *, is_all: bool, as_json: bool) -> None:
+    """Print the lines of the latest run, and those that come until it ends.
+
+    A root has those of all tasks, another task its own. Raises RpcError.
+    """
+    with Client(server.url, token=server.token) as client:
+        check_has_run(client, task_id)
+        root = client.tree(task_id)
+        names, out = names_of(root), output.out()
+        for event in client.follow(root["id"]):
+            is_wanted = is_all or event["type"] in SAID
+            if not is_wanted or task_id not in (root["id"], event["task_id"]):
+                continue
+            if as_json:
+                output.as_lines(event)
+            else:
+                name = names.get(event["task_id"], event["task_id"])
+                out.print(f"{_time(event)}  {name}  {_text(event)}", soft_wrap=True)
+
+
+def _text(event: "Event") -> str:
+    what = "" if event["type"] == "log" else f"{event['type'].removeprefix('task_')}: "
+    return what + output.clean(event["error"] or event["message"] or "")
+
+
+def _time(event: "Event") -> str:
+    return datetime.fromisoformat(event["timestamp"]).astimezone().strftime("%H:%M:%S.%f")[:-3]

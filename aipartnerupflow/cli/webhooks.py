@@ -6,8 +6,7 @@ import typer
 
 from aipartnerupflow.cli import output
 from aipartnerupflow.cli.options import asks
-from aipartnerupflow.cli.output import clean, note
-from aipartnerupflow.cli.tables import put, table
+from aipartnerupflow.cli.output import clean, note, put, table
 
 if TYPE_CHECKING:
     from aipartnerupflow.client import Client

@@ -9,8 +9,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from a2a.core.errors import as_rpc, rule_of
 from a2a.core.exceptions import HeadersTooLarge, RequestRefused, RequestTooSlow, TooManyConnections
-from apflow_site.uvicorn_limits.connections import end_if_dead, open_connections
-from apflow_site.uvicorn_limits.pace import Pace, pace_of_reader
+from apflow_site.uvicorn_limits.connections import Pace, end_if_dead, open_connections, pace_of_reader
 
 LINE_OVERHEAD: Final = len(b": \r\n")
 LINGER_SECONDS: Final = 1.0

@@ -10,8 +10,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 
 from a2a.endpoints.consumers import BEFORE_LOGIN_BYTES, LARGE_MESSAGES
-from apflow_site.uvicorn_limits.connections import open_connections
-from apflow_site.uvicorn_limits.pace import pace_of_reader
+from apflow_site.uvicorn_limits.connections import open_connections, pace_of_reader
 
 
 class LimitedWebSocket(WebSocketsSansIOProtocol):

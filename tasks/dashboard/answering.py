@@ -10,7 +10,7 @@ from django.views.decorators.csrf import csrf_exempt
 from accounts.users import is_disabled
 from apflow_site.db import pools
 from tasks.dashboard.answer_tokens import AnswerToken, BadLink, read_link
-from tasks.dashboard.asked import ANSWER, Filled, fields_of_question, form_in
+from tasks.dashboard.inbox import ANSWER, Filled, fields_of_question, form_in
 from tasks.models import Question
 from tasks.rules.exceptions import InvalidParams, StatusConflict
 from tasks.services.waits import questions

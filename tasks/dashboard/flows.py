@@ -12,13 +12,12 @@ from apflow_site.db import pools
 from tasks.dashboard.pages import Context, page, redirect_with_message, shown
 from tasks.executors import disabled_executors, executor_ids
 from tasks.models import Flow, FlowVersion, Run, Task
-from tasks.rules.flow_changes import Change, Content, changes
+from tasks.rules.flows import Change, Content, changes
 from tasks.rules.specs import explicit_executor
 from tasks.rules.strict_json import Json
 from tasks.services.flows import delete_flow, read_version
 from tasks.services.flows.flow_grid import COLUMNS, grid_of
-from tasks.services.flows.flow_lists import list_flows
-from tasks.services.flows.flow_runs import median_cost, median_seconds, runs_of, success_rate
+from tasks.services.flows.flow_lists import list_flows, median_cost, median_seconds, runs_of, success_rate
 from tasks.services.secrets.write_only import for_pages
 from tasks.storage import loads
 

@@ -4,16 +4,170 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Final
 
-from django.db.models import Avg, Count
+from django.db import connection
+from django.db.models import Avg, Count, Exists, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 
 from accounts.callers import Caller
+from apflow_site.db.connections import IS_SQLITE
 from tasks.dashboard.filters import Filters
-from tasks.dashboard.search import search
 from tasks.models import Question, Run, Task, TaskQuerySet
-from tasks.services.trees.queries import cursor_of, latest_runs
+from tasks.services.trees.queries import after_cursor, cursor_of, latest_runs
 from tasks.status import Status
+
+PIECE: Final = 5_000
+"""Roots that one query searches, at a few microseconds each."""
+SECONDS: Final = 0.5
+MOST_NAMES: Final = 5_000
+"""Different names that are looked through."""
+FEW: Final = 20
+MOST_RUNS: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Matching roots in order. `last` is the last root that was searched, if the search has not reached the end."""
+
+    roots: list[Task]
+    last: Task | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The results to find: the caller's roots and those that match, both in order, and the number that is enough."""
+
+    filters: Filters
+    owner: str | None
+    roots: TaskQuerySet
+    matching: TaskQuerySet
+    most: int
+
+    @property
+    def is_descending(self) -> bool:
+        return self.filters.order.startswith("-")
+
+    def after(self, cursor: str, found: TaskQuerySet) -> TaskQuerySet:
+        return found.filter(after_cursor(cursor, descending=self.is_descending)) if cursor else found
+
+    def until(self, last: Task) -> Q:
+        """Select the roots up to this one."""
+        if self.is_descending:
+            return Q(created_at__gte=last.created_at) & (Q(created_at__gt=last.created_at) | Q(id__gte=last.id))
+        return Q(created_at__lte=last.created_at) & (Q(created_at__lt=last.created_at) | Q(id__lte=last.id))
+
+
+def search(caller: Caller, roots: TaskQuerySet, filters: Filters, *, most: int) -> Found:
+    """Find up to `most` of the caller's roots. Raises InvalidParams for a malformed cursor."""
+    sign = "-" if filters.order.startswith("-") else ""
+    if filters.owner:
+        roots = roots.filter(user_id=filters.owner)
+    roots = roots.order_by(f"{sign}created_at", f"{sign}id")
+    owner = filters.owner or (None if caller.sees_all else caller.user_id)
+    wanted = Wanted(filters=filters, owner=owner, roots=roots, matching=_matching(roots, filters), most=most)
+    if not (filters.text or filters.status or filters.executor):
+        return Found(roots=list(wanted.after(filters.cursor, roots)[:most]))
+    return _found(wanted)
+
+
+def _found(wanted: Wanted) -> Found:
+    most = wanted.most
+    found, last = _piece(wanted, wanted.filters.cursor, most=most)
+    if last is None or len(found) >= most:
+        return Found(roots=found)
+    rare = _rare(wanted, cursor_of(last))
+    if rare is not None:
+        rest = wanted.after(cursor_of(last), wanted.matching.filter(id__in=rare))
+        return Found(roots=found + list(rest[: most - len(found)]))
+    give_up_at = monotonic() + SECONDS
+    while last is not None and len(found) < most and monotonic() < give_up_at:
+        more, last = _piece(wanted, cursor_of(last), most=most - len(found))
+        found += more
+    return Found(roots=found, last=last)
+
+
+def _piece(wanted: Wanted, cursor: str, *, most: int) -> tuple[list[Task], Task | None]:
+    """Return the matches among the next PIECE roots, and the last of these; None if there are no more."""
+    last = wanted.after(cursor, wanted.roots).only("id", "created_at")[PIECE - 1 : PIECE].first()
+    found = wanted.after(cursor, wanted.matching)
+    return list((found.filter(wanted.until(last)) if last else found)[:most]), last
+
+
+def _matching(roots: TaskQuerySet, filters: Filters) -> TaskQuerySet:
+    if filters.text:
+        roots = roots.filter(Q(name__icontains=filters.text) | _starts_with(filters.text))
+    if filters.executor:
+        roots = roots.filter(Exists(Task.objects.filter(executor_id=filters.executor, root_id=OuterRef("id"))))
+    if filters.status:
+        newest = Run.objects.filter(root_id=OuterRef("id")).order_by("-number").values("status")[:1]
+        roots = roots.annotate(tree_status=Coalesce(Subquery(newest), "status")).filter(tree_status=filters.status)
+    return roots
+
+
+def _starts_with(text: str) -> Q:
+    """Return the ids that start with the text, by an index: on SQLite, LIKE uses none."""
+    return Q(id__gte=text, id__lt=f"{text}\U0010ffff") if IS_SQLITE else Q(id__startswith=text)
+
+
+# --- rare matches by an index ---
+
+
+def _rare(wanted: Wanted, cursor: str) -> list[str] | None:
+    """Return the ids of the first matches after the cursor, found by an index, and perhaps of some other roots.
+
+    None: no index has them, or they are not rare.
+    """
+    filters = wanted.filters
+    if filters.text:
+        return None if filters.status or filters.executor else _of_text(wanted, cursor)
+    return _of_unfinished(wanted, cursor) if filters.status in (Status.PENDING, Status.IN_PROGRESS) else None
+
+
+def _of_text(wanted: Wanted, cursor: str) -> list[str] | None:
+    text, most = wanted.filters.text, wanted.most
+    # Of all owners: with the owner in the query, SQLite would read all of the owner's roots.
+    ids = list(Task.objects.filter(_starts_with(text), parent_id=None).values_list("id", flat=True)[:most])
+    names = _names(wanted.owner)
+    if len(ids) == most or names is None:
+        return None
+    fitting = [name for name in names if text.upper() in name.upper()]
+    if len(fitting) > FEW:
+        return None
+    for name in fitting:
+        ids += wanted.after(cursor, wanted.roots.filter(name=name)).values_list("id", flat=True)[:most]
+    return ids
+
+
+def _names(owner: str | None) -> list[str] | None:
+    """Return the different names of the owner's roots, or of all; None if there are too many. It jumps from one to the next."""
+    roots = "SELECT name FROM tasks_task WHERE parent_id IS NULL" + (" AND user_id = %(owner)s" if owner else "")  # noqa: S608
+    query = f"""
+        WITH RECURSIVE names(name) AS (
+            SELECT name FROM ({roots} ORDER BY name LIMIT 1) AS least
+            UNION ALL
+            SELECT ({roots} AND name > names.name ORDER BY name LIMIT 1) FROM names WHERE names.name IS NOT NULL
+        ) SELECT name FROM names WHERE name IS NOT NULL LIMIT {MOST_NAMES + 1}
+    """  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(query, {"owner": owner} if owner else None)
+        names = [str(name) for (name,) in cursor.fetchall()]
+    return names if len(names) <= MOST_NAMES else None
+
+
+def _of_unfinished(wanted: Wanted, cursor: str) -> list[str] | None:
+    status = wanted.filters.status
+    runs = Run.objects.unfinished().filter(status=status)
+    if wanted.owner:
+        runs = runs.filter(user_id=wanted.owner)
+    ids = list(runs.values_list("root_id", flat=True)[: MOST_RUNS + 1])
+    if len(ids) > MOST_RUNS:
+        return None
+    if status == Status.PENDING:  # also of trees that never ran
+        ids += wanted.after(cursor, wanted.matching.filter(status=status)).values_list("id", flat=True)[: wanted.most]
+    return ids
+
 
 PAGE: Final = 50
 TEMPLATE: Final = "Template: "

@@ -13,9 +13,9 @@ from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 
 from accounts.callers import Caller
 from apflow_site.db import pools
+from tasks.dashboard.json_text import file_name
 from tasks.dashboard.log_lines import Level, as_text, joined, level_of, name_in, types_below
 from tasks.dashboard.pages import page, shown
-from tasks.dashboard.values import file_name
 from tasks.models import Run, Task, TaskEvent
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json

@@ -8,12 +8,11 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
-from tasks.dashboard.asked import fields_of_question
-from tasks.dashboard.boxes import Folds
+from tasks.dashboard.boxes import Folds, family_of
 from tasks.dashboard.code import as_code
 from tasks.dashboard.conversation import conversation_of
-from tasks.dashboard.family import family_of
 from tasks.dashboard.filters import ORDERS, read_filters
+from tasks.dashboard.inbox import fields_of_question
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.listing import list_trees
 from tasks.dashboard.log_lines import joined
@@ -24,7 +23,7 @@ from tasks.models import Task
 from tasks.services.history.saved_views import views_of
 from tasks.services.history.task_detail import Detail, detail
 from tasks.services.secrets.write_only import for_pages
-from tasks.services.waits.hooks import hook_url
+from tasks.services.waits.event_waits import hook_url
 from tasks.services.waits.questions import answers_in, open_questions
 from tasks.status import Status
 

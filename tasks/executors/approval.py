@@ -5,9 +5,9 @@ from typing import ClassVar, Final
 import orjson
 
 from aipartnerupflow.executors import Context, Escalation, Executor, ExecutorError, Json, Parked
-from tasks.rules.assignees import SCHEMA, fault_of_assignees
 from tasks.rules.forms import fault_of_form
 from tasks.rules.places import has_places
+from tasks.rules.waits import SCHEMA, fault_of_assignees
 
 MONTH_SECONDS: Final = 30 * 86_400
 SECONDS: Final[Json] = {"type": "number", "exclusiveMinimum": 0, "maximum": 12 * MONTH_SECONDS}

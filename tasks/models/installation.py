@@ -7,6 +7,23 @@ from django.db import models
 from tasks.fields import JsonTextField
 
 
+class SavedView(models.Model):
+    """The filters of a list, as its URL has them, under a name of its user. `place` is the list."""
+
+    user_id = models.CharField(max_length=255)
+    place = models.CharField(max_length=16)
+    name = models.CharField(max_length=100)
+    query = models.TextField()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["user_id", "place", "name"], name="saved_view_of_user"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.user_id}"
+
+
 class IdempotencyKey(models.Model):
     """A request that its client may repeat: `outcome` is its result, `response` the reply, if any."""
 

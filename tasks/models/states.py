@@ -4,6 +4,37 @@ from typing import ClassVar
 
 from django.db import models
 
+from tasks.fields import JsonTextField
+
+
+class ConversationTurn(models.Model):
+    """The part of one task of a user in a conversation, with the answer of the model.
+
+    `said` is a list of messages `{"role", "content"}` with texts, the answer last, which have so many `characters`. It is deleted
+    with the run of its task.
+    """
+
+    user_id = models.CharField(max_length=255)
+    name = models.CharField(max_length=255)
+    run_id = models.CharField(max_length=36)
+    task_id = models.CharField(max_length=255)
+    said = JsonTextField()
+    characters = models.PositiveBigIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects: ClassVar[models.Manager["ConversationTurn"]] = models.Manager()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["run_id", "task_id"], name="turn_of_task"),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["user_id", "name", "-id"], name="turns_of_conversation"),
+        ]
+
+    def __str__(self) -> str:
+        return f"turn of {self.task_id}"
+
 
 class TaskState(models.Model):
     """One part of the state that a task keeps until it ends, such as the checkpoints of its graph.

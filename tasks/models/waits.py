@@ -70,7 +70,7 @@ class Question(models.Model):
     options = JsonTextField(null=True)
     schema = JsonTextField(null=True)  # of the form (`tasks.rules.forms`)
     assignees = JsonTextField(null=True)  # user ids and `role:NAME`
-    alarms = JsonTextField(null=True)  # those to come (`tasks.rules.alarms`)
+    alarms = JsonTextField(null=True)  # those to come (`tasks.rules.waits`)
     alarm_at = models.DateTimeField(null=True)  # the next of them
     memo = models.TextField(db_default="null")  # JSON, private to the executor
     answer = JsonTextField(null=True)

@@ -6,6 +6,8 @@ but walks each part of the schema once.
 """
 
 import re
+import resource
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from urllib.parse import unquote
 
 import orjson
 
+from tasks.rules.schema import mismatch
 from tasks.rules.strict_json import Json
 
 MAX_BYTES: Final = 65_536
@@ -262,3 +265,19 @@ def _pattern_size(pattern: str) -> int:
     if not pattern.isascii() or re.search(r"\\[pPuU]|\(\?", pattern):
         return size * 16
     return size * 4 if re.search(r"\.|\[\^|\\[WDS]", pattern) else size
+
+
+CPU_SECONDS: Final = 2
+MEMORY_BYTES: Final = 2**30
+
+
+def main() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    schema, inputs = orjson.loads(sys.stdin.buffer.read())
+    sys.stdout.buffer.write(orjson.dumps(mismatch(schema, inputs)))
+
+
+if __name__ == "__main__":
+    main()

@@ -13,11 +13,11 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Stopped
 from tasks.pools.base import Pool, RaisedElsewhere
-from tasks.rules.assignees import SCHEMA, fault_of_assignees
 from tasks.rules.forms import fault_of_form
 from tasks.rules.schema import mismatch
 from tasks.rules.stored_results import stored_form
 from tasks.rules.strict_json import Json
+from tasks.rules.waits import SCHEMA, fault_of_assignees
 from tasks.worker.input_check import user_mismatch
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, cancelled, failed

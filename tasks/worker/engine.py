@@ -23,9 +23,8 @@ from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.queue.leases import Claim
 from tasks.queue.suspension import suspend
 from tasks.rules.plan import NOT_RUN, Plan, Step
-from tasks.rules.scopes import covered_by
 from tasks.rules.strict_json import Json
-from tasks.rules.tree import Node, children_of, nodes_of, scope_of
+from tasks.rules.tree import Node, children_of, covered_by, nodes_of, scope_of
 from tasks.services.runs.cancels import Cancel
 from tasks.services.waits.questions import OpenQuestion
 from tasks.status import Status

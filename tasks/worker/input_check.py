@@ -20,8 +20,7 @@ import tasks
 from aipartnerupflow.executors import ExecutorError
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.rules.schema import NO_RULE, mismatch
-from tasks.rules.schema_cost import is_light
-from tasks.rules.schema_judge import CPU_SECONDS
+from tasks.rules.schema_cost import CPU_SECONDS, is_light
 from tasks.rules.strict_json import Json
 from tasks.worker.load_run import LoadedTask
 
@@ -68,9 +67,9 @@ async def _judged(question: bytes) -> str | None:
 
 @asynccontextmanager
 async def _judge() -> AsyncIterator[Process]:
-    """Start `tasks.rules.schema_judge`; kill it if it is still running at the end."""
+    """Start `tasks.rules.schema_cost`; kill it if it is still running at the end."""
     judge = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "tasks.rules.schema_judge"),
+        *(sys.executable, "-P", "-m", "tasks.rules.schema_cost"),
         stdin=PIPE,
         stdout=PIPE,
         stderr=DEVNULL,

@@ -8,7 +8,7 @@ from typing import Final
 
 from aipartnerupflow.executors import Parked
 from tasks.ids import new_id
-from tasks.rules.alarms import Alarm, alarms_of
+from tasks.rules.waits import Alarm, alarms_of
 from tasks.services.waits.questions import OpenQuestion
 from tasks.worker.outcomes import storable
 

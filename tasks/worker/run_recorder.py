@@ -14,10 +14,10 @@ from apflow_site.db import pools
 from tasks.ids import new_id
 from tasks.models.runs import FAILURES, LONGEST_ERROR
 from tasks.queue.leases import Claim
-from tasks.rules.alarms import as_json
 from tasks.rules.exceptions import TooManyWaits
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import more_counts, spending_of
+from tasks.rules.waits import as_json
 from tasks.rules.words import TOKEN
 from tasks.services.runs import child_runs
 from tasks.services.trees import task_states

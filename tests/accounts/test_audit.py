@@ -22,7 +22,7 @@ from tasks.models import Run, Schedule
 from tasks.queue import maintenance
 from tasks.rules.exceptions import CannotDelete
 from tasks.services import flows, schedules, trees
-from tasks.services.messages import notifications, run_webhooks, webhooks
+from tasks.services.messages import notifications, webhooks
 from tasks.services.secrets import stored_secrets
 from tasks.services.trees import editing
 from tasks.services.upkeep import housekeeping
@@ -85,7 +85,7 @@ def change_webhooks() -> None:
     webhooks.add_webhook(run=run, url=HOOK, config_id="one")
     webhook = webhooks.add_webhook(run=run, url=HOOK, config_id="one", actor="ada")
     for _ in range(2):
-        run_webhooks.delete_webhook(caller=LOCAL, webhook_id=webhook.id)
+        webhooks.delete_webhook(caller=LOCAL, webhook_id=webhook.id)
 
 
 def change_notifications() -> None:

@@ -17,7 +17,8 @@ from django.conf import LazySettings
 from django.core.exceptions import ImproperlyConfigured
 from websockets.sync.client import connect
 
-from apflow_site.uvicorn_limits import limit_connections, pace
+from apflow_site.uvicorn_limits import connections as pace
+from apflow_site.uvicorn_limits import limit_connections
 from apflow_site.uvicorn_limits.connections import UNFINISHED_REQUESTS, open_connections
 from tests.sections import replace
 from tests.servers import until

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from apflow_site import metrics_server
-from apflow_site.metrics_server import MOST_AT_ONCE, MetricsServer, with_health
+from apflow_site import metrics as metrics_server
+from apflow_site.metrics import MOST_AT_ONCE, MetricsServer, with_health
 
 PATIENCE_SECONDS = 150.0
 

@@ -5,8 +5,18 @@ from typing import Any
 
 import pytest
 
-from tasks.dashboard.boxes import MOST_OPEN, MOST_SHOWN, Box, Boxes, Folds, boxes_of, settings_of_boxes
-from tasks.dashboard.family import PARTS_SHOWN, Family, family_of
+from tasks.dashboard.boxes import (
+    MOST_OPEN,
+    MOST_SHOWN,
+    PARTS_SHOWN,
+    Box,
+    Boxes,
+    Family,
+    Folds,
+    boxes_of,
+    family_of,
+    settings_of_boxes,
+)
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.picture import Picture, picture_of
 from tasks.models import Task

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks.dashboard import listing, search
+from tasks.dashboard import listing
 from tasks.dashboard.filters import Filters
 from tasks.dashboard.listing import list_trees
 from tasks.models import Run, Task
@@ -29,8 +29,8 @@ def trees(monkeypatch: pytest.MonkeyPatch) -> None:
     Run.objects.filter(root_id="tree01").update(status=Status.FAILED)
     start("tree02")
     Run.objects.filter(root_id="tree02").update(status=Status.IN_PROGRESS)
-    monkeypatch.setattr(search, "PIECE", 3)
-    monkeypatch.setattr(search, "SECONDS", 0)
+    monkeypatch.setattr(listing, "PIECE", 3)
+    monkeypatch.setattr(listing, "SECONDS", 0)
     monkeypatch.setattr(listing, "PAGE", 2)
 
 
@@ -86,7 +86,7 @@ def test_the_pages_have_each_match_once_and_in_order(
     filters: dict[str, str], numbers: list[int], limits: dict[str, int], order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in limits.items():
-        monkeypatch.setattr(search, name, value)
+        monkeypatch.setattr(listing, name, value)
     found = [task_id for page in pages(**filters, order=order) for task_id in page]
     ids = [f"tree{number:02}" for number in numbers]
     assert found == (ids if order == "created_at" else ids[::-1])
@@ -112,7 +112,7 @@ def test_a_page_that_ends_early_says_so() -> None:
 
 @pytest.mark.both_engines
 def test_the_search_goes_on_while_it_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "SECONDS", 3600)
+    monkeypatch.setattr(listing, "SECONDS", 3600)
     page = list_trees(caller=ADMIN, filters=Filters(status="failed"))
     assert [row.root.id for row in page.rows] == ["tree01"]
     assert page.next_cursor is None

@@ -2,8 +2,7 @@
 
 import pytest
 
-from llmkeys.key_forms import BEGINNINGS, UnknownForm, provider_of_key
-from llmkeys.providers import PROVIDERS
+from llmkeys.providers import BEGINNINGS, PROVIDERS, UnknownForm, provider_of_key
 from llmkeys.secret import Secret
 
 

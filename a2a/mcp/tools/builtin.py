@@ -1,28 +1,30 @@
 """The server's own tools."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import cache, partial
-from typing import Final, Literal
+from inspect import iscoroutinefunction
+from typing import Annotated, Any, Final, Literal
 
-from msgspec import json
+from msgspec import Meta, json
 
-from a2a.core.parsing import Params
+from a2a.core.parsing import Params, Text
 from a2a.mcp import calls
 from a2a.mcp.eras import Exchange
-from a2a.mcp.messages import Messages, Result
-from a2a.mcp.tools import params
-from a2a.mcp.tools.direct import direct, tool_of
+from a2a.mcp.messages import Messages, Result, tool_result
 from a2a.mcp.tools.outcomes import outcome_schema
 from a2a.mcp.tools.running import RunTool, Start, followed, outcome
 from a2a.mcp.tools.tool import DEFINITIONS, READS, Hints, Tool, schema_of
 from a2a.methods import METHODS, system
 from a2a.methods.generate import task_that_writes
-from a2a.methods.method import Response
-from a2a.methods.params import Nothing
+from a2a.methods.method import Method, Response
+from a2a.methods.method import Tool as Declared
+from a2a.methods.params import FlowName, Nothing, Tags, Version
 from a2a.methods.task_schemas import NewTask
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
+from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 from tasks.services import flows, history, trees
 from tasks.services.runs.cancels import cancel_tasks
@@ -30,6 +32,125 @@ from tasks.services.runs.run_inputs import with_inputs
 from tasks.services.runs.run_tags import with_tags
 from tasks.services.trees import Execution
 from tasks.services.upkeep.demo import as_demo
+
+Answered = Callable[[Caller, Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """The call of a tool that returns data: `function` gets the caller and the parsed arguments.
+
+    `without` are parameters of the method that the tool does not have, each with what to do instead.
+    """
+
+    params: type[Params]
+    function: Answered
+    without: Mapping[str, str]
+
+    async def __call__(self, exchange: Exchange, arguments: Json) -> Messages:
+        if absent := [(name, reason) for name, reason in self.without.items() if name in arguments]:
+            raise InvalidParams(absent)
+        call = partial(self.function, exchange.caller, self.params.parse(arguments))
+        if iscoroutinefunction(self.function):
+            yield Result(value=_shown(await call()))
+        else:
+            yield Result(value=await pools.read(lambda: _shown(call())))
+
+
+def _shown(found: Any) -> Json:
+    return tool_result(found if isinstance(found, dict) else found.native)
+
+
+def direct(
+    name: str,
+    title: str,
+    description: str,
+    function: Answered,
+    *,
+    given: type[Params],
+    answer: type[Response],
+    without: Mapping[str, str] = MappingProxyType({}),
+    **more: Any,
+) -> Tool:
+    """Return the tool that calls the function."""
+    schema = schema_of(given)
+    schema["properties"] = {key: value for key, value in schema["properties"].items() if key not in without}
+    return Tool(
+        name=name,
+        title=title,
+        description=description,
+        input_schema=schema,
+        output_schema=schema_of(answer),
+        call=Direct(given, function, without),
+        **more,
+    )
+
+
+def tool_of(method: Method, tool: Declared) -> Tool:
+    """Return the tool as which a method is declared."""
+    changes = Hints(destroys=tool.destroys, is_idempotent=tool.is_idempotent, reaches_out=tool.reaches_out)
+    return direct(
+        tool.name,
+        tool.title,
+        tool.description,
+        method.function,
+        given=method.params,
+        answer=method.answer,
+        without=tool.without,
+        hints=changes if method.is_async else READS,
+        role=method.role,
+    )
+
+
+MOST_SECONDS: Final = 45
+NEW_TASK: Final = {"$ref": "#/$defs/NewTask"}
+NEW_TASKS: Final = {"type": "array", "items": NEW_TASK, "minItems": 1}
+NewTasks = Annotated[Any, Meta(extra_json_schema={"anyOf": [NEW_TASKS, NEW_TASK]})]
+"""Tasks in a request. The rules for tasks validate them; this is their published schema."""
+
+
+class RunTree(Params, frozen=True, kw_only=True):
+    """run_tree"""
+
+    tasks: NewTasks
+    run_inputs: Json | None = None
+    """Values for `{{run.inputs.topic}}` in the tree, for this run."""
+    tags: Tags | None = None
+    use_demo: bool = False
+
+
+class RunFlow(Params, frozen=True, kw_only=True):
+    """run_flow"""
+
+    name: FlowName
+    version: Version | None = None
+    inputs: Json | None = None
+    tags: Tags | None = None
+    use_demo: bool = False
+
+
+class GenerateTree(Params, frozen=True, kw_only=True):
+    """generate_tree"""
+
+    requirement: Annotated[str, Meta(min_length=1, max_length=20_000)]
+    model: Text | None = None
+
+
+class GetRun(Params, frozen=True, kw_only=True):
+    """get_run"""
+
+    run_id: Text
+    wait_seconds: Annotated[float, Meta(ge=0, le=MOST_SECONDS)] = 0
+    """The seconds to wait for the end of the run."""
+    with_tree: bool = True
+
+
+class CancelRun(Params, frozen=True, kw_only=True):
+    """cancel_run"""
+
+    run_id: Text
+    force: bool = False
+
 
 RUNS: Final = Hints(reaches_out=True)
 ENDED: Final = "The run had ended before: {status}."
@@ -54,7 +175,7 @@ class Executors(Response, frozen=True, kw_only=True):
 
 async def run_tree(exchange: Exchange, arguments: Json) -> Callable[[], Execution]:
     """Return what stores new tasks and queues their run."""
-    given = params.RunTree.parse(arguments)
+    given = RunTree.parse(arguments)
     verb: Callable[..., Execution] = trees.execute_tree
     if given.use_demo:
         verb = partial(as_demo, verb)
@@ -68,7 +189,7 @@ async def run_tree(exchange: Exchange, arguments: Json) -> Callable[[], Executio
 
 async def run_flow(exchange: Exchange, arguments: Json) -> Callable[[], Execution]:
     """Return what queues a run of a flow of the caller."""
-    given = params.RunFlow.parse(arguments)
+    given = RunFlow.parse(arguments)
     verb: Callable[..., Execution] = partial(as_demo, flows.run_flow) if given.use_demo else flows.run_flow
     if given.tags is not None:
         verb = partial(with_tags, verb, given.tags)
@@ -78,7 +199,7 @@ async def run_flow(exchange: Exchange, arguments: Json) -> Callable[[], Executio
 
 async def generate_tree(exchange: Exchange, arguments: Json) -> Callable[[], Execution]:
     """Return what queues a run in which a model writes a tree."""
-    given = params.GenerateTree.parse(arguments)
+    given = GenerateTree.parse(arguments)
     task = await task_that_writes(exchange.caller, requirement=given.requirement, model=given.model)
     return partial(trees.execute_tree, caller=exchange.caller, tasks=task, llm_key=exchange.headers.sent_key())
 
@@ -91,7 +212,7 @@ def list_executors(caller: Caller, given: Nothing) -> Json:
     return {"executors": system.executors(caller, given).native}
 
 
-async def cancel_run(caller: Caller, given: params.CancelRun) -> Json:
+async def cancel_run(caller: Caller, given: CancelRun) -> Json:
     """Stop a run, unless it has ended."""
     run = await pools.read(history.own_run, caller=caller, run_id=given.run_id)
     if run.finished_at is not None:
@@ -103,7 +224,7 @@ async def cancel_run(caller: Caller, given: params.CancelRun) -> Json:
 
 async def get_run(exchange: Exchange, arguments: Json) -> Messages:
     """Return a run; with `wait_seconds` when it has ended, a task asks a person, or the time is over."""
-    given = params.GetRun.parse(arguments)
+    given = GetRun.parse(arguments)
     run = await pools.read(history.own_run, caller=exchange.caller, run_id=given.run_id)
     found = await outcome(exchange.caller, run.id, with_tree=given.with_tree)
     if run.finished_at is not None or found["structuredContent"]["questions"] or not given.wait_seconds:
@@ -138,7 +259,7 @@ def _tree_schema() -> Json:
     _, parts = json.schema_components([NewTask], ref_template=DEFINITIONS)
     for name in ("user_id", "status", "progress", "result", "error"):  # the server sets them
         parts["NewTask"]["properties"].pop(name)
-    return schema_of(params.RunTree) | {"$defs": parts}
+    return schema_of(RunTree) | {"$defs": parts}
 
 
 @cache
@@ -157,7 +278,7 @@ def builtin_tools() -> Sequence[Tool]:
         name="get_run",
         title="Get a run",
         description=GET_RUN,
-        input_schema=schema_of(params.GetRun),
+        input_schema=schema_of(GetRun),
         output_schema=outcome_schema(),
         call=get_run,
         hints=READS,
@@ -166,8 +287,8 @@ def builtin_tools() -> Sequence[Tool]:
     return (
         run_tree_tool,
         get_run_tool,
-        _run("run_flow", "Run a flow", RUN_FLOW, run_flow, params.RunFlow, with_tree=True),
-        _run("generate_tree", "Write a tree", GENERATE, generate_tree, params.GenerateTree, with_tree=False),
+        _run("run_flow", "Run a flow", RUN_FLOW, run_flow, RunFlow, with_tree=True),
+        _run("generate_tree", "Write a tree", GENERATE, generate_tree, GenerateTree, with_tree=False),
         direct(
             "list_executors",
             "List executors",
@@ -183,7 +304,7 @@ def builtin_tools() -> Sequence[Tool]:
             "Cancel a run",
             "Stop a run: tasks that are running are stopped, and no further ones start. What has ended stays.",
             cancel_run,
-            given=params.CancelRun,
+            given=CancelRun,
             answer=CancelledRun,
             hints=Hints(destroys=True, is_idempotent=True),
         ),

@@ -3,16 +3,15 @@
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, Final
 
 from a2a.core.http import Headers
 from a2a.core.jsonrpc import Call
 from a2a.core.metrics import note
 from a2a.live import stream_limits
 from a2a.methods.dispatch import encoded, require, token_of
-from a2a.protocol.field_names import in_camel_case
 from a2a.protocol.operations import OPERATIONS
-from a2a.protocol.request_context import RequestContext
+from a2a.protocol.params import RequestContext
 from a2a.protocol.versions import Version, check_extensions, check_version
 from accounts.callers import Caller
 from apflow_site.db import pools
@@ -20,6 +19,32 @@ from tasks.events import FEW
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 from tasks.storage.loads import charge
+
+OF_CLIENTS: Final = frozenset({"data", "metadata"})
+"""Fields whose contents belong to the client."""
+
+
+def in_camel_case(params: Any) -> Any:
+    """Return parameters of A2A with `taskId` for `task_id`, and so on. A name that is there in both forms keeps its camel case value."""
+    if isinstance(params, dict):
+        return _renamed(params)
+    if isinstance(params, list):
+        return [in_camel_case(item) for item in params]
+    return params
+
+
+def _renamed(fields: Json) -> Json:
+    named: Json = {}
+    for name, value in fields.items():
+        camel = _camel(name)
+        if camel == name or camel not in fields:
+            named[camel] = value if name in OF_CLIENTS else in_camel_case(value)
+    return named
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word[:1].upper() + word[1:] for word in rest) if first and rest else name
 
 
 async def perform(

@@ -17,8 +17,7 @@ from a2a.core.exceptions import ExtendedCardNotConfigured, UnsupportedOperation
 from a2a.core.version import software_version
 from a2a.methods import METHODS
 from a2a.protocol.card.signature import signed
-from a2a.protocol.output_modes import OUTPUT_MODES
-from a2a.protocol.parts import INPUT_MODES
+from a2a.protocol.parts import INPUT_MODES, OUTPUT_MODES
 from a2a.protocol.skills import TREE_PREFIX, Skill, skills
 from a2a.protocol.versions import RESUME_EXTENSION, TASK_TREE_EXTENSION
 from accounts.callers import Caller

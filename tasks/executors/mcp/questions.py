@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aipartnerupflow.executors import ExecutorError, Json
-from tasks.rules.formats import FORMATS
-from tasks.rules.forms import fault_of_form
+from tasks.rules.forms import FORMATS, fault_of_form
 
 MOST_QUESTIONS: Final = 20
 TEXT_CHARACTERS: Final = 10_000

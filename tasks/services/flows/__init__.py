@@ -38,7 +38,7 @@ from tasks.rules.flows import (
 from tasks.rules.specs import LISTED, TreeSpec
 from tasks.rules.stored_results import is_longer
 from tasks.rules.strict_json import Json
-from tasks.services.secrets.usable_secrets import refuse_unusable
+from tasks.services.secrets.stored_secrets import refuse_unusable
 from tasks.services.secrets.write_only import sealed, sealed_definition
 from tasks.services.trees import NEW, Execution, checked_beforehand, execute_tree
 from tasks.services.trees.further_runs import set_inputs, tasks_of, unknown_inputs

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tasks.models import Run, Task
-from tasks.services.flows.flow_runs import seconds_of
+from tasks.services.flows.flow_lists import seconds_of
 
 ROWS: Final = 200
 """Tasks shown; a flow may have more."""

@@ -17,6 +17,7 @@ from django.db import transaction
 
 from accounts import audit
 from accounts.audit import Action
+from accounts.callers import Caller
 from aipartnerupflow.executors import ExecutorError
 from apflow_site.db.turns import has_room
 from llmkeys.cipher import seal, unseal
@@ -34,6 +35,7 @@ from tasks.models import Run, Webhook
 from tasks.queue import notify
 from tasks.rules.exceptions import InvalidParams, LimitReached, RunNotFound
 from tasks.rules.strict_json import Json
+from tasks.services.history import own_run
 from tasks.services.trees import Created, Execution
 
 T = TypeVar("T", bound=Created | Execution)
@@ -255,3 +257,35 @@ def _encrypted(webhook_id: str, values: Json) -> str:
 def context_of(webhook_id: str) -> str:
     """Return the context in which the texts of a webhook are encrypted."""
     return f"webhook:{webhook_id}"
+
+
+def list_webhooks(*, caller: Caller, run_id: str) -> Sequence[Webhook]:
+    """Return the webhooks of the owner of a run, in the order in which they were added. Raises RunNotFound."""
+    return webhooks_of(own_run(caller=caller, run_id=run_id))
+
+
+@transaction.atomic
+def delete_webhook(*, caller: Caller, webhook_id: str) -> bool:
+    """Stop deliveries and delete the webhook. False: there is none with that id, or its run has another owner."""
+    own = Webhook.objects.filter(id=webhook_id, run__in=Run.objects.for_caller(caller)).exclude(kind__in=OF_OTHERS)
+    webhook = own.select_related("run").select_for_update(of=("self",)).first()
+    if webhook is None:
+        return False
+    record(Action.WEBHOOK_DELETED, webhook, webhook.run, actor=caller.user_id)
+    webhook.delete()
+    return True
+
+
+def native_of(webhook: Webhook) -> Json:
+    """Return a webhook as every interface shows it: never its token, headers and authentication."""
+    closed = "disabled" if webhook.disabled_at is not None else "finished"
+    return {
+        "id": webhook.id,
+        "run_id": webhook.run_id,
+        "kind": webhook.kind,
+        "url": webhook.url,
+        "method": webhook.method,
+        "state": "open" if webhook.closed_at is None else closed,
+        "last_seq": webhook.next_seq - 1,
+        "created_at": webhook.created_at.isoformat(),
+    }

@@ -20,9 +20,8 @@ from tasks.models import CancelRequest, Run, Task
 from tasks.queue import notify, suspension
 from tasks.rules.maps import templates_of
 from tasks.rules.plan import Plan
-from tasks.rules.scopes import covered_by
 from tasks.rules.strict_json import Json
-from tasks.rules.tree import Node, children_of, descendants, node_of
+from tasks.rules.tree import Node, children_of, covered_by, descendants, node_of
 from tasks.services.runs import unstarted
 from tasks.status import Status
 from tasks.storage import loads

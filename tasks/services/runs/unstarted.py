@@ -15,9 +15,8 @@ from llmkeys import run_secrets
 from tasks.models import Run, Task, TaskEvent
 from tasks.queue import notify
 from tasks.rules.maps import templates_of
-from tasks.rules.scopes import covered_by
 from tasks.rules.strict_json import Json
-from tasks.rules.tree import children_of, descendants, node_of
+from tasks.rules.tree import children_of, covered_by, descendants, node_of
 from tasks.services import waits
 from tasks.status import Status
 from tasks.storage.bulk import insert_many

@@ -38,7 +38,7 @@ from tasks.rules.tags import checked_tags
 from tasks.services import flows
 from tasks.services.schedules import firings
 from tasks.services.schedules.firings import Sweep
-from tasks.services.secrets.usable_secrets import refuse_unusable
+from tasks.services.secrets.stored_secrets import refuse_unusable
 from tasks.services.secrets.write_only import sealed, sealed_definition
 from tasks.services.trees import checked_beforehand, owner_of
 from tasks.services.trees.further_runs import tasks_of, unknown_inputs

@@ -1,6 +1,7 @@
 """Store and delete LLM keys and named secrets for a caller, with entries in the audit log. No entry has a value."""
 
 from collections.abc import Iterable
+from itertools import islice
 
 from django.db import transaction
 
@@ -13,6 +14,9 @@ from llmkeys.named_secrets import Scope
 from llmkeys.providers import provider_named
 from llmkeys.secret import Secret
 from llmkeys.stores import StoredKey
+from tasks.executors.secret_places import NOT_THERE, misuse, named_in
+from tasks.rules.exceptions import InvalidParams
+from tasks.rules.specs import LISTED, TaskSpec, TreeSpec
 
 
 @transaction.atomic
@@ -74,3 +78,24 @@ def record_deletion(*, row: LLMKey | NamedSecret, actor: str) -> None:
     else:
         scope = "shared" if row.user_id == named_secrets.SHARED else "own"
         audit.record(Action.SECRET_DELETED, actor=actor, target=row.name, scope=scope, owner=row.user_id)
+
+
+def refuse_unusable(spec: TreeSpec, *, owner: str) -> None:
+    """Raise InvalidParams for a secret that the owner may not use, or that may not be sent where its task sends it.
+
+    The reason is the same for a secret of another user and for one that does not exist.
+    """
+    named = list(named_in(spec))
+    if not named:
+        return
+    usable = named_secrets.usable(user_id=owner, names={name for _, _, name in named})
+    found = ((task, place, _problem(task, usable.get(name), name)) for task, place, name in named)
+    problems = ((f"tasks[{task.position}].{place}", problem) for task, place, problem in found if problem is not None)
+    if refused := list(islice(problems, LISTED)):
+        raise InvalidParams(refused)
+
+
+def _problem(task: TaskSpec, secret: NamedSecret | None, name: str) -> str | None:
+    if secret is None:
+        return NOT_THERE.format(name=name)
+    return misuse(secret, task)

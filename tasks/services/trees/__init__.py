@@ -27,16 +27,15 @@ from tasks.models import Run, Task, Webhook
 from tasks.queue import fairness, leases
 from tasks.rules.exceptions import InvalidParams, StatusConflict
 from tasks.rules.maps import templates_of
-from tasks.rules.scopes import covered_by
 from tasks.rules.specs import TreeSpec
-from tasks.services.secrets.usable_secrets import refuse_unusable
+from tasks.rules.tree import covered_by
+from tasks.services.secrets.stored_secrets import refuse_unusable
 from tasks.services.trees import copies, pending_runs
 from tasks.services.trees.copies import Copy, store_copy
 from tasks.services.trees.further_runs import carry_over, latest_of
 from tasks.services.trees.model_names import model_names
-from tasks.services.trees.persist import rows_of, store
+from tasks.services.trees.persist import decided_in, rows_of, store
 from tasks.services.trees.queries import get_task, tree_of
-from tasks.services.trees.steps import decided_in
 from tasks.status import Status
 from tasks.storage.bulk import batched, insert_computed, marks
 from tasks.telemetry import run_log, tracing

@@ -41,10 +41,9 @@ from tasks.rules.tree import (
     waiting_for,
     with_needs,
 )
-from tasks.services.secrets.usable_secrets import refuse_unusable
-from tasks.services.trees.persist import rows_of, store
+from tasks.services.secrets.stored_secrets import refuse_unusable
+from tasks.services.trees.persist import rows_of, steps_in, store
 from tasks.services.trees.queries import get_task, tree_of
-from tasks.services.trees.steps import steps_in
 from tasks.status import Status
 from tasks.storage import loads
 

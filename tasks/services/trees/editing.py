@@ -34,7 +34,7 @@ from tasks.rules.maps import templates_of
 from tasks.rules.specs import TaskSpec, TreeLimits
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, descendants, node_of
-from tasks.services.secrets.usable_secrets import refuse_unusable
+from tasks.services.secrets.stored_secrets import refuse_unusable
 from tasks.services.secrets.write_only import sealed_inputs
 from tasks.services.trees import LARGE, LOOKUP_CHUNK, held_task
 from tasks.status import Status

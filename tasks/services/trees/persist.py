@@ -10,10 +10,26 @@ from tasks.models import Task
 from tasks.rules.maps import templates_of
 from tasks.rules.references import renamed_params
 from tasks.rules.specs import TaskSpec, TreeSpec, labelled, names_of
+from tasks.rules.steps import taken_up
+from tasks.rules.strict_json import Json
 from tasks.rules.templates import LABEL, rename_placeholders
 from tasks.services.secrets.write_only import sealed_inputs
 from tasks.storage.bulk import insert_many
 from tasks.telemetry import metrics
+
+
+def steps_in(tree: Sequence[Task]) -> dict[str, Json]:
+    """Map the ids of the tasks of the tree that take steps to what is stored of them."""
+    if not any(task.spawned_by for task in tree):
+        return {}
+    rows = Task.objects.tree(tree[0].root_id).exclude(steps=None)
+    return {task_id: steps or {} for task_id, steps in rows.values_list("id", "steps")}
+
+
+def decided_in(tree: Sequence[Task]) -> set[str]:
+    """Return the ids of the tasks of the tree that do not run again: their end is a result that was taken up."""
+    steps = steps_in(tree)
+    return taken_up(tree, steps) if steps else set()
 
 
 def rows_of(spec: TreeSpec, *, ids: dict[str, str], user_id: str) -> list[Task]:

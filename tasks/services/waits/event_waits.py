@@ -15,13 +15,17 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any, Final
 
+from django.conf import settings
+from django.core import signing
 from django.db import transaction
 from django.db.models.functions import Length, Now
 
+from accounts.users import is_disabled
 from apflow_site.db import turns
 from tasks.models import Question, SentEvent
 from tasks.rules.waits import digest_at, digest_of, shape_of
 from tasks.services.waits.questions import OpenQuestion, questions_by_id
+from tasks.status import WaitKind
 
 MOST_EARLIER: Final = 1_000
 """The number of earlier events of that name that a wait looks at."""
@@ -149,3 +153,29 @@ def _newest(wait: Question, after: int, *, since: datetime) -> list[tuple[int, d
             break
         found.append((event_id, received_at))
     return found[::-1]
+
+
+SALT: Final = "tasks.hooks"  # part of every signature: another salt invalidates all existing addresses
+PATH: Final = "/hooks/"
+
+
+def hook_url(wait: Question) -> str | None:
+    """Return the address: absolute if `server.public_url` is set, else a path. None for a wait for a time."""
+    if wait.kind != WaitKind.EVENT:
+        return None
+    return f"{(settings.APFLOW.server.public_url or '').rstrip('/')}{PATH}{_signer().sign(wait.id)}"
+
+
+def wait_of(token: str) -> Question | None:
+    """Return the wait of this token. None: it is none, or the wait is over, or its owner is disabled."""
+    try:
+        wait_id = _signer().unsign(token)
+    except signing.BadSignature:
+        return None
+    waits = Question.objects.filter(kind=WaitKind.EVENT).unanswered().in_open_runs()
+    wait = waits.filter(id=wait_id).first()
+    return None if wait is None or is_disabled(str(wait.user_id)) else wait
+
+
+def _signer() -> signing.Signer:
+    return signing.Signer(salt=SALT, sep=".")

@@ -21,11 +21,11 @@ from accounts.callers import Caller
 from aipartnerupflow.executors import Reply
 from tasks.models import Assignee, Question, QuestionQuerySet
 from tasks.queue import notify, suspension
-from tasks.rules.alarms import Alarm, from_json
 from tasks.rules.budgets import STOP, asked_in, read_answer
 from tasks.rules.exceptions import InvalidParams, RoleTooLow, StatusConflict
 from tasks.rules.forms import filled_form
 from tasks.rules.strict_json import Json, MalformedJson, decode
+from tasks.rules.waits import Alarm, from_json
 from tasks.services.spending import day_limits
 from tasks.services.trees.queries import get_task
 from tasks.status import OnExpiry, WaitKind

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 
 from tasks.rules.maps import for_each_of, templates_of
-from tasks.rules.windows import Items
+from tasks.rules.plan import Items
 from tasks.status import Status
 from tasks.worker.load_run import LoadedTask
 

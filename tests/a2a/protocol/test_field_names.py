@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from a2a.protocol.field_names import in_camel_case
+from a2a.protocol.bindings import in_camel_case
 from tests.a2a.a2a_client import ECHO, Agent, Json, data
 from tests.a2a.protocol.test_versions import old_message
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from a2a.core.exceptions import ContentTypeNotSupported
-from a2a.protocol.output_modes import check_modes, in_modes
+from a2a.protocol.parts import check_modes, in_modes
 from tests.a2a.a2a_client import ECHO, Agent, Json, data
 
 TEXT: Json = {"text": "Rivers are long."}

@@ -7,8 +7,7 @@ import pytest
 from django.conf import LazySettings
 from django.test import AsyncClient
 
-from a2a.protocol.v0_3 import RESULTS
-from a2a.protocol.versions import OPERATIONS, TASK_TREE_EXTENSION, V0_3, V1_0
+from a2a.protocol.versions import OPERATIONS, RESULTS, TASK_TREE_EXTENSION, V0_3, V1_0
 from tasks.rules.a2a_versions import HTTP_JSON, JSON_RPC, message_in, message_out, task_out
 from tests.a2a.a2a_client import BRIEF, ECHO, SLOW, Agent, Json, data, gated, only_event, text
 from tests.a2a.protocol.test_agent_card import configure

@@ -11,8 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from aipartnerupflow.importing.download import download
-from aipartnerupflow.importing.sources import CannotRead, Source, open_source
+from aipartnerupflow.importing.sources import CannotRead, Source, download, open_source
 from tests.aipartnerupflow.importing.predecessors import DATABASES
 from tests.aipartnerupflow.importing.recorded import TABLE, imported
 from tests.aipartnerupflow.importing.replay import answering

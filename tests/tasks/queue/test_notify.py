@@ -16,10 +16,9 @@ from django_q.models import OrmQ
 
 from apflow_site.db.connections import IS_SQLITE
 from tasks.queue import notify, notify_sqlite
-from tasks.queue.file_watch import FileWatch
 from tasks.queue.notifier import Notifier, Topic
 from tasks.queue.notify_postgres import PostgresNotifier
-from tasks.queue.notify_sqlite import POLLED, SEEN, WATCHED, Looks, SqliteNotifier
+from tasks.queue.notify_sqlite import POLLED, SEEN, WATCHED, FileWatch, Looks, SqliteNotifier
 from tests.fork_server import run_command
 from tests.servers import environment_of, new_database, until
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.rules.flow_changes import Content, changes
-from tasks.rules.flows import closed_names, digest_of, fault_of_schema, filled_inputs, with_defaults
+from tasks.rules.flows import Content, changes, closed_names, digest_of, fault_of_schema, filled_inputs, with_defaults
 
 Json = dict[str, Any]
 NESTED: Json = {

@@ -12,7 +12,7 @@ from accounts.callers import LOCAL
 from apflow_site.db import sessions
 from benchmarks.scale import rows
 from benchmarks.scale.questions import LARGE, SMALL, Question, plans_of, questions
-from tasks.dashboard import search
+from tasks.dashboard import listing
 from tasks.dashboard.pages import count_questions
 from tasks.models import Assignee, ModelCall, Run, RunTag
 from tasks.models import Question as OpenQuestion
@@ -20,7 +20,7 @@ from tasks.queue import leases, suspension
 from tasks.services import history
 from tasks.services.flows import save_flow
 from tasks.services.flows.flow_grid import COLUMNS, grid_of
-from tasks.services.flows.flow_runs import newest_runs, runs_of
+from tasks.services.flows.flow_lists import newest_runs, runs_of
 from tasks.services.history import run_search
 from tasks.services.spending import model_calls
 from tasks.services.trees import queries
@@ -47,7 +47,7 @@ def tables_may_be_read() -> Iterator[None]:
 
 
 def test_every_question_is_answered_by_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "PIECE", 100)
+    monkeypatch.setattr(listing, "PIECE", 100)
     rows.fill(ROOTS)
     plans = {name: "\n\n".join(plans_of(question)) for name, question in questions(ROOTS).items()}
     assert all(plans.values())

@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from pytest_django import Settings
 
 from aipartnerupflow.executors import Context, ExecutorError, Json
-from apflow_site.config.escapers import reason_against
+from apflow_site.config.faults import reason_against
 from tasks.executors import describe, disabled_executors, executor_ids, get_executor
 from tasks.executors.command.executor import Command
 from tasks.rules.exceptions import ExecutorNotFound

@@ -14,7 +14,7 @@ from accounts.callers import Caller
 from tasks.models import Flow, FlowVersion, Run, RunInputs, Task
 from tasks.rules.exceptions import ExecutorNotFound, FlowNotFound, InvalidParams, LimitReached, TaskNotFound
 from tasks.services import flows
-from tasks.services.flows import flow_lists, flow_runs
+from tasks.services.flows import flow_lists
 from tasks.services.flows.flow_grid import ROWS, grid_of
 from tasks.services.trees.idempotency import Token, once
 from tests.sections import replace
@@ -320,12 +320,12 @@ def test_the_newest_runs_of_each_flow_are_found_with_their_numbers() -> None:
     for each in made["a"][:2]:
         finish(each)
     ids = {flow.name: flow.id for flow in Flow.objects.all()}
-    found = flow_runs.newest_runs([*ids.values()], each=3)
+    found = flow_lists.newest_runs([*ids.values()], each=3)
     assert [each.id for each in found[ids["a"]]] == [each.id for each in made["a"][:0:-1]]
     assert [each.id for each in found[ids["b"]]] == [made["b"][0].id]
     assert ids["c"] not in found
-    runs = list(flow_runs.runs_of(ids["a"]))
-    assert (len(runs), flow_runs.success_rate(runs), flow_runs.median_seconds(runs)) == (4, 1.0, None)
+    runs = list(flow_lists.runs_of(ids["a"]))
+    assert (len(runs), flow_lists.success_rate(runs), flow_lists.median_seconds(runs)) == (4, 1.0, None)
 
 
 def test_the_grid_of_a_large_tree_is_cut(settings: LazySettings) -> None:
@@ -347,7 +347,7 @@ def test_the_grid_compares_durations_and_costs() -> None:
         each.model_calls, each.unpriced_calls, each.cost_nanos = 1, int(nanos is None), nanos
     grid = grid_of(runs, FlowVersion.objects.get().definition)
     assert [column.cost_height for column in grid.columns] == [100, None, 25]
-    assert (grid.has_costs, flow_runs.median_cost(runs)) == (True, 1.25)
+    assert (grid.has_costs, flow_lists.median_cost(runs)) == (True, 1.25)
     assert not grid_of(runs[1:2], []).has_costs
 
 

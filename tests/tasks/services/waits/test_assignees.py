@@ -14,9 +14,8 @@ from tasks.models import Assignee, Notification, Question, Run, Webhook
 from tasks.rules.exceptions import InvalidParams, RoleTooLow, StatusConflict, TaskNotFound
 from tasks.services import trees
 from tasks.services.messages.notifications import MOST_OF_ROLES, set_notification
-from tasks.services.messages.run_webhooks import delete_webhook
 from tasks.services.messages.webhook_requests import request_of
-from tasks.services.messages.webhooks import webhooks_of
+from tasks.services.messages.webhooks import delete_webhook, webhooks_of
 from tasks.services.trees import queries
 from tasks.services.waits.questions import answer, count_inbox, inbox_of
 from tests.tasks.trees import ADMIN, ALICE, BOB

@@ -19,7 +19,7 @@ from tasks.rules.exceptions import InvalidParams, StatusConflict, TooManyWaits
 from tasks.services import trees, waits
 from tasks.services.runs import cancels
 from tasks.services.upkeep.demo import as_demo
-from tasks.services.waits import event_waits, hooks, sent_events
+from tasks.services.waits import event_waits, sent_events
 from tasks.services.waits.questions import answer, open_questions
 from tasks.status import WaitKind
 from tasks.storage.bulk import db_time
@@ -445,11 +445,11 @@ def test_the_address_of_a_wait_ends_it_once(worker: WorkerThread) -> None:
     other = parked(worker, awaits("other"))
     wait = waits.open_wait(LOCAL, task_id="wait")
     assert wait is not None
-    token = str(hooks.hook_url(wait)).removeprefix("/hooks/")
-    assert hooks.wait_of(token) == wait
+    token = str(event_waits.hook_url(wait)).removeprefix("/hooks/")
+    assert event_waits.wait_of(token) == wait
     assert sent_events.take(wait, {"paid": True})
     assert not sent_events.take(wait, {"paid": False})
-    assert hooks.wait_of(token) is None
+    assert event_waits.wait_of(token) is None
     result = finished(worker, run).tasks["wait"].result
     assert (result["event"], result["payload"]) == ("paid", {"paid": True})
     other.refresh_from_db()
@@ -460,12 +460,12 @@ def test_the_address_of_a_wait_ends_it_once(worker: WorkerThread) -> None:
 def test_a_token_of_something_else_opens_nothing(worker: WorkerThread) -> None:
     parked(worker, *group("root", until(), awaits("event")))
     for wait in Question.objects.all():
-        real = hooks._signer().sign(wait.id)
+        real = event_waits._signer().sign(wait.id)
         for token in (wait.id, f"{real}x", real.swapcase(), f"x{real}", ".", ""):
-            assert hooks.wait_of(token) is None
+            assert event_waits.wait_of(token) is None
     time = Question.objects.get(task_id="wait")
-    assert hooks.hook_url(time) is None
-    assert hooks.wait_of(hooks._signer().sign(time.id)) is None
+    assert event_waits.hook_url(time) is None
+    assert event_waits.wait_of(event_waits._signer().sign(time.id)) is None
 
 
 @pytest.mark.both_engines
