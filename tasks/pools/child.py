@@ -27,8 +27,7 @@ from tasks.executors.http import client
 from tasks.executors.llm.client import MODELS, ignore
 from tasks.executors.llm.own_calls import with_own_calls
 from tasks.executors.llm.prompt import Completion, Prompt
-from tasks.executors.mcp.offered import Offered
-from tasks.executors.mcp.operations import SERVERS
+from tasks.executors.mcp.offered import SERVERS, Offered
 from tasks.executors.states import STATES
 from tasks.own_process import end_with_parent, hide_memory
 from tasks.pools import frames

@@ -18,7 +18,7 @@ from aipartnerupflow.executors.base import unstored
 from llmkeys.masker import MASKER
 from tasks.executors.llm.client import ask, check
 from tasks.executors.llm.prompt import Prompt
-from tasks.executors.mcp.operations import SERVERS
+from tasks.executors.mcp.offered import SERVERS
 from tasks.executors.states import STATES
 from tasks.pools import frames
 from tasks.pools.base import RaisedElsewhere

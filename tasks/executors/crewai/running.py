@@ -23,8 +23,7 @@ from tasks.executors.crewai.crew_spec import CrewSpec
 from tasks.executors.llm.client import MODELS, ignore
 from tasks.executors.llm.loading import load
 from tasks.executors.llm.prompt import Completion, Prompt, api_base_for, model_for
-from tasks.executors.mcp.offered import Offered
-from tasks.executors.mcp.operations import SERVERS
+from tasks.executors.mcp.offered import SERVERS, Offered
 from tasks.executors.states import STATES
 from tasks.rules.token_usage import added
 

@@ -13,8 +13,7 @@ from aipartnerupflow.executors import Executor, ExecutorError, Json
 from tasks.executors import get_executor
 from tasks.executors.approval import Approval
 from tasks.executors.llm.tool import MCP, CannotCall, Tool, check_flow, flow_tool, function_name, is_flow
-from tasks.executors.mcp.offered import PLACE, Offered, is_of_server, server_and_tool
-from tasks.executors.mcp.operations import SERVERS
+from tasks.executors.mcp.offered import PLACE, SERVERS, Offered, is_of_server, server_and_tool
 from tasks.executors.plugins import plugins
 from tasks.executors.signatures import description_of, schema_of
 from tasks.rules.exceptions import ExecutorNotFound

@@ -5,14 +5,16 @@ The description of a tool by its server is data: names, descriptions and schemas
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from aipartnerupflow.executors import ExecutorError, Json
+from tasks.executors.mcp import operations
 from tasks.executors.mcp.operations import LISTINGS, listed, unknown_tool
 from tasks.executors.mcp.servers import configured
-from tasks.executors.mcp.session import opened
+from tasks.executors.mcp.session import Hearing, opened
 from tasks.rules.schema import fault
 from tasks.rules.schema_cost import TooCostly, check_cost
 
@@ -123,3 +125,45 @@ def _problem(name: object, schema: object) -> str | None:
     except TooCostly as error:
         return f"its schema {error}"
     return f"its schema is invalid: {why}" if (why := fault(schema)) else None
+
+
+CALL_SECONDS: Final = 60.0
+
+
+class Servers(Protocol):
+    """The servers of the configuration."""
+
+    async def named(self, name: str, *, place: str) -> list[Offered]:
+        """Return the tool of this name, or all tools of the server. Raises ExecutorError."""
+        ...
+
+    async def call(self, server: str, tool: str, arguments: Json, *, key: str, log: Callable[[str], None]) -> Json:
+        """Return {result, content?}, as mcp_executor does; the server may ask no questions. Raises ExecutorError.
+
+        `key` is the idempotency key of the call, and `log` gets the log lines of the server.
+        """
+        ...
+
+
+class _Direct:
+    """Calls them from this process."""
+
+    def __init__(self) -> None:
+        self._offered = OfferedTools()
+
+    async def named(self, name: str, *, place: str) -> list[Offered]:
+        return await self._offered.named(name, place=place)
+
+    async def call(self, server: str, tool: str, arguments: Json, *, key: str, log: Callable[[str], None]) -> Json:
+        target = configured(server)
+        hearing = Hearing(report=lambda fraction, message: None, log=log, key=key)
+        try:
+            async with asyncio.timeout(CALL_SECONDS), opened(target, hearing) as session:
+                inputs = {"tool": tool, "arguments": arguments}
+                result: Json = target.masked(await operations.result_of(session, inputs))
+                return result
+        except TimeoutError:
+            raise ExecutorError(f"The MCP server '{server}' did not answer within {CALL_SECONDS:g} s.") from None
+
+
+SERVERS: Final[ContextVar[Servers]] = ContextVar("the way to the MCP servers", default=_Direct())  # noqa: B039  (it keeps lists only)

@@ -1,17 +1,13 @@
 """The operations of a server: each with its request, and its result in our shape."""
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from aipartnerupflow.executors import ExecutorError, Json
-from tasks.executors.mcp.offered import Offered, OfferedTools
-from tasks.executors.mcp.servers import configured
-from tasks.executors.mcp.session import INVALID_PARAMS, Hearing, RefusedError, Session, opened
+from tasks.executors.mcp.session import INVALID_PARAMS, RefusedError, Session
 
 MOST_PAGES: Final = 100
 MOST_LISTED: Final = 1_000
@@ -146,45 +142,3 @@ def _list_in(session: Session, answer: Json, field: str) -> list[Json]:
 
 def _what(session: Session) -> str:
     return f"the MCP server '{session.target.name}'"
-
-
-CALL_SECONDS: Final = 60.0
-
-
-class Servers(Protocol):
-    """The servers of the configuration."""
-
-    async def named(self, name: str, *, place: str) -> list[Offered]:
-        """Return the tool of this name, or all tools of the server. Raises ExecutorError."""
-        ...
-
-    async def call(self, server: str, tool: str, arguments: Json, *, key: str, log: Callable[[str], None]) -> Json:
-        """Return {result, content?}, as mcp_executor does; the server may ask no questions. Raises ExecutorError.
-
-        `key` is the idempotency key of the call, and `log` gets the log lines of the server.
-        """
-        ...
-
-
-class _Direct:
-    """Calls them from this process."""
-
-    def __init__(self) -> None:
-        self._offered = OfferedTools()
-
-    async def named(self, name: str, *, place: str) -> list[Offered]:
-        return await self._offered.named(name, place=place)
-
-    async def call(self, server: str, tool: str, arguments: Json, *, key: str, log: Callable[[str], None]) -> Json:
-        target = configured(server)
-        hearing = Hearing(report=lambda fraction, message: None, log=log, key=key)
-        try:
-            async with asyncio.timeout(CALL_SECONDS), opened(target, hearing) as session:
-                inputs = {"tool": tool, "arguments": arguments}
-                result: Json = target.masked(await result_of(session, inputs))
-                return result
-        except TimeoutError:
-            raise ExecutorError(f"The MCP server '{server}' did not answer within {CALL_SECONDS:g} s.") from None
-
-
-SERVERS: Final[ContextVar[Servers]] = ContextVar("the way to the MCP servers", default=_Direct())  # noqa: B039  (it keeps lists only)

@@ -9,8 +9,8 @@ from pytest_django import Settings
 
 from aipartnerupflow.executors import ExecutorError
 from apflow_site.config.mcp_servers import McpServer
-from tasks.executors.mcp import operations as of_servers
-from tasks.executors.mcp.operations import SERVERS
+from tasks.executors.mcp import offered as of_servers
+from tasks.executors.mcp.offered import SERVERS
 from tests.documents import text
 from tests.llm_formats import Says
 from tests.llm_site import KEY, WITH_KEY, Done, LlmSite
