@@ -22,7 +22,7 @@ from django.utils.timezone import now
 from a2a.agui.following import Stream, beginning
 from a2a.agui.params import RunAgentInput
 from a2a.agui.starting import Started
-from a2a.endpoints.routing import websockets
+from a2a.endpoints.consumers import websockets
 from a2a.live import sse
 from a2a.methods import METHODS, SYSTEM_METHODS
 from accounts.callers import LOCAL, Role

@@ -5,6 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cache, partial
 from inspect import iscoroutinefunction
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, json
