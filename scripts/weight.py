@@ -1,0 +1,200 @@
+"""Weigh the code: print what a reader has to open and to hold in mind, and what a request passes.
+
+    python scripts/weight.py [--modules]
+
+Prints a table of figures with their limits; `--modules` also lists the modules behind them. The exit code is 1 if a figure is
+above its limit. A limit leaves room to breathe: raise it with a reason, and lower it when much has become lighter.
+
+The figures are of the Python code of the product, without migrations and without the client's generated types. A *helper with
+one caller* is a private function or method whose name occurs once in its module besides its definition. A *module passed* is a
+file of ours in which a function is entered while a request is answered, or a run is worked on, on whichever thread; code that
+runs when a module is imported, and methods that dataclasses generate, do not count. Requests go through the ASGI application in
+this process, without authentication and on SQLite; the first ones, which fill the caches of the process, do not count. A *module
+that spells a task's fields* has twelve or more of their names.
+"""
+
+import ast
+import asyncio
+import os
+import sys
+import tempfile
+import threading
+import tomllib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import orjson
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+PACKAGES: Final = tuple(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["root_packages"])
+GENERATED: Final = ROOT / "aipartnerupflow/client/types.py"
+MANY_FIELDS: Final = 12
+LIMITS: Final = {
+    "lines": 89_000,
+    "files": 680,
+    "helpers with one caller, per 1,000 lines": 19.0,
+    "modules passed by tasks.get": 27,
+    "modules passed by tasks.execute, web": 64,
+    "modules passed by a run of one echo task, worker": 78,
+    "modules that spell a task's fields": 26,
+}
+
+
+def sources() -> dict[str, str]:
+    """Return the text of each module of the product by its path."""
+    found = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    return {
+        str(path.relative_to(ROOT)): path.read_text()
+        for path in found
+        if "migrations" not in path.parts and path != GENERATED
+    }
+
+
+def helpers_with_one_caller(tree: ast.Module) -> Iterator[str]:
+    """Yield the names of private functions and methods of a module that occur once in it."""
+    uses = Counter(
+        node.attr if isinstance(node, ast.Attribute) else node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute | ast.Name)
+    )
+    for node in ast.walk(tree):
+        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if is_function and node.name.startswith("_") and not node.name.endswith("__") and uses[node.name] == 1:
+            yield node.name
+
+
+def fields_spelled(tree: ast.Module, fields: frozenset[str]) -> int:
+    """Return how many of the names a module spells: as texts, as annotated names or as keywords."""
+    found = set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+        elif isinstance(node, ast.AnnAssign | ast.Assign):
+            targets = [node.target] if isinstance(node, ast.AnnAssign) else node.targets
+            found.update(target.id for target in targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.keyword) and node.arg:
+            found.add(node.arg)
+    return len(found & fields)
+
+
+class Watch:
+    """A profile function for all threads: it notes the modules of ours that are entered while it `is_on`."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+        self.modules: dict[str, None] = {}
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
+        path = frame.f_code.co_filename
+        if self.is_on and event == "call" and path.startswith(f"{ROOT}/") and frame.f_code.co_name != "<module>":
+            name = path.removeprefix(f"{ROOT}/")
+            if name.partition("/")[0] in PACKAGES:
+                self.modules.setdefault(name)
+
+    async def passed(self, work: Callable[[], Awaitable[Any]]) -> list[str]:
+        """Return the modules that the work enters, in the order in which it does."""
+        self.modules, self.is_on = {}, True
+        try:
+            await work()
+        finally:
+            self.is_on = False
+        return [*self.modules]
+
+
+async def modules_passed(application: Any) -> dict[str, list[str]]:
+    """Return the modules that requests and a run pass, by the names that LIMITS has for them."""
+    from tasks.queue import leases  # noqa: PLC0415  Django is set up by now
+    from tasks.worker.worker import Worker  # noqa: PLC0415
+
+    watch = Watch()
+    threading.setprofile(watch)
+    sys.setprofile(watch)
+    echo = {"tasks": [{"name": "echo", "schemas": {"method": "echo_executor"}, "inputs": {"x": 1}}]}
+    worker = Worker(cluster_id=leases.process_name(), linger_seconds=0)
+    try:
+        task_id = (await call(application, "tasks.execute", echo))["task_id"]
+        await worker.work()
+        await call(application, "tasks.get", {"task_id": task_id})
+        get = await watch.passed(lambda: call(application, "tasks.get", {"task_id": task_id}))
+        execute = await watch.passed(lambda: call(application, "tasks.execute", echo))
+        run = await watch.passed(worker.work)
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    return dict(zip([name for name in LIMITS if "passed" in name], (get, execute, run), strict=True))
+
+
+async def call(application: Any, method: str, params: Any) -> Any:
+    """Send a call, and return its result."""
+    body = orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+    headers = {"host": "localhost", "content-type": "application/json", "content-length": str(len(body))}
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/tasks",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    requests = iter([{"type": "http.request", "body": body, "more_body": False}])
+    answers: list[Any] = []
+
+    async def receive() -> Any:
+        for message in requests:
+            return message
+        await asyncio.Event().wait()  # the client stays
+
+    async def send(message: Any) -> None:
+        answers.append(message)
+
+    await application(scope, receive, send)
+    return orjson.loads(b"".join(message.get("body", b"") for message in answers))["result"]
+
+
+def figures() -> tuple[dict[str, float], dict[str, list[str]]]:
+    """Return the figures, and the modules behind some of them."""
+    from django.core.management import call_command  # noqa: PLC0415
+
+    from apflow_site.asgi import answer_requests, application  # noqa: PLC0415  Django is set up by it
+
+    call_command("migrate", verbosity=0)
+    answer_requests()
+    passed = asyncio.run(modules_passed(application))
+    texts = sources()
+    trees = {path: ast.parse(text) for path, text in texts.items()}
+    lines = sum(text.count("\n") for text in texts.values())
+    helpers = sum(len(list(helpers_with_one_caller(tree))) for tree in trees.values())
+    fields = frozenset(import_module("a2a.methods.responses").Task.__struct_fields__)
+    spelling = [path for path, tree in trees.items() if fields_spelled(tree, fields) >= MANY_FIELDS]
+    lists = {**passed, "modules that spell a task's fields": spelling}
+    weighed = {
+        "lines": lines,
+        "files": len(texts),
+        "helpers with one caller, per 1,000 lines": round(helpers * 1000 / lines, 1),
+    }
+    return weighed | {name: len(modules) for name, modules in lists.items()}, lists
+
+
+def main() -> int:
+    sys.path.insert(0, str(ROOT))
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["AIPARTNERUPFLOW_DATA_DIR"] = folder
+        weighed, lists = figures()
+    for name, figure in weighed.items():
+        print(f"{figure:>8,}  {name} (at most {LIMITS[name]:,})")  # noqa: T201
+    if "--modules" in sys.argv:
+        for name, modules in lists.items():
+            print(f"\n{name}:", *modules, sep="\n  ")  # noqa: T201
+    return int(any(figure > LIMITS[name] for name, figure in weighed.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
