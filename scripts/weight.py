@@ -61,10 +61,8 @@ def helpers_with_one_caller(tree: ast.Module) -> Iterator[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute | ast.Name)
     )
-    for node in ast.walk(tree):
-        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        if is_function and node.name.startswith("_") and not node.name.endswith("__") and uses[node.name] == 1:
-            yield node.name
+    functions = (node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    yield from (name for name in functions if name[0] == "_" and name[-2:] != "__" and uses[name] == 1)
 
 
 def fields_spelled(tree: ast.Module, fields: frozenset[str]) -> int:
