@@ -18,7 +18,7 @@ from tasks.dashboard.pages import Context, page, redirect_with_message, shown
 from tasks.dashboard.schema_form import MORE, PREFIX, fields_of, read_inputs, read_object, texts_of
 from tasks.dashboard.words import path_of
 from tasks.executors.admission import checked
-from tasks.executors.run_places import inputs_used
+from tasks.executors.input_places import inputs_used
 from tasks.models import Flow, FlowVersion, RunInputs
 from tasks.rules.exceptions import InvalidParams, TasksError
 from tasks.rules.flows import closed_names

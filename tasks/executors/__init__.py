@@ -20,7 +20,7 @@ EXECUTORS: Mapping[str, str] = MappingProxyType(
         "a2a_executor": "tasks.executors.a2a_client.executor.A2a",
         "aggregate_results_executor": "tasks.executors.aggregate.AggregateResults",
         "apflow_api_executor": "tasks.executors.apflow_api.executor.ApflowApi",
-        "batch_crewai_executor": "tasks.executors.crewai.batch.BatchCrewAi",
+        "batch_crewai_executor": "tasks.executors.crewai.executor.BatchCrewAi",
         "approval_executor": "tasks.executors.approval.Approval",
         "command_executor": "tasks.executors.command.executor.Command",
         "crewai_executor": "tasks.executors.crewai.executor.CrewAi",

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
@@ -14,11 +14,13 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Executor, ExecutorError
 from llmkeys.sealed_texts import has_sealed
-from tasks.executors import disabled_executors, executor_ids, get_executor, placement, secret_places
-from tasks.executors.template_check import check_templates, value_labels
+from tasks.executors import disabled_executors, executor_ids, get_executor, input_places, placement
+from tasks.executors.input_places import value_labels
 from tasks.rules.conditions import tasks_in
-from tasks.rules.exceptions import InvalidDependency, InvalidParams
+from tasks.rules.exceptions import InvalidDependency, InvalidParams, InvalidTree
 from tasks.rules.field_rules import PARAMS, unknown_field
+from tasks.rules.maps import source_of as source_of_map
+from tasks.rules.maps import templates_of
 from tasks.rules.places import RUN, SECRET, is_run_input, places_in, source_of, texts_in
 from tasks.rules.schema import mismatch
 from tasks.rules.specs import LISTED, TaskSpec, TreeLimits, TreeSpec, labels_of, name_of, names_of, parse_tree
@@ -65,7 +67,7 @@ def checked(tasks: object, *, limits: TreeLimits | None = None, is_copy: bool = 
     if problems := list(islice(_problems(spec, is_copy=is_copy), LISTED)):
         raise InvalidParams(problems)
     names = names_of(spec)
-    check_templates(spec, names)
+    _check_templates(spec, names)
     values = value_labels(spec)
     for task in spec.tasks:
         _check_condition(task, {RUN, *labels_of(task, names), *values.get(task.id, ())})
@@ -134,7 +136,7 @@ def _without_dependency(
     found = [each for place, text in texts for each in places_in(text, place)]
     known = {*labels, *task.inputs}
     if SECRET not in labels:
-        yield from ((f"tasks[{task.position}].{place}", problem) for place, problem in secret_places.problems(task))
+        yield from ((f"tasks[{task.position}].{place}", problem) for place, problem in input_places.problems(task))
     for place, path in found:
         source = source_of(path)
         if is_run_input(path) and RUN not in known:
@@ -213,3 +215,63 @@ def _doubtful_params(task: TaskSpec) -> Iterator[str]:
             yield f"Task '{name_of(task)}': params.{name} is ignored. {executor_id} does not read it."
         elif is_open and name not in PARAMS and (close := get_close_matches(name[:255], PARAMS, n=1)):
             yield f"Task '{name_of(task)}': params.{name[:255]} is passed to {executor_id}. Did you mean '{close[0]}'?"
+
+
+def _check_templates(spec: TreeSpec, names: Mapping[str, str]) -> None:
+    """`names` are those of the tasks by id. Raises InvalidTree or InvalidDependency."""
+    templates = templates_of(spec.tasks)
+    around = defaultdict[str, list[str]](list)
+    for map_id, template in templates.items():
+        for task in template:
+            around[task.id].append(map_id)
+    values = value_labels(spec)
+    for task in spec.tasks:
+        if problem := _fault_of(task, templates.get(task.id, [])):
+            raise InvalidTree(f"Task '{names[task.id]}': {problem}.")
+        labels = values.get(task.id, set())
+        _check_labels(task, labels, names)
+        _check_source(task, labels, names)
+        _check_needs(task, around, names)
+
+
+def _fault_of(task: TaskSpec, template: list[TaskSpec]) -> str | None:
+    params = task.params or {}
+    if "for_each" not in params and "repeat" not in params:
+        return None
+    if "for_each" in params and "repeat" in params:
+        return "params.for_each and params.repeat cannot be on the same task; put one into the template of the other"
+    if task.executor_id is None:
+        needs = f"params.{'for_each' if 'for_each' in params else 'repeat'} needs a template: give the task children"
+        return None if template else needs
+    if "for_each" in params:
+        return f"params.for_each is for a task without an executor, whose children are the template; this one has {task.executor_id}"
+    return "params.repeat and params.spawn cannot be on the same task" if "spawn" in params else None
+
+
+def _check_labels(task: TaskSpec, labels: set[str], names: Mapping[str, str]) -> None:
+    for label in labels & labels_of(task, names):
+        raise InvalidDependency(
+            f"Task '{name_of(task)}': '{label}' is the name of a dependency, and of a value of its map or loop. "
+            'Give one of them another name with "as".'
+        )
+
+
+def _check_source(task: TaskSpec, labels: set[str], names: Mapping[str, str]) -> None:
+    source = source_of_map(task.params)
+    if source is not None and source not in {RUN, *labels_of(task, names), *labels}:
+        raise InvalidDependency(
+            f"Task '{name_of(task)}': params.for_each takes its items from '{source}', which is no dependency of the "
+            "task. Add it to the dependencies."
+        )
+
+
+def _check_needs(task: TaskSpec, around: Mapping[str, list[str]], names: Mapping[str, str]) -> None:
+    """Refuse a dependency on a part of a template from outside."""
+    own = {*around.get(task.id, ())}
+    for need in task.dependencies:
+        for map_id in around.get(need.id, ()):
+            if map_id not in own:
+                raise InvalidDependency(
+                    f"Task '{name_of(task)}' depends on '{names[need.id]}', which only runs as copies for "
+                    f"'{names[map_id]}'. Depend on '{names[map_id]}': its result has theirs."
+                )

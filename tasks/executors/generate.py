@@ -16,13 +16,13 @@ from llmkeys.secret_forms import NAME
 from tasks.executors import describe, executor_ids
 from tasks.executors.admission import checked
 from tasks.executors.crewai.crew_spec import AGENT_FIELDS, TASK_FIELDS, WORKS_FIELDS
+from tasks.executors.input_places import named_in
 from tasks.executors.llm.client import ask
 from tasks.executors.llm.demo import is_demo
 from tasks.executors.llm.loading import load
 from tasks.executors.llm.prompt import TREE_WANTED, Prompt, api_base_for, model_for
 from tasks.executors.llm.tool import PREFIX, RUN_TREE, is_flow
 from tasks.executors.plugins import plugins
-from tasks.executors.secret_places import named_in
 from tasks.rules.exceptions import TasksError
 
 FLOW: Final[Json] = {

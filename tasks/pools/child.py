@@ -24,8 +24,7 @@ from aipartnerupflow.executors import Context, ExecutorError, HttpResponse, Json
 from llmkeys.masker import MASKER, Masker
 from tasks.executors import get_executor
 from tasks.executors.http import client
-from tasks.executors.llm.client import MODELS, ignore
-from tasks.executors.llm.own_calls import with_own_calls
+from tasks.executors.llm.client import MODELS, ignore, with_own_calls
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.mcp.offered import SERVERS, Offered
 from tasks.executors.states import STATES

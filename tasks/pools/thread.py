@@ -15,8 +15,7 @@ from typing import Any, Final
 from django.db import connections
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, HttpResponse, Json, on_a_thread
-from tasks.executors.llm.client import MODELS, Models, ignore
-from tasks.executors.llm.own_calls import with_own_calls
+from tasks.executors.llm.client import MODELS, Models, ignore, with_own_calls
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.other_loop import run_on
 from tasks.executors.states import STATES, States

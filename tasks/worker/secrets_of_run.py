@@ -17,7 +17,7 @@ from llmkeys.cipher import CannotUnseal
 from llmkeys.masker import MASKER, Masker, TooManyLines
 from llmkeys.named_secrets import Opened
 from llmkeys.secret_forms import MOST_LINES, may_be_sent_to
-from tasks.executors.secret_places import ANOTHER_HOST, NOT_THERE, misuse, secrets_in
+from tasks.executors.input_places import ANOTHER_HOST, NOT_THERE, misuse, secrets_in
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.rules.inputs import label_of
 from tasks.rules.places import SECRET

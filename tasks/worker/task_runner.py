@@ -17,8 +17,8 @@ from aipartnerupflow.executors.base import unstored
 from tasks.executors import get_executor
 from tasks.executors.filling import filled_inputs, left_fields
 from tasks.executors.http import client, fetch
+from tasks.executors.llm.client import with_own_calls
 from tasks.executors.llm.conversations import heard_turns
-from tasks.executors.llm.own_calls import with_own_calls
 from tasks.executors.placement import pool_name
 from tasks.executors.states import STATES
 from tasks.pools.base import DemoPool, Pool

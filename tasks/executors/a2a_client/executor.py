@@ -11,8 +11,7 @@ from django.conf import settings
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Parked, Stopped
 from llmkeys.secret import Secret
 from tasks.executors.a2a_client.agents import Agents
-from tasks.executors.a2a_client.client import Client
-from tasks.executors.a2a_client.progress import Progress, progress_of
+from tasks.executors.a2a_client.client import Client, Progress, progress_of
 from tasks.executors.http.rest import AUTH, SECRET, auth_headers, merged_headers
 from tasks.rules.a2a_versions import AUTH_REQUIRED, COMPLETED, REJECTED, TERMINAL, options_line
 from tasks.rules.templates import CannotFill, Filler

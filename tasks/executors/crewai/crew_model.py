@@ -18,8 +18,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError
 
 from aipartnerupflow.executors import ExecutorError, Json
 from tasks.executors.llm.demo import is_demo
-from tasks.executors.llm.parameters import PARAMETERS
-from tasks.executors.llm.prompt import Completion
+from tasks.executors.llm.prompt import PARAMETERS, Completion
 
 if TYPE_CHECKING:
     from tasks.executors.crewai.running import Crew

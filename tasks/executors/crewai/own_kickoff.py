@@ -18,7 +18,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from aipartnerupflow.executors import ExecutorError, Json
 from tasks.executors.crewai.crew_model import DEFAULT, CrewModel, model_of, models_of
-from tasks.executors.crewai.outputs import convert_by_crew, parsed, unrecord
+from tasks.executors.crewai.kickoff import convert_by_crew, parsed, unrecord
 from tasks.executors.crewai.own_crews import OwnCrew
 from tasks.executors.crewai.running import CrewOver
 
@@ -126,9 +126,6 @@ class Finished:
         if self._callback is not None:
             self._callback(output)
 
-
-if TYPE_CHECKING:
-    from tasks.executors.crewai.running import Crew
 
 unrecord()
 

@@ -1,13 +1,14 @@
-"""Call a model: the single function behind all executors that use one."""
+"""Call a model: the single function behind all executors that use one, and behind `Context.llm` of those of the operator."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Final, Protocol
+from dataclasses import replace
+from typing import Any, Final, Protocol
 
-from aipartnerupflow.executors import Json
+from aipartnerupflow.executors import Context, ExecutorError, Json
 from tasks.executors.llm import demo
 from tasks.executors.llm.loading import load
-from tasks.executors.llm.prompt import Completion, Prompt
+from tasks.executors.llm.prompt import PARAMETERS, Completion, Prompt, api_base_for, model_for
 from tasks.telemetry import tracing
 
 #: OpenTelemetry's names for token counts, and ours.
@@ -88,3 +89,51 @@ async def ask(prompt: Prompt, *, spent: Callable[[Json], None], heard: Callable[
 async def check(prompt: Prompt) -> None:
     """Raise ExecutorError if the prompt's model is unknown, or there is no key for it."""
     await MODELS.get().check(prompt)
+
+
+def with_own_calls(context: Context) -> Context:
+    """Return the context with `llm`, whose calls are those of the context as it was: no cycle keeps both after the attempt."""
+    return replace(context, llm=OwnCalls(context))
+
+
+class OwnCalls:
+    """`Context.llm` of one attempt. The task that makes a call decides where it is made."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def __call__(
+        self,
+        messages: str | Sequence[Json],
+        *,
+        model: str | None = None,
+        tools: Sequence[Json] = (),
+        heard: Callable[[str], None] = ignore,
+        agent: str | None = None,
+        step: int | None = None,
+        **options: Any,
+    ) -> Json:
+        """Call a model once; see `aipartnerupflow.executors.Context.llm`."""
+        _check_options(options)
+        context = self._context
+        prompt = Prompt(
+            model=model_for(context, model),
+            messages=[{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages),
+            options=options | ({"tools": list(tools)} if tools else {}),
+            run_id=context.run_id,
+            user_id=context.user_id,
+            api_base=api_base_for(context),
+            agent=agent,
+            step=step,
+        )
+        return (await ask(prompt, heard=heard, spent=context.spent)).as_result()
+
+
+def _check_options(options: Json) -> None:
+    """Raise ExecutorError, permanent, for an option that no model is given."""
+    if unknown := sorted(options.keys() - PARAMETERS.keys()):
+        raise ExecutorError(
+            f"context.llm: '{unknown[0]}' is not known; known are {', '.join(PARAMETERS)}.", permanent=True
+        )

@@ -10,8 +10,16 @@ from tasks.executors.llm import conversations, tools
 from tasks.executors.llm.agent import go_on
 from tasks.executors.llm.attachments import PART, file_of, with_file, with_files
 from tasks.executors.llm.client import ask
-from tasks.executors.llm.parameters import PARAMETERS, TEXT, check_given
-from tasks.executors.llm.prompt import CUT_OFF, Completion, Prompt, api_base_for, model_for
+from tasks.executors.llm.prompt import (
+    CUT_OFF,
+    PARAMETERS,
+    TEXT,
+    Completion,
+    Prompt,
+    api_base_for,
+    check_given,
+    model_for,
+)
 from tasks.rules.places import has_places
 from tasks.rules.schema import FURTHER, fault, mismatch
 from tasks.rules.schema_cost import TooCostly, check_cost, is_light

@@ -1,24 +1,31 @@
-"""Tools of an agent by name: registered Python functions, executors that the operator allows, tools of MCP servers, and flows."""
+"""Tools of an agent by name: registered Python functions, executors that the operator allows, tools of MCP servers, and flows.
 
+The signature and docstring of a function describe it to the model.
+"""
+
+import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final, get_type_hints
 
+import msgspec
 import orjson
 from django.conf import settings
 
 from aipartnerupflow.executors import Executor, ExecutorError, Json
+from aipartnerupflow.executors.functions import Function, given_schema
 from tasks.executors import get_executor
 from tasks.executors.approval import Approval
 from tasks.executors.llm.tool import MCP, CannotCall, Tool, check_flow, flow_tool, function_name, is_flow
 from tasks.executors.mcp.offered import PLACE, SERVERS, Offered, is_of_server, server_and_tool
 from tasks.executors.plugins import plugins
-from tasks.executors.signatures import description_of, schema_of
 from tasks.rules.exceptions import ExecutorNotFound
 from tasks.status import OnInterrupt
 
+DESCRIPTION_CHARACTERS: Final = 1_024
+REFS: Final = "#/$defs/{name}"
 PYTHON: Final = "python_executor"
 MOST_TOOLS: Final = 128
 MOST_BYTES: Final = 262_144
@@ -63,6 +70,50 @@ INPUTS: Final[Mapping[str, Json]] = MappingProxyType(
         **BY_NAME,
     }
 )
+
+
+def description_of(function: Function) -> str:
+    """Return the docstring, or the name of a function that has none."""
+    return (inspect.getdoc(function) or function.__name__)[:DESCRIPTION_CHARACTERS]
+
+
+def schema_of(function: Function) -> Json:
+    """Return the schema that the function was registered with, or else one made of its signature and type hints.
+
+    A parameter without a hint, or with one that is no JSON type, takes any value.
+    """
+    if (given := given_schema(function)) is not None:
+        return given
+    parameters = inspect.signature(function).parameters.values()
+    named = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+    hints = _hints(function)
+    properties, defs = dict[str, Any](), dict[str, Any]()
+    for each in named:
+        properties[each.name], more = _schema(hints.get(each.name, Any))
+        defs |= more
+    schema: Json = {
+        "type": "object",
+        "properties": properties,
+        "required": [each.name for each in named if each.default is each.empty],
+        "additionalProperties": any(each.kind is each.VAR_KEYWORD for each in parameters),
+    }
+    return schema | ({"$defs": defs} if defs else {})
+
+
+def _hints(function: Function) -> dict[str, Any]:
+    try:
+        return get_type_hints(function)
+    except (NameError, TypeError):  # a name that exists only for the type checker
+        return {}
+
+
+def _schema(hint: Any) -> tuple[Json, Json]:
+    """Return the schema of one parameter, and the definitions that it refers to."""
+    try:
+        (schema,), defs = msgspec.json.schema_components([hint], ref_template=REFS)
+    except TypeError:
+        return {}, {}
+    return schema, defs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

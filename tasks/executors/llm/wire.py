@@ -13,8 +13,7 @@ from typing import Any, Final, cast
 import httpx
 import orjson
 
-from tasks.executors.llm.merging import Coalesced, Merger
-from tasks.executors.llm.whole_answers import as_stream
+from tasks.executors.llm.merging import Coalesced, Merger, as_stream
 
 MAX_ERROR_BYTES: Final = 64 * 2**10
 MAX_WHOLE_BYTES: Final = 64 * 2**20

@@ -5,11 +5,10 @@ from typing import ClassVar, Final
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Parked, Reply
 from tasks.executors.http.rest import AUTH, SECRET
-from tasks.executors.mcp import operations
+from tasks.executors.mcp import offered
 from tasks.executors.mcp.offered import is_safe
-from tasks.executors.mcp.questions import NO, TEXT_CHARACTERS, YES, Answers, Asked
 from tasks.executors.mcp.servers import Target, configured, is_url, target_of
-from tasks.executors.mcp.session import Hearing, opened
+from tasks.executors.mcp.session import NO, TEXT_CHARACTERS, YES, Answers, Asked, Hearing, opened
 from tasks.executors.placement import chosen_pool
 from tasks.rules.places import has_places
 from tasks.rules.pools import PROCESS, RAY
@@ -37,7 +36,7 @@ class Mcp(Executor):
                 "maxLength": 8192,
                 "description": "The name of a server of the configuration, or the URL of one (Streamable HTTP)",
             },
-            "operation": {"enum": list(operations.OPERATIONS), "default": operations.CALL_TOOL},
+            "operation": {"enum": list(offered.OPERATIONS), "default": offered.CALL_TOOL},
             "tool": {**TEXT, "description": "For call_tool: the name of the tool"},
             "arguments": {
                 "type": "object",
@@ -84,13 +83,13 @@ class Mcp(Executor):
 
     def may_repeat(self, inputs: Json) -> bool:
         """Return whether the operation reads only. For a tool, its server decides (`is_repeatable`)."""
-        operation = operations.operation_in(inputs)
-        return operation in operations.OPERATIONS and operation != operations.CALL_TOOL
+        operation = offered.operation_in(inputs)
+        return operation in offered.OPERATIONS and operation != offered.CALL_TOOL
 
     async def is_repeatable(self, inputs: Json, context: Context) -> bool:
         """Return whether the server says that the tool only reads, or that calling it again changes nothing."""
         async with opened(target_of(inputs)) as session:
-            tools = await operations.listed(session, operations.LISTINGS["list_tools"])
+            tools = await offered.listed(session, offered.LISTINGS["list_tools"])
         return any(is_safe(each) for each in tools if each.get("name") == inputs.get("tool"))
 
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
@@ -103,7 +102,7 @@ class Mcp(Executor):
                     f"task runs in the pool '{pool}'. Choose another pool, or give the URL of a server.",
                     permanent=True,
                 )
-        operations.check(inputs)
+        offered.check(inputs)
 
     def receiver(self, inputs: Json) -> str | None:
         server = str(inputs.get("server"))
@@ -115,7 +114,7 @@ class Mcp(Executor):
             return None
 
     async def execute(self, inputs: Json, context: Context) -> Json:
-        operations.check(inputs)
+        offered.check(inputs)
         target = target_of(inputs)
         seconds = inputs.get("timeout_seconds", SECONDS)
         answers = Answers(_given(context.reply))
@@ -128,7 +127,7 @@ class Mcp(Executor):
         )
         try:
             async with asyncio.timeout(seconds), opened(target, hearing) as session:
-                result: Json = target.masked(await operations.result_of(session, inputs))
+                result: Json = target.masked(await offered.result_of(session, inputs))
                 return result
         except Asked as asked:
             raise _parked(asked, answers, target) from None

@@ -21,7 +21,7 @@ from apflow_site.db.beforehand import beforehand
 from apflow_site.db.turns import has_room
 from llmkeys import sealed_texts
 from llmkeys.header import SentKey
-from tasks.executors.run_places import inputs_used, names_that_may_be_used
+from tasks.executors.input_places import inputs_used, names_that_may_be_used
 from tasks.models import Flow, FlowVersion, Notification, Run, Task
 from tasks.rules.exceptions import FlowNotFound, InvalidParams, LimitReached, TaskNotFound
 from tasks.rules.field_rules import without_empty

@@ -18,7 +18,7 @@ from accounts.callers import Caller
 from apflow_site.db.turns import has_room
 from llmkeys import sealed_texts
 from tasks.executors.admission import checked
-from tasks.executors.run_places import UsesInputs
+from tasks.executors.input_places import UsesInputs
 from tasks.models import Firing, Run, Schedule, ScheduleQuerySet, Task
 from tasks.queue import clock, notify
 from tasks.rules.exceptions import InvalidParams, LimitReached, ScheduleNotFound

@@ -14,7 +14,7 @@ from llmkeys.named_secrets import Scope
 from llmkeys.providers import provider_named
 from llmkeys.secret import Secret
 from llmkeys.stores import StoredKey
-from tasks.executors.secret_places import NOT_THERE, misuse, named_in
+from tasks.executors.input_places import NOT_THERE, misuse, named_in
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.specs import LISTED, TaskSpec, TreeSpec
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from tasks.executors.run_places import UsesInputs, names_that_may_be_used
+from tasks.executors.input_places import UsesInputs, names_that_may_be_used
 from tasks.models import Run, RunInputs, RunTag, Task
 from tasks.rules.flows import unknown_input
 from tasks.rules.specs import LISTED

@@ -10,7 +10,7 @@ from django.conf import settings
 from aipartnerupflow.executors import Spawn
 from llmkeys.sealed_texts import has_sealed
 from tasks.executors.admission import checked
-from tasks.executors.secret_places import named_in
+from tasks.executors.input_places import named_in
 from tasks.models import Task
 from tasks.rules.exceptions import TasksError
 from tasks.rules.spawns import settings_of

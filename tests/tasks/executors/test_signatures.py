@@ -7,8 +7,8 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from aipartnerupflow.executors import python_function
+from tasks.executors.llm.tools import description_of, schema_of
 from tasks.executors.plugins import plugins
-from tasks.executors.signatures import description_of, schema_of
 from tests.tasks.executors.conftest import InstallModule
 
 

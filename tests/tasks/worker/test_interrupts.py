@@ -12,7 +12,7 @@ from websockets.http11 import Request
 from websockets.sync.server import ServerConnection, serve
 
 from accounts.callers import LOCAL
-from tasks.executors.websocket import connection
+from tasks.executors.websocket import executor
 from tasks.models import Question, Run, Task, WorkerProcess
 from tasks.queue import black_box, leases
 from tasks.queue.black_box import End
@@ -181,7 +181,7 @@ def test_an_effect_comes_once_and_is_lost_only_if_its_beginning_was_stored(
 def test_a_task_that_only_waits_for_its_connection_is_not_interrupted(
     stage: Stage, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_SECONDS", 60.0)
+    monkeypatch.setattr(executor, "CONNECT_TIMEOUT_SECONDS", 60.0)
     settings.APFLOW_ALLOW_PRIVATE = ("127.0.0.1",)
     settings.APFLOW_REST_ALLOWED_PORTS = range(1, 65536)
     may_open, received = threading.Event(), list[str | bytes]()

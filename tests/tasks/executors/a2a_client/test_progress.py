@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasks.executors.a2a_client.progress import Progress, progress_of
+from tasks.executors.a2a_client.client import Progress, progress_of
 from tests.tasks.executors.a2a_client.agents import Json, artifact, status, task
 
 

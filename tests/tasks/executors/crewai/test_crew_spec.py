@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 
 from aipartnerupflow.executors import Executor, ExecutorError
-from tasks.executors.crewai.batch import BatchCrewAi
 from tasks.executors.crewai.crew_spec import CrewSpec, parse_works, works_and_inputs
-from tasks.executors.crewai.executor import CrewAi
+from tasks.executors.crewai.executor import BatchCrewAi, CrewAi
 
 Json = dict[str, Any]
 GUIDE = {"agents": {"researcher": {"role": "Research Analyst", "llm": "openai/gpt-4"}}}

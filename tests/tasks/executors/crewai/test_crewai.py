@@ -8,8 +8,7 @@ import orjson
 import pytest
 from jsonschema import Draft202012Validator
 
-from tasks.executors.crewai.batch import BatchCrewAi
-from tasks.executors.crewai.executor import CrewAi
+from tasks.executors.crewai.executor import BatchCrewAi, CrewAi
 from tasks.rules.interrupts import INTERRUPTED
 from tests.acceptance.test_faults import holder_of
 from tests.llm_formats import Says

@@ -15,8 +15,7 @@ from pytest_django import Settings
 from aipartnerupflow import doctor
 from aipartnerupflow.doctor import Doubt
 from aipartnerupflow.executors import Context, ExecutorError, Stopped
-from tasks.executors.docker.container import Output
-from tasks.executors.docker.executor import Docker, check, doubt_of
+from tasks.executors.docker.executor import Docker, Output, check, doubt_of
 from tasks.executors.docker.order import description, order_of
 from tasks.models import Task
 from tasks.status import Status

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasks.executors.llm.parameters import PARAMETERS, REFUSED
+from tasks.executors.llm.prompt import PARAMETERS, REFUSED
 from tests.lazy_modules import LazyModule
 from tests.llm_formats import Says
 from tests.llm_site import LlmSite

@@ -12,9 +12,9 @@ import pytest
 from aipartnerupflow.executors import ExecutorError, Stopped
 from llmkeys.resolve import Credentials
 from llmkeys.secret import Secret
-from tasks.executors.llm.model_loop import MODEL_LOOP
+from tasks.executors.llm.litellm_bounds import MODEL_LOOP
+from tasks.executors.llm.litellm_calls import MAX_PARTS, Streamed
 from tasks.executors.llm.prompt import Completion, Prompt
-from tasks.executors.llm.streamed import MAX_PARTS, Streamed
 from tasks.executors.llm.wire import WIRE
 from tasks.worker.traced_models import MAX_CHARACTERS, Lines
 from tests.lazy_modules import LazyModule

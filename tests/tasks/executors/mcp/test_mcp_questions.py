@@ -9,7 +9,7 @@ import pytest
 
 from aipartnerupflow.executors import Context, ExecutorError, Parked, Reply
 from tasks.executors.mcp.executor import Mcp
-from tasks.executors.mcp.questions import MOST_QUESTIONS, Answers, Asked, problem_of
+from tasks.executors.mcp.session import MOST_QUESTIONS, Answers, Asked, problem_of
 from tests.mcp_site import McpSite
 from tests.servers import Server, new_database, running_server, until
 
