@@ -33,10 +33,10 @@ PATIENCE_SECONDS: Final = 120.0
 def fire() -> None:
     """Fire schedules until standard input is closed."""
     set_up()
-    from tasks.worker import schedule_watch
+    from tasks.worker import watches
 
     is_over = threading.Event()
-    threading.Thread(target=schedule_watch.watch, args=[is_over], daemon=True).start()
+    threading.Thread(target=watches.watch, args=[is_over], daemon=True).start()
     print("ready", flush=True)
     sys.stdin.read()
 

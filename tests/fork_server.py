@@ -62,7 +62,7 @@ OF_SERVER: Final = "s"
 LETTERS: Final[Mapping[str, str]] = {CLUSTER: "c", QUARANTINE: "q", NURSERY: "n"}
 """Program of a process that a server starts → the last letter of its name."""
 GROUP_LEADERS: Final = frozenset({CLUSTER, QUARANTINE})
-"""As `tasks.worker.children` starts them."""
+"""As `tasks.worker.watches` starts them."""
 MODELS: Final = "APFLOW_TEST_MODELS"
 """The environment variable of servers that call language models: their fork server has imported the libraries for it."""
 LIBRARIES: Final = """

@@ -1,28 +1,124 @@
-"""One attempt at a task: validate the inputs, run the executor, return an outcome."""
+"""One attempt at a task: validate the inputs, run the executor, return an outcome, with the tasks that it asks to spawn."""
 
 import asyncio
 import logging
+import os
+import sys
 import uuid
-from collections.abc import Callable, Sequence
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
 from django.conf import settings
 
-from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Stopped
+import tasks
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Spawn, Stopped
 from tasks.pools.base import Pool, RaisedElsewhere
+from tasks.pools.fair_semaphore import FairSemaphore
+from tasks.rules.conditions import ABSENT, value_at
 from tasks.rules.forms import fault_of_form
-from tasks.rules.schema import mismatch
+from tasks.rules.schema import NO_RULE, mismatch
+from tasks.rules.schema_cost import CPU_SECONDS, is_light
+from tasks.rules.spawns import WRAPPER, settings_of
 from tasks.rules.stored_results import stored_form
 from tasks.rules.strict_json import Json
 from tasks.rules.waits import SCHEMA, fault_of_assignees
-from tasks.worker.input_check import user_mismatch
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, cancelled, failed
 from tasks.worker.result_memory import completed_in_turn
-from tasks.worker.spawning.found import spawn_in
+
+
+def spawn_in(result: Any, params: Mapping[str, Any]) -> Spawn | None:
+    """Return what the result spawns, or None. Raises ExecutorError, permanent, if `params.spawn` finds no tasks."""
+    if isinstance(result, Spawn):
+        return result
+    settings = settings_of(params)
+    if settings is None:
+        return None
+    found = _unwrapped(value_at(settings.path, result))
+    if not isinstance(found, list):
+        where = f"what is at '{settings.path}' in the result" if settings.path else "the result"
+        raise ExecutorError(
+            f"params.spawn finds no tasks: {where} is no list, and no object with a list as 'tasks'.", permanent=True
+        )
+    if len(found) > settings.max_tasks:
+        raise ExecutorError(
+            f"The result has {len(found):,} tasks, more than the {settings.max_tasks:,} of params.spawn.max_tasks.",
+            permanent=True,
+        )
+    return Spawn(tasks=found, join=settings.join, result=None if settings.join else result) if found else None
+
+
+def _unwrapped(value: Any) -> Any:
+    if isinstance(value, dict):
+        value = value.get(WRAPPER, value)
+    return value.get("tasks", ABSENT) if isinstance(value, dict) else value
+
+
+JUDGES: Final = 2
+"""Processes that validate inputs at the same time, per worker process."""
+WALL_SECONDS: Final = 60
+"""The time for a validation on a machine too busy to give it its processor time."""
+PACKAGES: Final = str(Path(tasks.__path__[0]).parent)
+TOO_LONG: Final = (
+    "Validating the inputs against schemas.input_schema takes too long: it was stopped after "
+    f"{CPU_SECONDS} s of processor time. Simplify the schema, or send smaller inputs."
+)
+
+
+async def user_mismatch(task: LoadedTask, inputs: Json) -> str | None:
+    """Describe why the inputs do not match the task's own schema; None if they match.
+
+    Raises ExecutorError if that takes too long.
+    """
+    schema = task.schemas.get("input_schema", {})
+    if schema in NO_RULE or is_light(schema, inputs):
+        return mismatch(schema, inputs)
+    async with _judges(asyncio.get_running_loop()).turn(task.user_id, task.priority):
+        return await _judged(orjson.dumps([schema, inputs]))
+
+
+@lru_cache(maxsize=1)
+def _judges(_loop: asyncio.AbstractEventLoop) -> FairSemaphore:
+    """Return the semaphore of the worker on this loop."""
+    return FairSemaphore(JUDGES)
+
+
+async def _judged(question: bytes) -> str | None:
+    try:
+        async with asyncio.timeout(WALL_SECONDS), _judge() as judge:
+            answer, _ = await judge.communicate(question)
+    except TimeoutError:
+        raise ExecutorError(TOO_LONG, permanent=True) from None
+    if judge.returncode != 0:
+        raise ExecutorError(TOO_LONG, permanent=True)
+    found: str | None = orjson.loads(answer)
+    return found
+
+
+@asynccontextmanager
+async def _judge() -> AsyncIterator[Process]:
+    """Start `tasks.rules.schema_cost`; kill it if it is still running at the end."""
+    judge = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "tasks.rules.schema_cost"),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=DEVNULL,
+        env={**os.environ, "PYTHONPATH": PACKAGES},
+    )
+    try:
+        yield judge
+    finally:
+        if judge.returncode is None:
+            judge.kill()
+            await judge.wait()
+
 
 logger = logging.getLogger(__name__)
 HOW_TO_CORRECT: Final = (

@@ -464,7 +464,7 @@ class RunCleared(Change):
 
 @dataclass(slots=True, kw_only=True)
 class RunClosed(Change):
-    """Ends the run and releases its lease (`tasks.worker.moves`)."""
+    """Ends the run and releases its lease (`tasks.worker.commit`)."""
 
     status: str
     at: str | None

@@ -38,8 +38,7 @@ from tasks.worker.group_commit import GroupCommit
 from tasks.worker.load_run import LoadedTask, memory_of
 from tasks.worker.loop_turns import LoopTurns
 from tasks.worker.open_questions import OpenQuestions
-from tasks.worker.outcomes import Outcome, failed, skipped
-from tasks.worker.results import Results
+from tasks.worker.outcomes import Outcome, Results, failed, skipped
 from tasks.worker.run_budget import RunBudget
 from tasks.worker.run_recorder import RunRecorder
 from tasks.worker.spawning.family import Family

@@ -18,7 +18,7 @@ from tasks.executors import executor_ids
 from tasks.executors.llm import demo
 from tasks.executors.llm.loading import load_now
 from tasks.models import Usage
-from tasks.worker.webhook_courier import Courier
+from tasks.worker.webhook_deliveries import Courier
 from tasks.worker.worker import Worker
 
 logger = logging.getLogger(__name__)

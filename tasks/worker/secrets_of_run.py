@@ -12,18 +12,32 @@ import orjson
 
 from aipartnerupflow.executors import ExecutorError, Json, Parked
 from apflow_site.db import pools
-from llmkeys import named_secrets
+from llmkeys import named_secrets, sealed_texts
 from llmkeys.cipher import CannotUnseal
 from llmkeys.masker import MASKER, Masker, TooManyLines
 from llmkeys.named_secrets import Opened
 from llmkeys.secret_forms import MOST_LINES, may_be_sent_to
 from tasks.executors.input_places import ANOTHER_HOST, NOT_THERE, misuse, secrets_in
 from tasks.pools.fair_semaphore import FairSemaphore
+from tasks.queue.leases import Claim
 from tasks.rules.inputs import label_of
-from tasks.rules.places import SECRET
+from tasks.rules.places import RUN, SECRET
 from tasks.services.secrets.write_only import opened_inputs
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome
+
+
+def values_of(claim: Claim) -> Json:
+    """`{"run": {"inputs": …}}`, with the inputs that the run was started with, as they are stored."""
+    return {RUN: {"inputs": orjson.loads(claim.inputs) if claim.inputs else {}}}
+
+
+def opened_values(claim: Claim, *, user_id: str) -> Json:
+    """Return `values_of` with their encrypted texts decrypted. A text that cannot be decrypted stays: it may come from outside."""
+    values = values_of(claim)
+    is_open = claim.inputs is None or not sealed_texts.may_contain(claim.inputs)
+    return values if is_open else sealed_texts.opened_where_possible(values, owner=user_id)
+
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)

@@ -48,8 +48,7 @@ from tasks.worker.outcomes import Outcome, cancelled, failed, skipped
 from tasks.worker.result_memory import completed_in_turn
 from tasks.worker.run_budget import HeldBack, RunBudget
 from tasks.worker.run_recorder import RunRecorder
-from tasks.worker.run_values import opened_values
-from tasks.worker.secrets_of_run import SecretsOfRun, refuse_misuse
+from tasks.worker.secrets_of_run import SecretsOfRun, opened_values, refuse_misuse
 from tasks.worker.spawning.growth import Growth
 from tasks.worker.spawning.spawner import Spawner, is_called_again
 from tasks.worker.task_trace import TaskTrace

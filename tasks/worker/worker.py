@@ -26,9 +26,8 @@ from tasks.worker.engine import TreeRun
 from tasks.worker.footprints import Footprints, Work
 from tasks.worker.group_commit import GroupCommit, write_now
 from tasks.worker.lease_keeper import LeaseKeeper
-from tasks.worker.load_run import LoadedTask
+from tasks.worker.load_run import Found, LoadedTask, poll
 from tasks.worker.loop_turns import LoopTurns
-from tasks.worker.poll import Found, poll
 from tasks.worker.shares import Places, TreeMemory, convicts_per_user
 from tasks.worker.wait_room import WaitRoom
 from tasks.worker.watchdog import Watchdog

@@ -1,9 +1,9 @@
-"""Copies of templates: for an item of a map, or for a round of a loop."""
+"""Copies of templates: for an item of a map, or for a round of a loop; and the maps and loops that make them."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from aipartnerupflow.executors import ExecutorError, Json
 from tasks.executors import get_executor
@@ -12,13 +12,14 @@ from tasks.models import Task
 from tasks.rules.conditions import TooMuchToCompare
 from tasks.rules.exceptions import ExecutorNotFound
 from tasks.rules.inputs import label_of
-from tasks.rules.maps import CannotMap
+from tasks.rules.maps import CannotMap, ForEach
 from tasks.rules.places import escaped
 from tasks.rules.references import settled_params
+from tasks.rules.rounds import LAST, ROUND
 from tasks.rules.values import given_inside
 from tasks.services.secrets.write_only import sealed_inputs
 from tasks.worker.load_run import LoadedTask
-from tasks.worker.spawning.growth import CannotGrow
+from tasks.worker.spawning.growth import CannotGrow, Draft, Growth, Room, growth_of, stored_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,3 +118,69 @@ def _reads_inputs(task: LoadedTask) -> bool:
     except ExecutorNotFound:  # the configuration has changed; the copy fails by itself
         return False
     return bool(executor.templates | executor.verbatim)
+
+
+def items_draft(
+    task: LoadedTask,
+    for_each: ForEach,
+    template: Sequence[LoadedTask],
+    items: Sequence[Any],
+    *,
+    room: Room,
+    now: datetime,
+) -> Draft:
+    """Return the copies of the template for all items. Raises CannotGrow if they are too many."""
+    if len(items) * len(template) > room.tasks:
+        raise CannotGrow(
+            f"{len(items):,} items with {len(template):,} tasks each are more than the {room.tasks:,} tasks that may still "
+            "be added to this tree (limits.spawned_tasks)."
+        )
+    wanted = {
+        f"{index} {each.id}": stored_id(f"{each.id}[{index}]") for index in range(len(items)) for each in template
+    }
+    return Draft(
+        wanted=wanted,
+        grow=lambda ids: growth_of(_copies(task, for_each, template, items, ids, now), room),
+    )
+
+
+def _copies(
+    task: LoadedTask,
+    for_each: ForEach,
+    template: Sequence[LoadedTask],
+    items: Sequence[Any],
+    ids: Mapping[str, str],
+    now: datetime,
+) -> Iterator[Task]:
+    copied = template_of(template)
+    for index, item in enumerate(items):
+        part = Part(
+            spawner=task,
+            mark=f"[{index}]",
+            values={for_each.label: item, f"{for_each.label}_index": index},
+            ids={each.id: ids[f"{index} {each.id}"] for each in template},
+        )
+        yield from part.rows(copied, now=now)
+
+
+OF_THE_LOOP: Final = ("repeat", "when", "budget")
+"""The params of a task that repeats which its rounds do not have."""
+
+
+def round_draft(
+    task: LoadedTask, template: Sequence[LoadedTask], *, number: int, last: Any, room: Room, now: datetime
+) -> Draft:
+    """Return the tasks of a round: of the task itself or, if it is a group, of its template. Raises CannotGrow."""
+    copied = template_of(template) if template else only(task)
+    if len(copied.tasks) > room.tasks:
+        raise CannotGrow(
+            f"Round {number:,} needs more than the {room.tasks:,} tasks that may still be added to this tree "
+            "(limits.spawned_tasks)."
+        )
+
+    def grow(ids: Mapping[str, str]) -> Growth:
+        values = {LAST: last, ROUND: number}
+        part = Part(spawner=task, mark=f"#{number}", values=values, ids=ids, without=() if template else OF_THE_LOOP)
+        return growth_of(part.rows(copied, now=now), room)
+
+    return Draft(wanted={each.id: stored_id(f"{each.id}#{number}") for each in copied.tasks}, grow=grow)

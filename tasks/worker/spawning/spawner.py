@@ -20,12 +20,11 @@ from tasks.worker.group_commit import GroupCommit
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, failed
 from tasks.worker.result_memory import completed_in_turn
-from tasks.worker.run_values import values_of
+from tasks.worker.secrets_of_run import values_of
 from tasks.worker.spawning.family import Family
 from tasks.worker.spawning.growth import CannotGrow, Draft, Growth, Room, free_ids
 from tasks.worker.spawning.lists import list_draft, prefix_of
-from tasks.worker.spawning.maps import items_draft
-from tasks.worker.spawning.rounds import round_draft
+from tasks.worker.spawning.parts import items_draft, round_draft
 
 
 def is_called_again(task: LoadedTask) -> bool:

@@ -20,7 +20,7 @@ from tasks.queue import leases
 from tasks.services import trees
 from tasks.worker.changes import Change, RunClosed, TaskFinished, TaskStarted
 from tasks.worker.commit import commit
-from tasks.worker.poll import Found, poll
+from tasks.worker.load_run import Found, poll
 from tasks.worker.run_recorder import Fence
 from tasks.worker.shares import TreeMemory
 

@@ -15,8 +15,7 @@ from tasks.services import trees
 from tasks.services.runs import cancels
 from tasks.services.trees.copies import copy_tree
 from tasks.worker.load_run import LoadedTask
-from tasks.worker.outcomes import Outcome
-from tasks.worker.results import Results
+from tasks.worker.outcomes import Outcome, Results
 from tasks.worker.spawning.spawner import Spawner
 from tests.tasks.lives import Fuse, Stage, at_any_moment
 from tests.workers import Json, Ran, WorkerThread, result_of

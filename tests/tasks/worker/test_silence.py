@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 
 from tasks.models import WorkerProcess
 from tasks.queue import leases
-from tasks.worker.silence import QUIET_SECONDS, WATCHED_LOOKS, SilenceWatch
+from tasks.worker.watches import QUIET_SECONDS, WATCHED_LOOKS, SilenceWatch
 
 CLUSTER = "host/1/cluster"
 

@@ -30,9 +30,8 @@ from tasks.worker import worker as worker_module
 from tasks.worker.cancellations import Cancellations
 from tasks.worker.changes import Change
 from tasks.worker.engine import TreeRun
-from tasks.worker.load_run import LoadedTask
+from tasks.worker.load_run import Found, LoadedTask, poll
 from tasks.worker.loop_turns import STEPS_PER_TURN
-from tasks.worker.poll import Found, poll
 from tasks.worker.run_recorder import RunRecorder
 from tasks.worker.shares import TreeMemory, convicts_per_user
 from tasks.worker.worker import FEW_AT_ONCE, MANY_TASKS
