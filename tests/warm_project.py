@@ -48,7 +48,7 @@ MODULES: Final = """
     django.contrib.staticfiles.storage django.core.cache.backends.locmem django.middleware.clickjacking
     django.middleware.gzip django.middleware.security
     tasks.executors.aggregate tasks.executors.approval tasks.executors.crewai.executor tasks.executors.echo
-    tasks.executors.sleep tasks.executors.system_info tasks.executors.transform
+    tasks.executors.sleep tasks.executors.system_info tasks.executors.transform tasks.worker.killable_queue
     tasks.worker.lifeline
 """.split()
 

@@ -6,7 +6,7 @@ from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import Final
 
-from tasks.worker.cluster import ClusterStop
+from tasks.worker.killable_queue import ClusterStop
 from tests.forks import forked
 
 FOREVER: Final = 3600.0

@@ -5,7 +5,7 @@ from queue import Empty
 
 import pytest
 
-from tasks.worker.cluster import FileLock, KillableQueue
+from tasks.worker.killable_queue import FileLock, KillableQueue
 from tests.forks import FORK, forked
 from tests.servers import until
 
