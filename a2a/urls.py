@@ -6,11 +6,10 @@ A trailing slash is optional; a redirect would lose the body of a POST.
 from django.urls import path, re_path
 
 from a2a.agui.endpoint import ag_ui
-from a2a.endpoints import docs, hooks, modules, triggers, views
-from a2a.mcp import protected_resource
-from a2a.mcp.endpoint import mcp
+from a2a.endpoints import docs, hooks, modules, views
+from a2a.mcp import endpoint as mcp_endpoint
 from a2a.protocol.bindings import http_json
-from a2a.rest import urls
+from a2a.rest.views import api
 
 urlpatterns = [
     path("", views.a2a),
@@ -18,18 +17,18 @@ urlpatterns = [
     path("tasks/", views.tasks),
     path("system", views.system),
     path("system/", views.system),
-    path("mcp", mcp),
-    path("mcp/", mcp),
+    path("mcp", mcp_endpoint.mcp),
+    path("mcp/", mcp_endpoint.mcp),
     path("ag-ui", ag_ui),
     path("ag-ui/", ag_ui),
     re_path(r"^tasks/(?P<task_id>(?s:.+))/events\Z", views.events),  # an id may contain slashes and line breaks
     path("modules/<str:name>", modules.module),
     path("hooks/<str:token>", hooks.hook),
-    re_path(r"^webhook/trigger/(?P<task_id>(?s:.+?))/?\Z", triggers.trigger),
+    re_path(r"^webhook/trigger/(?P<task_id>(?s:.+?))/?\Z", hooks.trigger),
     path("health", views.health),
     path("healthz", views.health),
     path("ready", views.ready),
-    re_path("^api/", urls.api),
+    re_path("^api/", api),
     path("openapi.json", docs.openapi),
     path("llms.txt", docs.llms),
     path("docs", docs.page),
@@ -39,7 +38,7 @@ urlpatterns = [
     path(".well-known/agent-card", views.agent_card),
     path(".well-known/agent.json", views.agent_card),
     path(".well-known/jwks.json", views.keys),
-    path(protected_resource.WELL_KNOWN, protected_resource.metadata),
-    path(f"{protected_resource.WELL_KNOWN}/mcp", protected_resource.metadata, {"resource": "mcp"}),
+    path(mcp_endpoint.WELL_KNOWN, mcp_endpoint.resource_metadata),
+    path(f"{mcp_endpoint.WELL_KNOWN}/mcp", mcp_endpoint.resource_metadata, {"resource": "mcp"}),
     *http_json.urlpatterns,
 ]

@@ -33,7 +33,7 @@ from prometheus_client.registry import Collector
 from a2a.core import metrics as calls
 from a2a.core.exceptions import WrongHttpMethod
 from a2a.core.http import refusal
-from a2a.core.version import software_version
+from a2a.core.process import software_version
 from a2a.methods import METHODS, SYSTEM_METHODS
 from accounts.auth import authenticate
 from apflow_site.config.values import is_loopback

@@ -6,7 +6,7 @@ from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
-from a2a.endpoints import page_files, page_streams
+from a2a.endpoints import pages
 from a2a.endpoints.views import a2a
 from apflow_site.metrics import metrics
 from tasks.dashboard import answering
@@ -34,11 +34,11 @@ admin.autodiscover()
 
 urlpatterns = [
     path("", front),
-    path("ui/events/list", page_streams.list_rows, name="list_rows"),
-    path("ui/events/runs", page_streams.run_changes, name="run_changes"),
-    path("ui/events/run/<str:run_id>", page_streams.run_events, name="run_events"),
-    re_path(r"^ui/events/next/(?P<task_id>[^\0]+)\Z", page_streams.next_run, name="next_run"),
-    path("ui/runs/<str:run_id>/download/", page_files.run_file, name="run_file"),
+    path("ui/events/list", pages.list_rows, name="list_rows"),
+    path("ui/events/runs", pages.run_changes, name="run_changes"),
+    path("ui/events/run/<str:run_id>", pages.run_events, name="run_events"),
+    re_path(r"^ui/events/next/(?P<task_id>[^\0]+)\Z", pages.next_run, name="next_run"),
+    path("ui/runs/<str:run_id>/download/", pages.run_file, name="run_file"),
     path("ui/", include("tasks.dashboard.urls")),
     re_path(r"^(?:ui/)?(?P<page>executors|flows|inbox|runs|schedules|settings|usage|workers)/?$", to_page),
     path("answer/<str:token>", answering.answer),

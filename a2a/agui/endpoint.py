@@ -1,27 +1,249 @@
-"""`POST /ag-ui`: a RunAgentInput in, a stream of events out."""
+"""`POST /ag-ui`: a RunAgentInput in, the events of a run out, until it ends or waits for the user."""
 
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
+from django.db.models import Sum
 from django.http import HttpRequest, HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
+from msgspec import UNSET, UnsetType
 
-from a2a.agui.following import Stream, beginning
+from a2a.agui import events as agui
+from a2a.agui.events import Event
 from a2a.agui.params import RunAgentInput
-from a2a.agui.starting import start
+from a2a.agui.starting import Started, start
+from a2a.agui.state import Tree, arguments_of, read_rows, snapshot
+from a2a.agui.translation import SUCCESS, Translator
+from a2a.core.answer_forms import schema_of
 from a2a.core.errors import as_rest
+from a2a.core.exceptions import ShuttingDown
 from a2a.core.http import decoded_in_turn, headers_of, refusal, require_method, turn
 from a2a.core.metrics import metered, note
 from a2a.live import sse, stream_limits
-from a2a.live.streaming import held
+from a2a.live.sse import held
 from a2a.methods.dispatch import require
 from a2a.protocol.params import RequestContext
+from a2a.protocol.updates import asks
 from accounts.auth import authenticate
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
+from tasks import events
+from tasks.models import ModelCall, Question, Run
+from tasks.rules.strict_json import Json
+from tasks.services.history import failures_of, own_run
+from tasks.services.waits import questions
+from tasks.status import Status
 from tasks.storage import loads
 
+REASON: Final = "input_required"
+COUNTS: Final = {"inputTokens": "prompt_tokens", "outputTokens": "completion_tokens", "totalTokens": "total_tokens"}
 NAME: Final = "ag-ui"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """A run as its stream begins, and the state as it was after the events that the stream leaves out."""
+
+    run: Run
+    rows: Sequence[Json]
+
+
+async def beginning(caller: Caller, started: Started) -> Beginning | None:
+    """Read the run and its tasks; None if the request started no run.
+
+    Raises RunNotFound if it has been deleted since, ResponseTooLarge or EventsPruned.
+    """
+    if started.run_id is None:
+        return None
+    found = await pools.read(_read, caller, started.run_id, from_start=started.after == 0)
+    await sse.refuse_if_pruned(found.run, after=started.after)
+    return found
+
+
+def _read(caller: Caller, run_id: str, *, from_start: bool) -> Beginning:
+    run = own_run(caller=caller, run_id=run_id)
+    return Beginning(run=run, rows=read_rows(run, from_start=from_start))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """The reply to a request."""
+
+    caller: Caller
+    given: RunAgentInput
+    started: Started
+    begun: Beginning | None
+
+    async def events(self) -> AsyncGenerator[list[bytes]]:
+        """Yield all events as frames. An error is the last of them; ShuttingDown is raised."""
+        try:
+            async with aclosing(self._events()) as found:
+                async for event in found:
+                    yield event if isinstance(event, list) else [_frame(event)]
+        except ShuttingDown:
+            raise
+        except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+            shown = as_rest(error)["error"]
+            yield [_frame(agui.RunError(message=shown["message"], code=shown["code"]))]
+
+    async def _events(self) -> AsyncGenerator[Event | list[bytes]]:
+        """Yield the events; those of a page of the log as frames."""
+        parent = UNSET if self.given.parent_run_id is None else self.given.parent_run_id
+        yield agui.RunStarted(
+            thread_id=self.given.thread_id,
+            run_id=self.given.run_id,
+            parent_run_id=parent,
+            protocol_version=UNSET if self.given.is_before_1_0 else agui.VERSION,
+        )
+        if self.begun is None:
+            for event in self._without_run():
+                yield event
+            return
+        async with aclosing(self._followed(self.begun)) as found:
+            async for followed in found:
+                yield followed
+
+    def _without_run(self) -> Iterator[Event]:
+        if self.started.error is not None:
+            yield agui.RunError(message=self.started.error, code=self.started.error_code)
+            return
+        message_id = f"{self.given.run_id}:answer"
+        yield agui.TextMessageStart(message_id=message_id, role="assistant")
+        yield agui.TextMessageContent(message_id=message_id, delta=self.started.text)
+        yield agui.TextMessageEnd(message_id=message_id)
+        yield self._finished(SUCCESS)
+
+    async def _followed(self, begun: Beginning) -> AsyncGenerator[Event | list[bytes]]:
+        run, after = begun.run, self.started.after
+        tree = Tree(run=run)
+        translator = Translator(tree=tree, always_answers=self.started.is_chat)
+        yield await pools.read(_shown, begun, tree, from_start=after == 0)
+        if after and (interrupt := await self._interrupt(run)) is not None:
+            yield interrupt
+            return
+        async with aclosing(events.pages(run.id, after=after)) as log:
+            async for page in log:
+                left = page
+                while left:
+                    translate = partial(_translated, left, translator)
+                    is_small = len(left) == 1 and not _reads(left[0], translator)
+                    frames, count = translate() if is_small else await pools.read(translate)
+                    yield frames
+                    last, left = left[count - 1], left[count:]
+                    if last["type"] == "final":
+                        yield await self._end(last, translator)
+                        return
+                    if asks(last) and (interrupt := await self._interrupt(run)) is not None:
+                        asked = [each["id"] for each in interrupt.outcome["interrupts"]]
+                        for translated in translator.close(interrupt_ids=asked):
+                            yield translated
+                        yield interrupt
+                        return
+        raise ShuttingDown
+
+    async def _interrupt(self, run: Run) -> agui.RunFinished | None:
+        """Return the end of the stream, if there are questions that the caller may answer; None if they were answered before."""
+        asked = await pools.read(questions.open_questions, self.caller, run_ids=[run.id])
+        left = [each for each in asked if each.id not in self.started.dismissed]  # a worker will close those
+        interrupts = [_interrupt_of(each) for each in left if each.may_be_answered_by(self.caller)]
+        return self._finished({"type": "interrupt", "interrupts": interrupts}) if interrupts else None
+
+    async def _end(self, event: Json, translator: Translator) -> Event:
+        used = await pools.read(usage_of, event["run_id"])
+        usage = used or UNSET
+        at = agui.milliseconds(event["timestamp"])
+        if event["status"] == Status.FAILED:
+            fault = await pools.read(_fault_of, event["run_id"])
+            message = fault or event["error"] or event["message"]
+            return agui.RunError(message=message, code=Status.FAILED, usage=usage, timestamp=at)
+        return self._finished(
+            self._outcome(event, translator.pending_calls), event["result"], usage=usage, timestamp=at
+        )
+
+    def _outcome(self, event: Json, pending_calls: Sequence[str]) -> Json | UnsetType:
+        """Return the outcome of a run that has not failed. Clients before 1.0 refuse an outcome that they do not know."""
+        is_cancelled = event["status"] == Status.CANCELLED
+        if self.given.is_before_1_0:
+            return UNSET if is_cancelled else SUCCESS
+        calls = {"pendingToolCallIds": pending_calls} if pending_calls else {}
+        return {"type": "cancelled"} if is_cancelled else SUCCESS | calls
+
+    def _finished(self, outcome: Json | UnsetType, result: Any = None, **more: Any) -> agui.RunFinished:
+        shown = UNSET if result is None else result
+        return agui.RunFinished(
+            thread_id=self.given.thread_id, run_id=self.given.run_id, outcome=outcome, result=shown, **more
+        )
+
+
+def _shown(begun: Beginning, tree: Tree, *, from_start: bool) -> list[bytes]:
+    """Return the frame with the whole state, and add the tasks to the tree."""
+    tree.add(begun.rows)
+    return [_frame(agui.StateSnapshot(snapshot=snapshot(begun.run, begun.rows, from_start=from_start)))]
+
+
+def _translated(page: Sequence[Json], translator: Translator) -> tuple[list[bytes], int]:
+    """Return the frames for the events up to the first that asks a person, and their number. Reads what they need."""
+    found: list[Event] = []
+    tree, count = translator.tree, 0
+    for event in page:
+        count += 1
+        if event["type"] == "final":
+            found += [*translator.close(interrupt_ids=[]), agui.StateDelta(delta=tree.operations(event))]
+            break
+        if event["task_id"] not in tree.tasks:
+            found.append(agui.StateDelta(delta=tree.add(read_rows(tree.run, skip=len(tree.tasks)))))
+        if translator.wants_arguments(event):  # the model took longer to ask for the call than this query takes
+            translator.arguments = arguments_of(event["task_id"])
+        found += translator.of(event)
+        if asks(event):
+            break
+    return [_frame(event) for event in found], count
+
+
+def _reads(event: Json, translator: Translator) -> bool:
+    """Return whether something has to be read for the event."""
+    if event["type"] == "final":
+        return False
+    return event["task_id"] not in translator.tree.tasks or translator.wants_arguments(event)
+
+
+def _frame(event: Event) -> bytes:
+    return sse.frame(event.to_json())
+
+
+def _interrupt_of(question: Question) -> Json:
+    shown: Json = {
+        "id": question.id,
+        "reason": REASON,
+        "message": question.text,
+        "responseSchema": schema_of(question),
+        "metadata": {"task_id": question.task_id},
+    }
+    return shown if question.expires_at is None else shown | {"expiresAt": question.expires_at.isoformat()}
+
+
+def _fault_of(run_id: str) -> str | None:
+    """Return why the run failed, in a sentence."""
+    run = Run.objects.filter(id=run_id).first()
+    failures = failures_of(run) if run else []
+    return f"Task '{failures[0].name}' failed: {failures[0].error}" if failures else None
+
+
+def usage_of(run_id: str) -> list[Json]:
+    """Return the usage of the run's model calls so far, by model."""
+    sums = {name: Sum(column) for name, column in COUNTS.items()}
+    calls = ModelCall.objects.filter(run_id=run_id)
+    rows: Iterable[Any] = calls.values("model").annotate(**sums).order_by("model")
+    return [_usage(row) for row in rows]
+
+
+def _usage(row: Json) -> Json:
+    provider, slash, model = row["model"].partition("/")
+    named = {"provider": provider, "model": model} if slash else {"model": row["model"]}
+    return named | {name: row[name] for name in COUNTS if row[name] is not None}
 
 
 @csrf_exempt

@@ -190,10 +190,8 @@ def as_rest(error: Exception) -> dict[str, Any]:
 
 
 def _words(error: Exception) -> tuple[str, Any]:
-    return _logged(error) if rule_of(error).code == jsonrpc.INTERNAL_ERROR else _shown(error)
-
-
-def _shown(error: Exception) -> tuple[str, Any]:
+    if rule_of(error).code == jsonrpc.INTERNAL_ERROR:
+        return _logged(error)
     return getattr(error, "message", None) or str(error), getattr(error, "data", None)
 
 

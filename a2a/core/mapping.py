@@ -288,11 +288,15 @@ def a2a_task(task: Task, *, run: Run | None, facts: TreeFacts, results_of: Itera
         "root_task_id": task.root_id,
         "task_count": facts.task_count,
     }
+    if execution:
+        changed_at = execution.finished_at or execution.started_at or execution.created_at
+    else:
+        changed_at = task.completed_at or task.started_at or task.created_at
     return ids | {
         "kind": "task",
         "status": {
             "state": A2A_STATES[data["status"]],
-            "timestamp": _a2a_time(_run_time(execution) if execution else _task_time(task)),
+            "timestamp": changed_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
             "message": _message(data, message_id=f"{ids['id']}-{run.last_seq if run else 0}", ids=ids),
         },
         "artifacts": [artifact for each in results_of if (artifact := _artifact_of(each)) is not None],
@@ -310,7 +314,7 @@ def a2a_update(event: Json, *, context_id: str) -> Json:
         "metadata": {"protocol": "a2a", "root_task_id": event["root_task_id"], "event": event},
     }
     if event["type"] == "task_completed" and event["result"] is not None:
-        artifact = _artifact(event["task_id"], event["result"])
+        artifact = {"artifactId": event["task_id"], "parts": [_part(event["result"])]}
         return common | {"kind": "artifact-update", "artifact": artifact, "append": False, "lastChunk": True}
     is_last = event["type"] in LAST_EVENTS
     data = {
@@ -338,10 +342,6 @@ def _message(data: Json, *, message_id: str, ids: Json) -> Json:
         "taskId": ids["id"],
         "contextId": ids["contextId"],
     }
-
-
-def _artifact(task_id: str, result: Any) -> Json:
-    return {"artifactId": task_id, "parts": [_part(result)]}
 
 
 def _artifact_of(task: Task) -> Json | None:
@@ -373,19 +373,6 @@ PARTS: Mapping[str, Callable[[Any], Json]] = MappingProxyType({'"': _text_part, 
 """First character of a JSON text → the part for such a value."""
 
 
-def _task_time(task: Task) -> datetime:
-    return task.completed_at or task.started_at or task.created_at
-
-
-def _run_time(run: Run) -> datetime:
-    return run.finished_at or run.started_at or run.created_at
-
-
 def native_time(moment: datetime | None) -> str | None:
     """Return a time as ISO 8601 in UTC."""
     return None if moment is None else moment.astimezone(UTC).isoformat()
-
-
-def _a2a_time(moment: datetime) -> str:
-    """Format a time as A2A requires it: ISO 8601 in UTC, with `Z`."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,28 +1,113 @@
-"""Parses the params of a request into a typed object.
+"""Parses the params of a request into a typed object, which may declare conditions between its parameters.
 
-Errors for unknown names suggest a similar one.
+Errors for unknown names suggest a similar one. Conditions are validated, and published as JSON Schema.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct, inspect
+from msgspec.structs import fields
 
-from a2a.core.conditions import Condition, Problem
 from tasks.models import Run
 from tasks.rules.exceptions import InvalidParams
+from tasks.rules.strict_json import Json
 
+Problem = tuple[str, str]
+"""The name of an invalid parameter, and the reason."""
 MOST_SHOWN = 100
 FIRST_RUN = 1
 JSON_WORDS = MappingProxyType({"str": "string", "int": "integer", "float": "number", "bool": "boolean"})
 Text = Annotated[str, Meta(min_length=1, max_length=255)]
 Texts = str | list[Text]
 """A list, or one string of items separated by commas."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnlyWith:
+    """`field` is allowed only if `other` has the value."""
+
+    field: str
+    other: str
+    value: Any = True
+    reason: str = ""
+
+    def problem(self, params: Struct) -> Problem | None:
+        if not _is_given(params, self.field) or getattr(params, self.other) == self.value:
+            return None
+        needed = self.other if self.value is True else f"{self.other} {self.value}"
+        return self.field, f"only with {needed}" + (f": {self.reason}" if self.reason else "")
+
+    def schema(self) -> Json:
+        given = {"properties": {self.field: {"not": {"enum": [None, False]}}}, "required": [self.field]}
+        then = {"properties": {self.other: {"const": self.value}}, "required": [self.other]}
+        return {"if": given, "then": then}
+
+
+@dataclass(frozen=True, slots=True)
+class RequiredWith:
+    """`field`, a string or a list, is required and must not be empty if `other` has the value."""
+
+    field: str
+    other: str
+    value: Any
+
+    def problem(self, params: Struct) -> Problem | None:
+        if getattr(params, self.other) != self.value or not _is_empty(getattr(params, self.field)):
+            return None
+        return self.field, f"required with {self.other} {self.value}"
+
+    def schema(self) -> Json:
+        has_value = {"properties": {self.other: {"const": self.value}}, "required": [self.other]}
+        not_empty = {"type": ["array", "string"], "minItems": 1, "minLength": 1}
+        return {"if": has_value, "then": {"properties": {self.field: not_empty}, "required": [self.field]}}
+
+
+@dataclass(frozen=True, slots=True)
+class NotWith:
+    """`field` and `other` cannot be combined."""
+
+    field: str
+    other: str
+    reason: str
+
+    def problem(self, params: Struct) -> Problem | None:
+        is_broken = _is_given(params, self.field) and _is_given(params, self.other)
+        return (self.field, self.reason) if is_broken else None
+
+    def schema(self) -> Json:
+        return {"not": {"required": [self.field, self.other]}}
+
+
+Condition = OnlyWith | RequiredWith | NotWith
+
+
+def schema_of(conditions: Iterable[Condition], *, among: Iterable[str]) -> Json:
+    """Return the conditions between these parameters, as keywords for the JSON Schema of their object."""
+    names = {*among}
+    schemas = [each.schema() for each in conditions if {each.field, each.other} <= names]
+    return {"allOf": schemas} if schemas else {}
+
+
+def _is_given(params: Struct, name: str) -> bool:
+    """Return whether the parameter differs from its default."""
+    return bool(getattr(params, name) != _defaults(type(params))[name])
+
+
+def _is_empty(value: Any) -> bool:
+    """Return whether a list, or a string of items separated by commas, has no items."""
+    return not (value.replace(",", "").strip() if isinstance(value, str) else value)
+
+
+@cache
+def _defaults(kind: type[Struct]) -> Mapping[str, Any]:
+    return {field.name: field.default for field in fields(kind)}
 
 
 P = TypeVar("P", bound="Params")

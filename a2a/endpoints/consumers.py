@@ -28,10 +28,8 @@ from a2a.core.parsing import EventId
 from a2a.live import stream_limits
 from a2a.live.sse import Stream, open_stream
 from a2a.live.stream_limits import Allowance, TooMany
-from a2a.live.subscription_filter import SubscriptionFilter
 from a2a.methods import messages
-from a2a.methods.batches import replies_to
-from a2a.methods.dispatch import NATIVE, Outcome, carry_out
+from a2a.methods.dispatch import NATIVE, Outcome, carry_out, replies_to
 from a2a.methods.messages import Auth, Ping, Subscribe, Unsubscribe
 from accounts.auth import AuthenticationFailed, caller_now, token_in
 from accounts.callers import LOCAL, Caller
@@ -63,7 +61,6 @@ OPEN_SECONDS: Final = 5.0
 """Time limit for the subscription to events. It expires only if the database is not available."""
 MAX_CALLS: Final = 32
 """The maximum number of concurrent JSON-RPC calls of one client."""
-
 TOO_BIG: Final = 1009
 BROKEN: Final = 1011
 RESTART: Final = 1012
@@ -72,8 +69,43 @@ UNAUTHENTICATED: Final = 4401
 NOT_FOUND: Final = 4404
 AUTH_TIMEOUT: Final = 4408
 TOO_MANY: Final = 4429
-
 log = logging.getLogger(__name__)
+
+
+class SubscriptionFilter:
+    """The subscriptions of a client: the events of all trees, until it subscribes to single ones."""
+
+    def __init__(self) -> None:
+        self._is_everything = True
+        self._named: set[str] = set()
+        self._unwanted: set[str] = set()
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether the client has subscribed to single trees."""
+        return not self._is_everything
+
+    def wants(self, event: Event) -> bool:
+        root_id = event["root_task_id"]
+        return root_id in self._named or (self._is_everything and root_id not in self._unwanted)
+
+    def add(self, root_id: str) -> None:
+        self._is_everything = False
+        self._named.add(root_id)
+
+    def keep(self, root_id: str) -> None:
+        """Add this tree without changing the rest of the filter."""
+        self._unwanted.discard(root_id)
+        self._named.add(root_id)
+
+    def drop(self, root_id: str) -> None:
+        self._named.discard(root_id)
+        self._unwanted.add(root_id)
+
+    def set_all(self, is_everything: bool) -> None:
+        self._is_everything = is_everything
+        self._named.clear()
+        self._unwanted.clear()
 
 
 class Socket(AsyncWebsocketConsumer):
@@ -82,7 +114,9 @@ class Socket(AsyncWebsocketConsumer):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self._caller: Caller | None = None
         self._token = ""
-        self._handshake = _headers_of(scope)
+        self._handshake = CaseInsensitiveMapping(
+            {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        )
         # These two headers apply to one request, but a connection has many.
         self._headers = replace(Headers.of(self._handshake), last_event_id=None, idempotency_key=None)
         self._allowance = Allowance(settings.APFLOW.limits.messages_per_second)
@@ -281,7 +315,8 @@ class Socket(AsyncWebsocketConsumer):
         if is_action:
             await self._act(message)
         else:
-            self._take_call(message)
+            parsed = jsonrpc.parse(message, batch_limit=settings.APFLOW.limits.batch)
+            self._spawn(self._answer_batch(parsed) if isinstance(parsed, list) else self._answer(parsed))
         if is_first_word:
             self._may_send.set()
 
@@ -378,17 +413,13 @@ class Socket(AsyncWebsocketConsumer):
 
     # --- JSON-RPC ---
 
-    def _take_call(self, message: Any) -> None:
-        parsed = jsonrpc.parse(message, batch_limit=settings.APFLOW.limits.batch)
-        self._spawn(self._answer_batch(parsed) if isinstance(parsed, list) else self._answer(parsed))
-
     async def _answer(self, request: Request) -> None:
         with limited_loads():
-            if _wants_stream(request):
+            if isinstance(request, jsonrpc.Call) and _param(request, "use_streaming") is True:
                 async with self._turn:  # the reply must precede the events of the run
                     outcome = await self._reply_to(request)
                     if outcome.stream is not None:
-                        self._stream(outcome.stream, resumes=isinstance(request, jsonrpc.Call) and _resumes(request))
+                        self._stream(outcome.stream, resumes=_param(request, "last_event_id") is not None)
             else:
                 await self._reply_to(request)
 
@@ -458,10 +489,6 @@ class Nowhere(AsyncWebsocketConsumer):
         await self.close(NOT_FOUND)
 
 
-def _headers_of(scope: Json) -> CaseInsensitiveMapping[str]:
-    return CaseInsensitiveMapping({name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]})
-
-
 def _filter_in(query_string: bytes) -> Json | None:
     """Return the subscription that the URL names, as an action; None if it names none."""
     query = parse_qs(query_string.decode("latin-1"), keep_blank_values=True)
@@ -486,14 +513,6 @@ def _token_of(handshake: Mapping[str, str], subprotocols: Sequence[str]) -> str:
 def _root_of(standing: StatusReport) -> str:
     assert standing.task is not None  # noqa: S101
     return standing.task.root_id
-
-
-def _wants_stream(request: Request) -> bool:
-    return isinstance(request, jsonrpc.Call) and _param(request, "use_streaming") is True
-
-
-def _resumes(call: jsonrpc.Call) -> bool:
-    return _param(call, "last_event_id") is not None
 
 
 def _param(call: jsonrpc.Call, name: str) -> Any:

@@ -1,10 +1,19 @@
-"""`POST /hooks/{token}`: the address of one wait for an event. The token is the right to end it, so nothing else is asked for.
+"""URLs that programs outside call: `POST /hooks/{token}` and `POST /webhook/trigger/{task_id}`.
 
+The first is the address of one wait for an event. The token is the right to end it, so nothing else is asked for.
 An unknown token, and one that was used, get the same bytes.
+
+By the second, another scheduler, such as cron, runs a task now. It authenticates as on the other interfaces or, if
+`auth.trigger_secret` is set, signs the request: `X-Webhook-Timestamp` has the seconds since 1970, and
+`X-Webhook-Signature` the hexadecimal HMAC-SHA256 of four lines: the method, the path with its query, the timestamp, and
+the body. The task then runs as its owner, with the owner's role. A signature is valid once.
 """
 
+import hmac
+import time
+from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import parse_qs, unquote_plus
+from urllib.parse import parse_qs, quote, unquote_plus
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
@@ -12,15 +21,34 @@ from django.views.decorators.csrf import csrf_exempt
 
 from a2a.core.errors import as_rest
 from a2a.core.exceptions import BodyTooLarge, UnsupportedMediaType
-from a2a.core.http import json_response, refusal, require_method
+from a2a.core.http import headers_of, json_response, refusal, require_method
+from a2a.core.jsonrpc import Call
+from a2a.methods.dispatch import REST, perform
+from accounts import users
+from accounts.auth import authenticate
+from accounts.callers import Caller
+from accounts.models import SpentToken
+from accounts.tokens import REMEMBERED_LONGER
 from apflow_site.db import pools
-from tasks.rules.exceptions import InvalidParams
+from tasks.models import Task
+from tasks.rules.exceptions import InvalidParams, TaskNotFound, TasksError
 from tasks.rules.strict_json import Json, decode
 from tasks.services.waits import event_waits, sent_events
 
 FORM: Final = "application/x-www-form-urlencoded"
 MOST_FIELDS: Final = 10_000
 NOT_THERE: Final = {"error": {"code": "not_found", "message": "There is no such hook, or it has been used."}}
+METHOD: Final = "tasks.webhook.trigger"
+VALID_SECONDS: Final = 300
+"""The seconds that the timestamp of a signature may differ from the server's clock."""
+BODY_BYTES: Final = 65_536
+TRUE_OR_FALSE: Final = {"true": True, "1": True, "false": False, "0": False}
+OFF: Final = "The server takes no signed requests: auth.trigger_secret is not set. Send a token instead."
+WRONG: Final = (
+    "Invalid signature. X-Webhook-Signature must be the hexadecimal HMAC-SHA256 of four lines: POST, the path with its "
+    f"query, the timestamp, and the body; and X-Webhook-Timestamp the seconds since 1970, at most {VALID_SECONDS} from now."
+)
+USED: Final = "The signature has been used. Sign each request anew, with a timestamp of its own."
 
 
 @csrf_exempt  # the token in the URL is the right; no cookie is used
@@ -75,3 +103,70 @@ def _fields(form: str) -> Json:
     """Return a field that occurs more than once has a list. Raises ValueError."""
     found = parse_qs(form, keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
     return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
+
+
+class WrongSignature(TasksError):
+    """The signature is not valid."""
+
+
+@csrf_exempt  # a browser sends neither a token nor a signature by itself
+async def trigger(request: HttpRequest, task_id: str) -> HttpResponseBase:
+    """Run the task. 200 if it has been started, 400 if not; both with `success` and `task_id`."""
+    try:
+        require_method(request, "POST")
+        call = Call(method=METHOD, params={"task_id": task_id, "async_execution": _is_async(request)})
+        signature = request.headers.get("X-Webhook-Signature")
+        caller = await authenticate(request) if signature is None else await _signer(request, task_id, signature)
+        reply, _ = await perform(call, caller=caller, dialect=REST, headers=headers_of(request))
+        answer = reply.result
+    except (TaskNotFound, WrongSignature) as error:
+        answer = {"success": False, "error": error.message, "task_id": task_id}
+    except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+        return refusal(error, shape=as_rest)
+    return json_response(answer, status=200 if answer["success"] or "status" in answer else 400)
+
+
+def _is_async(request: HttpRequest) -> bool:
+    text = request.GET.get("async", "true").lower()
+    if text not in TRUE_OR_FALSE:
+        raise InvalidParams([("async", "must be true or false")])
+    return TRUE_OR_FALSE[text]
+
+
+async def _signer(request: HttpRequest, task_id: str, signature: str) -> Caller:
+    """Return the owner of the task, for a valid signature. Raises WrongSignature or TaskNotFound."""
+    secret = settings.APFLOW.auth.trigger_secret
+    if secret is None:
+        raise WrongSignature(OFF)
+    stamp = request.headers.get("X-Webhook-Timestamp", "")
+    body = request.read(BODY_BYTES + 1)
+    if len(body) > BODY_BYTES:
+        raise BodyTooLarge(f"The body has more than {BODY_BYTES:,} bytes.")
+    signed = f"{request.method}\n{_target(request)}\n{stamp}\n".encode() + body
+    expected = hmac.new(secret.encode(), signed, "sha256").hexdigest()
+    is_recent = stamp.isascii() and stamp[:20].isdecimal() and abs(time.time() - int(stamp[:20])) <= VALID_SECONDS
+    if not (hmac.compare_digest(expected.encode(), signature.encode()) and is_recent):
+        raise WrongSignature(WRONG)
+    return await pools.write(_spend, task_id, signature, valid_until=int(stamp[:20]) + VALID_SECONDS)
+
+
+def _target(request: HttpRequest) -> str:
+    """Return the path and the query, as in the request line."""
+    scope = request.scope  # type: ignore[attr-defined]  # of ASGI
+    path = scope.get("raw_path") or quote(scope["path"]).encode()  # optional in ASGI
+    return b"?".join(filter(None, (path, scope["query_string"]))).decode("latin-1")
+
+
+def _spend(task_id: str, signature: str, *, valid_until: int) -> Caller:
+    """Mark the signature as used and return the owner of the task. Raises WrongSignature or TaskNotFound.
+
+    Only this server's users have a role here; an owner whom another issuer names is an operator.
+    """
+    expires_at = datetime.fromtimestamp(valid_until, UTC) + REMEMBERED_LONGER
+    if not SpentToken.objects.spend(f"trigger:{signature}", expires_at=expires_at):
+        raise WrongSignature(USED)
+    owner = Task.objects.filter(id=task_id).values_list("user_id", flat=True).first()
+    if owner is None or users.disabled_among({owner}):
+        raise TaskNotFound(task_id)
+    user = users.active_users().filter(username=owner).first()
+    return Caller(user_id=owner) if user is None else Caller(user_id=owner, role=users.role_of(user))

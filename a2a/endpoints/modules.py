@@ -18,7 +18,7 @@ from a2a.core.exceptions import UnknownMethod
 from a2a.core.http import body_of, headers_of, json_response, refusal, require_method
 from a2a.core.jsonrpc import Call
 from a2a.live import sse
-from a2a.live.streaming import held
+from a2a.live.sse import held
 from a2a.methods.dispatch import REST, perform
 from accounts.auth import authenticate
 from tasks.rules.exceptions import InvalidParams

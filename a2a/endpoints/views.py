@@ -15,7 +15,6 @@ from django.utils.http import http_date
 from django.views.decorators.csrf import csrf_exempt
 
 from a2a.core import jsonrpc
-from a2a.core.draining import this_drain
 from a2a.core.errors import failure_of
 from a2a.core.exceptions import RequestRefused, WrongHttpMethod
 from a2a.core.http import (
@@ -32,11 +31,10 @@ from a2a.core.http import (
     wants_tokens,
 )
 from a2a.core.jsonrpc import Request, Response
-from a2a.core.version import software_version
+from a2a.core.process import software_version, this_drain
 from a2a.live import sse
-from a2a.live.streaming import events_response, held, stream_of_task
-from a2a.methods.batches import replies_to
-from a2a.methods.dispatch import NATIVE, SYSTEM, Dialect, Outcome, carry_out
+from a2a.live.sse import events_response, held, stream_of_task
+from a2a.methods.dispatch import NATIVE, SYSTEM, Dialect, Outcome, carry_out, replies_to
 from a2a.protocol.bindings.http_json import list_tasks, with_extensions
 from a2a.protocol.bindings.json_rpc import A2A
 from a2a.protocol.card.agent_card import build_card, etag_of, last_modified

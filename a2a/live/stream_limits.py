@@ -92,14 +92,12 @@ class OpenStreams:
         def release() -> None:
             with self._lock:
                 while places:
-                    self._decrease(places.pop())
+                    user_id = places.pop()
+                    self._by_caller[user_id] -= 1
+                    if not self._by_caller[user_id]:
+                        del self._by_caller[user_id]
 
         return release
-
-    def _decrease(self, user_id: str) -> None:
-        self._by_caller[user_id] -= 1
-        if not self._by_caller[user_id]:
-            del self._by_caller[user_id]
 
     @contextmanager
     def one_of(self, caller: Caller) -> Iterator[None]:

@@ -13,7 +13,7 @@ from django.db import transaction
 
 from a2a.core.jsonrpc import INVALID_REQUEST, Id
 from a2a.mcp.eras import Exchange
-from a2a.mcp.errors import McpError
+from a2a.mcp.messages import McpError
 from a2a.mcp.sessions import LASTS, Session
 from a2a.methods.dispatch import require
 from a2a.models import SessionCall

@@ -12,8 +12,7 @@ import orjson
 from a2a.mcp.messages import text
 from a2a.mcp.resources import Resources, Runs
 from a2a.mcp.tools.builtin import builtin_tools
-from a2a.mcp.tools.executor_tools import executor_tools
-from a2a.mcp.tools.flow_tools import FlowTools
+from a2a.mcp.tools.offered import FlowTools, executor_tools
 from a2a.mcp.tools.tool import Fixed, Source, Tool
 from accounts.callers import Caller
 from apflow_site.db import pools
@@ -99,11 +98,11 @@ def _required(version: FlowVersion) -> list[str]:
 def _missing(version: FlowVersion, arguments: Json) -> Json:
     """Return the fields of a form for missing arguments. A value that no form can show is requested as text."""
     rules = {name: _properties(version).get(name) for name in _required(version) if name not in arguments}
-    return {name: rule if _is_field(name, rule) else {"type": "string"} for name, rule in rules.items()}
 
+    def fits_a_form(name: str, rule: Any) -> bool:
+        return isinstance(rule, dict) and fault_of_form({"type": "object", "properties": {name: rule}}) is None
 
-def _is_field(name: str, rule: Any) -> bool:
-    return isinstance(rule, dict) and fault_of_form({"type": "object", "properties": {name: rule}}) is None
+    return {name: rule if fits_a_form(name, rule) else {"type": "string"} for name, rule in rules.items()}
 
 
 def _check(version: FlowVersion, arguments: Json) -> None:

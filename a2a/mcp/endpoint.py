@@ -1,4 +1,7 @@
-"""`POST /mcp`: one JSON-RPC message in; its reply, or a stream of notifications and the reply, out."""
+"""`POST /mcp`: one JSON-RPC message in; its reply, or a stream of notifications and the reply, out.
+
+Next to it is the metadata of a protected resource (RFC 9728), the place where clients get a token.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -7,24 +10,24 @@ from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
+from urllib.parse import quote
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from a2a.core import jsonrpc
 from a2a.core.exceptions import RequestRefused, WrongHttpMethod
-from a2a.core.http import body_of, decoded, headers_of, json_response, require_method
+from a2a.core.http import body_of, decoded, headers_of, json_response, public_url, refusal, require_method
 from a2a.core.jsonrpc import Call, Failure, Id, Reply
 from a2a.core.metrics import metered, note
 from a2a.live import sse, stream_limits
-from a2a.live.streaming import held
+from a2a.live.sse import held
 from a2a.mcp import calls, dialog, eras, sessions, subscriptions
 from a2a.mcp.catalogue import OURS, Catalogue
 from a2a.mcp.eras import Exchange
-from a2a.mcp.errors import McpError, failure
-from a2a.mcp.messages import Beginning, Message, Messages, Result
+from a2a.mcp.messages import Beginning, McpError, Message, Messages, Result, failure
 from a2a.mcp.methods import method_of
-from a2a.mcp.protected_resource import challenge
 from a2a.mcp.tools.running import followed
 from a2a.methods.dispatch import encoded
 from accounts.auth import authenticate
@@ -40,6 +43,9 @@ SMALL_BYTES: Final = 16 * 1024
 NO_STREAM: Final = "GET opens the stream of a session. Send Accept: text/event-stream."
 DEFERRED_SECONDS: Final = 1.0
 """The seconds after which a reply becomes a stream. Quick calls get plain JSON, with the status of their error."""
+Coming = asyncio.Future[Message | None]
+WELL_KNOWN: Final = ".well-known/oauth-protected-resource"
+RESOURCE_NAME: Final = "aipartnerupflow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +194,6 @@ async def _accepted(request: HttpRequest, body: Json, caller: Caller) -> HttpRes
     return HttpResponse(status=202)
 
 
-Coming = asyncio.Future[Message | None]
-
-
 async def _first(messages: Messages, *, seconds: float | None) -> "Result | list[Message | Coming] | None":
     """Return the result if it comes within the time, or else what the stream begins with. Without a time, wait for the result.
 
@@ -268,3 +271,31 @@ def _refused(error: Exception, *, call_id: Id, is_modern: bool) -> HttpResponse:
 def _id_in(body: Json) -> Id:
     call_id = body.get("id")
     return call_id if isinstance(call_id, str | int | float) and not isinstance(call_id, bool) else None
+
+
+async def resource_metadata(request: HttpRequest, resource: str = "") -> HttpResponseBase:
+    """`GET /.well-known/oauth-protected-resource[/mcp]`. Public; 404 unless the operator has named authorization servers."""
+    try:
+        require_method(request, "GET", "HEAD")
+    except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+        return refusal(error)
+    if not has_authorization_servers():
+        return HttpResponse(status=404)
+    shown: Json = {
+        "resource": (public_url(request) + resource).rstrip("/"),
+        "authorization_servers": list(settings.APFLOW.mcp.authorization_servers),
+        "bearer_methods_supported": ["header"],
+        "resource_name": RESOURCE_NAME,
+    }
+    return json_response(shown)
+
+
+def has_authorization_servers() -> bool:
+    """Return whether a token is needed, and authorization servers issue it."""
+    return bool(settings.APFLOW.auth.is_on and settings.APFLOW.mcp.authorization_servers)
+
+
+def challenge(request: HttpRequest) -> str:
+    """Return the header `WWW-Authenticate` of a request without a valid token."""
+    url = f"{public_url(request)}{WELL_KNOWN}/mcp"
+    return f'Bearer resource_metadata="{quote(url, safe=":/[]%")}"' if has_authorization_servers() else "Bearer"

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from a2a.core.http import Headers
 from a2a.core.jsonrpc import Call, Id
-from a2a.mcp.errors import HEADER_MISMATCH, UNSUPPORTED_VERSION, McpError
+from a2a.mcp.messages import HEADER_MISMATCH, UNSUPPORTED_VERSION, McpError
 from a2a.mcp.sessions import session_in
 from accounts.callers import Caller
 from tasks.rules.exceptions import InvalidParams

@@ -8,8 +8,8 @@ from django.db.models import Count
 
 from a2a.core.jsonrpc import INVALID_PARAMS
 from a2a.mcp.eras import Exchange
-from a2a.mcp.errors import missing_capability
 from a2a.mcp.inputs import requests_of
+from a2a.mcp.messages import missing_capability
 from a2a.mcp.tools.outcomes import outcome_of
 from accounts.callers import Caller
 from tasks.models import Run, Task
@@ -47,7 +47,11 @@ def detail(*, caller: Caller, run_id: Any) -> Json:
     if run.finished_at is not None:
         return _finished(caller, run)
     asked = questions.open_questions(caller, run_ids=[run.id])
-    message = _progress(run)
+    tree = Task.objects.tree(run.root_id).order_by()
+    counts = dict(tree.values_list("status").annotate(Count("id")))
+    done = sum(count for status, count in counts.items() if Status(status).is_terminal)
+    running = tree.filter(status=Status.IN_PROGRESS).order_by("position").values_list("name", flat=True).first()
+    message = f"{done:,} of {sum(counts.values()):,} done" + (f": {running}" if running else "")  # "3 of 7 done: Mail"
     if asked:
         return _handle(run, status="input_required", message=message, inputRequests=requests_of(asked))
     return _handle(run, status="working", message=message)
@@ -74,15 +78,6 @@ def known_run(caller: Caller, run_id: Any) -> Run:
         return history.own_run(caller=caller, run_id=run_id)
     except RunNotFound:
         raise InvalidParams([("taskId", "there is no such task; check that it belongs to you")]) from None
-
-
-def _progress(run: Run) -> str:
-    """Return the progress of the tree, with the names of the running tasks, such as "3 of 7 done: summarise"."""
-    tree = Task.objects.tree(run.root_id).order_by()
-    counts = dict(tree.values_list("status").annotate(Count("id")))
-    done = sum(count for status, count in counts.items() if Status(status).is_terminal)
-    running = tree.filter(status=Status.IN_PROGRESS).order_by("position").values_list("name", flat=True).first()
-    return f"{done:,} of {sum(counts.values()):,} done" + (f": {running}" if running else "")
 
 
 def _handle(run: Run, *, status: str, message: str, **more: Any) -> Json:

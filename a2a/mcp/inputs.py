@@ -8,7 +8,7 @@ from django.core import signing
 from a2a.core.answer_forms import read, schema_of
 from a2a.core.jsonrpc import INVALID_PARAMS
 from a2a.mcp.eras import Exchange
-from a2a.mcp.errors import McpError
+from a2a.mcp.messages import McpError
 from accounts.callers import Caller
 from tasks.models import Question, Run
 from tasks.rules.exceptions import InvalidParams

@@ -10,14 +10,13 @@ from typing import Final
 from a2a.core.errors import rule_of
 from a2a.core.exceptions import UnknownMethod
 from a2a.core.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
-from a2a.core.version import software_version
+from a2a.core.process import software_version
 from a2a.live import stream_limits
-from a2a.mcp import calls, handles, sessions, subscriptions, watching
+from a2a.mcp import calls, handles, sessions, subscriptions
 from a2a.mcp.catalogue import PAGE, Catalogue, completed
 from a2a.mcp.eras import LEGACY, MODERN, Exchange, check_params
-from a2a.mcp.errors import McpError
 from a2a.mcp.inputs import accepted_in, answer_all, form_of
-from a2a.mcp.messages import Messages, Result, tool_error
+from a2a.mcp.messages import McpError, Messages, Result, tool_error
 from a2a.methods.dispatch import require
 from accounts.callers import Role
 from apflow_site.db import pools
@@ -218,14 +217,14 @@ async def subscribe(catalogue: Catalogue, exchange: Exchange, params: Json) -> J
     run_id = await catalogue.resources.run_of(exchange.caller, uri)
     if run_id is None:
         raise _not_found(uri, exchange)
-    await pools.write(watching.watch, caller=exchange.caller, session=session, run_id=run_id, uri=uri)
+    await pools.write(subscriptions.watch, caller=exchange.caller, session=session, run_id=run_id, uri=uri)
     return {}
 
 
 async def unsubscribe(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
     """Send no further notifications."""
     session, uri = _watched(exchange, params)
-    await pools.write(watching.unwatch, session=session, uri=uri)
+    await pools.write(subscriptions.unwatch, session=session, uri=uri)
     return {}
 
 

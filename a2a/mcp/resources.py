@@ -76,7 +76,15 @@ class Runs:
         runs, following = await pools.read(
             partial(history.list_runs, caller=caller, wanted=wanted, limit=PAGE, cursor=cursor)
         )
-        return [_listed(facts) for facts in runs], following
+        return [
+            {
+                "uri": f"{SCHEME}{facts.run.id}",
+                "name": facts.name,
+                "description": f"Run {facts.run.number}: {facts.run.status}.",
+                "mimeType": JSON_TYPE,
+            }
+            for facts in runs
+        ], following
 
     def templates(self) -> Sequence[Json]:
         return [template | {"mimeType": JSON_TYPE} for template in TEMPLATES]
@@ -113,15 +121,6 @@ def run_in(uri: str) -> str | None:
     """Return the id of the run that a URI names; None if it names none."""
     found = URI.fullmatch(uri)
     return found and found["run_id"]
-
-
-def _listed(facts: history.RunFacts) -> Json:
-    return {
-        "uri": f"{SCHEME}{facts.run.id}",
-        "name": facts.name,
-        "description": f"Run {facts.run.number}: {facts.run.status}.",
-        "mimeType": JSON_TYPE,
-    }
 
 
 def _read(caller: Caller, run_id: str, part: str, after: int) -> str:

@@ -14,7 +14,7 @@ from django.core import signing
 from django.db import transaction
 from django.utils import timezone
 
-from a2a.mcp.errors import SESSION_NOT_FOUND, McpError
+from a2a.mcp.messages import SESSION_NOT_FOUND, McpError
 from a2a.models import EndedSession, SessionCall, WatchedResource
 from accounts.callers import Caller
 from apflow_site.db import pools

@@ -1,26 +1,33 @@
 """Streams of what changes in the caller's runs, from the event hub: `subscriptions/listen`, and those of sessions."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from django.db import transaction
+from django.utils import timezone
+
 from a2a.core.jsonrpc import INVALID_REQUEST
 from a2a.live import stream_limits
-from a2a.mcp import handles, watching
+from a2a.mcp import handles
 from a2a.mcp.eras import PREFIX, Exchange
-from a2a.mcp.errors import McpError
-from a2a.mcp.messages import Messages, Notification, Result
+from a2a.mcp.messages import McpError, Messages, Notification, Result
 from a2a.mcp.resources import run_in
-from a2a.mcp.sessions import Session
+from a2a.mcp.sessions import LASTS, Session
+from a2a.models import WatchedResource
 from accounts.callers import Caller
 from apflow_site.db import pools
+from apflow_site.db.turns import has_room
 from tasks.events import Event, following
 from tasks.models import Run
-from tasks.rules.exceptions import InvalidParams
+from tasks.rules.exceptions import InvalidParams, LimitReached
 from tasks.rules.strict_json import Json
 
+MOST_WATCHED: Final = 100
+"""The number of resources that a session may watch."""
+MOST_OF_USER: Final = 1_000
 URIS: Final = "resourceSubscriptions"
 TASK_IDS: Final = "taskIds"
 MOST: Final = 100
@@ -32,6 +39,35 @@ UPDATED: Final = "notifications/resources/updated"
 NEEDS_STREAM: Final = (
     "subscriptions/listen is answered with a stream. Send Accept: application/json, text/event-stream."
 )
+
+
+@transaction.atomic
+def watch(*, caller: Caller, session: str, run_id: str, uri: str) -> None:
+    """Watch a resource. Raises LimitReached."""
+    of_user = WatchedResource.objects.filter(user_id=caller.user_id)
+    of_user.filter(created_at__lt=timezone.now() - LASTS).delete()  # their sessions have ended
+    others = of_user.exclude(session=session, uri=uri)
+    of_session = has_room(others.filter(session=session), of=caller.user_id, most=MOST_WATCHED)
+    if not of_session or not has_room(others, of=caller.user_id, most=MOST_OF_USER):
+        raise LimitReached(
+            f"A session watches at most {MOST_WATCHED} resources, and all sessions of a user {MOST_OF_USER:,}. "
+            "End some with resources/unsubscribe."
+        )
+    defaults = {"user_id": caller.user_id, "run_id": run_id}
+    WatchedResource.objects.update_or_create(session=session, uri=uri, defaults=defaults)
+
+
+def unwatch(*, session: str, uri: str) -> None:
+    """Watch a resource no longer."""
+    WatchedResource.objects.filter(session=session, uri=uri).delete()
+
+
+def watched_uris(*, session: str, run_ids: Collection[str] | None) -> list[str]:
+    """Return the URIs that a session watches; only those that belong to these runs, unless `run_ids` is None."""
+    found = WatchedResource.objects.filter(session=session)
+    if run_ids is not None:
+        found = found.filter(run_id__in=run_ids)
+    return list(found.order_by("id").values_list("uri", flat=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +94,10 @@ async def listen(exchange: Exchange, params: Json) -> Messages:
     if not exchange.takes_streams:
         raise McpError(INVALID_REQUEST, NEEDS_STREAM)
     stream_limits.open_streams().refuse_if_full(exchange.caller)
-    uris, task_ids = _wanted(params)
+    notifications = params.get("notifications")
+    if not isinstance(notifications, dict):
+        raise InvalidParams([("notifications", "required, an object")])
+    uris, task_ids = _texts(notifications, URIS), _texts(notifications, TASK_IDS)
     if task_ids:
         handles.require_extension(exchange)
     watched = await pools.read(_watched, exchange.caller, uris, task_ids)
@@ -94,7 +133,7 @@ async def changes(session: Session, caller: Caller) -> AsyncGenerator[Json]:
         inbox.wants = partial(_is_first, changed)
         run_ids: list[str] | None = None
         while True:
-            for uri in await pools.read(watching.watched, session=session.id, run_ids=run_ids):
+            for uri in await pools.read(watched_uris, session=session.id, run_ids=run_ids):
                 yield Notification(method=UPDATED, params={"uri": uri}).to_json()
             if not await inbox.next():
                 return
@@ -108,14 +147,6 @@ def _is_first(changed: set[str], event: Event) -> bool:
     is_new = event["run_id"] not in changed
     changed.add(event["run_id"])
     return is_new
-
-
-def _wanted(params: Json) -> tuple[list[str], list[str]]:
-    """Raise InvalidParams."""
-    notifications = params.get("notifications")
-    if not isinstance(notifications, dict):
-        raise InvalidParams([("notifications", "required, an object")])
-    return _texts(notifications, URIS), _texts(notifications, TASK_IDS)
 
 
 def _texts(notifications: Json, name: str) -> list[str]:

@@ -4,8 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from a2a.core.conditions import Problem
-from a2a.core.parsing import Params, Text
+from a2a.core.parsing import Params, Problem, Text
 from a2a.methods.method import VIEWER, Response, Rest, method
 from a2a.methods.params import Moment, moment, period_problems
 from a2a.methods.results import DataResult

@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal
 from django.conf import settings
 from msgspec import UNSET, Meta, UnsetType
 
-from a2a.core.conditions import OnlyWith, Problem, RequiredWith
 from a2a.core.mapping import native_task, native_tree
-from a2a.core.parsing import Params, Text, Texts, texts
+from a2a.core.parsing import OnlyWith, Params, Problem, RequiredWith, Text, Texts, texts
 from a2a.methods.method import OPERATOR, TREE_ERRORS, Response, Rest, method
 from a2a.methods.params import TASK_TO_STORE, TASKS_TO_STORE, Tags, WebhookConfig
 from a2a.methods.responses import ScheduleType, StoredTree, Task

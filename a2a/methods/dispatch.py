@@ -1,6 +1,7 @@
 """Dispatches a request: find the method, validate the parameters, call it, and format the result."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 import orjson
+from django.conf import settings
 
 from a2a.core.errors import failure_of
 from a2a.core.exceptions import UnknownMethod
@@ -30,6 +32,7 @@ from tasks.rules.words import as_sent
 from tasks.services.trees import idempotency
 from tasks.services.trees.idempotency import Token
 from tasks.storage import loads
+from tasks.storage.loads import limited_loads
 
 MAX_KEY_CHARACTERS: Final = 255
 
@@ -230,3 +233,30 @@ def _resuming(params: Any, headers: Headers) -> Any:
     if headers.last_event_id and isinstance(params, dict) and params.get("use_streaming") is True:
         return params | {"last_event_id": headers.last_event_id}
     return params
+
+
+async def replies_to(requests: Sequence[Request], carry_out: Callable[[Request], Awaitable[Outcome]]) -> bytes:
+    """Carry out the calls concurrently. Returns the JSON array of the replies, in the order of the calls.
+
+    Empty for a batch of notifications. Each reply is encoded at once, so that its objects do not wait for the others.
+    """
+    limits = settings.APFLOW.limits
+    left = limits.response_bytes + limits.body_bytes  # what a reply repeats of its request is not loaded
+
+    def encoded(request: Request, answer: Response | None) -> bytes:
+        nonlocal left
+        if answer is None:
+            return b""
+        body = orjson.dumps(answer.to_json())
+        if len(body) > left:
+            body = orjson.dumps(failure_of(ResponseTooLarge(limits.response_bytes), call_id=request.id).to_json())
+        left -= len(body)
+        return body
+
+    async def reply_to(request: Request) -> bytes:
+        return encoded(request, (await carry_out(request)).answer)
+
+    with limited_loads():
+        replies = await asyncio.gather(*map(reply_to, requests))
+    found = b",".join(filter(None, replies))
+    return b"[%s]" % found if found else b""

@@ -5,9 +5,8 @@ from typing import Any
 import orjson
 from django.conf import settings
 
-from a2a.core.conditions import Problem
 from a2a.core.mapping import native_event
-from a2a.core.parsing import Params, Text
+from a2a.core.parsing import Params, Problem, Text
 from a2a.methods.method import OPERATOR, Response, Rest, Tool, method
 from a2a.methods.results import DataResult
 from accounts.callers import Caller

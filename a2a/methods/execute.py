@@ -10,9 +10,8 @@ from typing import Any, Final, Literal
 
 from msgspec import UNSET, UnsetType
 
-from a2a.core.conditions import NotWith, OnlyWith, Problem
 from a2a.core.mapping import native_tree
-from a2a.core.parsing import Text
+from a2a.core.parsing import NotWith, OnlyWith, Problem, Text
 from a2a.live.sse import Stream, events, open_stream
 from a2a.methods.method import OPERATOR, TREE_ERRORS, Rest, method
 from a2a.methods.params import RESUMES, NewTasks, Starts, TakesInputs

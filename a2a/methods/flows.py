@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
 
-from a2a.core.conditions import NotWith, Problem
-from a2a.core.parsing import Params, Text
+from a2a.core.parsing import NotWith, Params, Problem, Text
 from a2a.methods.execute import executed, replied, start
 from a2a.methods.method import OPERATOR, TREE_ERRORS, VIEWER, Response, Rest, has_one_of, method
 from a2a.methods.params import STARTS_ANOTHER, FlowName, NewTasks, Starts, Version

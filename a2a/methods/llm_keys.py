@@ -13,10 +13,8 @@ from llmkeys import keys
 from llmkeys.header import MAX_CHARACTERS, MalformedKey
 from llmkeys.providers import UnknownForm, UnknownProvider, provider_named, provider_of_key
 from llmkeys.secret import Secret
-from llmkeys.stores import StoredKey
 from tasks.rules import exceptions as errors
 from tasks.rules.exceptions import InvalidParams, RoleTooLow
-from tasks.rules.strict_json import Json
 from tasks.services.secrets import stored_secrets
 
 
@@ -135,7 +133,15 @@ def get_keys(caller: Caller, given: GetLLMKey) -> DataResult:
             "user_id": user_id,
             "provider": provider,
             "providers": {key.provider: f"…{key.last_four}" for key in stored},
-            "keys": [_native(key) for key in meant],
+            "keys": [
+                {
+                    "provider": key.provider,
+                    "last_four": key.last_four,
+                    "created_at": key.created_at.isoformat(),
+                    "used_at": None if key.used_at is None else key.used_at.isoformat(),
+                }
+                for key in meant
+            ],
         }
     )
 
@@ -167,12 +173,3 @@ def _known(provider: str) -> str:
         return provider_named(provider)
     except UnknownProvider as error:
         raise InvalidParams([("provider", error.message)]) from None
-
-
-def _native(key: StoredKey) -> Json:
-    return {
-        "provider": key.provider,
-        "last_four": key.last_four,
-        "created_at": key.created_at.isoformat(),
-        "used_at": None if key.used_at is None else key.used_at.isoformat(),
-    }

@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal
 import orjson
 from msgspec import Meta
 
-from a2a.core.conditions import NotWith
 from a2a.core.errors import as_rpc
-from a2a.core.parsing import Params, Text
+from a2a.core.parsing import NotWith, Params, Text
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 from tasks.services.trees.queries import StatusReport

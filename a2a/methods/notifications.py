@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import asdict
 
-from a2a.core.conditions import NotWith, Problem
-from a2a.core.parsing import Params
+from a2a.core.parsing import NotWith, Params, Problem
 from a2a.methods.method import OPERATOR, VIEWER, Response, Rest, has_one_of, method
 from a2a.methods.params import HEADERS, FlowName, HeaderText, HookUrl, Nothing
 from a2a.methods.results import DataResult

@@ -1,22 +1,67 @@
-"""The OpenRPC document: all methods with the JSON Schemas of their parameters and results."""
+"""The OpenRPC document: all methods with the JSON Schemas of their parameters and results.
+
+OpenAPI and MCP describe methods by the same schemas.
+"""
 
 from collections.abc import Iterable, Mapping
 from inspect import getdoc
-from typing import Final
+from typing import Any, Final
 
-from msgspec import json
+from msgspec import Struct, json
 
 from a2a.core.errors import RULES
 from a2a.core.jsonrpc import INTERNAL_ERROR
 from a2a.core.parsing import Params
-from a2a.core.version import software_version
+from a2a.core.process import software_version
 from a2a.methods import task_schemas
-from a2a.methods.json_schemas import schemas_of
 from a2a.methods.method import Method
+from a2a.methods.responses import ListedTask
+from a2a.methods.runs import Run
 from tasks.rules.strict_json import Json
 
+CHOOSABLE: Final[tuple[type[Struct], ...]] = (ListedTask, Run)
+"""Items of lists of which a client may choose the `fields`."""
 OPENRPC: Final = "1.3.2"
 SCHEMAS: Final = "#/components/schemas/{name}"
+
+
+def schemas_of(kinds: Iterable[Any], *, template: str) -> tuple[list[Json], dict[str, Json]]:
+    """Return the schema of each type, and the components to which they refer as `template` says.
+
+    An item of a list of which the fields may be chosen is whole, or has some of them.
+    """
+    schemas, components = json.schema_components(kinds, ref_template=template)
+    items = [kind.__name__ for kind in CHOOSABLE if kind.__name__ in components]
+    parts = {_part(name): _some_of(components[name]) for name in items}
+    refs = {template.format(name=name): template.format(name=_part(name)) for name in items}
+    return (
+        [_with_parts(schema, refs) for schema in schemas],
+        {name: _with_parts(component, refs) for name, component in components.items()} | parts,
+    )
+
+
+def _part(name: str) -> str:
+    return f"{name}Fields"
+
+
+def _some_of(whole: Json) -> Json:
+    """Return the schema of an item that has some of the fields."""
+    name = whole["title"]
+    described = f"The fields of a {name} that `fields` names, and no others."
+    return whole | {"title": _part(name), "description": described, "required": []}
+
+
+def _with_parts(schema: Any, refs: dict[str, str]) -> Any:
+    """Return the schema with lists whose items are whole, or parts."""
+    if isinstance(schema, list):
+        return [_with_parts(each, refs) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: _with_parts(value, refs) for name, value in schema.items()}
+    items = found.get("items")
+    if isinstance(items, dict) and (ref := items.get("$ref")) in refs:
+        found["items"] = {"anyOf": [items, {"$ref": refs[ref]}]}
+    return found
 
 
 def openrpc_document(tables: Mapping[str, Mapping[str, Method]]) -> Json:
@@ -83,9 +128,8 @@ def _errors() -> Json:
     codes = {kind: rule.code for kind, rule in RULES.items() if rule.code != INTERNAL_ERROR}
     return {
         "InternalError": {"code": INTERNAL_ERROR, "message": "Internal error."},
-        **{kind.__name__: {"code": code, "message": _sentence(kind)} for kind, code in codes.items()},
+        **{
+            kind.__name__: {"code": code, "message": (getdoc(kind) or kind.__name__).splitlines()[0]}
+            for kind, code in codes.items()
+        },
     }
-
-
-def _sentence(kind: type[Exception]) -> str:
-    return (getdoc(kind) or kind.__name__).splitlines()[0]

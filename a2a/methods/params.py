@@ -1,16 +1,29 @@
-"""Parameters that several methods have."""
+"""Parameters that several methods have, among them `fields`, which chooses the fields of the items of a list."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, fields
 
-from a2a.core.conditions import Condition, NotWith, OnlyWith, Problem
-from a2a.core.parsing import EventId, Params, Text, Texts, texts
+from a2a.core.parsing import (
+    MOST_SHOWN,
+    Condition,
+    EventId,
+    NotWith,
+    OnlyWith,
+    Params,
+    Problem,
+    Text,
+    Texts,
+    texts,
+    unknown_reason,
+)
 from tasks.executors.http.safe_http import HEADER_NAME
 from tasks.rules.flows import NAME
+from tasks.rules.strict_json import Json
 from tasks.rules.tags import MOST as MOST_TAGS
 from tasks.rules.tags import TAG
 from tasks.services.messages import webhooks
@@ -155,3 +168,42 @@ def _is_moment(text: str | None) -> bool:
 FlowName = Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]
 Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 STARTS_ANOTHER = "resume with tasks.execute and the task_id of the reply; this request would start another run"
+
+
+def names_of(kind: type[Struct]) -> list[str]:
+    """Return the names of the fields of an item."""
+    return [each.encode_name for each in fields(kind)]
+
+
+def one_of(kind: type[Struct]) -> Json:
+    """Return the JSON Schema of the name of a field."""
+    return {"enum": names_of(kind)}
+
+
+def several_of(kind: type[Struct]) -> Json:
+    """Return the JSON Schema of names with commas between them."""
+    name = f"({'|'.join(names_of(kind))})"
+    return {"pattern": f"^{name}(,{name})*$"}
+
+
+def chosen_fields(given: Texts | None) -> list[str] | None:
+    """Return the names, each once. None: all fields."""
+    return None if given is None else list(dict.fromkeys(texts(given)))
+
+
+def problems_of_fields(given: Texts | None, kind: type[Struct]) -> list[Problem]:
+    """Return a problem for each unknown name, or for a list without any."""
+    names = chosen_fields(given)
+    if names is None:
+        return []
+    if not names:
+        return [("fields", "names no field: omit it to get all")]
+    known = names_of(kind)
+    unknown = [name[:MOST_SHOWN] for name in names if name not in known][:MOST_SHOWN]
+    reasons = {name: unknown_reason(name, known).replace("unknown parameter", "unknown field", 1) for name in unknown}
+    return [("fields", f"'{name}': {reasons[name]}") for name in unknown]
+
+
+def picked(item: Json, names: Sequence[str] | None) -> Json:
+    """Return the item with these fields only; without those that it does not have."""
+    return item if names is None else {name: item[name] for name in names if name in item}

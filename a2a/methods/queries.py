@@ -1,6 +1,6 @@
 """Methods that read tasks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from types import MappingProxyType
@@ -8,13 +8,22 @@ from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
-from a2a.core.conditions import NotWith, Problem
 from a2a.core.exceptions import NotRunYet
 from a2a.core.mapping import JSON_FIELDS, native_detail, native_listed, native_node, native_task, native_tree, run_facts
-from a2a.core.parsing import Params, Text
-from a2a.methods.chosen_fields import chosen, one_of, picked, problems, several_of
+from a2a.core.parsing import NotWith, Params, Problem, Text
 from a2a.methods.method import VIEWER, Response, Rest, method
-from a2a.methods.params import Get, Moment, Tag, moment, period_problems
+from a2a.methods.params import (
+    Get,
+    Moment,
+    Tag,
+    chosen_fields,
+    moment,
+    one_of,
+    period_problems,
+    picked,
+    problems_of_fields,
+    several_of,
+)
 from a2a.methods.questions import absolute, answer_url
 from a2a.methods.responses import (
     BudgetLimit,
@@ -41,7 +50,6 @@ from tasks.services.history import Period, task_detail
 from tasks.services.schedules import task_schedules
 from tasks.services.spending import budgets
 from tasks.services.trees import listed, queries
-from tasks.services.trees.listed import RootFacts
 from tasks.services.waits.event_waits import hook_url
 from tasks.status import Status
 from tasks.storage import loads
@@ -173,7 +181,7 @@ class ListTasks(Params, frozen=True, kw_only=True):
     @property
     def chosen(self) -> list[str] | None:
         """The names of the fields; None for those that `summary` says."""
-        return chosen(self.fields)
+        return chosen_fields(self.fields)
 
     @property
     def is_light(self) -> bool:
@@ -201,7 +209,7 @@ class ListTasks(Params, frozen=True, kw_only=True):
 
     def contradictions(self) -> list[Problem]:
         no_tag = [] if self.tag is None or TAG.fullmatch(self.tag) else [("tag", RULE)]
-        unknown = problems(self.fields, ListedTask)
+        unknown = problems_of_fields(self.fields, ListedTask)
         return [*super().contradictions(), *no_tag, *unknown, *period_problems(self.since, self.until)]
 
     @property
@@ -302,20 +310,14 @@ def list_tasks(caller: Caller, given: ListTasks) -> TaskListResult:
     if given.is_search and given.cursor is None and next_cursor is not None and len(tasks) < given.limit:
         raise InvalidParams([("cursor", UNFINISHED)])
     fields = given.chosen
-    native = _listed(tasks, facts, given, fields)
+    shown = partial(native_listed, is_light=given.is_light, has_counts=given.has_counts)
+    native = [
+        picked(shown(task, run=facts.runs.get(task.id), counts=facts.counts.get(task.id)), fields) for task in tasks
+    ]
     if given.cursor is None:
         return TaskListResult(native=native, tasks=tasks, fields=fields)
     page = {"tasks": native, "next_cursor": next_cursor}
     return TaskListResult(native=page, tasks=tasks, fields=fields, by_cursor=True, next_cursor=next_cursor)
-
-
-def _listed(
-    tasks: Sequence[models.Task], facts: RootFacts, given: ListTasks, fields: Sequence[str] | None
-) -> list[Json]:
-    shown = partial(native_listed, is_light=given.is_light, has_counts=given.has_counts)
-    return [
-        picked(shown(task, run=facts.runs.get(task.id), counts=facts.counts.get(task.id)), fields) for task in tasks
-    ]
 
 
 def _page(caller: Caller, given: ListTasks) -> tuple[list[models.Task], str | None]:

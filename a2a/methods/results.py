@@ -9,8 +9,7 @@ from django.db.models import Avg, Count
 
 from a2a.core.mapping import TreeFacts, a2a_message, a2a_task, facts_of, native_task, native_tree
 from a2a.live.sse import Stream
-from a2a.methods.chosen_fields import picked
-from a2a.methods.params import WebhookConfig
+from a2a.methods.params import WebhookConfig, picked
 from accounts.callers import Caller
 from tasks.ids import new_id
 from tasks.models import Run, Task, Webhook

@@ -6,13 +6,23 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
-from a2a.core.conditions import Problem
 from a2a.core.mapping import native_call, native_content, native_task, native_time, native_tree
-from a2a.core.parsing import Params, Text
-from a2a.methods.chosen_fields import chosen, one_of, picked, problems, several_of
+from a2a.core.parsing import Params, Problem, Text
 from a2a.methods.execute import executed, replied, start
 from a2a.methods.method import OPERATOR, TREE_ERRORS, VIEWER, Response, Rest, Tool, method
-from a2a.methods.params import STARTS_ANOTHER, Moment, Tag, TakesInputs, moment, period_problems
+from a2a.methods.params import (
+    STARTS_ANOTHER,
+    Moment,
+    Tag,
+    TakesInputs,
+    chosen_fields,
+    moment,
+    one_of,
+    period_problems,
+    picked,
+    problems_of_fields,
+    several_of,
+)
 from a2a.methods.responses import Event, Execution, FlowRef, ModelCall, ParentRun, RunStatus, TokenUsage, Tree
 from a2a.methods.results import DataResult, TaskResult
 from accounts.callers import Caller
@@ -235,7 +245,7 @@ class ListRuns(Params, frozen=True, kw_only=True):
 
     def contradictions(self) -> list[Problem]:
         no_tag = [] if self.tag is None or TAG.fullmatch(self.tag) else [("tag", RULE)]
-        unknown = problems(self.fields, Run)
+        unknown = problems_of_fields(self.fields, Run)
         return [*super().contradictions(), *no_tag, *unknown, *period_problems(self.since, self.until)]
 
 
@@ -316,7 +326,7 @@ def list_runs(caller: Caller, given: ListRuns) -> DataResult:
         until=None if given.until is None else moment(given.until),
     )
     runs, next_cursor = history.list_runs(caller=caller, wanted=wanted, limit=given.limit, cursor=given.cursor)
-    names = chosen(given.fields)
+    names = chosen_fields(given.fields)
     shown = [picked(native_run(facts), names) for facts in runs]
     return DataResult(native={"runs": shown, "next_cursor": next_cursor})
 

@@ -9,8 +9,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import UNSET, Meta, UnsetType
 
-from a2a.core.conditions import NotWith
-from a2a.core.parsing import Params, Text
+from a2a.core.parsing import NotWith, Params, Text
 from a2a.methods.method import OPERATOR, TREE_ERRORS, VIEWER, Response, Rest, Tool, has_one_of, method
 from a2a.methods.params import NewTasks, Tags
 from a2a.methods.results import DataResult

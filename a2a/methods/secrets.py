@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from a2a.core.conditions import OnlyWith
-from a2a.core.parsing import Params, Text
+from a2a.core.parsing import OnlyWith, Params, Text
 from a2a.methods.method import OPERATOR, SYSTEM, VIEWER, Response, Rest, method
 from a2a.methods.params import Nothing
 from a2a.methods.results import DataResult

@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any, Literal
 
 from a2a.core.parsing import Params
-from a2a.core.version import software_version
+from a2a.core.process import software_version
 from a2a.methods.method import ADMIN, SYSTEM, TASKS, VIEWER, Response, Rest, declared, method
 from a2a.methods.openrpc import openrpc_document
 from a2a.methods.params import Nothing

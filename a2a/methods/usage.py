@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
-from a2a.core.conditions import Problem
-from a2a.core.parsing import Params, Text
+from a2a.core.parsing import Params, Problem, Text
 from a2a.methods.method import VIEWER, Response, Rest, method
 from a2a.methods.responses import BudgetLimit
 from a2a.methods.results import DataResult

@@ -82,11 +82,11 @@ def _answers(runs: Sequence[Run], most: int) -> Mapping[str, str]:
     targets = {run.target_id for run in done.values()}
     executors = dict(Task.objects.filter(id__in=targets).values_list("id", "executor_id"))
     results = {run_id: (event["result"], executors.get(done[run_id].target_id)) for run_id, event in events.items()}
-    return {run_id: _answer(result, executor) for run_id, (result, executor) in results.items() if result is not None}
-
-
-def _answer(result: Any, executor_id: str | None) -> str:
-    return answer_in(result, executor_id=executor_id) or orjson.dumps(result).decode()
+    return {
+        run_id: (answer_in(result, executor_id=executor) or orjson.dumps(result).decode())
+        for run_id, (result, executor) in results.items()
+        if result is not None
+    }
 
 
 def _text_of(parts: Sequence[Json]) -> str:

@@ -30,7 +30,9 @@ def with_key(meaning: Meaning, *, user_id: str, sent: SentKey | None) -> Meaning
 
     Raises the errors of invalid trees.
     """
-    if not isinstance(meaning, RunTree | RunFlow | RunStored) or not _is_known_here():
+    # Workers elsewhere may have other keys in their environment.
+    knows_all_keys = settings.APFLOW.worker.embedded or not settings.APFLOW_LLM.environment_keys
+    if not isinstance(meaning, RunTree | RunFlow | RunStored) or not knows_all_keys:
         return meaning
     calling = _calling(meaning, user_id=user_id)
     providers = {provider for name in _models(calling) if (provider := _provider(name)) is not None}
@@ -40,11 +42,6 @@ def with_key(meaning: Meaning, *, user_id: str, sent: SentKey | None) -> Meaning
     if isinstance(meaning, RunTree):
         checked(meaning.tasks)  # do not ask for a key if the tree is invalid
     return AskForKey(text=_question(missing[0]))
-
-
-def _is_known_here() -> bool:
-    """Return whether this process knows all keys: workers elsewhere may have others in their environment."""
-    return bool(settings.APFLOW.worker.embedded or not settings.APFLOW_LLM.environment_keys)
 
 
 def _models(calling: Sequence[Task]) -> list[str]:

@@ -60,7 +60,9 @@ def status_of(error: Exception) -> Status:
     """
     kind = kind_of(error)
     if kind.code == jsonrpc.INTERNAL_ERROR:
-        return _internal(error, kind)
+        failure = failure_of(error)
+        info = {"@type": f"{TYPES}.RequestInfo", "requestId": failure.data["error_id"]}
+        return Status(kind=kind, message=failure.message, details=[info])
     message = getattr(error, "message", None) or str(error)
     return Status(kind=kind, message=message, details=list(_details(error, kind)))
 
@@ -119,9 +121,3 @@ def _metadata(error: Exception) -> dict[str, str]:
     data = getattr(error, "data", None)
     names = {"task_id": "taskId", "config_id": "configId", "first_seq": "firstSeq", "last_seq": "lastSeq"}
     return {names[name]: str(value) for name, value in data.items() if name in names} if isinstance(data, dict) else {}
-
-
-def _internal(error: Exception, kind: Kind) -> Status:
-    failure = failure_of(error)
-    info = {"@type": f"{TYPES}.RequestInfo", "requestId": failure.data["error_id"]}
-    return Status(kind=kind, message=failure.message, details=[info])

@@ -157,7 +157,11 @@ def _request(incoming: Incoming) -> Request:
         found = object_in(text, nesting=settings.APFLOW.limits.nesting)
     except MalformedJson:
         found = None
-    if found is None or (_takes_texts() and not _names_something(found, incoming)):
+    if found is None:
+        return Request(None, text)
+    # Data that does not name what to run is a text for the configured skill.
+    names_something = not {"tasks", *TASK_FIELDS}.isdisjoint(found) or _skill(found, incoming) is not None
+    if _takes_texts() and not names_something:
         return Request(None, text)
     return Request(found, "", data_text=text)
 
@@ -165,11 +169,6 @@ def _request(incoming: Incoming) -> Request:
 def _takes_texts() -> bool:
     """Return whether the operator has chosen what any text runs."""
     return bool(settings.APFLOW.a2a.text_executor or settings.APFLOW.a2a.text_flow)
-
-
-def _names_something(data: Json, incoming: Incoming) -> bool:
-    """Return whether the data names what to run. Otherwise it is a text for the configured skill."""
-    return "tasks" in data or any(name in data for name in TASK_FIELDS) or _skill(data, incoming) is not None
 
 
 def _skill(data: Json | None, incoming: Incoming) -> str | None:
@@ -223,24 +222,15 @@ def _tree(skill: str, inputs: Json, text: str, incoming: Incoming) -> RunTree:
     """Return a tree of one task, named after the first line of the text or else after the skill."""
     name = text.partition("\n")[0][:MAX_NAME_CHARACTERS].strip() or describe(skill)["name"]
     if skill == CHAT_EXECUTOR and inputs.get("prompt") == text and not incoming.references:
-        inputs = inputs | _prompt(text)
+        # Braces in the text are no placeholders: there is nothing to fill in.
+        inputs = inputs | ({"prompt": "{{text}}", "text": text} if DOUBLE.search(text) else {"prompt": text})
     if skill == CHAT_EXECUTOR and text and incoming.history and "messages" not in inputs:
         inputs = {"history": as_prompt(incoming.history)} | inputs
     references = dict(incoming.references)
-    if skill == CHAT_EXECUTOR:
-        references = _named_in(inputs, references)
+    if skill == CHAT_EXECUTOR:  # a model is given no other inputs than those that its texts name
+        named = {place["path"].partition(".")[0] for place in DOUBLE.finditer(orjson.dumps(inputs).decode())}
+        references = {name: value for name, value in references.items() if name in named}
     return RunTree(tasks=[{"name": name, "schemas": {"method": skill}, "inputs": inputs | references}])
-
-
-def _named_in(inputs: Json, references: Json) -> Json:
-    """Return the results that the texts name: a model is given no other inputs."""
-    named = {place["path"].partition(".")[0] for place in DOUBLE.finditer(orjson.dumps(inputs).decode())}
-    return {name: value for name, value in references.items() if name in named}
-
-
-def _prompt(text: str) -> Json:
-    """Return the prompt of a text. Braces in it are no placeholders: there is nothing to fill in."""
-    return {"prompt": "{{text}}", "text": text} if DOUBLE.search(text) else {"prompt": text}
 
 
 def _run_data(data: Json, references: Mapping[str, Any]) -> Meaning:
@@ -311,16 +301,12 @@ def _fault_of_json(text: str) -> str:
 
 def _welcome(known: Sequence[Skill]) -> str:
     """Return an answer for people: the skills, with an example of each."""
-    lines = [f"- {skill.name}: {_first_sentence(skill.description)}\n  {_hint(skill)}" for skill in known]
-    return "\n".join(["I run tasks. Send me one of these examples, or the same with your own input:", *lines, MORE])
-
-
-def _first_sentence(text: str) -> str:
-    return re.split(r"(?<=\.) ", text)[0]
-
-
-def _hint(skill: Skill) -> str:
-    return f"Example: {skill.example}" if skill.example else f"Send {skill.name}: and its inputs as JSON."
+    lines = ["I run tasks. Send me one of these examples, or the same with your own input:"]
+    for skill in known:
+        first_sentence = re.split(r"(?<=\.) ", skill.description)[0]
+        example = f"Example: {skill.example}" if skill.example else f"Send {skill.name}: and its inputs as JSON."
+        lines.append(f"- {skill.name}: {first_sentence}\n  {example}")
+    return "\n".join([*lines, MORE])
 
 
 def _with_references(tasks: Any, references: Mapping[str, Any]) -> Any:

@@ -102,7 +102,8 @@ def _received(asked: RequestContext, given: SendMessage) -> Received:
     meaning = _decision(incoming, asked, waiting)
     match meaning:
         case Reply(parts=parts):
-            return Received(reply=_reply(parts, context_id=context_id))
+            reply = {"messageId": new_id(), "contextId": context_id, "role": "ROLE_AGENT", "parts": list(parts)}
+            return Received(reply=reply)
         case Ask() | AskForKey() | Reject():
             received = Received(run=waiting or pending_runs.reserve(caller=asked.caller, context_id=context_id))
         case RunTree() | RunFlow() | RunStored():
@@ -243,10 +244,6 @@ def _shown(received: Received, given: SendMessage) -> Received:
 
 def with_notes(task: Json, received: Received) -> Json:
     return task | {"metadata": task["metadata"] | received.notes}
-
-
-def _reply(parts: Sequence[Json], *, context_id: str) -> Json:
-    return {"messageId": new_id(), "contextId": context_id, "role": "ROLE_AGENT", "parts": list(parts)}
 
 
 def _start(

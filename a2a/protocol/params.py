@@ -12,8 +12,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from a2a.core.conditions import Problem
-from a2a.core.parsing import fault_of
+from a2a.core.parsing import Problem, fault_of
 from accounts.callers import Caller
 from llmkeys.header import SentKey
 from tasks.rules.exceptions import InvalidParams

@@ -1,6 +1,6 @@
 """Push notifications: webhooks that send A2A updates (A2A 1.0, sections 3.1.7 to 4.3)."""
 
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from django.conf import settings
@@ -137,9 +137,7 @@ def _headers(secrets: Secrets, content_type: str) -> dict[str, str]:
     if secrets.token:
         headers[TOKEN_HEADER] = secrets.token
     if secrets.authentication:
-        headers["Authorization"] = _authorization(secrets.authentication)
+        headers["Authorization"] = (
+            f"{secrets.authentication['scheme']} {secrets.authentication.get('credentials', '')}".strip()
+        )
     return headers
-
-
-def _authorization(authentication: Any) -> str:
-    return f"{authentication['scheme']} {authentication.get('credentials', '')}".strip()

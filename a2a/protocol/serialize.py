@@ -112,17 +112,12 @@ def status_of(run: Run, facts: Facts) -> Json:
 
 def state_of(run: Run, *, is_asking: bool) -> str:
     if run.is_reserved:
-        return _reserved_state(run)
+        if run.finished_at is None:
+            return AUTH_REQUIRED if run.lease_owner == HOLDERS[CREDENTIALS] else INPUT_REQUIRED
+        return REJECTED if run.status == Status.FAILED else STATES[run.status]
     if is_asking and not Status(run.status).is_terminal:
         return INPUT_REQUIRED
     return STATES[run.status]
-
-
-def _reserved_state(run: Run) -> str:
-    """Return the state of a run without a tree: it waits for the client, was rejected, or was cancelled."""
-    if run.finished_at is None:
-        return AUTH_REQUIRED if run.lease_owner == HOLDERS[CREDENTIALS] else INPUT_REQUIRED
-    return REJECTED if run.status == Status.FAILED else STATES[run.status]
 
 
 def _status_message(run: Run, facts: Facts, state: str) -> Json | None:
@@ -157,20 +152,14 @@ def artifact_of(node: Node, *, is_only: bool) -> Json:
     """Return the artifact of a task. `is_only`: its tree has no other."""
     known = {"nodeId": node.id, "parentId": node.parent_id, "executor": node.executor_id}
     metadata = {name: value for name, value in known.items() if value is not None}
+    # The ids `result`, `_result` … get a further underscore, since `result` is reserved.
+    own_id = f"_{node.id}" if node.id.lstrip("_") == RESULT else node.id
     return {
-        "artifactId": RESULT if is_only else _artifact_id(node.id),
+        "artifactId": RESULT if is_only else own_id,
         "name": node.name,
         "parts": parts_of(node.result, executor_id=node.executor_id),
         "metadata": metadata,
     }
-
-
-def _artifact_id(node_id: str) -> str:
-    """Return the id of the task.
-
-    The ids `result`, `_result` … get a further underscore, since `result` is reserved.
-    """
-    return f"_{node_id}" if node_id.lstrip("_") == RESULT else node_id
 
 
 def result_artifact(result: Any, *, executor_id: str | None) -> Json:

@@ -5,7 +5,7 @@ parameters and responses.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from http import HTTPStatus
 from inspect import getdoc
@@ -18,16 +18,14 @@ from drf_spectacular.openapi import AutoSchema
 from msgspec import json
 from msgspec.structs import fields
 
-from a2a.core.conditions import schema_of
 from a2a.core.errors import RULES
-from a2a.core.parsing import Text
-from a2a.core.version import software_version
+from a2a.core.parsing import Text, schema_of
+from a2a.core.process import software_version
 from a2a.methods import task_schemas
-from a2a.methods.json_schemas import schemas_of
-from a2a.methods.openrpc import parts_of
-from a2a.rest.accounts import account_paths
+from a2a.methods.openrpc import parts_of, schemas_of
 from a2a.rest.operations import ROUTES, Operation
 from accounts.auth import AuthenticationFailed
+from accounts.callers import Role
 from tasks.executors import EXECUTORS, describe, executor_ids
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
@@ -64,6 +62,22 @@ ABOUT: Final = """The task API over REST. The same methods are available as JSON
 Ids may contain any character: percent-encode them, a slash as `%2F`. URLs work with and without a
 trailing slash. Unknown parameters are rejected by name. If authentication is on, send a token from
 `POST /auth/login`, or an API key, as `Authorization: Bearer <token>`."""
+TEXT_SCHEMA: Final[Json] = {"type": "string"}
+BOOLEAN: Final[Json] = {"type": "boolean"}
+TOKENS: Final[Mapping[str, Json]] = {
+    "access": TEXT_SCHEMA,
+    "refresh": TEXT_SCHEMA,
+    "token": TEXT_SCHEMA | {"description": "The access token again"},
+    "token_type": {"const": "Bearer"},
+    "expires_in": {"type": "integer", "description": "Seconds until the access token expires"},
+}
+CALLER: Final[Mapping[str, Json]] = {
+    "user_id": TEXT_SCHEMA,
+    "role": {"enum": [str(role) for role in Role]},
+    "is_read_only": BOOLEAN,
+    "is_admin": BOOLEAN,
+    "auth_enabled": BOOLEAN,
+}
 
 
 class OperationSchema(AutoSchema):
@@ -75,9 +89,9 @@ class OperationSchema(AutoSchema):
 
 @cache
 def openapi_document(*, with_authentication: bool) -> Json:
-    paths = SchemaGenerator(urlconf="a2a.rest.urls").get_schema(request=None, public=True)["paths"]
+    paths = SchemaGenerator(urlconf="a2a.rest.views").get_schema(request=None, public=True)["paths"]
     bearer = {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}}
-    accounts = account_paths(_json({"$ref": SCHEMAS.format(name="Error")})) if with_authentication else {}
+    accounts = _account_paths(_json({"$ref": SCHEMAS.format(name="Error")})) if with_authentication else {}
     document = {
         "openapi": OPENAPI,
         "info": {
@@ -147,7 +161,16 @@ def _parameter(name: str, place: str, schema: Json) -> Json:
 
 
 def _request_body(operation: Operation) -> Json:
-    schema = _object(operation)
+    properties = _properties(operation)
+    parts = {name: properties[name] for name in operation.body}
+    conditions = schema_of(operation.method.params.CONDITIONS, among=parts)
+    schema = {
+        "type": "object",
+        "properties": parts,
+        "additionalProperties": False,
+        **operation.rest.rules,
+        **conditions,
+    }
     if operation.rest.instead:
         schema = {"anyOf": [schema, *operation.rest.instead]}
     examples = {"examples": _task_examples()} if operation.method.name == "tasks.create" else {}
@@ -165,13 +188,6 @@ def _task_examples() -> Json:
         for each in described
         if each["example"] is not None
     }
-
-
-def _object(operation: Operation) -> Json:
-    properties = _properties(operation)
-    parts = {name: properties[name] for name in operation.body}
-    conditions = schema_of(operation.method.params.CONDITIONS, among=parts)
-    return {"type": "object", "properties": parts, "additionalProperties": False, **operation.rest.rules, **conditions}
 
 
 def _properties(operation: Operation) -> Json:
@@ -266,3 +282,64 @@ def _error() -> Json:
 
 def _closed(properties: Json, *, required: Sequence[str]) -> Json:
     return {"type": "object", "properties": properties, "required": [*required], "additionalProperties": False}
+
+
+# --- accounts ---
+
+
+def _account_paths(error: Json) -> Json:
+    """Return the operations of `/auth/…` by path. Their views are those of `accounts`, outside the table of operations.
+
+    `error` is the content of a response with an error.
+    """
+
+    def operation(name: str, summary: str, answers: Mapping[int, Json | None], **more: Json | list[Json]) -> Json:
+        responses = {
+            str(status): {"description": HTTPStatus(status).phrase} | ({} if content is None else {"content": content})
+            for status, content in sorted({**answers, 400: error, 401: error}.items())
+        }
+        described = {"operationId": name, "summary": summary, "description": summary, "tags": ["accounts"]}
+        return {**described, "responses": responses, **more}
+
+    too_large = {413: error, 415: error}
+    return {
+        "/auth/login": {
+            "post": operation(
+                "logIn",
+                "Exchange a password for an access token and a refresh token.",
+                {200: _object_content(TOKENS), 429: error, **too_large},
+                requestBody=_body_with("username", "password"),
+                security=[],
+            )
+        },
+        "/auth/refresh": {
+            "post": operation(
+                "refreshTokens",
+                "Exchange a refresh token for new tokens. The old one is no longer valid.",
+                {200: _object_content(TOKENS), **too_large},
+                requestBody=_body_with("refresh"),
+                security=[],
+            )
+        },
+        "/auth/logout": {
+            "post": operation(
+                "logOut",
+                "Revoke all tokens of the login: that of the request, or of the refresh token in the body.",
+                {204: None, **too_large},
+                requestBody={"content": _object_content({"refresh": TEXT_SCHEMA | {"minLength": 1}}, is_optional=True)},
+            )
+        },
+        "/auth/me": {
+            "get": operation("getCaller", "Return the user and role of the token.", {200: _object_content(CALLER)})
+        },
+    }
+
+
+def _body_with(*fields: str) -> Json:
+    return {"required": True, "content": _object_content(dict.fromkeys(fields, TEXT_SCHEMA | {"minLength": 1}))}
+
+
+def _object_content(properties: Mapping[str, Json], *, is_optional: bool = False) -> Json:
+    required = [] if is_optional else [*properties]
+    schema: Json = {"type": "object", "properties": dict(properties), "required": required}
+    return {"application/json": {"schema": schema | {"additionalProperties": False}}}

@@ -1,7 +1,8 @@
-"""REST under `/api/`: the operations of `a2a.rest.operations` as views of Django REST framework.
+"""REST under `/api/`: the operations of `a2a.rest.operations` as views of Django REST framework, and their URLs.
 
 DRF knows the operations of each URL, and describes them for OpenAPI. It has no coroutine functions, so a view
 dispatches and authenticates by itself. Bodies are decoded and encoded as on all other interfaces.
+URLs are matched before percent-decoding, so that an id may contain a slash (`%2F`).
 """
 
 import re
@@ -9,8 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, get_type_hints
+from urllib.parse import quote, unquote_to_bytes
 
 from django.http import HttpRequest, HttpResponseBase, QueryDict
+from django.urls import path, register_converter, resolve
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework.viewsets import ViewSet
 
 from a2a.core.errors import as_rest
@@ -18,11 +22,11 @@ from a2a.core.exceptions import WrongHttpMethod
 from a2a.core.http import decoded, headers_of, json_response, refusal, wants_tokens
 from a2a.core.jsonrpc import Call
 from a2a.core.parsing import MOST_SHOWN, Params, unknown_reason
-from a2a.live.streaming import events_response, stream_of_task
+from a2a.live.sse import events_response, stream_of_task
 from a2a.methods.dispatch import REST, perform
 from a2a.methods.params import Get
 from a2a.rest.openapi import OperationSchema
-from a2a.rest.operations import Operation
+from a2a.rest.operations import ROUTES, Operation
 from accounts.auth import authenticate
 from accounts.callers import Caller
 from tasks.rules.exceptions import InvalidParams
@@ -48,13 +52,10 @@ async def params_of(request: HttpRequest, operation: Operation, path: Mapping[st
 
 
 async def _body(request: HttpRequest, operation: Operation, caller: Caller) -> Any:
-    if not operation.rest.rules and not _has_body(request):
+    has_body = request.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in request.headers
+    if not operation.rest.rules and not has_body:
         return {}
     return await decoded(request, caller)
-
-
-def _has_body(request: HttpRequest) -> bool:
-    return request.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in request.headers
 
 
 def _refuse_unknown(
@@ -114,7 +115,10 @@ class Endpoint(ViewSet):
     ) -> HttpResponseBase:
         params = await params_of(request, operation, path, caller=caller)
         if operation.rest.is_stream:
-            return await _stream(request, Get.parse(params).task_id, caller=caller)
+            task_id = Get.parse(params).task_id
+            after, has_tokens = request.headers.get("Last-Event-ID"), wants_tokens(request.GET)
+            stream = await stream_of_task(caller, task_id, after, has_tokens=has_tokens)
+            return events_response(stream, caller=caller, who_is_it=partial(authenticate, request))
         call = Call(method=operation.method.name, params=params)
         reply, _ = await perform(call, caller=caller, dialect=REST, headers=headers_of(request))
         status, value = operation.answer(reply.result)
@@ -130,8 +134,42 @@ class Endpoint(ViewSet):
         return self.operations[method]
 
 
-async def _stream(request: HttpRequest, task_id: str, *, caller: Caller) -> HttpResponseBase:
-    """Stream the events of the latest run of the task's tree, after `Last-Event-ID`."""
-    after, has_tokens = request.headers.get("Last-Event-ID"), wants_tokens(request.GET)
-    stream = await stream_of_task(caller, task_id, after, has_tokens=has_tokens)
-    return events_response(stream, caller=caller, who_is_it=partial(authenticate, request))
+class Segment:
+    """A percent-encoded path segment. A segment that is not UTF-8 does not match."""
+
+    regex = "[^/]+"
+
+    def to_python(self, value: str) -> str:
+        return unquote_to_bytes(value).decode()
+
+    def to_url(self, value: str) -> str:
+        return quote(value, safe="")
+
+
+register_converter(Segment, "segment")
+urlpatterns = [
+    path(
+        f"api/{url.replace('<', '<segment:')}",
+        Endpoint.as_view({method.lower(): "carry_out" for method in operations}, operations=operations),
+    )
+    for url, operations in ROUTES.items()
+]
+
+
+@csrf_exempt
+async def api(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
+    """Dispatch requests under `/api/`. Raises Resolver404 for an unknown URL."""
+    match = resolve(_as_sent(request), __name__)
+    response: HttpResponseBase = await match.func(request, *match.args, **match.kwargs)
+    return response
+
+
+def _as_sent(request: HttpRequest) -> str:
+    """Return the path before percent-decoding, with a trailing slash.
+
+    Django itself matches the decoded path.
+    """
+    scope = getattr(request, "scope", {})  # ASGI only; other requests have only the decoded path
+    raw = scope.get("raw_path", b"").decode("ascii", "replace") or quote(request.path)
+    sent = raw.removeprefix(quote(scope.get("root_path", "")))
+    return sent if sent.endswith("/") else f"{sent}/"

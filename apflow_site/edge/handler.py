@@ -20,8 +20,8 @@ from django.utils.decorators import async_only_middleware
 from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 
-from a2a.core.draining import this_drain
 from a2a.core.metrics import request_facts
+from a2a.core.process import this_drain
 from accounts.audit import ADDRESS
 from apflow_site.edge.bodies import IN_MEMORY_BYTES, Body, Message, Receive, Scope, Send, limited, read_into
 from apflow_site.edge.hosts import foreign, is_page

@@ -19,7 +19,7 @@ from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.test import AsyncClient
 from django.utils.timezone import now
 
-from a2a.agui.following import Stream, beginning
+from a2a.agui.endpoint import Stream, beginning
 from a2a.agui.params import RunAgentInput
 from a2a.agui.starting import Started
 from a2a.endpoints.consumers import websockets

@@ -60,15 +60,11 @@ def outcome_of(*, caller: Caller, run_id: str, with_tree: bool) -> Json:
     """Return the result of a tool for a run as it is now. Raises RunNotFound or ResponseTooLarge."""
     run = history.own_run(caller=caller, run_id=run_id)
     if run.finished_at is None:
-        return _of_open(caller, run)
+        asked = questions.open_questions(caller, run_ids=[run.id])
+        shown = [native_open_question(question, answer_url=None) for question in asked]
+        state = WAITS.format(run_id=run.id, asked=asked[0].text) if asked else CONTINUES.format(run_id=run.id)
+        return tool_result(_data(run, questions=shown), text(state), link_to(run))
     return _of_finished(caller, run, with_tree=with_tree)
-
-
-def _of_open(caller: Caller, run: Run) -> Json:
-    asked = questions.open_questions(caller, run_ids=[run.id])
-    shown = [native_open_question(question, answer_url=None) for question in asked]
-    what = WAITS.format(run_id=run.id, asked=asked[0].text) if asked else CONTINUES.format(run_id=run.id)
-    return tool_result(_data(run, questions=shown), text(what), link_to(run))
 
 
 def _of_finished(caller: Caller, run: Run, *, with_tree: bool) -> Json:

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from a2a.core.draining import this_drain
 from a2a.core.metrics import note
+from a2a.core.process import this_drain
 from a2a.live.sse import Event, Stream, events
 from a2a.mcp import calls
 from a2a.mcp.dialog import Dialog

@@ -7,8 +7,8 @@ from typing import Any, Final, Protocol
 from a2a.core.parsing import Params
 from a2a.mcp.eras import Exchange
 from a2a.mcp.messages import Messages
-from a2a.methods.json_schemas import schemas_of
 from a2a.methods.method import Response
+from a2a.methods.openrpc import schemas_of
 from accounts.callers import Caller, Role
 from tasks.rules.strict_json import Json
 

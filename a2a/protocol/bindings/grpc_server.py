@@ -19,8 +19,8 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection, reflection_pb2  # type: ignore[import-untyped]
 
-from a2a.core.draining import this_drain
 from a2a.core.http import Headers, turns
+from a2a.core.process import this_drain
 from a2a.live import stream_limits
 from a2a.live.stream_limits import WhoIsIt
 from a2a.protocol.bindings import perform

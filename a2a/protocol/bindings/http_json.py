@@ -4,9 +4,9 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase
 from django.urls import URLPattern, re_path
 from django.views.decorators.csrf import csrf_exempt
 
@@ -14,7 +14,7 @@ from a2a.core.exceptions import WrongHttpMethod
 from a2a.core.http import EXTENSIONS_HEADER, decoded, headers_of, json_response, requested_extensions
 from a2a.core.metrics import metered
 from a2a.live import sse
-from a2a.live.streaming import held
+from a2a.live.sse import held
 from a2a.methods.dispatch import encoded
 from a2a.protocol.bindings import perform
 from a2a.protocol.errors import as_http
@@ -60,10 +60,18 @@ class Endpoint:
         try:
             return with_extensions(request, await self._answer(request, path))
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
-            return _refusal(error)
+            status, body = as_http(error)
+            response = json_response(body, status=status)
+            if isinstance(error, WrongHttpMethod):
+                response["Allow"] = ", ".join(error.methods)
+            return response
 
     async def _answer(self, request: HttpRequest, path: Mapping[str, str]) -> HttpResponseBase:
-        name = self._operation(request)
+        method = "GET" if request.method == "HEAD" else str(request.method)
+        if method not in self.operations:
+            why = f"{request.path} supports {', '.join(self.operations)}, not {request.method}."
+            raise WrongHttpMethod(why, methods=list(self.operations))
+        name = self.operations[method]
         caller = await authenticate(request)
         has_body = request.method == "POST"
         with metered(name):
@@ -78,16 +86,11 @@ class Endpoint:
                 encode=sse.frame if OPERATIONS[name].streams else encoded,
             )
         if not isinstance(result, AsyncGenerator):
-            return _reply(request, result)
+            response = json_response(result)
+            if A2A_TYPE in request.headers.get("Accept", ""):
+                response["Content-Type"] = A2A_TYPE
+            return response
         return held(sse.replies(result), caller=caller, who_is_it=partial(authenticate, request))
-
-    def _operation(self, request: HttpRequest) -> str:
-        """Return the operation for the HTTP method of the request. Raises WrongHttpMethod."""
-        method = "GET" if request.method == "HEAD" else str(request.method)
-        if method not in self.operations:
-            why = f"{request.path} supports {', '.join(self.operations)}, not {request.method}."
-            raise WrongHttpMethod(why, methods=list(self.operations))
-        return self.operations[method]
 
 
 list_tasks: Final = Endpoint(V1_0, LIST)
@@ -135,18 +138,3 @@ def _named(path: Mapping[str, str]) -> Mapping[str, str]:
         if "\0" in value:
             raise InvalidParams([(name, "contains a NUL character")])
     return path
-
-
-def _reply(request: HttpRequest, result: Any) -> HttpResponse:
-    response = json_response(result)
-    if A2A_TYPE in request.headers.get("Accept", ""):
-        response["Content-Type"] = A2A_TYPE
-    return response
-
-
-def _refusal(error: Exception) -> HttpResponse:
-    status, body = as_http(error)
-    response = json_response(body, status=status)
-    if isinstance(error, WrongHttpMethod):
-        response["Allow"] = ", ".join(error.methods)
-    return response

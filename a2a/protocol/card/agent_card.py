@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from a2a.core.exceptions import ExtendedCardNotConfigured, UnsupportedOperation
-from a2a.core.version import software_version
+from a2a.core.process import software_version
 from a2a.methods import METHODS
 from a2a.protocol.card.signature import signed
 from a2a.protocol.parts import INPUT_MODES, OUTPUT_MODES
@@ -93,7 +93,11 @@ def _capabilities(version: str) -> Json:
         "extensions": [
             _tree_extension(),
             _resume_extension(),
-            *map(_required_extension, _foreign(chosen.required_extensions)),
+            *(
+                {"uri": uri, "description": "Required by the operator of this server.", "required": True}
+                for uri in chosen.required_extensions
+                if uri not in (TASK_TREE_EXTENSION, RESUME_EXTENSION)
+            ),
         ],
     }
     if version != "0.3":
@@ -129,15 +133,6 @@ def _resume_extension() -> Json:
         "required": RESUME_EXTENSION in settings.APFLOW.a2a.required_extensions,
         "params": {"sequence": "metadata.seq", "after": "after", "idempotencyKey": idempotency.HEADER},
     }
-
-
-def _foreign(uris: Iterable[str]) -> list[str]:
-    """Return the extensions that are not ours."""
-    return [uri for uri in uris if uri not in (TASK_TREE_EXTENSION, RESUME_EXTENSION)]
-
-
-def _required_extension(uri: str) -> Json:
-    return {"uri": uri, "description": "Required by the operator of this server.", "required": True}
 
 
 def _interfaces(url: str, versions: Iterable[str]) -> list[Json]:

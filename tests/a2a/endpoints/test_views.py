@@ -9,7 +9,7 @@ import pytest
 from django.conf import LazySettings
 from django.test import AsyncClient
 
-from a2a.core.version import software_version
+from a2a.core.process import software_version
 from tests.a2a.conftest import Rpc, client_of, serving
 from tests.sections import replace
 from tests.servers import new_database, query

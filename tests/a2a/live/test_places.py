@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator
 import pytest
 from django.conf import LazySettings
 
+from a2a.live.sse import held
 from a2a.live.stream_limits import open_streams
-from a2a.live.streaming import held
 from accounts.callers import Caller
 from tasks.rules.exceptions import LimitReached
 from tests.sections import replace

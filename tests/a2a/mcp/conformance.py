@@ -15,9 +15,8 @@ from a2a.mcp.catalogue import Catalogue, Flows
 from a2a.mcp.dialog import replies
 from a2a.mcp.endpoint import Mcp
 from a2a.mcp.eras import Exchange
-from a2a.mcp.errors import McpError, missing_capability
 from a2a.mcp.handles import require_extension
-from a2a.mcp.messages import Messages, Notification, Request, Result, text, tool_error
+from a2a.mcp.messages import McpError, Messages, Notification, Request, Result, missing_capability, text, tool_error
 from a2a.mcp.resources import Runs
 from a2a.mcp.tools.running import RunTool
 from a2a.mcp.tools.tool import Fixed, Tool

@@ -7,7 +7,7 @@ import pytest
 
 from a2a.mcp.catalogue import OURS
 from a2a.mcp.tools.builtin import builtin_tools
-from a2a.mcp.tools.executor_tools import executor_tools
+from a2a.mcp.tools.offered import executor_tools
 from accounts.callers import LOCAL
 from apflow_site.config import load
 from tests.documents import text

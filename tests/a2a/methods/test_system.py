@@ -2,7 +2,7 @@ import pytest
 
 from a2a.core.http import Headers
 from a2a.core.jsonrpc import Call
-from a2a.core.version import software_version
+from a2a.core.process import software_version
 from a2a.methods import SYSTEM_METHODS
 from a2a.methods.dispatch import SYSTEM as SYSTEM_DIALECT
 from a2a.methods.dispatch import perform

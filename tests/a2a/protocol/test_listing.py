@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from a2a.protocol.listing import list_tasks
+from a2a.protocol.operations import list_tasks
 from a2a.protocol.params import ListTasks
 from accounts.callers import LOCAL
 from tasks.models import Run

@@ -21,7 +21,7 @@ from a2a.endpoints.docs import ASSETS
 from a2a.methods import task_schemas
 from a2a.rest.openapi import openapi_document
 from a2a.rest.operations import ROUTES
-from a2a.rest.urls import urlpatterns
+from a2a.rest.views import urlpatterns
 from tasks.executors import describe
 from tasks.rules.field_rules import AS_NEW, TASK_FIELDS, check_task, without_empty
 from tests.servers import ROOT, Json, new_database, running_server
@@ -120,7 +120,7 @@ def test_every_route_is_in_the_document() -> None:
     assert set(OPERATIONS) == expected
     assert len(urlpatterns) == len(ROUTES)
     for path in DOCUMENT["paths"]:
-        assert resolve(re.sub("{[a-z_]+}", "a", path), "a2a.rest.urls")
+        assert resolve(re.sub("{[a-z_]+}", "a", path), "a2a.rest.views")
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from a2a.mcp import watching
+from a2a.mcp import subscriptions
 from a2a.models import WatchedResource
 from llmkeys import named_secrets
 from llmkeys.models import NamedSecret
@@ -60,7 +60,7 @@ def save_view(name: str) -> None:
 
 
 def watch(name: str) -> None:
-    watching.watch(caller=ALICE, session="s", run_id="r", uri=name)
+    subscriptions.watch(caller=ALICE, session="s", run_id="r", uri=name)
 
 
 def start_run(_name: str) -> None:
@@ -93,7 +93,7 @@ def test_additions_at_once_do_not_pass_a_limit_together(
         start_run("")
     limited(settings, secrets_per_user=MOST, notifications=MOST, flows=MOST, schedules=MOST, runs_per_user=MOST)
     monkeypatch.setattr(saved_views, "MOST", MOST)
-    monkeypatch.setattr(watching, "MOST", MOST)
+    monkeypatch.setattr(subscriptions, "MOST", MOST)
 
     def is_added() -> bool:
         try:

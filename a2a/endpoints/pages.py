@@ -1,25 +1,29 @@
-"""Event streams for the pages of the dashboard, authenticated by the session."""
+"""Event streams and files for the pages of the dashboard, authenticated by the session."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Final
 
+import orjson
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.loader import render_to_string
 
 from a2a.core.parsing import EventId, event_number
 from a2a.live import sse
-from a2a.live.streaming import held
+from a2a.live.sse import held
+from a2a.methods.runs import native_export
 from accounts.auth import still_in_session
 from accounts.callers import Caller
 from apflow_site.db import pools
+from tasks.dashboard.json_text import file_name
 from tasks.dashboard.listing import PAGE, rows_of_trees
 from tasks.dashboard.pages import count_questions, has_owners, page
 from tasks.events import Event, following
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 from tasks.rules.words import TOKEN, is_reasoning, words_of
+from tasks.services.history import past_trees
 from tasks.services.trees.queries import latest_run, root_of, run_of
 
 #: Without results, which may be large: the page loads that of the selected task.
@@ -137,3 +141,16 @@ def _rows(caller: Caller, root_ids: set[str]) -> list[tuple[str, str]]:
     shown = {"caller": caller, "has_owners": has_owners()}
     rows = rows_of_trees(caller=caller, root_ids=root_ids)
     return [(row.root.id, render_to_string("dashboard/row.html", shown | {"row": row})) for row in rows]
+
+
+@page()
+async def run_file(request: HttpRequest, caller: Caller, run_id: str) -> HttpResponse:
+    """`GET /ui/runs/{id}/download/`: the whole run as a JSON file."""
+    body = await pools.read(partial(_run_file, caller=caller, run_id=run_id))
+    response = HttpResponse(body, content_type="application/json")
+    response["Content-Disposition"] = f'attachment; filename="{file_name(run_id, "run", "json")}"'
+    return response
+
+
+def _run_file(*, caller: Caller, run_id: str) -> bytes:
+    return orjson.dumps(native_export(past_trees.for_file(caller=caller, run_id=run_id)), option=orjson.OPT_INDENT_2)

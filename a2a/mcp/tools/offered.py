@@ -1,4 +1,4 @@
-"""The executors that the operator offers as tools (`mcp.tools`): a call runs a tree of one task.
+"""The tools that a caller or the operator offers: flows of the caller, and executors.
 
 A model that makes up an argument has to read that. So where an executor declares its inputs, further ones are refused,
 unless its texts may name them as values (`templates`) or its schema says `additionalProperties`.
@@ -13,16 +13,20 @@ from django.conf import settings
 
 from a2a.core.parsing import MOST_SHOWN, unknown_reason
 from a2a.mcp.eras import Exchange
-from a2a.mcp.tools.outcomes import schema_with_result
+from a2a.mcp.tools.outcomes import outcome_schema, schema_with_result
 from a2a.mcp.tools.running import RunTool
 from a2a.mcp.tools.tool import Hints, Tool, object_schema
+from accounts.callers import Caller, Role
+from apflow_site.db import pools
 from tasks.executors import describe, executor_ids, get_executor
+from tasks.models import FlowVersion
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
-from tasks.services import trees
+from tasks.services import flows, trees
+from tasks.services.flows import flow_lists
 from tasks.services.trees import Execution
 
-HINTS: Final = MappingProxyType(
+HINTS_OF_EXECUTORS: Final = MappingProxyType(
     {
         "read_only": Hints(reads_only=True, reaches_out=True),
         "additive": Hints(reaches_out=True),
@@ -33,23 +37,28 @@ HINTS: Final = MappingProxyType(
 
 OF_FURTHER: Final = frozenset({"$ref", "allOf", "anyOf", "patternProperties", "unevaluatedProperties"})
 """Keywords by which a schema may have more properties than it lists."""
+PREFIX: Final = "flow_"
+"""The prefix of the names of tools that are flows, so that they never hide another tool."""
 
 
 @cache
 def executor_tools() -> Sequence[Tool]:
-    """Return the tools of the executors that are enabled."""
+    """Return the executors that the operator offers (`mcp.tools`) and that are enabled: a call runs a tree of one task."""
     offered = settings.APFLOW.mcp.tools or {}
-    return [_tool(describe(each), HINTS[offered[each]]) for each in sorted(offered.keys() & executor_ids())]
+    return [
+        _executor_tool(describe(each), HINTS_OF_EXECUTORS[offered[each]])
+        for each in sorted(offered.keys() & executor_ids())
+    ]
 
 
-def _tool(described: Json, hints: Hints) -> Tool:
+def _executor_tool(described: Json, hints: Hints) -> Tool:
     return Tool(
         name=described["id"],
         title=described["name"],
         description=described["description"],
         input_schema=_closed(described),
         output_schema=schema_with_result(described["result_schema"] or {}),
-        call=RunTool(partial(_start, described)),
+        call=RunTool(partial(_start_executor, described)),
         hints=Hints(
             reads_only=hints.reads_only,
             destroys=hints.destroys,
@@ -66,15 +75,49 @@ def _closed(described: Json) -> Json:
     return schema if is_open else {"additionalProperties": False} | schema
 
 
-def _refuse_unknown(schema: Json, arguments: Json) -> None:
+async def _start_executor(described: Json, exchange: Exchange, arguments: Json) -> Callable[[], Execution]:
     """Raise InvalidParams with the names that the schema does not have."""
+    schema = _closed(described)
     known = schema.get("properties") or {}
     is_closed = schema.get("additionalProperties") is False and not schema.keys() & OF_FURTHER
     if is_closed and (unknown := [name[:MOST_SHOWN] for name in arguments if name not in known]):
         raise InvalidParams([(name, unknown_reason(name, list(known))) for name in unknown[:MOST_SHOWN]])
-
-
-async def _start(described: Json, exchange: Exchange, arguments: Json) -> Callable[[], Execution]:
-    _refuse_unknown(_closed(described), arguments)
     task = {"name": described["name"], "schemas": {"method": described["id"]}, "inputs": arguments}
     return partial(trees.execute_tree, caller=exchange.caller, tasks=task, llm_key=exchange.headers.sent_key())
+
+
+class FlowTools:
+    """The caller's own flows that are tools (`flows.save` with `is_tool`): a call runs the flow with its inputs."""
+
+    async def after(self, caller: Caller, name: str, *, limit: int) -> Sequence[Tool]:
+        if not caller.may(Role.OPERATOR):
+            return []
+        first = name.removeprefix(PREFIX) if name.startswith(PREFIX) else "" if name < PREFIX else None
+        if first is None:
+            return []
+        found = await pools.read(partial(flow_lists.tools_of, caller=caller, after=first, limit=limit))
+        return [_flow_tool(version) for version in found]
+
+    async def named(self, caller: Caller, name: str) -> Tool | None:
+        if not name.startswith(PREFIX):
+            return None
+        found = await pools.read(partial(flow_lists.tool_of, caller=caller, name=name.removeprefix(PREFIX)))
+        return None if found is None else _flow_tool(found)
+
+
+def _flow_tool(version: FlowVersion) -> Tool:
+    flow = version.flow
+    return Tool(
+        name=f"{PREFIX}{flow.name}",
+        title=flow.name,
+        description=version.description or f"Runs the flow {flow.name}.",
+        input_schema=object_schema(version.inputs_schema),
+        output_schema=outcome_schema(),
+        call=RunTool(partial(_start_flow, flow.name), with_tree=True),
+        hints=Hints(reaches_out=True),
+    )
+
+
+async def _start_flow(name: str, exchange: Exchange, arguments: Json) -> Callable[[], Execution]:
+    start = partial(flows.run_flow, caller=exchange.caller, name=name, inputs=arguments)
+    return partial(start, llm_key=exchange.headers.sent_key())
