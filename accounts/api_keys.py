@@ -1,7 +1,7 @@
 """API keys for programs: `apf_…`. They are accepted like tokens, until they expire or are revoked."""
 
 import secrets
-from datetime import datetime, timedelta
+from datetime import timedelta
 from hashlib import sha256
 from typing import Any, Final
 
@@ -98,7 +98,8 @@ def caller_of_key(text: str) -> Caller | None:
     key: Any = _key.first(key_hash=_hash(text))  # annotated
     if key is None or (key.expires_at is not None and key.expires_at <= now):
         return None
-    _note_use(key, now=now)
+    if key.last_used_at is None or now - key.last_used_at >= timedelta(seconds=USE_SECONDS):
+        APIKey.objects.filter(pk=key.pk, last_used_at=key.last_used_at).update(last_used_at=now)
     role = Role(min(key.role_limit, key.owner_role))
     return Caller(user_id=key.owner, role=role, is_read_only=key.is_read_only)
 
@@ -109,11 +110,6 @@ def _key_of_active_user(*, key_hash: str) -> QuerySet[APIKey]:
 
 
 _key: Final = Prepared(_key_of_active_user)
-
-
-def _note_use(key: APIKey, *, now: datetime) -> None:
-    if key.last_used_at is None or now - key.last_used_at >= timedelta(seconds=USE_SECONDS):
-        APIKey.objects.filter(pk=key.pk, last_used_at=key.last_used_at).update(last_used_at=now)
 
 
 def _hash(text: str) -> str:

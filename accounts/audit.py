@@ -118,17 +118,13 @@ def entries(
     if actor is not None:
         found = found.filter(actor=actor)
     if action is not None:
-        found = found.filter(action__in=_of_kind(action))
+        found = found.filter(action__in=[str(each) for each in Action if f"{each}.".startswith(f"{action}.")])
     return found
 
 
 def is_action(name: str) -> bool:
     """Return whether this is an action, or the first part of one."""
     return name in ACTIONS
-
-
-def _of_kind(name: str) -> list[str]:
-    return [str(each) for each in Action if f"{each}.".startswith(f"{name}.")]
 
 
 def old_entries() -> "QuerySet[AuditEntry] | None":

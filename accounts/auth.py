@@ -1,7 +1,6 @@
 """Authentication: turns a request, a session, a token or an API key into a Caller."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user
@@ -110,17 +109,13 @@ def caller_from_token(token: str) -> Caller:
         return caller
     try:
         claims = read_claims(token)
-        if not _is_access(claims):
+        # Tokens of simplejwt, ours too, have the claim `token_type`; other issuers use `type` or `typ`.
+        marks = {str(claims.get(name)).lower() for name in ("type", "typ")}
+        if claims.get("token_type", "access") != "access" or "refresh" in marks:
             raise InvalidToken
         return _own_caller(claims) if is_own(claims) else _foreign_caller(claims)
     except InvalidToken:
         raise AuthenticationFailed from None
-
-
-def _is_access(claims: Claims) -> bool:
-    # Tokens of simplejwt, ours too, have the claim `token_type`; other issuers use `type` or `typ`.
-    marks = {str(claims.get(name)).lower() for name in ("type", "typ")}
-    return claims.get("token_type", "access") == "access" and "refresh" not in marks
 
 
 def _own_caller(claims: Claims) -> Caller:
@@ -134,13 +129,10 @@ def _foreign_caller(claims: Claims) -> Caller:
     # A user who is disabled here is rejected, even with a valid token of another issuer.
     if is_disabled(user_id):
         raise InvalidToken
-    return Caller(user_id=user_id, role=_claimed_role(claims.get("roles")))
-
-
-def _claimed_role(roles: Any) -> Role:
-    """Return the highest of our roles in the claim `roles` of another issuer's token; default: operator."""
+    # The highest of our roles in the claim counts.
+    roles = claims.get("roles")
     named = [role for role in Role if isinstance(roles, list) and str(role) in roles]
-    return max(named, default=Role.OPERATOR)
+    return Caller(user_id=user_id, role=max(named, default=Role.OPERATOR))
 
 
 def _identity(claims: Claims) -> str:

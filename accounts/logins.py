@@ -57,7 +57,9 @@ def log_in(username: str, password: str, *, address: str) -> User:
     # Django also hashes the password for unknown and disabled users, so the time reveals nothing.
     user = auth.authenticate(username=username, password=password)
     if not isinstance(user, User):
-        _record_failure(username, address=address)
+        # A name that no user has is left out: it may be a password in the wrong field.
+        is_known = User.objects.filter(username=username).exists()
+        audit.record(Action.LOGIN_FAILED, actor="", address=address, target=username if is_known else "")
         raise WrongCredentials
     with transaction.atomic():
         LoginTry.objects.filter(pk__in=tries).delete()
@@ -83,15 +85,6 @@ def use_link(secret: str) -> User | None:
         return None
     audit.record(Action.LOGIN, actor=user.username, by="link")
     return user
-
-
-def _record_failure(username: str, *, address: str) -> None:
-    """Record a failed login; `TRIES` limits how many there are.
-
-    A name that no user has is left out: it may be a password in the wrong field.
-    """
-    is_known = User.objects.filter(username=username).exists()
-    audit.record(Action.LOGIN_FAILED, actor="", address=address, target=username if is_known else "")
 
 
 def _count_try(names: Mapping[str, str]) -> list[int]:

@@ -28,7 +28,8 @@ def weak_secret(secret: str, *, elsewhere: Iterable[str] = ()) -> str | None:
 
     `elsewhere` are texts that must not contain it: other secrets, and URLs with passwords.
     """
-    if _is_example(secret):
+    plain = "".join(filter(str.isalnum, secret.lower()))
+    if any(example in plain for example in EXAMPLES):
         return "it is an example from a manual, which anyone can read"
     if (size := len(secret.encode(errors="replace"))) < MIN_SECRET_BYTES:
         return f"it has {size} bytes and needs at least {MIN_SECRET_BYTES}"
@@ -37,8 +38,3 @@ def weak_secret(secret: str, *, elsewhere: Iterable[str] = ()) -> str | None:
     if any(secret in text for text in elsewhere):
         return "it is also used for something else, so a leak there would allow forging tokens"
     return None
-
-
-def _is_example(secret: str) -> bool:
-    plain = "".join(filter(str.isalnum, secret.lower()))
-    return any(example in plain for example in EXAMPLES)

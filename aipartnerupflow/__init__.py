@@ -6,7 +6,6 @@
 import os
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Final
 
 __version__ = "1.0.0"
@@ -24,7 +23,16 @@ def bootstrap() -> None:
     here = Path(__file__).resolve().parent
     project = here / "_project"
     folder = project if project.is_dir() else here.parent
-    _refuse_foreign_modules(folder)
+    for name in sorted(PROJECT_PACKAGES & sys.modules.keys()):
+        module = sys.modules[name]
+        file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
+        place = Path(file).resolve() if file else None
+        if place is None or not place.is_relative_to(folder / name):
+            raise ImportError(
+                f"aipartnerupflow has a package '{name}' of its own, but another module of this name is imported already"
+                f"{f', from {place}' if place else ''}. {_remedy(name)}",
+                name=name,
+            )
     if sys.path[:1] != [str(folder)]:  # before site-packages, where the A2A SDK has an `a2a` too
         sys.path.insert(0, str(folder))
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "apflow_site.settings")
@@ -38,24 +46,7 @@ def taken_name(module: str | None) -> str | None:
     return f"'{name}' is a package of aipartnerupflow's own server, and is found before any other. {_remedy(name)}"
 
 
-def _refuse_foreign_modules(folder: Path) -> None:
-    for name in sorted(PROJECT_PACKAGES & sys.modules.keys()):
-        place = _place(sys.modules[name])
-        if place is None or not place.is_relative_to(folder / name):
-            raise ImportError(
-                f"aipartnerupflow has a package '{name}' of its own, but another module of this name is imported already"
-                f"{f', from {place}' if place else ''}. {_remedy(name)}",
-                name=name,
-            )
-
-
 def _remedy(name: str) -> str:
     if name == "a2a":
         return "Rename your module. Use the A2A SDK in a process of its own, or call agents with `a2a_executor`."
     return "Rename your module."
-
-
-def _place(module: ModuleType) -> Path | None:
-    """Return the file of a module, or the folder of a package without one."""
-    file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
-    return Path(file).resolve() if file else None

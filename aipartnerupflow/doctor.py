@@ -248,7 +248,7 @@ def secrets_(config: Config) -> str:
         )
     if config.auth.trigger_secret and (weakness := weak_secret(config.auth.trigger_secret)):
         raise Doubt(f"auth.trigger_secret: {weakness}.", fix=f"Generate another one: {MAKE_A_SECRET}")
-    for file in _own_secrets(Path(config.server.data_dir)):
+    for file in [Path(config.server.data_dir) / name for name in ("secret_key", "jwt_secret", "llm_key")]:
         _refuse_readable(file, Trouble)
     for file in _given_secrets(config):
         _refuse_readable(file, Doubt)
@@ -258,11 +258,6 @@ def secrets_(config: Config) -> str:
 def _refuse_readable(file: Path, kind: type[Trouble]) -> None:
     if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
         raise kind(f"Other users of this machine can read {file}.", fix=f"chmod 600 {file}")
-
-
-def _own_secrets(folder: Path) -> list[Path]:
-    """Return the files that the server makes in its data folder."""
-    return [folder / name for name in ("secret_key", "jwt_secret", "llm_key")]
 
 
 def _given_secrets(config: Config) -> Iterator[Path]:

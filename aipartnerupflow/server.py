@@ -53,7 +53,12 @@ def serve(*, reload: bool, paused: bool = False) -> None:
     warnings = _check_exposure(config)
     _check_port(config.server.host, config.server.port, host_option="--host ", port_option="--port ")
     runs_examples = bool(prepare(waits=True)) and config.server.examples == "run"
-    _check_message_handler()
+    from a2a.protocol.message_handler import message_handler  # needs Django's apps
+
+    try:
+        message_handler()
+    except ImproperlyConfigured as error:
+        _refuse(str(error))
     _check_signing_key(config)
     _join_installation()
     if paused:
@@ -117,7 +122,12 @@ def work() -> None:
     config = get_config()
     for warning in (*_check_notifications(config), *_check_commands(config)):
         log.warning("%s", warning, extra={"event": "server.warning"})
-    _offer_metrics(config)
+    from apflow_site.metrics import begin_at_zero, serve_metrics  # needs Django's apps
+
+    if (port := config.worker.metrics_port) is not None:
+        _check_port(config.server.host, port, host_option="server.host: ", port_option="worker.metrics_port: ")
+        begin_at_zero()
+        serve_metrics(config.server.host, port)
     _name_sessions("supervisor")
     stop = Stop()
     for number, react in ((signal.SIGTERM, stop.ask), (signal.SIGINT, stop.interrupt)):
@@ -165,15 +175,6 @@ def _name_sessions(role: str) -> None:
 
     name_sessions(role)
     connection.close()
-
-
-def _offer_metrics(config: Config) -> None:
-    from apflow_site.metrics import begin_at_zero, serve_metrics  # needs Django's apps
-
-    if (port := config.worker.metrics_port) is not None:
-        _check_port(config.server.host, port, host_option="server.host: ", port_option="worker.metrics_port: ")
-        begin_at_zero()
-        serve_metrics(config.server.host, port)
 
 
 def init_examples(*, force: bool) -> None:
@@ -293,15 +294,6 @@ def _refuse_without_database(error: DatabaseError) -> NoReturn:
 
     message, fix = advice_for(error)
     _refuse(f"{message}\n{fix}\nDatabase error: {str(error).strip()}")
-
-
-def _check_message_handler() -> None:
-    from a2a.protocol.message_handler import message_handler  # needs Django's apps
-
-    try:
-        message_handler()
-    except ImproperlyConfigured as error:
-        _refuse(str(error))
 
 
 def _check_signing_key(config: Config) -> None:

@@ -124,7 +124,14 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
         if message["type"] == "lifespan.startup":
             try:
-                await _start(receive, grpc_server)
+                end_with_parent()
+                limit_connections(receive)
+                name_sessions("web")
+                if PREPARED_VARIABLE not in os.environ:
+                    await asyncio.to_thread(_prepare_alone)
+                await grpc_server.open()
+                await asyncio.to_thread(begin_at_zero)
+                await asyncio.to_thread(load_views)
             except Exception as error:  # noqa: BLE001  uvicorn takes one for an app without lifespan, and serves it
                 await send({"type": "lifespan.startup.failed", "message": _reason(error)})
                 return
@@ -137,17 +144,6 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
             await embedded.stop_gracefully()
             await send({"type": "lifespan.shutdown.complete"})
             return
-
-
-async def _start(receive: Receive, grpc_server: GrpcServer) -> None:
-    end_with_parent()
-    limit_connections(receive)
-    name_sessions("web")
-    if PREPARED_VARIABLE not in os.environ:
-        await asyncio.to_thread(_prepare_alone)
-    await grpc_server.open()
-    await asyncio.to_thread(begin_at_zero)
-    await asyncio.to_thread(load_views)
 
 
 def _prepare_alone() -> None:

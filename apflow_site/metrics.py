@@ -140,12 +140,12 @@ def measures() -> Measures:
         ("apflow_worker_places_used", "Trees that workers run", found.used),
         ("apflow_schedules_overdue", "Schedules that have been due for over a minute", overdue(OVERDUE_SECONDS)),
         ("apflow_database_bytes", "Size of the database", size_bytes()),
-        ("apflow_clock_offset_seconds", "The clock of the database minus that of this machine", _clock_offset()),
+        (
+            "apflow_clock_offset_seconds",
+            "The clock of the database minus that of this machine",
+            (database_time() - datetime.now(UTC)).total_seconds(),
+        ),
     )
-
-
-def _clock_offset() -> float:
-    return (database_time() - datetime.now(UTC)).total_seconds()
 
 
 class Installation(Collector):

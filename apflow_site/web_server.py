@@ -121,30 +121,23 @@ class WebServer(uvicorn.Server):
         for listening in (*self.servers, *(sockets or ())):
             listening.close()
         for listener in listeners:
-            await self._accept_waiting(listener)
-        await self._await_first_requests()
-        await super().shutdown(sockets)
-
-    async def _accept_waiting(self, listener: socket.socket) -> None:
-        """Accept the connections in the queue, then close the listener."""
-        waiting = []
-        with listener:
-            while (connection := _accepted(listener)) is not None:
-                waiting.append(connection)
-        loop = asyncio.get_running_loop()
-        for connection in waiting:
-            await loop.connect_accepted_socket(self._protocol, connection)
-
-    def _protocol(self) -> asyncio.Protocol:
-        kind = self.config.http_protocol_class
-        return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[call-arg]
-
-    async def _await_first_requests(self) -> None:
-        """Wait until no connection is new. At least once, so that what has arrived is read."""
+            waiting = []
+            with listener:
+                while (connection := _accepted(listener)) is not None:
+                    waiting.append(connection)
+            loop = asyncio.get_running_loop()
+            for connection in waiting:
+                await loop.connect_accepted_socket(self._protocol, connection)
+        # Wait until no connection is new. At least once, so that what has arrived is read.
         deadline = time.monotonic() + FIRST_REQUEST_SECONDS
         await asyncio.sleep(POLL_SECONDS)
         while self._is_any_new() and time.monotonic() < deadline and not self.force_exit:  # noqa: ASYNC110  uvicorn has no event for it
             await asyncio.sleep(POLL_SECONDS)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        kind = self.config.http_protocol_class
+        return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[call-arg]
 
     def _is_any_new(self) -> bool:
         """Return whether a connection has not sent a request. WebSockets have no `cycle`; theirs was the handshake."""
@@ -201,18 +194,15 @@ class WebProcesses(multiprocess.Multiprocess):
         """
         if self._drain_seconds:
             super().terminate_all()
-            self._sleep(self._drain_seconds)
+            # Sleep, but not longer than a process lives.
+            deadline = time.monotonic() + self._drain_seconds
+            while time.monotonic() < deadline and any(each.process.is_alive() for each in self.processes):
+                time.sleep(POLL_SECONDS)
         for listener in self.sockets:
             refuse_connections(listener)
             listener.close()
         if not self._drain_seconds:
             super().terminate_all()
-
-    def _sleep(self, seconds: int) -> None:
-        """Sleep, but not longer than a process lives."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and any(each.process.is_alive() for each in self.processes):
-            time.sleep(POLL_SECONDS)
 
 
 def code_folders() -> list[Path]:

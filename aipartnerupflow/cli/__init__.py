@@ -4,7 +4,6 @@ Commands import what is slow to import (Django, httpx) when they run, so that `-
 """
 
 import sys
-from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Final
 
@@ -98,19 +97,14 @@ def serve(
         "server.workers": workers,
         "worker.embedded": False if no_worker else None,
     }
-    _check({key: value for key, value in flags.items() if value is not None})
-    configure(config, flags)
-    server.serve(reload=reload, paused=paused)
-
-
-def _check(flags: Mapping[str, object]) -> None:
-    """Validate the flags of `serve`. Raises typer.Exit if one has an invalid value."""
     from apflow_site.config import ConfigError, check_flags
 
     try:
-        check_flags(flags, names=FLAGS)
+        check_flags({key: value for key, value in flags.items() if value is not None}, names=FLAGS)
     except ConfigError as error:
         refuse(str(error))
+    configure(config, flags)
+    server.serve(reload=reload, paused=paused)
 
 
 @app.command()

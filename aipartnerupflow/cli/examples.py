@@ -19,7 +19,8 @@ class PlainCommand(TyperCommand):
         return _plain(super().get_params(ctx), ctx)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        return [_without_braces(piece) for piece in super().collect_usage_pieces(ctx)]
+        # `{ID...}...` is `ID...`; what may be omitted keeps its brackets.
+        return [re.sub(r"^\{(.+?)(?:\.\.\.)?\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
 
 
 class PlainGroup(TyperGroup):
@@ -51,11 +52,6 @@ def _type(option: Any, ctx: Any) -> str:
 
 def _no_type(ctx: Any) -> None:
     """Leave out the type of an argument, whose name is enough."""
-
-
-def _without_braces(piece: str) -> str:
-    """`{ID...}...` is `ID...`; what may be omitted keeps its brackets."""
-    return re.sub(r"^\{(.+?)(?:\.\.\.)?\}", r"\1", piece)
 
 
 EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(

@@ -249,18 +249,14 @@ class LiveTree(View):
         self._progress = event["tree_progress"]
         if event["type"] == "final":
             return
-        self._ask(event)
-        if row := self._rows.get(event["task_id"]):
-            row.tell(event)
-        else:
-            self._early[event["task_id"]] = event
-
-    def _ask(self, event: "Event") -> None:
-        """Keep what the task asks until its next event."""
         task_id = event["task_id"]
         self._asked.pop(task_id, None)
         if question := question_in(event):
             self._asked[task_id] = question
+        if row := self._rows.get(event["task_id"]):
+            row.tell(event)
+        else:
+            self._early[event["task_id"]] = event
 
     def grow(self, root: "Task") -> None:
         """Add rows for new tasks. The others know more than the tree: events have reached them since."""

@@ -131,7 +131,7 @@ def asks(
             with Client(server.url, token=server.token) as client:
                 answer = command(client, **arguments)
             if not as_json:
-                output.warn(_warnings(answer))
+                output.warn(answer.get("warnings", []) if isinstance(answer, dict) else [])
             output.answer(answer, shown=shown, piped=piped, as_json=as_json)
             raise typer.Exit(exit_code(answer))
 
@@ -139,10 +139,6 @@ def asks(
         return to_server(_declared(ask, command, [*parameters, _option("as_json", AsJson, default=False)]))
 
     return decorate
-
-
-def _warnings(answer: Any) -> list[str]:
-    return answer.get("warnings", []) if isinstance(answer, dict) else []
 
 
 def _option(name: str, annotation: Any, *, default: object = None) -> inspect.Parameter:

@@ -28,7 +28,14 @@ def set_key(
     user: UserId = None,
 ) -> Any:
     """Store (or replace) an LLM provider's API key. You are prompted for it."""
-    return client.set_llm_key(provider, _key(key_stdin), user_id=user)
+    # Never an argument: other users of the machine can read command lines in the list of processes.
+    if key_stdin:
+        key = sys.stdin.readline().strip()
+    elif sys.stdin.isatty():
+        key = str(typer.prompt("Key", hide_input=True)).strip()
+    else:
+        refuse("Cannot prompt for the key: standard input is not a terminal. Pass the key on it with --key-stdin.")
+    return client.set_llm_key(provider, key or refuse("The key is empty."), user_id=user)
 
 
 @keys.command("list")
@@ -55,20 +62,6 @@ def rotate(config: ConfigFile = None) -> None:
 
     configure(config, {})
     server.rotate_keys()
-
-
-def _key(from_stdin: bool) -> str:
-    """Read the key from standard input or a hidden prompt. Raises typer.Exit if there is none.
-
-    Never an argument: other users of the machine can read command lines in the list of processes.
-    """
-    if from_stdin:
-        key = sys.stdin.readline().strip()
-    elif sys.stdin.isatty():
-        key = str(typer.prompt("Key", hide_input=True)).strip()
-    else:
-        refuse("Cannot prompt for the key: standard input is not a terminal. Pass the key on it with --key-stdin.")
-    return key or refuse("The key is empty.")
 
 
 if TYPE_CHECKING:
@@ -105,9 +98,14 @@ def set_secret(
 
     Without --host, --in and --user, a secret that is replaced keeps its own.
     """
+    # Never an argument: other users of the machine can read command lines in the list of processes.
+    if sys.stdin.isatty():
+        value = str(typer.prompt("Value", hide_input=True))
+    else:
+        value = sys.stdin.read().removesuffix("\n").removesuffix("\r")
     return client.set_secret(
         name,
-        _value(),
+        value or refuse("The value is empty. Pass it on standard input, or type it at the prompt."),
         allow_hosts=host or None,
         allow_in=allow_in or None,
         scope="shared" if shared else None,
@@ -127,15 +125,3 @@ def list_secrets(client: "Client") -> Any:
 def delete_secret(client: "Client", name: Name, shared: Shared = False) -> Any:
     """Delete a secret."""
     return client.delete_secret(name, scope="shared" if shared else None)
-
-
-def _value() -> str:
-    """Read the value from a hidden prompt or from standard input, without the last line end.
-
-    Never an argument: other users of the machine can read command lines in the list of processes.
-    """
-    if sys.stdin.isatty():
-        value = str(typer.prompt("Value", hide_input=True))
-    else:
-        value = sys.stdin.read().removesuffix("\n").removesuffix("\r")
-    return value or refuse("The value is empty. Pass it on standard input, or type it at the prompt.")

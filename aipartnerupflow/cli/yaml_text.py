@@ -67,17 +67,13 @@ def read_yaml(content: bytes) -> Any:
         raise NotYaml(str(error).splitlines()[0]) from None
     except RecursionError:
         raise NotYaml("it is nested too deep") from None
-    _refuse_if_endless(value)
-    return value
-
-
-def _refuse_if_endless(value: Any) -> None:
-    """Raise NotYaml if the aliases make a value that contains itself, or one that is too large."""
+    # Aliases may make a value that contains itself, or one that is too large.
     try:
         if _Sizes().of(value) > MOST_VALUES:
             raise NotYaml(f"its aliases stand for more than {MOST_VALUES:,} values")
     except RecursionError:
         raise NotYaml("it is nested too deep") from None
+    return value
 
 
 class _Sizes:

@@ -32,7 +32,9 @@ class LLMKeyConfigManager:
         from llmkeys.secret import Secret
 
         try:
-            keys.set_key(user_id=_checked(user_id), provider=_known(provider), key=Secret(api_key))
+            if not 1 <= len(user_id) <= 255 or "\0" in user_id:
+                raise ValueError("A user id has 1 to 255 characters.")
+            keys.set_key(user_id=user_id, provider=_known(provider), key=Secret(api_key))
         except MalformedKey as error:
             raise ValueError(f"The key {error.message}.") from None
 
@@ -97,9 +99,3 @@ def _known(provider: str) -> str:
         return provider_named(provider)
     except UnknownProvider as error:
         raise ValueError(f"{provider!r} is {error.message}") from None
-
-
-def _checked(user_id: str) -> str:
-    if not 1 <= len(user_id) <= 255 or "\0" in user_id:
-        raise ValueError("A user id has 1 to 255 characters.")
-    return user_id

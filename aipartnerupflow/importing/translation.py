@@ -123,11 +123,12 @@ def _state(row: Row) -> State:
     created_at = _time(row, "created_at") or datetime.fromtimestamp(0, UTC)
     updated_at = _time(row, "updated_at") or created_at
     was_running = status is Status.IN_PROGRESS
+    progress = float(row.get("progress") or 0)
     return State(
         status=Status.FAILED if was_running else status,
         result=_json(row, "result", nesting=RESULT_NESTING),
         error=_error(row, status),
-        progress=_progress(row),
+        progress=min(max(0.0, progress), 1.0) if math.isfinite(progress) else 0.0,
         created_at=created_at,
         updated_at=updated_at,
         started_at=_time(row, "started_at"),
@@ -215,11 +216,6 @@ def _error(row: Row, status: Status) -> str | None:
         return INTERRUPTED
     error = (row.get("error") or "").replace("\0", "\ufffd")
     return error or (NO_REASON if status is Status.FAILED else None)
-
-
-def _progress(row: Row) -> float:
-    progress = float(row.get("progress") or 0)
-    return min(max(0.0, progress), 1.0) if math.isfinite(progress) else 0.0
 
 
 def _time(row: Row, column: str) -> datetime | None:

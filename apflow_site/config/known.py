@@ -81,7 +81,8 @@ def _fields(section: type[Section], prefix: str = "") -> Iterator[tuple[str, Fie
 
 def _setting(key: str, field: FieldInfo) -> Setting:
     kind, marks = _unpacked(field)
-    limits = _limits(marks)
+    least, most = (next((getattr(mark, name) for mark in marks if hasattr(mark, name)), None) for name in ("ge", "le"))
+    limits = None if least is None or most is None else (least, most)
     allowed = next((mark for mark in marks if isinstance(mark, Allowed)), None) or Allowed(_allowed(kind, limits))
     return Setting(
         key=key,
@@ -106,11 +107,6 @@ def _unpacked(field: FieldInfo) -> tuple[Any, list[Any]]:
 
 def _options(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-
-
-def _limits(marks: list[Any]) -> tuple[int, int] | None:
-    least, most = (next((getattr(mark, name) for mark in marks if hasattr(mark, name)), None) for name in ("ge", "le"))
-    return None if least is None or most is None else (least, most)
 
 
 def _allowed(kind: Any, limits: tuple[int, int] | None) -> str:

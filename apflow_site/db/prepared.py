@@ -78,13 +78,9 @@ def _instances(compiler: Any) -> Callable[[Sequence[Any]], Any]:
 
     def instance(row: Sequence[Any]) -> Any:
         made = model.__new__(model)
-        vars(made).update(zip(attributes, values_of(row), strict=True), _state=_stored())
+        state = ModelState()
+        state.adding, state.db = False, DEFAULT_DB_ALIAS
+        vars(made).update(zip(attributes, values_of(row), strict=True), _state=state)
         return made
 
     return instance
-
-
-def _stored() -> ModelState:
-    state = ModelState()
-    state.adding, state.db = False, DEFAULT_DB_ALIAS
-    return state

@@ -239,16 +239,11 @@ class Http(ASGIHandler):
             if response.cookies or len(response.content) > self.chunk_size:
                 await super().send_response(response, send)
             else:
-                await _send_at_once(response, send)
+                headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+                await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+                await send({"type": "http.response.body", "body": response.content})
         finally:
             response.content = b""
-
-
-async def _send_at_once(response: HttpResponse, send: Send) -> None:
-    """Send a short response without cookies."""
-    headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
-    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-    await send({"type": "http.response.body", "body": response.content})
 
 
 def program_request(scope: Scope, body: Body) -> ProgramRequest | None:

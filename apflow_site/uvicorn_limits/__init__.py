@@ -28,7 +28,10 @@ def limit_connections(receive: Any) -> None:
 
     Raises ImproperlyConfigured if it was not uvicorn.
     """
-    _raise_open_files()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     config = _config(receive)
     config.http_protocol_class = LimitedHttp
     config.ws_protocol_class = LimitedWebSocket
@@ -49,10 +52,3 @@ def _config(receive: Any) -> Config:
             "Start it with: aipartnerupflow serve, or uvicorn aipartnerupflow.api.main:app"
         )
     return lifespan.config
-
-
-def _raise_open_files() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
-    if soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

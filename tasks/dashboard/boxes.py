@@ -126,7 +126,11 @@ def boxes_of(tasks: Sequence[Task], settings: Mapping[str, Json], folds: Folds) 
         part_of={each.id: (box, n) for box in by_id.values() for n, part in enumerate(box.parts) for each in part},
         templates={each.id: box for box in reversed(by_id.values()) for each in box.template},
     )
-    _fold(found, folds)
+    chosen = _around(found, folds.selected_id)
+    for box_id, box in found.by_id.items():
+        is_wanted = box_id in chosen or box_id in folds.opened or len(box.parts) <= MOST_OPEN
+        box.is_open = bool(box.parts) and is_wanted and box_id not in folds.closed
+        box.shown = _shown(box, chosen.get(box_id)) if box.is_open else frozenset()
     found.place.update(_places(tasks, found, copied))
     return found
 
@@ -186,14 +190,6 @@ def _status_of(part: Iterable[Task]) -> str:
     if Status.PENDING in statuses:
         return Status.PENDING if len(statuses) == 1 else Status.IN_PROGRESS
     return Status.COMPLETED if Status.COMPLETED in statuses else Status.SKIPPED
-
-
-def _fold(boxes: Boxes, folds: Folds) -> None:
-    chosen = _around(boxes, folds.selected_id)
-    for box_id, box in boxes.by_id.items():
-        is_wanted = box_id in chosen or box_id in folds.opened or len(box.parts) <= MOST_OPEN
-        box.is_open = bool(box.parts) and is_wanted and box_id not in folds.closed
-        box.shown = _shown(box, chosen.get(box_id)) if box.is_open else frozenset()
 
 
 def _around(boxes: Boxes, task_id: str) -> dict[str, int]:

@@ -130,11 +130,13 @@ def _rows(found: Sequence[tuple[ModelCall, Json]], start: datetime, total: float
         messages = [message_of(each) for each in sent]
         x = 100 * (call.started_at - start).total_seconds() / total if total else 0.0
         width = (call.duration_ms or 0) / 10 / total if total else 100.0
+        tools = _tools(content.get("tool_calls") or [])
+        text = _text(content.get("answer"))
         yield Row(
             call=call,
             earlier=messages[:known],
             messages=messages[known:],
-            answer=_answer(content),
+            answer=Message(role="assistant", text=text, tools=tools) if text or tools else None,
             reasoning=_text(content.get("reasoning")),
             sources=[source_of(each) for each in content.get("citations", [])],
             left_out=content.get("left_out_messages", 0),
@@ -151,12 +153,6 @@ def _common(before: Sequence[Any], after: Sequence[Any]) -> int:
     """Return the number of messages that the conversations have in common at their start."""
     pairs = zip(before, after, strict=False)
     return next((number for number, (a, b) in enumerate(pairs) if a != b), min(len(before), len(after)))
-
-
-def _answer(content: Json) -> Message | None:
-    tools = _tools(content.get("tool_calls") or [])
-    text = _text(content.get("answer"))
-    return Message(role="assistant", text=text, tools=tools) if text or tools else None
 
 
 def source_of(citation: Any) -> Source:

@@ -79,7 +79,11 @@ async def log(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespons
     filters = _read_filters(request.GET)
     found = await pools.read(_log, caller=caller, task_id=task_id, filters=filters)
     if request.GET.get("format"):
-        return _file(found, filters, request.GET["format"])
+        kind = request.GET["format"]
+        content_type, ending = FORMATS[kind]
+        response = StreamingHttpResponse(_lines(found, filters, kind), content_type=f"{content_type}; charset=utf-8")
+        response["Content-Disposition"] = f'attachment; filename="{file_name(found.task.id, "log", ending)}"'
+        return response
     events, older = await pools.read(_page, found=found, filters=filters)
     context = {
         "place": "tasks",
@@ -169,13 +173,6 @@ def _loaded(events: QuerySet[TaskEvent]) -> list[TaskEvent]:
     ids = [event_id for (event_id, _), already in zip(sizes, before, strict=True) if already < BATCH_BYTES]
     rows = TaskEvent.objects.in_bulk(ids)
     return [rows[event_id] for event_id in ids if event_id in rows]
-
-
-def _file(found: Log, filters: Filters, kind: str) -> StreamingHttpResponse:
-    content_type, ending = FORMATS[kind]
-    response = StreamingHttpResponse(_lines(found, filters, kind), content_type=f"{content_type}; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="{file_name(found.task.id, "log", ending)}"'
-    return response
 
 
 async def _lines(found: Log, filters: Filters, kind: str) -> AsyncGenerator[bytes]:

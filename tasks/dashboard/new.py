@@ -1,6 +1,6 @@
 """Create a task with the form of its executor, or a whole tree as JSON. Validation is the same as in the API."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from django.contrib import messages
@@ -14,7 +14,6 @@ from tasks.dashboard.pages import Context, page, redirect_with_message, shown
 from tasks.dashboard.schema_form import (
     MORE,
     PREFIX,
-    Field,
     fields_of,
     read_inputs,
     read_json,
@@ -97,7 +96,11 @@ async def _made_task(request: HttpRequest, caller: Caller) -> HttpResponse:
     described = describe(own.get("executor", ""))
     task, problems = read_task(described, own, inputs)
     return await _made(
-        request, caller, [task], problems, lambda problems: _form(described, own, inputs, _placed(problems))
+        request,
+        caller,
+        [task],
+        problems,
+        lambda problems: _form(described, own, inputs, {_place(path): reason for path, reason in problems.items()}),
     )
 
 
@@ -186,11 +189,6 @@ def _sent(post: QueryDict) -> tuple[dict[str, str], dict[str, str]]:
     return {name: text for name, text in fields.items() if not name.startswith(PREFIX)}, inputs
 
 
-def _placed(problems: Problems) -> Problems:
-    """Map error paths to fields of the form. Paths without a field stay unchanged."""
-    return {_place(path): reason for path, reason in problems.items()}
-
-
 def _place(path: str) -> str:
     below = (field for start, field in PLACES_BELOW.items() if path.startswith(start))
     return PLACES.get(path) or next(below, path)
@@ -199,11 +197,16 @@ def _place(path: str) -> str:
 def _form(described: Json, own: Texts, inputs: Texts, problems: Problems) -> Context:
     schema = described["input_schema"]
     of_inputs = {name.removeprefix(PREFIX): reason for name, reason in problems.items() if name.startswith(PREFIX)}
+    fields = fields_of(schema, inputs, of_inputs, may_have_places=True)
+    rules = schema.get("properties", {})
+    further = [field for field in fields if rules[field.name].get(FURTHER)]
     return {
         "place": "new",
         "executor": described,
         "executors": sorted(executor_ids()),
-        **_split(schema, fields_of(schema, inputs, of_inputs, may_have_places=True)),
+        "fields": [field for field in fields if field not in further],
+        "further": further,  # shown on request
+        "further_open": any(field.value or field.problem for field in further),
         "takes_more": takes_more(schema),
         "more": inputs.get(MORE, ""),
         "more_problem": of_inputs.get(MORE, ""),
@@ -212,17 +215,6 @@ def _form(described: Json, own: Texts, inputs: Texts, problems: Problems) -> Con
         "marked": [name.removeprefix(PREFIX) or "more inputs" for name in problems if _has_field(name)],
         "other_problems": {name: reason for name, reason in problems.items() if not _has_field(name)},
         "priorities": PRIORITIES,
-    }
-
-
-def _split(schema: Json, fields: Sequence[Field]) -> Context:
-    """Divide the fields: those whose schema says `x-further` are shown on request."""
-    rules = schema.get("properties", {})
-    further = [field for field in fields if rules[field.name].get(FURTHER)]
-    return {
-        "fields": [field for field in fields if field not in further],
-        "further": further,
-        "further_open": any(field.value or field.problem for field in further),
     }
 
 

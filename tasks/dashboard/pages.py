@@ -66,7 +66,12 @@ def page(
             try:
                 if not caller.may(needs):
                     raise RoleTooLow(f"This page requires the role {needs}.")
-                _refuse_nul(request)
+                # PostgreSQL cannot store NUL characters.
+                fields = [*request.GET.items(), *request.POST.items()]
+                if problems := [
+                    (name, "contains a NUL character") for name, value in fields if "\0" in f"{name}{value}"
+                ]:
+                    raise InvalidParams(problems)
                 charge(caller.user_id)
                 working_for.set(caller.user_id)
                 response = await view(request, caller, *args, **kwargs)
@@ -106,13 +111,6 @@ def redirect_with_message(
     """Redirect to a page that shows the message. `tag` is a class of it for scripts."""
     messages.add_message(request, level, message, extra_tags=tag)
     return HttpResponseRedirect(address)
-
-
-def _refuse_nul(request: HttpRequest) -> None:
-    """Reject NUL characters, which PostgreSQL cannot store. Raises InvalidParams."""
-    fields = [*request.GET.items(), *request.POST.items()]
-    if problems := [(name, "contains a NUL character") for name, value in fields if "\0" in f"{name}{value}"]:
-        raise InvalidParams(problems)
 
 
 def _facts(*, caller: Caller) -> Context:

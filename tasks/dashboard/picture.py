@@ -161,6 +161,7 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
     bars = _bars(tasks, drawn, run, now) if run else {}
     ordered = _in_order(drawn, root)
     first, end = _part_of([task.id for task, _ in ordered], folds.selected_id)
+    failed = [task for task in tasks if task.status == Status.FAILED and task.started_at is not None]
     return Picture(
         root=root,
         run=run,
@@ -186,7 +187,7 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
         ),
         tags=tags_of([run.id]).get(run.id, []) if run else [],
         waits=_waits(caller, run, tasks) if run and run.finished_at is None else [],
-        failed=_failed(tasks),
+        failed=sorted(failed, key=lambda task: task.completed_at or datetime.max.replace(tzinfo=UTC)),
     )
 
 
@@ -332,12 +333,6 @@ def _asking(caller: Caller, run: Run, tasks: Sequence[Task]) -> list[tuple[Quest
 def _waits(caller: Caller, run: Run, tasks: Sequence[Task]) -> list[tuple[Question, str]]:
     names = {task.id: task.name for task in tasks}
     return [(wait, names[wait.task_id]) for wait in open_waits(caller, run_id=run.id, limit=WAITS_SHOWN)]
-
-
-def _failed(tasks: Sequence[Task]) -> list[Task]:
-    """Return the tasks that ran and failed, in the order in which they did."""
-    failed = [task for task in tasks if task.status == Status.FAILED and task.started_at is not None]
-    return sorted(failed, key=lambda task: task.completed_at or datetime.max.replace(tzinfo=UTC))
 
 
 def _counts(tasks: Iterable[Task]) -> dict[str, int]:

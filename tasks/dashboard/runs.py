@@ -136,9 +136,14 @@ def _one(*, caller: Caller, run_id: str) -> Context:
     found = history.get_run(caller=caller, run_id=run_id)
     past = past_tree(caller=caller, run_id=run_id)
     run = found.facts.run
-    others = _others(caller, run)
+    # Further runs of the same flow or, without one, of the same tree.
+    same = {"flow_id": run.flow_id} if run.flow_id else {"root_id": run.root_id}
+    runs = Run.objects.for_caller(caller).filter(**same).exclude(id=run.id).order_by("-created_at", "-id")
+    others = history.with_facts(list(runs[:OTHERS_SHOWN]))
     may_retry = run.status == Status.FAILED and history.is_latest(run)
-    ran = _began(past.tasks, found.failures)
+    # Failed tasks that had begun, and did not fail because of another one.
+    failed = {failure.task_id for failure in found.failures}
+    ran = {task.id: task.executor_id for task in past.tasks if task.id in failed and task.started_at is not None}
     return {
         "place": "runs",
         "facts": found.facts,
@@ -157,19 +162,6 @@ def _one(*, caller: Caller, run_id: str) -> Context:
         "others": others,
         "before": next((other for other in others if other.run.created_at < run.created_at), None),
     }
-
-
-def _began(tasks: Sequence[Task], failures: Sequence[history.Failure]) -> dict[str, str | None]:
-    """Map the failed tasks that had begun, and did not fail because of another one, to their executors."""
-    failed = {failure.task_id for failure in failures}
-    return {task.id: task.executor_id for task in tasks if task.id in failed and task.started_at is not None}
-
-
-def _others(caller: Caller, run: Run) -> list[history.RunFacts]:
-    """Further runs of the same flow or, without one, of the same tree: with these one compares it."""
-    same = {"flow_id": run.flow_id} if run.flow_id else {"root_id": run.root_id}
-    runs = Run.objects.for_caller(caller).filter(**same).exclude(id=run.id).order_by("-created_at", "-id")
-    return history.with_facts(list(runs[:OTHERS_SHOWN]))
 
 
 def _compared(*, caller: Caller, a: str, b: str) -> Context:
@@ -203,13 +195,11 @@ class Side:
 def _side(task: Task | None) -> Side | None:
     if task is None:
         return None
-    inputs, result, schemas = (_parsed(task, name) for name in ("inputs", "result", "schemas"))
+    inputs, result, schemas = (
+        orjson.loads(vars(task)[f"{name}{TEXT}"] or "null") for name in ("inputs", "result", "schemas")
+    )
     task.schemas = schemas  # not loaded but as a text
     return Side(task=task, seconds=seconds_of(task), inputs=for_pages(task, inputs), result=result)
-
-
-def _parsed(task: Task, name: str) -> Any:
-    return orjson.loads(vars(task)[f"{name}{TEXT}"] or "null")
 
 
 def _seconds(task: Task | None) -> float | None:

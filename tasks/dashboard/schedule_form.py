@@ -105,7 +105,12 @@ def _value(name: str, text: str) -> Any:
     if name in CHOICES:
         return text if text in CHOICES[name] else next(iter(CHOICES[name]))
     if name in ("tasks", "inputs"):
-        return _json(name, text)
+        if not text and name == "inputs":
+            return None
+        value = read_json(text)
+        if name == "inputs" and not isinstance(value, dict):
+            raise ValueError("must be a JSON object")
+        return value
     if name == "tags":
         return tags_in(text)
     if len(text) > LENGTHS.get(name, 64):
@@ -121,15 +126,6 @@ def _number(text: str, least: int, most: int, may_be_empty: bool) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and least <= int(text) <= most):
         raise ValueError(f"must be a whole number from {least:,} to {most:,}")
     return int(text)
-
-
-def _json(name: str, text: str) -> Any:
-    if not text and name == "inputs":
-        return None
-    value = read_json(text)
-    if name == "inputs" and not isinstance(value, dict):
-        raise ValueError("must be a JSON object")
-    return value
 
 
 def _text(value: Any, zone: ZoneInfo) -> str:

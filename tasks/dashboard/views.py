@@ -21,7 +21,7 @@ from tasks.dashboard.picture import Picture, events_of, first_failure, picture_o
 from tasks.executors import describe, disabled_executors, executor_ids
 from tasks.models import Task
 from tasks.services.history.saved_views import views_of
-from tasks.services.history.task_detail import Detail, detail
+from tasks.services.history.task_detail import detail
 from tasks.services.secrets.write_only import for_pages
 from tasks.services.waits.event_waits import hook_url
 from tasks.services.waits.questions import answers_in, open_questions
@@ -147,11 +147,13 @@ def _chosen(*, caller: Caller, task_id: str) -> Context:
     """Return the facts about the task from the database. Raises TaskNotFound."""
     found = detail(caller=caller, task_id=task_id, is_page=True)
     question = next(iter(open_questions(caller, task_id=task_id)), None)
+    required = {item["id"]: item["required"] for item in found.task.dependencies}
+    tasks = Task.objects.tree(found.task.root_id).filter(id__in=list(required)).only("id", "name", "status")
     return {
         "detail": found,
         "inputs": for_pages(found.task, found.task.inputs),
         "resolved_inputs": None if found.resolved_inputs is None else for_pages(found.task, found.resolved_inputs),
-        "dependencies": _dependencies(found),
+        "dependencies": [(task, required[task.id]) for task in tasks[:RELATIVES_SHOWN]],
         "dependants": found.dependants[:RELATIVES_SHOWN],
         "more_dependencies": max(0, len(found.task.dependencies) - RELATIVES_SHOWN),
         "more_dependants": max(0, len(found.dependants) - RELATIVES_SHOWN),
@@ -164,10 +166,3 @@ def _chosen(*, caller: Caller, task_id: str) -> Context:
         "may_answer": question is not None and caller.may(Role.OPERATOR) and question.may_be_answered_by(caller),
         "is_running": found.run is not None and found.run.finished_at is None,
     }
-
-
-def _dependencies(found: Detail) -> list[tuple[Task, bool]]:
-    """Return the dependencies of the task, each with whether it is required."""
-    required = {item["id"]: item["required"] for item in found.task.dependencies}
-    tasks = Task.objects.tree(found.task.root_id).filter(id__in=list(required)).only("id", "name", "status")
-    return [(task, required[task.id]) for task in tasks[:RELATIVES_SHOWN]]
