@@ -171,7 +171,7 @@ def _name_sessions(role: str) -> None:
     """Name those to come, and close that of the start."""
     from django.db import connection
 
-    from apflow_site.db.sessions import name_sessions  # needs Django's apps
+    from apflow_site.db.connections import name_sessions  # needs Django's apps
 
     name_sessions(role)
     connection.close()

@@ -2,7 +2,7 @@ from django.apps import AppConfig
 from django.contrib.admin import apps
 from django.db.backends.signals import connection_created
 
-from apflow_site.db.sessions import set_up_session
+from apflow_site.db.connections import set_up_session
 
 
 class SiteConfig(AppConfig):

@@ -1,8 +1,9 @@
-"""The ASGI application: HTTP (Django), WebSockets (Channels) and the lifespan of the worker."""
+"""The ASGI application: HTTP (Django), WebSockets (Channels), gRPC for A2A, and the lifespan of the worker."""
 
 import asyncio
 import gc
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -11,6 +12,8 @@ import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
+from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
 
@@ -36,14 +39,12 @@ from a2a.protocol.message_handler import message_handler  # noqa: E402
 from apflow_site.config import ConfigError  # noqa: E402
 from apflow_site.db import pools  # noqa: E402
 from apflow_site.db.advice import advice_for  # noqa: E402
+from apflow_site.db.connections import name_sessions  # noqa: E402
 from apflow_site.db.schema import SchemaMismatch  # noqa: E402
-from apflow_site.db.sessions import name_sessions  # noqa: E402
 from apflow_site.edge.bodies import Receive, Scope, Send  # noqa: E402
 from apflow_site.edge.handler import Http, load_views  # noqa: E402
 from apflow_site.edge.hosts import is_own_host  # noqa: E402
 from apflow_site.embedded_worker import EmbeddedWorker  # noqa: E402
-from apflow_site.grpc import GrpcServer  # noqa: E402
-from apflow_site.lifeline import end_with_parent  # noqa: E402
 from apflow_site.metrics import begin_at_zero  # noqa: E402
 from apflow_site.origins import is_allowed_origin, is_own_origin  # noqa: E402
 from apflow_site.prepare import PREPARED_VARIABLE, await_database, prepare  # noqa: E402
@@ -55,6 +56,7 @@ from tasks.telemetry import metrics  # noqa: E402
 
 SWITCH_SECONDS = 0.0005
 """The seconds that the event loop may keep a database thread with a result waiting. Python's 5 ms cost a third of the reads."""
+GRPC_STOP_SECONDS = 5.0
 FOREIGN_HOST = 4400
 FOREIGN_ORIGIN = 4403
 SERVER_ERROR = 1011
@@ -111,6 +113,46 @@ def _log_refusal() -> None:
 def answer_requests() -> None:
     """Serve from now on, since the embedded worker and the limits are there."""
     application.application_mapping |= {"http": Http(), "websocket": own_only(websockets)}
+
+
+class GrpcServer:
+    """The gRPC server of a web process, if `a2a.grpc_port` is set. gRPC is an optional extra, so it is imported only if used."""
+
+    def __init__(self) -> None:
+        self._server: Any = None
+
+    async def open(self) -> None:
+        """Start the server, if a port is set.
+
+        Raises ImproperlyConfigured if the port cannot be opened.
+        """
+        port = settings.APFLOW.a2a.grpc_port
+        if port is None:
+            return
+        try:
+            self._server = await import_module("a2a.protocol.bindings.grpc_server").start()
+        except (OSError, RuntimeError) as error:
+            raise ImproperlyConfigured(f"a2a.grpc_port: cannot serve on port {port}: {error}") from error
+
+    async def close(self) -> None:
+        if self._server is not None:
+            await self._server.stop(GRPC_STOP_SECONDS)
+
+
+def end_with_parent() -> None:
+    """Kill this process as soon as the process that started it has ended. A first process has none.
+
+    `serve --workers 2` and `--reload` start web processes. If the first process is killed, the others would serve forever
+    and hold the port, and no further server could start.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_watch, args=[parent], name="lifeline", daemon=True).start()
+
+
+def _watch(parent: BaseProcess) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:

@@ -30,11 +30,11 @@ KEPT_ALIVE: Final = (
 
 Otherwise a thread waits for a lost packet for a quarter of an hour. After a cut of 20 seconds, an
 old connection sends its packet again only 5 seconds later, and requests wait for it; a new one is
-made at once. PostgreSQL does the same (`apflow_site.db.sessions`). A URL may override them.
+made at once. PostgreSQL does the same (`apflow_site.db.connections`). A URL may override them.
 """
 CONNECT_SECONDS: Final = 3
 APPLICATION: Final = "aipartnerupflow"
-"""The `application_name` of sessions, to which `apflow_site.db.sessions` adds what the process does."""
+"""The `application_name` of sessions, to which `apflow_site.db.connections` adds what the process does."""
 
 
 def is_postgresql(url: str) -> bool:

@@ -17,7 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from apflow_site.databases import APPLICATION
 from apflow_site.db import schema
-from apflow_site.db.sessions import free_session, set_up_session
+from apflow_site.db.connections import free_session, set_up_session
 from apflow_site.metrics import forget_the_past
 from tasks.services.upkeep.examples import fill_empty_database
 

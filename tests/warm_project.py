@@ -42,7 +42,7 @@ MODULES: Final = """
     apflow_site.urls tasks.services.secrets.shared_secrets tasks.services.upkeep.examples tasks.events.hub
     django_q.cluster tasks.jobs tasks.queue.broker tasks.worker.process tasks.worker.supervisor aipartnerupflow.server
     aipartnerupflow.doctor accounts.users accounts.api_keys llmkeys.keys
-    apflow_site.grpc apflow_site.lifeline apflow_site.page_middleware apflow_site.static_files
+    apflow_site.page_middleware apflow_site.static_files
     corsheaders.middleware csp.middleware django.contrib.auth.backends django.contrib.auth.middleware
     django.contrib.messages.middleware django.contrib.sessions.backends.db django.contrib.sessions.middleware
     django.contrib.staticfiles.storage django.core.cache.backends.locmem django.middleware.clickjacking

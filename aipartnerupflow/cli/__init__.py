@@ -11,13 +11,12 @@ import typer
 
 from aipartnerupflow import __version__, bootstrap
 from aipartnerupflow.cli import operate
-from aipartnerupflow.cli.audit import audit
-from aipartnerupflow.cli.events import events
 from aipartnerupflow.cli.examples import complete_help
 from aipartnerupflow.cli.files import InputsFile, RunInputs, Tags, inputs_of
 from aipartnerupflow.cli.flows import NewRun, flows, run_call
 from aipartnerupflow.cli.importing import import_
-from aipartnerupflow.cli.notifications import notifications
+from aipartnerupflow.cli.notifications import notifications, webhooks
+from aipartnerupflow.cli.operate import audit
 from aipartnerupflow.cli.options import (
     AsJson,
     Awaited,
@@ -33,14 +32,12 @@ from aipartnerupflow.cli.options import (
 )
 from aipartnerupflow.cli.output import error as error_line
 from aipartnerupflow.cli.output import room_to_write
-from aipartnerupflow.cli.questions import questions
-from aipartnerupflow.cli.runs import runs
+from aipartnerupflow.cli.questions import events, questions
+from aipartnerupflow.cli.runs import runs, usage
 from aipartnerupflow.cli.schedules import schedules
 from aipartnerupflow.cli.secrets import keys, secrets
 from aipartnerupflow.cli.tasks import generate, tasks
-from aipartnerupflow.cli.usage import usage
 from aipartnerupflow.cli.users import tokens, users
-from aipartnerupflow.cli.webhooks import webhooks
 
 FLAGS: Final = MappingProxyType(
     {

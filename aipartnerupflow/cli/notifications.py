@@ -1,4 +1,4 @@
-"""`aipartnerupflow notifications …`: messages about runs that fail and questions."""
+"""`aipartnerupflow notifications …` and `webhooks …`: messages about runs, and the URLs that receive their events."""
 
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
         NotificationDeleted,
         Notifications,
         NotificationTested,
+        RunWebhooks,
+        WebhookDeleted,
     )
 
 notifications = typer.Typer(no_args_is_help=True, help="Manage messages about runs that fail and questions.")
@@ -100,3 +102,33 @@ def test_notification(client: "Client", name: Name) -> Any:
 def delete_notification(client: "Client", name: Name) -> Any:
     """Delete a notification."""
     return client.delete_notification(name)
+
+
+webhooks = typer.Typer(no_args_is_help=True, help="List and delete the webhooks of a run.")
+
+
+def show_webhooks(answer: "RunWebhooks") -> None:
+    rows = table("ID", "KIND", "URL", "STATE", "LAST EVENT")
+    for each in answer["webhooks"]:
+        rows.add_row(each["id"], each["kind"], clean(each["url"]), each["state"], str(each["last_seq"]))
+    put(rows)
+    if not answer["webhooks"]:
+        note("The run has no webhooks. docs/how-to/webhooks.md shows how to add one.")
+
+
+def show_webhook_deleted(answer: "WebhookDeleted") -> None:
+    note(f"{'Deleted' if answer['deleted'] else 'There was no webhook'} {clean(answer['webhook_id'])}.")
+
+
+@webhooks.command("list")
+@asks(show_webhooks, piped=lambda answer: output.as_lines(answer["webhooks"]))
+def list_webhooks(client: "Client", run_id: Annotated[str, typer.Argument(help="Id of the run.")]) -> Any:
+    """List the webhooks of a run."""
+    return client.webhooks(run_id)
+
+
+@webhooks.command("delete")
+@asks(show_webhook_deleted)
+def delete_webhook(client: "Client", webhook_id: Annotated[str, typer.Argument(help="Id of the webhook.")]) -> Any:
+    """Delete a webhook: nothing more is sent to it."""
+    return client.delete_webhook(webhook_id)

@@ -3,6 +3,8 @@
 It depends on httpx only, not on the server's code.
 """
 
+from aipartnerupflow.client.handles import Tree, TreeTask
+
 from .calls import Call
 from .clients import AsyncClient, Client
 from .errors import (
@@ -15,7 +17,6 @@ from .errors import (
     Unreachable,
 )
 from .handles import AsyncRun, Run
-from .trees import Tree, TreeTask
 from .types import Event, Execution, Task
 
 __all__ = [

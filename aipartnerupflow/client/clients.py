@@ -10,7 +10,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
 import httpx
 
-from . import calls, flow_calls, run_calls, schedule_calls
+from . import calls, run_calls
 from .calls import Call, Filters, Tasks
 from .errors import InvalidRequest, named_errors
 from .handles import AsyncRun, Run, starting
@@ -90,12 +90,12 @@ class Methods(Generic[H]):
     model_calls = method(run_calls.model_calls)
     compare_runs = method(run_calls.compare_runs)
     fork = method(run_calls.fork)
-    save_flow = method(flow_calls.save_flow)
-    run_flow = method(flow_calls.run_flow)
-    get_flow = method(flow_calls.get_flow)
-    flows = method(flow_calls.flows)
-    flow_versions = method(flow_calls.flow_versions)
-    delete_flow = method(flow_calls.delete_flow)
+    save_flow = method(run_calls.save_flow)
+    run_flow = method(run_calls.run_flow)
+    get_flow = method(run_calls.get_flow)
+    flows = method(run_calls.flows)
+    flow_versions = method(run_calls.flow_versions)
+    delete_flow = method(run_calls.delete_flow)
     set_llm_key = method(calls.set_llm_key)
     llm_keys = method(calls.llm_keys)
     delete_llm_key = method(calls.delete_llm_key)
@@ -103,17 +103,17 @@ class Methods(Generic[H]):
     set_secret = method(calls.set_secret)
     secrets = method(calls.secrets)
     delete_secret = method(calls.delete_secret)
-    create_schedule = method(schedule_calls.create_schedule)
-    schedule = method(schedule_calls.schedule)
-    schedules = method(schedule_calls.schedules)
-    update_schedule = method(schedule_calls.update_schedule)
-    delete_schedule = method(schedule_calls.delete_schedule)
-    pause_schedule = method(schedule_calls.pause_schedule)
-    resume_schedule = method(schedule_calls.resume_schedule)
-    trigger_schedule = method(schedule_calls.trigger_schedule)
-    backfill_schedule = method(schedule_calls.backfill_schedule)
-    preview_schedule = method(schedule_calls.preview_schedule)
-    schedule_runs = method(schedule_calls.schedule_runs)
+    create_schedule = method(run_calls.create_schedule)
+    schedule = method(run_calls.schedule)
+    schedules = method(run_calls.schedules)
+    update_schedule = method(run_calls.update_schedule)
+    delete_schedule = method(run_calls.delete_schedule)
+    pause_schedule = method(run_calls.pause_schedule)
+    resume_schedule = method(run_calls.resume_schedule)
+    trigger_schedule = method(run_calls.trigger_schedule)
+    backfill_schedule = method(run_calls.backfill_schedule)
+    preview_schedule = method(run_calls.preview_schedule)
+    schedule_runs = method(run_calls.schedule_runs)
     set_notification = method(calls.set_notification)
     notifications = method(calls.notifications)
     test_notification = method(calls.test_notification)

@@ -1,10 +1,213 @@
-"""The methods for runs as values, as in `calls`."""
+"""The methods for flows, schedules and runs as values, as in `calls`."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
-from .calls import Call, given, headers_of
-from .types import Comparison, Execution, Json, ModelCalls, RunDetail, RunExport, Runs, RunStatus, RunTree
+from .calls import Call, Tasks, given, headers_of
+from .types import (
+    Comparison,
+    Execution,
+    Flow,
+    FlowDeleted,
+    FlowExecution,
+    Flows,
+    FlowVersions,
+    Json,
+    ModelCalls,
+    RunDetail,
+    RunExport,
+    Runs,
+    RunStatus,
+    RunTree,
+    SavedFlow,
+    Schedule,
+    ScheduleDeleted,
+    ScheduledRun,
+    ScheduledRuns,
+    SchedulePreview,
+    Schedules,
+)
+
+
+def save_flow(
+    name: str,
+    tasks: Tasks | None = None,
+    *,
+    task_id: str | None = None,
+    inputs_schema: Json | None = None,
+    description: str | None = None,
+    is_tool: bool | None = None,
+) -> Call[SavedFlow]:
+    """Save the next version of a flow: these tasks, or the tree of a stored task.
+
+    If the newest version has the same content, it is returned, and no other one is added. `is_tool` says whether
+    MCP clients get the flow as a tool; None leaves that as it is.
+    """
+    params = given(
+        name=name,
+        tasks=tasks,
+        task_id=task_id,
+        inputs_schema=inputs_schema,
+        description=description,
+        is_tool=is_tool,
+    )
+    return Call("flows.save", params)
+
+
+def run_flow(
+    name: str,
+    inputs: Json | None = None,
+    *,
+    version: int | None = None,
+    wait: bool = False,
+    wait_timeout_seconds: float = 30,
+    use_demo: bool = False,
+    user_id: str | None = None,
+    tags: Sequence[str] | None = None,
+    idempotency_key: str | None = None,
+    llm_key: str | None = None,
+) -> Call[FlowExecution]:
+    """Run a flow with inputs, as a new tree; the newest version, unless `version` says otherwise.
+
+    The other options are those of `execute`.
+    """
+    params = given(
+        name=name,
+        inputs=inputs,
+        version=version,
+        wait=wait,
+        wait_timeout_seconds=wait_timeout_seconds if wait else None,
+        use_demo=use_demo,
+        tags=None if tags is None else list(tags),
+        user_id=user_id,
+    )
+    return Call(
+        "flows.run",
+        params,
+        wait_seconds=wait_timeout_seconds if wait else 0,
+        headers=headers_of(idempotency_key, llm_key),
+    )
+
+
+def get_flow(name: str, *, version: int | None = None, user_id: str | None = None) -> Call[Flow]:
+    """One version of a flow with its tasks; by default the newest."""
+    return Call("flows.get", given(name=name, version=version, user_id=user_id))
+
+
+def flows(*, limit: int | None = None, cursor: str | None = None, user_id: str | None = None) -> Call[Flows]:
+    """Return a page of your flows, by name, each with its newest run."""
+    return Call("flows.list", given(limit=limit, cursor=cursor, user_id=user_id))
+
+
+def flow_versions(name: str, *, user_id: str | None = None) -> Call[FlowVersions]:
+    """Return the versions of a flow that are kept, newest first."""
+    return Call("flows.versions", given(name=name, user_id=user_id))
+
+
+def delete_flow(name: str, *, user_id: str | None = None) -> Call[FlowDeleted]:
+    """Delete a flow and its versions. Its runs are kept."""
+    return Call("flows.delete", given(name=name, user_id=user_id))
+
+
+Overlap = Literal["skip", "queue", "cancel_previous", "allow"]
+
+
+class ScheduleFields(TypedDict, total=False):
+    """The fields of a schedule that may be set. None clears a field that may be absent."""
+
+    name: str
+    tasks: Any
+    task_id: str
+    flow: str
+    flow_version: int | None
+    inputs: Json | None
+    tags: list[str] | None
+    cron: str
+    every_seconds: int
+    at: str
+    timezone: str
+    starts_at: str | None
+    ends_at: str | None
+    max_runs: int | None
+    overlap: Overlap
+    catch_up: Literal["none", "last", "all"]
+    catch_up_window_seconds: int
+    jitter_seconds: int
+    pause_after_failures: int | None
+
+
+def create_schedule(
+    *,
+    is_paused: bool = False,
+    user_id: str | None = None,
+    idempotency_key: str | None = None,
+    **fields: Unpack[ScheduleFields],
+) -> Call[Schedule]:
+    """Store a schedule: `tasks`, `task_id` or `flow`, and `cron`, `every_seconds` or `at`.
+
+    Administrators may store it for another user, whose flow it is then: `user_id`.
+    """
+    params = {**fields, **({"is_paused": True} if is_paused else {}), **given(user_id=user_id)}
+    return Call("schedules.create", params, headers=headers_of(idempotency_key, None))
+
+
+def schedule(schedule_id: str) -> Call[Schedule]:
+    """Return a schedule, with its tree."""
+    return Call("schedules.get", {"schedule_id": schedule_id})
+
+
+def schedules(
+    *, user_id: str | None = None, is_paused: bool | None = None, limit: int | None = None, cursor: str | None = None
+) -> Call[Schedules]:
+    """Return a page of schedules, the newest first."""
+    return Call("schedules.list", given(user_id=user_id, is_paused=is_paused, limit=limit, cursor=cursor))
+
+
+def update_schedule(schedule_id: str, **fields: Unpack[ScheduleFields]) -> Call[Schedule]:
+    """Change a schedule."""
+    return Call("schedules.update", {"schedule_id": schedule_id, **fields})
+
+
+def delete_schedule(schedule_id: str) -> Call[ScheduleDeleted]:
+    """Delete a schedule. Its trees and runs are kept."""
+    return Call("schedules.delete", {"schedule_id": schedule_id})
+
+
+def pause_schedule(schedule_id: str, *, reason: str | None = None) -> Call[Schedule]:
+    """Start no run of a schedule until it is resumed."""
+    return Call("schedules.pause", given(schedule_id=schedule_id, reason=reason))
+
+
+def resume_schedule(schedule_id: str) -> Call[Schedule]:
+    """Continue a paused schedule with its next time."""
+    return Call("schedules.resume", {"schedule_id": schedule_id})
+
+
+def trigger_schedule(
+    schedule_id: str, *, overlap: Overlap | None = None, idempotency_key: str | None = None
+) -> Call[ScheduledRun]:
+    """Run a schedule now, as well as at its times."""
+    params = given(schedule_id=schedule_id, overlap=overlap)
+    return Call("schedules.trigger", params, headers=headers_of(idempotency_key, None))
+
+
+def backfill_schedule(
+    schedule_id: str, *, since: str, until: str, overlap: Overlap | None = None
+) -> Call[ScheduledRuns]:
+    """Run past times of a schedule that have had no run, one after the other unless `overlap` says otherwise."""
+    return Call("schedules.backfill", given(schedule_id=schedule_id, since=since, until=until, overlap=overlap))
+
+
+def preview_schedule(
+    schedule_id: str | None = None, *, count: int | None = None, **timing: Any
+) -> Call[SchedulePreview]:
+    """Return the next times of a schedule, or of `cron`, `every_seconds` or `at` with a `timezone`. Stores nothing."""
+    return Call("schedules.preview", given(schedule_id=schedule_id, count=count, **timing))
+
+
+def schedule_runs(schedule_id: str, *, before: str | None = None, limit: int | None = None) -> Call[ScheduledRuns]:
+    """List the times of a schedule with the action at each, the newest first."""
+    return Call("schedules.runs", given(schedule_id=schedule_id, before=before, limit=limit))
 
 
 class RunFilters(TypedDict, total=False):

@@ -30,9 +30,8 @@ from aipartnerupflow.executors.base import (
     Wait,
 )
 from aipartnerupflow.executors.current import current_context, wait_for
-from aipartnerupflow.executors.functions import python_function
+from aipartnerupflow.executors.functions import on_a_thread, python_function
 from aipartnerupflow.executors.http import Fetch, HttpOf, HttpResponse
-from aipartnerupflow.executors.threads import on_a_thread
 
 __all__ = [
     "Context",

@@ -1,10 +1,13 @@
-"""Long-lived database connections: the threads of this project keep theirs, so each must notice when its own is dead."""
+"""Database connections: long-lived ones of threads, each of which notices when its own is dead, and settings of PostgreSQL sessions."""
 
 import sqlite3
 import time
-from typing import Final
+from typing import Any, Final
 
+from django.conf import settings
 from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 
 IS_SQLITE: Final = connection.vendor == "sqlite"
 TRUSTED_SECONDS: Final = 1.0
@@ -28,3 +31,54 @@ def is_disk_full(error: Exception) -> bool:
         getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
         or getattr(cause, "sqlstate", None) == POSTGRES_DISK_FULL
     )
+
+
+TIMEOUTS: Final = (
+    "SELECT set_config('statement_timeout', %s, false), set_config('idle_in_transaction_session_timeout', %s, false)"
+)
+TABLES_READ_WHOLE: Final = "SELECT set_config('enable_seqscan', %s, false)"
+"""Whether PostgreSQL may read a whole table where an index would do.
+
+The plan of a prepared statement is kept. Made while a table has few rows, it reads all of it, and
+does so for thousands of new rows, until the table is analysed: a minute or more later.
+"""
+NOTICE_THE_DEAD: Final = (
+    "SELECT set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '2', false), "
+    "set_config('tcp_keepalives_count', '2', false), set_config('tcp_user_timeout', '9000', false)"
+)
+"""PostgreSQL ends the session of a machine that has gone without a word after 9 seconds.
+
+Otherwise a transaction of that machine keeps its locks for `database.idle_seconds`, and no other
+worker can take over its runs when their leases expire, after 15. On a Unix socket they do nothing.
+"""
+
+
+def name_sessions(role: str) -> None:
+    """Show what this process does in the `application_name` of its next PostgreSQL sessions."""
+    if connection.vendor == "postgresql":
+        options = connection.settings_dict["OPTIONS"]
+        options["application_name"] = f"{options['application_name'].partition(' (')[0]} ({role})"
+
+
+def set_up_session(connection: BaseDatabaseWrapper, **_: Any) -> None:
+    """Apply `database.statement_seconds`, `database.idle_seconds`, keepalives and indexes to a new connection."""
+    if connection.vendor != "postgresql":
+        return
+    database = settings.APFLOW.database
+    with connection.cursor() as cursor:
+        _limit(cursor, statement=database.statement_seconds, idle=database.idle_seconds)
+        cursor.execute(NOTICE_THE_DEAD)
+        cursor.execute(TABLES_READ_WHOLE, ["off"])
+
+
+def free_session(connection: BaseDatabaseWrapper) -> None:
+    """Remove the timeouts of a connection, and let it read whole tables: migrations do, and take as long as they need."""
+    if connection.vendor != "postgresql":
+        return
+    with connection.cursor() as cursor:
+        _limit(cursor, statement=0, idle=0)
+        cursor.execute(TABLES_READ_WHOLE, ["on"])
+
+
+def _limit(cursor: CursorWrapper, *, statement: int, idle: int) -> None:
+    cursor.execute(TIMEOUTS, [str(statement * 1000), str(idle * 1000)])

@@ -1,24 +1,89 @@
 """The thread pools on which async code does its database work. A thread lives as long as the process and keeps its connection.
 
 A thread of its own for each request would mean a database connection for each request. SQLite has one writer at a time, so a second
-thread would only wait for the lock; PostgreSQL flushes the commits of several writers together.
+thread would only wait for the lock: it commits all the calls that wait together. PostgreSQL flushes the commits of several writers
+together.
 """
 
 import asyncio
 import contextvars
+import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from typing import Any, Final, Generic, Literal, ParamSpec, TypeVar
 
-from django.db import connection
+from django.db import DatabaseError, connection, transaction
 
 from apflow_site.db.beforehand import Key as Work
 from apflow_site.db.beforehand import NotMadeYet, called_with
-from apflow_site.db.calls import LONG_SECONDS, Call, Caller, Patience, Threads
+from apflow_site.db.calls import LONG_SECONDS, Call, Caller, Note, Outcome, Patience, Threads, Turns
 from apflow_site.db.connections import IS_SQLITE, TRUSTED_SECONDS, refresh
-from apflow_site.db.sqlite_writer import SqliteWriter
+
+MAX_TOGETHER: Final = 32
+TOGETHER_SECONDS: Final = 0.02
+"""The seconds for which calls are added to a transaction: other processes write between two."""
+
+
+class SqliteWriter:
+    """The one writer of SQLite, in a process that serves requests: a thread that commits all the calls that wait together.
+
+    Each call has a savepoint of its own, so that a call that fails leaves the others alone. Its future is done once the
+    transaction is committed. Users take turns.
+    """
+
+    def __init__(self, *, note: Note = lambda *_: None) -> None:
+        self._note = note
+        self._waiting = Turns()
+        self._lock = threading.Condition()
+        threading.Thread(target=self._write_forever, name="write", daemon=True).start()
+
+    def submit(self, call: Call) -> None:
+        """Queue the call, which is made even if its caller is cancelled."""
+        with self._lock:
+            self._waiting.add(call)
+            self._lock.notify()
+
+    def _write_forever(self) -> None:
+        while True:
+            with self._lock:
+                self._waiting.end_overdue()
+                while (first := self._waiting.take()) is None:
+                    self._lock.wait()
+            refresh()
+            made = self._together(first) if self._waiting else [self._alone(first)]
+            for call, (result, error) in made:
+                call.end(result, error)
+            del first, made  # what they refer to must not live until the next ones
+
+    def _together(self, first: Call) -> list[tuple[Call, Outcome]]:
+        """Carry out the call and those that wait, in one transaction."""
+        made: list[tuple[Call, Outcome]] = []
+        call: Call | None = first
+        try:
+            with transaction.atomic():
+                until = time.monotonic() + TOGETHER_SECONDS
+                while call is not None:
+                    made.append(self._alone(call))
+                    with self._lock:
+                        is_full = len(made) == MAX_TOGETHER or time.monotonic() >= until
+                        call = None if is_full else self._waiting.take()
+        except DatabaseError as error:  # the commit failed, and nothing of the calls is stored
+            return [(call, (None, error)) for call, _ in made]
+        return made
+
+    def _alone(self, call: Call) -> tuple[Call, Outcome]:
+        begun = time.monotonic()
+        try:
+            with transaction.atomic():
+                return call, (call.function(), None)
+        except (Exception, NotMadeYet) as error:  # noqa: BLE001  (the caller gets it)
+            return call, (None, error)
+        finally:
+            self._note(begun - call.asked_at, time.monotonic() - begun)
+
 
 PoolName = Literal["read", "prepare", "write", "auth", "login", "ready"]
 DATABASE_THREADS: Final = 1 if IS_SQLITE else 4

@@ -15,9 +15,8 @@ from uvicorn.config import Config
 from uvicorn.lifespan.on import LifespanOn
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from apflow_site.proxies import trusted_proxies
-from apflow_site.uvicorn_limits.http import LimitedHttp
-from apflow_site.uvicorn_limits.websocket import LimitedWebSocket
+from apflow_site.uvicorn_limits.connections import trusted_proxies
+from apflow_site.uvicorn_limits.http import LimitedHttp, LimitedWebSocket
 
 OPEN_FILES: Final = 65_536
 """Enough for all connections of a web process. The usual soft limit, 1,024, is not."""

@@ -1,6 +1,8 @@
-"""The open connections of this process, by address, and how the kernel ends dead ones."""
+"""The open connections of this process, by address, the proxies before them, and how the kernel ends dead ones."""
 
 import asyncio
+import ipaddress
+import os
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -9,7 +11,39 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from apflow_site.proxies import is_trusted_proxy
+UVICORN_VARIABLE: Final = "FORWARDED_ALLOW_IPS"
+EVERY: Final = "*"
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def trusted_proxies() -> list[str]:
+    """Return the addresses and networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed; `*` is every address.
+
+    Only those of `server.trusted_proxies`, or of uvicorn's own variable: any other client, on loopback too, could choose
+    its address, and so pass by the limits per address.
+    """
+    chosen = settings.APFLOW.server.trusted_proxies
+    if chosen is not None:
+        return list(chosen)
+    return [part.strip() for part in os.environ.get(UVICORN_VARIABLE, "").split(",") if part.strip()]
+
+
+def is_trusted_proxy(address: str) -> bool:
+    """Return whether a connection from this address comes from a proxy. A Unix socket has no address."""
+    if EVERY in trusted_proxies():
+        return True
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in _networks(tuple(trusted_proxies())))
+
+
+@cache
+def _networks(proxies: tuple[str, ...]) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(proxy, strict=False) for proxy in proxies)
+
 
 PERIOD_SECONDS: Final = 30.0
 """The seconds over which the rate is measured before a client is too slow. Shorter pauses are ordinary."""

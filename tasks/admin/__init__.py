@@ -3,9 +3,9 @@
 from django.contrib import admin
 from django_q.models import Failure, OrmQ, Schedule, Success
 
-from tasks.admin import questions, runs, schedules, tasks, usage, webhooks
+from tasks.admin import runs, schedules, tasks
 
-__all__ = ["questions", "runs", "schedules", "tasks", "usage", "webhooks"]
+__all__ = ["runs", "schedules", "tasks"]
 
 # django-q2's admin can edit the signed payloads of its queue, and its tables do not show the state of runs (docs/design.md).
 for model in (Failure, OrmQ, Schedule, Success):

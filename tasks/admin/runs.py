@@ -1,13 +1,16 @@
-"""Read-only admin of runs, events and worker processes."""
+"""Read-only admin of runs, their questions and webhooks, and what model calls used."""
 
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from unfold.decorators import display
 
 from tasks.admin.base import Inspection, as_text, change_url, dashboard_url, link, link_list, list_url, state
-from tasks.models import Question, Run, Task, TaskEvent, WorkerProcess
+from tasks.models import Question, Run, Task, TaskEvent, Usage, Webhook, WebhookDelivery, WorkerProcess
+from tasks.rules.token_usage import dollars
 
 
 @admin.register(Run)
@@ -105,3 +108,141 @@ class EventAdmin(Inspection):
 class WorkerProcessAdmin(Inspection):
     list_display = ("host", "pid", "places", "started_at", "beat_at")
     ordering = ("-beat_at",)
+
+
+@admin.register(Usage)
+class UsageAdmin(Inspection):
+    """Calls of the last minutes have rows of their own; they are added up later."""
+
+    list_display = (
+        *("day", "user_id", "model", "executor_id", "flow", "calls", "prompt_tokens", "completion_tokens"),
+        "cost_usd",
+    )
+    list_display_links = None
+    list_filter = ("day",)
+    search_fields = ("=user_id",)
+    search_help_text = "Search by user"
+    ordering = ("-day", "user_id", "model", "executor_id")
+
+    @admin.display(description="Cost (USD)")
+    def cost_usd(self, row: Usage) -> str:
+        return "unknown" if row.unpriced == row.calls else f"{dollars(row.cost_nanos):,.4f}"
+
+
+MAX_CHARACTERS_IN_LIST = 80
+
+
+@admin.register(Question)
+class QuestionAdmin(Inspection):
+    list_display = ("question", "task", "of_run", "asked_at", "expires_at", "answered_at", "answered_by", "closed_at")
+    list_filter = (("answered_at", admin.EmptyFieldListFilter), ("closed_at", admin.EmptyFieldListFilter), "asked_at")
+    search_fields = ("task_id",)
+    search_help_text = "Search by question, task or run ID"
+    ordering = ("-id",)
+    big_fields = ("options", "schema", "memo", "answer", "comment")
+    secret_fields = ("memo",)
+    fieldsets = (
+        (None, {"fields": ("text", "options_", "schema_", "assignees_", "links")}),
+        ("Answer", {"fields": ("answer_", "comment", "answered_by", "answered_at")}),
+        ("Times", {"fields": ("asked_at", "alarm_at", "expires_at", "closed_at")}),
+        ("IDs", {"fields": ("id", "task", "of_run")}),
+    )
+    options_, schema_ = as_text("options"), as_text("schema")
+    assignees_, answer_ = as_text("assignees"), as_text("answer")
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Question], term: str) -> Any:
+        return queryset.filter(Q(id=term) | Q(task_id=term) | Q(run_id=term)) if term else queryset, False
+
+    @admin.display(description="Question")
+    def question(self, question: Question) -> str:
+        is_long = len(question.text) > MAX_CHARACTERS_IN_LIST
+        return f"{question.text[:MAX_CHARACTERS_IN_LIST]}{'…' if is_long else ''}"
+
+    @admin.display(description="Task")
+    def task(self, question: Question) -> str:
+        return link(question.task_id, change_url(Task, question.task_id))
+
+    @admin.display(description="Run")
+    def of_run(self, question: Question) -> str:
+        return link(question.run_id, change_url(Run, question.run_id))
+
+    @admin.display(description="See also")
+    def links(self, question: Question) -> str:
+        return link_list(
+            ("Dashboard", dashboard_url(question.task_id)), ("Events", list_url(TaskEvent, q=question.task_id))
+        )
+
+
+DELIVERY_COLOURS: Final = {"delivered": "success", "retrying": "warning", "failed": "danger"}
+
+
+@admin.register(Webhook)
+class WebhookAdmin(Inspection):
+    list_display = (
+        "address",
+        "kind",
+        "of_run",
+        "next_seq",
+        "attempt",
+        "failures",
+        "next_at",
+        "closed_at",
+        "disabled_at",
+    )
+    list_filter = ("kind", ("disabled_at", admin.EmptyFieldListFilter), ("closed_at", admin.EmptyFieldListFilter))
+    search_fields = ("run_id",)
+    search_help_text = "Search by webhook or run ID"
+    ordering = ("-id",)
+    big_fields = ("sealed",)
+    secret_fields = ("sealed", "url")
+    fieldsets = (
+        (None, {"fields": ("address", "method", "kind", "config_id", "links")}),
+        ("Next delivery", {"fields": ("next_seq", "next_at", "attempt", "failures", "lease_owner")}),
+        ("Times", {"fields": ("created_at", "closed_at", "disabled_at")}),
+    )
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Webhook], term: str) -> Any:
+        return queryset.filter(Q(id=term) | Q(run_id=term)) if term else queryset, False
+
+    @admin.display(description="Address")
+    def address(self, webhook: Webhook) -> str:
+        parts = urlsplit(webhook.url)
+        return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}/…"
+
+    @admin.display(description="Run")
+    def of_run(self, webhook: Webhook) -> str:
+        return link(webhook.run_id, change_url(Run, webhook.run_id))
+
+    @admin.display(description="See also")
+    def links(self, webhook: Webhook) -> str:
+        return link_list(
+            ("Run", change_url(Run, webhook.run_id)), ("Deliveries", list_url(WebhookDelivery, q=webhook.id))
+        )
+
+
+@display(description="Status", label=DELIVERY_COLOURS)  # type: ignore[untyped-decorator]
+def delivery_status(delivery: WebhookDelivery) -> str:
+    return delivery.status
+
+
+@admin.register(WebhookDelivery)
+class WebhookDeliveryAdmin(Inspection):
+    list_display = ("event", delivery_status, "attempts", "status_code", "error", "of_webhook", "updated_at")
+    list_filter = ("status",)
+    search_fields = ("webhook_id",)
+    search_help_text = "Search by webhook ID"
+    ordering = ("-pk",)
+    fieldsets = (
+        (None, {"fields": ("event", delivery_status, "attempts", "status_code", "error", "of_webhook", "updated_at")}),
+    )
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery], term: str) -> Any:
+        return queryset.filter(webhook_id=term) if term else queryset, False
+
+    @admin.display(description="Event")
+    def event(self, delivery: WebhookDelivery) -> str:
+        return f"#{delivery.seq}"
+
+    @admin.display(description="Webhook")
+    def of_webhook(self, delivery: WebhookDelivery) -> str:
+        return link(delivery.webhook_id, change_url(Webhook, delivery.webhook_id))

@@ -1,11 +1,19 @@
-"""The filters of the list of trees, as the URL has them."""
+"""The filters of the lists of trees and runs, as URLs have them, and forms that save them under a name."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Final
 from urllib.parse import urlencode
 
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.urls import reverse
+
+from accounts.callers import Caller
+from apflow_site.db import pools
+from tasks.dashboard.pages import page, redirect_with_message
 from tasks.rules.exceptions import InvalidParams
+from tasks.services.history import saved_views
 from tasks.status import Status
 
 ORDERS: Final = {"-created_at": "Newest first", "created_at": "Oldest first"}
@@ -51,3 +59,100 @@ def read_filters(query: Mapping[str, str]) -> Filters:
         order=given["order"] or "-created_at",
         cursor=given["cursor"],
     )
+
+
+SPANS: Final[Mapping[str, tuple[str, timedelta, timedelta]]] = {
+    "1": ("24 hours", timedelta(days=1), timedelta(hours=1)),
+    "7": ("7 days", timedelta(days=7), timedelta(hours=6)),
+    "30": ("30 days", timedelta(days=30), timedelta(days=1)),
+    "90": ("90 days", timedelta(days=90), timedelta(days=3)),
+}
+"""The choices of the page: what it says, how long that is, and how long one bar of the chart stands for."""
+NAMES: Final = ("days", "status", "flow", "task", "user", "tag", "q", "cursor")
+STATUSES: Final = ("completed", "failed", "cancelled", "in_progress", "pending")
+"""The statuses from the bottom of a bar to its top."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilters:
+    """The filters in the URL. An empty one does not filter."""
+
+    span: str = "7"
+    status: str = ""
+    flow: str = ""
+    task_id: str = ""
+    tag: str = ""
+    text: str = ""
+    owner: str = ""
+    cursor: str = ""
+
+    def query(self, **changes: str) -> str:
+        """Return the URL query for these filters with `changes` applied."""
+        values = {"days": self.span, "status": self.status, "flow": self.flow, "task": self.task_id, "user": self.owner}
+        values |= {"tag": self.tag, "q": self.text}
+        return urlencode({name: value for name, value in (values | changes).items() if value})
+
+
+def read_run_filters(query: Mapping[str, str]) -> RunFilters:
+    """Read the filters. Raises InvalidParams for an unknown time or status."""
+    given = {name: query.get(name, "").strip() for name in NAMES}
+    problems = []
+    if given["days"] and given["days"] not in SPANS:
+        problems.append(("days", f"must be one of {', '.join(SPANS)}"))
+    if given["status"] and given["status"] not in STATUSES:
+        problems.append(("status", f"must be one of {', '.join(STATUSES)}"))
+    if problems:
+        raise InvalidParams(problems)
+    return RunFilters(
+        span=given["days"] or "7",
+        status=given["status"],
+        flow=given["flow"],
+        task_id=given["task"],
+        owner=given["user"],
+        tag=given["tag"],
+        text=given["q"],
+        cursor=given["cursor"],
+    )
+
+
+LONGEST_NAME: Final = 100
+LONGEST_QUERY: Final = 4_096
+QUERIES: Final[Mapping[str, Callable[[QueryDict], str]]] = {
+    "trees": lambda given: replace(read_filters(given), cursor="").query(),
+    "runs": lambda given: read_run_filters(given).query(),
+}
+"""List → a function that returns the part of its URL that is saved. Raises InvalidParams."""
+
+
+@page("POST")
+async def save_view(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Save the filters of a list under a name."""
+    place, name, query = _given(request)
+    if not 0 < len(name) <= LONGEST_NAME:
+        raise InvalidParams([("name", f"must have 1 to {LONGEST_NAME} characters")])
+    await pools.write(saved_views.save_view, caller=caller, place=place, name=name, query=query)
+    return redirect_with_message(request, _address(place, query), f"Saved the view {name}.")
+
+
+@page("POST")
+async def delete_view(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Delete a saved view. The list keeps its filters."""
+    place, name, query = _given(request)
+    deleted = await pools.write(saved_views.delete_view, caller=caller, place=place, name=name)
+    message = f"Deleted the view {name[:LONGEST_NAME]}." if deleted else f"There is no view {name[:LONGEST_NAME]}."
+    return redirect_with_message(request, _address(place, query), message)
+
+
+def _given(request: HttpRequest) -> tuple[str, str, str]:
+    """Return the list, the name, and the filters in their normal form. Raises InvalidParams."""
+    place, name, query = (request.POST.get(field, "").strip() for field in ("place", "name", "query"))
+    if place not in QUERIES:
+        raise InvalidParams([("place", f"must be one of {', '.join(QUERIES)}")])
+    if len(query) > LONGEST_QUERY:
+        raise InvalidParams([("query", f"must have at most {LONGEST_QUERY:,} characters")])
+    return place, name, QUERIES[place](QueryDict(query))
+
+
+def _address(place: str, query: str) -> str:
+    address = reverse(f"dashboard:{place}") if place != "trees" else "/"
+    return f"{address}?{query}" if query else address

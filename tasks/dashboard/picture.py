@@ -11,7 +11,7 @@ from accounts.callers import Caller
 from tasks.dashboard.boxes import Box, Boxes, Folds, boxes_of, settings_of_boxes
 from tasks.dashboard.graph import graph_of, in_order
 from tasks.dashboard.listing import StatusBar, bar_of, seconds_of
-from tasks.dashboard.log_lines import joined, name_in
+from tasks.dashboard.logs import joined, name_in
 from tasks.models import Firing, Question, Run, Schedule, Task, TaskEvent
 from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json

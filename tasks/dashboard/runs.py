@@ -11,8 +11,10 @@ from django.http import HttpRequest, HttpResponse
 
 from accounts.callers import Caller
 from apflow_site.db import pools
+from tasks.dashboard.filters import SPANS, STATUSES
+from tasks.dashboard.filters import RunFilters as Filters
+from tasks.dashboard.filters import read_run_filters as read
 from tasks.dashboard.pages import Context, page, shown
-from tasks.dashboard.run_filters import SPANS, STATUSES, Filters, read
 from tasks.models import Run, Task
 from tasks.models.runs import FAILURES
 from tasks.rules.strict_json import TEXT

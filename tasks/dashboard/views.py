@@ -1,21 +1,22 @@
-"""Read-only pages: the list of trees, a tree, the executors."""
+"""Read-only pages: the list of trees, a tree, a task also as code, the executors, the workers."""
 
+import shlex
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl, urljoin
 
+import orjson
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks.dashboard.boxes import Folds, family_of
-from tasks.dashboard.code import as_code
 from tasks.dashboard.conversation import conversation_of
 from tasks.dashboard.filters import ORDERS, read_filters
 from tasks.dashboard.inbox import fields_of_question
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.listing import list_trees
-from tasks.dashboard.log_lines import joined
+from tasks.dashboard.logs import joined
 from tasks.dashboard.pages import Context, base_url, has_owners, page, shown
 from tasks.dashboard.picture import Picture, events_of, first_failure, picture_of
 from tasks.executors import describe, disabled_executors, executor_ids
@@ -23,6 +24,7 @@ from tasks.models import Task
 from tasks.services.history.saved_views import views_of
 from tasks.services.history.task_detail import detail
 from tasks.services.secrets.write_only import for_pages
+from tasks.services.upkeep.workforce import workforce
 from tasks.services.waits.event_waits import hook_url
 from tasks.services.waits.questions import answers_in, open_questions
 from tasks.status import Status
@@ -166,3 +168,94 @@ def _chosen(*, caller: Caller, task_id: str) -> Context:
         "may_answer": question is not None and caller.may(Role.OPERATOR) and question.may_be_answered_by(caller),
         "is_running": found.run is not None and found.run.finished_at is None,
     }
+
+
+WAITS: Final = {
+    "question": "People's answers",
+    "time": "Times",
+    "event": "Events",
+    "run": "Other trees",
+}
+
+
+@page(needs=Role.ADMIN)
+async def workers(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """`GET /ui/workers/`: the workers, how many runs they have, and what waits."""
+    found = await pools.read(workforce)
+    parked = [(WAITS.get(kind, kind), count) for kind, count in found.parked.items()]
+    return await shown(
+        request, caller, "dashboard/workers.html", {"place": "workers", "found": found, "parked": parked}
+    )
+
+
+COPY: Final = {"copy_execution": True, "copy_children": True}
+
+
+def as_code(task_id: str, *, base_url: str, of_copy: bool, with_token: bool) -> dict[str, str]:
+    """Return language → code that executes the task. `base_url` has no trailing slash.
+
+    `of_copy`: run a copy, because the tree has completed. `with_token`: read a token or API key from the environment.
+    """
+    params = {"task_id": task_id} | (COPY if of_copy else {})
+    return {
+        "curl": _curl(params, base_url, with_token=with_token),
+        "CLI": _cli(task_id, base_url, of_copy=of_copy, with_token=with_token),
+        "Python": _python(params, base_url, with_token=with_token),
+        "JavaScript": _javascript(params, base_url, with_token=with_token),
+    }
+
+
+def _curl(params: dict[str, Any], base_url: str, *, with_token: bool) -> str:
+    body = _json({"jsonrpc": "2.0", "id": 1, "method": "tasks.execute", "params": params})
+    lines = [
+        f"curl {shlex.quote(f'{base_url}/tasks')}",
+        *(['-H "Authorization: Bearer $TOKEN"'] if with_token else []),
+        "-H 'Content-Type: application/json'",
+        f"-d {shlex.quote(body)}",
+    ]
+    return " \\\n  ".join(lines)
+
+
+def _cli(task_id: str, base_url: str, *, of_copy: bool, with_token: bool) -> str:
+    server = f"--url {shlex.quote(base_url)}" + (' --token "$TOKEN"' if with_token else "")
+    if not of_copy:
+        return f"aipartnerupflow tasks run {shlex.quote(task_id)} --watch {server}"
+    copy = f"aipartnerupflow tasks copy {shlex.quote(task_id)} --mode full {server}"
+    return f'copy=$({copy} | jq -r .id)\naipartnerupflow tasks run "$copy" --watch {server}'
+
+
+def _python(params: dict[str, Any], base_url: str, *, with_token: bool) -> str:
+    arguments = ", ".join(f"{name}={value if value is True else _json(value)}" for name, value in params.items())
+    token = ', token=os.environ["TOKEN"]' if with_token else ""
+    return PYTHON.format(
+        imports="import os\n\n" if with_token else "", client=_json(base_url) + token, arguments=arguments
+    )
+
+
+def _javascript(params: dict[str, Any], base_url: str, *, with_token: bool) -> str:
+    token = ", Authorization: `Bearer ${process.env.TOKEN}`" if with_token else ""
+    return JAVASCRIPT.format(url=_json(f"{base_url}/tasks"), token=token, params=_json(params))
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+PYTHON = """{imports}from aipartnerupflow.client import Client
+
+with Client({client}) as client:
+    started = client.execute({arguments})
+    for event in client.follow(started["root_task_id"]):
+        print(event["type"], event["task_id"], event["progress"])
+"""
+
+JAVASCRIPT = """const reply = await fetch({url}, {{
+  method: "POST",
+  headers: {{"Content-Type": "application/json"{token}}},
+  body: JSON.stringify({{
+    jsonrpc: "2.0", id: 1, method: "tasks.execute",
+    params: {params},
+  }}),
+}});
+console.log((await reply.json()).result);
+"""

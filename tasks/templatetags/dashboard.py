@@ -1,4 +1,4 @@
-"""Filters and tags of the dashboard's templates: times, durations, JSON."""
+"""Filters and tags of the dashboard's templates: times, durations, JSON, the grid of a flow."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -6,26 +6,26 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from django import template
-from django.utils.html import format_html
+from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from aipartnerupflow.costs import price
-from tasks.dashboard.flow_cells import cells_of
 from tasks.dashboard.json_text import on_one_line, written
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.picture import Picture
 from tasks.dashboard.words import DAY, HOUR, MINUTE, brief_counts, counts, duration, path_of, word
+from tasks.services.flows.flow_grid import Cell, Line
 
 register = template.Library()
 register.filter(counts)
 register.filter(brief_counts)
-register.filter(cells_of)
 register.filter(duration)
 register.filter(path_of)
 register.filter(word)
 
 MAX_CHARACTERS: Final = 20_000
 PANEL_LINE: Final = 46
+EMPTY_CELL: Final = "<td></td>"
 
 
 @register.filter
@@ -145,3 +145,22 @@ def lines(picture: Picture, selected_id: str) -> SafeString:
 def status(value: str, *, only_icon: bool = False) -> dict[str, Any]:
     """Render a status as an icon and a word."""
     return {"status": value, "only_icon": only_icon}
+
+
+@register.filter
+def cells_of(line: Line) -> SafeString:
+    """Return the cells of a row of a flow's grid, as HTML: a template takes ten times as long for six thousand of them.
+
+    Each is a link to the task in a run that has it.
+    """
+    label = escape(line.label)
+    return mark_safe("".join(_cell(cell, label) if cell else EMPTY_CELL for cell in line.cells))  # noqa: S308  (each part is escaped)
+
+
+def _cell(cell: Cell, label: str) -> str:
+    status, seconds = word(cell.status), duration(cell.seconds)
+    said = f"{status} in {seconds}" if seconds else status
+    return (
+        f'<td><a class="square {escape(cell.status)}" href="{escape(path_of(cell.task_id))}" title="{label}: {said}">'
+        f'<span class="visually-hidden">{said}</span></a></td>'
+    )

@@ -27,7 +27,7 @@ from django_q.cluster import Sentinel  # noqa: E402  (needs the apps)
 from django_q.conf import Conf  # noqa: E402
 from django_q.signals import post_spawn  # noqa: E402
 
-from apflow_site.db.sessions import name_sessions  # noqa: E402  (needs the apps)
+from apflow_site.db.connections import name_sessions  # noqa: E402  (needs the apps)
 from tasks.queue import black_box, leases  # noqa: E402
 from tasks.queue.black_box import End  # noqa: E402
 from tasks.worker.killable_queue import ClusterStop, KillableQueue  # noqa: E402

@@ -15,7 +15,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
-from aipartnerupflow.executors.threads import WRAPPER
+from aipartnerupflow.executors.functions import WRAPPER
 from tasks.queue.black_box import BlackBox, encoded
 from tasks.telemetry.metrics import GROUP
 

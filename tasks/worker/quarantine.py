@@ -17,7 +17,7 @@ hide_memory()
 django.setup()
 keep_secrets()
 
-from apflow_site.db.sessions import name_sessions  # noqa: E402  (needs the apps)
+from apflow_site.db.connections import name_sessions  # noqa: E402  (needs the apps)
 from tasks.worker.lifeline import die_with_parent  # noqa: E402  (needs the apps)
 from tasks.worker.worker import Worker  # noqa: E402
 

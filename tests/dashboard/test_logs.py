@@ -9,7 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tasks.dashboard.log_lines import Level, joined, level_of, name_in, types_below
+from tasks.dashboard.logs import Level, joined, level_of, name_in, types_below
 from tests.dashboard.browsing import open_tree
 from tests.dashboard.conftest import Json, Make, root, step
 from tests.servers import Server

@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
-from tasks.dashboard.code import as_code
 from tasks.dashboard.json_text import on_one_line, written
+from tasks.dashboard.views import as_code
 from tasks.dashboard.words import duration, path_of
 from tasks.templatetags.dashboard import pretty, schema_type, ticks
 from tests.work import calls_of

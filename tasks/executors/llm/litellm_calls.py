@@ -25,7 +25,7 @@ from django.conf import settings
 from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices
 
 from aipartnerupflow.executors import ExecutorError, Json, Stopped
-from aipartnerupflow.executors.threads import on_a_thread
+from aipartnerupflow.executors.functions import on_a_thread
 from apflow_site.db import pools
 from llmkeys.model_names import (
     RefusedModel,

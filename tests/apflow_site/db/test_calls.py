@@ -10,7 +10,7 @@ import pytest
 
 from apflow_site.db import calls
 from apflow_site.db.calls import Call, Threads
-from apflow_site.db.sqlite_writer import SqliteWriter
+from apflow_site.db.pools import SqliteWriter
 
 PATIENCE_SECONDS = 60
 

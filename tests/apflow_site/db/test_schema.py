@@ -14,7 +14,7 @@ from django.db import connection, models
 from django.db.migrations.loader import MigrationLoader
 
 from apflow_site.db import schema
-from apflow_site.db.indexes import AddIndexBeside, RemoveIndexBeside
+from apflow_site.db.schema import AddIndexBeside, RemoveIndexBeside
 from tests.conftest import IS_SQLITE
 from tests.fork_server import run_command
 from tests.servers import environment_of, new_database, query, running_server, until

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 
 from accounts.callers import LOCAL
-from apflow_site.db import sessions
+from apflow_site.db import connections
 from benchmarks.scale import rows
 from benchmarks.scale.questions import LARGE, SMALL, Question, plans_of, questions
 from tasks.dashboard import listing
@@ -41,9 +41,9 @@ TABLES = ("tasks_task", "tasks_run", "tasks_taskevent", "tasks_runtag")
 @pytest.fixture(autouse=True)
 def tables_may_be_read() -> Iterator[None]:
     """Plans are those that PostgreSQL thinks best, not those that sessions of ours are held to."""
-    sessions.free_session(connection)
+    connections.free_session(connection)
     yield
-    sessions.set_up_session(connection)
+    connections.set_up_session(connection)
 
 
 def test_every_question_is_answered_by_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_the_runs_of_flows_are_found_by_their_index() -> None:
 def test_plans_that_are_made_while_tables_are_small_are_as_good_when_they_have_grown() -> None:
     """PostgreSQL keeps the plan of a prepared statement, and would read a small table whole."""
     rows.fill(30)
-    sessions.set_up_session(connection)
+    connections.set_up_session(connection)
     for look in (
         partial(queries.list_tasks, caller=LOCAL, limit=20),
         partial(queries.latest_runs, caller=LOCAL, root_ids=list(Run.objects.values_list("root_id", flat=True)[:20])),
