@@ -94,14 +94,10 @@ def _problems(spec: TreeSpec, *, is_copy: bool) -> Iterator[tuple[str, str]]:
             if task.executor_id is not None and time.thread_time() - started < CHECK_SECONDS:
                 get_executor(task.executor_id).check_with_inputs(task.params or {}, task.inputs)
         except ExecutorError as error:
-            yield _problem(task, str(error))
-
-
-def _problem(task: TaskSpec, said: str) -> tuple[str, str]:
-    """Return the refusal of an executor, by field if its message begins with an input: `inputs.tools: there is no …`."""
-    if (found := OF_AN_INPUT.match(said)) is not None:
-        return f"tasks[{task.position}].{found['field']}", found["reason"]
-    return f"tasks[{task.position}].params", said
+            field, reason = "params", str(error)
+            if (found := OF_AN_INPUT.match(reason)) is not None:  # such as `inputs.tools: there is no …`
+                field, reason = found["field"], found["reason"]
+            yield f"tasks[{task.position}].{field}", reason
 
 
 def _misfit(task: TaskSpec, executor: Executor, *, is_part: bool) -> str | None:
@@ -229,8 +225,18 @@ def _check_templates(spec: TreeSpec, names: Mapping[str, str]) -> None:
         if problem := _fault_of(task, templates.get(task.id, [])):
             raise InvalidTree(f"Task '{names[task.id]}': {problem}.")
         labels = values.get(task.id, set())
-        _check_labels(task, labels, names)
-        _check_source(task, labels, names)
+        known = labels_of(task, names)
+        for label in labels & known:
+            raise InvalidDependency(
+                f"Task '{name_of(task)}': '{label}' is the name of a dependency, and of a value of its map or loop. "
+                'Give one of them another name with "as".'
+            )
+        source = source_of_map(task.params)
+        if source is not None and source not in {RUN, *known, *labels}:
+            raise InvalidDependency(
+                f"Task '{name_of(task)}': params.for_each takes its items from '{source}', which is no dependency of the "
+                "task. Add it to the dependencies."
+            )
         _check_needs(task, around, names)
 
 
@@ -246,23 +252,6 @@ def _fault_of(task: TaskSpec, template: list[TaskSpec]) -> str | None:
     if "for_each" in params:
         return f"params.for_each is for a task without an executor, whose children are the template; this one has {task.executor_id}"
     return "params.repeat and params.spawn cannot be on the same task" if "spawn" in params else None
-
-
-def _check_labels(task: TaskSpec, labels: set[str], names: Mapping[str, str]) -> None:
-    for label in labels & labels_of(task, names):
-        raise InvalidDependency(
-            f"Task '{name_of(task)}': '{label}' is the name of a dependency, and of a value of its map or loop. "
-            'Give one of them another name with "as".'
-        )
-
-
-def _check_source(task: TaskSpec, labels: set[str], names: Mapping[str, str]) -> None:
-    source = source_of_map(task.params)
-    if source is not None and source not in {RUN, *labels_of(task, names), *labels}:
-        raise InvalidDependency(
-            f"Task '{name_of(task)}': params.for_each takes its items from '{source}', which is no dependency of the "
-            "task. Add it to the dependencies."
-        )
 
 
 def _check_needs(task: TaskSpec, around: Mapping[str, list[str]], names: Mapping[str, str]) -> None:

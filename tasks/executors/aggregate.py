@@ -30,12 +30,9 @@ class AggregateResults(Executor):
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         results = dict(context.dependency_results)
-        return {"results": results, "summary": _summary(list(results)), "count": len(results)}
-
-
-def _summary(ids: list[str]) -> str:
-    """Return the number of results and the first ten ids: one line even for thousands."""
-    if not ids:
-        return "No results: the task has no completed dependencies."
-    more = f" and {len(ids) - 10} more" if len(ids) > 10 else ""
-    return f"{len(ids)} result{'s' if len(ids) > 1 else ''}: {', '.join(ids[:10])}{more}."
+        count, names = len(results), ", ".join([*results][:10])
+        more = f" and {count - 10} more" if count > 10 else ""  # one line even for thousands
+        summary = f"{count} result{'s' if count > 1 else ''}: {names}{more}."
+        if not results:
+            summary = "No results: the task has no completed dependencies."
+        return {"results": results, "summary": summary, "count": count}

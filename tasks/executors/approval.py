@@ -105,12 +105,13 @@ class Approval(Executor):
         if (reply := context.reply) is None:
             if schema is not None and options is not None:
                 raise ExecutorError(BOTH, permanent=True)
+            seconds = inputs.get("remind_after_seconds", [])
             raise Parked(
                 inputs["question"],
                 options=options,
                 schema=schema,
                 assignees=inputs.get("assignees"),
-                remind_after_seconds=_listed(inputs.get("remind_after_seconds", [])),
+                remind_after_seconds=seconds if isinstance(seconds, list) else [seconds],
                 escalation=Escalation(**inputs["escalate"]) if "escalate" in inputs else None,
                 expires_after_seconds=inputs.get("timeout_seconds"),
             )
@@ -119,7 +120,3 @@ class Approval(Executor):
             return form
         comment = {} if reply.comment is None else {"comment": reply.comment}
         return {"answer": reply.answer, "by": reply.by, **comment}
-
-
-def _listed(seconds: float | list[float]) -> list[float]:
-    return seconds if isinstance(seconds, list) else [seconds]

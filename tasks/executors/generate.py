@@ -84,23 +84,27 @@ class Allowed:
 
 def instructions(executors: Collection[str], allowed: Allowed) -> str:
     """Return the first message to the model."""
-    return "\n".join([RULES, *_offers(executors, allowed), "", EXECUTORS, *_described(executors)])
-
-
-def _described(executors: Collection[str]) -> Iterator[str]:
-    for each in map(describe, sorted(executors)):
-        yield f"- {each['id']}: {each['description']} {_text(each['input_schema'])}"
+    described = (
+        f"- {each['id']}: {each['description']} {_text(each['input_schema'])}"
+        for each in map(describe, sorted(executors))
+    )
+    return "\n".join([RULES, *_offers(executors, allowed), "", EXECUTORS, *described])
 
 
 def _offers(executors: Collection[str], allowed: Allowed) -> Iterator[str]:
     if allowed.secrets:
         yield SECRETS + ", ".join(allowed.secrets) + "."
     if "crewai_executor" in executors:
-        fields = {"works": WORKS_FIELDS, "agents": AGENT_FIELDS, "tasks": TASK_FIELDS}
-        yield _filled(CREWS, {name: f"({', '.join(names)})" for name, names in fields.items()})
-        yield from _crews()
-    if "llm_executor" in executors and (tools := [*_tools(allowed)]):
-        yield f"inputs.tools of llm_executor lists tools that the model may call by name: {', '.join(tools)}."
+        text = CREWS
+        for name, fields in {"works": WORKS_FIELDS, "agents": AGENT_FIELDS, "tasks": TASK_FIELDS}.items():
+            text = text.replace(f"{{{name}}}", f"({', '.join(fields)})")  # only these: the text has further braces
+        yield text
+        if tools := settings.APFLOW_CREWAI.tools:
+            yield f"Tools of agents and tasks of crews: {', '.join(tools)}."
+        if crews := settings.APFLOW_CREWAI.crews:
+            yield f'params {{"crew": "<name>"}} instead of works runs a crew of the operator, with the inputs: {", ".join(crews)}.'
+    if "llm_executor" in executors and (names := [*_tools(allowed)]):
+        yield f"inputs.tools of llm_executor lists tools that the model may call by name: {', '.join(names)}."
     if allowed.flows and "run_tree_executor" in executors:
         yield 'run_tree_executor with {"flow": "<name>", "inputs": {…}} runs a flow of the user:'
         for flow in allowed.flows:
@@ -113,20 +117,6 @@ def _tools(allowed: Allowed) -> Iterator[str]:
     yield from settings.APFLOW.executors.llm.tools
     yield from (f"mcp:{server}" for server in settings.APFLOW.executors.mcp.servers or {})
     yield from (f"flow:{flow['name']}" for flow in allowed.flows)
-
-
-def _crews() -> Iterator[str]:
-    if tools := settings.APFLOW_CREWAI.tools:
-        yield f"Tools of agents and tasks of crews: {', '.join(tools)}."
-    if crews := settings.APFLOW_CREWAI.crews:
-        yield f'params {{"crew": "<name>"}} instead of works runs a crew of the operator, with the inputs: {", ".join(crews)}.'
-
-
-def _filled(text: str, values: dict[str, str]) -> str:
-    """Only these names: the text has further braces."""
-    for name, value in values.items():
-        text = text.replace(f"{{{name}}}", value)
-    return text
 
 
 def _text(value: Any) -> str:
@@ -254,7 +244,10 @@ def _tasks_in(text: str, allowed: Allowed) -> list[Json]:
     if unknown := sorted({name for *_, name in named_in(spec)} - set(allowed.secrets)):
         raise _NoTree(f"there is no secret '{unknown[0]}'.")
     if unknown := sorted(_flows_in(tasks) - allowed.names_of_flows):
-        raise _NoTree(f"there is no flow '{unknown[0][:100]}'. {_known_flows(allowed)}")
+        known = (
+            f"The flows are {', '.join(sorted(allowed.names_of_flows))}." if allowed.flows else "The user has no flows."
+        )
+        raise _NoTree(f"there is no flow '{unknown[0][:100]}'. {known}")
     return tasks
 
 
@@ -271,10 +264,6 @@ def _flows_in(tasks: Sequence[Json]) -> set[str]:
             found |= {inputs["flow"]} if isinstance(inputs.get("flow"), str) else set()
             found |= _flows_in(inputs.get("tasks") or [])
     return found
-
-
-def _known_flows(allowed: Allowed) -> str:
-    return f"The flows are {', '.join(sorted(allowed.names_of_flows))}." if allowed.flows else "The user has no flows."
 
 
 async def _options(model: str) -> Json:

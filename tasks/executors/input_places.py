@@ -77,24 +77,15 @@ def names_that_may_be_used(tasks: Iterable[UsesInputs]) -> set[str] | None:
     """
     used: set[str] = set()
     for executor_id, inputs, params in tasks:
-        names = {place or pointer.replace("~1", "/").replace("~0", "~") for place, pointer in _found(inputs, params)}
-        if (
-            "" in names
-            or _may_add_tasks(executor_id, inputs, params or {})
-            or _has_open_expression(executor_id, inputs)
-        ):
+        found = NAMED.findall(orjson.dumps([inputs, params]).decode())
+        names = {place or pointer.replace("~1", "/").replace("~0", "~") for place, pointer in found}
+        runs_code = executor_id == "python_executor" or executor_id in plugins().executors
+        generates = executor_id == "generate_executor" and bool(inputs.get("run"))
+        may_add_tasks = runs_code or generates or "spawn" in (params or {})
+        if "" in names or may_add_tasks or _has_open_expression(executor_id, inputs):
             return None
         used |= names
     return used
-
-
-def _found(inputs: Json, params: Json | None) -> list[tuple[str, str]]:
-    return NAMED.findall(orjson.dumps([inputs, params]).decode())
-
-
-def _may_add_tasks(executor_id: str | None, inputs: Json, params: Json) -> bool:
-    runs_code = executor_id == "python_executor" or executor_id in plugins().executors
-    return runs_code or "spawn" in params or (executor_id == "generate_executor" and bool(inputs.get("run")))
 
 
 def _has_open_expression(executor_id: str | None, inputs: Json) -> bool:
@@ -121,20 +112,15 @@ def inputs_used(spec: TreeSpec) -> Iterator[tuple[str, str]]:
 def _in_task(task: TaskSpec) -> Iterator[tuple[str, str]]:
     executor = None if task.executor_id is None else get_executor(task.executor_id)
     verbatim: Collection[str] = executor.verbatim if executor else ()
-    if RUN not in task.inputs:
-        for field, value in task.inputs.items():
-            if field not in verbatim:
-                yield from _named(places_in(value, f"inputs.{field}"))
+    for field, value in task.inputs.items():
+        if RUN not in task.inputs and field not in verbatim:
+            for place, path in places_in(value, f"inputs.{field}"):
+                if is_run_input(path) and path != INPUTS_OF_RUN:
+                    yield place, path.removeprefix(f"{INPUTS_OF_RUN}.").partition(".")[0]
     params = task.params or {}
     yield from _in_condition(params.get("when"), "params.when")
     if source_of(params) == RUN:
         yield from _at(params["for_each"]["items"].get("path", ""), "params.for_each.items")
-
-
-def _named(places: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    for place, path in places:
-        if is_run_input(path) and path != INPUTS_OF_RUN:
-            yield place, path.removeprefix(f"{INPUTS_OF_RUN}.").partition(".")[0]
 
 
 def _in_condition(condition: Json | None, place: str) -> Iterator[tuple[str, str]]:

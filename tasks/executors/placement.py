@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 
 from aipartnerupflow.executors import Executor, ExecutorError, Json
-from tasks.rules.pools import LOOP, POOLS, PROCESS, RAY, Resources, named_pool, resources_of
+from tasks.rules.pools import LOOP, POOLS, PROCESS, RAY, named_pool, resources_of
 
 Problem = tuple[str, str]
 
@@ -50,12 +50,8 @@ def problems(params: Mapping[str, Any]) -> Iterator[Problem]:
         return
     if pool not in (PROCESS, RAY):
         yield "resources", f"can only be had in the pools 'process' and 'ray', not in '{pool}'"
-    else:
-        yield from _too_much(resources_of(params), pool)
-
-
-def _too_much(resources: Resources, pool: str) -> Iterator[Problem]:
-    config = getattr(settings.APFLOW.pools, pool)
+        return
+    resources, config = resources_of(params), getattr(pools, pool)
     if resources.gpus and pool != RAY:
         yield "resources.gpus", f"can only be had in the pool 'ray', not in '{pool}'"
     for name in ("cpus", "gpus", "memory_mb") if pool == RAY else ("cpus", "memory_mb"):

@@ -81,7 +81,13 @@ class RunTree(Executor):
 
     async def execute(self, inputs: Json, context: Context) -> Any:
         if context.reply is not None:
-            return _result_of(context.reply.answer)
+            end: Json = context.reply.answer
+            if end["status"] == "completed":
+                return end["result"]
+            if end["task_id"] is None:
+                raise ExecutorError(end["error"], permanent=True)
+            why = f": {end['error']}" if end["error"] else "."
+            raise ExecutorError(f"The tree '{end['task_id']}' ended as {end['status']}{why}")
         if sum(name in inputs for name in SOURCES) != 1:
             raise ExecutorError(ONE_OF_THEM, permanent=True)
         raise ParkedForTree(
@@ -92,13 +98,3 @@ class RunTree(Executor):
             run_inputs=inputs.get("inputs"),
             timeout_seconds=inputs.get("timeout_seconds"),
         )
-
-
-def _result_of(end: Json) -> Any:
-    """Raise ExecutorError unless the tree completed."""
-    if end["status"] == "completed":
-        return end["result"]
-    if end["task_id"] is None:
-        raise ExecutorError(end["error"], permanent=True)
-    why = f": {end['error']}" if end["error"] else "."
-    raise ExecutorError(f"The tree '{end['task_id']}' ended as {end['status']}{why}")

@@ -117,37 +117,28 @@ class Child:
                     self.send(frames.Begun())
                     self._job = asyncio.create_task(self._work(message))
                 case frames.Cancel():
-                    self._cancel(message)
+                    self._is_forced, self._is_given_up = message.is_forced, message.is_given_up
+                    self._is_cancelled = True
+                    if self._job is not None:
+                        self._job.cancel()
                 case frames.Heard() if message.number in self._prompts:
                     self._prompts[message.number].heard(message.text)
                 case frames.Used() if message.number in self._prompts:
-                    self._pass_on(message)
+                    self._is_counted = True
+                    try:
+                        self._prompts[message.number].spent(message.usage)
+                    finally:
+                        self._is_counted = False
                 case frames.Answer():
-                    self._settle(message)
+                    future = self._answers.pop(message.number)
+                    if message.error is None:
+                        future.set_result(message.value)
+                    else:
+                        future.set_exception(frames.error_of(message.error))
 
     @property
     def is_at_work(self) -> bool:
         return self._job is not None and not self._job.done()
-
-    def _cancel(self, cancel: frames.Cancel) -> None:
-        self._is_forced, self._is_given_up = cancel.is_forced, cancel.is_given_up
-        self._is_cancelled = True
-        if self._job is not None:
-            self._job.cancel()
-
-    def _settle(self, answer: frames.Answer) -> None:
-        future = self._answers.pop(answer.number)
-        if answer.error is None:
-            future.set_result(answer.value)
-        else:
-            future.set_exception(frames.error_of(answer.error))
-
-    def _pass_on(self, used: frames.Used) -> None:
-        self._is_counted = True
-        try:
-            self._prompts[used.number].spent(used.usage)
-        finally:
-            self._is_counted = False
 
     def _report(self, fraction: float, message: str = "") -> None:
         self.send(frames.Progress(fraction=float(fraction), message=frames.clean(message)))
@@ -172,7 +163,9 @@ class Child:
             with suppress(AttributeError, ValueError, OSError):  # the task has replaced or closed it
                 stream.flush()
         try:
-            _close_connections()
+            for connection in connections.all(initialized_only=True):  # that the executor has opened on this thread
+                if connection.connection is not None:  # else it cannot be closed on a loop
+                    connection.close()
             self._end(end, is_stained=is_stained)
         except Exception as error:  # noqa: BLE001  (such as a result that is not JSON; without an end, the worker waits)
             self._end(_raised(error), is_stained=is_stained)
@@ -309,13 +302,6 @@ class WorkersServers:
         return result
 
 
-def _close_connections() -> None:
-    """Close what the executor has opened on this thread. One that is not open cannot be closed on a loop."""
-    for connection in connections.all(initialized_only=True):
-        if connection.connection is not None:
-            connection.close()
-
-
 def _raised(error: BaseException) -> frames.Raised:
     text = "".join(traceback.format_exception(error))
     return frames.Raised(kind=type(error).__name__, traceback=frames.clean(text))
@@ -350,17 +336,12 @@ def _limited_memory(memory_bytes: int) -> Iterator[None]:
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (_data_bytes() + memory_bytes + SLACK_BYTES, hard))
+    counted_bytes = int(Path("/proc/self/status").read_text().partition("VmData:")[2].split()[0]) * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (counted_bytes + memory_bytes + SLACK_BYTES, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-
-
-def _data_bytes() -> int:
-    """Return the bytes that RLIMIT_DATA counts."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmData:")[2].split()[0]) * 1024
 
 
 def _resident_bytes() -> int:

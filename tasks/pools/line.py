@@ -34,7 +34,14 @@ async def answer(
         case "begin":
             return await context.begin()
         case "fetch":
-            return await _fetch(context, **arguments)
+            response = await context.fetch(**arguments)
+            return {
+                "url": response.url,
+                "status_code": response.status_code,
+                "headers": list(response.headers.items()),
+                "body": response.body,
+                "elapsed_ms": response.elapsed_ms,
+            }
         case "secret":
             return await context.secret(**arguments)
         case "ask":
@@ -52,19 +59,8 @@ async def answer(
     raise LookupError(name)
 
 
-async def _fetch(context: Context, **arguments: Any) -> Json:
-    response = await context.fetch(**arguments)
-    return {
-        "url": response.url,
-        "status_code": response.status_code,
-        "headers": list(response.headers.items()),
-        "body": response.body,
-        "elapsed_ms": response.elapsed_ms,
-    }
-
-
 def _prompt(fields: Json, context: Context) -> Prompt:
-    """Return the run and the user decide about the key, so they are not taken from the call."""
+    """Return the prompt. The run and the user decide about the key, so they are not taken from the call."""
     return Prompt(
         model=fields["model"],
         messages=fields["messages"],
@@ -290,6 +286,7 @@ def outcome(ended: frames.Ended) -> Any:
 
 def job_of(executor: Executor, inputs: Json, context: Context, *, memory_bytes: int) -> Job:
     """Return the message that has the executor executed. `memory_bytes` 0: without a limit."""
+    masker = MASKER.get()
     return Job(
         executor_id=executor.id,
         inputs=inputs,
@@ -308,11 +305,5 @@ def job_of(executor: Executor, inputs: Json, context: Context, *, memory_bytes: 
         reply=context.reply,
         config=dict(context.config),
         must_begin=context.begin is not unstored,
-        secrets=_secrets_in(inputs),
+        secrets=[] if masker is None else masker.values_in(inputs),
     )
-
-
-def _secrets_in(inputs: Json) -> list[str]:
-    """Return those secrets of the run that the inputs contain."""
-    masker = MASKER.get()
-    return [] if masker is None else masker.values_in(inputs)

@@ -50,7 +50,8 @@ class NurseryLine:
                 stdin=subprocess.DEVNULL,
                 env={
                     **settings.APFLOW_PROCESS_ENVIRONMENT(environment_of_servers()),
-                    "PYTHONPATH": _python_path(),
+                    # The folders from which this process imports: `-P` keeps Python from putting the working folder first.
+                    "PYTHONPATH": os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path),
                     INSTALLATION_VARIABLE: installation(),
                 },
             )
@@ -112,11 +113,6 @@ class NurseryLine:
         _, number, exit_code = ORDER.unpack(message)
         self._lines.pop(number).exit_code.set_result(exit_code)
         self._on_end(self)
-
-
-def _python_path() -> str:
-    """Return the folders from which this process imports: `-P` keeps Python from putting the working folder first."""
-    return os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
 
 
 PRELOADED: Final[Mapping[str, str]] = MappingProxyType(

@@ -180,7 +180,8 @@ class RayPool(Pool):
                 return await _call(cluster, job, resources_of(context.params))
             return await _serve(cluster, job, context)
         except cluster.ray.exceptions.RayError as error:
-            raise ExecutorError(f"Ray could not run the task to its end: {_first_line(error)}") from error
+            first, *_ = str(error).strip().splitlines() or [""]
+            raise ExecutorError(f"Ray could not run the task to its end: {type(error).__name__}: {first}") from error
 
     async def close(self) -> None:
         if self._connecting is not None:
@@ -243,7 +244,3 @@ def _answered(answer: Any) -> Any:
     if isinstance(answer, str):
         raise ExecutorError(f"A Ray node cannot run the task: {answer}.", permanent=True)
     return answer
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

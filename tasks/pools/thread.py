@@ -51,14 +51,11 @@ class ThreadPool(Pool):
                 errand.cancel()
                 await asyncio.wait([thread], timeout=STOP_SECONDS)
                 if not thread.done():
-                    self._leave(thread, errand)
+                    errand.is_over = True
+                    self._left.add(thread)
+                    thread.add_done_callback(self._left.discard)
                     raise
                 return _unpacked(*thread.result())
-
-    def _leave(self, thread: "asyncio.Future[Any]", errand: "_Errand") -> None:
-        errand.is_over = True
-        self._left.add(thread)
-        thread.add_done_callback(self._left.discard)
 
 
 class _Errand:

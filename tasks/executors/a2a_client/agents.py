@@ -84,15 +84,18 @@ class Agents:
         if agent is None or until <= now:
             agent, is_public = await _discover(agent_url, credentials)
             if is_public:
-                self._keep(agent_url, agent, now=now)
+                self._known = {url: known for url, known in self._known.items() if known[0] > now}
+                if len(self._known) < MOST_KEPT:
+                    self._known[agent_url] = now + KEPT_SECONDS, agent
         if credentials:
-            _check_same_host(agent_url, agent)
+            given, named = parse_url(agent_url), parse_url(agent.url)
+            if given.host != named.host or (given.scheme == "https" and named.scheme != "https"):
+                raise ExecutorError(
+                    f"The card at {_shown(agent_url)} points to {_shown(agent.url)}, which is another host or not encrypted: "
+                    "credentials are not sent there. If that host is correct, use its address as `agent_url`.",
+                    permanent=True,
+                )
         return agent
-
-    def _keep(self, agent_url: str, agent: Agent, *, now: float) -> None:
-        self._known = {url: known for url, known in self._known.items() if known[0] > now}
-        if len(self._known) < MOST_KEPT:
-            self._known[agent_url] = now + KEPT_SECONDS, agent
 
 
 async def _discover(agent_url: str, credentials: Mapping[str, str]) -> tuple[Agent, bool]:
@@ -107,7 +110,13 @@ async def _discover(agent_url: str, credentials: Mapping[str, str]) -> tuple[Age
             permanent=reply.status_code < 500,
             retry_after_seconds=reply.retry_after_seconds,
         )
-    return agent_of(_parsed(reply), where=reply.url), is_public
+    try:
+        card = msgspec.json.decode(reply.body, type=Card)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ExecutorError(
+            f"The document at {_shown(reply.url)} is not an agent card: {error}.", permanent=True
+        ) from None
+    return agent_of(card, where=reply.url), is_public
 
 
 async def _card(agent_url: str, headers: Mapping[str, str]) -> HttpResponse:
@@ -126,15 +135,6 @@ async def _card(agent_url: str, headers: Mapping[str, str]) -> HttpResponse:
         if reply.status_code != HTTPStatus.NOT_FOUND:
             break
     return reply
-
-
-def _parsed(reply: HttpResponse) -> Card:
-    try:
-        return msgspec.json.decode(reply.body, type=Card)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ExecutorError(
-            f"The document at {_shown(reply.url)} is not an agent card: {error}.", permanent=True
-        ) from None
 
 
 def agent_of(card: Card, *, where: str) -> Agent:
@@ -185,17 +185,6 @@ def _version(said: str) -> str:
     """Return major and minor version; the patch number is ignored (A2A 1.0, section 3.6)."""
     major_minor = ".".join(said.split(".")[:2])
     return VERSIONS.get(major_minor, major_minor)
-
-
-def _check_same_host(agent_url: str, agent: Agent) -> None:
-    """Raise ExecutorError if the card would send credentials to another host, or unencrypted."""
-    given, named = parse_url(agent_url), parse_url(agent.url)
-    if given.host != named.host or (given.scheme == "https" and named.scheme != "https"):
-        raise ExecutorError(
-            f"The card at {_shown(agent_url)} points to {_shown(agent.url)}, which is another host or not encrypted: credentials are "
-            "not sent there. If that host is correct, use its address as `agent_url`.",
-            permanent=True,
-        )
 
 
 def _shown(url: str) -> str:

@@ -3,7 +3,7 @@
 Parameters and responses have the shape of A2A 1.0 for all versions and bindings.
 """
 
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -78,7 +78,11 @@ class Progress:
             self._about(update)["status"] = update["status"]
         if update := response.get("artifactUpdate"):
             self._about(update)
-            self._add(update["artifact"], is_more=bool(update.get("append")))
+            artifact = update["artifact"]
+            known = self._artifacts.get(artifact["artifactId"]) if update.get("append") else None
+            if known is not None:  # else it replaces the one with its id
+                artifact = known | artifact | {"parts": [*known["parts"], *artifact["parts"]]}
+            self._artifacts[artifact["artifactId"]] = artifact
         self.message = response.get("message", self.message)
 
     def _about(self, update: Json) -> Json:
@@ -87,13 +91,6 @@ class Progress:
             known = {"id": update["taskId"], "contextId": update.get("contextId")}
             self.task = known | {"status": {"state": "TASK_STATE_WORKING"}}
         return self.task
-
-    def _add(self, artifact: Json, *, is_more: bool) -> None:
-        """Add an artifact: replace the one with the same id, or append to its parts."""
-        known = self._artifacts.get(artifact["artifactId"]) if is_more else None
-        if known is not None:
-            artifact = known | artifact | {"parts": [*known["parts"], *artifact["parts"]]}
-        self._artifacts[artifact["artifactId"]] = artifact
 
     @property
     def question(self) -> Json:
@@ -117,13 +114,7 @@ class Progress:
 
 
 def text_of(parts: list[Json]) -> str:
-    return "".join(_texts(parts))
-
-
-def _texts(parts: list[Json]) -> Iterator[str]:
-    for part in parts:
-        if part.get("text"):
-            yield part["text"]
+    return "".join(part["text"] for part in parts if part.get("text"))
 
 
 def progress_of(response: Json) -> tuple[float | None, str]:
@@ -134,12 +125,10 @@ def progress_of(response: Json) -> tuple[float | None, str]:
         return None, "" if artifact_update.get("append") else f"artifact: {name}"[:SHOWN]
     update = response.get("statusUpdate") or {}
     message = (update.get("status") or {}).get("message") or {}
-    return _fraction((update.get("metadata") or {}).get("progress")), text_of(message.get("parts", []))[:SHOWN]
-
-
-def _fraction(value: Any) -> float | None:
+    value: Any = (update.get("metadata") or {}).get("progress")
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and 0 <= value <= 1 else None
+    fraction = float(value) if is_number and 0 <= value <= 1 else None
+    return fraction, text_of(message.get("parts", []))[:SHOWN]
 
 
 # The fields of a response that we rely on. All others are passed on unchanged.
@@ -290,7 +279,12 @@ class Client:
         """Return the result of a call. Raises ExecutorError with the agent's error."""
         if reply.status_code == HTTPStatus.OK:
             return self._unwrapped(self._parsed(reply.body))
-        said = _said(reply.body)
+        try:
+            value = orjson.loads(reply.body)
+        except orjson.JSONDecodeError:
+            value = None
+        # The message may be in any of the known shapes.
+        said = _message_of(value.get("error", value) if isinstance(value, dict) else None)
         raise ExecutorError(
             f"The agent '{self.agent.name}' answered {reply.status_code}" + (f": {said}" if said else "."),
             permanent=reply.status_code < 500 and reply.status_code not in PASSING,
@@ -347,16 +341,6 @@ class Client:
         return ExecutorError(
             f"The agent '{self.agent.name}' sent an invalid response: {what}. Is it an agent of A2A {self.agent.version}?"
         )
-
-
-def _said(body: bytes) -> str:
-    """Return the error message in the body, in any of the known shapes; empty if there is none."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return ""
-    error = value.get("error", value) if isinstance(value, dict) else None
-    return _message_of(error)
 
 
 def _message_of(error: Any) -> str:

@@ -126,8 +126,10 @@ class A2a(Executor):
         return await RemoteTask(await self._line(inputs), context, task_id=memo["task_id"]).call_off()
 
     async def _line(self, inputs: Json) -> Client:
-        credentials = merged_headers({}, inputs.get("headers", {}), auth_headers(inputs.get("auth", {})))
-        secrets = [Secret(text) for text in _secrets(inputs, credentials)]
+        auth = inputs.get("auth", {})
+        credentials = merged_headers({}, inputs.get("headers", {}), auth_headers(auth))
+        given = [auth.get("bearer"), auth.get("basic", {}).get("password"), auth.get("apikey", {}).get("value")]
+        secrets = [Secret(text) for text in (*filter(None, given), *credentials.values())]
         agent = await self._agents.find(inputs["agent_url"], credentials=credentials)
         return Client(agent, credentials=credentials, secrets=secrets)
 
@@ -203,7 +205,10 @@ class RemoteTask:
             wait_seconds = _longer(wait_seconds)
             await self._look(task_id)
             if can_subscribe and not self.progress.is_settled:
-                can_subscribe = await self._subscribe(task_id)
+                try:
+                    await self._hear(self._line.stream("SubscribeToTask", {"id": task_id}))
+                except ExecutorError as error:
+                    can_subscribe = not error.permanent
 
     async def _look(self, task_id: str) -> None:
         """Fetch the task; retry until the agent responds or has been unreachable for too long."""
@@ -217,14 +222,6 @@ class RemoteTask:
                     raise
             await asyncio.sleep(wait_seconds)
             wait_seconds = _longer(wait_seconds)
-
-    async def _subscribe(self, task_id: str) -> bool:
-        """Follow the task's stream until it ends. False: the agent refuses."""
-        try:
-            await self._hear(self._line.stream("SubscribeToTask", {"id": task_id}))
-        except ExecutorError as error:
-            return not error.permanent  # the caller fetches the task's state next
-        return True
 
     async def _hear(self, stream: AsyncGenerator[Json], *, is_answer: bool = False) -> int:
         """Process responses until no further one is expected. Returns their number.
@@ -318,9 +315,3 @@ def _parts(inputs: Json) -> list[Json]:
     except CannotFill as error:
         raise ExecutorError(f"The template of the message cannot be filled: {error}.", permanent=True) from None
     return [*text, *([{"data": inputs["data"]}] if "data" in inputs else [])]
-
-
-def _secrets(inputs: Json, credentials: Any) -> list[str]:
-    auth = inputs.get("auth", {})
-    given = [auth.get("bearer"), auth.get("basic", {}).get("password"), auth.get("apikey", {}).get("value")]
-    return [*filter(None, given), *credentials.values()]

@@ -283,17 +283,14 @@ class ApflowApi(Executor):
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         self.check_with_inputs({}, inputs)
-        method, params, client = inputs["method"], inputs.get("params", {}), _client(inputs)
+        method, params = inputs["method"], inputs.get("params", {})
+        auth = {"Authorization": f"Bearer {inputs['auth_token']}"} if "auth_token" in inputs else {}
+        client = Client(base_url=inputs["base_url"], headers=merged_headers({}, inputs.get("headers", {}), auth))
         if method in RUNNING and inputs.get("wait_for_completion", True):
             return await _followed(client, method, params, context)
         key = _key(context, number=1) if method in (*RUNNING, *STORING) else None
         seconds = timeout_of(inputs, TIMEOUT_SECONDS)
         return {"result": await client.call(method, params, key=key, seconds=seconds)}
-
-
-def _client(inputs: Json) -> Client:
-    auth = {"Authorization": f"Bearer {inputs['auth_token']}"} if "auth_token" in inputs else {}
-    return Client(base_url=inputs["base_url"], headers=merged_headers({}, inputs.get("headers", {}), auth))
 
 
 def _key(context: Context, *, number: int) -> str:

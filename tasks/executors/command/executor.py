@@ -93,7 +93,10 @@ class Command(Executor):
             raise _refused("`argv` has places like {{id.path}}, so it must be a list: each value is then one argument")
 
     async def execute(self, inputs: Json, context: Context) -> Json:
-        seconds = _timeout_seconds(inputs)
+        longest: int = settings.APFLOW_COMMAND.timeout_seconds
+        seconds: float = inputs.get("timeout_seconds", longest)
+        if seconds > longest:
+            raise _refused(f"`timeout_seconds` may be at most {longest} (executors.command.timeout_seconds)")
         async with _fresh_folder() as home, _ready_within(seconds) as deadline:
             order = await asyncio.to_thread(_order, inputs, home)
             async with running(order, log=context.log, begin=context.begin) as command:
@@ -236,14 +239,6 @@ def _env(given: Mapping[str, str]) -> Mapping[str, str]:
     return given
 
 
-def _timeout_seconds(inputs: Json) -> float:
-    longest: int = settings.APFLOW_COMMAND.timeout_seconds
-    seconds: float = inputs.get("timeout_seconds", longest)
-    if seconds > longest:
-        raise _refused(f"`timeout_seconds` may be at most {longest} (executors.command.timeout_seconds)")
-    return seconds
-
-
 def _refused(reason: str) -> ExecutorError:
     return ExecutorError(f"{reason}.", permanent=True)
 
@@ -276,11 +271,8 @@ def _ending(code: int) -> str:
     if code > 0:
         return f"ended with code {code}"
     limit = f" (executors.command.{LIMIT_OF_SIGNAL[-code]})" if -code in LIMIT_OF_SIGNAL else ""
-    return f"was ended by {_signal_name(-code)}{limit}"
-
-
-def _signal_name(number: int) -> str:
-    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    return f"was ended by {name}{limit}"
 
 
 def _last_words(command: Running) -> str:

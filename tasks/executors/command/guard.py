@@ -67,7 +67,10 @@ def main(numbers: list[int], home: str, rest: list[str]) -> None:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)  # otherwise the command would ignore what the worker ignores
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    _go_first()
+    if IS_LINUX:
+        # A higher priority than the command, however many processes it has. Only root may; see `_limit_processes`.
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     command = os.fork()
     if command == 0:
         _become(line, cpu_seconds, memory_bytes, file_bytes, processes, places, rest)
@@ -78,16 +81,6 @@ def main(numbers: list[int], home: str, rest: list[str]) -> None:
     _kill_all(command)
     if not _say(line, report):
         os.execv("/bin/rm", ["rm", "-rf", "--", home])  # noqa: S606
-
-
-def _go_first() -> None:
-    """Get a higher priority than the command, however many processes it has.
-
-    Only root may; see `_limit_processes`.
-    """
-    if IS_LINUX:
-        with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
 
 
 def _become(

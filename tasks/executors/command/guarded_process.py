@@ -122,7 +122,7 @@ class Running:
             said = b""
             while heard := await asyncio.get_running_loop().sock_recv(self._line, 1024):
                 said += heard
-            self.report = _parsed(said)
+            self.report = {word: int(number) for word, number in map(str.split, said.decode().splitlines())}
             if set(self.report) == {"started"}:  # the guard was killed, and the command with it, but not its group
                 with suppress(ProcessLookupError):
                     os.killpg(self.report["started"], signal.SIGKILL)
@@ -217,10 +217,6 @@ async def _start(order: Order, stdin: IO[bytes], line: int) -> asyncio.subproces
 def _fill(file: IO[bytes], text: str) -> None:
     file.write(text.encode())
     file.seek(0)
-
-
-def _parsed(said: bytes) -> Mapping[str, int]:
-    return {word: int(number) for word, number in (line.split() for line in said.decode().splitlines())}
 
 
 def text_of(output: bytes | bytearray) -> str:

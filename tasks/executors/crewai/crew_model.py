@@ -103,9 +103,14 @@ class CrewModel(crewai.BaseLLM):
     ) -> Json:
         conversation = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
         role = getattr(agent, "role", None) or next(iter(self._names), "")
-        options = self.given | ({"tools": self._defined(tools)} if tools else {})
+        options = dict(self.given)
+        if tools and (definitions := self._running_crew().definitions):  # tools of servers as these give them
+            tools = [definitions.get(tool["function"]["name"], tool) for tool in tools]
+        if tools:
+            options["tools"] = tools
         if answer is not None and not tools and self._takes_schemas():
-            options |= {"response_format": _format_of(answer)}
+            schema = {"name": answer.__name__, "schema": answer.model_json_schema()}
+            options["response_format"] = {"type": "json_schema", "json_schema": schema}
         return {
             "model": self.named,
             "messages": [{name: each[name] for name in MESSAGE_FIELDS if name in each} for each in conversation],
@@ -113,11 +118,6 @@ class CrewModel(crewai.BaseLLM):
             "agent": self._names.get(role, role),
             "crew_task": None if task is None else task.name or task.description,
         }
-
-    def _defined(self, tools: list[Any]) -> list[Any]:
-        """Return the definitions of tools, those of servers as these give them."""
-        definitions = self._running_crew().definitions
-        return [definitions.get(tool["function"]["name"], tool) for tool in tools] if definitions else tools
 
     def _heard(self, answer: Completion, response_model: type[BaseModel] | None) -> Any:
         if answer.tool_calls:
@@ -139,22 +139,15 @@ class CrewModel(crewai.BaseLLM):
 
     def get_context_window_size(self) -> int:
         """Return the number of tokens after which CrewAI summarizes the conversation."""
-        return int((_window_tokens(self.named) or UNKNOWN_WINDOW_TOKENS) * USABLE_WINDOW)
+        model = self.named
+        known = litellm.model_cost.get(model) or litellm.model_cost.get(model.partition("/")[2]) or {}
+        tokens = known.get("max_input_tokens")
+        return int(((tokens if isinstance(tokens, int) else None) or UNKNOWN_WINDOW_TOKENS) * USABLE_WINDOW)
 
     def get_input_tokens_count(self, messages: Any, tools: Any = None, response_model: Any = None) -> int:
         """Return a cheap estimate, used only to decide when to summarize."""
         texts = messages if isinstance(messages, str) else "".join(str(each.get("content")) for each in messages)
         return len(texts) // CHARACTERS_EACH_TOKEN + 1
-
-
-def _window_tokens(model: str) -> int | None:
-    known = litellm.model_cost.get(model) or litellm.model_cost.get(model.partition("/")[2]) or {}
-    tokens = known.get("max_input_tokens")
-    return tokens if isinstance(tokens, int) else None
-
-
-def _format_of(answer: type[BaseModel]) -> Json:
-    return {"type": "json_schema", "json_schema": {"name": answer.__name__, "schema": answer.model_json_schema()}}
 
 
 def model_of(crew: "Crew", llm: Any) -> BaseLLM | None:

@@ -97,16 +97,13 @@ class CrewAi(Executor):
         if own is not None and not own.is_package:
             await context.begin()  # what its code does is not known
             return await crew.run(OWN, own)
-        works = await _works(own, inputs, context)
+        if own is None:
+            works = _parsed(context.params, inputs, name=context.name, is_filled=True)
+        else:
+            works = await works_of(own, task_name=context.name)
         await check_at_start(works, crew)
         await crew.take_up(works)
         return await crew.run(WORKS, works)
-
-
-async def _works(own: OwnCrew | None, inputs: Json, context: Context) -> CrewSpec:
-    if own is None:
-        return _parsed(context.params, inputs, name=context.name, is_filled=True)
-    return await works_of(own, task_name=context.name)
 
 
 async def works_of(own: OwnCrew, *, task_name: str) -> CrewSpec:
@@ -176,7 +173,8 @@ class BatchCrewAi(Executor):
                 works[name] = work = await works_of(work, task_name=context.name)
             if isinstance(work, CrewSpec):
                 await check_at_start(work, crews[name])
-        jobs = {name: asyncio.create_task(crew.run(_path_of(works[name]), works[name])) for name, crew in crews.items()}
+        paths = {name: OWN if isinstance(work, OwnCrew) else WORKS for name, work in works.items()}
+        jobs = {name: asyncio.create_task(crew.run(paths[name], works[name])) for name, crew in crews.items()}
         try:
             await asyncio.wait(jobs.values(), return_when=asyncio.FIRST_EXCEPTION)
         except asyncio.CancelledError:
@@ -185,7 +183,14 @@ class BatchCrewAi(Executor):
         failed = {name: error for name, job in jobs.items() if job.done() and (error := job.exception())}
         if failed:
             await _stop_all(jobs)
-            raise _failure(failed)
+            name, error = next(iter(failed.items()))
+            if not isinstance(error, ExecutorError):
+                raise error
+            raise ExecutorError(
+                f"The crew '{name}' failed, so the others were stopped: {error}",
+                permanent=error.permanent,
+                retry_after_seconds=error.retry_after_seconds,
+            )
         return {name: job.result() for name, job in jobs.items()}
 
 
@@ -212,11 +217,6 @@ def _parsed_batch(
     return parsed
 
 
-def _path_of(work: CrewSpec | OwnCrew) -> str:
-    """Return the function that runs it."""
-    return OWN if isinstance(work, OwnCrew) else WORKS
-
-
 def _crews(works: Collection[str], context: Context) -> Mapping[str, Crew]:
     """Create the crews of these names. The progress is the mean of theirs."""
     parts = dict.fromkeys(works, 0.0)
@@ -232,14 +232,3 @@ async def _stop_all(jobs: Mapping[str, "asyncio.Task[Json]"]) -> None:
     for job in jobs.values():
         job.cancel()
     await asyncio.gather(*jobs.values(), return_exceptions=True)
-
-
-def _failure(failed: Mapping[str, BaseException]) -> BaseException:
-    name, error = next(iter(failed.items()))
-    if not isinstance(error, ExecutorError):
-        return error
-    return ExecutorError(
-        f"The crew '{name}' failed, so the others were stopped: {error}",
-        permanent=error.permanent,
-        retry_after_seconds=error.retry_after_seconds,
-    )

@@ -180,7 +180,9 @@ def kickoff(crew: "Crew", works: CrewSpec) -> Json:
             output: Any = team.kickoff()
         finally:
             for agent in team.agents:
-                _stop_counting(agent)
+                controller: Any = agent._rpm_controller
+                if controller is not None:  # the timer of max_rpm would run on in the process
+                    controller.stop_rpm_counter()
     return {"result": str(output.raw)} | parsed(output)
 
 
@@ -254,12 +256,6 @@ def _task(
 def _chosen(names: Iterable[str], tools: Mapping[str, Sequence[BaseTool]]) -> list[BaseTool]:
     """Return the tools of these names, each once."""
     return list({id(tool): tool for name in names for tool in tools[name]}.values())
-
-
-def _stop_counting(agent: Any) -> None:
-    """End the timer of max_rpm, which would run on in the process."""
-    if agent._rpm_controller is not None:
-        agent._rpm_controller.stop_rpm_counter()
 
 
 def _begun(tool: BaseTool, crew: "Crew") -> BaseTool:

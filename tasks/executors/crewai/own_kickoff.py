@@ -65,7 +65,9 @@ def prepared(crew: "Crew", name: str) -> Iterator[None]:
 
 
 def _prepare_crew(crew: "Crew", name: str, team: crewai.Crew) -> None:
-    agents = _agents_of(team)
+    of_tasks = [task.agent for task in team.tasks if task.agent is not None]
+    manager = [team.manager_agent] if team.manager_agent is not None else []
+    agents: list[Any] = list({id(agent): agent for agent in [*team.agents, *of_tasks, *manager]}.values())
     _refuse(name, "the crew", {field: getattr(team, field) for field in OF_CREW})
     for agent in agents:
         _refuse(name, f"the agent '{agent.role}'", {field: getattr(agent, field, None) for field in OF_AGENT})
@@ -83,7 +85,8 @@ def _prepare_crew(crew: "Crew", name: str, team: crewai.Crew) -> None:
     crew.check_now([agent.llm.named for agent in agents if isinstance(agent.llm, CrewModel)])
     for task in team.tasks:
         convert_by_crew(task)
-    _report_tasks(crew, team)
+        if not isinstance(task.callback, Finished):
+            task.callback = Finished(crew, len(team.tasks), task.callback or team.task_callback)
 
 
 def _prepare_flow(name: str, flow: Any) -> None:
@@ -98,19 +101,6 @@ def _prepare_flow(name: str, flow: Any) -> None:
 def _refuse(name: str, what: str, given: Json) -> None:
     if field := next((field for field, value in given.items() if value), None):
         raise ExecutorError(f"The crew '{name}': `{field}` of {what} is refused: {REFUSED[field]}.", permanent=True)
-
-
-def _agents_of(team: crewai.Crew) -> list[Any]:
-    of_tasks = [task.agent for task in team.tasks if task.agent is not None]
-    manager = [team.manager_agent] if team.manager_agent is not None else []
-    return list({id(agent): agent for agent in [*team.agents, *of_tasks, *manager]}.values())
-
-
-def _report_tasks(crew: "Crew", team: crewai.Crew) -> None:
-    steps = len(team.tasks)
-    for task in team.tasks:
-        if not isinstance(task.callback, Finished):
-            task.callback = Finished(crew, steps, task.callback or team.task_callback)
 
 
 class Finished:
@@ -138,14 +128,11 @@ def kickoff_own(crew: "Crew", own: OwnCrew) -> Json:
     with models_of(crew), prepared(crew, own.name):
         made = _made(_loaded(own), own)
         output = made.kickoff(inputs=own.inputs)
-        return _result_of_flow(made, output) if isinstance(made, Flow) else {"result": str(output.raw)} | parsed(output)
-
-
-def _result_of_flow(flow: Any, output: Any) -> Json:
-    """Return what its last method returned, and its state."""
-    shown = output.raw if isinstance(output, crewai.CrewOutput) else output
-    state = {name: value for name, value in _json(flow.state, "state").items() if name != "id"}  # made up by CrewAI
-    return {"result": _json(shown, "result"), "state": state}
+        if not isinstance(made, Flow):
+            return {"result": str(output.raw)} | parsed(output)
+        shown = output.raw if isinstance(output, crewai.CrewOutput) else output
+        state = {name: value for name, value in _json(made.state, "state").items() if name != "id"}  # made up by CrewAI
+        return {"result": _json(shown, "result"), "state": state}
 
 
 def _json(value: Any, what: str) -> Any:
@@ -172,7 +159,12 @@ def _made(found: Any, own: OwnCrew) -> Any:
     if isinstance(found, crewai.Crew):
         made: Any = found.copy()  # a crew keeps what its last run filled in
     elif getattr(found, "is_crew_class", False):
-        made = _crew_of(found())
+        instance = found()
+        members = inspect.getmembers_static(type(instance))
+        crews = [
+            name for name, value in members if isinstance(value, CrewMethod) or getattr(value, "is_crew", False) is True
+        ]
+        made = getattr(instance, crews[0] if crews else "crew")()
     else:
         made = found() if callable(found) else found
     if isinstance(found, Flow) or not isinstance(made, crewai.Crew | Flow):
@@ -182,12 +174,3 @@ def _made(found: Any, own: OwnCrew) -> Any:
             permanent=True,
         )
     return made
-
-
-def _crew_of(instance: Any) -> Any:
-    """Call the method with @crew of a class with @CrewBase."""
-    members = inspect.getmembers_static(type(instance))
-    names = [
-        name for name, value in members if isinstance(value, CrewMethod) or getattr(value, "is_crew", False) is True
-    ]
-    return getattr(instance, names[0] if names else "crew")()

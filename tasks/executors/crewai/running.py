@@ -126,14 +126,20 @@ class Crew:
             try:
                 result = await asyncio.shield(thread)
             except asyncio.CancelledError:
-                await self._stop(thread)
+                self._is_over = True
+                for call in self._calls:
+                    call.cancel()
+                # Another tool than one of a server cannot be interrupted: its thread ends after it.
+                await asyncio.wait([thread], timeout=STOP_SECONDS)
                 raise Stopped(result=self.so_far(None)) from None
             except CrewOver as over:
                 raise over.error or ExecutorError("The crew ended early.") from None
             except ExecutorError:
                 raise
             except Exception as error:  # CrewAI may raise anything; it knows no key that its text could contain
-                raise ExecutorError(f"CrewAI failed: {_shortened(error)}.") from error
+                text = str(error).strip().rstrip(".") or type(error).__name__
+                shown = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+                raise ExecutorError(f"CrewAI failed: {shown}.") from error
             finally:
                 self._is_over = True
         return self.so_far(result)
@@ -142,13 +148,6 @@ class Crew:
         """Return the result: what the crew has `ended` with, or None, and what it did."""
         tasks = [{"name": each.name, "output": each.output} for each in self.outputs]
         return {"result": None, "token_usage": self.usage, "tasks": tasks} | (ended or {})
-
-    async def _stop(self, thread: "asyncio.Future[Json]") -> None:
-        """Cancel the calls of models and servers. Another tool cannot be interrupted: its thread ends after it."""
-        self._is_over = True
-        for call in self._calls:
-            call.cancel()
-        await asyncio.wait([thread], timeout=STOP_SECONDS)
 
     # Called by the crew, on its threads
 
@@ -285,8 +284,3 @@ def places() -> asyncio.Semaphore:
     Each takes a thread, and they share one processor.
     """
     return asyncio.Semaphore(settings.APFLOW_CREWAI.max_crews)
-
-
-def _shortened(error: Exception) -> str:
-    text = str(error).strip().rstrip(".") or type(error).__name__
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"

@@ -113,7 +113,14 @@ async def run(order: Order, context: Context, output: Output) -> Mapping[str, An
                     await asyncio.sleep(PAUSE_SECONDS)
                 return await daemon.ended(name)
     except DaemonRefused as refused:
-        raise _failure(order.image, refused) from None
+        if refused.status == NOT_FOUND and "image" in refused.message.lower():
+            raise ExecutorError(
+                f"The image '{order.image}' is not on the worker's machine. The operator has to pull it (docker pull {order.image}), "
+                f"or set executors.docker.pull to 'missing'. Docker says: {refused.message}",
+                permanent=True,
+            ) from None
+        is_ours = 400 <= refused.status < 500
+        raise ExecutorError(f"Docker did not run '{order.image}': {refused.message}", permanent=is_ours) from None
     finally:
         output.close()
 
@@ -142,17 +149,6 @@ async def _created(daemon: Daemon, order: Order, context: Context) -> AsyncItera
         yield name
     finally:
         await daemon.remove(name)
-
-
-def _failure(image: str, refused: DaemonRefused) -> ExecutorError:
-    if refused.status == NOT_FOUND and "image" in refused.message.lower():
-        return ExecutorError(
-            f"The image '{image}' is not on the worker's machine. The operator has to pull it (docker pull {image}), or set "
-            f"executors.docker.pull to 'missing'. Docker says: {refused.message}",
-            permanent=True,
-        )
-    is_ours = 400 <= refused.status < 500
-    return ExecutorError(f"Docker did not run '{image}': {refused.message}", permanent=is_ours)
 
 
 class Docker(Executor):
@@ -268,9 +264,6 @@ def check(state: Mapping[str, Any], order: Order, output: Output) -> None:
 
 
 def _failed(order: Order, output: Output, why: str, *, permanent: bool = False) -> ExecutorError:
-    return ExecutorError(f"The container of '{order.image}' {why}.{_last_words(output)}", permanent=permanent)
-
-
-def _last_words(output: Output) -> str:
     words = masked_here(output.text)[-SHOWN_CHARACTERS:].strip()
-    return f" Its logs end with: {words}" if words else " No output of it arrived."
+    end = f" Its logs end with: {words}" if words else " No output of it arrived."
+    return ExecutorError(f"The container of '{order.image}' {why}.{end}", permanent=permanent)

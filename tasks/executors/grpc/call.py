@@ -172,14 +172,10 @@ def _named_failures(what: str, order: Order) -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as error:
-        raise _failure(what, error, seconds=order.seconds) from None
-
-
-def _failure(what: str, error: Any, *, seconds: float) -> ExecutorError:
-    code, said = error.code().name, str(error.details() or "")[:SHOWN]
-    if code == "DEADLINE_EXCEEDED":
-        return ExecutorError(f"{what}: no complete response within {seconds:g} s.")
-    return ExecutorError(
-        f"{what} failed with {code}{f': {said}' if said else '.'}",
-        permanent=code not in MAY_PASS or TOO_LARGE in said,
-    )
+        code, said = error.code().name, str(error.details() or "")[:SHOWN]
+        if code == "DEADLINE_EXCEEDED":
+            raise ExecutorError(f"{what}: no complete response within {order.seconds:g} s.") from None
+        raise ExecutorError(
+            f"{what} failed with {code}{f': {said}' if said else '.'}",
+            permanent=code not in MAY_PASS or TOO_LARGE in said,
+        ) from None

@@ -46,7 +46,15 @@ async def events(method: str, url: str, *, headers: Mapping[str, str], content: 
             client.stream(method, target, headers=sent, content=content, timeout=timeout) as response,
         ):
             if response.status_code != 200 or not is_event_stream(response):
-                raise NoStream(await _whole(response, what))
+                body = await read_body(response, what, MAX_BODY_BYTES)
+                reply = HttpResponse(
+                    url=str(response.url),
+                    status_code=response.status_code,
+                    headers=response.headers,
+                    body=body,
+                    elapsed_ms=0.0,
+                )
+                raise NoStream(reply)
             async with aclosing(data_of(response.aiter_raw(), what)) as data:
                 async for each in data:
                     yield each
@@ -57,17 +65,6 @@ async def events(method: str, url: str, *, headers: Mapping[str, str], content: 
 def is_event_stream(response: httpx.Response) -> bool:
     content_type = str(response.headers.get("content-type", "")).partition(";")[0]
     return content_type.strip().lower() == MEDIA_TYPE
-
-
-async def _whole(response: httpx.Response, what: str) -> HttpResponse:
-    body = await read_body(response, what, MAX_BODY_BYTES)
-    return HttpResponse(
-        url=str(response.url),
-        status_code=response.status_code,
-        headers=response.headers,
-        body=body,
-        elapsed_ms=0.0,
-    )
 
 
 async def data_of(chunks: AsyncIterator[bytes], what: str) -> AsyncGenerator[bytes]:

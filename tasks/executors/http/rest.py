@@ -220,23 +220,15 @@ def _result(what: str, reply: HttpResponse) -> Json:
         "url": reply.url,
         "elapsed_ms": reply.elapsed_ms,
     }
-    if _is_json(reply) and reply.body:
-        return {**result, "json": _parsed(what, reply.body)}
+    media_type = str(reply.headers.get("content-type", "")).partition(";")[0].strip().lower()
+    if reply.body and (media_type == "application/json" or media_type.endswith("+json")):
+        try:
+            return {**result, "json": orjson.loads(reply.body)}
+        except orjson.JSONDecodeError:
+            raise ExecutorError(
+                f"{what}: the content type of the response is JSON, but its body cannot be parsed."
+            ) from None
     return {**result, "body": _text(reply)}
-
-
-def _is_json(reply: HttpResponse) -> bool:
-    content_type = str(reply.headers.get("content-type", "")).partition(";")[0].strip().lower()
-    return content_type == "application/json" or content_type.endswith("+json")
-
-
-def _parsed(what: str, body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise ExecutorError(
-            f"{what}: the content type of the response is JSON, but its body cannot be parsed."
-        ) from None
 
 
 def _text(reply: HttpResponse) -> str:
@@ -244,12 +236,7 @@ def _text(reply: HttpResponse) -> str:
 
     Never raises: a missing or other charset means UTF-8, and invalid bytes are replaced.
     """
-    charset = _charset(str(reply.headers.get("content-type", "")))
-    return reply.body.decode(charset if charset in CHARSETS else "utf-8", "replace")
-
-
-def _charset(content_type: str) -> str:
-    """Return Python's name of the charset in a content type; "" if there is none."""
-    found = CHARSET.search(content_type)
+    found = CHARSET.search(str(reply.headers.get("content-type", "")))
     name = found[1].lower().replace("-", "_") if found else ""
-    return aliases.get(name, name)
+    charset = aliases.get(name, name)  # by Python's name
+    return reply.body.decode(charset if charset in CHARSETS else "utf-8", "replace")

@@ -298,7 +298,7 @@ def _judge(url: httpx.URL, addresses: Sequence[Address], *, egress: Egress, veri
     names, networks = _allow_list(egress)
     is_listed = host in names or all(_is_in(address, networks) for address in addresses)
     allow_host = egress.allow_private_by.format(host=host)
-    refused = [address for address in addresses if not is_listed and not _may_reach(address, networks)]
+    refused = [each for each in addresses if not is_listed and not (is_public(each) or _is_in(each, networks))]
     if refused:
         raise _refusal(host, f"its address {refused[0]} is not public", allow_host)
     if (port := _port(url)) not in egress.allowed_ports and not (is_listed and egress.any_private_port):
@@ -353,10 +353,6 @@ def _unmapped(address: Address) -> Address:
     """Return the IPv4 address of an IPv4-mapped IPv6 address (::ffff:127.0.0.1)."""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
-
-
-def _may_reach(address: Address, networks: Sequence[Network]) -> bool:
-    return is_public(address) or _is_in(address, networks)
 
 
 def is_public(address: Address) -> bool:

@@ -16,7 +16,7 @@ from langchain_core.messages import BaseMessage
 from langgraph.pregel import Pregel
 from pydantic import BaseModel
 
-from aipartnerupflow.executors import ExecutorError, Json
+from aipartnerupflow.executors import ExecutorError
 
 MESSAGE_FIELDS: Final = ("content", "name", "id", "tool_calls", "tool_call_id", "usage_metadata")
 
@@ -32,11 +32,15 @@ def as_json(value: Any, *, path: str = "") -> Any:
         case float() if math.isfinite(value):
             return value
         case BaseMessage():
-            return _message(value, path)
+            found = {name: getattr(value, name, None) for name in MESSAGE_FIELDS}
+            present = {name: each for name, each in found.items() if each or name == "content"}
+            return {"type": value.type} | as_json(present, path=path)
         case BaseModel():
             return as_json(value.model_dump(mode="json"), path=path)
-        case datetime() | date() | time() | UUID() | Decimal() | Enum():
-            return _plain(value, path)
+        case Enum():
+            return as_json(value.value, path=path)
+        case datetime() | date() | time() | UUID() | Decimal():
+            return str(value) if isinstance(value, UUID | Decimal) else value.isoformat()
         case Mapping():
             return {str(name): as_json(each, path=f"{path}/{name}") for name, each in value.items()}
         case list() | tuple() | set() | frozenset():
@@ -48,18 +52,6 @@ def as_json(value: Any, *, path: str = "") -> Any:
         "an output_schema without it.",
         permanent=True,
     )
-
-
-def _plain(value: datetime | date | time | UUID | Decimal | Enum, path: str) -> Any:
-    if isinstance(value, Enum):
-        return as_json(value.value, path=path)
-    return str(value) if isinstance(value, UUID | Decimal) else value.isoformat()
-
-
-def _message(message: BaseMessage, path: str) -> Json:
-    found = {name: getattr(message, name, None) for name in MESSAGE_FIELDS}
-    present = {name: each for name, each in found.items() if each or name == "content"}
-    return {"type": message.type} | {name: as_json(each, path=f"{path}/{name}") for name, each in present.items()}
 
 
 Graph = Pregel[Any, Any, Any, Any]
@@ -74,7 +66,14 @@ async def graph_at(path: str) -> Graph:
         if callable(found) and not isinstance(found, Pregel) and not _is_builder(found):
             found = found()
             found = await found if inspect.isawaitable(found) else found
-        _loaded[path] = _compiled(found, path)
+        graph = found.compile() if _is_builder(found) else found
+        if not isinstance(graph, Pregel):
+            raise ExecutorError(
+                f"{path} is no graph of LangGraph, but {type(graph).__name__}. The operator may correct executors.langgraph.graphs: name a "
+                "compiled graph, a StateGraph, or a function without arguments that returns one.",
+                permanent=True,
+            )
+        _loaded[path] = graph
     return _loaded[path]
 
 
@@ -91,14 +90,3 @@ def _found_at(path: str) -> Any:
 
 def _is_builder(found: Any) -> bool:
     return hasattr(found, "compile") and not inspect.isclass(found)
-
-
-def _compiled(found: Any, path: str) -> Graph:
-    graph = found.compile() if _is_builder(found) else found
-    if not isinstance(graph, Pregel):
-        raise ExecutorError(
-            f"{path} is no graph of LangGraph, but {type(graph).__name__}. The operator may correct executors.langgraph.graphs: name a "
-            "compiled graph, a StateGraph, or a function without arguments that returns one.",
-            permanent=True,
-        )
-    return graph

@@ -50,19 +50,14 @@ class ModelCalls(BaseCallbackHandler):
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         begun = self._begun.pop(run_id, {})
-        message = _message(response)
-        if message is None or message.response_metadata.get("system_fingerprint") == MARK:
+        generation = response.generations[0][0] if response.generations and response.generations[0] else None
+        message = generation.message if isinstance(generation, ChatGeneration) else None
+        if not isinstance(message, AIMessage) or message.response_metadata.get("system_fingerprint") == MARK:
             return
         self._spent(_usage(message, begun))
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         self._begun.pop(run_id, None)
-
-
-def _message(response: LLMResult) -> AIMessage | None:
-    generation = response.generations[0][0] if response.generations and response.generations[0] else None
-    message = generation.message if isinstance(generation, ChatGeneration) else None
-    return message if isinstance(message, AIMessage) else None
 
 
 def _usage(message: AIMessage, begun: Mapping[str, Any]) -> Json:
@@ -154,17 +149,15 @@ def _question(interrupt: Interrupt, answers: Json) -> Parked:
     memo = {"answers": answers, "interrupt": interrupt.id}
     asked: Json = value if isinstance(value, dict) else {}
     text = asked.get("question", value)
-    options, schema = asked.get("options"), interrupt.response_schema
+    options: Any = asked.get("options")
+    schema = interrupt.response_schema
     if not isinstance(text, str):
         text = orjson.dumps(text, option=orjson.OPT_INDENT_2).decode()
     if isinstance(schema, dict) and fault_of_form(schema) is None:
         return Parked(text[:QUESTION_CHARACTERS], schema=schema, memo=memo)
-    return Parked(text[:QUESTION_CHARACTERS], options=options if _is_choice(options) else None, memo=memo)
-
-
-def _is_choice(options: Any) -> bool:
     is_list = isinstance(options, Sequence) and not isinstance(options, str)
-    return is_list and bool(options) and all(isinstance(option, str) and option for option in options)
+    is_choice = is_list and bool(options) and all(isinstance(option, str) and option for option in options)
+    return Parked(text[:QUESTION_CHARACTERS], options=options if is_choice else None, memo=memo)
 
 
 LINE_CHARACTERS: Final = 1_000
@@ -230,7 +223,11 @@ class GraphRun:
             if (question := question_in(state, self._context.reply, is_stopped=is_stopped)) is not None:
                 raise question
             if not state.next:  # a worker died between its last checkpoint and the end of the task
-                return self._output_in(state.values)
+                values: Any = state.values
+                channels: Any = self._graph.output_channels
+                if isinstance(channels, str) or not isinstance(values, dict):
+                    return values
+                return {name: values[name] for name in channels if name in values}
             begin = continuation(state, self._context.reply)
         try:
             await self._stream(begin)
@@ -286,12 +283,6 @@ class GraphRun:
             if not within:
                 self._ended.add(node)
                 self._context.report(min(0.99, len(self._ended) / max(1, len(self._graph.nodes))), f"{name} completed")
-
-    def _output_in(self, values: Any) -> Any:
-        channels = self._graph.output_channels
-        if isinstance(channels, str) or not isinstance(values, dict):
-            return values
-        return {name: values[name] for name in channels if name in values}
 
 
 def _failure(error: Exception, task: Current) -> ExecutorError:

@@ -102,7 +102,9 @@ class StoredSaver(InMemorySaver):
         async with self._lock:
             parts = dict(self._parts())
             changed = {
-                _key(part): _packed(part, value) for part, value in parts.items() if self._stored.get(part) != value
+                _key(part): ormsgpack.packb((*part, value))
+                for part, value in parts.items()
+                if self._stored.get(part) != value
             }
             deleted = [_key(part) for part in self._stored.keys() - parts.keys()]
             self._stored = parts
@@ -155,10 +157,6 @@ def needs_history(graph: Graph) -> bool:
 
 def _key(part: Part) -> str:
     return hashlib.sha256(ormsgpack.packb(part)).hexdigest()
-
-
-def _packed(part: Part, value: Any) -> bytes:
-    return ormsgpack.packb((*part, value))
 
 
 def _typed(pair: Sequence[Any]) -> tuple[str, bytes]:

@@ -50,7 +50,10 @@ class Talk:
             return cls(said=[], calls=[], steps=[])
         talk = cls(**reply.memo)
         ends = [end_of(call, reply.answer) for call in talk.calls]
-        talk.said += [_tool_message(call, text) for call, (_, text) in zip(talk.calls, ends, strict=True)]
+        talk.said += [
+            {"role": "tool", "tool_call_id": call["id"], "content": text}
+            for call, (_, text) in zip(talk.calls, ends, strict=True)
+        ]
         for shown, (status, _) in zip(talk.steps[-1]["tool_calls"], ends, strict=True):
             shown["status"] = status
         talk.calls = []
@@ -82,7 +85,9 @@ async def go_on(messages: Sequence[Json], tools: Tools, context: Context, *, ask
         more: Json = {"tools": tools.definitions(), "tool_choice": choice if choice and number == 1 else "auto"}
         answer = await ask([*messages, *talk.said], more, number)
         calls = _with_ids(answer["tool_calls"], number=number)
-        talk.steps.append(_step(answer, calls))
+        # The ids are those of the tasks of this step, after that of the agent and the number of the step.
+        shown = [{"name": call["function"]["name"], "id": f"call_{index}"} for index, call in enumerate(calls)]
+        talk.steps.append({"usage": answer["usage"], "cost_usd": answer["cost_usd"], "tool_calls": shown})
         if not calls:
             return answer | _sums(talk.steps) | {"steps": talk.steps}
         if number == tools.max_steps:
@@ -125,7 +130,10 @@ def _planned(call: Json, index: int, tools: Tools, context: Context, tasks: list
         if tool.name in tools.confirm:
             approval = _approval(tool, arguments, index, context, tools.approval)
             tasks.append(approval)
-            made |= _after(approval["id"], made.get("params", {}))
+            # It is made only if the answer is yes.
+            when = {"task": approval["id"], "path": "/answer", "op": "eq", "value": YES}
+            made["dependencies"] = [{"id": approval["id"], "required": True}]
+            made["params"] = {**made.get("params", {}), "when": when}
             noted["approval"] = approval["id"]
         tasks.append(made)
     except CannotCall as error:
@@ -160,12 +168,6 @@ def _approval(tool: Tool, arguments: Json, index: int, context: Context, further
     }
 
 
-def _after(approval_id: str, params: Json) -> Json:
-    """Return the fields of a call that is made only if the answer is yes."""
-    when = {"task": approval_id, "path": "/answer", "op": "eq", "value": YES}
-    return {"dependencies": [{"id": approval_id, "required": True}], "params": {**params, "when": when}}
-
-
 def end_of(call: Json, ends: Json) -> tuple[str, str]:
     """Return how a call ended, and the text that the model reads. `ends` maps the ids of its tasks to their ends."""
     if "fault" in call:
@@ -183,10 +185,6 @@ def end_of(call: Json, ends: Json) -> tuple[str, str]:
     return end["status"], text_of(f"Error: {end['error']}")
 
 
-def _tool_message(call: Json, text: str) -> Json:
-    return {"role": "tool", "tool_call_id": call["id"], "content": text}
-
-
 def _with_ids(calls: Sequence[Json], *, number: int) -> list[Json]:
     """Return the calls as the next request has them. Some providers give them no ids."""
     return [
@@ -200,12 +198,6 @@ def _with_ids(calls: Sequence[Json], *, number: int) -> list[Json]:
         }
         for index, call in enumerate(calls)
     ]
-
-
-def _step(answer: Json, calls: Sequence[Json]) -> Json:
-    """Return the entry of a step in the result. The ids are those of its tasks, after that of the agent and the number of the step."""
-    shown = [{"name": call["function"]["name"], "id": f"call_{index}"} for index, call in enumerate(calls)]
-    return {"usage": answer["usage"], "cost_usd": answer["cost_usd"], "tool_calls": shown}
 
 
 def _sums(steps: Sequence[Json]) -> Json:

@@ -116,7 +116,10 @@ class OwnCalls:
         **options: Any,
     ) -> Json:
         """Call a model once; see `aipartnerupflow.executors.Context.llm`."""
-        _check_options(options)
+        if unknown := sorted(options.keys() - PARAMETERS.keys()):
+            raise ExecutorError(
+                f"context.llm: '{unknown[0]}' is not known; known are {', '.join(PARAMETERS)}.", permanent=True
+            )
         context = self._context
         prompt = Prompt(
             model=model_for(context, model),
@@ -129,11 +132,3 @@ class OwnCalls:
             step=step,
         )
         return (await ask(prompt, heard=heard, spent=context.spent)).as_result()
-
-
-def _check_options(options: Json) -> None:
-    """Raise ExecutorError, permanent, for an option that no model is given."""
-    if unknown := sorted(options.keys() - PARAMETERS.keys()):
-        raise ExecutorError(
-            f"context.llm: '{unknown[0]}' is not known; known are {', '.join(PARAMETERS)}.", permanent=True
-        )

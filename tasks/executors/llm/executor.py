@@ -66,8 +66,11 @@ def check(inputs: Json) -> None:
 
 def parsed(answer: str | None, schema: Json) -> Any:
     """Return the JSON of an answer. Raises Unfit."""
+    text = (answer or "").strip()
+    if text.startswith("```") and text.endswith("```"):  # of Markdown, which many models write even when asked not to
+        text = text[3:-3].removeprefix("json").strip()
     try:
-        value = orjson.loads(_without_fence(answer or ""))
+        value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise Unfit(f"it is not JSON ({error})") from None
     if not schema and not isinstance(value, dict):
@@ -77,14 +80,6 @@ def parsed(answer: str | None, schema: Json) -> Any:
     if problem := mismatch(schema, value):
         raise Unfit(f"it does not fit the schema: {problem}")
     return value
-
-
-def _without_fence(text: str) -> str:
-    """Many models put JSON into a block of Markdown even when they are asked not to."""
-    text = text.strip()
-    if not text.startswith("```") or not text.endswith("```"):
-        return text
-    return text[3:-3].removeprefix("json").strip()
 
 
 MESSAGE: Final[Json] = {

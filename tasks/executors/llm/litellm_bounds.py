@@ -72,15 +72,12 @@ class ModelLoop:
 
         If this is cancelled, so is the work, and its end is waited for.
         """
-        return await run_on(self._started(), work)
-
-    def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._loop.set_default_executor(ThreadPoolExecutor(LOOKUPS, "look-up for a model"))
                 threading.Thread(target=self._loop.run_forever, name="models", daemon=True).start()
-            return self._loop
+        return await run_on(self._loop, work)
 
 
 class Heard:
@@ -128,16 +125,10 @@ def apply() -> None:
     litellm.in_memory_llm_clients_cache = ClientsOfOneCall()
     replace_undocumented(AsyncHTTPHandler, "create_client", _watched)
     replace_undocumented(BaseOpenAILLM, "_get_async_http_client", lambda create: staticmethod(_watched(create)))
-    _spare_records()
-
-
-def _spare_records() -> None:
-    """Do without the record that LiteLLM makes of each call, for callbacks that there are none of, and the cost that it computes before
-    there is an answer, from a count of the prompt's tokens. Both take a third of the time of a call.
-
-    LiteLLM 1.110 has no setting for it: `disable_streaming_logging` is for plain calls only, and `no-log` is asked for each callback, after
-    the record is made.
-    """
+    # LiteLLM makes a record of each call for callbacks, of which there are none, and computes a cost before
+    # there is an answer, from a count of the prompt's tokens. Both take a third of the time of a call. LiteLLM
+    # 1.110 has no setting for it: `disable_streaming_logging` is for plain calls only, and `no-log` is asked for
+    # each callback, after the record is made.
     replace_undocumented(Logging, "async_success_handler", lambda _: _nothing_async)
     replace_undocumented(Logging, "response_cost_calculator", lambda _: _nothing)
 

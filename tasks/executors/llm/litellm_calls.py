@@ -102,7 +102,8 @@ class Streamed:
 
     def add(self, chunk: Any) -> str:
         """Keep what is needed of the chunk, and return its text. Raises ExecutorError above the limits."""
-        text, thought = _text_of(chunk), thought_of(chunk)
+        text: str = (chunk.choices[0].delta.content or "") if chunk.choices else ""
+        thought = thought_of(chunk)
         self._characters += len(text) + len(thought)
         if thought:
             self._thoughts.append(thought)
@@ -157,10 +158,6 @@ def _is_plain(chunk: Any) -> bool:
     return not is_call and choice.finish_reason is None
 
 
-def _text_of(chunk: Any) -> str:
-    return (chunk.choices[0].delta.content or "") if chunk.choices else ""
-
-
 def thought_of(chunk: Any) -> str:
     return (getattr(chunk.choices[0].delta, "reasoning_content", None) or "") if chunk.choices else ""
 
@@ -207,14 +204,18 @@ async def ask(
     except asyncio.CancelledError:
         failure = Stopped()
         if text := wire.merger.text:
-            heard(streamed.add(_chunk(text, prompt)))
-    answer = await _joined(prompt, streamed, wire)
+            choice = StreamingChoices(index=0, delta=Delta(content=text))  # as LiteLLM makes of a part with text only
+            heard(streamed.add(ModelResponseStream(model=prompt.model, choices=[choice])))
+    work = partial(_answer, prompt, streamed, wire)
+    # Where a provider does not count its tokens, they are counted here, which may take seconds.
+    answer = work() if streamed.is_counted else await asyncio.wrap_future(on_a_thread(work, name="answer of a model"))
     if isinstance(failure, Stopped):
         failure.result = answer.as_result()
     if streamed.has_begun and not wire.is_silent:
         metrics.llm_used(granted.provider, prompt.model, answer.usage)
         spent(answer.usage)
-    failure = failure or _fault(answer, prompt, granted, wire)
+    key = granted.api_key.reveal() if granted.api_key else None
+    failure = failure or fault_of(answer, wire, provider=granted.provider, model=prompt.model, key=key)
     if failure is not None:
         raise failure
     return answer
@@ -239,12 +240,6 @@ async def _listen(
         else:
             streamed.whole = await litellm.acompletion(**request)
             said(streamed.whole.choices[0].message.content or "", "")
-
-
-def _chunk(text: str, prompt: Prompt) -> Any:
-    """Return what LiteLLM makes of a part that has only text."""
-    choice = StreamingChoices(index=0, delta=Delta(content=text))
-    return ModelResponseStream(model=prompt.model, choices=[choice])
 
 
 async def _chunks(request: Mapping[str, Any]) -> AsyncIterator[Any]:
@@ -342,26 +337,19 @@ async def _guarded(api_base: str, provider: str, key: str, stack: AsyncExitStack
     return openai.AsyncOpenAI(api_key=key, base_url=api_base, http_client=http, max_retries=0, timeout=SILENCE_SECONDS)
 
 
-async def _joined(prompt: Prompt, streamed: Streamed, wire: Wire) -> Completion:
-    work = partial(_answer, prompt, streamed, wire)
-    if streamed.is_counted:
-        return work()
-    # Where a provider does not count its tokens, they are counted here, which may take seconds.
-    return await asyncio.wrap_future(on_a_thread(work, name="answer of a model"))
-
-
 def _answer(prompt: Prompt, streamed: Streamed, wire: Wire) -> Completion:
     """Join the chunks. Tokens that the provider does not count are counted here."""
     whole = None if wire.is_silent else _whole(prompt, streamed)
     if whole is None:
         return Completion(content=None, model=prompt.model, usage=_usage(prompt, None))
     message = whole.choices[0].message
+    finish_reason = "length" if wire.has_reached_length else whole.choices[0].finish_reason
     return Completion(
         content=message.content,
         model=whole.model or prompt.model,
         usage=_usage(prompt, whole),
         tool_calls=[call.model_dump(mode="json") for call in message.tool_calls or ()],
-        finish_reason=_finish_reason(whole, wire),
+        finish_reason=None if wire.is_cut else finish_reason,
         reasoning=streamed.reasoning or getattr(message, "reasoning_content", None),
         citations=wire.citations,
         provider_id=wire.answer_id,
@@ -375,12 +363,6 @@ def _whole(prompt: Prompt, streamed: Streamed) -> Any:
         return streamed.whole
     chunks = streamed.chunks()
     return litellm.stream_chunk_builder(chunks, messages=list(prompt.messages)) if chunks else None
-
-
-def _finish_reason(whole: Any, wire: Wire) -> str | None:
-    if wire.is_cut:
-        return None
-    return "length" if wire.has_reached_length else whole.choices[0].finish_reason
 
 
 def _usage(prompt: Prompt, whole: Any) -> Json:
@@ -405,11 +387,6 @@ def _cost_usd(prompt: Prompt, whole: Any) -> float | None:
         return round(litellm.completion_cost(completion_response=whole, model=prompt.model), 10)
     except Exception:  # noqa: BLE001  (it raises nothing more exact for a model that is not in its table)
         return None
-
-
-def _fault(answer: Completion, prompt: Prompt, granted: Credentials, wire: Wire) -> ExecutorError | None:
-    key = granted.api_key.reveal() if granted.api_key else None
-    return fault_of(answer, wire, provider=granted.provider, model=prompt.model, key=key)
 
 
 def _problem(error: Exception, prompt: Prompt, granted: Credentials, wire: Wire) -> ExecutorError:

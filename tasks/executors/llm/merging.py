@@ -257,7 +257,10 @@ class Coalesced:
             while not self._feeding.done():
                 await self._due.wait()
                 self._due.clear()
-                if data := self._take():
+                self._timer = None
+                self._taken_at = asyncio.get_running_loop().time()
+                self._room.set()
+                if data := self._merger.take():
                     yield data
             self._feeding.result()
         finally:
@@ -271,16 +274,6 @@ class Coalesced:
             self._feeding.cancel()
             await asyncio.wait([self._feeding])
 
-    @property
-    def _wait_seconds(self) -> float:
-        return min(MOST_SECONDS, max(EVERY_SECONDS, Coalesced._open / MOST_EACH_SECOND))
-
-    def _take(self) -> bytes:
-        self._timer = None
-        self._taken_at = asyncio.get_running_loop().time()
-        self._room.set()
-        return self._merger.take()
-
     async def _feed(self) -> None:
         loop = asyncio.get_running_loop()
         try:
@@ -291,6 +284,7 @@ class Coalesced:
                     self._due.set()
                     await self._room.wait()
                 elif self._timer is None:
-                    self._timer = loop.call_at(max(loop.time(), self._taken_at + self._wait_seconds), self._due.set)
+                    wait_seconds = min(MOST_SECONDS, max(EVERY_SECONDS, Coalesced._open / MOST_EACH_SECOND))
+                    self._timer = loop.call_at(max(loop.time(), self._taken_at + wait_seconds), self._due.set)
         finally:
             self._due.set()

@@ -133,15 +133,10 @@ def check_given(inputs: Json, known: Mapping[str, Any]) -> None:
     texts = orjson.dumps([inputs.get(name) for name in WITH_PLACES]).decode()
     values = {place["path"].partition(".")[0] for place in DOUBLE.finditer(texts)}
     for name in inputs.keys() - known.keys() - values - IGNORED:
-        raise ExecutorError(f"inputs.{name} is refused: {_reason(name, known)}.", permanent=True)
-
-
-def _reason(name: str, known: Mapping[str, Any]) -> str:
-    if name in REFUSED:
-        return REFUSED[name]
-    close = get_close_matches(name[:100], known, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"the model has no such parameter, and no text has {{{{{name[:100]}}}}}.{hint}".removesuffix(".")
+        close = get_close_matches(name[:100], known, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        unknown = f"the model has no such parameter, and no text has {{{{{name[:100]}}}}}.{hint}".removesuffix(".")
+        raise ExecutorError(f"inputs.{name} is refused: {REFUSED.get(name, unknown)}.", permanent=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

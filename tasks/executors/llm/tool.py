@@ -139,6 +139,9 @@ def _flow_tool(name: str, user_id: str) -> Tool:
         close = get_close_matches(flow_name, known, n=2)
         hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise ExecutorError(f"inputs.tools: you have no flow '{flow_name}'.{hint}", permanent=True)
+    definition: Sequence[Json] | Json = version.definition
+    tasks = [definition] if isinstance(definition, dict) else definition
+    root: Json = next((task for task in tasks if task.get("parent_id") is None), {})
     return Tool(
         name=name,
         function=function_name(name),
@@ -147,11 +150,5 @@ def _flow_tool(name: str, user_id: str) -> Tool:
         executor_id=RUN_TREE,
         beside={"flow": flow_name},
         takes="inputs",
-        answer=answer_field(_executor_of_root(version.definition)),
+        answer=answer_field(explicit_executor(root) or root.get("name")),
     )
-
-
-def _executor_of_root(definition: Sequence[Json] | Json) -> str | None:
-    tasks = [definition] if isinstance(definition, dict) else definition
-    root: Json = next((task for task in tasks if task.get("parent_id") is None), {})
-    return explicit_executor(root) or root.get("name")

@@ -86,7 +86,10 @@ def schema_of(function: Function) -> Json:
         return given
     parameters = inspect.signature(function).parameters.values()
     named = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
-    hints = _hints(function)
+    try:
+        hints = get_type_hints(function)
+    except (NameError, TypeError):  # a name that exists only for the type checker
+        hints = {}
     properties, defs = dict[str, Any](), dict[str, Any]()
     for each in named:
         properties[each.name], more = _schema(hints.get(each.name, Any))
@@ -98,13 +101,6 @@ def schema_of(function: Function) -> Json:
         "additionalProperties": any(each.kind is each.VAR_KEYWORD for each in parameters),
     }
     return schema | ({"$defs": defs} if defs else {})
-
-
-def _hints(function: Function) -> dict[str, Any]:
-    try:
-        return get_type_hints(function)
-    except (NameError, TypeError):  # a name that exists only for the type checker
-        return {}
 
 
 def _schema(hint: Any) -> tuple[Json, Json]:

@@ -157,14 +157,11 @@ class Wire:
             delta = _object(choice.get("delta") or choice.get("message"))
             if isinstance(refusal := delta.get("refusal"), str):
                 self.refusal = (self.refusal + refusal)[:MAX_REFUSAL_CHARACTERS]
-            self._cite(_objects(delta.get("annotations")))
+            self.citations += _objects(delta.get("annotations"))[: MAX_CITATIONS - len(self.citations)]
         if reason := _object(frame.get("promptFeedback")).get("blockReason"):
             self.refusal = f"the prompt was blocked ({reason})"
         if isinstance(citations := frame.get("citations"), list):
             self.citations = citations[:MAX_CITATIONS]
-
-    def _cite(self, citations: list[Any]) -> None:
-        self.citations += citations[: MAX_CITATIONS - len(self.citations)]
 
 
 WIRE: Final[ContextVar[Wire | None]] = ContextVar("what is known of the call", default=None)
@@ -221,20 +218,16 @@ class _Tapped(httpx.AsyncByteStream):
                 wire.body += data[: MAX_ERROR_BYTES - len(wire.body)]
                 yield data
         elif wire.is_stream and wire.content_type == "application/json":
-            yield await self._as_stream()
+            stream = as_stream(await self._all())  # it came at once, though a stream was asked for
+            wire.read(stream)
+            wire.close()
+            wire.merger.take()
+            yield stream
         elif not wire.is_stream:
             yield await self._all(note=True)
         else:
             async for data in self._coalesced:
                 yield data
-
-    async def _as_stream(self) -> bytes:
-        """Read an answer that came at once, though a stream was asked for."""
-        stream = as_stream(await self._all())
-        self._wire.read(stream)
-        self._wire.close()
-        self._wire.merger.take()
-        return stream
 
     async def _all(self, *, note: bool = False) -> bytes:
         parts: list[bytes] = []

@@ -3,11 +3,11 @@
 import asyncio
 from typing import ClassVar, Final
 
-from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Parked, Reply
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Parked
 from tasks.executors.http.rest import AUTH, SECRET
 from tasks.executors.mcp import offered
 from tasks.executors.mcp.offered import is_safe
-from tasks.executors.mcp.servers import Target, configured, is_url, target_of
+from tasks.executors.mcp.servers import configured, is_url, target_of
 from tasks.executors.mcp.session import NO, TEXT_CHARACTERS, YES, Answers, Asked, Hearing, opened
 from tasks.executors.placement import chosen_pool
 from tasks.rules.places import has_places
@@ -117,7 +117,10 @@ class Mcp(Executor):
         offered.check(inputs)
         target = target_of(inputs)
         seconds = inputs.get("timeout_seconds", SECONDS)
-        answers = Answers(_given(context.reply))
+        reply = context.reply
+        answers = Answers(
+            [] if reply is None else [*reply.memo["given"], reply.memo["open"] | {"answer": reply.answer}]
+        )
         hearing = Hearing(
             report=context.report,
             log=context.log,
@@ -130,24 +133,15 @@ class Mcp(Executor):
                 result: Json = target.masked(await offered.result_of(session, inputs))
                 return result
         except Asked as asked:
-            raise _parked(asked, answers, target) from None
+            question = asked.question
+            text = f"The MCP server '{target.name}' asks: {target.masked(question.message) or 'May it continue?'}"
+            raise Parked(
+                text[:TEXT_CHARACTERS],
+                options=None if question.has_fields else [YES, NO],
+                schema=question.form if question.has_fields else None,
+                memo={"given": answers.given, "open": {"message": question.message, "schema": question.schema}},
+            ) from None
         except TimeoutError:
             raise ExecutorError(
                 f"The MCP server '{target.name}' did not answer within {seconds:g} s. Raise inputs.timeout_seconds if it needs longer."
             ) from None
-
-
-def _given(reply: Reply | None) -> list[Json]:
-    """Return the questions that were answered so far."""
-    return [] if reply is None else [*reply.memo["given"], reply.memo["open"] | {"answer": reply.answer}]
-
-
-def _parked(asked: Asked, answers: Answers, target: Target) -> Parked:
-    question = asked.question
-    text = f"The MCP server '{target.name}' asks: {target.masked(question.message) or 'May it continue?'}"
-    return Parked(
-        text[:TEXT_CHARACTERS],
-        options=None if question.has_fields else [YES, NO],
-        schema=question.form if question.has_fields else None,
-        memo={"given": answers.given, "open": {"message": question.message, "schema": question.schema}},
-    )

@@ -203,7 +203,11 @@ class OfferedTools:
     async def named(self, name: str, *, place: str = PLACE) -> list[Offered]:
         """Return the tool of this name, or all tools of the server. Raises ExecutorError."""
         server, tool = server_and_tool(name, place=place)
-        tools = await self._of(server)
+        now = asyncio.get_running_loop().time()
+        until, tools = self._known.get(server, (0.0, {}))
+        if until <= now:
+            tools = await _listed(server)
+            self._known[server] = now + KEPT_SECONDS, tools  # as many as the operator has configured
         if not tool:
             return list(tools.values())
         if tool not in tools:
@@ -212,14 +216,6 @@ class OfferedTools:
         if problem := tools[tool].problem:
             raise ExecutorError(f"{place}: '{name}' cannot be a tool, because {problem}.", permanent=True)
         return [tools[tool]]
-
-    async def _of(self, server: str) -> Mapping[str, Offered]:
-        now = asyncio.get_running_loop().time()
-        until, tools = self._known.get(server, (0.0, {}))
-        if until <= now:
-            tools = await _listed(server)
-            self._known[server] = now + KEPT_SECONDS, tools  # as many as the operator has configured
-        return tools
 
 
 async def _listed(server: str) -> Mapping[str, Offered]:

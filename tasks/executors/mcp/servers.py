@@ -61,7 +61,7 @@ class Target:
 
 
 def target_of(inputs: Json) -> Target:
-    """Return the server of a task. Raises ExecutorError, permanent."""
+    """Return the server of a task, with its headers as far as the operator allows them. Raises ExecutorError, permanent."""
     name = inputs["server"]
     headers = merged_headers({}, inputs.get("headers", {}), auth_headers(inputs.get("auth", {})))
     if is_url(name):
@@ -69,11 +69,7 @@ def target_of(inputs: Json) -> Target:
         return Target(
             name=str(url.copy_with(query=None)), is_configured=False, url=name, headers=checked_headers(headers)
         )
-    return _with_headers(configured(name), headers)
-
-
-def _with_headers(target: Target, headers: Mapping[str, str]) -> Target:
-    """Return the server with the headers of a task, as far as the operator allows them. Raises ExecutorError, permanent."""
+    target = configured(name)
     allowed = [name.lower() for name in target.user_headers]
     if refused := [name for name in headers if name.lower() not in allowed]:
         raise ExecutorError(

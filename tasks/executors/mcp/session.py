@@ -190,15 +190,12 @@ class Session:
                         return self._result(each)
         except (asyncio.CancelledError, Asked):
             if method != "initialize":  # which must not be cancelled
-                await self._call_off(number)
+                notice = {"requestId": number, "reason": "The task was cancelled, or its time is over."}
+                with suppress(ExecutorError, TimeoutError):
+                    async with asyncio.timeout(CANCEL_SECONDS):
+                        await self._line.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": notice})
             raise
         raise ExecutorError(f"{self._what}: the connection ended before the answer to {method}.")
-
-    async def _call_off(self, number: int) -> None:
-        notice = {"requestId": number, "reason": "The task was cancelled, or its time is over."}
-        with suppress(ExecutorError, TimeoutError):
-            async with asyncio.timeout(CANCEL_SECONDS):
-                await self._line.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": notice})
 
     def _result(self, message: Json) -> Json:
         if isinstance(result := message.get("result"), dict):

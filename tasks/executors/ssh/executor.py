@@ -79,8 +79,12 @@ class Ssh(Executor):
     async def execute(self, inputs: Json, context: Context) -> Json:
         host, seconds = inputs["host"], timeout_of(inputs, TIMEOUT_SECONDS)
         _check_host(host)
+        command = inputs["command"]
+        line = command if isinstance(command, str) else shlex.join(command)
+        if "\0" in line:
+            raise _refused("command", "contains the character NUL, which would end the line")
         running = await load("tasks.executors.ssh.session.running")
-        async with running(host, _line(inputs["command"]), log=context.log, begin=context.begin) as session:
+        async with running(host, line, log=context.log, begin=context.begin) as session:
             try:
                 is_in_time = await session.has_ended(within_seconds=seconds)
             except asyncio.CancelledError:
@@ -90,13 +94,6 @@ class Ssh(Executor):
                 await session.stop(is_forced=False)
         _check(session, host, seconds=seconds, is_in_time=is_in_time)
         return _result(session)
-
-
-def _line(command: str | list[str]) -> str:
-    line = command if isinstance(command, str) else shlex.join(command)
-    if "\0" in line:
-        raise _refused("command", "contains the character NUL, which would end the line")
-    return line
 
 
 def _check_host(host: str) -> None:
@@ -113,7 +110,9 @@ def _refused(name: str, why: str) -> ExecutorError:
 
 def _check(session: "Session", host: str, *, seconds: float, is_in_time: bool) -> None:
     """Raise ExecutorError unless the command ended by itself, in time and with code 0."""
-    what, said = f"The command on '{host}'", _last_words(session)
+    words = masked_here(text_of(session.stderr))[-SHOWN_CHARACTERS:].strip()
+    said = f" Its stderr ends with: {words}" if words else " It printed nothing to stderr."
+    what = f"The command on '{host}'"
     if session.is_flooding:
         raise ExecutorError(
             f"{what} was stopped: it printed more than a result may have (limits.result_bytes).{said}", permanent=True
@@ -126,11 +125,6 @@ def _check(session: "Session", host: str, *, seconds: float, is_in_time: bool) -
         raise ExecutorError(f"{what} did not end: the connection was lost. It may still run there.{said}")
     if session.return_code:
         raise ExecutorError(f"{what} ended with code {session.return_code}.{said}")
-
-
-def _last_words(session: "Session") -> str:
-    words = masked_here(text_of(session.stderr))[-SHOWN_CHARACTERS:].strip()
-    return f" Its stderr ends with: {words}" if words else " It printed nothing to stderr."
 
 
 def _result(session: "Session") -> Json:

@@ -118,7 +118,7 @@ async def connected(
         except (OSError, InvalidHandshake) as error:
             is_last = address == addresses[-1]
             if is_last or not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
-                raise _lost(what, error) from None
+                raise _connect_failure(what, error) from None
     assert opened is not None  # noqa: S101  (a name has at least one address)
     async with opened as connection:
         yield connection
@@ -144,7 +144,7 @@ def shown(url: str) -> str:
     return url.partition("?")[0]
 
 
-def _lost(what: str, error: OSError | InvalidHandshake) -> ExecutorError:
+def _connect_failure(what: str, error: OSError | InvalidHandshake) -> ExecutorError:
     """Return the error without its text, which may contain the sent message."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return ExecutorError(f"{what}: the certificate is refused: {error.verify_message}.", permanent=True)
@@ -249,18 +249,15 @@ async def _exchanged(connection: Connection, inputs: Json, context: Context) -> 
     await context.begin()  # opening the connection is a GET, which is safe
     try:
         if "message" in inputs:
-            await connection.send(_text(inputs["message"]))
+            message = inputs["message"]
+            await connection.send(message if isinstance(message, str) else orjson.dumps(message).decode())
         while len(messages) < wanted:
             messages.append(_value(await connection.recv()))
             context.report(len(messages) / wanted, f"{len(messages)} of {wanted} messages")
     except ConnectionClosed as closed:
-        if not messages or _code(closed) not in NORMAL:
+        if not messages or closed.rcvd is None or closed.rcvd.code not in NORMAL:
             raise _failure(shown(inputs["url"]), connection, closed) from None
     return messages
-
-
-def _text(message: Any) -> str:
-    return message if isinstance(message, str) else orjson.dumps(message).decode()
 
 
 def _value(message: str | bytes) -> Any:
@@ -270,11 +267,6 @@ def _value(message: str | bytes) -> Any:
         return orjson.loads(message)
     except orjson.JSONDecodeError:
         return message
-
-
-def _code(closed: ConnectionClosed) -> int:
-    """Return the code that the server sent, or 1006 if the connection was cut."""
-    return 1006 if closed.rcvd is None else closed.rcvd.code
 
 
 def _failure(what: str, connection: Connection, closed: ConnectionClosed) -> ExecutorError:
