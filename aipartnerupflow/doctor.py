@@ -341,7 +341,7 @@ def shared_secrets(config: Config) -> str:
 def _accepted_secrets(config: Config) -> str:
     """Until when further JWT secrets are needed. Raises Doubt if one is not needed any more."""
     from tasks.dashboard.answer_tokens import LINK_SECONDS
-    from tasks.services.secrets import signers
+    from tasks.services.secrets import shared_secrets as signers
 
     longest = max(timedelta(days=config.auth.refresh_days), timedelta(seconds=LINK_SECONDS))
     found = ""

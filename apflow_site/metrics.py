@@ -48,7 +48,7 @@ from tasks.services.schedules.due_schedules import overdue
 from tasks.services.upkeep.growth import size_bytes
 from tasks.status import TERMINAL
 from tasks.telemetry import metrics as telemetry
-from tasks.telemetry.series import metrics_folder
+from tasks.telemetry.metrics import metrics_folder
 
 REQUEST_SECONDS: Final = 5.0
 """The seconds that a request may take in all, from the connection to the end of its reply."""

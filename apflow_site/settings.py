@@ -34,7 +34,7 @@ SECRET_KEY = (
 )
 SECRET_KEY_FALLBACKS = [derived_secret(secret, purpose="sessions") for secret in APFLOW.auth.jwt_secrets[1:]]
 # prometheus-client reads this when it is imported. The processes of this machine write their
-# metrics to this folder (tasks/telemetry/series.py).
+# metrics to this folder (tasks/telemetry/metrics.py).
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(DATA_DIR / "metrics" / socket.gethostname())
 DEBUG = False
 ALLOWED_HOSTS = ["*"]  # apflow_site.edge.hosts checks the host; its error names the setting

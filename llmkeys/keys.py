@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 
 from llmkeys import named_secrets, run_secrets
 from llmkeys.cipher import is_newest, seal, unseal
-from llmkeys.header import checked_key
-from llmkeys.providers import provider_named
+from llmkeys.providers import checked_key, provider_named
 from llmkeys.secret import Secret
 from llmkeys.signals import key_is_set
 from llmkeys.stores import StoredKey, key_store

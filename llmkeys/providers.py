@@ -1,10 +1,12 @@
-"""The providers of language models, by LiteLLM's names.
+"""The providers of language models, by LiteLLM's names, and the header `X-LLM-API-KEY`: a key sent with a request, for one run.
 
 Does not import LiteLLM, which is too large for web processes.
 """
 
 import os
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Final
@@ -81,6 +83,22 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "together_ai": ("TOGETHERAI_API_KEY", "TOGETHER_API_KEY", "TOGETHER_AI_API_KEY"),
     }
 )
+#: How the keys of these providers begin. A longer beginning wins.
+BEGINNINGS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "AIza": "gemini",
+        "gsk_": "groq",
+        "hf_": "huggingface",
+        "pplx-": "perplexity",
+        "sk-": "openai",
+        "sk-ant-": "anthropic",
+        "sk-or-": "openrouter",
+        "xai-": "xai",
+    }
+)
+HEADER: Final = "X-LLM-API-KEY"
+MAX_CHARACTERS: Final = 4096
+FORM: Final = "send '<key>' or '<provider>:<key>'"
 
 
 class UnknownProvider(Exception):
@@ -137,21 +155,6 @@ def environment_key(provider: str) -> Secret | None:
     return next((Secret(text) for text in found if text), None)
 
 
-#: How the keys of these providers begin. A longer beginning wins.
-BEGINNINGS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "AIza": "gemini",
-        "gsk_": "groq",
-        "hf_": "huggingface",
-        "pplx-": "perplexity",
-        "sk-": "openai",
-        "sk-ant-": "anthropic",
-        "sk-or-": "openrouter",
-        "xai-": "xai",
-    }
-)
-
-
 class UnknownForm(Exception):
     """The form of a key does not show its provider. `message` says what to send, without the key."""
 
@@ -168,3 +171,43 @@ def provider_of_key(key: Secret) -> str:
     if not fitting:
         raise UnknownForm
     return BEGINNINGS[max(fitting, key=len)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentKey:
+    """The parsed header. Without a `provider` the key is for the provider of the run's models."""
+
+    provider: str | None
+    key: Secret
+
+
+class MalformedKey(Exception):
+    """The header, or a key to store, is invalid. `message` says why, without the key."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(message)
+
+
+def parse_header(value: Secret) -> SentKey:
+    """Parse the header. Raises MalformedKey."""
+    provider, colon, rest = value.reveal().strip().partition(":")
+    if not colon:
+        return SentKey(provider=None, key=checked_key(Secret(provider)))
+    try:
+        return SentKey(provider=provider_named(provider), key=checked_key(Secret(rest.strip())))
+    except UnknownProvider as unknown:
+        # The text is not repeated: it may be the beginning of a key.
+        raise MalformedKey(f"the text before the colon is {unknown.message} Or {FORM}") from None
+
+
+def checked_key(key: Secret) -> Secret:
+    """Return the key if its form is valid. Raises MalformedKey."""
+    text = key.reveal()
+    if not text:
+        raise MalformedKey(f"is empty: {FORM}")
+    if len(text) > MAX_CHARACTERS:
+        raise MalformedKey(f"has more than {MAX_CHARACTERS:,} characters: {FORM}")
+    if not re.fullmatch("[!-~]+", text):
+        raise MalformedKey(f"has a space or another character that keys cannot have: {FORM}")
+    return key

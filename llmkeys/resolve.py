@@ -7,9 +7,8 @@ from typing import Final, Literal, cast
 
 from llmkeys import keys, run_secrets
 from llmkeys.cipher import CannotUnseal
-from llmkeys.header import HEADER
 from llmkeys.models import RunSecret
-from llmkeys.providers import KEYLESS, environment_key, environment_variables, normal_name, operator_addresses
+from llmkeys.providers import HEADER, KEYLESS, environment_key, environment_variables, normal_name, operator_addresses
 from llmkeys.secret import Secret
 
 Source = Literal["request", "user", "environment", "none"]

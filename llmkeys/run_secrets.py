@@ -9,8 +9,8 @@ from django.db import connection
 from django.db.models import QuerySet
 
 from llmkeys.cipher import is_newest, seal, unseal
-from llmkeys.header import SentKey
 from llmkeys.models import RunSecret
+from llmkeys.providers import SentKey
 from llmkeys.secret import Secret
 
 WAITING: Final = timedelta(hours=24)

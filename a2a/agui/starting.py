@@ -40,7 +40,7 @@ from tasks.rules.exceptions import InvalidParams, StatusConflict
 from tasks.rules.strict_json import Json
 from tasks.services import flows, trees
 from tasks.services.runs import cancels
-from tasks.services.runs.run_tags import with_tags
+from tasks.services.runs.run_inputs import with_tags
 from tasks.services.trees import Execution
 from tasks.services.trees.idempotency import KeyReused, Token, remembered
 from tasks.services.waits.questions import check_may_answer, record_answer

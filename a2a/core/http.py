@@ -16,8 +16,8 @@ from django.http import HttpRequest, HttpResponse
 from a2a.core.errors import RETRY_AFTER_SECONDS, as_rpc, rule_of
 from a2a.core.exceptions import BodyTooLarge, UnsupportedMediaType, WrongHttpMethod
 from accounts.callers import Caller
-from llmkeys import header as llm_keys
-from llmkeys.header import MalformedKey, SentKey, parse_header
+from llmkeys import providers as llm_keys
+from llmkeys.providers import MalformedKey, SentKey, parse_header
 from llmkeys.secret import Secret
 from tasks.rules.exceptions import RETRY_SECONDS, InvalidParams
 from tasks.rules.strict_json import decode

@@ -16,7 +16,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from a2a.core.errors import INTERNAL, rule_of
 from a2a.core.exceptions import UnknownMethod
-from tasks.telemetry.series import NoRoom, once, own_registry, series
+from tasks.telemetry.metrics import NoRoom, once, own_registry, series
 from tasks.telemetry.tracing import span
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, float("inf"))

@@ -17,7 +17,7 @@ from a2a.methods.results import DataResult, TaskResult, webhook_metadata
 from a2a.methods.task_schemas import NewTask
 from accounts.callers import Caller
 from apflow_site.db import pools
-from llmkeys.header import SentKey
+from llmkeys.providers import SentKey
 from tasks import models
 from tasks.rules import exceptions as errors
 from tasks.rules.field_rules import SET_BY_SERVER, TASK_FIELDS
@@ -25,7 +25,7 @@ from tasks.rules.strict_json import Json
 from tasks.rules.task_schedules import LONGEST_TEXT, MOST_NUMBER, WRITTEN
 from tasks.services import trees
 from tasks.services.messages.webhooks import with_webhook
-from tasks.services.runs.run_tags import with_tags
+from tasks.services.runs.run_inputs import with_tags
 from tasks.services.schedules import task_schedules
 from tasks.services.trees import Created, copies, editing
 from tasks.services.trees.editing import EDITABLE

@@ -19,15 +19,14 @@ from a2a.methods.responses import Execution
 from a2a.methods.results import TaskResult, webhook_metadata
 from accounts.callers import Caller
 from apflow_site.db import pools
-from llmkeys.header import SentKey
+from llmkeys.providers import SentKey
 from tasks.models import Run
 from tasks.rules import exceptions as errors
 from tasks.rules.exceptions import ResponseTooLarge
 from tasks.rules.strict_json import Json
 from tasks.services import trees
 from tasks.services.messages.webhooks import with_webhook
-from tasks.services.runs.run_inputs import with_inputs
-from tasks.services.runs.run_tags import with_tags
+from tasks.services.runs.run_inputs import with_inputs, with_tags
 from tasks.services.trees import queries
 from tasks.services.trees.idempotency import Token, once
 from tasks.services.upkeep.demo import as_demo

@@ -15,7 +15,7 @@ from a2a.methods.results import DataResult, TaskResult
 from a2a.methods.task_schemas import NewTask
 from accounts.callers import Caller
 from apflow_site.db import pools
-from llmkeys.header import SentKey
+from llmkeys.providers import SentKey
 from tasks import models
 from tasks.models import Run
 from tasks.rules import exceptions as errors

@@ -18,7 +18,7 @@ from a2a.methods.task_schemas import NewTask
 from accounts.callers import Caller
 from apflow_site.db import pools
 from llmkeys import named_secrets
-from llmkeys.header import SentKey
+from llmkeys.providers import SentKey
 from tasks.rules.exceptions import GenerationFailed, InvalidParams
 from tasks.rules.places import escaped
 from tasks.rules.strict_json import Json

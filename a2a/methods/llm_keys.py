@@ -10,8 +10,14 @@ from a2a.methods.results import DataResult
 from accounts.callers import Caller
 from apflow_site.db import pools
 from llmkeys import keys
-from llmkeys.header import MAX_CHARACTERS, MalformedKey
-from llmkeys.providers import UnknownForm, UnknownProvider, provider_named, provider_of_key
+from llmkeys.providers import (
+    MAX_CHARACTERS,
+    MalformedKey,
+    UnknownForm,
+    UnknownProvider,
+    provider_named,
+    provider_of_key,
+)
 from llmkeys.secret import Secret
 from tasks.rules import exceptions as errors
 from tasks.rules.exceptions import InvalidParams, RoleTooLow

@@ -15,7 +15,7 @@ from apflow_site.db import pools
 from tasks.rules import exceptions as errors
 from tasks.rules.strict_json import Json
 from tasks.services.messages import notifications
-from tasks.services.messages.notification_tests import send_test
+from tasks.services.messages.notifications import send_test
 
 Name = Annotated[str, Meta(min_length=1, max_length=100)]
 About = Literal["failures", "questions"]

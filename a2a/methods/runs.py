@@ -26,7 +26,7 @@ from a2a.methods.params import (
 from a2a.methods.responses import Event, Execution, FlowRef, ModelCall, ParentRun, RunStatus, TokenUsage, Tree
 from a2a.methods.results import DataResult, TaskResult
 from accounts.callers import Caller
-from llmkeys.header import SentKey
+from llmkeys.providers import SentKey
 from tasks import models
 from tasks.models import Task
 from tasks.queue.leases import Suspects
@@ -37,7 +37,7 @@ from tasks.rules.words import as_sent
 from tasks.services import history
 from tasks.services.history import comparisons, past_trees
 from tasks.services.history.past_trees import past_tree
-from tasks.services.spending import model_calls
+from tasks.services.spending import usage
 from tasks.services.trees import forks
 from tasks.services.trees.idempotency import Token
 from tasks.status import Status
@@ -363,7 +363,7 @@ def _suspicion(run: models.Run, others: Suspects | None) -> Json:
 @method("runs.calls", role=VIEWER, answer=ModelCalls, rest=[Rest("listModelCallsOfRun", "GET runs/<run_id>/calls/")])
 def calls(caller: Caller, given: ListCalls) -> DataResult:
     """Return a page of the model calls of a run with what was said, the oldest first."""
-    found, next_cursor = model_calls.list_calls(
+    found, next_cursor = usage.list_calls(
         caller=caller, run_id=given.run_id, task_id=given.task_id, limit=given.limit, cursor=given.cursor
     )
     shown = [native_call(call) | {"content": native_content(call.content)} for call in found]

@@ -9,8 +9,15 @@ from a2a.protocol.message_handler import Meaning
 from accounts.callers import Caller
 from aipartnerupflow.a2a import AskForKey, RunFlow, RunStored, RunTree
 from llmkeys import keys, run_secrets
-from llmkeys.header import HEADER, SentKey
-from llmkeys.providers import KEYLESS, environment_key, known_providers, normal_name, operator_addresses
+from llmkeys.providers import (
+    HEADER,
+    KEYLESS,
+    SentKey,
+    environment_key,
+    known_providers,
+    normal_name,
+    operator_addresses,
+)
 from tasks.executors import describe, executor_ids
 from tasks.executors.admission import checked
 from tasks.models import Run, Task

@@ -32,7 +32,7 @@ from tasks.models import Question, Run
 from tasks.rules.exceptions import InvalidParams, TasksError
 from tasks.rules.strict_json import Json
 from tasks.services import flows, trees
-from tasks.services.runs.run_tags import with_tags
+from tasks.services.runs.run_inputs import with_tags
 from tasks.services.trees import Execution, pending_runs
 from tasks.services.trees.idempotency import remembered
 from tasks.services.trees.pending_runs import CREDENTIALS, HOLDERS, INPUT

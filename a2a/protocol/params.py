@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from a2a.core.parsing import Problem, fault_of
 from accounts.callers import Caller
-from llmkeys.header import SentKey
+from llmkeys.providers import SentKey
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 from tasks.services.trees.idempotency import Token

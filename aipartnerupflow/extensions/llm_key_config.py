@@ -28,7 +28,7 @@ class LLMKeyConfigManager:
     def set_key(self, user_id: str, api_key: str, provider: str) -> None:
         """Store a user's key for a provider, replacing an earlier one."""
         from llmkeys import keys
-        from llmkeys.header import MalformedKey
+        from llmkeys.providers import MalformedKey
         from llmkeys.secret import Secret
 
         try:

@@ -19,7 +19,7 @@ from tasks.dashboard.picture import picture_of
 from tasks.events.pruning import remove_batch as pruning_of_events
 from tasks.models import Run, Task
 from tasks.services.trees import create_tree, queries
-from tasks.services.upkeep import retention
+from tasks.services.upkeep import housekeeping
 from tasks.status import Status
 
 LARGE: Final = Caller(user_id=LARGE_OWNER, role=Role.OPERATOR)
@@ -94,7 +94,7 @@ def pruning() -> dict[str, float]:
     before = (oldest.finished_at or oldest.created_at) + timedelta(days=1)
     seconds = dict[str, float]()
     for name, prune in (
-        ("pruning of 20 trees", partial(retention.prune, Status.COMPLETED, before=before)),
+        ("pruning of 20 trees", partial(housekeeping.prune, Status.COMPLETED, before=before)),
         ("pruning of the events of 50 runs", partial(pruning_of_events, before)),
     ):
         begun = perf_counter()

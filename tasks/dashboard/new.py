@@ -27,8 +27,8 @@ from tasks.rules.exceptions import InvalidParams, TasksError
 from tasks.rules.schema import FURTHER, mismatch
 from tasks.rules.strict_json import Json
 from tasks.services.trees import create_tree
+from tasks.services.trees.persist import written_down
 from tasks.services.trees.queries import get_tree
-from tasks.services.trees.written_down import written_down
 
 Texts = Mapping[str, str]
 Problems = dict[str, str]

@@ -18,7 +18,7 @@ from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, mean_progress, needs_of, node_of
 from tasks.services.history.task_detail import newest_events
 from tasks.services.runs.child_runs import parent_of
-from tasks.services.runs.run_tags import tags_of
+from tasks.services.runs.run_inputs import tags_of
 from tasks.services.spending.budgets import Limit, limits_of
 from tasks.services.trees.queries import root_of
 from tasks.services.waits import open_waits

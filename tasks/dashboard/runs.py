@@ -19,7 +19,7 @@ from tasks.models import Run, Task
 from tasks.models.runs import FAILURES
 from tasks.rules.strict_json import TEXT
 from tasks.services import history
-from tasks.services.history import saved_views
+from tasks.services.history import run_search
 from tasks.services.history.comparisons import compare, seconds_of
 from tasks.services.history.past_trees import past_tree
 from tasks.services.secrets.write_only import for_pages
@@ -92,7 +92,7 @@ def _listed(*, caller: Caller, filters: Filters) -> Context:
         ],
         "query": filters.query(cursor=filters.cursor),
         "view_query": filters.query(),
-        "views": saved_views.views_of(caller=caller, place="runs"),
+        "views": run_search.views_of(caller=caller, place="runs"),
         "next_query": filters.query(cursor=next_cursor) if next_cursor else "",
         "first_query": filters.query() if filters.cursor else "",
     }

@@ -19,14 +19,13 @@ from accounts.users import Refused, user_named
 from apflow_site.db import pools
 from llmkeys import keys as llm_keys
 from llmkeys import named_secrets
-from llmkeys.header import MalformedKey
-from llmkeys.providers import UnknownProvider, known_providers
+from llmkeys.providers import MalformedKey, UnknownProvider, known_providers
 from llmkeys.secret import Secret
 from llmkeys.secret_forms import MalformedSecret
 from tasks.dashboard.pages import Context, page, redirect_with_message, shown
 from tasks.rules.exceptions import TasksError
 from tasks.services.messages import notifications
-from tasks.services.messages.notification_tests import send_test
+from tasks.services.messages.notifications import send_test
 from tasks.services.secrets import stored_secrets
 
 TEMPLATE: Final = "dashboard/settings.html"

@@ -21,7 +21,7 @@ from tasks.dashboard.pages import Context, base_url, has_owners, page, shown
 from tasks.dashboard.picture import Picture, events_of, first_failure, picture_of
 from tasks.executors import describe, disabled_executors, executor_ids
 from tasks.models import Task
-from tasks.services.history.saved_views import views_of
+from tasks.services.history.run_search import views_of
 from tasks.services.history.task_detail import detail
 from tasks.services.secrets.write_only import for_pages
 from tasks.services.upkeep.workforce import workforce

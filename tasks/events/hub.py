@@ -19,7 +19,7 @@ from apflow_site.db.connections import refresh
 from tasks.events.log import Event, LogReader, Row
 from tasks.events.subscription import Room, Subscription
 from tasks.queue import notify
-from tasks.queue.notifier import Notifier
+from tasks.queue.notify import Notifier
 
 PAGE: Final = 2_000
 """The maximum number of events per read."""

@@ -1,4 +1,8 @@
-"""Prune old events and model calls of runs that ended long ago: a few at a time, a run's oldest events first."""
+"""Prune old events and model calls of runs that ended long ago: a few at a time, a run's oldest events first.
+
+The position of a sweep through the past is stored, so that the next one does not begin at the start again: all but the
+newest of a million runs that ended long ago have been pruned, and looking at each of them takes seconds.
+"""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -6,9 +10,12 @@ from typing import Any, Final
 from django.conf import settings
 from django.db.models import Exists, OuterRef, QuerySet
 
-from tasks.events import sweeps
-from tasks.models import ModelCall, Run, TaskEvent
+from tasks.models import InstallationFact, ModelCall, Run, TaskEvent
 
+PREFIX: Final = "swept_"
+STEP: Final = timedelta(hours=1)
+"""The progress is stored in steps, not at every sweep."""
+BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 BATCH: Final = 2_000
 """The number of events one transaction removes. It blocks other writers meanwhile."""
 BATCHES: Final = 5
@@ -16,6 +23,24 @@ CALLS: Final = 200
 """The number of model calls: each may have 64 KiB."""
 RUNS: Final = 50
 SWEEP: Final = "events"
+
+
+def reached(sweep: str) -> datetime:
+    """Return the time before which the sweep has found everything."""
+    fact = InstallationFact.objects.filter(name=PREFIX + sweep).first()
+    return datetime.fromisoformat(fact.value) if fact else BEGINNING
+
+
+def note_sweep(sweep: str, until: datetime, *, since: datetime) -> None:
+    """Store that the sweep has found everything before this time; it began at `since`."""
+    if until - since >= STEP:
+        values = {"value": until.isoformat(), "updated_at": datetime.now(UTC)}
+        InstallationFact.objects.update_or_create(name=PREFIX + sweep, defaults=values)
+
+
+def forget_sweeps() -> None:
+    """Let all sweeps begin at the start: rows were added to the past."""
+    InstallationFact.objects.filter(name__startswith=PREFIX).delete()
 
 
 def prune_events() -> int:
@@ -38,11 +63,11 @@ def prune_events() -> int:
 
 def remove_batch(before: datetime) -> int:
     """Delete events of some runs that ended before this time, and before them their model calls. Returns how many."""
-    since = sweeps.reached(SWEEP)
+    since = reached(SWEEP)
     kept = TaskEvent.objects.filter(run_id=OuterRef("id"))
     runs = Run.objects.filter(Exists(kept), finished_at__gte=since, finished_at__lt=before).order_by("finished_at")
     first = list(runs.values_list("id", "finished_at")[:RUNS])
-    sweeps.note(SWEEP, first[0][1] or before if first else before, since=since)
+    note_sweep(SWEEP, first[0][1] or before if first else before, since=since)
     run_ids = [run_id for run_id, _ in first]
     calls = _delete(ModelCall.objects.filter(run_id__in=run_ids).order_by("run_id"), most=CALLS)
     if calls == CALLS:  # the events are deleted last: by them the runs are found

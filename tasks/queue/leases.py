@@ -374,7 +374,7 @@ def sweep(*, may_expire: Callable[[], bool] = lambda: True) -> int:
     """Queue runs that wait without a worker: dead owners, expired leases, lost wake-ups.
 
     Expired leases are left unless `may_expire`, which is asked once, says so
-    (`tasks.queue.expiry_watch`).
+    (`tasks.queue.clock`).
     Any number of processes may sweep at once: a redundant wake-up does nothing. Returns the number
     of runs queued.
     """

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import psycopg
 
-from tasks.queue.notifier import Notifier, Topic
+from tasks.queue.notify import Notifier, Topic
 
 NOTIFY: Final = """
 SELECT set_config('synchronous_commit', 'off', true), pg_notify(topic, '') FROM unnest(%s::text[]) AS topic

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from redis import Redis, RedisError
 
-from tasks.queue.notifier import Notifier, Topic
+from tasks.queue.notify import Notifier, Topic
 
 TIMEOUT_SECONDS: Final = 0.5
 OUTAGE_LOG_SECONDS: Final = 300.0

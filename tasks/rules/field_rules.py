@@ -7,8 +7,7 @@ from typing import Any
 
 from tasks.rules import budgets, conditions, maps, rounds, spawns
 from tasks.rules.pools import POOLS
-from tasks.rules.schema import fault
-from tasks.rules.schema_cost import TooCostly, check_cost
+from tasks.rules.schema import TooCostly, check_cost, fault
 from tasks.rules.task_schedules import COUNTED, WRITTEN
 from tasks.rules.templates import LABEL
 from tasks.status import OnInterrupt

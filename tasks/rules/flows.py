@@ -10,8 +10,7 @@ from typing import Any, Final
 import orjson
 
 from tasks.rules.exceptions import MOST_LISTED
-from tasks.rules.schema import fault, mismatch
-from tasks.rules.schema_cost import TooCostly, check_cost, is_light
+from tasks.rules.schema import TooCostly, check_cost, fault, is_light, mismatch
 from tasks.rules.strict_json import Json
 
 NAME: Final = re.compile("[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")

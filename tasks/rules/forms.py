@@ -11,8 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from tasks.rules.schema import fault, mismatch
-from tasks.rules.schema_cost import TooCostly, check_cost, is_light
+from tasks.rules.schema import TooCostly, check_cost, fault, is_light, mismatch
 from tasks.rules.strict_json import Json
 
 EMAIL: Final = re.compile(r"[^\s@<>\"]{1,64}@[^\s@<>\"]{1,254}")

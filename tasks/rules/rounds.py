@@ -2,13 +2,17 @@
 
 `{"until": condition, "max": 20, "delay_seconds": 0, "first": value, "on_max": "fail" or "complete"}`; all but `until`
 are optional. The conditions are those of `params.when`, without `task`: they are about the result of the latest round.
+
+And the names of the values that maps and loops give to the places of what they run: items and their numbers, results
+and rounds.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from tasks.rules import conditions
+from tasks.rules.maps import MappedTask, for_each_of
 from tasks.rules.strict_json import Json
 
 LAST: Final = "last"
@@ -112,3 +116,32 @@ def _about_last(condition: Any, depth: int = 1) -> Any:
         if isinstance(condition.get(name), list):
             return condition | {name: [_about_last(part, depth + 1) for part in condition[name]]}
     return condition if "task" in condition else condition | {"task": LAST}
+
+
+def given_below(params: Mapping[str, Any] | None) -> frozenset[str]:
+    """Return the names that a map or a group that repeats gives to its template; none for any other task."""
+    if (for_each := for_each_of(params)) is not None:
+        return frozenset({for_each.label, f"{for_each.label}_index"})
+    return LABELS if repeat_of(params) is not None else frozenset()
+
+
+def given_to_itself(task: MappedTask) -> frozenset[str]:
+    """Return the names that a task with an executor has for its own rounds."""
+    repeats = task.executor_id is not None and repeat_of(task.params) is not None
+    return LABELS if repeats else frozenset()
+
+
+def given_inside(template: Iterable[MappedTask]) -> dict[str, frozenset[str]]:
+    """Map the id of each task of a template to the names that maps and loops inside the template give to it.
+
+    They hide the same names of the values of the whole template.
+    """
+    by_id = {task.id: task for task in template}
+    found = {}
+    for task in by_id.values():
+        names, above = given_to_itself(task), by_id.get(task.parent_id or "")
+        while above is not None:
+            names |= given_below(above.params) if above.executor_id is None else frozenset()
+            above = by_id.get(above.parent_id or "")
+        found[task.id] = names
+    return found

@@ -18,7 +18,7 @@ from tasks.rules.exceptions import (
     InvalidTree,
 )
 from tasks.rules.field_rules import check_task, without_empty
-from tasks.rules.schema_cost import pattern_size
+from tasks.rules.schema import pattern_size
 from tasks.rules.strict_json import Json
 from tasks.rules.templates import LABEL
 from tasks.rules.tree import descendants, find_cycle

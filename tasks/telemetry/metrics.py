@@ -1,21 +1,36 @@
-"""The counts of a process, for `GET /metrics`. The counts are in files that all processes of the machine share, so each process
-answers for all of them, including dead ones (`tasks.telemetry.series`).
+"""The counts of a process, for `GET /metrics`. The counts are in files that all processes of the machine share
+(prometheus-client's multiprocess mode; the settings say where its files are), so each process answers for all of them, including
+dead ones.
 
-Counting is cheap, about 2 µs, and never queries the database. Count an event after its commit. On a full disk, events that would
-begin a new series are not counted.
+Counting is cheap, about 2 µs, and never queries the database. Count an event after its commit.
+
+The files are mapped into memory, and most of each is a hole. If the disk has no room when a process first writes to a page, the kernel
+ends the process (SIGBUS). A page is first written when a series begins, so a series begins only while the disk has room: on a full
+disk, events that would begin a new one are not counted.
 """
 
-from collections.abc import Iterable, Mapping
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from apflow_site.db.calls import LONG_SECONDS
-from tasks.telemetry.series import NoRoom, once, own_registry, series
 
+FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+ROOM_BYTES: Final = 4 << 20
+"""A new series needs a page or two. The rest is for what other processes write between the check and that moment."""
+
+log = logging.getLogger(__name__)
+M = TypeVar("M", Counter, Gauge, Histogram)
+T = TypeVar("T")
 GROUP: Final = "group"
 """The executor of a task that has none."""
 DURATIONS: Final = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, float("inf"))
@@ -24,6 +39,68 @@ DELIVERY_RESULTS: Final = ("delivered", "retrying", "failed")
 MAX_MODELS: Final = 200
 """Clients name models as they like; beyond so many names in one process the rest count together."""
 OTHERS: Final = "others"
+
+
+class NoRoom(Exception):
+    """The disk is full, so the series does not begin: skip the count."""
+
+
+def metrics_folder() -> Path:
+    """Return the folder where the processes of this machine keep their counts."""
+    return Path(os.environ[FOLDER_VARIABLE])
+
+
+def once(make: Callable[[], T]) -> Callable[[], T]:
+    """Cache what a function makes, in a way that two threads never make it twice.
+
+    Two metrics of the same name in one process would overwrite each other's counts. An error is not
+    cached.
+    """
+    lock, made = threading.Lock(), list[T]()
+
+    def get() -> T:
+        if not made:
+            with lock:
+                if not made:
+                    made.append(make())
+        return made[0]
+
+    return get
+
+
+def own_registry() -> CollectorRegistry:
+    """Return a registry for the metrics of this process. Metrics without labels begin when they are made. Raises NoRoom."""
+    _require_room()
+    return CollectorRegistry()
+
+
+def series(metric: M, *labels: str) -> M:
+    """Return the series of a metric with these labels. Raises NoRoom if it has not begun and cannot begin now."""
+    begun: M = _begun(metric, labels)
+    return begun
+
+
+@cache
+def _begun(metric: Any, labels: tuple[str, ...]) -> Any:
+    _require_room()
+    return metric.labels(*labels)
+
+
+def _require_room() -> None:
+    try:
+        metrics_folder().mkdir(parents=True, exist_ok=True)
+        has_room = shutil.disk_usage(metrics_folder()).free >= ROOM_BYTES
+    except OSError:
+        has_room = False
+    if not has_room:
+        _warn_once(metrics_folder())
+        raise NoRoom
+
+
+@cache
+def _warn_once(folder: Path) -> None:
+    text = "The disk of %s is full: /metrics misses what would begin a new series, until there is room"
+    log.warning(text, folder, extra={"event": "metrics.no_room"})
 
 
 @dataclass(frozen=True, slots=True)

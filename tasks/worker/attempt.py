@@ -24,7 +24,7 @@ from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.rules.conditions import ABSENT, value_at
 from tasks.rules.forms import fault_of_form
 from tasks.rules.schema import NO_RULE, mismatch
-from tasks.rules.schema_cost import CPU_SECONDS, is_light
+from tasks.rules.schema import CPU_SECONDS, is_light
 from tasks.rules.spawns import WRAPPER, settings_of
 from tasks.rules.stored_results import stored_form
 from tasks.rules.strict_json import Json
@@ -104,9 +104,9 @@ async def _judged(question: bytes) -> str | None:
 
 @asynccontextmanager
 async def _judge() -> AsyncIterator[Process]:
-    """Start `tasks.rules.schema_cost`; kill it if it is still running at the end."""
+    """Start `tasks.rules.schema`; kill it if it is still running at the end."""
     judge = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "tasks.rules.schema_cost"),
+        *(sys.executable, "-P", "-m", "tasks.rules.schema"),
         stdin=PIPE,
         stdout=PIPE,
         stderr=DEVNULL,

@@ -16,8 +16,7 @@ from aipartnerupflow.executors.base import Wait
 from apflow_site.db import pools
 from tasks.queue.leases import Claim
 from tasks.rules.budgets import TASKS, day_is_over, day_question, day_was_stopped, memo_of_day
-from tasks.services.spending.budgets import Limit
-from tasks.services.spending.day_limits import APPROVERS, DAY_MEASURES, day_limits
+from tasks.services.spending.budgets import APPROVERS, DAY_MEASURES, Limit, day_limits
 
 FRESH_SECONDS: Final = 1.0
 COUNTED_HERE: Final = frozenset(DAY_MEASURES)

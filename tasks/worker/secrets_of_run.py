@@ -20,8 +20,8 @@ from llmkeys.secret_forms import MOST_LINES, may_be_sent_to
 from tasks.executors.input_places import ANOTHER_HOST, NOT_THERE, misuse, secrets_in
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.queue.leases import Claim
-from tasks.rules.inputs import label_of
 from tasks.rules.places import RUN, SECRET
+from tasks.rules.references import label_of
 from tasks.services.secrets.write_only import opened_inputs
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome

@@ -16,10 +16,10 @@ from apflow_site.db.connections import refresh
 from llmkeys import run_secrets
 from tasks.queue import black_box, leases, suspension
 from tasks.queue.black_box import End
-from tasks.queue.expiry_watch import ExpiryWatch
+from tasks.queue.clock import ExpiryWatch
 from tasks.services.runs import cancels
 from tasks.services.schedules import firings
-from tasks.services.secrets import shared_secrets, signers
+from tasks.services.secrets import shared_secrets
 from tasks.services.upkeep import growth, housekeeping
 from tasks.services.waits import sent_events
 from tasks.storage import counts, usage
@@ -157,7 +157,7 @@ def _sweep_runs() -> None:
 def _keep_up() -> bool:
     """Remove and note what no run waits for. Returns whether there may be more to remove."""
     shared_secrets.keep_fresh()
-    signers.note_signer()
+    shared_secrets.note_signer()
     growth.record_size()
     leases.discard_boxes()
     leases.forget_workers()

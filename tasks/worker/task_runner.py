@@ -28,10 +28,10 @@ from tasks.rules import interrupts
 from tasks.rules.budgets import asked_in
 from tasks.rules.conditions import TooMuchToCompare, described, holds
 from tasks.rules.exceptions import ExecutorNotFound, TooManyWaits
-from tasks.rules.inputs import dependency_results, label_of, resolved_inputs
 from tasks.rules.maps import ForEach, for_each_of
 from tasks.rules.places import RUN
 from tasks.rules.pools import resources_of
+from tasks.rules.references import dependency_results, label_of, resolved_inputs
 from tasks.rules.retry import retry_of
 from tasks.rules.rounds import Repeat, repeat_of
 from tasks.rules.strict_json import Json

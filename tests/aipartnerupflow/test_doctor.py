@@ -18,7 +18,7 @@ from aipartnerupflow import doctor
 from aipartnerupflow.doctor import Doubt, Trouble
 from apflow_site.config import Config, load
 from tasks.models import InstallationFact
-from tasks.services.secrets.signers import note_signer
+from tasks.services.secrets.shared_secrets import note_signer
 from tests.fork_server import printed_by, run_command
 from tests.ports import free_port
 from tests.servers import environment_of, new_database, query, running_server, until

@@ -17,7 +17,7 @@ from django.db import connection
 from prometheus_client.parser import text_string_to_metric_families
 
 from tasks.telemetry import metrics
-from tasks.telemetry.series import once
+from tasks.telemetry.metrics import once
 from tests.ports import free_port
 from tests.servers import PYTHON, ROOT, SAME_KEYS, Json, Server, new_database, running, running_server, until
 from tests.sizes import size

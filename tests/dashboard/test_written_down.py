@@ -8,7 +8,7 @@ from accounts.callers import LOCAL
 from tasks.models import Task
 from tasks.services import trees
 from tasks.services.trees.copies import copy_tree
-from tasks.services.trees.written_down import written_down
+from tasks.services.trees.persist import written_down
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ECHO: dict[str, Any] = {"schemas": {"method": "echo_executor"}}

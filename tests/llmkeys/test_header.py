@@ -3,7 +3,7 @@
 import pytest
 from pytest_django import Settings
 
-from llmkeys.header import MalformedKey, parse_header
+from llmkeys.providers import MalformedKey, parse_header
 from llmkeys.secret import Secret
 from tests.sections import replace
 

@@ -8,9 +8,8 @@ from redis import Redis
 
 from llmkeys import keys
 from llmkeys.cipher import CannotUnseal
-from llmkeys.header import MalformedKey
 from llmkeys.models import LLMKey
-from llmkeys.providers import UnknownProvider
+from llmkeys.providers import MalformedKey, UnknownProvider
 from llmkeys.secret import Secret
 from llmkeys.stores import MemoryStore, key_store
 

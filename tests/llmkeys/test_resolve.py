@@ -6,8 +6,8 @@ import pytest
 from pytest_django import Settings
 
 from llmkeys import keys
-from llmkeys.header import parse_header
 from llmkeys.models import LLMKey, RunSecret
+from llmkeys.providers import parse_header
 from llmkeys.resolve import AmbiguousKey, Credentials, MissingKey, UnreadableKey, credentials
 from llmkeys.run_secrets import keep
 from llmkeys.secret import Secret

@@ -8,8 +8,8 @@ from pytest_django import Settings
 
 from llmkeys import keys, run_secrets
 from llmkeys.cipher import CannotUnseal
-from llmkeys.header import SentKey, parse_header
 from llmkeys.models import RunSecret
+from llmkeys.providers import SentKey, parse_header
 from llmkeys.secret import Secret
 from tasks.models import Run
 from tasks.rules.exceptions import TasksError

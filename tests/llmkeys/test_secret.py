@@ -10,7 +10,7 @@ import msgspec
 import orjson
 import pytest
 
-from llmkeys.header import SentKey
+from llmkeys.providers import SentKey
 from llmkeys.secret import Secret
 
 KEY = "sk-ant-api03-canary-1234"

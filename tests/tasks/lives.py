@@ -35,8 +35,7 @@ from aipartnerupflow.executors import (
 from tasks.ids import new_id
 from tasks.models import Run
 from tasks.queue import leases, notify
-from tasks.queue.notifier import Topic
-from tasks.queue.notify import Listener
+from tasks.queue.notify import Listener, Topic
 from tasks.services.runs.cancels import Cancel
 from tasks.worker import engine, group_commit, worker
 from tasks.worker.changes import Change

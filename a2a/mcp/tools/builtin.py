@@ -29,8 +29,7 @@ from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 from tasks.services import flows, history, trees
 from tasks.services.runs.cancels import cancel_tasks
-from tasks.services.runs.run_inputs import with_inputs
-from tasks.services.runs.run_tags import with_tags
+from tasks.services.runs.run_inputs import with_inputs, with_tags
 from tasks.services.trees import Execution
 from tasks.services.upkeep.demo import as_demo
 

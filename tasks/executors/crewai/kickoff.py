@@ -24,8 +24,7 @@ from tasks.executors.crewai.crew_spec import AgentWork, CrewSpec, TaskWork
 from tasks.executors.llm.tool import read_of, text_of
 from tasks.executors.llm.tools import check_bounds
 from tasks.executors.mcp.offered import Offered
-from tasks.rules.schema import mismatch
-from tasks.rules.schema_cost import is_light
+from tasks.rules.schema import is_light, mismatch
 
 if TYPE_CHECKING:
     from tasks.executors.crewai.running import Crew

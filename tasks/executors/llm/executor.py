@@ -21,8 +21,7 @@ from tasks.executors.llm.prompt import (
     model_for,
 )
 from tasks.rules.places import has_places
-from tasks.rules.schema import FURTHER, fault, mismatch
-from tasks.rules.schema_cost import TooCostly, check_cost, is_light
+from tasks.rules.schema import FURTHER, TooCostly, check_cost, fault, is_light, mismatch
 from tasks.rules.templates import CannotFill, Filler
 
 PLACE: Final = "inputs.response_format.json_schema.schema"

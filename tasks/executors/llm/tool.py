@@ -20,8 +20,7 @@ from tasks.models import Flow, FlowVersion
 from tasks.rules.flows import NAME, NAME_RULE
 from tasks.rules.places import escaped
 from tasks.rules.pools import LOOP
-from tasks.rules.schema import mismatch
-from tasks.rules.schema_cost import is_light
+from tasks.rules.schema import is_light, mismatch
 from tasks.rules.specs import explicit_executor
 
 MCP: Final = "mcp_executor"

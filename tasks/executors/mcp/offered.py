@@ -16,8 +16,7 @@ from typing import Any, Final, Protocol
 from aipartnerupflow.executors import ExecutorError, Json
 from tasks.executors.mcp.servers import configured
 from tasks.executors.mcp.session import INVALID_PARAMS, Hearing, RefusedError, Session, opened
-from tasks.rules.schema import fault
-from tasks.rules.schema_cost import TooCostly, check_cost
+from tasks.rules.schema import TooCostly, check_cost, fault
 
 MOST_PAGES: Final = 100
 MOST_LISTED: Final = 1_000

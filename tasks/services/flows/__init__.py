@@ -20,7 +20,7 @@ from accounts.callers import Caller
 from apflow_site.db.beforehand import beforehand
 from apflow_site.db.turns import has_room
 from llmkeys import sealed_texts
-from llmkeys.header import SentKey
+from llmkeys.providers import SentKey
 from tasks.executors.input_places import inputs_used, names_that_may_be_used
 from tasks.models import Flow, FlowVersion, Notification, Run, Task
 from tasks.rules.exceptions import FlowNotFound, InvalidParams, LimitReached, TaskNotFound
@@ -42,8 +42,8 @@ from tasks.services.secrets.stored_secrets import refuse_unusable
 from tasks.services.secrets.write_only import sealed, sealed_definition
 from tasks.services.trees import NEW, Execution, checked_beforehand, execute_tree
 from tasks.services.trees.further_runs import set_inputs, tasks_of, unknown_inputs
+from tasks.services.trees.persist import written_down
 from tasks.services.trees.queries import get_task
-from tasks.services.trees.written_down import written_down
 from tasks.storage import loads
 
 MAY_BE_MISSING: Final = (

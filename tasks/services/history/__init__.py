@@ -19,8 +19,8 @@ from tasks.rules.exceptions import FlowNotFound, RunNotFound
 from tasks.rules.strict_json import Json
 from tasks.services.history import run_search
 from tasks.services.runs.child_runs import parent_of
-from tasks.services.runs.run_tags import tags_of
-from tasks.services.spending.model_calls import first_calls
+from tasks.services.runs.run_inputs import tags_of
+from tasks.services.spending.usage import first_calls
 from tasks.services.trees.queries import after_cursor, cursor_at, cursor_of, read_cursor, root_of
 from tasks.status import Status
 from tasks.storage import loads

@@ -19,7 +19,7 @@ from tasks.rules.strict_json import TEXT, Json
 from tasks.services import history
 from tasks.services.history import RunFacts, with_facts
 from tasks.services.secrets.write_only import for_pages
-from tasks.services.spending.model_calls import usage_of_tasks
+from tasks.services.spending.usage import usage_of_tasks
 from tasks.status import Status
 from tasks.storage import loads
 from tasks.storage.bulk import batched

@@ -12,11 +12,11 @@ from aipartnerupflow.executors import ExecutorError
 from tasks.executors.filling import filled_inputs
 from tasks.models import ModelCall, Question, Run, Task, TaskEvent
 from tasks.rules.exceptions import ResponseTooLarge
-from tasks.rules.inputs import dependency_results, label_of, resolved_inputs
+from tasks.rules.references import dependency_results, label_of, resolved_inputs
 from tasks.rules.strict_json import Json
 from tasks.services.flows.flow_lists import FlowOfRun, flow_of
 from tasks.services.runs.child_runs import child_of, parent_of
-from tasks.services.spending.model_calls import first_calls
+from tasks.services.spending.usage import first_calls
 from tasks.services.trees.queries import get_task
 from tasks.services.waits import open_wait
 from tasks.services.waits.questions import open_questions

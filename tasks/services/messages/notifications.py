@@ -3,32 +3,38 @@
 The transaction that ends a failed run adds a webhook for each notification that fits, at the position
 of the final event (`add_for_failure`); that of a question, or of its reminder, at the position of its
 event (`add_for_question`). So none is lost or sent for what did not happen, and deliveries are
-retried, limited by host and recorded as those of all webhooks.
+retried, limited by host and recorded as those of all webhooks. A test message is sent once, at once, with
+its outcome (`send_test`).
 """
 
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import orjson
 from django.conf import settings
 from django.db import transaction
+from django.db.models.functions import Now
 
 from accounts import audit
 from accounts.audit import Action
 from accounts.callers import LOCAL_USER, ROLE_PREFIX, Caller
 from accounts.users import HAS_ROLE, USERS
+from apflow_site.db import pools
 from apflow_site.db.connections import IS_SQLITE
-from apflow_site.db.turns import has_room
-from llmkeys.cipher import seal
+from apflow_site.db.turns import has_room, take_turns
+from llmkeys.cipher import CannotUnseal, seal
 from tasks.executors.email.mail import MAILTO, why_no_address, why_refused
 from tasks.executors.http.safe_http import parse_url
-from tasks.models import Flow, Notification
-from tasks.rules.exceptions import InvalidParams, LimitReached
+from tasks.models import Flow, Notification, Webhook
+from tasks.rules.exceptions import InvalidParams, LimitReached, NotificationNotFound
 from tasks.rules.strict_json import Json
 from tasks.services.flows import get_flow
+from tasks.services.messages.failure_messages import test_message
+from tasks.services.messages.webhook_requests import WebhookResponse, send_by_mail, send_one, unreadable, with_headers
 from tasks.services.messages.webhooks import (
     ASSIGNED_BY_MAIL,
     ASSIGNED_TO_URL,
@@ -38,6 +44,7 @@ from tasks.services.messages.webhooks import (
     TO_URL,
     context_of,
     problems,
+    secrets_of,
 )
 
 FAILURES: Final = "failures"
@@ -61,6 +68,10 @@ OF_ROLES: Final = f"""
     GROUP BY one.id, one.created_at ORDER BY one.created_at, one.id LIMIT {MOST_OF_ROLES}
 """  # noqa: S608  (constants)
 """The notifications of the users who have one of the roles that are assignees of the question."""
+USER_LOCK: Final = 0x6E_74_65_73
+"""The first number of PostgreSQL's advisory locks of users who send test messages."""
+SPARE_SECONDS: Final = 30
+"""A test that has not ended this long after its timeout was lost with its process."""
 
 
 def add_for_failure() -> str:
@@ -217,3 +228,62 @@ def native_of(kept: Kept) -> Json:
         "updated_at": row.updated_at.isoformat(),
     }
     return shown if kept.signing_key is None else shown | {"signing_key": kept.signing_key}
+
+
+async def send_test(*, caller: Caller, name: str) -> WebhookResponse:
+    """Send the test message of one of the caller's notifications. Raises NotificationNotFound or LimitReached.
+
+    It is not retried. One user sends one at a time.
+    """
+    found = await pools.write(_begin, caller=caller, name=name)
+    try:
+        return await _send(found)
+    finally:
+        await pools.write(partial(_end, found))
+
+
+@transaction.atomic
+def _begin(*, caller: Caller, name: str) -> Notification:
+    take_turns(USER_LOCK, caller.user_id)
+    own = Notification.objects.filter(user_id=caller.user_id)
+    found = own.filter(name=name).first()
+    if found is None:
+        raise NotificationNotFound(name)
+    if own.filter(testing_since__gt=Now() - _longest()).exists():
+        raise LimitReached("Another test message of yours is being sent. Wait until it has ended.")
+    own.filter(id=found.id).update(testing_since=Now())
+    return found
+
+
+def _end(notification: Notification) -> None:
+    Notification.objects.filter(id=notification.id).update(testing_since=None)
+
+
+def _longest() -> timedelta:
+    return timedelta(seconds=settings.APFLOW.webhooks.timeout_seconds + SPARE_SECONDS)
+
+
+async def _send(notification: Notification) -> WebhookResponse:
+    is_mail = notification.url.startswith(MAILTO)
+    webhook = Webhook(
+        kind=BY_MAIL if is_mail else TO_URL,
+        config_id=notification.id,
+        url=notification.url,
+        sealed=notification.sealed,
+        method="POST",
+    )
+    try:
+        secrets = secrets_of(webhook)
+    except CannotUnseal as error:
+        return unreadable(error)
+    flow = await pools.read(_flow_of, notification)
+    request = with_headers(test_message(notification, flow=flow, secrets=secrets), secrets.headers)
+    if is_mail:
+        return await send_by_mail(webhook, request, user_id=notification.user_id)
+    return await send_one(webhook, request)
+
+
+def _flow_of(notification: Notification) -> str | None:
+    if notification.flow_id is None:
+        return None
+    return Flow.objects.filter(id=notification.flow_id).values_list("name", flat=True).first()

@@ -1,19 +1,21 @@
-"""The inputs of a run: values that places of its tree name as `{{run.inputs.topic}}`."""
+"""The inputs and the tags with which a run starts. Places of its tree name the inputs as `{{run.inputs.topic}}`."""
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from django.db import transaction
 
 from llmkeys import sealed_texts
-from tasks.models import FlowVersion, Run, RunInputs
+from tasks.models import FlowVersion, Run, RunInputs, RunTag
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
+from tasks.rules.tags import checked_tags
 from tasks.services.flows import checked_inputs, refuse_unused
 from tasks.services.secrets.write_only import sealed
-from tasks.services.trees import Execution
-from tasks.services.trees.further_runs import set_inputs
+from tasks.services.trees import Created, Execution
+from tasks.services.trees.further_runs import set_inputs, set_tags
 
 FIELD: Final = "run_inputs"
 NOT_USED: Final = "The tree is already running, with the inputs of that run: run_inputs was not used."
@@ -21,6 +23,8 @@ ALL_COMPLETED: Final = (
     "would not be used: all tasks of this run have completed, and completed tasks do not run again. "
     "To run them with other inputs, run a copy of the tree: tasks.fork, or tasks.execute with copy_execution and copy_children."
 )
+T = TypeVar("T", bound=Created | Execution)
+TAGS_NOT_USED: Final = "The tree is already running, with the tags of that run: tags were not used."
 
 
 @transaction.atomic
@@ -56,3 +60,28 @@ def _version_of(run: Run) -> FlowVersion | None:
     if run.flow_id is None or run.flow_version is None:
         return None
     return FlowVersion.objects.filter(flow_id=run.flow_id, number=run.flow_version).first()
+
+
+@transaction.atomic
+def with_tags(verb: Callable[..., T], tags: Sequence[str], **arguments: Any) -> T:
+    """Call a function of `tasks.services` that starts a run, and give the run these tags.
+
+    Without this, a further run of a tree has the tags of the one before it. A run that is already under way keeps its own. Raises InvalidParams.
+    """
+    checked = checked_tags(tags)
+    result = verb(**arguments)
+    assert result.run is not None  # noqa: S101  (the function starts a run)
+    if isinstance(result, Execution) and not result.started:
+        return replace(result, warnings=[*result.warnings, TAGS_NOT_USED])
+    set_tags(result.run, checked)
+    return result
+
+
+def tags_of(run_ids: Collection[str]) -> dict[str, list[str]]:
+    """Map each of these runs that has tags to them, in the order of the alphabet."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    if run_ids:
+        rows = RunTag.objects.filter(run_id__in=run_ids).values_list("run_id", "tag")
+        for run_id, tag in sorted(rows):
+            found[run_id].append(tag)
+    return dict(found)

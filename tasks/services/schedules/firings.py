@@ -30,11 +30,9 @@ from tasks.rules.exceptions import TasksError
 from tasks.rules.firings import Outcome, Overlap, Plan, plan, what_to_do
 from tasks.services.flows import run_flow
 from tasks.services.runs import cancels
-from tasks.services.runs.run_inputs import with_inputs
-from tasks.services.runs.run_tags import with_tags
+from tasks.services.runs.run_inputs import with_inputs, with_tags
 from tasks.services.schedules import due_schedules
-from tasks.services.trees import NEW, Execution, execute_task, execute_tree
-from tasks.services.trees.restarts import execute_again
+from tasks.services.trees import NEW, Execution, execute_again, execute_task, execute_tree
 from tasks.status import Status
 from tasks.storage.bulk import batched
 from tasks.telemetry import metrics

@@ -34,9 +34,8 @@ from tasks.rules.task_schedules import (
 )
 from tasks.services import schedules
 from tasks.services.schedules.firings import REPORTED, RUNS_ALREADY
-from tasks.services.trees import Created, editing, held_task
+from tasks.services.trees import Created, editing, execute_again, held_task
 from tasks.services.trees.queries import listed_tasks
-from tasks.services.trees.restarts import execute_again
 from tasks.status import Status
 
 NO_SCHEDULE: Final = "has no schedule: set schedule_type and schedule_expression with tasks.update"

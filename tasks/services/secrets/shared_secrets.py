@@ -6,13 +6,16 @@ A machine with another `auth.jwt_secret` rejects the tokens of the others, and o
 A fingerprint is made with scrypt and a random salt: it is slow to compute on purpose, so that not
 even a weak secret can be guessed from a copy of the database. Each machine publishes its own while
 its processes live, so a secret can be changed once no process with the old one is left.
+
+Every process that may sign also notes when the JWT secret that it has last signed, again and again while it
+lives, so that `doctor` can say when an old one may be removed.
 """
 
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -43,6 +46,9 @@ CHANGES: Final[Mapping[str, str]] = {
     "llm.encryption_keys": "To change the value while processes run, first add the new one to the end of the list on all "
     "machines; see docs/how-to/llm-keys.md.",
 }
+SIGNED: Final = "signed:"
+FORGET_DAYS: Final = 400
+"""Longer than the longest life of a token (`auth.refresh_days`)."""
 
 
 class SecretsDiffer(Exception):
@@ -158,3 +164,27 @@ def _fact_name(name: str, fingerprints: Sequence[str]) -> str:
     """Return the name of the fact. Processes of one machine that have different secrets, as during a change, have different facts."""
     place = " ".join((leases.this_host(), *fingerprints))
     return f"{PREFIX}{name}:{hashlib.sha256(place.encode()).hexdigest()[:16]}"
+
+
+def note_signer() -> None:
+    """Note that a process with this `auth.jwt_secret` is alive."""
+    auth = settings.APFLOW.auth
+    if not auth.is_on or auth.jwt_secret is None:
+        return
+    noted = InstallationFact.objects.filter(name=_signer_name(auth.jwt_secret))
+    if not noted.filter(updated_at__lt=Now() - timedelta(seconds=FRESH_SECONDS / 6)).update(updated_at=Now()):
+        InstallationFact.objects.get_or_create(
+            name=_signer_name(auth.jwt_secret), defaults={"value": {}, "updated_at": Now()}
+        )
+    old = Now() - timedelta(days=FORGET_DAYS)
+    InstallationFact.objects.filter(name__startswith=SIGNED, updated_at__lt=old).delete()
+
+
+def last_signed_at(secret: str) -> datetime | None:
+    """Return the time when a live process last had this secret as `auth.jwt_secret`, up to twenty seconds ago. None: never."""
+    noted = InstallationFact.objects.filter(name=_signer_name(secret))
+    return noted.values_list("updated_at", flat=True).first()
+
+
+def _signer_name(secret: str) -> str:
+    return f"{SIGNED}{fingerprint(secret, salt_of_installation())[:32]}"

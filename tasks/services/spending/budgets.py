@@ -1,11 +1,36 @@
-"""The amounts of its budget that a run has spent, for display."""
+"""The limits of what a run, and what a user in a day (UTC), may spend, and what they have spent."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, date, datetime
+from typing import Any, Final
 
-from tasks.models import Run, RunBudget, Task
-from tasks.rules.budgets import Spent, budget_of, described
+import orjson
+from django.conf import settings
+from django.db.models import QuerySet, Sum
+from django.db.models.functions import Now
+
+from accounts.callers import ROLE_PREFIX, Role
+from tasks.models import DayAllowance, DayCount, Question, Run, RunBudget, Task, Usage
+from tasks.rules.budgets import (
+    COST_USD,
+    SECONDS,
+    STOP,
+    TASKS,
+    TOKENS,
+    Spent,
+    budget_of,
+    day_asked_in,
+    described,
+    memo_prefix,
+)
+
+DAY_MEASURES: Final = (TASKS, SECONDS)
+"""The measures that workers count in `DayCount`."""
+APPROVERS: Final = (f"{ROLE_PREFIX}{Role.ADMIN}",)
+"""The assignees of a question to raise a limit."""
+MOST_AT_ONCE: Final = 1_000
+"""The number of questions that one answer answers; the others ask again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,3 +79,76 @@ def limits_of_tree(root_id: str) -> list[Limit]:
     if not budget_of(params):
         return []
     return limits_of(Run.objects.filter(root_id=root_id).order_by("-number").first(), params)
+
+
+def day_limits(user_id: str, *, but_for: str | None = None) -> list[Limit]:
+    """Return the limits of each user and day, with what the user has spent today, but for a worker process `but_for`."""
+    most = settings.APFLOW.limits
+    settled = {
+        TOKENS: most.tokens_per_user_day,
+        COST_USD: most.usd_per_user_day,
+        TASKS: most.tasks_per_user_day,
+        SECONDS: most.seconds_per_user_day,
+    }
+    allowed = {measure: float(limit) for measure, limit in settled.items() if limit}
+    if not allowed:
+        return []
+    day = _today()
+    raised = DayAllowance.objects.filter(user_id=user_id, day=day).values_list("measure", "allowed")
+    allowed |= {measure: limit for measure, limit in raised if limit > allowed.get(measure, limit)}
+    spent = _spent(user_id, day, allowed.keys(), but_for=but_for)
+    return [Limit(measure=measure, spent=spent.of(measure), allowed=limit) for measure, limit in allowed.items()]
+
+
+def _spent(user_id: str, day: date, measures: Collection[str], *, but_for: str | None) -> Spent:
+    sums: dict[str, float | None] = {}
+    if TOKENS in measures or COST_USD in measures:
+        of_day = Usage.objects.filter(user_id=user_id, day=day)
+        sums |= of_day.aggregate(tokens=Sum("total_tokens"), cost_nanos=Sum("cost_nanos"))
+    if TASKS in measures or SECONDS in measures:
+        counts = DayCount.objects.filter(user_id=user_id, day=day)
+        counts = counts if but_for is None else counts.exclude(process=but_for)
+        sums |= counts.aggregate(tasks=Sum("tasks"), seconds=Sum("seconds"))
+    return Spent(
+        tokens=int(sums.get("tokens") or 0),
+        cost_nanos=int(sums.get("cost_nanos") or 0),
+        tasks=int(sums.get("tasks") or 0),
+        seconds=float(sums.get("seconds") or 0.0),
+    )
+
+
+def take_answer(question: Question) -> list[str]:
+    """Take the answer to a question about the limit of a day, in its transaction: it is also that of other runs of the user.
+
+    Returns the runs that may continue, but for that of the question.
+    """
+    about = day_asked_in(orjson.loads(question.memo))
+    if about is None:
+        return []
+    measure, day = about
+    user_id = Run.objects.values_list("user_id", flat=True).get(id=question.run_id)
+    if question.answer != STOP:
+        DayAllowance.objects.update_or_create(
+            user_id=user_id, day=day, measure=measure, defaults={"allowed": float(question.answer)}
+        )
+    same = Question.objects.for_people().unanswered().in_open_runs().filter(run__user_id=user_id)
+    same = same.filter(memo__startswith=memo_prefix(measure, day=day)).exclude(id=question.id)
+    found = dict(same.values_list("id", "run_id")[:MOST_AT_ONCE])
+    Question.objects.unanswered().filter(id__in=found).update(
+        answer=question.answer, answered_by=question.answered_by, comment=question.comment, answered_at=Now()
+    )
+    return sorted(set(found.values()))
+
+
+def old_counts() -> "QuerySet[DayCount]":
+    """Return the counts of earlier days."""
+    return DayCount.objects.filter(day__lt=_today())
+
+
+def old_allowances() -> "QuerySet[DayAllowance]":
+    """Return the allowances of earlier days."""
+    return DayAllowance.objects.filter(day__lt=_today())
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()

@@ -1,19 +1,20 @@
-"""The usage of model calls: sums by day, model, executor, flow and user."""
+"""The model calls of runs, and their usage: sums by day, model, executor, flow and user. Each function returns only what its caller may see."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 
 from accounts.callers import Caller
-from tasks.models import Usage
-from tasks.rules.exceptions import InvalidParams
+from tasks.models import ModelCall, Run, Usage
+from tasks.rules.exceptions import InvalidParams, RunNotFound
 from tasks.rules.strict_json import Json
-from tasks.rules.token_usage import dollars
-from tasks.services.spending.budgets import Limit
-from tasks.services.spending.day_limits import day_limits
+from tasks.rules.token_usage import COUNTED, dollars
+from tasks.services.spending.budgets import Limit, day_limits
+from tasks.services.trees.queries import after_cursor, cursor_at
+from tasks.storage import loads
 
 #: By what the sums can be grouped, and the column.
 GROUPS: Final[Mapping[str, str]] = {
@@ -26,6 +27,9 @@ GROUPS: Final[Mapping[str, str]] = {
 SUMS: Final = ("calls", "prompt_tokens", "completion_tokens", "total_tokens", "cost_nanos", "unpriced")
 DEFAULT_DAYS: Final = 30
 MOST_ROWS: Final = 5_000
+LISTED: Final = 100
+"""The number of calls that the details of a run or a task name."""
+Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,3 +91,44 @@ def _sums(row: Mapping[str, Any]) -> Json:
     nanos, unpriced = numbers.pop("cost_nanos"), numbers.pop("unpriced")
     is_known = numbers["calls"] > unpriced or not numbers["calls"]
     return numbers | {"cost_usd": dollars(nanos) if is_known else None, "unpriced_calls": unpriced}
+
+
+def list_calls(
+    *, caller: Caller, run_id: str, task_id: str | None = None, limit: int = 20, cursor: str = ""
+) -> tuple[list[ModelCall], str | None]:
+    """Return a page of the calls of a run, or of one of its tasks, the oldest first, and the cursor of the next page.
+
+    A page ends early when the response is full. Raises RunNotFound, InvalidParams for an invalid cursor, or
+    ResponseTooLarge.
+    """
+    if not Run.objects.for_caller(caller).filter(id=run_id).exists():
+        raise RunNotFound(run_id)
+    found = _calls(run_id, task_id)
+    if cursor:
+        found = found.filter(after_cursor(cursor, descending=False, column="started_at"))
+    sizes = dict(found.values_list("id", loads.size_of("content", "error"))[: limit + 1])
+    ids = loads.spend_on_page(dict(list(sizes.items())[:limit]), least=1 if sizes else 0)
+    page = sorted(ModelCall.objects.filter(id__in=ids), key=lambda call: (call.started_at, call.id))
+    return page, cursor_at(page[-1].started_at, page[-1].id) if len(ids) < len(sizes) else None
+
+
+def first_calls(*, run_id: str | None, task_id: str | None = None) -> list[ModelCall]:
+    """Return the first LISTED calls of a run that the caller may see, without what was said."""
+    return [] if run_id is None else list(_calls(run_id, task_id).defer("content")[:LISTED])
+
+
+def _calls(run_id: str, task_id: str | None) -> "QuerySet[ModelCall]":
+    found = ModelCall.objects.filter(run_id=run_id)
+    return (found if task_id is None else found.filter(task_id=task_id)).order_by("started_at", "id")
+
+
+def usage_of_tasks(run_ids: Iterable[str]) -> Mapping[Key, Json]:
+    """Map (run id, task id) to what the calls of the task used in that run, in the form of `token_usage`."""
+    sums = {name: Sum(name) for name in COUNTED} | {"nanos": Sum("cost_nanos")}
+    calls = ModelCall.objects.filter(run_id__in=run_ids).order_by()
+    of_tasks: Iterable[Any] = calls.values("run_id", "task_id").annotate(**sums)
+    return {
+        (row["run_id"], row["task_id"]): {name: int(row[name] or 0) for name in COUNTED}
+        | {"cost_usd": None if row["nanos"] is None else dollars(int(row["nanos"]))}
+        for row in of_tasks
+    }

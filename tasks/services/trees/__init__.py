@@ -15,12 +15,13 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
+from django.db.models import Exists, OuterRef
 
 from accounts.callers import Caller
 from apflow_site.db.beforehand import beforehand
 from apflow_site.db.pipelines import in_one_go
 from llmkeys import run_secrets
-from llmkeys.header import SentKey
+from llmkeys.providers import SentKey
 from tasks.executors.admission import checked
 from tasks.ids import new_id
 from tasks.models import Run, Task, Webhook
@@ -382,3 +383,23 @@ def execute_copy(task: Task, copy: Copy, *, context_id: str | None = None, reser
 
 def _execution(task: Task, run: Run, *, started: bool) -> Execution:
     return Execution(task=task, run=run, started=started, original_task_id=None, ids={task.id: task.id}, warnings=[])
+
+
+@transaction.atomic
+def execute_again(*, caller: Caller, task_id: str) -> Execution:
+    """Queue a run of the whole tree of a task. Tasks that others have added to it are deleted: they are added again.
+
+    While the tree is running nothing changes; then `started` is False. Raises TaskNotFound.
+    """
+    task = held_task(caller=caller, task_id=task_id)
+    if not Run.objects.unfinished().filter(root_id=task.root_id).exists():
+        _start_over(task.root_id)
+    return execute_task(caller=caller, task_id=task.root_id)
+
+
+def _start_over(root_id: str) -> None:
+    tree = Task.objects.filter(root_id=root_id)
+    if tree.filter(spawned_by__isnull=False).delete()[0]:
+        below = Task.objects.filter(root_id=root_id, parent_id=OuterRef("id"))
+        tree.filter(~Exists(below), has_children=True).update(has_children=False)
+    tree.update(**RESET, steps=None, updated_at=datetime.now(UTC))

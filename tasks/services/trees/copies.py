@@ -21,10 +21,9 @@ from tasks.models import Task
 from tasks.rules.budgets import without_budget
 from tasks.rules.conditions import TooMuchToCompare
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
-from tasks.rules.inputs import dependency_results, label_of, resolved_inputs
 from tasks.rules.maps import CannotMap, templates_of
 from tasks.rules.places import escaped
-from tasks.rules.references import renamed_params, settled_params
+from tasks.rules.references import dependency_results, label_of, renamed_params, resolved_inputs, settled_params
 from tasks.rules.steps import taken_up
 from tasks.rules.strict_json import Json
 from tasks.rules.templates import LABEL, rename_placeholders

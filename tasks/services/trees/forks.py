@@ -6,7 +6,7 @@ from django.db import transaction
 
 from accounts.callers import Caller
 from apflow_site.db.beforehand import beforehand
-from llmkeys.header import SentKey
+from llmkeys.providers import SentKey
 from tasks.models import Task
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.specs import LISTED

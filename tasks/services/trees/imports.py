@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from accounts.callers import LOCAL_USER
-from tasks.events import sweeps
+from tasks.events import pruning
 from tasks.executors import disabled_executors, executor_ids
 from tasks.models import Run, Task
 from tasks.models.runs import FAILURES, LONGEST_ERROR
@@ -95,7 +95,7 @@ def import_trees(
             with transaction.atomic():
                 insert_many((task for tasks in rows for task in tasks), Task)
                 insert_many((run for tasks in rows for run in _runs(tasks)), Run)
-                sweeps.forget()  # these runs ended in the past
+                pruning.forget()  # these runs ended in the past
         except IntegrityError:  # another process took one of the ids since the look-up: look again
             continue
         return outcomes

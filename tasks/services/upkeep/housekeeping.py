@@ -2,7 +2,10 @@
 
 Sessions, tokens, links and failed logins go when they have expired, idempotency keys after 24
 hours, the log of webhook deliveries with the events that it is about (`events.keep_days`), events from
-outside after `events.sent_days`, entries of the audit log after `retention.audit_days`, and trees as `retention` says.
+outside after `events.sent_days`, and entries of the audit log after `retention.audit_days`.
+
+Trees whose last run ended long ago (`retention`) go unless they have `params.keep`. Each is deleted in a
+transaction of its own, so that other writers get their turn in between.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,29 +14,108 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.contrib.sessions.models import Session
-from django.db.models import QuerySet
+from django.db import transaction
+from django.db.models import BooleanField, Exists, F, Func, OuterRef, QuerySet, Value
+from django.db.models.functions import Coalesce
 
 from accounts.audit import old_entries
+from accounts.callers import Caller, Role
 from accounts.logins import WINDOW
 from accounts.models import LoginLink, LoginTry, SpentToken
 from tasks.events import pruning
 from tasks.executors.email.mail import old_counts
-from tasks.models import WebhookDelivery
-from tasks.services.spending import day_limits
+from tasks.models import Run, Schedule, Task, WebhookDelivery
+from tasks.rules.exceptions import CannotDelete, TaskNotFound
+from tasks.services.spending import budgets
 from tasks.services.trees import idempotency
-from tasks.services.upkeep import retention
+from tasks.services.trees.editing import remove_task
 from tasks.services.waits import sent_events
+from tasks.status import Status
 from tasks.telemetry import metrics
 
+TREES_AT_ONCE: Final = 20
+"""The number of trees with the same status that one call deletes."""
+RETENTION: Final = Caller(user_id="retention", role=Role.ADMIN)
 BATCH: Final = 1_000
 """The number of rows of a kind that one statement removes. It blocks other writers of SQLite meanwhile."""
 BATCHES: Final = 10
+EVENTS: Final = "events"
+TREES: Final = "trees"
+
+
+def prune_trees() -> int:
+    """Delete some of the trees that need not be kept any longer. Returns how many."""
+    now = datetime.now(UTC)
+    return sum(prune(status, before=now - timedelta(days=days)) for status, days in _kept_days().items())
+
+
+def prune(status: Status, *, before: datetime) -> int:
+    """Delete some of the trees that ended like this before that time. Returns how many."""
+    sweep = f"{status}_trees"
+    since = pruning.reached(sweep)
+    expired = _expired(status, before).filter(finished_at__gte=since).order_by("finished_at")
+    first = list(expired.only("root_id", "finished_at")[:TREES_AT_ONCE])
+    pruning.note(sweep, first[0].finished_at or before if first else before, since=since)
+    return sum(_delete(run, status, before=before) for run in first)
+
+
+def _kept_days() -> Mapping[Status, int]:
+    """Return the number of days to keep trees, by the status of their last run. Trees without an entry are kept."""
+    retention = settings.APFLOW.retention
+    days = {
+        Status.COMPLETED: retention.completed_days,
+        Status.FAILED: retention.failed_days,
+        Status.CANCELLED: retention.cancelled_days,
+    }
+    return {status: number for status, number in days.items() if number}
+
+
+def _expired(status: Status, before: datetime) -> "QuerySet[Run]":
+    """Return the last runs of trees, if they ended like this before that time.
+
+    A database without statistics would search the index of the status, which nearly all runs share: COALESCE keeps it
+    from that.
+    """
+    later = Run.objects.filter(root_id=OuterRef("root_id"), number__gt=OuterRef("number"))
+    ended = Run.objects.alias(ended_as=Coalesce("status", Value(""))).filter(ended_as=status, finished_at__lt=before)
+    found = ended.exclude(root_id=F("id"))
+    kept = Task.objects.filter(id=OuterRef("root_id"), params__contains='"keep"').filter(IsKept())
+    scheduled = Schedule.objects.filter(task_id=OuterRef("root_id"))
+    return found.filter(~Exists(later), ~Exists(kept), ~Exists(scheduled))
+
+
+class IsKept(Func):
+    """Whether `params.keep` of a task is true, in SQL. Both databases parse the text, so use it for few rows."""
+
+    output_field = BooleanField()
+
+    def __init__(self) -> None:
+        super().__init__(F("params"))
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="json_extract(%(expressions)s, '$.keep') = 1", **context)
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="(%(expressions)s)::json ->> 'keep' = 'true'", **context)
+
+
+@transaction.atomic
+def _delete(run: Run, status: Status, *, before: datetime) -> bool:
+    """Delete the tree of its last run, unless it has started again meanwhile."""
+    Task.objects.hold_tree(run.root_id)
+    if not _expired(status, before).filter(id=run.id).exists():
+        return False
+    try:
+        remove_task(caller=RETENTION, task_id=run.root_id, force=True)
+    except (CannotDelete, TaskNotFound):
+        return False
+    return True
 
 
 def keep_house() -> bool:
     """Remove some of the rows of each kind. Returns whether there were any: then more may be left."""
     removed = {kind: _remove(expired) for kind, expired in EXPIRED.items()}
-    removed |= {EVENTS: pruning.prune_events(), TREES: retention.prune_trees()}
+    removed |= {EVENTS: pruning.prune_events(), TREES: prune_trees()}
     for kind, number in removed.items():
         metrics.removed(kind, number)
     return any(removed.values())
@@ -71,8 +153,6 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-EVENTS: Final = "events"
-TREES: Final = "trees"
 EXPIRED: Final[Mapping[str, Callable[[], "QuerySet[Any] | None"]]] = {
     "sessions": lambda: Session.objects.filter(expire_date__lt=_now()),
     "spent_tokens": lambda: SpentToken.objects.filter(expires_at__lt=_now()),
@@ -83,6 +163,6 @@ EXPIRED: Final[Mapping[str, Callable[[], "QuerySet[Any] | None"]]] = {
     "sent_events": sent_events.old_events,
     "audit_entries": old_entries,
     "mail_counts": old_counts,
-    "day_counts": day_limits.old_counts,
-    "day_allowances": day_limits.old_allowances,
+    "day_counts": budgets.old_counts,
+    "day_allowances": budgets.old_allowances,
 }

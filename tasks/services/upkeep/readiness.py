@@ -18,7 +18,7 @@ from apflow_site.db.advice import FREE_SPACE, advice_for
 from apflow_site.db.connections import IS_SQLITE
 from tasks.models import Run
 from tasks.queue import leases, maintenance, notify
-from tasks.queue.notifier import Notifier
+from tasks.queue.notify import Notifier
 from tasks.queue.places import places
 
 Check = dict[str, Any]

@@ -26,7 +26,7 @@ from tasks.rules.exceptions import InvalidParams, RoleTooLow, StatusConflict
 from tasks.rules.forms import filled_form
 from tasks.rules.strict_json import Json, MalformedJson, decode
 from tasks.rules.waits import Alarm, from_json
-from tasks.services.spending import day_limits
+from tasks.services.spending import budgets
 from tasks.services.trees.queries import get_task
 from tasks.status import OnExpiry, WaitKind
 from tasks.storage.bulk import marks
@@ -194,7 +194,7 @@ def record_answer(question: Question, *, answer: Any, by: str, comment: str | No
     Assignee.objects.filter(question_id=question.id).delete()
     notify.send(notify.RUNS)
     question.refresh_from_db()
-    also = day_limits.take_answer(question)
+    also = budgets.take_answer(question)
     transaction.on_commit(partial(suspension.resume, [question.run_id, *also]), robust=True)
     return question
 

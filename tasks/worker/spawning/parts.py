@@ -11,12 +11,10 @@ from tasks.executors.filling import filled_inputs
 from tasks.models import Task
 from tasks.rules.conditions import TooMuchToCompare
 from tasks.rules.exceptions import ExecutorNotFound
-from tasks.rules.inputs import label_of
 from tasks.rules.maps import CannotMap, ForEach
 from tasks.rules.places import escaped
-from tasks.rules.references import settled_params
-from tasks.rules.rounds import LAST, ROUND
-from tasks.rules.values import given_inside
+from tasks.rules.references import label_of, settled_params
+from tasks.rules.rounds import LAST, ROUND, given_inside
 from tasks.services.secrets.write_only import sealed_inputs
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.spawning.growth import CannotGrow, Draft, Growth, Room, growth_of, stored_id
@@ -26,7 +24,7 @@ from tasks.worker.spawning.growth import CannotGrow, Draft, Growth, Room, growth
 class Template:
     """The tasks of which copies are made.
 
-    `hidden` maps their ids to the names of values that mean something else to them (`tasks.rules.values`).
+    `hidden` maps their ids to the names of values that mean something else to them (`tasks.rules.rounds`).
     """
 
     tasks: Sequence[LoadedTask]

@@ -11,8 +11,8 @@ from django.conf import settings
 from aipartnerupflow.executors import ExecutorError, Json, ParkedUntil, Reply
 from tasks.queue.leases import Claim
 from tasks.rules.conditions import TooMuchToCompare
-from tasks.rules.inputs import dependency_results
 from tasks.rules.maps import CannotMap, ForEach, for_each_of, items_of
+from tasks.rules.references import dependency_results
 from tasks.rules.rounds import Repeat, described, is_enough
 from tasks.services.trees import ids_in_use
 from tasks.status import Status

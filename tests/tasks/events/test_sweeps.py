@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.conf import LazySettings
 
-from tasks.events import pruning, sweeps
+from tasks.events import pruning
 from tasks.models import InstallationFact, Run, Task, TaskEvent
 from tasks.services.trees.imports import import_trees
-from tasks.services.upkeep.retention import prune_trees
+from tasks.services.upkeep.housekeeping import prune_trees
 from tests.sections import replace
 from tests.tasks.services.trees.test_imports import ROOT, tree
 
@@ -30,13 +30,13 @@ def store(run_id: str, *, days: float) -> None:
 def test_pruned_runs_are_not_looked_at_again() -> None:
     store("old", days=60)
     store("new", days=1)
-    assert sweeps.reached("events") == sweeps.BEGINNING
+    assert pruning.reached("events") == pruning.BEGINNING
     assert pruning.prune_events() == 1
     assert pruning.prune_events() == 0
-    assert NOW - timedelta(days=31) < sweeps.reached("events") < NOW - timedelta(days=29)
+    assert NOW - timedelta(days=31) < pruning.reached("events") < NOW - timedelta(days=29)
     store("into the past", days=50)
     assert pruning.prune_events() == 0
-    sweeps.forget()
+    pruning.forget()
     assert pruning.prune_events() == 1
 
 
@@ -58,17 +58,17 @@ def test_trees_of_each_status_have_a_sweep_of_their_own(settings: LazySettings) 
     assert prune_trees() == 1
     assert prune_trees() == 0
     Run.objects.filter(root_id="failed").update(finished_at=NOW - timedelta(days=91))
-    assert sweeps.reached("failed_trees") < NOW - timedelta(days=89) < sweeps.reached("completed_trees")
-    sweeps.forget()
+    assert pruning.reached("failed_trees") < NOW - timedelta(days=89) < pruning.reached("completed_trees")
+    pruning.forget()
     assert prune_trees() == 1
 
 
 def test_small_steps_are_not_stored() -> None:
-    sweeps.note("events", NOW, since=NOW - timedelta(minutes=59))
+    pruning.note("events", NOW, since=NOW - timedelta(minutes=59))
     assert not InstallationFact.objects.exists()
 
 
 def test_an_import_begins_all_sweeps_again() -> None:
-    sweeps.note("events", NOW, since=sweeps.BEGINNING)
+    pruning.note("events", NOW, since=pruning.BEGINNING)
     import_trees(trees=[tree(ROOT)])
-    assert sweeps.reached("events") == sweeps.BEGINNING
+    assert pruning.reached("events") == pruning.BEGINNING

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.queue.expiry_watch import ExpiryWatch
+from tasks.queue.clock import ExpiryWatch
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db]
 

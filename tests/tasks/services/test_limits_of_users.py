@@ -16,7 +16,7 @@ from llmkeys.secret_forms import MalformedSecret
 from tasks.models import Flow, Notification, Run, SavedView, Schedule, Webhook
 from tasks.rules.exceptions import LimitReached
 from tasks.services import flows, schedules, trees
-from tasks.services.history import saved_views
+from tasks.services.history import run_search
 from tasks.services.messages import notifications, webhooks
 from tests.sections import replace
 from tests.tasks.services.trees.test_idempotency import together
@@ -56,7 +56,7 @@ def add_schedule(name: str) -> None:
 
 
 def save_view(name: str) -> None:
-    saved_views.save_view(caller=ALICE, place="runs", name=name, query="")
+    run_search.save_view(caller=ALICE, place="runs", name=name, query="")
 
 
 def watch(name: str) -> None:
@@ -92,7 +92,7 @@ def test_additions_at_once_do_not_pass_a_limit_together(
     if add is add_webhook:
         start_run("")
     limited(settings, secrets_per_user=MOST, notifications=MOST, flows=MOST, schedules=MOST, runs_per_user=MOST)
-    monkeypatch.setattr(saved_views, "MOST", MOST)
+    monkeypatch.setattr(run_search, "MOST_VIEWS", MOST)
     monkeypatch.setattr(subscriptions, "MOST", MOST)
 
     def is_added() -> bool:

@@ -22,9 +22,9 @@ from tasks.services.flows import save_flow
 from tasks.services.flows.flow_grid import COLUMNS, grid_of
 from tasks.services.flows.flow_lists import newest_runs, runs_of
 from tasks.services.history import run_search
-from tasks.services.spending import model_calls
+from tasks.services.spending import usage
 from tasks.services.trees import queries
-from tasks.services.upkeep import retention
+from tasks.services.upkeep import housekeeping
 from tasks.services.waits.questions import count_inbox
 from tasks.status import Status
 from tests.tasks.trees import BOB
@@ -97,7 +97,7 @@ def test_the_history_of_runs_is_read_by_indexes(monkeypatch: pytest.MonkeyPatch)
 def test_pruning_looks_at_the_oldest_runs_and_not_at_all_that_ended_alike() -> None:
     rows.fill(ROOTS)
     oldest = Run.objects.order_by("finished_at").values_list("finished_at", flat=True)[:100]
-    pruning = partial(retention.prune, Status.COMPLETED, before=max(filter(None, oldest)))
+    pruning = partial(housekeeping.prune, Status.COMPLETED, before=max(filter(None, oldest)))
     plans = plans_of(pruning)
     assert plans
     assert [plan for plan in plans if "run_status" in plan or _reads_a_table(plan)] == []
@@ -114,14 +114,14 @@ def test_the_model_calls_of_a_run_are_found_by_their_index() -> None:
         for run_id in run_ids
         for number in range(5)
     )
-    page, cursor = model_calls.list_calls(caller=LOCAL, run_id=run_ids[3], limit=2)
-    rest, end = model_calls.list_calls(caller=LOCAL, run_id=run_ids[3], cursor=cursor or "")
+    page, cursor = usage.list_calls(caller=LOCAL, run_id=run_ids[3], limit=2)
+    rest, end = usage.list_calls(caller=LOCAL, run_id=run_ids[3], cursor=cursor or "")
     assert ([call.task_id for call in page + rest], end) == (["t0", "t1", "t2", "t3", "t4"], None)
     for look in (
-        partial(model_calls.list_calls, caller=LOCAL, run_id=run_ids[3], limit=2, cursor=cursor or ""),
-        partial(model_calls.list_calls, caller=LOCAL, run_id=run_ids[3], task_id="t1"),
-        partial(model_calls.first_calls, run_id=run_ids[3], task_id="t1"),
-        partial(model_calls.usage_of_tasks, run_ids[3:5]),
+        partial(usage.list_calls, caller=LOCAL, run_id=run_ids[3], limit=2, cursor=cursor or ""),
+        partial(usage.list_calls, caller=LOCAL, run_id=run_ids[3], task_id="t1"),
+        partial(usage.first_calls, run_id=run_ids[3], task_id="t1"),
+        partial(usage.usage_of_tasks, run_ids[3:5]),
     ):
         plans = "\n\n".join(plans_of(look))
         assert "call_of_" in plans

@@ -9,8 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from tasks.telemetry import series as module
-from tasks.telemetry.series import NoRoom, metrics_folder, own_registry, series
+from tasks.telemetry import metrics as module
+from tasks.telemetry.metrics import NoRoom, metrics_folder, own_registry, series
 from tests.servers import PYTHON, ROOT
 
 MORE_THAN_ANY_DISK: Final = 1 << 80
@@ -20,7 +20,7 @@ COUNTS_ON_A_FULL_DISK: Final = """
 from contextlib import suppress
 from pathlib import Path
 from prometheus_client import Counter
-from tasks.telemetry.series import NoRoom, own_registry, series
+from tasks.telemetry.metrics import NoRoom, own_registry, series
 
 def count(first, last):
     for number in range(first, last):

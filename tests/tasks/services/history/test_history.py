@@ -12,8 +12,7 @@ from tasks.rules.exceptions import InvalidParams
 from tasks.services import history, trees
 from tasks.services.history import run_search
 from tasks.services.history.past_trees import past_tree
-from tasks.services.runs.run_inputs import with_inputs
-from tasks.services.runs.run_tags import tags_of, with_tags
+from tasks.services.runs.run_inputs import tags_of, with_inputs, with_tags
 from tasks.services.trees.further_runs import latest_of
 from tests.workers import Json, Ran, WorkerThread, result_of
 
