@@ -25,7 +25,7 @@ RUNS: Final = 50
 SWEEP: Final = "events"
 
 
-def reached(sweep: str) -> datetime:
+def swept_until(sweep: str) -> datetime:
     """Return the time before which the sweep has found everything."""
     fact = InstallationFact.objects.filter(name=PREFIX + sweep).first()
     return datetime.fromisoformat(fact.value) if fact else BEGINNING
@@ -63,7 +63,7 @@ def prune_events() -> int:
 
 def remove_batch(before: datetime) -> int:
     """Delete events of some runs that ended before this time, and before them their model calls. Returns how many."""
-    since = reached(SWEEP)
+    since = swept_until(SWEEP)
     kept = TaskEvent.objects.filter(run_id=OuterRef("id"))
     runs = Run.objects.filter(Exists(kept), finished_at__gte=since, finished_at__lt=before).order_by("finished_at")
     first = list(runs.values_list("id", "finished_at")[:RUNS])

@@ -87,7 +87,10 @@ def save_flow(
     warnings = [*spec.warnings, *_check_places(spec, inputs_schema)]
     definition = defined_tasks(tasks, spec)
     content: Json = {"definition": definition, "inputs_schema": inputs_schema, "description": description}
-    _refuse_if_long(content)
+    most, size = settings.APFLOW.limits.flow_bytes, len(orjson.dumps(content))
+    if size > most:
+        problem = f"the flow has {size:,} bytes as JSON, and at most {most:,} are allowed (limits.flow_bytes)"
+        raise InvalidParams([("tasks", problem)])
     content["definition"] = sealed_definition(definition, owner=caller.user_id)
     flow, version, is_new = _store(caller.user_id, name, content, is_tool=is_tool)
     return Saved(flow=flow, version=version, is_new=is_new, warnings=warnings)
@@ -243,19 +246,14 @@ def defined_tasks(tasks: object, spec: TreeSpec) -> list[Json]:
     taken = {task.id for task in spec.tasks if not task.has_new_id}
     kept = []
     for raw, task in zip(raws, spec.tasks, strict=True):
-        task_id = task.id if not task.has_new_id else _free_id(task.name, taken)
+        task_id, number = task.name if task.has_new_id else task.id, 1
+        while task.has_new_id and task_id in taken:
+            number += 1
+            task_id = f"{task.name[:240]}-{number}"
         taken.add(task_id)
         given: Any = without_empty(raw)
         kept.append({"id": task_id} | {name: value for name, value in given.items() if name not in ("id", "user_id")})
     return kept
-
-
-def _free_id(name: str, taken: set[str]) -> str:
-    task_id, number = name, 1
-    while task_id in taken:
-        number += 1
-        task_id = f"{name[:240]}-{number}"
-    return task_id
 
 
 def _check_places(spec: TreeSpec, schema: Json | None) -> list[str]:
@@ -273,13 +271,6 @@ def _check_places(spec: TreeSpec, schema: Json | None) -> list[str]:
     if problems:
         raise InvalidParams(problems[:LISTED])
     return list(warnings.values())
-
-
-def _refuse_if_long(content: Json) -> None:
-    most, size = settings.APFLOW.limits.flow_bytes, len(orjson.dumps(content))
-    if size > most:
-        problem = f"the flow has {size:,} bytes as JSON, and at most {most:,} are allowed (limits.flow_bytes)"
-        raise InvalidParams([("tasks", problem)])
 
 
 @transaction.atomic

@@ -69,29 +69,20 @@ def grid_of(runs: Sequence[Run], definition: Sequence[Mapping[str, str]]) -> Gri
     cells: defaultdict[str, dict[str, Cell]] = defaultdict(dict)
     names = {str(task["id"]): str(task["name"]) for task in definition}
     roots = set()
-    for task in _tasks_of(shown):
+    tasks = Task.objects.filter(root_id__in=[run.root_id for run in shown], position__lt=ROWS, spawned_by=None)
+    columns = ("id", "root_id", "label", "name", "status", "started_at", "completed_at")
+    for task in tasks.order_by("root_id", "position").only(*columns):
         label = task.label or task.id
         roots.add(task.root_id)
         names.setdefault(label, task.name)
-        cells[label][task.root_id] = _cell(task)
+        start, end = task.started_at, task.completed_at
+        seconds = None if start is None or end is None else max(0.0, (end - start).total_seconds())
+        cells[label][task.root_id] = Cell(task_id=task.id, status=task.status, seconds=seconds)
     lines = [
         Line(label=label, name=names[label], cells=[cells[label].get(run.root_id) for run in shown])
         for label in [*names][:ROWS]
     ]
     return Grid(columns=_columns(shown, roots), lines=lines, more=max(0, len(names) - ROWS))
-
-
-def _tasks_of(runs: Sequence[Run]) -> Sequence[Task]:
-    """Return the tasks of the trees as they are now, as many of each as there are rows, in one query."""
-    found = Task.objects.filter(root_id__in=[run.root_id for run in runs], position__lt=ROWS, spawned_by=None)
-    columns = ("id", "root_id", "label", "name", "status", "started_at", "completed_at")
-    return list(found.order_by("root_id", "position").only(*columns))
-
-
-def _cell(task: Task) -> Cell:
-    start, end = task.started_at, task.completed_at
-    seconds = None if start is None or end is None else max(0.0, (end - start).total_seconds())
-    return Cell(task_id=task.id, status=task.status, seconds=seconds)
 
 
 def _columns(runs: Sequence[Run], roots: set[str]) -> list[Column]:

@@ -113,30 +113,23 @@ def list_flows(
         name, owner = _read_cursor(cursor)
         rows = rows.filter(Q(name__gt=name) | Q(name=name, user_id__gt=owner), name__gte=name)
     page = list(rows[: limit + 1])
-    shown = _as_many_as_fit(page[:limit])
-    versions = _newest_versions(shown)
-    found = newest_runs([flow.id for flow in shown], each=runs)
+    newest = FlowVersion.objects.filter(number=F("flow__version"))
+    of_page = newest.filter(flow_id__in=[flow.id for flow in page[:limit]])
+    sizes = dict(of_page.values_list("flow_id", loads.size_of("inputs_schema", "description")))
+    fitting = loads.spend_on_page({flow.id: sizes.get(flow.id, 0) for flow in page[:limit]}, least=1)
+    shown = page[: len(fitting)]
+    ids = [flow.id for flow in shown]
+    loaded = newest.filter(flow_id__in=ids).defer("definition").select_related("flow")
+    versions = {str(version.flow.id): version for version in loaded}
+    found = newest_runs(ids, each=runs)
     listed = [
         Listed(flow=flow, version=versions[flow.id], runs=found.get(flow.id, []))
         for flow in shown
-        if flow.id in versions
+        if flow.id in versions  # one that is deleted meanwhile has none
     ]
-    return listed, _cursor_of(shown[-1]) if len(page) > len(shown) else None
-
-
-def _as_many_as_fit(page: Sequence[Flow]) -> list[Flow]:
-    """Return the first of these flows: as many as a response may contain, and at least one."""
-    newest = FlowVersion.objects.filter(flow_id__in=[flow.id for flow in page], number=F("flow__version"))
-    sizes = dict(newest.values_list("flow_id", loads.size_of("inputs_schema", "description")))
-    taken = loads.spend_on_page({flow.id: sizes.get(flow.id, 0) for flow in page}, least=1)
-    return list(page[: len(taken)])
-
-
-def _newest_versions(flows: Sequence[Flow]) -> dict[str, FlowVersion]:
-    """Map each flow to its newest version, without the tasks; a flow that has been deleted meanwhile is left out."""
-    ids = [flow.id for flow in flows]
-    newest = FlowVersion.objects.filter(flow_id__in=ids, number=F("flow__version")).defer("definition")
-    return {str(version.flow.id): version for version in newest.select_related("flow")}
+    if len(page) == len(shown):
+        return listed, None
+    return listed, urlsafe_b64encode(orjson.dumps([shown[-1].name, shown[-1].user_id])).decode()
 
 
 def versions_of(*, caller: Caller, name: str, user_id: str | None = None) -> tuple[Flow, list[FlowVersion]]:
@@ -182,10 +175,6 @@ def _with_flows(flows: FlowQuerySet, names: Sequence[str]) -> list[FlowVersion]:
     loads.spend_on(newest, "inputs_schema", "description")
     found = {version.flow.name: version for version in newest.defer("definition").select_related("flow")}
     return [found[name] for name in names if name in found]
-
-
-def _cursor_of(flow: Flow) -> str:
-    return urlsafe_b64encode(orjson.dumps([flow.name, flow.user_id])).decode()
 
 
 def _read_cursor(cursor: str) -> tuple[str, str]:

@@ -134,7 +134,8 @@ def list_runs(
     """
     found = _of_subject(caller, wanted).filter(wanted.conditions).exclude(root_id=F("id"))  # those have no tree yet
     if wanted.tag is not None or wanted.text is not None:
-        return _searched(caller, found, wanted, limit=limit, cursor=cursor)
+        runs, last = _search(caller, found, wanted, limit=limit, cursor=cursor)
+        return with_facts(runs), None if last is None else cursor_at(*last)
     if cursor:
         found = found.filter(after_cursor(cursor, descending=True))
     if wanted.task_id is not None or wanted.flow is not None:  # these have indexes of their own
@@ -144,13 +145,6 @@ def list_runs(
         newest = list(islice(_in_order(found, wanted.statuses, most=limit + 1), limit + 1))
     page = newest[:limit]
     return with_facts(page), cursor_of(page[-1]) if len(newest) > limit else None
-
-
-def _searched(
-    caller: Caller, found: RunQuerySet, wanted: RunFilter, *, limit: int, cursor: str
-) -> tuple[list[RunFacts], str | None]:
-    runs, last = _search(caller, found, wanted, limit=limit, cursor=cursor)
-    return with_facts(runs), None if last is None else cursor_at(*last)
 
 
 def _search(
@@ -288,18 +282,16 @@ def get_run(*, caller: Caller, run_id: str) -> RunDetail:
     (facts,) = found
     inputs = RunInputs.objects.filter(run_id=run_id)
     loads.spend_on(inputs, "inputs")
+    run = facts.run
+    is_held_back = run.finished_at is None and is_suspected(losses=run.losses, strikes=run.strikes)
     return RunDetail(
         facts=facts,
         inputs=next(iter(inputs.values_list("inputs", flat=True)), {}),
-        parent=parent_of(facts.run),
-        failures=failures_of(facts.run),
+        parent=parent_of(run),
+        failures=failures_of(run),
         calls=first_calls(run_id=run_id),
-        suspects=leases.suspects() if _is_suspected(facts.run) else None,
+        suspects=leases.suspects() if is_held_back else None,
     )
-
-
-def _is_suspected(run: Run) -> bool:
-    return run.finished_at is None and is_suspected(losses=run.losses, strikes=run.strikes)
 
 
 def failures_of(run: Run) -> list[Failure]:

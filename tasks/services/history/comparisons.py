@@ -76,7 +76,8 @@ def _pairs(first: PastTree, second: PastTree) -> Iterator[Pair]:
         ours, theirs = _with_root_first(ours), _with_root_first(theirs)
     for key in (*theirs, *(key for key in ours if key not in theirs)):
         a, b = ours.get(key), theirs.get(key)
-        yield Pair(key=key[0], a=a, b=b, changed=_changed(a, b))
+        changed = [name for name in COMPARED if _differs(a, b, name)] if a is not None and b is not None else []
+        yield Pair(key=key[0], a=a, b=b, changed=changed)
 
 
 def _keyed(tasks: Sequence[Task]) -> dict[Key, Task]:
@@ -92,10 +93,6 @@ def _keyed(tasks: Sequence[Task]) -> dict[Key, Task]:
 
 def _with_root_first(tasks: dict[Key, Task]) -> dict[Key, Task]:
     return {("(root)", 0) if task.is_root else key: task for key, task in tasks.items()}
-
-
-def _changed(a: Task | None, b: Task | None) -> list[str]:
-    return [name for name in COMPARED if _differs(a, b, name)] if a is not None and b is not None else []
 
 
 def _differs(a: Task, b: Task, name: str) -> bool:

@@ -75,16 +75,26 @@ def past_tree(*, caller: Caller, run_id: str) -> PastTree:
 
 
 def _set_back(tasks: Sequence[Task], run: Run) -> list[str]:
-    """Give the tasks the state that they had at the end of the run. Returns warnings."""
+    """Give the tasks the state that they had at the end of the run. Returns warnings. Raises ResponseTooLarge."""
     ends, is_whole = _ends_until(run, {task.id for task in tasks})
-    payloads = _payloads([event_id for end in ends.values() for event_id in end.event_ids])
+    payloads: dict[int, Json] = {}
+    for chunk in batched([event_id for end in ends.values() for event_id in end.event_ids], EVENTS):
+        events = TaskEvent.objects.filter(id__in=chunk)
+        loads.spend_on(events, "payload")
+        payloads |= dict(events.values_list("id", "payload"))
     used = usage_of_tasks({end.run_id for end in ends.values()})
     for task in tasks:
         if (end := ends.get(task.id)) is not None:
-            _end(task, payloads[end.event_id], start=payloads.get(end.start_id or 0))
+            event, start = payloads[end.event_id], payloads.get(end.start_id or 0)
+            task.status, task.error, task.progress = event["status"], event["error"], event["progress"]
+            task.started_at = None if start is None else datetime.fromisoformat(start["timestamp"])
+            task.completed_at = datetime.fromisoformat(event["timestamp"])
             task.token_usage = used.get((end.run_id, task.id))
+            _set_result(task, event["result"])
         else:
-            _open(task)
+            task.status, task.error, task.progress, task.token_usage = Status.PENDING, None, 0.0, None
+            task.attempt, task.started_at, task.completed_at = 0, None, None
+            _set_result(task, None)
     unknown = len(tasks) - len(ends)
     return [PRUNED.format(count=unknown)] if unknown and not is_whole else []
 
@@ -121,29 +131,6 @@ def _ends_of(run_ids: Sequence[str]) -> dict[str, dict[str, End]]:
     return {run_id: found.get(run_id, {}) for run_id in whole}
 
 
-def _payloads(event_ids: Sequence[int]) -> dict[int, Json]:
-    """Return the events themselves. Raises ResponseTooLarge."""
-    payloads: dict[int, Json] = {}
-    for chunk in batched(event_ids, EVENTS):
-        events = TaskEvent.objects.filter(id__in=chunk)
-        loads.spend_on(events, "payload")
-        payloads |= dict(events.values_list("id", "payload"))
-    return payloads
-
-
-def _end(task: Task, event: Json, *, start: Json | None) -> None:
-    task.status, task.error, task.progress = event["status"], event["error"], event["progress"]
-    task.started_at = None if start is None else datetime.fromisoformat(start["timestamp"])
-    task.completed_at = datetime.fromisoformat(event["timestamp"])
-    _set_result(task, event["result"])
-
-
-def _open(task: Task) -> None:
-    task.status, task.error, task.progress, task.token_usage = Status.PENDING, None, 0.0, None
-    task.attempt, task.started_at, task.completed_at = 0, None, None
-    _set_result(task, None)
-
-
 def _set_result(task: Task, result: Any) -> None:
     vars(task)[f"result{TEXT}"] = None if result is None else orjson.dumps(result).decode()
 
@@ -161,7 +148,12 @@ def export(*, caller: Caller, run_id: str, with_events: bool) -> RunExport:
     """Return a run with its tree. Raises RunNotFound or ResponseTooLarge."""
     detail = history.get_run(caller=caller, run_id=run_id)
     past = past_tree(caller=caller, run_id=run_id)
-    return RunExport(detail=detail, past=past, events=_events(run_id) if with_events else None)
+    if not with_events:
+        return RunExport(detail=detail, past=past, events=None)
+    rows = TaskEvent.objects.filter(run_id=run_id)
+    loads.spend_on(rows, "payload")
+    events = list(rows.order_by("seq").values_list("payload", flat=True))
+    return RunExport(detail=detail, past=past, events=events)
 
 
 def for_file(*, caller: Caller, run_id: str) -> RunExport:
@@ -172,9 +164,3 @@ def for_file(*, caller: Caller, run_id: str) -> RunExport:
         task.schemas = orjson.loads(columns.pop(f"schemas{TEXT}") or "null")
         task.inputs = for_pages(task, orjson.loads(columns.pop(f"inputs{TEXT}") or "{}"))
     return found
-
-
-def _events(run_id: str) -> list[Json]:
-    rows = TaskEvent.objects.filter(run_id=run_id)
-    loads.spend_on(rows, "payload")
-    return list(rows.order_by("seq").values_list("payload", flat=True))

@@ -58,16 +58,12 @@ def search(
         wanted = runs.filter(matches, id__in=[run_id for _, run_id in piece]).order_by(f"{sign}created_at", f"{sign}id")
         found += wanted[: limit + 1 - len(found)]
         if len(found) > limit:
-            return found[:limit], _place(found[limit - 1])
+            return found[:limit], (found[limit - 1].created_at, found[limit - 1].id)
         if len(piece) < PIECE:
             return found, None
         after = piece[-1]
         if monotonic() > give_up_at:
             return found, after
-
-
-def _place(run: Run) -> Place:
-    return run.created_at, run.id
 
 
 def has_text(text: str) -> Q:

@@ -80,26 +80,29 @@ def detail(*, caller: Caller, task_id: str, is_page: bool = False) -> Detail:
     dependants = [relatives[each] for each in dependant_ids if each in relatives]
     runs = list(Run.objects.filter(root_id=task.root_id).order_by("-number"))
     queued_seconds, run_seconds = _timings(task, runs)
+    latest = runs[0] if runs else None
+    resolved: Json | None = None
+    try:
+        resolved = _resolved_inputs(task)
+    except ResponseTooLarge:
+        if not is_page:  # a page says so
+            raise
     return Detail(
         task=task,
-        run=runs[0] if runs else None,
-        events=_events(runs[0], task_id) if runs else [],
+        run=latest,
+        events=newest_events(TaskEvent.objects.filter(run_id=latest.id, task_id=task_id)) if latest else [],
         children=children,
         dependants=dependants,
-        resolved_inputs=_resolved_for_page(task) if is_page else _resolved_inputs(task),
+        resolved_inputs=resolved,
         queued_seconds=queued_seconds,
         run_seconds=run_seconds,
         question=next(iter(open_questions(caller, task_id=task_id)), None),
         wait=open_wait(caller, task_id=task_id),
-        child=child_of(runs[0] if runs else None, task_id=task_id),
-        parent=parent_of(runs[0] if runs else None),
-        flow=flow_of(runs[0] if runs else None),
-        calls=first_calls(run_id=runs[0].id if runs else None, task_id=task_id),
+        child=child_of(latest, task_id=task_id),
+        parent=parent_of(latest),
+        flow=flow_of(latest),
+        calls=first_calls(run_id=latest.id if latest else None, task_id=task_id),
     )
-
-
-def _events(run: Run, task_id: str) -> list[dict[str, Any]]:
-    return newest_events(TaskEvent.objects.filter(run_id=run.id, task_id=task_id))
 
 
 def newest_events(events: QuerySet[TaskEvent], *, count: int = EVENTS_SHOWN) -> list[dict[str, Any]]:
@@ -109,18 +112,15 @@ def newest_events(events: QuerySet[TaskEvent], *, count: int = EVENTS_SHOWN) -> 
     return [event.payload for event in sorted(found.values(), key=lambda event: event.seq)]
 
 
-def _resolved_for_page(task: Task) -> Json | None:
-    try:
-        return _resolved_inputs(task)
-    except ResponseTooLarge:
-        return None  # the page says so
-
-
 def _resolved_inputs(task: Task) -> Json:
     """Return the inputs that the executor gets, or would get now. Raises ResponseTooLarge."""
     schema = (task.schemas or {}).get("input_schema", {})
     found = results_of_dependencies(task)
-    return resolved_inputs(_filled(task, found), input_schema=schema, from_dependencies=found)
+    try:
+        inputs: Json = filled_inputs(task, found, known=set(map(label_of, task.dependencies)))
+    except ExecutorError:  # a dependency has no result yet, or not that value
+        inputs = task.inputs
+    return resolved_inputs(inputs, input_schema=schema, from_dependencies=found)
 
 
 def results_of_dependencies(task: Task) -> Json:
@@ -132,15 +132,6 @@ def results_of_dependencies(task: Task) -> Json:
     rows = Task.objects.tree(task.root_id).filter(id__in=needed, status=Status.COMPLETED)
     loads.spend_on(rows, "result")
     return dependency_results(task.dependencies, dict(rows.values_list("id", "result")))
-
-
-def _filled(task: Task, results: Json) -> Json:
-    """Return the inputs with their places filled, or as they are if a dependency has no result yet, or not that value."""
-    try:
-        return filled_inputs(task, results, known=set(map(label_of, task.dependencies)))
-    except ExecutorError:
-        inputs: Json = task.inputs
-        return inputs
 
 
 def _timings(task: Task, runs: Sequence[Run]) -> tuple[float | None, float | None]:

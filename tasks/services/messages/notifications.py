@@ -151,8 +151,14 @@ def set_notification(
     It is `about` failures, questions or both, of the runs of the `flow` or, without it, of all runs. Requests to a `url` are signed with the
     `token`, by default with a new one. Raises InvalidParams, FlowNotFound or LimitReached.
     """
-    target = _url_of(email) if email is not None else str(url)
-    if found := [] if email is not None else list(problems(url=target, token=token, headers=headers)):
+    if email is not None:
+        target = MAILTO + email
+        why = why_no_address(email) or why_refused(email)
+        found = [("email", why)] if why else []
+    else:
+        target = str(url)
+        found = list(problems(url=target, token=token, headers=headers))
+    if found:
         raise InvalidParams(found)
     made = None if token is not None or email is not None else f"whsec_{secrets.token_urlsafe(32)}"
     sealed = {"token": token or made, "headers": headers or {}, "authentication": None}
@@ -161,7 +167,8 @@ def set_notification(
         row = _held(caller.user_id, name)
         row.on_failure, row.on_question = FAILURES in about, QUESTIONS in about
         row.flow_id = None if of is None else of.id
-        row.url, row.host = target, _host_of(target)
+        row.url = target  # deliveries to a host share a limit
+        row.host = parse_url(target).host.rstrip(".") if email is None else str(settings.APFLOW.email.host)
         row.sealed = seal(orjson.dumps(sealed).decode(), context=context_of(row.id))
         row.updated_at = datetime.now(UTC)
         row.save()
@@ -184,20 +191,6 @@ def delete_notification(*, caller: Caller, name: str) -> bool:
     if deleted:
         audit.record(Action.NOTIFICATION_DELETED, actor=caller.user_id, target=name)
     return deleted > 0
-
-
-def _url_of(email: str) -> str:
-    """Raise InvalidParams."""
-    if why := why_no_address(email) or why_refused(email):
-        raise InvalidParams([("email", why)])
-    return MAILTO + email
-
-
-def _host_of(url: str) -> str:
-    """Return the host whose deliveries share a limit."""
-    if url.startswith(MAILTO):
-        return str(settings.APFLOW.email.host)
-    return parse_url(url).host.rstrip(".")
 
 
 def _held(user_id: str, name: str) -> Notification:

@@ -112,6 +112,7 @@ def add_webhook(
     if now_known is None:  # deleted since the caller read it
         raise RunNotFound(run.id)
     is_over = now_known.finished_at is not None and after >= now_known.last_seq
+    values: Json = {"token": token, "headers": headers or {}, "authentication": authentication}
     webhook = Webhook.objects.create(
         id=webhook_id,
         run=run,
@@ -120,7 +121,7 @@ def add_webhook(
         url=url,
         host=parse_url(url).host.rstrip("."),
         method=method,
-        sealed=_encrypted(webhook_id, {"token": token, "headers": headers or {}, "authentication": authentication}),
+        sealed=seal(orjson.dumps(values).decode(), context=context_of(webhook_id)),
         next_seq=after + 1,
         next_at=now,
         created_at=now,
@@ -225,16 +226,12 @@ def _header_problems(headers: Mapping[str, str]) -> Iterator[Problem]:
     if twice := _repeated(headers):
         yield f"headers.{twice}", "is given twice: header names are not case-sensitive"
     for name, value in headers.items():
-        if why := _why_refused_header(name, value):
-            yield f"headers.{name[:100]}", why
-
-
-def _why_refused_header(name: str, value: str) -> str | None:
-    if name.lower() in OURS or name.lower().startswith(OUR_PREFIX):
-        return "is set by the server: leave it out"
-    if not HEADER_NAME.fullmatch(name):
-        return "is not a valid header name"
-    return None if _is_header_value(value) else "must have only printable ASCII characters"
+        if name.lower() in OURS or name.lower().startswith(OUR_PREFIX):
+            yield f"headers.{name[:100]}", "is set by the server: leave it out"
+        elif not HEADER_NAME.fullmatch(name):
+            yield f"headers.{name[:100]}", "is not a valid header name"
+        elif not _is_header_value(value):
+            yield f"headers.{name[:100]}", "must have only printable ASCII characters"
 
 
 def _is_header_value(value: str) -> bool:
@@ -248,10 +245,6 @@ def _repeated(headers: Collection[str]) -> str | None:
             return name[:100]
         seen.add(name.lower())
     return None
-
-
-def _encrypted(webhook_id: str, values: Json) -> str:
-    return seal(orjson.dumps(values).decode(), context=context_of(webhook_id))
 
 
 def context_of(webhook_id: str) -> str:

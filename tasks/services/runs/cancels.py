@@ -128,15 +128,13 @@ def _target_of(task: Task, run: Run | None, message: str) -> CancelTarget:
     """Return the target for target task. Tasks below a task that has ended may still be running."""
     if not Status(task.status).is_terminal:
         return CancelTarget(task_id=task.id, task=task, run=_cancel_unrun(task, run, message))
-    below = _open_below(task, run) if run is not None else frozenset()
-    return CancelTarget(task_id=task.id, task=task, run=run if below else None, below=below)
-
-
-def _open_below(task: Task, run: Run) -> frozenset[str]:
+    if run is None:
+        return CancelTarget(task_id=task.id, task=task, run=None)
     tree = _shape(task)
     nodes = [node_of(row) for row in tree]
     is_open = {node.id for node in nodes if not node.status.is_terminal}
-    return frozenset(is_open & covered_by(run.target_id, tree) & {*descendants(task.id, children_of(nodes))})
+    below = frozenset(is_open & covered_by(run.target_id, tree) & {*descendants(task.id, children_of(nodes))})
+    return CancelTarget(task_id=task.id, task=task, run=run if below else None, below=below)
 
 
 def _shape(task: Task) -> list[Task]:
@@ -207,23 +205,13 @@ def answers(*, asked: Sequence[CancelTarget]) -> list[Json]:
     targets = {target.task_id for target in asked if target.task}
     now = Task.objects.defer(*loads.JSON_COLUMNS, "steps").in_bulk(targets.union(*(target.below for target in asked)))
     results = _results(targets)
-    templates = _templates_among(
-        [target.task for target in asked if target.task is not None and _is_pending(target, now)]
-    )
+    pending = {task_id for task_id, task in now.items() if task.status == Status.PENDING}
+    left = [target for target in asked if target.run is not None and not target.below and target.task_id in pending]
+    one_of_each_tree = {target.task.root_id: target.task for target in left if target.task is not None}.values()
+    templates = {
+        part.id for task in one_of_each_tree for parts in templates_of(_shape(task)).values() for part in parts
+    }
     return [_answer(target, now, templates) | results.get(target.task_id, {}) for target in asked]
-
-
-def _is_pending(target: CancelTarget, tasks: Mapping[str, Task]) -> bool:
-    """Return whether a run is to cancel the task, and has not begun with it."""
-    now = tasks.get(target.task_id)
-    return target.run is not None and not target.below and now is not None and now.status == Status.PENDING
-
-
-def _templates_among(tasks: Sequence[Task]) -> set[str]:
-    """Return the ids of those tasks that are part of the template of a map or a loop."""
-    one_of_each_tree = {task.root_id: task for task in tasks}.values()
-    templates = [part for task in one_of_each_tree for parts in templates_of(_shape(task)).values() for part in parts]
-    return {part.id for part in templates}
 
 
 def _results(task_ids: Collection[str]) -> dict[str, Json]:

@@ -40,19 +40,16 @@ def start(wait_id: str) -> OpenQuestion | None:
             with transaction.atomic():
                 _start(wait)
         except TasksError as error:
-            Question.objects.filter(id=wait_id).update(answer=_refused(error), answered_at=Now())
+            refused: Json = {
+                "status": Status.FAILED,
+                "result": None,
+                "error": f"The tree was not started: {error.message}",
+                "task_id": None,
+                "run_id": None,
+            }
+            Question.objects.filter(id=wait_id).update(answer=refused, answered_at=Now())
         Question.objects.filter(id=wait_id).update(tree=None)
     return open_question(wait_id)
-
-
-def _refused(error: TasksError) -> Json:
-    return {
-        "status": Status.FAILED,
-        "result": None,
-        "error": f"The tree was not started: {error.message}",
-        "task_id": None,
-        "run_id": None,
-    }
 
 
 def _start(wait: Question) -> None:

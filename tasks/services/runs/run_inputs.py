@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 from django.db import transaction
 
 from llmkeys import sealed_texts
-from tasks.models import FlowVersion, Run, RunInputs, RunTag
+from tasks.models import FlowVersion, RunInputs, RunTag
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 from tasks.rules.tags import checked_tags
@@ -44,7 +44,9 @@ def with_inputs(
     if not execution.started:
         return replace(execution, warnings=[*execution.warnings, NOT_USED])
     run = execution.run
-    version = _version_of(run)
+    version: FlowVersion | None = None  # also if it has been deleted
+    if run.flow_id is not None and run.flow_version is not None:
+        version = FlowVersion.objects.filter(flow_id=run.flow_id, number=run.flow_version).first()
     refuse_unused(run, version, inputs, field=FIELD)
     before = None if replace_inputs else RunInputs.objects.filter(run_id=run.id).first()
     merged = inputs if before is None else before.inputs | inputs
@@ -53,13 +55,6 @@ def with_inputs(
         raise InvalidParams([(FIELD, ALL_COMPLETED)])
     set_inputs(run, sealed(given, version.inputs_schema if version else None, owner=run.user_id))
     return execution
-
-
-def _version_of(run: Run) -> FlowVersion | None:
-    """Return the version of the flow of which the run is; None without a flow, and if the version has been deleted."""
-    if run.flow_id is None or run.flow_version is None:
-        return None
-    return FlowVersion.objects.filter(flow_id=run.flow_id, number=run.flow_version).first()
 
 
 @transaction.atomic

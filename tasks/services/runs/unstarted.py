@@ -3,7 +3,7 @@
 A worker would record it only when it has a free place, which may take hours behind other runs.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -40,10 +40,20 @@ def cancel(run: Run, *, task_id: str, message: str) -> bool:
     rows = [row for row in tree if row.id in scope]
     doomed = {task_id, *descendants(task_id, children_of(nodes))}
     templates = {part.id for template in templates_of(tree).values() for part in template}
-    ends = [_end_of(row, templates, message) for row in rows if row.status == Status.PENDING]
+    # A template has no run to be cancelled: it ends as in a run that a worker has taken.
+    ends: list[End] = [
+        (row, Status.SKIPPED, TEMPLATE) if row.id in templates else (row, Status.CANCELLED, message)
+        for row in rows
+        if row.status == Status.PENDING
+    ]
     pending = [row for row, status, _ in ends if status is Status.CANCELLED]
-    if not doomed.issuperset(row.id for row in pending) or not _hold(run):
+    if not doomed.issuperset(row.id for row in pending):
         return False
+    # Do not wait for the lock: a worker locks runs before tasks, and this transaction holds tasks.
+    held = _waiting(run).select_for_update(skip_locked=True).first()
+    if held is None:  # a worker has taken the run, or is about to
+        return False
+    run.last_seq = held.last_seq
     now = datetime.now(UTC)
     for end in (Status.CANCELLED, Status.SKIPPED):
         Task.objects.filter(id__in=[row.id for row, status, _ in ends if status is end], status=Status.PENDING).update(
@@ -60,25 +70,8 @@ def cancel(run: Run, *, task_id: str, message: str) -> bool:
     return True
 
 
-def _end_of(row: Task, templates: Collection[str], message: str) -> End:
-    """Return the end of a task. A template has no run to be cancelled: it ends as in a run that a worker has taken."""
-    return (row, Status.SKIPPED, TEMPLATE) if row.id in templates else (row, Status.CANCELLED, message)
-
-
 def _waiting(run: Run) -> "QuerySet[Run]":
     return Run.objects.unfinished().filter(id=run.id, started_at=None, lease_owner=None)
-
-
-def _hold(run: Run) -> bool:
-    """Lock the row of the run. Returns False if a worker has taken it, or is about to.
-
-    It does not wait for a lock: a worker locks runs before tasks, and this transaction holds tasks.
-    """
-    held = _waiting(run).select_for_update(skip_locked=True).first()
-    if held is None:
-        return False
-    run.last_seq = held.last_seq
-    return True
 
 
 def _events(run: Run, rows: Sequence[Task], ends: Sequence[End], message: str, now: datetime) -> Iterator[TaskEvent]:

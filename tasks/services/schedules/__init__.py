@@ -98,7 +98,9 @@ def create_schedule(
     _set(schedule, fields, caller=caller, now=now)
     if is_paused:
         schedule.pause_reason = BY_HAND.format(user=caller.user_id)
-    _refuse_if_full(schedule.user_id)
+    most = settings.APFLOW.limits.schedules
+    if not has_room(Schedule.objects.filter(user_id=schedule.user_id), of=schedule.user_id, most=most):
+        raise LimitReached(f"This user already has {most:,} schedules (limits.schedules). Delete some.")
     look_ahead(schedule, after=now)
     schedule.save(force_insert=True)
     _record(Action.SCHEDULE_CREATED, schedule, caller)
@@ -420,10 +422,3 @@ def _slots_between(schedule: Schedule, since: str, until: str, *, now: datetime)
             [("until", f"there are more than {most:,} times (limits.catch_up_runs): choose fewer at once")]
         )
     return slots
-
-
-def _refuse_if_full(user_id: str) -> None:
-    """Raise LimitReached if the user has as many schedules as are allowed."""
-    most = settings.APFLOW.limits.schedules
-    if not has_room(Schedule.objects.filter(user_id=user_id), of=user_id, most=most):
-        raise LimitReached(f"This user already has {most:,} schedules (limits.schedules). Delete some.")

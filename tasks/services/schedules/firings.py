@@ -14,11 +14,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models import Exists, F, OuterRef, QuerySet, Window
+from django.db.models import Exists, F, OuterRef, Window
 from django.db.models.functions import RowNumber
 
 from accounts import audit, users
@@ -107,7 +107,9 @@ def start_queued() -> int:
     """Start runs that waited for an earlier one. Returns how many schedules were handled."""
     if not due_schedules.is_any_queued():
         return 0
-    waiting = Firing.objects.queued().exclude(Exists(_unfinished(OuterRef("schedule_id"))))
+    is_running = Run.objects.unfinished().filter(id=OuterRef("run_id"))
+    unfinished = Firing.objects.open().filter(Exists(is_running), schedule_id=OuterRef("schedule_id"))
+    waiting = Firing.objects.queued().exclude(Exists(unfinished))
     ids = list(waiting.values_list("schedule_id", flat=True).distinct()[:BATCH])
     return _with_locked(ids, Sweep.start_waiting) if ids else 0
 
@@ -118,11 +120,6 @@ def note_ended() -> int:
     ended = Firing.objects.open().exclude(Exists(is_running))
     ids = list(ended.values_list("schedule_id", flat=True).distinct()[:PICKED])
     return _with_locked(ids, lambda sweep: None) if ids else 0
-
-
-def _unfinished(schedule_id: OuterRef) -> "QuerySet[Firing]":
-    is_running = Run.objects.unfinished().filter(id=OuterRef("run_id"))
-    return Firing.objects.open().filter(Exists(is_running), schedule_id=schedule_id)
 
 
 def _picked(now: datetime) -> list[str]:
@@ -211,7 +208,9 @@ class Sweep:
         if schedule.next_slot is None or schedule.is_finished:
             schedule.next_slot = schedule.next_run_at = None
             return None
-        most = self._room(schedule)
+        most: int = settings.APFLOW.limits.catch_up_runs
+        if Overlap(schedule.overlap) in (Overlap.ALLOW, Overlap.QUEUE):
+            most = max(0, most - len(self.running[schedule.id]) - len(self.queued[schedule.id]))
         try:
             return plan(schedule.timing, schedule.policy, next_slot=schedule.next_slot, now=self.now, most=most)
         except Exception:
@@ -226,7 +225,11 @@ class Sweep:
     def _carry_out(self, schedule: Schedule, found: Plan, known: Mapping[tuple[str, datetime], Firing]) -> None:
         for missed in found.missed:
             if (schedule.id, missed.slot) not in known:
-                self._note(schedule, missed.slot, Outcome.SKIPPED, reason=missed.reason)
+                skipped = Firing(
+                    schedule=schedule, scheduled_for=missed.slot, outcome=Outcome.SKIPPED, reason=missed.reason
+                )
+                self.new.append(skipped)
+                self.outcomes.append(Outcome.SKIPPED)
         following = found.following
         for slot in found.due:
             if self._is_long and slot != found.due[0]:
@@ -242,9 +245,6 @@ class Sweep:
     def _is_long(self) -> bool:
         """Whether the transaction has taken so long that others should have their turn."""
         return time.monotonic() - self.began_at > MOST_SECONDS
-
-    def _clock(self) -> datetime:
-        return self.now + timedelta(seconds=time.monotonic() - self.began_at)
 
     def turn_back(self) -> None:
         """Continue from now, although the next time is later."""
@@ -291,7 +291,9 @@ class Sweep:
             queued.append(firing)
         if outcome is Outcome.STARTED:
             if overlap is Overlap.CANCEL_PREVIOUS and running:
-                self._cancel(schedule, running)
+                roots = [earlier.root_id for earlier in running if earlier.root_id is not None]
+                message = f"Cancelled: schedule '{schedule.name}' started its next run"
+                cancels.ask(caller=Caller(user_id=schedule.user_id), task_ids=roots, force=False, message=message)
             self._start(schedule, firing)
             return firing
         self.outcomes.append(outcome)
@@ -304,19 +306,15 @@ class Sweep:
     def save(self) -> None:
         """Store what was done."""
         Firing.objects.bulk_create([firing for firing in self.new if firing.pk is None])
+        states = [[getattr(schedule, name) for name in (*STATE, "id")] for schedule in self.schedules]
+        as_orm = connection.ops.adapt_datetimefield_value  # SQLite compares the texts of times
+        rows = [[as_orm(value) if isinstance(value, datetime) else value for value in state] for state in states]
         with connection.cursor() as cursor:
-            cursor.executemany(SAVE, [_state_of(schedule) for schedule in self.schedules])
+            cursor.executemany(SAVE, rows)
         _forget_old(self.new)
         transaction.on_commit(lambda: metrics.fired(self.outcomes, self.lateness))
 
     # --- the steps ---
-
-    def _room(self, schedule: Schedule) -> int:
-        """Return the number of missed runs that may start, or wait, now."""
-        most: int = settings.APFLOW.limits.catch_up_runs
-        if Overlap(schedule.overlap) in (Overlap.ALLOW, Overlap.QUEUE):
-            return max(0, most - len(self.running[schedule.id]) - len(self.queued[schedule.id]))
-        return most
 
     def _known(self, slots: Mapping[str, Collection[datetime]]) -> dict[tuple[str, datetime], Firing]:
         """Return what was done before at these times: the database's clock may have been set back."""
@@ -333,16 +331,15 @@ class Sweep:
         schedule.next_slot = following
         schedule.next_run_at = self.now + WAIT if waits else schedule.timing.due_at(following)
 
-    def _note(self, schedule: Schedule, slot: datetime, outcome: Outcome, *, reason: str) -> None:
-        self.new.append(Firing(schedule=schedule, scheduled_for=slot, outcome=outcome, reason=reason))
-        self.outcomes.append(outcome)
-
     def _start(self, schedule: Schedule, firing: Firing) -> None:
         """Start the run of a firing; a tree that is refused is a firing that failed."""
-        firing.started_at = self._clock()
+        firing.started_at = self.now + timedelta(seconds=time.monotonic() - self.began_at)
         try:
             with nullcontext() if self.is_together else transaction.atomic():
-                execution = _execution(schedule)
+                if schedule.tags is None:
+                    execution = _untagged(schedule)
+                else:
+                    execution = with_tags(_untagged, schedule.tags, schedule=schedule)
         except (OperationalError, InterfaceError):
             raise  # all of it is done again
         except Exception as error:
@@ -413,11 +410,6 @@ class Sweep:
             "Paused schedule %s: %s", schedule.id, reason, extra={"event": "schedule.paused", "schedule": schedule.id}
         )
 
-    def _cancel(self, schedule: Schedule, running: list[Firing]) -> None:
-        roots = [firing.root_id for firing in running if firing.root_id is not None]
-        message = f"Cancelled: schedule '{schedule.name}' started its next run"
-        cancels.ask(caller=Caller(user_id=schedule.user_id), task_ids=roots, force=False, message=message)
-
     def _note_ends(self, firings: Iterable[Firing]) -> None:
         """Note the status of the runs that have ended. One that is gone has ended, too."""
         firings = list(firings)
@@ -427,25 +419,16 @@ class Sweep:
             run = runs.get(str(firing.run_id))
             if run is not None and run.finished_at is None:
                 self.running[firing.schedule_id].append(firing)
-            else:
-                self._ended(schedules[firing.schedule_id], firing, run)
-
-    def _ended(self, schedule: Schedule, firing: Firing, run: Run | None) -> None:
-        firing.is_open, firing.status = False, None if run is None else run.status
-        firing.save(update_fields=["is_open", "status"])
-        if schedule.last_run_id == firing.run_id:
-            schedule.last_status = firing.status
-        if firing.status == Status.FAILED:
-            self._count_failure(schedule)
-        elif firing.status == Status.COMPLETED:
-            schedule.failures = 0
-
-
-def _state_of(schedule: Schedule) -> list[Any]:
-    """Return the values for SAVE, with times as the ORM writes them: SQLite compares their texts."""
-    values = [getattr(schedule, name) for name in (*STATE, "id")]
-    as_orm = connection.ops.adapt_datetimefield_value
-    return [as_orm(value) if isinstance(value, datetime) else value for value in values]
+                continue
+            schedule = schedules[firing.schedule_id]
+            firing.is_open, firing.status = False, None if run is None else run.status
+            firing.save(update_fields=["is_open", "status"])
+            if schedule.last_run_id == firing.run_id:
+                schedule.last_status = firing.status
+            if firing.status == Status.FAILED:
+                self._count_failure(schedule)
+            elif firing.status == Status.COMPLETED:
+                schedule.failures = 0
 
 
 def skip_queued(schedule: Schedule, queued: Iterable[Firing], *, reason: str) -> None:
@@ -454,13 +437,6 @@ def skip_queued(schedule: Schedule, queued: Iterable[Firing], *, reason: str) ->
     for firing in queued:
         firing.outcome, firing.reason = Outcome.SKIPPED, reason
     Firing.objects.queued().filter(schedule_id=schedule.id, id__in=ids).update(outcome=Outcome.SKIPPED, reason=reason)
-
-
-def _execution(schedule: Schedule) -> Execution:
-    """Start the tree of a schedule for its owner. Raises TasksError."""
-    if schedule.tags is None:
-        return _untagged(schedule)
-    return with_tags(_untagged, schedule.tags, schedule=schedule)
 
 
 def _untagged(schedule: Schedule) -> Execution:

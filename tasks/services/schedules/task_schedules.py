@@ -249,18 +249,14 @@ def _changed(task: Task, before: Schedule | None, wanted: _Wanted, *, caller: Ca
         fields = {"task_id": task.id, "name": task.name} | wanted.fields
         schedule = schedules.create_schedule(caller=caller, fields=fields, is_paused=not wanted.enabled)
     else:
-        schedule = _updated(before, wanted, caller=caller)
+        schedule = before
+        if wanted.enabled == schedule.is_paused:
+            change = schedules.resume_schedule if wanted.enabled else schedules.pause_schedule
+            schedule = change(caller=caller, schedule_id=schedule.id)
+        if wanted.fields:
+            schedule = schedules.update_schedule(caller=caller, schedule_id=schedule.id, fields=wanted.fields)
     schedule.schedule_type = wanted.kind
     schedule.save(update_fields=["schedule_type"])
-    return schedule
-
-
-def _updated(schedule: Schedule, wanted: _Wanted, *, caller: Caller) -> Schedule:
-    if wanted.enabled == schedule.is_paused:
-        change = schedules.resume_schedule if wanted.enabled else schedules.pause_schedule
-        schedule = change(caller=caller, schedule_id=schedule.id)
-    if wanted.fields:
-        schedule = schedules.update_schedule(caller=caller, schedule_id=schedule.id, fields=wanted.fields)
     return schedule
 
 

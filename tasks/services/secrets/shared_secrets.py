@@ -117,32 +117,23 @@ def _raise_if_different(mine: Mapping[str, Sequence[str]]) -> None:
     facts = InstallationFact.objects.filter(name__startswith=PREFIX, updated_at__gte=fresh)
     for name, value in facts.order_by("name").values_list("name", "value"):
         other = Published(name=name.split(":")[1], **value)
-        own = mine.get(other.name)
-        if own and not _understand(other.name, own, other.fingerprints) and other.is_alive:
+        own, theirs = mine.get(other.name), other.fingerprints
+        # Also the reverse for tokens: a client may send each request to another machine.
+        if not own or (theirs[0] in own and (other.name != "auth.jwt_secret" or own[0] in theirs)):
+            continue
+        if other.is_alive:
             raise SecretsDiffer(other.name, host=other.host)
 
 
-def _understand(name: str, own: Sequence[str], others: Sequence[str]) -> bool:
-    """Return whether this process accepts what the others make with their first secret.
-
-    Also the reverse for tokens: a client may send each request to another machine.
-    """
-    return others[0] in own and (name != "auth.jwt_secret" or own[0] in others)
-
-
 def _own_fingerprints(salt: str) -> dict[str, list[str]]:
-    return {name: [fingerprint(each, salt) for each in values] for name, values in _own_secrets().items() if values}
-
-
-def _own_secrets() -> dict[str, list[str]]:
-    """Return the secrets of this process by setting, each with those that it still accepts. Empty: it has none."""
     config = settings.APFLOW
     key_file = config.a2a.signing_key
-    return {
+    secrets = {  # with those that this process still accepts
         "auth.jwt_secret": list(config.auth.jwt_secrets) if config.auth.is_on else [],
         "llm.encryption_keys": list(settings.APFLOW_ENCRYPTION_KEYS),
         "a2a.signing_key": [Path(key_file).expanduser().read_text()] if key_file else [],
     }
+    return {name: [fingerprint(each, salt) for each in values] for name, values in secrets.items() if values}
 
 
 def salt_of_installation() -> str:

@@ -16,7 +16,7 @@ from llmkeys.secret import Secret
 from llmkeys.stores import StoredKey
 from tasks.executors.input_places import NOT_THERE, misuse, named_in
 from tasks.rules.exceptions import InvalidParams
-from tasks.rules.specs import LISTED, TaskSpec, TreeSpec
+from tasks.rules.specs import LISTED, TreeSpec
 
 
 @transaction.atomic
@@ -89,13 +89,10 @@ def refuse_unusable(spec: TreeSpec, *, owner: str) -> None:
     if not named:
         return
     usable = named_secrets.usable(user_id=owner, names={name for _, _, name in named})
-    found = ((task, place, _problem(task, usable.get(name), name)) for task, place, name in named)
+    found = (
+        (task, place, misuse(usable[name], task) if name in usable else NOT_THERE.format(name=name))
+        for task, place, name in named
+    )
     problems = ((f"tasks[{task.position}].{place}", problem) for task, place, problem in found if problem is not None)
     if refused := list(islice(problems, LISTED)):
         raise InvalidParams(refused)
-
-
-def _problem(task: TaskSpec, secret: NamedSecret | None, name: str) -> str | None:
-    if secret is None:
-        return NOT_THERE.format(name=name)
-    return misuse(secret, task)

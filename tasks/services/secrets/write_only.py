@@ -29,7 +29,13 @@ def for_pages(task: Task, inputs: Json) -> Any:
 
     All inputs are masked if the executor is no longer installed, because its schema is unknown.
     """
-    shown = masked(inputs, _of_executor(task.executor_id))
+    schema: Json = {}
+    if task.executor_id is not None:
+        try:
+            schema = describe(task.executor_id)["input_schema"]
+        except ExecutorNotFound:
+            schema = {"writeOnly": True}
+    shown = masked(inputs, schema)
     return masked(shown, (task.schemas or {}).get("input_schema", {}))
 
 
@@ -120,13 +126,3 @@ def _changed(value: Any, schema: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, list):
         return [_changed(part, schema.get("items"), change) for part in value]
     return value
-
-
-def _of_executor(executor_id: str | None) -> Json:
-    if executor_id is None:
-        return {}
-    try:
-        schema: Json = describe(executor_id)["input_schema"]
-    except ExecutorNotFound:
-        return {"writeOnly": True}
-    return schema

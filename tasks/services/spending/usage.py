@@ -61,7 +61,7 @@ def usage(
     By default of the 30 days up to today. Raises InvalidParams if there are more than MOST_ROWS rows.
     """
     until = until or datetime.now(UTC).date()
-    since = since or min(until, _days_before(until, DEFAULT_DAYS - 1))
+    since = since or (until - timedelta(days=DEFAULT_DAYS - 1) if until.toordinal() >= DEFAULT_DAYS else date.min)
     wanted = {"model": model, "executor_id": executor, "flow": flow, "user_id": user_id}
     chosen = {name: value for name, value in wanted.items() if value is not None}
     found = Usage.objects.for_caller(caller).filter(day__gte=since, day__lte=until, **chosen).order_by()
@@ -74,10 +74,6 @@ def usage(
     total = _sums(found.aggregate(**sums))
     owner = user_id if user_id is not None and caller.sees_all else caller.user_id
     return Report(since=since, until=until, by=by, rows=named, total=total, today=day_limits(owner))
-
-
-def _days_before(day: date, days: int) -> date:
-    return day - timedelta(days=days) if day.toordinal() > days else date.min
 
 
 def _shown(value: Any) -> str | None:

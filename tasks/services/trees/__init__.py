@@ -5,7 +5,7 @@ The functions here and in `queries`, `editing` and `copies` are what every inter
 They are sync, take keyword arguments only, and run in one transaction each.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -131,7 +131,12 @@ def create_tree(
                 raise
             new = make()
             continue
-        warnings = [*spec.warnings, *_owner_warnings(spec, root.user_id)]
+        warnings, named = [*spec.warnings], spec.tasks[0].user_id
+        if named and named != root.user_id:
+            warnings.append(
+                f"user_id '{named}' was replaced by yours, '{root.user_id}': "
+                "only administrators may create tasks for other users."
+            )
         return Created(tasks=rows, root=root, ids=new.ids, warnings=warnings, run=run)
 
 
@@ -231,7 +236,9 @@ def execute_task(
     tree: Any = list(Task.objects.tree(task.root_id).values_list(*SCOPED, named=True))
     scope = covered_by(task.id, tree) - _parts_of_templates(task, tree) - decided_in(tree)
     is_idle = all(each.status == Status.COMPLETED for each in tree if each.id in scope)
-    _reset(tree, scope)
+    undone = (Status.FAILED, Status.CANCELLED, Status.SKIPPED)
+    if again := [each.id for each in tree if each.id in scope and each.status in undone]:
+        Task.objects.filter(id__in=again).update(**RESET, updated_at=datetime.now(UTC))
     before = latest_of(task.root_id)
     run = _start_run(task, context_id=context_id, reserved_id=reserved_id, after=before)
     carry_over(before, run)
@@ -270,12 +277,6 @@ def owner_of(caller: Caller, spec: TreeSpec) -> str:
     """
     named = spec.tasks[0].user_id
     return named if caller.sees_all and named else caller.user_id
-
-
-def _owner_warnings(spec: TreeSpec, owner: str) -> Iterator[str]:
-    named = spec.tasks[0].user_id
-    if named and named != owner:
-        yield f"user_id '{named}' was replaced by yours, '{owner}': only administrators may create tasks for other users."
 
 
 def _refuse_ids_in_use(spec: TreeSpec) -> None:
@@ -352,14 +353,6 @@ def _parts_of_templates(task: Task, tree: Sequence[Task]) -> set[str]:
     return {part.id for template in templates.values() for part in template}
 
 
-def _reset(tree: list[Task], scope: set[str]) -> None:
-    """Set the failed, cancelled and skipped tasks back to pending."""
-    undone = (Status.FAILED, Status.CANCELLED, Status.SKIPPED)
-    again = [task.id for task in tree if task.id in scope and task.status in undone]
-    if again:
-        Task.objects.filter(id__in=again).update(**RESET, updated_at=datetime.now(UTC))
-
-
 def _new_copy(*, caller: Caller, task_id: str, with_children: bool) -> tuple[Task, Copy]:
     task = get_task(caller=caller, task_id=task_id)
     tree = tree_of(task)
@@ -393,13 +386,9 @@ def execute_again(*, caller: Caller, task_id: str) -> Execution:
     """
     task = held_task(caller=caller, task_id=task_id)
     if not Run.objects.unfinished().filter(root_id=task.root_id).exists():
-        _start_over(task.root_id)
+        tree = Task.objects.filter(root_id=task.root_id)
+        if tree.filter(spawned_by__isnull=False).delete()[0]:
+            below = tree.filter(parent_id=OuterRef("id"))
+            tree.filter(~Exists(below), has_children=True).update(has_children=False)
+        tree.update(**RESET, steps=None, updated_at=datetime.now(UTC))
     return execute_task(caller=caller, task_id=task.root_id)
-
-
-def _start_over(root_id: str) -> None:
-    tree = Task.objects.filter(root_id=root_id)
-    if tree.filter(spawned_by__isnull=False).delete()[0]:
-        below = Task.objects.filter(root_id=root_id, parent_id=OuterRef("id"))
-        tree.filter(~Exists(below), has_children=True).update(has_children=False)
-    tree.update(**RESET, steps=None, updated_at=datetime.now(UTC))

@@ -104,11 +104,18 @@ def copy_tree(
     """
 
     def make() -> tuple[Task, Copy]:
-        _check_reset(reset_fields)
+        known = [*REQUEST_FIELDS, *RUN_FIELDS, "error"]
+        if unknown := [name for name in reset_fields if name not in known]:
+            raise InvalidParams([("reset_fields", f"'{name}' is not one of {', '.join(known)}") for name in unknown])
         task = get_task(caller=caller, task_id=task_id)
         loads.spend_on(Task.objects.tree(task.root_id), *loads.TASK_COLUMNS)  # the reply contains the copy
         tree = tree_of(task, without=["steps"])
-        extent = _extent(task_id, tree, children=children, copy_mode=copy_mode, custom_task_ids=custom_task_ids)
+        if copy_mode == CUSTOM:
+            extent = custom(custom_task_ids, tree, children=children)
+        elif copy_mode == FULL:
+            extent = full([task_id], tree)
+        else:
+            extent = minimal(task_id, tree, children=children)
         if not set(reset_fields) <= set(REQUEST_FIELDS):
             extent = Extent(taken=extent.taken, fresh=extent.taken)
         return task, copied(task, tree, extent, reset=reset_fields)
@@ -148,8 +155,10 @@ def copied(
         original = originals[original_id]
         row.label = original.label or original.id
         row.spawned_by = ids.get(original.spawned_by or "")
-        is_kept = original_id not in extent.fresh and (original.status == Status.COMPLETED or original_id in ended)
-        _note_origin(row, original, is_kept=is_kept)
+        row.original_task_id, row.origin_type = original.id, "copy"
+        if original_id not in extent.fresh and (original.status == Status.COMPLETED or original_id in ended):
+            for name in RUN_FIELDS:
+                setattr(row, name, getattr(original, name))
     return Copy(
         tasks=rows,
         root=next(row for row in rows if row.is_root),
@@ -250,7 +259,12 @@ def _request(
     task: Task, parent_id: str | None, ids: Mapping[str, str], results: Mapping[str, Any], reset: Collection[str]
 ) -> Json:
     request = {name: getattr(task, name) for name in ("name", *REQUEST_FIELDS) if name not in reset}
-    needs = [_known_by_name(item) for item in task.dependencies if item["id"] in ids]
+    # The name by which the task knows a result is written out: the copy has other ids.
+    needs = [
+        item | {"as": label_of(item)} if LABEL.fullmatch(label_of(item)) else item
+        for item in task.dependencies
+        if item["id"] in ids
+    ]
     taken = {item["id"]: ids[item["id"]] for item in needs if "as" not in item}
     left_out = dependency_results(task.dependencies, results)
     if "inputs" in request:
@@ -265,12 +279,6 @@ def _request(
         "user_id": task.user_id,
         "dependencies": [item | {"id": ids[item["id"]]} for item in needs],
     }
-
-
-def _known_by_name(dependency: Json) -> Json:
-    """Return the dependency, with the name by which the task knows its result written out: the copy has other ids."""
-    name = label_of(dependency)
-    return dependency | {"as": name} if LABEL.fullmatch(name) else dependency
 
 
 def _with_decisions(task: Task, ids: Collection[str], left_out: Json) -> Json | None:
@@ -290,21 +298,6 @@ def _with_results(task: Task, left_out: Json) -> Json:
         raise InvalidParams([(f"task '{task.id}'", str(error))]) from None
 
 
-def _check_reset(fields: Collection[str]) -> None:
-    known = [*REQUEST_FIELDS, *RUN_FIELDS, "error"]
-    problems = [("reset_fields", f"'{name}' is not one of {', '.join(known)}") for name in fields if name not in known]
-    if problems:
-        raise InvalidParams(problems)
-
-
-def _extent(
-    task_id: str, tree: Sequence[Task], *, children: bool, copy_mode: str, custom_task_ids: Sequence[str]
-) -> Extent:
-    if copy_mode == CUSTOM:
-        return custom(custom_task_ids, tree, children=children)
-    return full([task_id], tree) if copy_mode == FULL else minimal(task_id, tree, children=children)
-
-
 def _unexpanded(extent: Extent, tree: Sequence[Task], templates: Mapping[str, Sequence[Task]]) -> Extent:
     """Return the extent without what its fresh tasks have spawned, and will spawn again, but with their templates.
 
@@ -322,14 +315,6 @@ def _unexpanded(extent: Extent, tree: Sequence[Task], templates: Mapping[str, Se
     return Extent(taken=(extent.taken | parts) - spawned, fresh=(extent.fresh | parts) - spawned)
 
 
-def _note_origin(copy: Task, task: Task, *, is_kept: bool) -> None:
-    copy.original_task_id = task.id
-    copy.origin_type = "copy"
-    if is_kept:
-        for name in RUN_FIELDS:
-            setattr(copy, name, getattr(task, name))
-
-
 def _dependencies_of(task_ids: Collection[str], nodes: Iterable[Node]) -> set[str]:
     """Return the ids that these tasks name as dependencies."""
     return {needed for node in nodes if node.id in task_ids for needed, _ in node.dependencies}
@@ -340,7 +325,12 @@ def _parents(tasks: Sequence[Task], tree: Sequence[Task], top_id: str) -> dict[s
     parent_of = {task.id: task.parent_id for task in tree}
     nodes = [node_of(task) for task in tasks]
     taken = {task.id for task in tasks}
-    parents = {task.id: _nearest_copied(task.id, parent_of, taken) for task in tasks}
+    parents = dict[str, str | None]()
+    for task in tasks:
+        above = parent_of[task.id]
+        while above is not None and above not in taken:
+            above = parent_of[above]
+        parents[task.id] = above
     may_be_parent = _AllowedParents(nodes)
     for task_id, parent_id in sorted(parents.items(), key=lambda pair: pair[1] or ""):
         above = parent_id
@@ -349,13 +339,6 @@ def _parents(tasks: Sequence[Task], tree: Sequence[Task], top_id: str) -> dict[s
         parents[task_id] = above
     root_id = _root(top_id, nodes, parents, templates_of(tree))
     return {task_id: parent_id or (root_id if task_id != root_id else None) for task_id, parent_id in parents.items()}
-
-
-def _nearest_copied(task_id: str, parent_of: Mapping[str, str | None], taken: Collection[str]) -> str | None:
-    above = parent_of[task_id]
-    while above is not None and above not in taken:
-        above = parent_of[above]
-    return above
 
 
 class _AllowedParents:

@@ -1,6 +1,6 @@
 """Update and delete stored tasks: only while the tree does not run, and only if it stays valid."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -64,7 +64,10 @@ def update_task(*, caller: Caller, task_id: str, changes: Json) -> Task:
     Raises TaskNotFound, StatusConflict, InvalidParams, InvalidDependency, CircularDependency or
     ExecutorNotFound; then nothing changes.
     """
-    _check_fields(changes)
+    if not changes:
+        raise InvalidParams([("params", f"no changes: send at least one of {', '.join(EDITABLE)}")])
+    if problems := [problem for name, value in changes.items() for problem in TASK_FIELDS[name](value, name)]:
+        raise InvalidParams(problems)
     task = held_task(caller=caller, task_id=task_id)
     _check_pending(task)
     valid, latest = _checked(task, changes)
@@ -148,7 +151,12 @@ def _remove_part(task: Task, *, force: bool) -> int:
     """Delete the task and all tasks below it."""
     tree = list(Task.objects.tree(task.root_id).defer("inputs", "schemas", "result", "steps"))
     doomed = {task.id, *descendants(task.id, children_of(map(node_of, tree)))}
-    _check_whole(task, tree, doomed)
+    # The rest of what a task has added, or of a template, would be taken for the whole.
+    owners = [(row.id, row.spawned_by) for row in tree if row.spawned_by is not None]
+    owners += [(part.id, map_id) for map_id, template in templates_of(tree).items() for part in template]
+    for part_id, owner_id in owners:
+        if part_id in doomed and owner_id not in doomed:
+            raise _refusal(task, [owner_id], f"it is a part of '{owner_id}'. Delete that task")
     _check_deletable(task, tree, doomed, force=force)
     for chunk in batched(sorted(doomed), LOOKUP_CHUNK):
         Task.objects.filter(id__in=chunk).delete()
@@ -157,35 +165,14 @@ def _remove_part(task: Task, *, force: bool) -> int:
     return len(doomed)
 
 
-def _check_fields(changes: Json) -> None:
-    if not changes:
-        raise InvalidParams([("params", f"no changes: send at least one of {', '.join(EDITABLE)}")])
-    problems = [problem for name, value in changes.items() for problem in TASK_FIELDS[name](value, name)]
-    if problems:
-        raise InvalidParams(problems)
-
-
 def _check_pending(task: Task) -> None:
     data = {"task_id": task.id, "status": task.status}
     if task.status != Status.PENDING:
         why = f"Task '{task.id}' is {task.status}: only a pending task can be changed. Copy it with tasks.copy instead."
         raise StatusConflict(why, data=data)
-    if _is_running(task):
+    if Run.objects.unfinished().filter(root_id=task.root_id).exists():
         why = f"Task '{task.id}' cannot be changed while its tree is running. Wait until it finishes, or cancel it with tasks.cancel."
         raise StatusConflict(why, data=data)
-
-
-def _is_running(task: Task) -> bool:
-    return Run.objects.unfinished().filter(root_id=task.root_id).exists()
-
-
-def _check_whole(task: Task, tree: Sequence[Task], doomed: Collection[str]) -> None:
-    """Refuse to delete a part of what a task has added, or of a template: the rest would be taken for the whole."""
-    owners = [(row.id, row.spawned_by) for row in tree if row.spawned_by is not None]
-    owners += [(part.id, map_id) for map_id, template in templates_of(tree).items() for part in template]
-    for part_id, owner_id in owners:
-        if part_id in doomed and owner_id not in doomed:
-            raise _refusal(task, [owner_id], f"it is a part of '{owner_id}'. Delete that task")
 
 
 def _check_deletable(task: Task, tree: Collection[Task], doomed: Collection[str], *, force: bool) -> None:

@@ -81,7 +81,9 @@ def import_trees(
     """
     parsed = [_parsed(tree) for tree in trees]
     while True:
-        taken = _taken([str(task["id"]) for tree in trees for task in tree.tasks])
+        taken: dict[str, Task] = {}
+        for chunk in batched((str(task["id"]) for tree in trees for task in tree.tasks), LOOKUP_CHUNK):
+            taken |= Task.objects.only("id", "root_id", "name", "created_at").in_bulk(list(chunk))
         outcomes = [_outcome(tree, spec, taken) for tree, spec in zip(trees, parsed, strict=True)]
         new = [
             (tree, spec)
@@ -95,7 +97,7 @@ def import_trees(
             with transaction.atomic():
                 insert_many((task for tasks in rows for task in tasks), Task)
                 insert_many((run for tasks in rows for run in _runs(tasks)), Run)
-                pruning.forget()  # these runs ended in the past
+                pruning.forget_sweeps()  # these runs ended in the past
         except IntegrityError:  # another process took one of the ids since the look-up: look again
             continue
         return outcomes
@@ -123,16 +125,9 @@ def _named_executors(tree: ForeignTree) -> set[str]:
     return {named for named in places if isinstance(named, str)}
 
 
-def _taken(task_ids: Sequence[str]) -> dict[str, Task]:
-    """Map those of the ids that are in use to their tasks."""
-    found: dict[str, Task] = {}
-    for chunk in batched(task_ids, LOOKUP_CHUNK):
-        found |= Task.objects.only("id", "root_id", "name", "created_at").in_bulk(list(chunk))
-    return found
-
-
 def _outcome(tree: ForeignTree, spec: TreeSpec | TasksError, taken: Mapping[str, Task]) -> Outcome:
-    if _is_same(tree, taken.get(tree.root_id)):
+    root, same = taken.get(tree.root_id), (tree.tasks[0]["name"], tree.states[tree.root_id].created_at)
+    if root is not None and root.is_root and (root.name, root.created_at) == same:
         return Outcome(fate=Fate.PRESENT)
     if isinstance(spec, TasksError):
         return Outcome(fate=Fate.REFUSED, reason=spec.message)
@@ -151,15 +146,6 @@ def _warnings(tree: ForeignTree, spec: TreeSpec) -> Iterator[tuple[str, str]]:
         if is_missing and tree.states[task.id].status is Status.PENDING:
             missing = ExecutorNotFound(str(executor_id), enable_with=disabled_executors().get(str(executor_id)))
             yield task.id, f"It fails when it runs: {missing.message}"
-
-
-def _is_same(tree: ForeignTree, root: Task | None) -> bool:
-    first = tree.tasks[0]
-    return (
-        root is not None
-        and root.is_root
-        and (root.name, root.created_at) == (first["name"], tree.states[tree.root_id].created_at)
-    )
 
 
 def _rows(tree: ForeignTree, spec: TreeSpec, default_user: str) -> list[Task]:

@@ -31,9 +31,13 @@ def facts_of_roots(*, caller: Caller, tasks: Sequence[Task], with_counts: bool, 
     If the trees of a page have more than MOST_COUNTED tasks together, the first ones are counted.
     """
     root_ids = [task.id for task in tasks if task.is_root]
-    counts = _counts(_few_enough(root_ids)) if with_counts else {}
+    counts: defaultdict[str, dict[str, int]] = defaultdict(lambda: {status.value: 0 for status in Status})
+    if with_counts:
+        counted = Task.objects.filter(root_id__in=_few_enough(root_ids)).order_by().values_list("root_id", "status")
+        for root_id, status, number in counted.annotate(Count("id")):
+            counts[root_id][status] = number
     runs = latest_runs(caller=caller, root_ids=root_ids) if with_runs else {}
-    return RootFacts(runs=runs, counts=counts)
+    return RootFacts(runs=runs, counts=dict(counts))
 
 
 def _few_enough(root_ids: Sequence[str]) -> list[str]:
@@ -58,11 +62,3 @@ def _sizes(count: int) -> QuerySet[Task, tuple[str, int]]:
 
 
 _SIZES: Final = Prepared(_sizes)
-
-
-def _counts(root_ids: Sequence[str]) -> dict[str, dict[str, int]]:
-    found: defaultdict[str, dict[str, int]] = defaultdict(lambda: {status.value: 0 for status in Status})
-    tasks = Task.objects.filter(root_id__in=root_ids).order_by().values_list("root_id", "status")
-    for root_id, status, number in tasks.annotate(Count("id")):
-        found[root_id][status] = number
-    return dict(found)

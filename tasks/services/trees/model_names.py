@@ -1,6 +1,6 @@
 """Collect the model names in a tree, to infer the provider of an LLM key sent without one."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Final
 
 from tasks.models import Task
@@ -15,23 +15,16 @@ def model_names(tasks: Iterable[Task]) -> list[str]:
 
     Some may not be models: only LiteLLM knows, in the worker processes.
     """
-    names = {name for task in tasks for name in _of_task(task) if len(name) <= MOST_CHARACTERS}
-    return sorted(names)[:MOST]
-
-
-def _of_task(task: Task) -> Iterator[str]:
-    schemas = {name: value for name, value in (task.schemas or {}).items() if name != "input_schema"}
-    own = {name: task.inputs.get(name) for name in ("model", "works")}
-    return _named([task.params, schemas, own])
-
-
-def _named(value: Any) -> Iterator[str]:
-    """Yield the names in a nested value. Iterative: a client may nest values deeply."""
-    left = [value]
-    while left:
+    left: list[Any] = []
+    for task in tasks:
+        schemas = {name: value for name, value in (task.schemas or {}).items() if name != "input_schema"}
+        left += [task.params, schemas, {name: task.inputs.get(name) for name in ("model", "works")}]
+    found = set[str]()
+    while left:  # iterative: a client may nest values deeply
         value = left.pop()
         if isinstance(value, dict):
-            yield from (text for name, text in value.items() if name in FIELDS and isinstance(text, str))
+            found |= {text for name, text in value.items() if name in FIELDS and isinstance(text, str)}
             left += value.values()
         elif isinstance(value, list):
             left += value
+    return sorted(name for name in found if len(name) <= MOST_CHARACTERS)[:MOST]

@@ -38,20 +38,14 @@ def rows_of(spec: TreeSpec, *, ids: dict[str, str], user_id: str) -> list[Task]:
     root_id = ids[spec.root_id]
     names = names_of(spec)
     rows = [_row(task, ids=ids, names=names, root_id=root_id, user_id=user_id, now=now) for task in spec.tasks]
-    labels = {ids[task_id]: label for task_id, label in _labels(spec, names).items()}
+    # A task of a template without an id gets its name as its label, if nothing else in the tree has it: results of
+    # maps and rounds have the tasks by their labels.
+    used = Counter(names.values())
+    parts = (task for template in templates_of(spec.tasks).values() for task in template if task.has_new_id)
+    labels = {ids[task.id]: task.name for task in parts if used[task.name] == 1 and LABEL.fullmatch(task.name)}
     for row in rows:
         row.label = labels.get(row.id, row.label)
     return rows
-
-
-def _labels(spec: TreeSpec, names: Mapping[str, str]) -> dict[str, str]:
-    """Map tasks of templates to their names, if the request gave them no id: results of maps and rounds have them by these.
-
-    Only names that `as` allows, and that nothing else in the tree has.
-    """
-    used = Counter(names.values())
-    parts = (task for template in templates_of(spec.tasks).values() for task in template if task.has_new_id)
-    return {task.id: task.name for task in parts if used[task.name] == 1 and LABEL.fullmatch(task.name)}
 
 
 def _row(
@@ -107,7 +101,10 @@ def written_down(tasks: Sequence[Task]) -> list[Json]:
 
 def _written_task(task: Task, ids: Mapping[str, str]) -> Json:
     renamed = {item["id"]: ids[item["id"]] for item in task.dependencies if "as" not in item}
-    needs = [_written_need(item, ids[item["id"]]) for item in task.dependencies]
+    needs = [item | {"id": ids[item["id"]]} for item in task.dependencies]
+    for need in needs:
+        if need.get("as") == need["id"]:
+            del need["as"]
     request = {
         "id": ids[task.id],
         "name": task.name,
@@ -119,8 +116,3 @@ def _written_task(task: Task, ids: Mapping[str, str]) -> Json:
         "dependencies": [item["id"] if item == {"id": item["id"], "required": True} else item for item in needs],
     }
     return {name: value for name, value in request.items() if value not in (None, [], {})}
-
-
-def _written_need(dependency: Json, written_id: str) -> Json:
-    need = dependency | {"id": written_id}
-    return {name: value for name, value in need.items() if name != "as" or value != written_id}

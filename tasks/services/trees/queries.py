@@ -386,7 +386,9 @@ def running_status(*, caller: Caller, task_ids: Sequence[str]) -> list[StatusRep
     """Return the status of each of these tasks, in request order."""
     found = Task.objects.for_caller(caller).defer(*loads.JSON_COLUMNS).in_bulk(list(task_ids))
     runs = latest_runs(caller=caller, root_ids={task.root_id for task in found.values()})
-    progress = _progress_of_trees([task.root_id for task in found.values() if task.is_root])
+    roots = [task.root_id for task in found.values() if task.is_root]
+    of_trees = Task.objects.filter(root_id__in=roots).order_by().values_list("root_id")
+    progress = dict(of_trees.annotate(Avg("progress")))
     return [_report_of(task_id, found.get(task_id), runs, progress) for task_id in task_ids]
 
 
@@ -405,11 +407,6 @@ def roots_of_contexts(*, caller: Caller, context_ids: Sequence[str]) -> list[str
 def _unfinished(caller: Caller, user_id: str | None) -> RunQuerySet:
     found = Run.objects.for_caller(caller).unfinished().exclude(root_id=F("id"))  # those have no tree yet
     return found if user_id is None else found.filter(user_id=user_id)
-
-
-def _progress_of_trees(root_ids: Collection[str]) -> dict[str, float]:
-    rows = Task.objects.filter(root_id__in=root_ids).order_by().values_list("root_id")
-    return dict(rows.annotate(Avg("progress")))
 
 
 def _report_of(task_id: str, task: Task | None, runs: dict[str, Run], progress: dict[str, float]) -> StatusReport:

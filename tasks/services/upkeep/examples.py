@@ -289,7 +289,13 @@ def init_examples(*, force: bool = False, run: bool = False) -> list[str]:
     `run`: queue the examples with `is_run_at_once`.
     """
     if force:
-        _delete_idle()
+        running = Run.objects.unfinished().filter(root_id__in=_root_ids()).values_list("root_id", flat=True)
+        idle = set(_root_ids()) - set(running)
+        runs = Run.objects.filter(root_id__in=idle)
+        TaskEvent.objects.filter(run_id__in=runs.values("id")).delete()
+        fairness.keep_turn(runs)
+        runs.delete()
+        Task.objects.filter(root_id__in=idle).delete()
     present = set(Task.objects.filter(id__in=_root_ids()).values_list("id", flat=True))
     missing = [example for example in EXAMPLES if example.root_id not in present and example.is_possible]
     for example in missing:
@@ -304,13 +310,3 @@ def fill_empty_database(*, run: bool) -> list[str]:
 
 def _root_ids() -> list[str]:
     return [example.root_id for example in EXAMPLES]
-
-
-def _delete_idle() -> None:
-    running = Run.objects.unfinished().filter(root_id__in=_root_ids()).values_list("root_id", flat=True)
-    idle = set(_root_ids()) - set(running)
-    runs = Run.objects.filter(root_id__in=idle)
-    TaskEvent.objects.filter(run_id__in=runs.values("id")).delete()
-    fairness.keep_turn(runs)
-    runs.delete()
-    Task.objects.filter(root_id__in=idle).delete()

@@ -45,29 +45,23 @@ TREES: Final = "trees"
 
 def prune_trees() -> int:
     """Delete some of the trees that need not be kept any longer. Returns how many."""
-    now = datetime.now(UTC)
-    return sum(prune(status, before=now - timedelta(days=days)) for status, days in _kept_days().items())
+    now, retention = datetime.now(UTC), settings.APFLOW.retention
+    kept_days = {
+        Status.COMPLETED: retention.completed_days,
+        Status.FAILED: retention.failed_days,
+        Status.CANCELLED: retention.cancelled_days,
+    }
+    return sum(prune(status, before=now - timedelta(days=days)) for status, days in kept_days.items() if days)
 
 
 def prune(status: Status, *, before: datetime) -> int:
     """Delete some of the trees that ended like this before that time. Returns how many."""
     sweep = f"{status}_trees"
-    since = pruning.reached(sweep)
+    since = pruning.swept_until(sweep)
     expired = _expired(status, before).filter(finished_at__gte=since).order_by("finished_at")
     first = list(expired.only("root_id", "finished_at")[:TREES_AT_ONCE])
-    pruning.note(sweep, first[0].finished_at or before if first else before, since=since)
+    pruning.note_sweep(sweep, first[0].finished_at or before if first else before, since=since)
     return sum(_delete(run, status, before=before) for run in first)
-
-
-def _kept_days() -> Mapping[Status, int]:
-    """Return the number of days to keep trees, by the status of their last run. Trees without an entry are kept."""
-    retention = settings.APFLOW.retention
-    days = {
-        Status.COMPLETED: retention.completed_days,
-        Status.FAILED: retention.failed_days,
-        Status.CANCELLED: retention.cancelled_days,
-    }
-    return {status: number for status, number in days.items() if number}
 
 
 def _expired(status: Status, before: datetime) -> "QuerySet[Run]":
@@ -125,19 +119,15 @@ def _remove(expired: Callable[[], "QuerySet[Any] | None"]) -> int:
     """Remove rows of one kind, a batch at a time. Returns how many."""
     removed = 0
     for _ in range(BATCHES):
-        number = _remove_batch(expired())
-        removed += number
-        if number < BATCH:
+        rows = expired()
+        # The keys are read first, because a DELETE would take the write lock for nothing.
+        keys = [] if rows is None else list(rows.values_list("pk", flat=True)[:BATCH])
+        if rows is not None and keys:
+            rows.model.objects.filter(pk__in=keys).delete()
+        removed += len(keys)
+        if len(keys) < BATCH:
             break
     return removed
-
-
-def _remove_batch(expired: "QuerySet[Any] | None") -> int:
-    """Remove up to BATCH rows; their keys are read first, because a DELETE would take the write lock for nothing."""
-    keys = [] if expired is None else list(expired.values_list("pk", flat=True)[:BATCH])
-    if keys:
-        expired.model.objects.filter(pk__in=keys).delete()  # type: ignore[union-attr]
-    return len(keys)
 
 
 def _old_deliveries() -> "QuerySet[WebhookDelivery] | None":

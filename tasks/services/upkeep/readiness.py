@@ -112,19 +112,14 @@ def queue() -> str:
     """
     if (since := maintenance.since()) is not None:
         return f"maintenance since {since:%Y-%m-%d %H:%M} UTC; end it with `aipartnerupflow maintenance off`"
-    forgotten = leases.waiting().filter(created_at__lt=Now() - timedelta(seconds=STUCK_SECONDS)).count()
-    if forgotten and _is_nothing_taken():
+    stuck_since = Now() - timedelta(seconds=STUCK_SECONDS)
+    forgotten = leases.waiting().filter(created_at__lt=stuck_since).count()
+    if forgotten and places().is_any_free and not Run.objects.filter(started_at__gte=stuck_since).exists():
         raise Trouble(
             f"{forgotten} runs have waited for more than {STUCK_SECONDS} s although workers have free places.",
             fix="Check the workers' log for errors, then restart them.",
         )
     return "ok"
-
-
-def _is_nothing_taken() -> bool:
-    """Return whether workers have free places, but none has started a run recently."""
-    since = Now() - timedelta(seconds=STUCK_SECONDS)
-    return places().is_any_free and not Run.objects.filter(started_at__gte=since).exists()
 
 
 #: The checks of a web process, run at each `GET /ready`.

@@ -61,16 +61,11 @@ def take_places(user_id: str, count: int) -> int:
         (taken,) = cursor.fetchone()
         if taken <= most:
             return count
-        now_open = _count_open(user_id, most=most)
+        runs = Run.objects.unfinished().filter(user_id=user_id)
+        now_open = Question.objects.filter(closed_at=None, run__in=runs).order_by().values("id")[:most].count()
         fitting = min(count, most - now_open)
         cursor.execute(SET_TAKEN, [now_open + fitting, user_id])
     return fitting
-
-
-def _count_open(user_id: str, *, most: int) -> int:
-    """Return how many tasks of the user wait for an answer, a time, an event or a run, but not more than `most`."""
-    runs = Run.objects.unfinished().filter(user_id=user_id)
-    return Question.objects.filter(closed_at=None, run__in=runs).order_by().values("id")[:most].count()
 
 
 @transaction.atomic

@@ -68,8 +68,15 @@ def take_or_open(user_id: str, looks: Sequence[Look]) -> dict[Look, OpenQuestion
     listening = _waits(user_id, list(missed))
     take_turns(user_id, *{str(wait.event) for wait in listening})
     found = {look.wait_id: look.found_id for look in (*looks, *_look(listening, after=missed))}
-    _listen([wait for wait in listening if found[wait.id] is None])
-    _take({wait_id: event_id for wait_id, event_id in found.items() if event_id is not None})
+    still_listening = [wait for wait in listening if found[wait.id] is None]
+    for wait in still_listening:
+        match = wait.match or {}
+        wait.shape, wait.digest = shape_of(match), digest_of(match)
+    Question.objects.bulk_update(still_listening, ["shape", "digest"])
+    for event_id in sorted({event_id for event_id in found.values() if event_id is not None}):
+        wait_ids = [wait_id for wait_id, found_id in found.items() if found_id == event_id]
+        still_open = Question.objects.filter(id__in=wait_ids, closed_at=None, answered_at=None)
+        still_open.update(answered_at=Now(), taken_id=event_id)
     questions = questions_by_id([look.wait_id for look in looks])
     return {look: questions[look.wait_id] for look in looks if look.wait_id in questions}
 
@@ -81,20 +88,6 @@ def take_turns(user_id: str, *events: str) -> None:
 
 def _waits(user_id: str, wait_ids: Sequence[str]) -> list[Question]:
     return list(Question.objects.filter(id__in=wait_ids, user_id=user_id).select_related("run").order_by("id"))
-
-
-def _listen(waits: Sequence[Question]) -> None:
-    for wait in waits:
-        match = wait.match or {}
-        wait.shape, wait.digest = shape_of(match), digest_of(match)
-    Question.objects.bulk_update(waits, ["shape", "digest"])
-
-
-def _take(taken: Mapping[str, int]) -> None:
-    for event_id in sorted(set(taken.values())):
-        wait_ids = [wait_id for wait_id, found_id in taken.items() if found_id == event_id]
-        still_open = Question.objects.filter(id__in=wait_ids, closed_at=None, answered_at=None)
-        still_open.update(answered_at=Now(), taken_id=event_id)
 
 
 def _look(waits: Sequence[Question], *, after: Mapping[str, int]) -> Iterator[Look]:
@@ -117,16 +110,14 @@ class _Past:
     def look(self, wait: Question, after: int) -> Look:
         since, match = _since(wait), wait.match or {}
         seen = [event_id for event_id, received_at in self._events if event_id > after and received_at >= since]
-        digests, wanted = self._digests_at(tuple(sorted(match))), digest_of(match)
-        found_id = next((event_id for event_id in seen if digests[event_id] == wanted), None)
-        return Look(wait.id, found_id, max(seen, default=after))
-
-    def _digests_at(self, pointers: tuple[str, ...]) -> dict[int, str | None]:
+        pointers, wanted = tuple(sorted(match)), digest_of(match)
         if pointers not in self._digests:
             self._digests[pointers] = {
                 event_id: digest_at(pointers, payload) for event_id, payload in self._payloads.items()
             }
-        return self._digests[pointers]
+        digests = self._digests[pointers]
+        found_id = next((event_id for event_id in seen if digests[event_id] == wanted), None)
+        return Look(wait.id, found_id, max(seen, default=after))
 
     @cached_property
     def _payloads(self) -> dict[int, Any]:

@@ -207,7 +207,11 @@ def checked_answer(question: Question, answer: Any) -> Any:
     if answer is None:
         raise InvalidParams([("answer", "must not be null")])
     if (about := asked_in(loads(question.memo))) is not None:
-        return _raised_budget(*about, answer)
+        try:
+            limit = read_answer(*about, answer)
+        except ValueError as error:
+            raise InvalidParams([("answer", str(error))]) from None
+        return STOP if limit is None else limit
     if question.options and answer not in question.options:
         raise InvalidParams([("answer", f"must be one of the options {', '.join(map(repr, question.options))}")])
     if question.schema is None:
@@ -216,15 +220,6 @@ def checked_answer(question: Question, answer: Any) -> Any:
     if problems:
         raise InvalidParams(problems)
     return filled
-
-
-def _raised_budget(measure: str, spent: float, answer: Any) -> float | str:
-    """Return the new limit of a budget, or STOP. Raises InvalidParams."""
-    try:
-        limit = read_answer(measure, spent, answer)
-    except ValueError as error:
-        raise InvalidParams([("answer", str(error))]) from None
-    return STOP if limit is None else limit
 
 
 def _in_text(answer: Any) -> Any:

@@ -60,17 +60,13 @@ def _store(user_id: str, event: str, payload: Any, event_id: str) -> SentEvent:
     sent = SentEvent.objects.get(user_id=user_id, event_id=event_id, wait_id=None)
     if (sent.event, sent.payload) != (event, payload):
         raise InvalidParams([("id", USED_TWICE)])
-    _trim(user_id)
-    return sent
-
-
-def _trim(user_id: str) -> None:
-    """Delete the oldest events of a user who has too many, but for those that a task has yet to read."""
+    # Delete the oldest events of a user who has too many, but for those that a task has yet to read.
     of_user = SentEvent.objects.filter(user_id=user_id).order_by("-id")
     most = settings.APFLOW.limits.events_per_user
     oldest = of_user.values_list("id", flat=True)[most : most + 1].first()
     if oldest is not None:
         _unread(of_user.order_by().filter(id__lte=oldest)).delete()
+    return sent
 
 
 def _unread(events: "QuerySet[SentEvent]") -> "QuerySet[SentEvent]":
@@ -90,15 +86,13 @@ def _wake_next(sent: SentEvent, place: Place) -> Place | None:
         return None
     shape, match = found
     digest = digest_at(match or {}, sent.payload)
-    is_full = digest is not None and _wake(sent, waits.filter(shape=shape, digest=digest)) == MOST_AT_ONCE
-    return Place(shape=str(shape), is_done=not is_full)
-
-
-def _wake(sent: SentEvent, waits: "QuerySet[Question]") -> int:
-    some = dict(waits.order_by("id").select_for_update().values_list("id", "run_id")[:MOST_AT_ONCE])
+    if digest is None:
+        return Place(shape=str(shape), is_done=True)
+    fitting = waits.filter(shape=shape, digest=digest).order_by("id").select_for_update()
+    some = dict(fitting.values_list("id", "run_id")[:MOST_AT_ONCE])
     Question.objects.filter(id__in=some).update(taken_id=sent.id, answered_at=Now())
     _tell(set(some.values()))
-    return len(some)
+    return Place(shape=str(shape), is_done=len(some) < MOST_AT_ONCE)
 
 
 def _tell(run_ids: set[str]) -> None:

@@ -30,13 +30,13 @@ def store(run_id: str, *, days: float) -> None:
 def test_pruned_runs_are_not_looked_at_again() -> None:
     store("old", days=60)
     store("new", days=1)
-    assert pruning.reached("events") == pruning.BEGINNING
+    assert pruning.swept_until("events") == pruning.BEGINNING
     assert pruning.prune_events() == 1
     assert pruning.prune_events() == 0
-    assert NOW - timedelta(days=31) < pruning.reached("events") < NOW - timedelta(days=29)
+    assert NOW - timedelta(days=31) < pruning.swept_until("events") < NOW - timedelta(days=29)
     store("into the past", days=50)
     assert pruning.prune_events() == 0
-    pruning.forget()
+    pruning.forget_sweeps()
     assert pruning.prune_events() == 1
 
 
@@ -58,17 +58,17 @@ def test_trees_of_each_status_have_a_sweep_of_their_own(settings: LazySettings) 
     assert prune_trees() == 1
     assert prune_trees() == 0
     Run.objects.filter(root_id="failed").update(finished_at=NOW - timedelta(days=91))
-    assert pruning.reached("failed_trees") < NOW - timedelta(days=89) < pruning.reached("completed_trees")
-    pruning.forget()
+    assert pruning.swept_until("failed_trees") < NOW - timedelta(days=89) < pruning.reached("completed_trees")
+    pruning.forget_sweeps()
     assert prune_trees() == 1
 
 
 def test_small_steps_are_not_stored() -> None:
-    pruning.note("events", NOW, since=NOW - timedelta(minutes=59))
+    pruning.note_sweep("events", NOW, since=NOW - timedelta(minutes=59))
     assert not InstallationFact.objects.exists()
 
 
 def test_an_import_begins_all_sweeps_again() -> None:
-    pruning.note("events", NOW, since=pruning.BEGINNING)
+    pruning.note_sweep("events", NOW, since=pruning.BEGINNING)
     import_trees(trees=[tree(ROOT)])
-    assert pruning.reached("events") == pruning.BEGINNING
+    assert pruning.swept_until("events") == pruning.BEGINNING
