@@ -73,15 +73,12 @@ def rotate() -> int:
     Safe while servers run, and to repeat: a key that changes meanwhile is encrypted with the newest
     encryption key anyway. Raises CannotUnseal.
     """
-    keys = [key for key in key_store().all() if _rotate(key)]
-    return len(keys) + run_secrets.rotate() + named_secrets.rotate()
-
-
-def _rotate(key: StoredKey) -> bool:
-    if is_newest(key.sealed):
-        return False
-    context = _context(key.user_id, key.provider)
-    return key_store().change(key, sealed=seal(unseal(key.sealed, context=context), context=context))
+    count = 0
+    for key in key_store().all():
+        if not is_newest(key.sealed):
+            context = _context(key.user_id, key.provider)
+            count += key_store().change(key, sealed=seal(unseal(key.sealed, context=context), context=context))
+    return count + run_secrets.rotate() + named_secrets.rotate()
 
 
 def _decrypted(key: StoredKey) -> Secret:

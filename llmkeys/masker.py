@@ -147,7 +147,8 @@ def _with_texts(value: Any, texts: Iterator[str]) -> Any:
 def _forms(value: str) -> Iterator[str]:
     """Yield the forms in which services return a text."""
     value = value.strip()
-    yield from _written(value)
+    yield from (value, _in_json(value).decode(), json.dumps(value)[1:-1], html.escape(value))
+    yield from (quote(value), quote(value, safe=""), quote_plus(value))
     for line in map(str.strip, value.splitlines()):
         if len(line) >= LONG_LINE:
             yield from (line, _in_json(line).decode())
@@ -164,11 +165,6 @@ def _forms(value: str) -> Iterator[str]:
     for offset in range(5):
         core = _base32_core(data, offset)
         yield from (core, core.lower())
-
-
-def _written(value: str) -> Iterator[str]:
-    yield from (value, _in_json(value).decode(), json.dumps(value)[1:-1], html.escape(value))
-    yield from (quote(value), quote(value, safe=""), quote_plus(value))
 
 
 def _in_json(text: str) -> bytes:

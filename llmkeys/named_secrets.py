@@ -70,7 +70,11 @@ def set_secret(
     if allow_in is not None:
         kept.allow_in = checked_inputs(allow_in)
     if users is not None:
-        kept.users = _checked_users(users, scope)
+        kept.users = list(dict.fromkeys(users))
+        if kept.users and scope != "shared":
+            raise MalformedSecret("users", "only for a shared secret: set scope to 'shared'")
+        if len(kept.users) > MOST_USERS:
+            raise MalformedSecret("users", f"names more than {MOST_USERS:,} users")
     text = checked_value(value.reveal(), max_bytes=settings.APFLOW.limits.secret_bytes)
     fields = {
         "sealed": seal(text, context=_context(owner, name)),
@@ -118,7 +122,12 @@ def opened(*, user_id: str, names: Collection[str]) -> dict[str, Opened]:
     Only in worker processes. Sync. Raises CannotUnseal.
     """
     rows = usable(user_id=user_id, names=names)
-    found = {name: _opened(row) for name, row in rows.items()}
+    found = {
+        name: Opened(
+            name=row.name, value=_decrypted(row), allow_hosts=row.allow_hosts, inputs_allowed=row.inputs_allowed
+        )
+        for name, row in rows.items()
+    }
     now = datetime.now(UTC)
     stale = [row.id for row in rows.values() if row.used_at is None or now - row.used_at >= USED_STEP]
     if stale:
@@ -133,33 +142,17 @@ def open_all() -> int:
 
 def rotate() -> int:
     """Encrypt secrets again that an older encryption key encrypted. Returns their number. Raises CannotUnseal."""
-    return len([row for row in NamedSecret.objects.iterator() if _rotate(row)])
-
-
-def _rotate(row: NamedSecret) -> bool:
-    if is_newest(row.sealed):
-        return False
-    context = _context(row.user_id, row.name)
-    same = NamedSecret.objects.filter(id=row.id, sealed=row.sealed)
-    return same.update(sealed=seal(unseal(row.sealed, context=context), context=context)) == 1
-
-
-def _checked_users(users: Iterable[str], scope: Scope) -> list[str]:
-    found = list(dict.fromkeys(users))
-    if found and scope != "shared":
-        raise MalformedSecret("users", "only for a shared secret: set scope to 'shared'")
-    if len(found) > MOST_USERS:
-        raise MalformedSecret("users", f"names more than {MOST_USERS:,} users")
-    return found
+    count = 0
+    for row in NamedSecret.objects.iterator():
+        if not is_newest(row.sealed):
+            context = _context(row.user_id, row.name)
+            same = NamedSecret.objects.filter(id=row.id, sealed=row.sealed)
+            count += same.update(sealed=seal(unseal(row.sealed, context=context), context=context))
+    return count
 
 
 def _may_use(row: NamedSecret, user_id: str) -> bool:
     return row.user_id == user_id or not row.users or user_id in row.users
-
-
-def _opened(row: NamedSecret) -> Opened:
-    value, inputs = _decrypted(row), row.inputs_allowed
-    return Opened(name=row.name, value=value, allow_hosts=row.allow_hosts, inputs_allowed=inputs)
 
 
 def _decrypted(row: NamedSecret) -> Secret:

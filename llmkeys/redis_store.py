@@ -75,9 +75,7 @@ def _loaded(value: bytes | None) -> StoredKey | None:
     if value is None:
         return None
     fields = orjson.loads(value)
-    times = {name: _time(fields[name]) for name in ("created_at", "used_at")}
-    return StoredKey(**{**fields, **times})
-
-
-def _time(text: str | None) -> Any:
-    return None if text is None else datetime.fromisoformat(text)
+    for name in ("created_at", "used_at"):
+        if fields[name] is not None:
+            fields[name] = datetime.fromisoformat(fields[name])
+    return StoredKey(**fields)

@@ -103,13 +103,12 @@ def rotate() -> int:
 
     Returns their number. Raises CannotUnseal.
     """
-    return len([row for row in RunSecret.objects.all() if _rotate(row)])
-
-
-def _rotate(row: RunSecret) -> bool:
-    if is_newest(row.sealed):
-        return False
-    return RunSecret.objects.filter(id=row.id).update(sealed=_encrypted(opened(row), row.tree_id, row.user_id)) == 1
+    count = 0
+    for row in RunSecret.objects.all():
+        if not is_newest(row.sealed):
+            sealed = _encrypted(opened(row), row.tree_id, row.user_id)
+            count += RunSecret.objects.filter(id=row.id).update(sealed=sealed)
+    return count
 
 
 def _encrypted(key: Secret, tree_id: str, user_id: str) -> str:

@@ -116,21 +116,20 @@ class Hub:
                 except DatabaseError:
                     time.sleep(AWAY_SECONDS)  # subscribers keep waiting
                 else:
-                    self._open_subscriptions()
+                    with self._lock:
+                        self._is_listening = True
+                        subscriptions = self._all_subscriptions()
+                    for subscription in subscriptions:
+                        _call(subscription.loop, subscription.open)
                     self._hand_out(log, notifier)
-
-    def _open_subscriptions(self) -> None:
-        with self._lock:
-            self._is_listening = True
-            subscriptions = self._all_subscriptions()
-        for subscription in subscriptions:
-            _call(subscription.loop, subscription.open)
 
     def _hand_out(self, log: LogReader, notifier: Notifier) -> None:
         followed_at = time.monotonic()
         while time.monotonic() < followed_at + LINGER_SECONDS or not self._has_stopped():
             notifier.wait(LOOK_SECONDS)
-            if followers := self._count():
+            with self._lock:
+                followers = len(self._all_subscriptions())
+            if followers:
                 followed_at = time.monotonic()
                 self._read_log(log)
                 time.sleep(REST_SECONDS * followers)
@@ -145,10 +144,6 @@ class Hub:
                 taken = self._deliver(log.news(limit=PAGE))
         except DatabaseError:
             time.sleep(AWAY_SECONDS)  # the next read continues at the same position
-
-    def _count(self) -> int:
-        with self._lock:
-            return len(self._all_subscriptions())
 
     def _has_stopped(self) -> bool:
         """Stop listening if there are no subscribers. Returns whether it stopped."""

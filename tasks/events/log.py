@@ -1,7 +1,7 @@
 """The event log: read the events of all runs from a position, or of one run."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
@@ -107,14 +107,12 @@ class LogReader:
         rows = [Row(*row[:-1]) for row in found]
         self.has_more = len(rows) == limit or (bool(rows) and found[-1][-1] >= NEWS_BYTES)
         if rows:
-            self._move([row.id for row in rows])
+            ids = [row.id for row in rows]
+            newest = max(self._newest, ids[-1])
+            filled = [piece for hole in self._holes for piece in _pieces(hole, ids)]
+            self._holes = filled + _holes_in(self._newest + 1, newest, ids)
+            self._newest = newest
         return rows
-
-    def _move(self, found: Sequence[int]) -> None:
-        newest = max(self._newest, found[-1])
-        filled = [piece for hole in self._holes for piece in _pieces(hole, found)]
-        self._holes = filled + _holes_in(self._newest + 1, newest, found)
-        self._newest = newest
 
 
 def _holes_in(first: int, last: int, found: Iterable[int]) -> list[Hole]:

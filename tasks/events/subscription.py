@@ -83,7 +83,9 @@ class Subscription:
         wanted = self._wanted(events)
         if not wanted or run_id in self._missed or self.is_over:
             return
-        if self._has_room(len(wanted), size):
+        fits = self._waiting_bytes + size <= MAX_WAITING_BYTES and len(self._waiting) < MAX_WAITING
+        is_alone = len(wanted) == 1 and not self._waiting and MAX_WAITING > 0
+        if (fits or is_alone) and self._room.take(size):
             self._waiting += wanted
             self._waiting_bytes += size
         elif len(self._missed) < MAX_MISSED:
@@ -91,10 +93,6 @@ class Subscription:
         else:
             self.close()
         self._news.set()
-
-    def _has_room(self, count: int, size: int) -> bool:
-        fits = self._waiting_bytes + size <= MAX_WAITING_BYTES and len(self._waiting) < MAX_WAITING
-        return (fits or (count == 1 and not self._waiting and MAX_WAITING > 0)) and self._room.take(size)
 
     def _empty(self) -> list[Event]:
         """Take all events out of the buffer."""
@@ -123,7 +121,7 @@ class Subscription:
         """Wait for the next events and return them. An empty list: the subscription has ended."""
         while not self.is_over:
             await self._news.wait()
-            events = self._from_waiting()
+            events = [event for event in self._empty() if self._is_next(event)]
             if self._missed:
                 events += await self._from_rows()
             if not (self._waiting or self._missed or self.is_over):
@@ -131,9 +129,6 @@ class Subscription:
             if events:
                 return events
         return []
-
-    def _from_waiting(self) -> list[Event]:
-        return [event for event in self._empty() if self._is_next(event)]
 
     async def _from_rows(self) -> list[Event]:
         run_id, seq = self._missed.popitem()

@@ -59,7 +59,8 @@ class BlackBox:
     @contextmanager
     def thread(self, run_id: bytes) -> Iterator[None]:
         """Record a thread of the run as long as the context is open. Call it on that thread."""
-        place = self._take()
+        with self._lock:
+            place = self._free.pop() if self._free else None
         if place is None:
             yield
             return
@@ -71,10 +72,6 @@ class BlackBox:
             self._memory[start : start + ID_BYTES] = EMPTY
             with self._lock:
                 self._free.append(place)
-
-    def _take(self) -> int | None:
-        with self._lock:
-            return self._free.pop() if self._free else None
 
 
 def encoded(run_id: str) -> bytes:

@@ -68,8 +68,13 @@ class NotifiedBroker(ORM):
     def dequeue(self) -> list[Package]:
         """Wait for wake-ups for a while."""
         try:
-            self._await_notification()
-            run_ids = self._take()
+            until_probe = self._last_package_at + PROBE_SECONDS - time.monotonic()
+            if self._is_notified.wait(min(WAIT_SECONDS, max(0.0, until_probe))):
+                time.sleep(HEAD_START_SECONDS)
+            self._is_notified.clear()  # before reading, so that a notification during the read is not missed
+            # The rows of runs that wait are removed. The sweeper finds runs whose wake-up is lost.
+            is_any_waiting = _has_row(ANY_WAITING, self.list_key)
+            run_ids = self._removed(OrmQ.objects.filter(_IS_WAITING)) if is_any_waiting else []
             self._tidy()
         except OperationalError:
             connection.close()
@@ -80,22 +85,6 @@ class NotifiedBroker(ORM):
         if time.monotonic() >= self._last_package_at + PROBE_SECONDS:
             return self._hand_out([_package(PROBE)])
         return []
-
-    def _await_notification(self) -> None:
-        """Return without one after a while, and when a probe is due."""
-        until_probe = self._last_package_at + PROBE_SECONDS - time.monotonic()
-        if self._is_notified.wait(min(WAIT_SECONDS, max(0.0, until_probe))):
-            time.sleep(HEAD_START_SECONDS)
-        self._is_notified.clear()  # before reading, so that a notification during the read is not missed
-
-    def _take(self) -> list[str]:
-        """Remove the queued rows of runs that wait, and return their run ids.
-
-        The sweeper finds runs whose wake-up is lost.
-        """
-        if not _has_row(ANY_WAITING, self.list_key):
-            return []
-        return self._removed(OrmQ.objects.filter(_IS_WAITING))
 
     def _tidy(self) -> None:
         """Delete the rows of runs that do not wait, now and then."""

@@ -338,12 +338,8 @@ def claim_suspected(
 def _claimed(statement: str, owner: str, *values: Any) -> list[Claim]:
     with connection.cursor() as cursor:
         cursor.execute(statement, [owner, secrets.token_hex(8), f"{lease_seconds()} seconds", *values])
-        return [_claim(row) for row in sorted(cursor.fetchall(), key=itemgetter(0))]
-
-
-def _claim(row: Sequence[Any]) -> Claim:
-    *columns, now, _ = row
-    return Claim(*(*columns, moment(now)))
+        rows = sorted(cursor.fetchall(), key=itemgetter(0))
+    return [Claim(*columns, moment(now)) for *columns, now, _ in rows]
 
 
 def moment(stored: str | datetime) -> datetime:

@@ -154,7 +154,11 @@ class SqliteNotifier(Notifier):
             seconds = deadline - time.monotonic()
             if seconds <= 0:
                 return False
-            self._pause(seconds)
+            seconds = min(self._looks.pause(time.monotonic() - self._heard_at), seconds)
+            if self._watch is None or seconds < LEAST_WATCH_SECONDS:
+                time.sleep(seconds)
+            elif self._watch.wait(seconds):
+                self._hear()
         return True
 
     def rest_until(self, awake: threading.Event) -> None:
@@ -181,13 +185,6 @@ class SqliteNotifier(Notifier):
 
     def _commits(self) -> int:
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
-
-    def _pause(self, at_most: float) -> None:
-        seconds = min(self._looks.pause(time.monotonic() - self._heard_at), at_most)
-        if self._watch is None or seconds < LEAST_WATCH_SECONDS:
-            time.sleep(seconds)
-        elif self._watch.wait(seconds):
-            self._hear()
 
     def _hear(self) -> None:
         self._heard_at, self._looks = time.monotonic(), WATCHED

@@ -73,7 +73,8 @@ class PostgresNotifier(Notifier):
                 if self._connection is None:
                     self._listen()
                     return True  # notifications in the meantime are lost: tell the caller to read
-                return self._notified(max(0.0, deadline - time.monotonic()))
+                left = max(0.0, deadline - time.monotonic())
+                return any(True for _ in self._connection.notifies(timeout=left, stop_after=1))
             except psycopg.OperationalError:
                 self.close()
                 if time.monotonic() >= deadline:
@@ -95,7 +96,3 @@ class PostgresNotifier(Notifier):
     def _listen(self) -> None:
         self._connection = _connect(self._parameters)
         self._connection.execute(f"LISTEN {self._topic}")
-
-    def _notified(self, timeout_seconds: float) -> bool:
-        assert self._connection is not None  # noqa: S101
-        return any(True for _ in self._connection.notifies(timeout=timeout_seconds, stop_after=1))

@@ -148,13 +148,12 @@ def _artifact_out(artifact: Json, encoding: Encoding) -> Json:
 
 
 def _parts_out(parts: list[Json], encoding: Encoding) -> list[Json]:
-    return [_part_out(part, encoding) for part in parts]
-
-
-def _part_out(part: Json, encoding: Encoding) -> Json:
-    rest: Json = {"metadata": part["metadata"]} if "metadata" in part else {}
-    name, value = _content_out(part, encoding)
-    return rest | ({"kind": name} if encoding.has_kinds else {}) | {name: value}
+    shown = []
+    for part in parts:
+        rest: Json = {"metadata": part["metadata"]} if "metadata" in part else {}
+        name, value = _content_out(part, encoding)
+        shown.append(rest | ({"kind": name} if encoding.has_kinds else {}) | {name: value})
+    return shown
 
 
 def _content_out(part: Json, encoding: Encoding) -> tuple[str, Any]:
@@ -210,15 +209,11 @@ def task_in(task: Json) -> Json:
 
 
 def _status_in(status: Json) -> Json:
-    shown = _without(status, "update") | {"state": _state_in(str(status.get("state", "unknown")))}
+    name = str(status.get("state", "unknown")).upper().replace("-", "_").replace("CANCELLED", "CANCELED")
+    shown = _without(status, "update") | {"state": name if name.startswith(STATE) else f"{STATE}{name}"}
     if message := status.get("message", status.get("update")):
         shown["message"] = _answer_in(message)
     return shown
-
-
-def _state_in(state: str) -> str:
-    name = state.upper().replace("-", "_").replace("CANCELLED", "CANCELED")
-    return name if name.startswith(STATE) else f"{STATE}{name}"
 
 
 def _status_update_in(update: Json) -> Json:

@@ -38,7 +38,10 @@ def stored_content(
     said, thought = (None if text is None else _shortened(text, mask) for text in (answer, reasoning))
     calls = _that_fit(tool_calls, CONTENT_BYTES // 4, mask)
     cited = _that_fit(citations, CONTENT_BYTES // 8, mask)
-    kept = _newest(messages, CONTENT_BYTES - len(orjson.dumps([said, thought, calls, cited])), mask)
+    room = CONTENT_BYTES - len(orjson.dumps([said, thought, calls, cited]))
+    first = _that_fit(messages[:1], room // 2, mask)  # the first message says what the model is
+    room -= len(orjson.dumps(first))
+    kept = [*first, *reversed(_that_fit(reversed(messages[1:]), room, mask))]
     content: Json = {
         "messages": kept,
         "left_out_messages": len(messages) - len(kept),
@@ -49,7 +52,10 @@ def stored_content(
         "tool_calls": calls,
         "left_out_tool_calls": len(tool_calls) - len(calls),
     }
-    return orjson.dumps(_masked(content, mask)).decode()
+    together = "\n".join(_texts_in(content))
+    if mask(together) != together:
+        content = _with_masks(content, mask)
+    return orjson.dumps(content).decode()
 
 
 def _clean(value: Any, mask: Mask, depth: int = 0) -> Any:
@@ -91,20 +97,6 @@ def _that_fit(values: Iterable[Any], room: int, mask: Mask) -> list[Any]:
             break
         kept.append(value)
     return kept
-
-
-def _newest(messages: Sequence[Any], room: int, mask: Mask) -> list[Any]:
-    """Return the first message, which says what the model is, and the newest others that fit."""
-    first = _that_fit(messages[:1], room // 2, mask)
-    room -= len(orjson.dumps(first))
-    return [*first, *reversed(_that_fit(reversed(messages[1:]), room, mask))]
-
-
-def _masked(content: Json, mask: Mask) -> Json:
-    """Mask each text, if any has something to mask."""
-    together = "\n".join(_texts_in(content))
-    masked: Json = content if mask(together) == together else _with_masks(content, mask)
-    return masked
 
 
 def _texts_in(value: Any) -> Iterator[str]:

@@ -98,9 +98,12 @@ def is_index(name: str) -> bool:
 
 def tasks_in(condition: Json) -> Iterator[str]:
     """Yield the id of each task that the condition asks about."""
-    for each in _within(condition):
+    waiting = [condition]
+    while waiting:
+        each = waiting.pop()
         if "task" in each:
             yield each["task"]
+        waiting += [part for part, _ in parts_of(each, "") if isinstance(part, dict)]
 
 
 def renamed(condition: Json, ids: Mapping[str, str]) -> Json:
@@ -156,14 +159,10 @@ def problems(condition: object, path: str) -> Iterator[Problem]:
         elif surplus := sorted(each.keys() - kinds):
             yield f"{place}.{surplus[0]}", f"is not known beside '{kinds.pop()}'"
         else:
-            yield from _part_problems(each, place)
+            for name in ("all", "any"):
+                if name in each and not isinstance(each[name], list):
+                    yield f"{place}.{name}", "must be a list of conditions"
             waiting += [(part, where, depth + 1) for part, where in parts_of(each, place)]
-
-
-def _part_problems(condition: Json, place: str) -> Iterator[Problem]:
-    for name in ("all", "any"):
-        if name in condition and not isinstance(condition[name], list):
-            yield f"{place}.{name}", "must be a list of conditions"
 
 
 def parts_of(condition: Json, place: str) -> Iterator[tuple[object, str]]:
@@ -192,14 +191,6 @@ def _comparison_problems(condition: Json, place: str) -> Iterator[Problem]:
         yield f"{place}.value", "is required"
     elif operator == "in" and not isinstance(condition["value"], list):
         yield f"{place}.value", "must be a list"
-
-
-def _within(condition: Json) -> Iterator[Json]:
-    waiting = [condition]
-    while waiting:
-        each = waiting.pop()
-        yield each
-        waiting += [part for part, _ in parts_of(each, "") if isinstance(part, dict)]
 
 
 def _is_equal(found: Any, value: Any) -> bool:

@@ -99,21 +99,18 @@ def _or_null(rule: Check) -> Check:
     return check
 
 
-def _dependency(value: object, path: str) -> Iterator[Problem]:
-    if not isinstance(value, dict):
-        yield from _short_string(value, path)
-        return
-    yield from _dependency_object(value, path)
-    if ("id" in value) == ("name" in value):
-        yield path, "must have either 'id' or 'name'"
-
-
 def _dependencies(value: object, path: str) -> Iterator[Problem]:
     if not isinstance(value, list):
         yield path, f"must be a list, not {_kind(value)}"
         return
     for index, item in enumerate(value):
-        yield from _dependency(item, f"{path}[{index}]")
+        place = f"{path}[{index}]"
+        if not isinstance(item, dict):
+            yield from _short_string(item, place)
+            continue
+        yield from _dependency_object(item, place)
+        if ("id" in item) == ("name" in item):
+            yield place, "must have either 'id' or 'name'"
 
 
 def _json_schema(value: object, path: str) -> Iterable[Problem]:
@@ -268,13 +265,17 @@ def without_empty(raw: object) -> object:
     """
     if not isinstance(raw, dict):
         return raw
-    return {name: value for name, value in raw.items() if not _says_nothing(name, value)}
-
-
-def _says_nothing(name: str, value: object) -> bool:
-    if value is None:
-        return name in TASK_FIELDS or name in AS_NEW
-    return name in AS_NEW and value == AS_NEW[name] and isinstance(value, bool) == isinstance(AS_NEW[name], bool)
+    kept = {}
+    for name, value in raw.items():
+        if value is None:
+            says_nothing = name in TASK_FIELDS or name in AS_NEW
+        else:
+            says_nothing = (
+                name in AS_NEW and value == AS_NEW[name] and isinstance(value, bool) == isinstance(AS_NEW[name], bool)
+            )
+        if not says_nothing:
+            kept[name] = value
+    return kept
 
 
 def check_task(raw: object, path: str) -> Iterator[Problem]:

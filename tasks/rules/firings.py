@@ -83,7 +83,12 @@ def plan(timing: Timing, policy: Policy, *, next_slot: datetime, now: datetime, 
 
 def _plan_last(timing: Timing, policy: Policy, *, next_slot: datetime, now: datetime) -> Plan:
     """Plan the last of several due slots, unless it is too late for that."""
-    last = _last_due(timing, now) or next_slot
+    last = timing.last_slot(now)
+    if (
+        last is not None and timing.due_at(last) > now
+    ):  # its jitter ends before the next slot: it is one of the last two
+        last = timing.last_slot(last - TICK)
+    last = last or next_slot
     if timing.due_at(last) < now - policy.patience:
         missed = [Missed(slot=next_slot, reason=f"{_too_late(policy)} So are all times up to {_iso(last)}.")]
         return Plan(missed=missed, due=[], following=timing.next_slot(last))
@@ -96,25 +101,13 @@ def _plan_all(timing: Timing, policy: Policy, *, next_slot: datetime, now: datet
     missed, first, horizon = [], next_slot, now - policy.patience
     if timing.due_at(next_slot) < horizon:
         missed = [Missed(slot=next_slot, reason=f"{_too_late(policy)} So are all times before {_iso(horizon)}.")]
-        first = _first_due_from(timing, horizon) or now
+        last = timing.last_slot(horizon)  # by its jitter, it may be due after the horizon
+        is_late = last is None or timing.due_at(last) < horizon
+        first = (timing.next_slot(last or horizon) if is_late else last) or now
     slots = [slot for slot in islice(timing.slots(first - TICK), most + 1) if timing.due_at(slot) <= now]
     due = slots[:most]
     following = slots[most] if len(slots) > most else timing.next_slot(due[-1] if due else first - TICK)
     return Plan(missed=missed, due=due, following=following)
-
-
-def _first_due_from(timing: Timing, horizon: datetime) -> datetime | None:
-    """Return the first slot that is due at that moment or later. By its jitter, it may be the last one before it."""
-    last = timing.last_slot(horizon)
-    return last if last is not None and timing.due_at(last) >= horizon else timing.next_slot(last or horizon)
-
-
-def _last_due(timing: Timing, now: datetime) -> datetime | None:
-    """Return the last slot that is due. The jitter of a slot ends before the next slot, so it is one of the last two."""
-    last = timing.last_slot(now)
-    if last is None or timing.due_at(last) <= now:
-        return last
-    return timing.last_slot(last - TICK)
 
 
 def _too_late(policy: Policy) -> str:

@@ -52,18 +52,12 @@ def fault_of_schema(schema: Json) -> str | None:
         return f"is not a valid JSON Schema: {problem}"
     if schema.get("type", "object") != "object":
         return "must describe an object: its properties are the inputs"
-    return next(_faults_of_defaults(schema), None)
-
-
-def _faults_of_defaults(schema: Json) -> Iterator[str]:
     for name, rule in rules_of(schema).items():
-        if "default" in rule and not _refers(rule) and (problem := mismatch(rule, rule["default"])):
-            yield f"has a default at properties.{name} that does not fit: {problem}"
-
-
-def _refers(rule: Json) -> bool:
-    """Return whether the rule is only understood within its document."""
-    return b'"$ref"' in orjson.dumps(rule)
+        # A rule with a reference is only understood within its document.
+        is_whole = b'"$ref"' not in orjson.dumps(rule)
+        if "default" in rule and is_whole and (problem := mismatch(rule, rule["default"])):
+            return f"has a default at properties.{name} that does not fit: {problem}"
+    return None
 
 
 def rules_of(schema: Json) -> dict[str, Json]:

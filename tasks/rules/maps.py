@@ -10,7 +10,6 @@ from typing import Any, Final, Protocol, TypeVar
 
 from tasks.rules.conditions import ABSENT, value_at
 from tasks.rules.places import RUN
-from tasks.rules.strict_json import Json
 from tasks.rules.templates import LABEL
 
 MOST_ITEMS: Final = 100_000
@@ -85,16 +84,14 @@ def items_of(for_each: ForEach, results: Mapping[str, Any]) -> list[Any]:
         path = items.get("path", "")
         items = value_at(path, results.get(items["task"], ABSENT))
         if not isinstance(items, list):
-            raise CannotMap(_no_list(for_each.items["task"], path))
+            source = for_each.items["task"]
+            if source == RUN:
+                raise CannotMap(NO_LIST_IN_INPUTS.format(path=path.removeprefix("/inputs")))
+            what = f"what is at '{path}' in the result" if path else "the result"
+            raise CannotMap(NO_LIST.format(what=what, task=source))
     if len(items) > for_each.max_items:
         raise CannotMap(TOO_MANY.format(count=len(items), most=for_each.max_items))
     return list(items)
-
-
-def _no_list(source: str, path: str) -> str:
-    if source == RUN:
-        return NO_LIST_IN_INPUTS.format(path=path.removeprefix("/inputs"))
-    return NO_LIST.format(what=f"what is at '{path}' in the result" if path else "the result", task=source)
 
 
 def source_of(params: Mapping[str, Any] | None) -> str | None:
@@ -109,25 +106,24 @@ def templates_of(tasks: Iterable[T]) -> dict[str, list[T]]:
     They never run themselves. The template of a map inside a template belongs to both.
     """
     tasks = list(tasks)
-    maps = [task.id for task in tasks if task.params and _has_template(task, task.params)]
+    maps = [
+        task.id
+        for task in tasks
+        if task.params and ("for_each" in task.params or ("repeat" in task.params and task.executor_id is None))
+    ]
     if not maps:
         return {}
     children: dict[str | None, list[T]] = {}
     for task in tasks:
         children.setdefault(task.parent_id, []).append(task)
     order = {task.id: number for number, task in enumerate(tasks)}
-    return {map_id: sorted(_below(map_id, children), key=lambda task: order[task.id]) for map_id in maps}
-
-
-def _has_template(task: MappedTask, params: Mapping[str, Any]) -> bool:
-    return "for_each" in params or ("repeat" in params and task.executor_id is None)
-
-
-def _below(map_id: str, children: Mapping[str | None, list[T]]) -> list[T]:
-    found = [task for task in children.get(map_id, ()) if task.spawned_by != map_id]
-    for task in found:
-        found += children.get(task.id, ())
-    return found
+    templates = {}
+    for map_id in maps:
+        found = [task for task in children.get(map_id, ()) if task.spawned_by != map_id]
+        for task in found:
+            found += children.get(task.id, ())
+        templates[map_id] = sorted(found, key=lambda task: order[task.id])
+    return templates
 
 
 def problems(value: object, path: str) -> Iterator[Problem]:
@@ -143,17 +139,13 @@ def problems(value: object, path: str) -> Iterator[Problem]:
         yield from _item_problems(value["items"], f"{path}.items")
     if not (isinstance(label := value.get("as", "item"), str) and LABEL.fullmatch(label)):
         yield f"{path}.as", "must be a name of 1 to 255 letters, digits, '_' and '-'"
-    yield from _number_problems(value, path)
-    if value.get("on_failure", "fail") not in ("fail", "collect"):
-        yield f"{path}.on_failure", "must be 'fail' or 'collect'"
-
-
-def _number_problems(value: Json, path: str) -> Iterator[Problem]:
     for field in ("max_parallel", "max_items"):
         number = value.get(field, 1)
         is_one = isinstance(number, int | float) and not isinstance(number, bool) and number == int(number)
         if not is_one or not 1 <= number <= MOST_ITEMS:
             yield f"{path}.{field}", f"must be an integer from 1 to {MOST_ITEMS:,}"
+    if value.get("on_failure", "fail") not in ("fail", "collect"):
+        yield f"{path}.on_failure", "must be 'fail' or 'collect'"
 
 
 def _item_problems(items: object, path: str) -> Iterator[Problem]:

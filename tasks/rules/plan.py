@@ -202,19 +202,14 @@ class Plan:
             for dependant, required in self._dependants.pop(node.id, ()):
                 if not dependant.status.is_terminal:
                     self._inform(dependant, node, required, step=step, settled=settled)
-            self._admit(self._admitted_after(node), step=step, settled=settled)
+            window, index = self._item_of.pop(node.id, (None, 0))
+            for task_id in (
+                () if window is None else window.settle(index)
+            ):  # these of the map may start since this is over
+                if not self._nodes[task_id].status.is_terminal:
+                    self._release(self._nodes[task_id], step=step, settled=settled)
         ready.sort(key=_by_urgency)
         return step
-
-    def _admit(self, task_ids: Iterable[str], *, step: Step, settled: list[Node]) -> None:
-        for node in [self._nodes[task_id] for task_id in task_ids]:
-            if not node.status.is_terminal:
-                self._release(node, step=step, settled=settled)
-
-    def _admitted_after(self, node: Node) -> list[str]:
-        """Return the ids of the tasks of a map that may start since this one is over."""
-        window, index = self._item_of.pop(node.id, (None, 0))
-        return [] if window is None else window.settle(index)
 
     def _inform(self, dependant: Node, node: Node, required: bool, *, step: Step, settled: list[Node]) -> None:
         if required and node.status is Status.SKIPPED and node.id not in dependant.needless:

@@ -74,8 +74,12 @@ def problems(value: object, path: str) -> Iterator[Problem]:
             f"{path}.until",
             'is required: a condition about the result, such as {"path": "/done", "op": "eq", "value": true}',
         )
+    elif not isinstance(until := value["until"], dict):
+        yield f"{path}.until", "must be an object: a condition"
     else:
-        yield from _until_problems(value["until"], f"{path}.until")
+        for field in _named(until, f"{path}.until"):
+            yield field, "is not known here: the condition is about the result of the task itself"
+        yield from conditions.problems(_about_last(until), f"{path}.until")
     if not _is_number(value.get("max", 1), 1, MOST_ROUNDS) or value.get("max", 1) % 1:
         yield f"{path}.max", f"must be an integer from 1 to {MOST_ROUNDS:,}"
     if not _is_number(value.get("delay_seconds", 0), 0, MOST_SECONDS):
@@ -86,15 +90,6 @@ def problems(value: object, path: str) -> Iterator[Problem]:
 
 def _is_number(value: object, low: int, high: int) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-
-
-def _until_problems(until: object, path: str) -> Iterator[Problem]:
-    if isinstance(until, dict):
-        for field in _named(until, path):
-            yield field, "is not known here: the condition is about the result of the task itself"
-        yield from conditions.problems(_about_last(until), path)
-    else:
-        yield path, "must be an object: a condition"
 
 
 def _named(condition: Any, path: str, depth: int = 1) -> Iterator[str]:

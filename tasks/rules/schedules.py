@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import cache
 from hashlib import sha256
-from itertools import islice
+from itertools import islice, takewhile
 from types import MappingProxyType
 from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
@@ -81,7 +81,7 @@ class Timing:
         start = self._shortly_before(moment)
         if start is None:
             return None
-        return max((slot for slot in _until(moment, self.slots(start))), default=None)
+        return max(takewhile(lambda slot: slot <= moment, self.slots(start)), default=None)
 
     def due_at(self, slot: datetime) -> datetime:
         """Return when the run of a slot is due: at the slot, or later by its jitter, but not after the next slot."""
@@ -104,8 +104,9 @@ class Timing:
     def _shortly_before(self, moment: datetime) -> datetime | None:
         """Return a moment before the last time up to `moment`, with few times between them."""
         if self.cron is not None:
-            found = _last_of_cron(self.cron, self.timezone, moment)
-            return None if found is None else found - LOOK_BACK
+            start = (moment + timedelta(seconds=1)).astimezone(ZoneInfo(self.timezone))
+            found = next(CronSim(expression_of(self.cron), start, reverse=True), None)
+            return None if found is None else found.astimezone(UTC) - LOOK_BACK
         if self.every_seconds is not None:
             return moment - timedelta(seconds=self.every_seconds)
         return None if self.at is None else self.at - TICK
@@ -113,7 +114,13 @@ class Timing:
 
 def problems(timing: Timing) -> list[Problem]:
     """Return what is wrong with the fields of a timing, by their names."""
-    found = [*_wrong_kind(timing), *_wrong_zone(timing.timezone), *_wrong_cron(timing.cron)]
+    given = [name for name in KINDS if getattr(timing, name) is not None]
+    found: list[Problem] = []
+    if not given:
+        found.append(("cron", "required, or every_seconds, or at"))
+    elif len(given) > 1:
+        found.append((given[1], f"cannot be combined with {given[0]}: send one of them"))
+    found += [*_wrong_zone(timing.timezone), *_wrong_cron(timing.cron)]
     if timing.starts_at is not None and timing.ends_at is not None and timing.ends_at < timing.starts_at:
         found.append(("ends_at", "must not be before starts_at"))
     return found
@@ -219,34 +226,12 @@ def _offset(moment: datetime, zone: ZoneInfo) -> timedelta:
     return moment.astimezone(zone).utcoffset() or timedelta()
 
 
-def _last_of_cron(cron: str, timezone: str, moment: datetime) -> datetime | None:
-    """Return about the last time up to a moment."""
-    start = (moment + timedelta(seconds=1)).astimezone(ZoneInfo(timezone))
-    found = next(CronSim(expression_of(cron), start, reverse=True), None)
-    return None if found is None else found.astimezone(UTC)
-
-
-def _until(moment: datetime, slots: Iterator[datetime]) -> Iterator[datetime]:
-    for slot in slots:
-        if slot > moment:
-            return
-        yield slot
-
-
 def first_slots(timing: Timing, *, after: datetime, count: int) -> list[datetime]:
     """Return the next times after a moment, up to so many."""
     return list(islice(timing.slots(after), count))
 
 
 # --- problems ---
-
-
-def _wrong_kind(timing: Timing) -> Iterator[Problem]:
-    given = [name for name in KINDS if getattr(timing, name) is not None]
-    if not given:
-        yield "cron", "required, or every_seconds, or at"
-    elif len(given) > 1:
-        yield given[1], f"cannot be combined with {given[0]}: send one of them"
 
 
 def _wrong_zone(timezone: str) -> list[Problem]:

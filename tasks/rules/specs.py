@@ -176,10 +176,19 @@ def parse_tree(
     """
     drafts = _Drafts(_read(tasks, limits), new_id)
     parents = {draft.id: _parent(draft, drafts) for draft in drafts.all}
-    children = _children(parents)
+    children: dict[str, list[str]] = {}
+    for task_id, parent_id in parents.items():
+        if parent_id is not None:
+            children.setdefault(parent_id, []).append(task_id)
     root_id = _root(parents, children, drafts)
     _check_depth(root_id, children, drafts, limits)
-    _check_budgets(root_id, drafts)
+    misplaced = [
+        (f"tasks[{position}].params.budget", "is only for the root of a tree: it limits the whole run")
+        for position, draft in enumerate(drafts.all)
+        if draft.id != root_id and (draft.raw.get("params") or {}).get("budget") is not None
+    ]
+    if misplaced:
+        raise InvalidParams(misplaced[:LISTED])
     dependencies = {draft.id: _dependencies(draft, drafts) for draft in drafts.all}
     executor_ids, warnings = _executors(drafts, children, executors, disabled)
     _check_cycles(dependencies, children, executor_ids, drafts)
@@ -267,14 +276,6 @@ def _missing(found: list[_Draft], place: str) -> str:
     return "is neither the id nor the name of a task in this request."
 
 
-def _children(parents: Mapping[str, str | None]) -> dict[str, list[str]]:
-    children: defaultdict[str, list[str]] = defaultdict(list)
-    for task_id, parent_id in parents.items():
-        if parent_id is not None:
-            children[parent_id].append(task_id)
-    return dict(children)
-
-
 def _root(parents: Mapping[str, str | None], children: Mapping[str, list[str]], drafts: _Drafts) -> str:
     roots = [task_id for task_id, parent_id in parents.items() if parent_id is None]
     if len(roots) > 1:
@@ -303,16 +304,6 @@ def _check_depth(root_id: str, children: Mapping[str, list[str]], drafts: _Draft
             )
         level = [child for task_id in level for child in children.get(task_id, ())]
         depth += 1
-
-
-def _check_budgets(root_id: str, drafts: _Drafts) -> None:
-    misplaced = [
-        (f"tasks[{position}].params.budget", "is only for the root of a tree: it limits the whole run")
-        for position, draft in enumerate(drafts.all)
-        if draft.id != root_id and (draft.raw.get("params") or {}).get("budget") is not None
-    ]
-    if misplaced:
-        raise InvalidParams(misplaced[:LISTED])
 
 
 def _dependencies(draft: _Draft, drafts: _Drafts) -> tuple[Dependency, ...]:
@@ -385,18 +376,16 @@ def _warnings(
         name = draft.raw["name"]
         close = _close(name, executors, disabled)
         if close or draft.id not in children:
-            warnings[_group_warning(name, close, disabled)] = None
+            warning = f"Task '{name}' names no executor, so it runs no code and completes with its inputs."
+            if close is not None and close in disabled:
+                warning += f" Executor '{close}' is not enabled. Enable it with: {disabled[close]}"
+            elif close:
+                warning += f" Did you mean '{close}'?"
+            warnings[warning] = None
     more = sum(draft.id not in children for draft in groups[SUGGESTED:])
     if more:
         warnings[f"{more:,} more tasks name no executor, so they run no code and complete with their inputs."] = None
     return tuple(warnings)
-
-
-def _group_warning(name: str, close: str | None, disabled: Mapping[str, str]) -> str:
-    warning = f"Task '{name}' names no executor, so it runs no code and completes with its inputs."
-    if close is not None and close in disabled:
-        return f"{warning} Executor '{close}' is not enabled. Enable it with: {disabled[close]}"
-    return f"{warning} Did you mean '{close}'?" if close else warning
 
 
 def explicit_executor(task: Json) -> Any:
@@ -419,14 +408,10 @@ def _named_executor(draft: _Draft, executors: Collection[str], disabled: Mapping
         raise ExecutorNotFound(named, task=draft.label, enable_with=disabled[named])
     if not explicit:
         return None
-    raise ExecutorNotFound(named, task=draft.label, close_matches=_closest(named, executors, disabled))
-
-
-def _closest(name: str, executors: Collection[str], disabled: Mapping[str, str]) -> list[str]:
-    """Return up to three executors that the name may mean, the best first."""
-    best = _close(name, executors, disabled)
-    others = get_close_matches(name, [*executors, *disabled], n=3)
-    return ([best] if best else []) + [other for other in others if other != best][:2]
+    best = _close(named, executors, disabled)
+    others = [other for other in get_close_matches(named, [*executors, *disabled], n=3) if other != best]
+    matches = [best, *others[:2]] if best else others[:2]
+    raise ExecutorNotFound(named, task=draft.label, close_matches=matches)
 
 
 def _close(name: str, executors: Collection[str], disabled: Mapping[str, str]) -> str | None:

@@ -4,7 +4,7 @@ The latest step of a task is stored with it, in the transaction that adds the ta
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -62,32 +62,20 @@ def taken_up(tree: Sequence[Stored], steps: Mapping[str, Json]) -> set[str]:
     They are what such a task has added, with all below it: in earlier steps, if it has failed, and in all steps of a
     task that has completed. `steps` maps the ids of the tasks that take steps to what is stored of them.
     """
-    by_spawner = _spawned_by(tree, steps)
+    by_spawner = defaultdict[str, list[Stored]](list)
+    for task in tree:
+        if task.spawned_by is not None and task.spawned_by in steps:
+            by_spawner[task.spawned_by].append(task)
     completed = {task.id for task in tree if task.status == Status.COMPLETED}
-    found = {
-        part.id
-        for task_id, parts in by_spawner.items()
-        for part in (parts if task_id in completed else _decided(parts, latest=steps[task_id]["tasks"]))
-    }
+    found = set[str]()
+    for task_id, parts in by_spawner.items():
+        earlier = len(parts) - steps[task_id]["tasks"]
+        for index, part in enumerate(parts):
+            # The end of a part that a crash has interrupted is not known.
+            has_failed = part.status == Status.FAILED and INTERRUPTED not in (part.error or "")
+            if task_id in completed or index < earlier or has_failed:
+                found.add(part.id)
     for task in tree:  # a task comes after what it is below
         if task.parent_id in found or task.spawned_by in found:
             found.add(task.id)
     return found
-
-
-def _spawned_by(tree: Iterable[Stored], steps: Mapping[str, Json]) -> Mapping[str, Sequence[Stored]]:
-    found = defaultdict[str, list[Stored]](list)
-    for task in tree:
-        if task.spawned_by is not None and task.spawned_by in steps:
-            found[task.spawned_by].append(task)
-    return found
-
-
-def _decided(parts: Sequence[Stored], *, latest: int) -> Iterable[Stored]:
-    """Return the parts of earlier steps, and those that failed, unless a crash has interrupted them: how these end is not known."""
-    earlier = len(parts) - latest
-    return [part for index, part in enumerate(parts) if index < earlier or _has_failed(part)]
-
-
-def _has_failed(part: Stored) -> bool:
-    return part.status == Status.FAILED and INTERRUPTED not in (part.error or "")

@@ -43,31 +43,30 @@ def decode(body: bytes, *, nesting: int = 64) -> Any:
     Raises MalformedJson for anything else, and for duplicate keys, NUL characters, lone surrogates,
     NaN, infinities, integers beyond 64 bits, and more than about a million values.
     """
-    value = _parse(body)
-    if _count_marks(body) > MOST_MARKS and _count_marks(_without_strings(body)) > MOST_MARKS:
-        raise MalformedJson(f"The body has more than {MOST_MARKS:,} commas and opening brackets. Split it.")
-    if _is_deep(body, value, nesting) or _is_suspect(body, value):
-        _scan(body, nesting)
-    return value
-
-
-def _parse(body: bytes) -> Any:
     gc.disable()  # otherwise the collector walks all that the parser has made so far, again and again, and finds no garbage
     try:
-        return orjson.loads(body)
+        value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise MalformedJson(_why(body, error)) from None
     finally:
         gc.enable()
+    if _count_marks(body) > MOST_MARKS:
+        without_strings = b"".join(body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
+        if _count_marks(without_strings) > MOST_MARKS:
+            raise MalformedJson(f"The body has more than {MOST_MARKS:,} commas and opening brackets. Split it.")
+    # orjson accepts a NUL, a long integer, and a duplicate key, which is missing from the value with two quotation marks.
+    if (
+        _is_deep(body, value, nesting)
+        or NUL in body
+        or LONG_NUMBER in body.translate(DIGITS)
+        or _count_quotes(body) != _count_quotes(orjson.dumps(value))
+    ):
+        _scan(body, nesting)
+    return value
 
 
 def _count_marks(text: bytes) -> int:
     return text.count(b",") + text.count(b"[") + text.count(b"{")
-
-
-def _without_strings(body: bytes) -> bytes:
-    """Return valid JSON with every string removed."""
-    return b"".join(body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
 
 
 def _why(body: bytes, error: orjson.JSONDecodeError) -> str:
@@ -95,18 +94,6 @@ def _is_deep(body: bytes, value: Any, nesting: int) -> bool:
             return False
         level = [item for holder in level for item in (holder.values() if type(holder) is dict else holder)]
     return True
-
-
-def _is_suspect(body: bytes, value: Any) -> bool:
-    """Return whether the body may contain what orjson accepts: a NUL, a long integer, or a duplicate key.
-
-    A duplicate key is missing from the value, and with it two of the body's quotation marks.
-    """
-    return (
-        NUL in body
-        or LONG_NUMBER in body.translate(DIGITS)
-        or _count_quotes(body) != _count_quotes(orjson.dumps(value))
-    )
 
 
 def _count_quotes(text: bytes) -> int:

@@ -77,7 +77,10 @@ class Filler:
             self._add(pieces, text[end : match.start()])
             end = match.end()
             try:
-                self._add(pieces, self._text_at(path))
+                if path not in self._texts:
+                    value = _at(path, self._values)
+                    self._texts[path] = value if isinstance(value, str) else orjson.dumps(value).decode()
+                self._add(pieces, self._texts[path])
             except LookupError:
                 missing[path] = None
         self._add(pieces, text[end:])
@@ -90,11 +93,6 @@ class Filler:
         if self._characters > self._max_characters:
             raise TooLong(self._max_characters)
         pieces.append(piece)
-
-    def _text_at(self, path: str) -> str:
-        if path not in self._texts:
-            self._texts[path] = _as_text(_at(path, self._values))
-        return self._texts[path]
 
 
 def _listed(names: list[str]) -> str:
@@ -139,7 +137,3 @@ def _at(path: str, values: Mapping[str, Any]) -> Any:
         else:
             raise LookupError(path)
     return found
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value).decode()

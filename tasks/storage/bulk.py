@@ -93,7 +93,13 @@ def _insert(model: type[models.Model]) -> tuple[str, list[tuple[str, Convert]]]:
     fields = [field for field in model._meta.concrete_fields if not isinstance(field, models.AutoField)]
     names = ", ".join(f'"{field.column}"' for field in fields)
     statement = f'INSERT INTO "{model._meta.db_table}" ({names}) VALUES ({marks(fields)})'  # noqa: S608  (names of our own models)
-    return statement, [(field.attname, _converter(field)) for field in fields]
+    columns = list[tuple[str, Convert]]()
+    for field in fields:
+        if isinstance(field, JsonTextField):
+            columns.append((field.attname, _dump))
+        else:
+            columns.append((field.attname, db_time if isinstance(field, models.DateTimeField) else None))
+    return statement, columns
 
 
 @cache
@@ -102,12 +108,6 @@ def _insert_records(model: type[models.Model]) -> str:
     start = _insert(model)[0].partition(" VALUES")[0]
     _, _, columns = start.partition(" (")
     return f'{start} SELECT {columns[:-1]} FROM json_populate_recordset(NULL::"{model._meta.db_table}", %s::json)'  # noqa: S608  (names of our own models)
-
-
-def _converter(field: "models.Field[Any, Any]") -> Convert:
-    if isinstance(field, JsonTextField):
-        return _dump
-    return db_time if isinstance(field, models.DateTimeField) else None
 
 
 def _dump(value: Any) -> str | None:

@@ -36,20 +36,15 @@ COMPACT: Final = f"""
 def compact() -> None:
     """Add up the changes so far. One process does it at a time; nothing waits for it."""
     if IS_SQLITE:
-        _compact_on_sqlite()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM tasks_count_change LIMIT 1")
+            if cursor.fetchone() is None:  # a DELETE would take the lock
+                return
+        with transaction.atomic(), connection.cursor() as cursor:  # all rows, and others wait: for microseconds a row
+            cursor.execute(SUM_UP.format(gone="tasks_count_change"))
+            cursor.execute("DELETE FROM tasks_count_change")
         return
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [COMPACTION_LOCK])
         if cursor.fetchone()[0]:
             cursor.execute(COMPACT, [MOST_CHANGES])
-
-
-def _compact_on_sqlite() -> None:
-    """All rows: the transaction locks others out, but for microseconds a row."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM tasks_count_change LIMIT 1")
-        if cursor.fetchone() is None:  # a DELETE would take the lock
-            return
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(SUM_UP.format(gone="tasks_count_change"))
-        cursor.execute("DELETE FROM tasks_count_change")

@@ -189,7 +189,9 @@ def without_texts(tasks: Q) -> Q:
 @cache
 def size_of(*columns: str) -> Any:
     """Return the size of a row with these columns in bytes, as a database expression."""
-    return reduce(add, (Coalesce(_octets(column), 0) for column in columns), Value(ROW_BYTES))
+    length = sized("octet_length(%(expressions)s)")
+    octets = [Func(F(column), template=length, output_field=BigIntegerField()) for column in columns]
+    return reduce(add, (Coalesce(each, 0) for each in octets), Value(ROW_BYTES))
 
 
 def sized(sql: str) -> str:
@@ -197,7 +199,3 @@ def sized(sql: str) -> str:
     if IS_SQLITE and sqlite3.sqlite_version_info < (3, 43):
         return re.sub(r"octet_length\(([^()]+(?:\(\w+\)\w)?)\)", r"length(CAST(\1 AS BLOB))", sql)
     return sql
-
-
-def _octets(column: str) -> Func:
-    return Func(F(column), template=sized("octet_length(%(expressions)s)"), output_field=BigIntegerField())
