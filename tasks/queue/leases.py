@@ -339,7 +339,7 @@ def _claimed(statement: str, owner: str, *values: Any) -> list[Claim]:
     with connection.cursor() as cursor:
         cursor.execute(statement, [owner, secrets.token_hex(8), f"{lease_seconds()} seconds", *values])
         rows = sorted(cursor.fetchall(), key=itemgetter(0))
-    return [Claim(*columns, moment(now)) for *columns, now, _ in rows]
+    return [Claim(*(*columns, moment(now))) for *columns, now, _ in rows]
 
 
 def moment(stored: str | datetime) -> datetime:

@@ -82,7 +82,7 @@ def import_trees(
     parsed = [_parsed(tree) for tree in trees]
     while True:
         taken: dict[str, Task] = {}
-        for chunk in batched((str(task["id"]) for tree in trees for task in tree.tasks), LOOKUP_CHUNK):
+        for chunk in batched([str(task["id"]) for tree in trees for task in tree.tasks], LOOKUP_CHUNK):
             taken |= Task.objects.only("id", "root_id", "name", "created_at").in_bulk(list(chunk))
         outcomes = [_outcome(tree, spec, taken) for tree, spec in zip(trees, parsed, strict=True)]
         new = [
