@@ -19,8 +19,8 @@ from tasks.executors.plugins import plugins
 from tasks.rules.exceptions import ExecutorNotFound
 from tasks.rules.maps import source_of, templates_of
 from tasks.rules.places import INPUTS_OF_RUN, RUN, SECRET, is_run_input, places_in, secret_in
-from tasks.rules.specs import TaskSpec, TreeSpec, labels_of, names_of
 from tasks.rules.rounds import given_below, given_to_itself
+from tasks.rules.specs import TaskSpec, TreeSpec, labels_of, names_of
 
 NAMED: Final = re.compile(r'\brun\.inputs(?:\.([A-Za-z0-9_-]+))?|"/inputs(?:/([^/"]*))?')
 """An input of the run in a place, an expression or a JSON Pointer, in JSON; without a name, all of them."""

@@ -15,8 +15,7 @@ from django.conf import settings
 from aipartnerupflow.executors import ExecutorError, Json
 from tasks.executors.llm.prompt import PARAMETERS
 from tasks.executors.mcp.offered import is_of_server, server_and_tool
-from tasks.rules.schema import fault, mismatch
-from tasks.rules.schema import TooCostly, check_cost
+from tasks.rules.schema import TooCostly, check_cost, fault, mismatch
 from tasks.rules.templates import ANY, CannotFill, Filler, TooLong
 
 _EMBEDDINGS: Final = "it calls a model of embeddings with a key of its own"
