@@ -58,7 +58,7 @@ def test_trees_of_each_status_have_a_sweep_of_their_own(settings: LazySettings) 
     assert prune_trees() == 1
     assert prune_trees() == 0
     Run.objects.filter(root_id="failed").update(finished_at=NOW - timedelta(days=91))
-    assert pruning.swept_until("failed_trees") < NOW - timedelta(days=89) < pruning.reached("completed_trees")
+    assert pruning.swept_until("failed_trees") < NOW - timedelta(days=89) < pruning.swept_until("completed_trees")
     pruning.forget_sweeps()
     assert prune_trees() == 1
 
