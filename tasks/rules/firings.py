@@ -84,9 +84,7 @@ def plan(timing: Timing, policy: Policy, *, next_slot: datetime, now: datetime, 
 def _plan_last(timing: Timing, policy: Policy, *, next_slot: datetime, now: datetime) -> Plan:
     """Plan the last of several due slots, unless it is too late for that."""
     last = timing.last_slot(now)
-    if (
-        last is not None and timing.due_at(last) > now
-    ):  # its jitter ends before the next slot: it is one of the last two
+    if last is not None and timing.due_at(last) > now:  # jitter ends before the next slot: it is the one before
         last = timing.last_slot(last - TICK)
     last = last or next_slot
     if timing.due_at(last) < now - policy.patience:

@@ -203,11 +203,10 @@ class Plan:
                 if not dependant.status.is_terminal:
                     self._inform(dependant, node, required, step=step, settled=settled)
             window, index = self._item_of.pop(node.id, (None, 0))
-            for task_id in (
-                () if window is None else window.settle(index)
-            ):  # these of the map may start since this is over
-                if not self._nodes[task_id].status.is_terminal:
-                    self._release(self._nodes[task_id], step=step, settled=settled)
+            admitted = () if window is None else window.settle(index)  # of the map, since this one is over
+            for waiting in [self._nodes[task_id] for task_id in admitted]:
+                if not waiting.status.is_terminal:
+                    self._release(waiting, step=step, settled=settled)
         ready.sort(key=_by_urgency)
         return step
 
