@@ -23,8 +23,7 @@ from tasks.pools.base import Pool, RaisedElsewhere
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.rules.conditions import ABSENT, value_at
 from tasks.rules.forms import fault_of_form
-from tasks.rules.schema import NO_RULE, mismatch
-from tasks.rules.schema import CPU_SECONDS, is_light
+from tasks.rules.schema import CPU_SECONDS, NO_RULE, is_light, mismatch
 from tasks.rules.spawns import WRAPPER, settings_of
 from tasks.rules.stored_results import stored_form
 from tasks.rules.strict_json import Json

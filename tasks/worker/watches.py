@@ -26,7 +26,7 @@ from tasks.ids import new_id
 from tasks.models import Task, WorkerProcess
 from tasks.own_process import environment_of_servers
 from tasks.queue import black_box, clock, leases, maintenance, notify
-from tasks.queue.notifier import Notifier
+from tasks.queue.notify import Notifier
 from tasks.services.schedules import due_schedules, firings
 from tasks.status import Status
 
