@@ -71,7 +71,7 @@ def test_a_tree_that_a_schedule_runs_is_kept(settings: LazySettings) -> None:
 
 
 def test_they_go_a_few_at_a_time_the_oldest_first(settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(housekeeping, "TREES", 2)
+    monkeypatch.setattr(housekeeping, "TREES_AT_ONCE", 2)
     keep(settings, completed_days=1)
     for number in range(3):
         tree(f"tree{number}", "completed", days=10 - number)
@@ -80,7 +80,7 @@ def test_they_go_a_few_at_a_time_the_oldest_first(settings: LazySettings, monkey
 
 
 def test_a_marked_tree_is_kept_and_delays_no_other(settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(housekeeping, "TREES", 2)
+    monkeypatch.setattr(housekeeping, "TREES_AT_ONCE", 2)
     for number in range(3):
         tree(f"kept-{number}", "completed", days=300, keep=True)
     tree("not", "completed", days=200, keep=False)
