@@ -93,7 +93,7 @@ def test_additions_at_once_do_not_pass_a_limit_together(
         start_run("")
     limited(settings, secrets_per_user=MOST, notifications=MOST, flows=MOST, schedules=MOST, runs_per_user=MOST)
     monkeypatch.setattr(run_search, "MOST_VIEWS", MOST)
-    monkeypatch.setattr(subscriptions, "MOST", MOST)
+    monkeypatch.setattr(subscriptions, "MOST_WATCHED", MOST)
 
     def is_added() -> bool:
         try:
