@@ -13,7 +13,7 @@ from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.dashboard.pages import page, redirect_with_message
 from tasks.rules.exceptions import InvalidParams
-from tasks.services.history import saved_views
+from tasks.services.history import run_search
 from tasks.status import Status
 
 ORDERS: Final = {"-created_at": "Newest first", "created_at": "Oldest first"}
@@ -130,7 +130,7 @@ async def save_view(request: HttpRequest, caller: Caller) -> HttpResponse:
     place, name, query = _given(request)
     if not 0 < len(name) <= LONGEST_NAME:
         raise InvalidParams([("name", f"must have 1 to {LONGEST_NAME} characters")])
-    await pools.write(saved_views.save_view, caller=caller, place=place, name=name, query=query)
+    await pools.write(run_search.save_view, caller=caller, place=place, name=name, query=query)
     return redirect_with_message(request, _address(place, query), f"Saved the view {name}.")
 
 
@@ -138,7 +138,7 @@ async def save_view(request: HttpRequest, caller: Caller) -> HttpResponse:
 async def delete_view(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Delete a saved view. The list keeps its filters."""
     place, name, query = _given(request)
-    deleted = await pools.write(saved_views.delete_view, caller=caller, place=place, name=name)
+    deleted = await pools.write(run_search.delete_view, caller=caller, place=place, name=name)
     message = f"Deleted the view {name[:LONGEST_NAME]}." if deleted else f"There is no view {name[:LONGEST_NAME]}."
     return redirect_with_message(request, _address(place, query), message)
 

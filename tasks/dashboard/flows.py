@@ -29,8 +29,7 @@ from tasks.rules.tags import tags_in
 from tasks.services.flows import delete_flow, get_version, read_version, run_flow, save_flow, tasks_of_tree
 from tasks.services.flows.flow_grid import COLUMNS, grid_of
 from tasks.services.flows.flow_lists import list_flows, median_cost, median_seconds, runs_of, success_rate
-from tasks.services.runs.run_inputs import with_inputs
-from tasks.services.runs.run_tags import tags_of, with_tags
+from tasks.services.runs.run_inputs import tags_of, with_inputs, with_tags
 from tasks.services.secrets.write_only import for_pages
 from tasks.services.trees import Execution
 from tasks.services.trees.queries import get_task, latest_run
