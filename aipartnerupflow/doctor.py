@@ -364,7 +364,7 @@ def pools(config: Config, memory_mb: int | None = None) -> str:
     """Check that the settings of pools name executors that exist, and that the memory is enough for all processes."""
     from django.core.exceptions import ImproperlyConfigured
 
-    from apflow_site.config import machine
+    from apflow_site.config import sources
     from tasks.executors import executor_ids
 
     try:
@@ -372,7 +372,7 @@ def pools(config: Config, memory_mb: int | None = None) -> str:
     except ImproperlyConfigured as error:
         raise Trouble(str(error), fix="Correct executors.modules or pools.executors.") from None
     process, count = config.pools.process, config.worker.processes
-    has_mb = memory_mb or machine.memory_mb()
+    has_mb = memory_mb or sources.memory_mb()
     if process.size * count * LEAST_PROCESS_MB > has_mb:
         raise Doubt(
             f"{count} x {process.size} processes do not fit into {has_mb:,} MB of memory.",

@@ -8,6 +8,7 @@ from django.views.decorators.http import require_safe
 
 from a2a.endpoints import pages
 from a2a.endpoints.views import a2a
+from accounts.pages import login, login_link, logout
 from apflow_site.metrics import metrics
 from tasks.dashboard import answering
 from tasks.dashboard.views import trees
@@ -45,6 +46,8 @@ urlpatterns = [
     path("", include("a2a.urls")),
     path("metrics", metrics),
     path("auth/", include("accounts.urls")),
-    path("", include("accounts.page_urls")),
+    path("login/", login),
+    path("login/link/<str:secret>/", login_link),
+    path("logout/", logout),
     path("admin/", admin.site.urls),
 ]

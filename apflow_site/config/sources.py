@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from functools import reduce
 from pathlib import Path
 from typing import Any, Final, Self
@@ -10,7 +11,6 @@ import yaml
 from pydantic.fields import FieldInfo
 from pydantic_settings import PydanticBaseSettingsSource
 
-from apflow_site.config import machine
 from apflow_site.config.known import sections_in
 from apflow_site.config.sections import Config
 from apflow_site.config.values import Section, absolute
@@ -19,6 +19,7 @@ from apflow_site.databases import is_postgresql, sqlite_url
 MAX_BYTES: Final = 2**20
 #: PyYAML raises its own errors for bad YAML, and Python's for a value that does not fit its tag.
 YAML_ERRORS: Final = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
+CGROUP_LIMITS: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 class DuplicateKey(Exception):
@@ -140,11 +141,11 @@ def _number(raw: Any) -> int:
 
 def _pools(processes: int) -> Values:
     """Return the defaults of pools for so many worker processes."""
-    memory_mb = machine.memory_mb()
+    available_mb = memory_mb()
     return {
-        "pools.process.size": min(32, max(2, memory_mb // 512 // processes)),
-        "pools.process.cpus": machine.cpus(),
-        "pools.process.memory_mb": max(64, memory_mb // 2),
+        "pools.process.size": min(32, max(2, available_mb // 512 // processes)),
+        "pools.process.cpus": cpus(),
+        "pools.process.memory_mb": max(64, available_mb // 2),
     }
 
 
@@ -167,3 +168,19 @@ def _without_empty_sections(content: Mapping[Any, Any], section: type[Section]) 
         elif value is not None:
             values[name] = _without_empty_sections(value, inner[name]) if isinstance(value, dict) else value
     return values
+
+
+def memory_mb() -> int:
+    """Return the memory of the machine, or that of its container if that is less, in MiB."""
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in CGROUP_LIMITS:
+        with suppress(OSError, ValueError):  # there is none, or it says "max"
+            found.append(int(Path(path).read_text()))
+    return max(1, min(found) // 2**20)
+
+
+def cpus() -> int:
+    """Return the processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -162,6 +162,10 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
     ordered = _in_order(drawn, root)
     first, end = _part_of([task.id for task, _ in ordered], folds.selected_id)
     failed = [task for task in tasks if task.status == Status.FAILED and task.started_at is not None]
+    is_running = run is not None and run.finished_at is None
+    names = {task.id: task.name for task in tasks}
+    asking = open_questions(caller, run_ids=[run.id]) if run and is_running else []
+    waits = open_waits(caller, run_id=run.id, limit=WAITS_SHOWN) if run and is_running else []
     return Picture(
         root=root,
         run=run,
@@ -179,14 +183,14 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
         graph=graph_of(tasks, boxes, folds, run, now),
         token_usage=_token_usage(tasks),
         budget=limits_of(run, root.params),
-        asking=_asking(caller, run, tasks) if run and run.finished_at is None else [],
+        asking=[(question, names[question.task_id]) for question in asking],
         parent=parent_of(run),
         firing=_firing(run),
         schedules=list(
             Schedule.objects.filter(task_id=root_id).defer("tasks", "inputs").order_by("name")[:SCHEDULES_SHOWN]
         ),
         tags=tags_of([run.id]).get(run.id, []) if run else [],
-        waits=_waits(caller, run, tasks) if run and run.finished_at is None else [],
+        waits=[(wait, names[wait.task_id]) for wait in waits],
         failed=sorted(failed, key=lambda task: task.completed_at or datetime.max.replace(tzinfo=UTC)),
     )
 
@@ -323,16 +327,6 @@ def _bar(kind: str, zero: datetime, start: datetime, stop: datetime | None, end:
 
 def _ms(zero: datetime, moment: datetime) -> int:
     return max(0, round((moment - zero).total_seconds() * 1000))
-
-
-def _asking(caller: Caller, run: Run, tasks: Sequence[Task]) -> list[tuple[Question, str]]:
-    names = {task.id: task.name for task in tasks}
-    return [(question, names[question.task_id]) for question in open_questions(caller, run_ids=[run.id])]
-
-
-def _waits(caller: Caller, run: Run, tasks: Sequence[Task]) -> list[tuple[Question, str]]:
-    names = {task.id: task.name for task in tasks}
-    return [(wait, names[wait.task_id]) for wait in open_waits(caller, run_id=run.id, limit=WAITS_SHOWN)]
 
 
 def _counts(tasks: Iterable[Task]) -> dict[str, int]:
