@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -152,7 +152,8 @@ def _said(asked: RequestContext, given: RunAgentInput) -> Started:
         case Ask(text=text):
             return Started(text=text)
         case Reply(parts=parts):
-            return Started(text="\n".join(map(_words, parts)))
+            words = (part["text"] if "text" in part else orjson.dumps(part.get("data")).decode() for part in parts)
+            return Started(text="\n".join(words))
         case AskForKey(text=text):
             return Started(error=text, error_code="llm_key_required")
         case Reject(text=text):
@@ -168,10 +169,6 @@ def _run(meaning: RunTree | RunFlow | RunStored, asked: RequestContext, given: R
         )
     store_message(run, message)
     return run
-
-
-def _words(part: Json) -> str:
-    return part["text"] if "text" in part else orjson.dumps(part.get("data")).decode()
 
 
 def _with_conversation(meaning: Meaning, given: RunAgentInput, text: str) -> Meaning:
@@ -307,7 +304,11 @@ def _read(messages: Sequence[Message]) -> Iterator[Json]:
         place = f"messages[{index}].content"
         match message:
             case UserMessage(content=content):
-                yield {"role": "user", "content": _content(content, place)}
+                if isinstance(content, str):
+                    yield {"role": "user", "content": content}
+                    continue
+                parts = [_part(part, f"{place}[{at}]") for at, part in enumerate(content)]
+                yield {"role": "user", "content": parts}
             case ToolMessage(content=content, tool_call_id=call_id, error=error):
                 yield {"role": "tool", "tool_call_id": call_id, "content": error or text_of(content)}
             case AssistantMessage():
@@ -329,12 +330,6 @@ def _assistant_message(message: AssistantMessage) -> Json:
         for call in message.tool_calls or ()
     ]
     return said | {"tool_calls": calls} if calls else said
-
-
-def _content(content: str | list[Part], place: str) -> Any:
-    if isinstance(content, str):
-        return content
-    return [_part(part, f"{place}[{index}]") for index, part in enumerate(content)]
 
 
 def _part(part: Part, place: str) -> Json:

@@ -5,7 +5,6 @@ It has no inputs and no results: a front end sends its state back with each requ
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -106,13 +105,10 @@ def snapshot(run: Run, rows: Sequence[Json], *, from_start: bool) -> Json:
 
 def _shown(row: Mapping[str, Any], run: Run, *, from_start: bool) -> Json:
     shown = {name: row[name] for name in COLUMNS[:-1]} | {"message": None}
-    if from_start and not _is_of_earlier_run(row["completed_at"], run):
+    is_of_earlier_run = row["completed_at"] is not None and row["completed_at"] < run.created_at
+    if from_start and not is_of_earlier_run:
         shown |= {"status": Status.PENDING, "progress": 0.0, "error": None}
     return shown
-
-
-def _is_of_earlier_run(completed_at: datetime | None, run: Run) -> bool:
-    return completed_at is not None and completed_at < run.created_at
 
 
 def _set(path: str, value: Any) -> Json:

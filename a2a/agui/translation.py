@@ -254,14 +254,20 @@ class Translator:
         task.has_spoken = False
 
     def _answered(self, task_id: str, shown: Shown, event: Json) -> Iterator[Event]:
-        """Yield the answer in the result, if it was not spoken before, and the calls of the front end's tools in it."""
+        """Yield the thoughts and the answer in the result, if they were not sent before, and the calls of the front end's tools in it."""
         task, result = self._open[task_id], event["result"]
         if task.is_call:
             return
         text = answer_in(result, executor_id=shown.executor_id) if answers(shown.executor_id) else None
         is_whole = task_id == self.tree.run.target_id
-        calls = _calls(result) if is_whole and is_spoken(shown.executor_id) else []
-        yield from self._thought(task, shown, event)
+        spoken: Json = result if is_spoken(shown.executor_id) and isinstance(result, dict) else {}
+        made = spoken.get("tool_calls") if is_whole else None
+        calls = [call for call in made or () if isinstance(call, dict) and "function" in call]
+        thought = spoken.get("reasoning")
+        # The thoughts may have arrived as they were written.
+        if isinstance(thought, str) and thought and not task.thoughts.were_heard:
+            yield from self._paused(task)
+            yield from task.thoughts.whole(thought, event)
         if text is None and is_whole and self.always_answers and not calls:
             text = _text(result)
         if text and not task.has_spoken and not task.voices.have_said(text):
@@ -270,14 +276,6 @@ class Translator:
             call_id = call.get("id") or f"{event['run_id']}:call:{len(self.pending_calls)}"
             self.pending_calls.append(call_id)
             yield from _call(call_id, call["function"]["name"], call["function"]["arguments"] or "{}", task)
-
-    def _thought(self, task: Open, shown: Shown, event: Json) -> Iterator[Event]:
-        """Send the thoughts of the model, if its provider shows them and they did not arrive as they were written."""
-        result = event["result"]
-        thought = result.get("reasoning") if is_spoken(shown.executor_id) and isinstance(result, dict) else None
-        if isinstance(thought, str) and thought and not task.thoughts.were_heard:
-            yield from self._paused(task)
-            yield from task.thoughts.whole(thought, event)
 
     def _closed(self, task_id: str, *, outcome: Json | None = None, event: Json | None = None) -> Iterator[Event]:
         """End a task with this outcome or, without one, with the error of the event. A call that has none goes on."""
@@ -316,8 +314,3 @@ def _call(call_id: str, name: str, arguments: str, agent: Open) -> Iterator[Even
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
-
-
-def _calls(result: Any) -> list[Json]:
-    calls = result.get("tool_calls") if isinstance(result, dict) else None
-    return [call for call in calls or () if isinstance(call, dict) and "function" in call]

@@ -195,12 +195,6 @@ def _words(error: Exception) -> tuple[str, Any]:
     return getattr(error, "message", None) or str(error), getattr(error, "data", None)
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, DatabaseFileGone):
-        return "file has been deleted or replaced, so nothing was stored"
-    return "is out of disk space, so nothing was stored" if is_disk_full(error) else "does not answer"
-
-
 def _logged(error: Exception) -> tuple[str, Any]:
     error_id = new_id()
     if rule_of(error) is INTERNAL:
@@ -211,7 +205,10 @@ def _logged(error: Exception) -> tuple[str, Any]:
     # Without a traceback: the cause is not in our code, and each request has the same one.
     cause = " ".join(str(error).split())
     log.error("%s: database error: %s", error_id, cause, extra={"event": "database.error", "error_id": error_id})
-    reason = _reason(error)
+    if isinstance(error, DatabaseFileGone):
+        reason = "file has been deleted or replaced, so nothing was stored"
+    else:
+        reason = "is out of disk space, so nothing was stored" if is_disk_full(error) else "does not answer"
     return (
         f"The database {reason}. Try again in {RETRY_AFTER_SECONDS} seconds.",
         {"error_id": error_id, "retry_after_seconds": RETRY_AFTER_SECONDS},

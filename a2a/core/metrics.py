@@ -118,13 +118,10 @@ class metered:
             self._span.__exit__(kind, error, trace)
         finally:
             method = UNKNOWN if isinstance(error, UnknownMethod) else self._method
-            _count(method, code=_code_of(error), seconds=time.perf_counter() - self._started)
-
-
-def _code_of(error: BaseException | None) -> str:
-    if error is None:
-        return OK
-    return str(rule_of(error).code) if isinstance(error, Exception) else BROKEN_OFF
+            code = OK if error is None else BROKEN_OFF
+            if isinstance(error, Exception):
+                code = str(rule_of(error).code)
+            _count(method, code=code, seconds=time.perf_counter() - self._started)
 
 
 def _count(method: str, *, code: str, seconds: float) -> None:

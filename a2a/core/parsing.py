@@ -59,7 +59,9 @@ class RequiredWith:
     value: Any
 
     def problem(self, params: Struct) -> Problem | None:
-        if getattr(params, self.other) != self.value or not _is_empty(getattr(params, self.field)):
+        value = getattr(params, self.field)
+        has_items = bool(value.replace(",", "").strip() if isinstance(value, str) else value)  # commas separate items
+        if getattr(params, self.other) != self.value or has_items:
             return None
         return self.field, f"required with {self.other} {self.value}"
 
@@ -100,11 +102,6 @@ def _is_given(params: Struct, name: str) -> bool:
     return bool(getattr(params, name) != _defaults(type(params))[name])
 
 
-def _is_empty(value: Any) -> bool:
-    """Return whether a list, or a string of items separated by commas, has no items."""
-    return not (value.replace(",", "").strip() if isinstance(value, str) else value)
-
-
 @cache
 def _defaults(kind: type[Struct]) -> Mapping[str, Any]:
     return {field.name: field.default for field in fields(kind)}
@@ -134,7 +131,11 @@ class Params(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
         contradictions.
         """
         params = cls.named(value)
-        problems = [*_unknown(params, cls), *_doubled(params, cls.ALIASES)]
+        # Comparing names is slow, so both their number and their length are limited.
+        known = [*cls.__struct_fields__, *cls.ALIASES]
+        unknown = [name[:MOST_SHOWN] for name in params if name not in known][:MOST_SHOWN]
+        problems = [(name, cls.HINTS.get(name) or unknown_reason(name, known)) for name in unknown]
+        problems += _doubled(params, cls.ALIASES)
         if problems:
             raise InvalidParams(problems)
         params = {
@@ -217,13 +218,6 @@ class EventId:
 def event_number(text: str) -> int:
     """Return the number in an event id, or a number of another kind, of a URL. Raises InvalidParams."""
     return EventId.parse(text).seq
-
-
-def _unknown(params: dict[str, Any], cls: type[Params]) -> list[Problem]:
-    # Comparing names is slow, so both their number and their length are limited.
-    known = [*cls.__struct_fields__, *cls.ALIASES]
-    unknown = [name[:MOST_SHOWN] for name in params if name not in known]
-    return [(name, cls.HINTS.get(name) or unknown_reason(name, known)) for name in unknown[:MOST_SHOWN]]
 
 
 def unknown_reason(name: str, known: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
@@ -161,10 +161,15 @@ class Socket(AsyncWebsocketConsumer):
 
         Without a token, the client has AUTH_SECONDS to send the message `auth`.
         """
-        self._token = _token_of(self._handshake, self.scope["subprotocols"])
+        subprotocols = self.scope["subprotocols"]
+        try:
+            self._token = token_in(self._handshake)
+        except AuthenticationFailed:  # browsers can send it only as a subprotocol
+            is_sent = len(subprotocols) == 2 and subprotocols[0] == SUBPROTOCOL
+            self._token = subprotocols[1] if is_sent else ""
         has_token = bool(self._token) or not settings.APFLOW.auth.is_on
         code = await self._enter() if has_token else self._count_unknown()
-        await self.accept(SUBPROTOCOL if SUBPROTOCOL in self.scope["subprotocols"] else None)
+        await self.accept(SUBPROTOCOL if SUBPROTOCOL in subprotocols else None)
         if code is not None:
             await self.close(code)
         elif self._caller is None:
@@ -500,14 +505,6 @@ def _filter_in(query_string: bytes) -> Json | None:
     if TOKENS in asked:
         asked[TOKENS] = BOOLEANS.get(asked[TOKENS], asked[TOKENS])
     return asked
-
-
-def _token_of(handshake: Mapping[str, str], subprotocols: Sequence[str]) -> str:
-    """Return the token in the handshake, or an empty string. Browsers can send it only as a subprotocol."""
-    try:
-        return token_in(handshake)
-    except AuthenticationFailed:
-        return subprotocols[1] if len(subprotocols) == 2 and subprotocols[0] == SUBPROTOCOL else ""
 
 
 def _root_of(standing: StatusReport) -> str:

@@ -32,7 +32,7 @@ from accounts.tokens import REMEMBERED_LONGER
 from apflow_site.db import pools
 from tasks.models import Task
 from tasks.rules.exceptions import InvalidParams, TaskNotFound, TasksError
-from tasks.rules.strict_json import Json, decode
+from tasks.rules.strict_json import decode
 from tasks.services.waits import event_waits, sent_events
 
 FORM: Final = "application/x-www-form-urlencoded"
@@ -79,7 +79,10 @@ def _payload(request: HttpRequest) -> Any:
         raise UnsupportedMediaType(f"Send application/json, {FORM} or text, not {kind[:100] or 'none'}.")
     try:
         text = body.decode()
-        value = _fields(text) if kind == FORM else text
+        value: Any = text
+        if kind == FORM:  # a field that occurs more than once has a list
+            found = parse_qs(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
+            value = {name: values[0] if len(values) == 1 else values for name, values in found.items()}
     except ValueError:
         raise InvalidParams([("body", f"must be UTF-8, and a form may have at most {MOST_FIELDS:,} fields")]) from None
     if "\0" in unquote_plus(text):
@@ -99,12 +102,6 @@ def _body(request: HttpRequest) -> bytes:
     raise BodyTooLarge(f"The body has more than {limit} bytes (limits.event_bytes).")
 
 
-def _fields(form: str) -> Json:
-    """Return a field that occurs more than once has a list. Raises ValueError."""
-    found = parse_qs(form, keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
-    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
-
-
 class WrongSignature(TasksError):
     """The signature is not valid."""
 
@@ -114,7 +111,10 @@ async def trigger(request: HttpRequest, task_id: str) -> HttpResponseBase:
     """Run the task. 200 if it has been started, 400 if not; both with `success` and `task_id`."""
     try:
         require_method(request, "POST")
-        call = Call(method=METHOD, params={"task_id": task_id, "async_execution": _is_async(request)})
+        text = request.GET.get("async", "true").lower()
+        if text not in TRUE_OR_FALSE:
+            raise InvalidParams([("async", "must be true or false")])
+        call = Call(method=METHOD, params={"task_id": task_id, "async_execution": TRUE_OR_FALSE[text]})
         signature = request.headers.get("X-Webhook-Signature")
         caller = await authenticate(request) if signature is None else await _signer(request, task_id, signature)
         reply, _ = await perform(call, caller=caller, dialect=REST, headers=headers_of(request))
@@ -126,13 +126,6 @@ async def trigger(request: HttpRequest, task_id: str) -> HttpResponseBase:
     return json_response(answer, status=200 if answer["success"] or "status" in answer else 400)
 
 
-def _is_async(request: HttpRequest) -> bool:
-    text = request.GET.get("async", "true").lower()
-    if text not in TRUE_OR_FALSE:
-        raise InvalidParams([("async", "must be true or false")])
-    return TRUE_OR_FALSE[text]
-
-
 async def _signer(request: HttpRequest, task_id: str, signature: str) -> Caller:
     """Return the owner of the task, for a valid signature. Raises WrongSignature or TaskNotFound."""
     secret = settings.APFLOW.auth.trigger_secret
@@ -142,19 +135,15 @@ async def _signer(request: HttpRequest, task_id: str, signature: str) -> Caller:
     body = request.read(BODY_BYTES + 1)
     if len(body) > BODY_BYTES:
         raise BodyTooLarge(f"The body has more than {BODY_BYTES:,} bytes.")
-    signed = f"{request.method}\n{_target(request)}\n{stamp}\n".encode() + body
+    scope = request.scope  # type: ignore[attr-defined]  # of ASGI
+    path = scope.get("raw_path") or quote(scope["path"]).encode()  # optional in ASGI
+    target = b"?".join(filter(None, (path, scope["query_string"]))).decode("latin-1")  # as in the request line
+    signed = f"{request.method}\n{target}\n{stamp}\n".encode() + body
     expected = hmac.new(secret.encode(), signed, "sha256").hexdigest()
     is_recent = stamp.isascii() and stamp[:20].isdecimal() and abs(time.time() - int(stamp[:20])) <= VALID_SECONDS
     if not (hmac.compare_digest(expected.encode(), signature.encode()) and is_recent):
         raise WrongSignature(WRONG)
     return await pools.write(_spend, task_id, signature, valid_until=int(stamp[:20]) + VALID_SECONDS)
-
-
-def _target(request: HttpRequest) -> str:
-    """Return the path and the query, as in the request line."""
-    scope = request.scope  # type: ignore[attr-defined]  # of ASGI
-    path = scope.get("raw_path") or quote(scope["path"]).encode()  # optional in ASGI
-    return b"?".join(filter(None, (path, scope["query_string"]))).decode("latin-1")
 
 
 def _spend(task_id: str, signature: str, *, valid_until: int) -> Caller:

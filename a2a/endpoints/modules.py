@@ -42,18 +42,10 @@ def _stored_tree(root: Json) -> Json:
     return {"root_task_id": root["id"], "task_count": len(task_ids), "task_ids": task_ids}
 
 
-def _copied_tree(root: Json) -> Json:
-    return _stored_tree(root) | {"origin_type": root["origin_type"]}
-
-
 def _listed(found: list[Json] | Json, *, name: str = "tasks") -> Json:
     if isinstance(found, dict):  # a page with a cursor
         return found
     return {name: found, "count": len(found), "total": len(found)}
-
-
-def _history(page: Json) -> Json:
-    return {"runs": page["runs"], "count": len(page["runs"])}
 
 
 #: Those of `POST /system` have the name of their method.
@@ -70,13 +62,13 @@ MODULES: Mapping[str, Module] = MappingProxyType(
         "task.update": Module("tasks.update"),
         "task.delete": Module("tasks.delete", lambda deletion: deletion | {"deleted": deletion["success"]}),
         "task.cancel": Module("tasks.cancel", lambda answers: {"results": answers}),
-        "task.copy": Module("tasks.copy", _copied_tree),
+        "task.copy": Module("tasks.copy", lambda root: _stored_tree(root) | {"origin_type": root["origin_type"]}),
         "task.scheduled": Module("tasks.scheduled.list", _listed),
         "schedule.set": Module("tasks.update", defaults={"schedule_enabled": True}),
         "schedule.due": Module("tasks.scheduled.due", _listed),
         "schedule.trigger": Module("tasks.webhook.trigger", defaults={"async_execution": False}),
         "schedule.complete": Module("tasks.scheduled.complete"),
-        "schedule.history": Module("runs.list", _history),
+        "schedule.history": Module("runs.list", lambda page: {"runs": page["runs"], "count": len(page["runs"])}),
         "schedule.export_ical": Module(
             "tasks.scheduled.export-ical", lambda found: {"ical": found["ical_content"], "format": "text/calendar"}
         ),
@@ -96,7 +88,10 @@ async def module(request: HttpRequest, name: str) -> HttpResponseBase:
         require_method(request, "POST")
         caller = await authenticate(request)
         found = _module(name)
-        params = {**found.defaults, **_params(request)}
+        sent = decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
+        if not isinstance(sent, dict):
+            raise InvalidParams([("body", "must be an object with the parameters")])
+        params = {**found.defaults, **sent}
         if found.method == "tasks.running.list" and "task_ids" in params:
             found = _STATUS
         if found.method == "tasks.execute" and "text/event-stream" in request.headers.get("Accept", ""):
@@ -121,10 +116,3 @@ def _module(name: str) -> Module:
         raise UnknownMethod(f"Module '{name}' is not available: this server only has copies. Call {PREFIX}task.copy.")
     known = ", ".join(f"{PREFIX}{each}" for each in MODULES)
     raise UnknownMethod(f"Module '{name[:100]}' not found. Known modules: {known}.")
-
-
-def _params(request: HttpRequest) -> Json:
-    params = decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
-    if not isinstance(params, dict):
-        raise InvalidParams([("body", "must be an object with the parameters")])
-    return params

@@ -110,15 +110,11 @@ async def _next_run(caller: Caller, root_id: str, *, after: int) -> AsyncGenerat
 
 async def _changes(caller: Caller) -> AsyncGenerator[Json]:
     async with following(caller) as inbox:
-        inbox.wants = _starts_or_ends
+        inbox.wants = lambda event: bool(event["seq"] == 1 or event["type"] == "final")
         yield {"runs": 0}  # the page may have missed some before it listened
         while events := await inbox.next():
             yield {"runs": len(events)}
             await asyncio.sleep(REST_SECONDS)
-
-
-def _starts_or_ends(event: Event) -> bool:
-    return bool(event["seq"] == 1 or event["type"] == "final")
 
 
 async def _list_rows(caller: Caller, root_ids: set[str]) -> AsyncGenerator[Json]:

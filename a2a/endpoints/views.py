@@ -19,7 +19,6 @@ from a2a.core.errors import failure_of
 from a2a.core.exceptions import RequestRefused, WrongHttpMethod
 from a2a.core.http import (
     VERSION_HEADER,
-    Headers,
     body_of,
     decoded,
     encoded_response,
@@ -41,7 +40,6 @@ from a2a.protocol.card.agent_card import build_card, etag_of, last_modified
 from a2a.protocol.card.signature import key_set
 from a2a.protocol.versions import without_patch
 from accounts.auth import authenticate
-from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.rules.exceptions import LimitReached
 from tasks.rules.strict_json import Json, MalformedJson, decode
@@ -95,7 +93,10 @@ class Rpc:
         headers = headers_of(request)
         parsed = jsonrpc.parse(value, batch_limit=settings.APFLOW.limits.batch)
         if isinstance(parsed, list):
-            return await self._batch(parsed, caller=caller, headers=replace(headers, is_single=False))
+            headers = replace(headers, is_single=False)
+            perform = partial(carry_out, caller=caller, dialect=self.dialect, headers=headers)
+            body = await replies_to(parsed, perform)
+            return encoded_response(body) if body else HttpResponse(status=204)
         outcome = await carry_out(parsed, caller=caller, dialect=self.dialect, headers=headers)
         frames = _frames(outcome, self.dialect, has_tokens=has_tokens)
         if frames is None:
@@ -105,11 +106,6 @@ class Rpc:
             return held(frames, caller=caller, who_is_it=partial(authenticate, request))
         except LimitReached as error:  # other streams have opened meanwhile
             return failed(error, call=parsed)
-
-    async def _batch(self, requests: list[Request], *, caller: Caller, headers: Headers) -> HttpResponseBase:
-        perform = partial(carry_out, caller=caller, dialect=self.dialect, headers=headers)
-        body = await replies_to(requests, perform)
-        return encoded_response(body) if body else HttpResponse(status=204)
 
 
 def _frames(outcome: Outcome, dialect: Dialect, *, has_tokens: bool) -> AsyncGenerator[bytes] | None:

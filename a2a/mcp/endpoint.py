@@ -67,7 +67,10 @@ class Mcp:
             return await self._replied(request, body, caller)
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             body = body or _small_message_in(request)
-            response = _refused(error, call_id=_id_in(body), is_modern=eras.is_modern(body, request.headers))
+            refused = failure(error, call_id=_id_in(body), is_modern=eras.is_modern(body, request.headers))
+            response = json_response(refused.to_json(), status=refused.http_status)
+            if isinstance(error, WrongHttpMethod):
+                response["Allow"] = ", ".join(error.methods)
             if response.status_code == UNAUTHORIZED:
                 response["WWW-Authenticate"] = challenge(request)
             return response
@@ -258,14 +261,6 @@ async def _reply(result: Result, exchange: Exchange) -> Any:
     """Return the reply, encoded on a thread: it may have a whole tree, once as data and once as text."""
     reply = Reply(id=exchange.call_id, result=result.of_era(is_modern=exchange.is_modern))
     return await pools.read(encoded, reply.to_json())
-
-
-def _refused(error: Exception, *, call_id: Id, is_modern: bool) -> HttpResponse:
-    refused = failure(error, call_id=call_id, is_modern=is_modern)
-    response = json_response(refused.to_json(), status=refused.http_status)
-    if isinstance(error, WrongHttpMethod):
-        response["Allow"] = ", ".join(error.methods)
-    return response
 
 
 def _id_in(body: Json) -> Id:

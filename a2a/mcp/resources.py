@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import orjson
 
@@ -124,15 +124,13 @@ def run_in(uri: str) -> str | None:
 
 
 def _read(caller: Caller, run_id: str, part: str, after: int) -> str:
-    return orjson.dumps(_part(caller, run_id, part, after)).decode()
-
-
-def _part(caller: Caller, run_id: str, part: str, after: int) -> Any:
     run = history.own_run(caller=caller, run_id=run_id)
     if part == "/tree":
         past = past_tree(caller=caller, run_id=run.id)
-        return {"run": native_run(past.facts), "tree": native_tree(past.tasks), "warnings": past.warnings}
-    if part:
+        shown: Json = {"run": native_run(past.facts), "tree": native_tree(past.tasks), "warnings": past.warnings}
+    elif part:
         page, _ = read_page(run_id=run.id, after=after)
-        return {"events": [as_sent(event, has_tokens=False) for event in page]}
-    return outcome_of(caller=caller, run_id=run.id, with_tree=False)["structuredContent"]
+        shown = {"events": [as_sent(event, has_tokens=False) for event in page]}
+    else:
+        shown = outcome_of(caller=caller, run_id=run.id, with_tree=False)["structuredContent"]
+    return orjson.dumps(shown).decode()

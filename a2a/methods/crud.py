@@ -170,7 +170,9 @@ async def create(
     caller: Caller, given: Create, *, token: Token | None = None, llm_key: SentKey | None = None
 ) -> TaskResult:
     """Store a tree and, with `execute`, run it."""
-    loads.spend(loads.ROW_BYTES * _count(given.tasks))  # before it is stored
+    # The reply will have these tasks; the rules for trees refuse more.
+    count = min(len(given.tasks), settings.APFLOW.limits.tasks_per_tree) if isinstance(given.tasks, list) else 1
+    loads.spend(loads.ROW_BYTES * count)  # before it is stored
     arguments = {
         "tasks": given.tasks,
         "id_conflict": given.id_conflict,
@@ -197,12 +199,6 @@ async def create(
 def _native(tasks: Sequence[models.Task]) -> Json:
     task_schedules.attach(tasks)
     return native_tree(tasks)
-
-
-def _count(tasks: object) -> int:
-    """Return the number of tasks that the reply will have; the rules for trees refuse more than these."""
-    most: int = settings.APFLOW.limits.tasks_per_tree
-    return min(len(tasks), most) if isinstance(tasks, list) else 1
 
 
 @method(

@@ -1,7 +1,7 @@
 """tasks.execute: start a run or find the current one; wait for its end or stream its events."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -121,7 +121,11 @@ async def replied(caller: Caller, given: Starts, execution: trees.Execution, **f
     notes: list[str] = []
     if given.wait and await _waited(execution, given):
         execution, tree, notes = await pools.read(_at_the_end, caller, execution)
-    metadata = _metadata(execution, warnings=[*execution.warnings, *notes], is_waiting=given.wait)
+    metadata: Json = {"message": _message(execution, is_waiting=given.wait), "ids": execution.ids}
+    if execution.original_task_id is not None:
+        metadata["original_task_id"] = execution.original_task_id
+    if warnings := [*execution.warnings, *notes]:
+        metadata["warnings"] = warnings
     metadata |= webhook_metadata(execution.webhook, given.webhook_config) | facts
     return TaskResult(
         native=_native(execution, metadata) | tree,
@@ -191,7 +195,9 @@ async def end_of(run: Run) -> None:
 
 
 def _native(execution: trees.Execution, metadata: Json) -> Json:
-    status = _status(execution)
+    status = "started" if execution.started else "already_running"
+    if execution.run.finished_at is not None:
+        status = execution.run.status
     return {
         "success": status not in (Status.FAILED, Status.CANCELLED),
         "protocol": "jsonrpc",
@@ -199,22 +205,6 @@ def _native(execution: trees.Execution, metadata: Json) -> Json:
         "root_task_id": execution.task.root_id,
         "status": status,
     } | metadata
-
-
-def _status(execution: trees.Execution) -> str:
-    if execution.run.finished_at is not None:
-        return execution.run.status
-    return "started" if execution.started else "already_running"
-
-
-def _metadata(execution: trees.Execution, *, warnings: Sequence[str], is_waiting: bool) -> Json:
-    """Return the fields of the reply other than the task, in both formats."""
-    metadata: Json = {"message": _message(execution, is_waiting=is_waiting), "ids": execution.ids}
-    if execution.original_task_id is not None:
-        metadata["original_task_id"] = execution.original_task_id
-    if warnings:
-        metadata["warnings"] = list(warnings)
-    return metadata
 
 
 def _message(execution: trees.Execution, *, is_waiting: bool) -> str:

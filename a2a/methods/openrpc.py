@@ -32,7 +32,15 @@ def schemas_of(kinds: Iterable[Any], *, template: str) -> tuple[list[Json], dict
     """
     schemas, components = json.schema_components(kinds, ref_template=template)
     items = [kind.__name__ for kind in CHOOSABLE if kind.__name__ in components]
-    parts = {_part(name): _some_of(components[name]) for name in items}
+    parts = {
+        _part(name): components[name]
+        | {
+            "title": _part(name),
+            "description": f"The fields of a {name} that `fields` names, and no others.",
+            "required": [],
+        }
+        for name in items
+    }
     refs = {template.format(name=name): template.format(name=_part(name)) for name in items}
     return (
         [_with_parts(schema, refs) for schema in schemas],
@@ -42,13 +50,6 @@ def schemas_of(kinds: Iterable[Any], *, template: str) -> tuple[list[Json], dict
 
 def _part(name: str) -> str:
     return f"{name}Fields"
-
-
-def _some_of(whole: Json) -> Json:
-    """Return the schema of an item that has some of the fields."""
-    name = whole["title"]
-    described = f"The fields of a {name} that `fields` names, and no others."
-    return whole | {"title": _part(name), "description": described, "required": []}
 
 
 def _with_parts(schema: Any, refs: dict[str, str]) -> Any:

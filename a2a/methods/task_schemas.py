@@ -40,15 +40,6 @@ def _condition(about: Json, operators: Json, **value: Json) -> Json:
     return {"type": "object", "properties": properties, "required": needed, "additionalProperties": False}
 
 
-def _combined(parts: list[Json]) -> list[Json]:
-    """Return the schemas of conditions that are made of those."""
-    lists = {"type": "array", "items": {"anyOf": parts}, "maxItems": 40}
-    return [
-        {"type": "object", "properties": {name: part}, "required": [name], "additionalProperties": False}
-        for name, part in (("all", lists), ("any", lists), ("not", {"anyOf": parts}))
-    ]
-
-
 def _conditions(about: Json) -> list[Json]:
     """Return the schemas of conditions and of those made of them. `about`: the property that names the result."""
     simple = [
@@ -56,7 +47,12 @@ def _conditions(about: Json) -> list[Json]:
         _condition(about, {"const": "in"}, value={"type": "array"}),
         _condition(about, {"enum": ["exists", "empty"]}),
     ]
-    return [*simple, *_combined(simple)]
+    lists = {"type": "array", "items": {"anyOf": simple}, "maxItems": 40}
+    combined = [
+        {"type": "object", "properties": {name: part}, "required": [name], "additionalProperties": False}
+        for name, part in (("all", lists), ("any", lists), ("not", {"anyOf": simple}))
+    ]
+    return [*simple, *combined]
 
 
 _CONDITIONS: Final = _conditions({"task": {"type": "string"}})

@@ -102,17 +102,13 @@ def _bytes(characters: int) -> int:
 def request_of(run: Run) -> Json:
     """Return the client's latest message with a data part, else the one after which the key was asked for."""
     said: list[Json] = list(Message.objects.filter(run=run).order_by("id").values_list("body", flat=True))
-    asked = _questions_for_key(run)
+    logged = TaskEvent.objects.filter(run_id=run.id, type="log").values_list("payload", flat=True)
+    questions = [event["result"] for event in logged if isinstance(event["result"], dict)]
+    asked = {each["question_id"] for each in questions if each.get("required") == CREDENTIALS}
     first = next((place for place, each in enumerate(said) if each["messageId"] in asked), len(said))
     requests = [place for place, each in enumerate(said) if each["role"] == "ROLE_USER"]
     with_data = [place for place in requests if any("data" in part for part in said[place]["parts"])]
     return said[with_data[-1] if with_data else [place for place in requests if place < first][-1]]
-
-
-def _questions_for_key(run: Run) -> set[str]:
-    logged = TaskEvent.objects.filter(run_id=run.id, type="log").values_list("payload", flat=True)
-    asked = [event["result"] for event in logged if isinstance(event["result"], dict)]
-    return {each["question_id"] for each in asked if each.get("required") == CREDENTIALS}
 
 
 def references_of(caller: Caller, named: Sequence[str] | UnsetType) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Detects whether a tree lacks an LLM key, to ask the client for it (A2A 1.0, section 7.6)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 
 from django.conf import settings
@@ -42,19 +42,18 @@ def with_key(meaning: Meaning, *, user_id: str, sent: SentKey | None) -> Meaning
     if not isinstance(meaning, RunTree | RunFlow | RunStored) or not knows_all_keys:
         return meaning
     calling = _calling(meaning, user_id=user_id)
-    providers = {provider for name in _models(calling) if (provider := _provider(name)) is not None}
+    default = settings.APFLOW_LLM.default_model
+    models = model_names(calling) or ([default] if calling and default else [])
+    providers = {provider for name in models if (provider := _provider(name)) is not None}
     missing = sorted(each for each in providers if not _has_key(each, user_id=user_id, sent=sent))
     if not missing:
         return meaning
     if isinstance(meaning, RunTree):
         checked(meaning.tasks)  # do not ask for a key if the tree is invalid
-    return AskForKey(text=_question(missing[0]))
-
-
-def _models(calling: Sequence[Task]) -> list[str]:
-    """Return the models of these tasks; `llm.default_model` if they name none."""
-    default = settings.APFLOW_LLM.default_model
-    return model_names(calling) or ([default] if calling and default else [])
+    return AskForKey(
+        text=f"This request needs an LLM key for the provider '{missing[0]}', and you have not stored one. Store it with "
+        f"config.llm_key.set (POST /system), or send the header {HEADER}: {missing[0]}:<key> with a follow-up message."
+    )
 
 
 def _calling(meaning: RunTree | RunFlow | RunStored, *, user_id: str) -> list[Task]:
@@ -123,11 +122,4 @@ def _has_key(provider: str, *, user_id: str, sent: SentKey | None) -> bool:
         return True
     return environment_key(provider) is not None or any(
         key.provider == provider for key in keys.list_keys(user_id=user_id)
-    )
-
-
-def _question(provider: str) -> str:
-    return (
-        f"This request needs an LLM key for the provider '{provider}', and you have not stored one. Store it with "
-        f"config.llm_key.set (POST /system), or send the header {HEADER}: {provider}:<key> with a follow-up message."
     )

@@ -93,7 +93,10 @@ def as_http(error: Exception) -> tuple[int, Json]:
 
 def _details(error: Exception, kind: Kind) -> Sequence[Json]:
     if kind.reason is not None:
-        return [_info(kind.reason, _metadata(error))]
+        data = getattr(error, "data", None)
+        names = {"task_id": "taskId", "config_id": "configId", "first_seq": "firstSeq", "last_seq": "lastSeq"}
+        known = data.items() if isinstance(data, dict) else ()
+        return [_info(kind.reason, {names[name]: str(value) for name, value in known if name in names})]
     if isinstance(error, exceptions.LimitReached) and error.data:
         return [{"@type": f"{TYPES}.RetryInfo", "retryDelay": f"{error.data['retry_after_seconds']}s"}]
     violations = [{"field": field, "description": reason} for field, reason in _problems(error)]
@@ -114,10 +117,3 @@ def _problems(error: Exception) -> Sequence[tuple[str, str]]:
         case _ if isinstance(error, OF_TREES):
             return [("tasks", error.message)]
     return []
-
-
-def _metadata(error: Exception) -> dict[str, str]:
-    """Return the data of the error as the metadata of ErrorInfo, whose values are strings."""
-    data = getattr(error, "data", None)
-    names = {"task_id": "taskId", "config_id": "configId", "first_seq": "firstSeq", "last_seq": "lastSeq"}
-    return {names[name]: str(value) for name, value in data.items() if name in names} if isinstance(data, dict) else {}

@@ -159,10 +159,9 @@ def _request(incoming: Incoming) -> Request:
         found = None
     if found is None:
         return Request(None, text)
-    # Data that does not name what to run is a text for the configured skill.
-    names_something = not {"tasks", *TASK_FIELDS}.isdisjoint(found) or _skill(found, incoming) is not None
-    if _takes_texts() and not names_something:
-        return Request(None, text)
+    names_task = not {"tasks", *TASK_FIELDS}.isdisjoint(found)
+    if _takes_texts() and not names_task and _skill(found, incoming) is None:
+        return Request(None, text)  # data that does not name what to run is a text for the configured skill
     return Request(found, "", data_text=text)
 
 

@@ -67,7 +67,10 @@ def receive(asked: RequestContext, given: SendMessage, *, shows_task: bool) -> R
         received = remembered(
             call, caller=asked.caller, token=asked.token, outcome_of=_outcome, restore=partial(_restored, asked.caller)
         )
-    return _shown(received, given) if shows_task and received.run is not None else received
+    if not shows_task or received.run is None:
+        return received
+    run, task = task_of(run_id=received.run.id, history_length=given.configuration.history_length)
+    return replace(received, run=run, task=with_notes(task, received))
 
 
 def _outcome(received: Received) -> Json:
@@ -234,12 +237,6 @@ def _decision(incoming: Incoming, asked: RequestContext, waiting: Run | None) ->
     if waiting is not None and is_about_key and not any("data" in part for part in incoming.message["parts"]):
         incoming = replace(incoming, message=request_of(waiting))
     return with_key(meaning_of(incoming), user_id=asked.caller.user_id, sent=asked.llm_key)
-
-
-def _shown(received: Received, given: SendMessage) -> Received:
-    assert received.run is not None  # noqa: S101  (a reply without a run has been given)
-    run, task = task_of(run_id=received.run.id, history_length=given.configuration.history_length)
-    return replace(received, run=run, task=with_notes(task, received))
 
 
 def with_notes(task: Json, received: Received) -> Json:

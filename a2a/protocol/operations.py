@@ -70,13 +70,19 @@ def list_tasks(*, caller: Caller, given: ListTasks) -> Json:
     found = _filtered(Run.objects.for_caller(caller), given)
     page_of = found.annotate(status_at=STATUS_AT)
     if given.page_token:
-        page_of = page_of.filter(_beyond(given.page_token))
+        moment, run_id = place_of(given.page_token)
+        at = _as_stored(moment)
+        page_of = page_of.filter(Q(status_at__lte=at) & (Q(status_at__lt=at) | Q(id__lt=run_id)))
     page = list(page_of.order_by("-status_at", "-id")[: given.page_size + 1])
     artifacts = Artifacts.ALL if given.include_artifacts else Artifacts.NONE
     tasks = tasks_of(page[: given.page_size], artifacts=artifacts, history_length=given.history_length)
+    next_page = ""
+    if len(tasks) < len(page):
+        last = page[len(tasks) - 1]
+        next_page = token_of(last.status_time, last.id)
     return {
         "tasks": tasks,
-        "nextPageToken": _token(page[len(tasks) - 1]) if len(tasks) < len(page) else "",
+        "nextPageToken": next_page,
         "pageSize": given.page_size,
         "totalSize": found.count(),
     }
@@ -86,19 +92,14 @@ def _filtered(runs: RunQuerySet, given: ListTasks) -> RunQuerySet:
     if given.context_id:
         runs = runs.filter(context_id=given.context_id)
     if given.status and given.status != "TASK_STATE_UNSPECIFIED":
-        runs = _state_filter(given.status)(runs)
+        if given.status not in FILTERS:
+            raise InvalidParams([("status", f"is not a state of A2A: expected one of {', '.join(sorted(FILTERS))}")])
+        runs = FILTERS[given.status](runs)
     if given.status_timestamp_after:
         runs = runs.annotate(status_at=STATUS_AT).filter(
             status_at__gte=_as_stored(_moment(given.status_timestamp_after))
         )
     return runs
-
-
-def _state_filter(state: str) -> Callable[[RunQuerySet], RunQuerySet]:
-    """Return the filter for a state. Raises InvalidParams if A2A has no such state."""
-    if state not in FILTERS:
-        raise InvalidParams([("status", f"is not a state of A2A: expected one of {', '.join(sorted(FILTERS))}")])
-    return FILTERS[state]
 
 
 def _moment(text: str) -> datetime:
@@ -115,17 +116,6 @@ def _moment(text: str) -> datetime:
 def _as_stored(moment: datetime) -> Value:
     """Return the time with six fractional digits: SQLite compares text, and Django omits a zero fraction."""
     return Value(db_time(moment), output_field=TextField())
-
-
-def _token(run: Run) -> str:
-    return token_of(run.status_time, run.id)
-
-
-def _beyond(token: str) -> Q:
-    """Return the rows after the position in the token. Raises InvalidParams."""
-    moment, run_id = place_of(token)
-    at = _as_stored(moment)
-    return Q(status_at__lte=at) & (Q(status_at__lt=at) | Q(id__lt=run_id))
 
 
 def check_after(run: Run, after: int) -> None:

@@ -103,19 +103,16 @@ def render(webhook: Webhook, event: Json, secrets: Secrets) -> Request:
     """Return the notification of an event for A2A 1.0: the StreamResponses that a stream would send."""
     headers = _headers(secrets, "application/a2a+json")
     if event["type"] != "final":
-        return Request(body=orjson.dumps(_update(webhook, event)), headers=headers)
+        task_id = event["task_id"]
+        is_only = has_result(event) and is_only_task(task_id=task_id, root_id=event["root_task_id"])
+        nodes = node_of(task_id=task_id)
+        update = update_of(event, context_id=webhook.run.context_id, nodes=nodes, is_only=is_only)
+        return Request(body=orjson.dumps(update), headers=headers)
     run, task = task_of(run_id=webhook.run_id, history_length=0)
     updates = last_updates(task, event=event, has_sent_result=has_sent_result(run, task))
     *before, last = [orjson.dumps(update) for update in updates]
     request = Request(body=last, headers=headers)
     return Request(body=before[0], headers=headers, then=request) if before else request
-
-
-def _update(webhook: Webhook, event: Json) -> Json:
-    task_id = event["task_id"]
-    is_only = has_result(event) and is_only_task(task_id=task_id, root_id=event["root_task_id"])
-    nodes = node_of(task_id=task_id)
-    return update_of(event, context_id=webhook.run.context_id, nodes=nodes, is_only=is_only)
 
 
 def render_0_3(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:

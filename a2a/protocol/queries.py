@@ -136,7 +136,9 @@ def _facts(
     current = [run for run in runs if run.id not in superseded and not run.is_reserved]
     counts = _counts({run.root_id for run in runs})
     nodes = _nodes(current, only_result=artifacts is Artifacts.RESULT) if with_artifacts else {}
-    messages = _messages(runs)
+    messages: defaultdict[str, list[Json]] = defaultdict(list)
+    for run_id, body in Message.objects.filter(run__in=runs).order_by("id").values_list("run_id", "body"):
+        messages[run_id].append(body)
     questions = _questions(runs)
     found = {
         run.id: _current_facts(
@@ -233,13 +235,6 @@ def _nodes_of_log(run: Run, log: Iterable[Json]) -> list[Node]:
     results = {event["task_id"]: event["result"] for event in log if event["type"] == "task_completed"}
     tasks = Task.objects.tree(run.root_id).filter(id__in=results).values(*NODE_COLUMNS[:-1])
     return [_node(row, result=results[row["id"]]) for row in tasks]
-
-
-def _messages(runs: Sequence[Run]) -> dict[str, list[Json]]:
-    found: defaultdict[str, list[Json]] = defaultdict(list)
-    for run_id, body in Message.objects.filter(run__in=runs).order_by("id").values_list("run_id", "body"):
-        found[run_id].append(body)
-    return found
 
 
 def _questions(runs: Sequence[Run]) -> dict[str, Json]:

@@ -173,8 +173,10 @@ def parts_of(result: Any, *, executor_id: str | None) -> list[Json]:
     """
     if isinstance(result, str):
         return [{"text": result}]
-    if isinstance(result, dict) and result.keys() == {"parts"} and _are_parts(result["parts"]):
-        return list(result["parts"])
+    if isinstance(result, dict) and result.keys() == {"parts"}:
+        parts = result["parts"]
+        if isinstance(parts, list) and parts and all(map(_is_part, parts)):
+            return list(parts)
     answer = answer_in(result, executor_id=executor_id)
     return [{"data": result}] if answer is None else [{"text": answer}, {"data": result}]
 
@@ -252,10 +254,6 @@ def _metadata(run: Run, facts: Facts) -> Json:
         "taskCount": facts.task_count,
         "completedCount": facts.completed_count,
     }
-
-
-def _are_parts(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(_is_part(part) for part in value)
 
 
 def _is_part(value: Any) -> bool:

@@ -76,20 +76,6 @@ def _declared(inputs: Json) -> Json | None:
     return inputs or None
 
 
-def _nothing(inputs: Json) -> Json | None:
-    """No inputs, which work."""
-    return {}
-
-
-def _short_text(inputs: Json) -> Json | None:
-    return {"text": "hello"}
-
-
-def _short_wait(inputs: Json) -> Json | None:
-    """Return a wait that ends soon without the event: a client that tries the example would wait for days."""
-    return inputs | {"timeout_seconds": 3, "on_timeout": "complete"}
-
-
 def _unknown(inputs: Json) -> Json | None:
     """No example: the server knows no other server, agent or graph, and no function that does no harm."""
     return None
@@ -121,20 +107,17 @@ def _works(works: Json) -> Json | None:
     return works | {"agents": {name: agent | {"llm": DEMO_MODEL} for name, agent in works["agents"].items()}}
 
 
-def _allowed_program(inputs: Json) -> Json | None:
-    return inputs if inputs["argv"][0] in settings.APFLOW_COMMAND.allow else None
-
-
 EXAMPLES: Final[Mapping[str, Callable[[Json], Json | None]]] = MappingProxyType(
     {
         "a2a_executor": _unknown,
-        "aggregate_results_executor": _nothing,
+        "aggregate_results_executor": lambda inputs: {},  # it works without inputs
         "apflow_api_executor": _unknown,
         "batch_crewai_executor": _with_models_of_crews,
-        "command_executor": _allowed_program,
+        "command_executor": lambda inputs: inputs if inputs["argv"][0] in settings.APFLOW_COMMAND.allow else None,
         "crewai_executor": _with_models_of_crew,
-        "echo_executor": _short_text,
-        "event_executor": _short_wait,
+        "echo_executor": lambda inputs: {"text": "hello"},
+        # It ends soon without the event: a client that tries the example would wait for days.
+        "event_executor": lambda inputs: inputs | {"timeout_seconds": 3, "on_timeout": "complete"},
         "generate_executor": _with_model,
         "langgraph_executor": _unknown,
         "llm_executor": _with_model,

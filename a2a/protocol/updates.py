@@ -75,19 +75,13 @@ def asks(event: Json) -> bool:
 
 def _message(event: Json, context_id: str) -> Json | None:
     if asks(event):
-        return question_message(**_question(event), run_id=event["run_id"], context_id=context_id)
+        names = ("question_id", "text", "options", "schema")
+        known = {name: event["result"].get(name) for name in names}  # older events have no schema
+        node_id = None if event["task_id"] == event["run_id"] else event["task_id"]
+        return question_message(**known, node_id=node_id, run_id=event["run_id"], context_id=context_id)
     text = "" if is_reasoning(event) else event["message"] or event["error"]
     message_id = f"{event['run_id']}-{event['seq']}"
     return agent_message(text, message_id=message_id, run_id=event["run_id"], context_id=context_id) if text else None
-
-
-def _question(event: Json) -> Json:
-    asked = event["result"]
-    node_id = None if event["task_id"] == event["run_id"] else event["task_id"]
-    known = {
-        name: asked.get(name) for name in ("question_id", "text", "options", "schema")
-    }  # older events have no schema
-    return known | {"node_id": node_id}
 
 
 def _node(event: Json, nodes: Mapping[str, Node]) -> Node:

@@ -223,7 +223,11 @@ def _without_null(schema: Json) -> Json:
 def _responses(operation: Operation) -> Iterator[tuple[int, Json]]:
     for status, kind in operation.answers.items():
         yield status, _response(HTTPStatus(status).phrase, _content(operation, kind))
-    for status, kinds in sorted(_errors(operation).items()):
+    common: Sequence[type[Exception]] = (InvalidParams, AuthenticationFailed, OperationalError)
+    errors: defaultdict[int, list[type[Exception]]] = defaultdict(list)
+    for error in (*common, *operation.errors):
+        errors[RULES[error].http_status].append(error)
+    for status, kinds in sorted(errors.items()):
         names = ", ".join(f"`{RULES[kind].name}`" for kind in kinds)
         yield status, _response(f"{HTTPStatus(status).phrase}: {names}", _json({"$ref": SCHEMAS.format(name="Error")}))
 
@@ -235,15 +239,11 @@ def _response(description: str, content: Json) -> Json:
 def _content(operation: Operation, kind: Any) -> Json:
     if kind is None:
         return {}
-    if operation.rest.is_stream:
-        return {"text/event-stream": {"schema": _frame(kind)}}
+    if operation.rest.is_stream:  # before OpenAPI 3.2, a stream is described by its events
+        data = {"type": "string", "contentMediaType": "application/json", "contentSchema": _schema(kind)}
+        frame = {"type": "object", "properties": {"id": {"type": "string"}, "data": data}, "required": ["id", "data"]}
+        return {"text/event-stream": {"schema": frame}}
     return _json(_schema(kind))
-
-
-def _frame(kind: Any) -> Json:
-    """Return the schema of one event: before OpenAPI 3.2, a stream is described by its events."""
-    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": _schema(kind)}
-    return {"type": "object", "properties": {"id": {"type": "string"}, "data": data}, "required": ["id", "data"]}
 
 
 def _schema(kind: Any) -> Json:
@@ -254,16 +254,6 @@ def _json(schema: Json) -> Json:
     return {"application/json": {"schema": schema}}
 
 
-def _errors(operation: Operation) -> dict[int, list[type[Exception]]]:
-    """Return the errors that an operation may return, by HTTP status."""
-    common: Sequence[type[Exception]] = (InvalidParams, AuthenticationFailed, OperationalError)
-    kinds = [*common, *operation.errors]
-    found: defaultdict[int, list[type[Exception]]] = defaultdict(list)
-    for kind in kinds:
-        found[RULES[kind].http_status].append(kind)
-    return found
-
-
 def _schemas() -> Json:
     """Return all schemas to which the operations refer."""
     operations = [each for route in ROUTES.values() for each in route.values()]
@@ -271,13 +261,10 @@ def _schemas() -> Json:
     schemas = schemas_of([*types, Status, task_schemas.NewTask, task_schemas.TaskToStore], template=SCHEMAS)[1]
     for operation in operations:
         schemas |= parts_of(operation.method.params)
-    return schemas | {"Error": _error()}
-
-
-def _error() -> Json:
     names = sorted({*(rule.name for rule in RULES.values()), *OTHER_ERRORS})
     fields: Json = {"code": {"enum": names}, "message": {"type": "string"}, "data": {}}
-    return _closed({"error": _closed(fields, required=["code", "message"])}, required=["error"])
+    error = _closed({"error": _closed(fields, required=["code", "message"])}, required=["error"])
+    return schemas | {"Error": error}
 
 
 def _closed(properties: Json, *, required: Sequence[str]) -> Json:

@@ -6,7 +6,7 @@ URLs are matched before percent-decoding, so that an id may contain a slash (`%2
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, get_type_hints
@@ -39,7 +39,10 @@ async def params_of(request: HttpRequest, operation: Operation, path: Mapping[st
     """Return the parameters of the method. Raises InvalidParams, and the errors of `decoded`."""
     query, kind, rest = request.GET, operation.method.params, operation.rest
     _refuse_unknown(query, [*operation.query, *rest.also])
-    _refuse_nul([*path.items(), *((name, text) for name, texts in query.lists() for text in texts)])
+    # PostgreSQL cannot store NUL characters. The JSON decoder checks bodies.
+    texts = [*path.items(), *((name, text) for name, texts in query.lists() for text in texts)]
+    if problems := [(name, "contains a NUL character") for name, text in texts if "\0" in text]:
+        raise InvalidParams(problems)
     given = {**path, **{name: _typed(name, query, kind) for name in query if name not in rest.also}}
     if not operation.body:
         return {**rest.always, **given}
@@ -64,16 +67,6 @@ def _refuse_unknown(
     unknown = [name[:MOST_SHOWN] for name in names if name not in known][:MOST_SHOWN]
     if unknown:
         raise InvalidParams([(name, hints.get(name) or unknown_reason(name, known)) for name in unknown])
-
-
-def _refuse_nul(texts: Iterable[tuple[str, str]]) -> None:
-    """Reject NUL characters in the URL, which PostgreSQL cannot store.
-
-    The JSON decoder checks bodies.
-    """
-    problems = [(name, "contains a NUL character") for name, text in texts if "\0" in text]
-    if problems:
-        raise InvalidParams(problems)
 
 
 def _typed(name: str, query: QueryDict, kind: type[Params]) -> Any:
@@ -159,17 +152,10 @@ urlpatterns = [
 @csrf_exempt
 async def api(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
     """Dispatch requests under `/api/`. Raises Resolver404 for an unknown URL."""
-    match = resolve(_as_sent(request), __name__)
-    response: HttpResponseBase = await match.func(request, *match.args, **match.kwargs)
-    return response
-
-
-def _as_sent(request: HttpRequest) -> str:
-    """Return the path before percent-decoding, with a trailing slash.
-
-    Django itself matches the decoded path.
-    """
+    # Django itself matches the decoded path, here it is the one before percent-decoding, with a trailing slash.
     scope = getattr(request, "scope", {})  # ASGI only; other requests have only the decoded path
     raw = scope.get("raw_path", b"").decode("ascii", "replace") or quote(request.path)
     sent = raw.removeprefix(quote(scope.get("root_path", "")))
-    return sent if sent.endswith("/") else f"{sent}/"
+    match = resolve(sent if sent.endswith("/") else f"{sent}/", __name__)
+    response: HttpResponseBase = await match.func(request, *match.args, **match.kwargs)
+    return response

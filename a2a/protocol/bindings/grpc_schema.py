@@ -6,7 +6,7 @@ process. Messages convert to and from JSON by the JSON mapping of Protocol Buffe
 bindings of A2A use, too.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import Final
@@ -130,17 +130,13 @@ def _pool() -> DescriptorPool:
         file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
         file.dependency.extend(module.DESCRIPTOR.name for module in KNOWN)
         for name, values in enums.items():
-            _add_enum(file, name, values.split())
+            enum = file.enum_type.add(name=name)
+            for number, value in enumerate(values.split()):
+                enum.value.add(name=f"{PREFIXES[name]}{value}", number=number)
         for name, fields in messages.items():
             _add_message(file, name, fields)
         pool.AddSerializedFile(file.SerializeToString())
     return pool
-
-
-def _add_enum(file: descriptor_pb2.FileDescriptorProto, name: str, values: Iterable[str]) -> None:
-    enum = file.enum_type.add(name=name)
-    for number, value in enumerate(values):
-        enum.value.add(name=f"{PREFIXES[name]}{value}", number=number)
 
 
 def _add_message(file: descriptor_pb2.FileDescriptorProto, name: str, fields: str) -> None:

@@ -160,7 +160,10 @@ def _method(name: str) -> tuple[str, Any]:
             metadata = _metadata(context)
             who_is_it = partial(_caller, metadata)
             caller = await who_is_it()
-            params = await _params(request, asked, caller) | _resumed(name, metadata)
+            params = await _params(request, asked, caller)
+            if name == "SubscribeToTask" and (after := metadata.get("after")) is not None:
+                # The messages of the protocol lack this parameter, so it is in the metadata.
+                params = params | {"after": int(after) if is_index(after) else after}
             async with (
                 aclosing(await _performed(name, params, metadata, caller, encode)) as updates,
                 _held(caller, who_is_it),
@@ -182,12 +185,6 @@ async def _performed(
     headers = replace(Headers.of(metadata), url=lambda: settings.APFLOW.server.public_url or "")
     with limited_loads():
         return await perform(name, params, version=V1_0, caller=caller, headers=headers, encode=encode)
-
-
-def _resumed(name: str, metadata: Mapping[str, str]) -> Json:
-    """Return the parameter `after`, which the messages of the protocol lack: it is in the metadata."""
-    after = metadata.get("after") if name == "SubscribeToTask" else None
-    return {} if after is None else {"after": int(after) if is_index(after) else after}
 
 
 async def _params(kind: str, asked: bytes, caller: Caller) -> Json:

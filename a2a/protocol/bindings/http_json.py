@@ -76,9 +76,12 @@ class Endpoint:
         has_body = request.method == "POST"
         with metered(name):
             given = await _body(request, caller) if has_body else request.GET.dict()
+            for field, value in path.items():
+                if "\0" in value:  # PostgreSQL cannot store it
+                    raise InvalidParams([(field, "contains a NUL character")])
             result = await perform(
                 name,
-                {**given, **_named(path)},
+                {**given, **path},
                 version=self.version,
                 caller=caller,
                 headers=headers_of(request),
@@ -127,14 +130,3 @@ async def _body(request: HttpRequest, caller: Caller) -> Json:
     if not isinstance(value, dict):
         raise InvalidParams([("body", "must be a JSON object")])
     return value
-
-
-def _named(path: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the parameters in the path.
-
-    Raises InvalidParams for a NUL character, which PostgreSQL rejects.
-    """
-    for name, value in path.items():
-        if "\0" in value:
-            raise InvalidParams([(name, "contains a NUL character")])
-    return path
