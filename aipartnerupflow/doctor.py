@@ -341,13 +341,13 @@ def shared_secrets(config: Config) -> str:
 def _accepted_secrets(config: Config) -> str:
     """Until when further JWT secrets are needed. Raises Doubt if one is not needed any more."""
     from tasks.dashboard.answer_tokens import LINK_SECONDS
-    from tasks.services.secrets import shared_secrets as signers
+    from tasks.services.secrets import shared_secrets
 
     longest = max(timedelta(days=config.auth.refresh_days), timedelta(seconds=LINK_SECONDS))
     found = ""
     for number, secret in enumerate(config.auth.jwt_secrets[1:], start=1):
         name = f"number {number} of auth.accepted_jwt_secrets"
-        signed_at = signers.last_signed_at(secret)
+        signed_at = shared_secrets.last_signed_at(secret)
         if signed_at is None:
             found += f"; {name} has not signed a token yet"
         elif (needed_until := signed_at + longest) > datetime.now(UTC):
