@@ -1,4 +1,11 @@
-"""The methods of JSON-RPC, one module for each noun. Importing a module declares its methods."""
+"""The methods of JSON-RPC, one module for each noun. Importing a module declares its methods (`method.method`).
+
+- A method is declared in one place; tables, documents, REST and the tools of MCP derive from it.
+- A sync function only reads, on a thread where users take turns; an async one writes through `pools.write`.
+- Unknown parameters are refused by name, and nothing is stored.
+
+Never: rules of tasks (those are in `tasks.rules`), or a query beside a service of `tasks.services`.
+"""
 
 from collections.abc import Mapping
 from typing import Final

@@ -9,4 +9,9 @@ Rooms import only from those below them, which `lint-imports` checks:
 - `spending`: what model calls used, and what each user may use.
 - `trees`: store, read, change, copy and execute trees.
 - `secrets`: what users and machines keep, and what is encrypted in the inputs of tasks.
+
+Objects that a user may not see do not exist: both raise the same error. A service that writes is whole or not there, and what
+it must work out for a large tree is done before its transaction (`apflow_site.db.beforehand`).
+
+Never: an import of the worker or of a transport, or a query for each node of a tree.
 """
