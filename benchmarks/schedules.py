@@ -36,7 +36,7 @@ def fire() -> None:
     from tasks.worker import watches
 
     is_over = threading.Event()
-    threading.Thread(target=watches.watch, args=[is_over], daemon=True).start()
+    threading.Thread(target=watches.watch_schedules, args=[is_over], daemon=True).start()
     print("ready", flush=True)
     sys.stdin.read()
 

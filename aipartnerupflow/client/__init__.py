@@ -3,8 +3,6 @@
 It depends on httpx only, not on the server's code.
 """
 
-from aipartnerupflow.client.handles import Tree, TreeTask
-
 from .calls import Call
 from .clients import AsyncClient, Client
 from .errors import (
@@ -16,7 +14,7 @@ from .errors import (
     TimedOut,
     Unreachable,
 )
-from .handles import AsyncRun, Run
+from .handles import AsyncRun, Run, Tree, TreeTask
 from .types import Event, Execution, Task
 
 __all__ = [

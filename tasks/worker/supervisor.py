@@ -23,10 +23,9 @@ from tasks.services.secrets import shared_secrets
 from tasks.services.upkeep import growth, housekeeping
 from tasks.services.waits import sent_events
 from tasks.storage import counts, usage
-from tasks.worker import watches as schedule_watch
 from tasks.worker import webhook_deliveries
 from tasks.worker.shares import convicts_per_user, most_quarantines
-from tasks.worker.watches import Child, SilenceWatch, culprits
+from tasks.worker.watches import Child, SilenceWatch, culprits, watch_schedules
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +66,7 @@ def supervise(stop: Stop, *, may_start: Callable[[], bool]) -> None:
     workers: Workers | None = None
     sweeps = Sweeps()
     threading.Thread(target=ring, args=[stop.is_asked], name="alarm", daemon=True).start()
-    threading.Thread(target=schedule_watch.watch, args=[stop.is_asked], name="schedules", daemon=True).start()
+    threading.Thread(target=watch_schedules, args=[stop.is_asked], name="schedules", daemon=True).start()
     while not stop.is_asked.wait(TICK_SECONDS if workers or sweeps.is_begun else 0):
         if workers is None and may_start():
             workers = Workers()
@@ -82,9 +81,9 @@ def supervise(stop: Stop, *, may_start: Callable[[], bool]) -> None:
 def _watch_containers(is_over: threading.Event) -> None:
     """Start to watch them, if the operator allows any."""
     if settings.APFLOW.executors.docker.images:
-        from tasks.worker import watches  # noqa: PLC0415  its HTTP client takes 0.06 s, and few use containers
+        from tasks.worker import container_watch  # noqa: PLC0415  its HTTP client takes 0.06 s, and few use containers
 
-        threading.Thread(target=watches.watch, args=[is_over], name="containers", daemon=True).start()
+        threading.Thread(target=container_watch.watch, args=[is_over], name="containers", daemon=True).start()
 
 
 def ring(is_over: threading.Event) -> None:

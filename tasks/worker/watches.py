@@ -1,6 +1,5 @@
-"""The watches of a supervisor: over the processes that workers leave behind, containers, schedules and silent workers."""
+"""The watches of a supervisor: over the processes of workers, silent ones among them, and the times of schedules."""
 
-import asyncio
 import logging
 import os
 import signal
@@ -8,27 +7,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from django.db.models.functions import Now
 
-from aipartnerupflow.executors import ExecutorError
 from apflow_site.db.connections import IS_SQLITE, refresh
-from tasks.executors.docker.daemon import DaemonRefused, connected
-from tasks.executors.docker.order import ATTEMPT, INSTALLATION, TASK, installation
 from tasks.ids import new_id
-from tasks.models import Task, WorkerProcess
+from tasks.models import WorkerProcess
 from tasks.own_process import environment_of_servers
 from tasks.queue import black_box, clock, leases, maintenance, notify
 from tasks.queue.notify import Notifier
 from tasks.services.schedules import due_schedules, firings
-from tasks.status import Status
 
 LONGEST_SECONDS: Final = 60.0 if IS_SQLITE else 5.0
 """Between two looks without any schedule. A notification may be lost on PostgreSQL, and clocks may be set."""
@@ -143,61 +137,6 @@ def _takes_writes() -> bool:
 
 
 logger = logging.getLogger(__name__)
-
-SECONDS: Final = 5.0
-"""Between two looks."""
-
-
-def watch(is_over: threading.Event) -> None:
-    """Until then, remove what is left of attempts that are over, on the machine of these workers."""
-    could = True
-    while not is_over.wait(SECONDS):
-        try:
-            refresh()
-            sweep()
-            could = True
-        except (DatabaseError, ExecutorError, DaemonRefused) as error:
-            if could:  # said once, not every time
-                logger.warning("Could not look for containers: %s", error, extra={"event": "containers.failed"})
-            could = False
-            connection.close()
-
-
-def sweep() -> None:
-    """Remove the containers of attempts that are not in progress.
-
-    Raises DatabaseError, and ExecutorError or DaemonRefused when Docker does not answer, or with an error.
-    """
-    if lost := _lost(asyncio.run(_ours())):
-        for each in lost:
-            logger.warning(
-                "Removing the container of task %s: its worker has died",
-                each["Labels"][TASK],
-                extra={"event": "container.removed"},
-            )
-        asyncio.run(_remove(lost))
-
-
-async def _ours() -> list[Mapping[str, Any]]:
-    async with connected() as daemon:
-        return await daemon.labelled(f"{INSTALLATION}={installation()}", TASK, ATTEMPT)
-
-
-async def _remove(containers: Collection[Mapping[str, Any]]) -> None:
-    async with connected() as daemon:
-        for each in containers:
-            await daemon.remove(each["Id"])
-
-
-def _lost(containers: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the containers without an attempt. It is recorded before its container is made, so one that is not found is over."""
-    by_attempt = [((each["Labels"][TASK], each["Labels"][ATTEMPT]), each) for each in containers]
-    ids = {task_id for (task_id, _), _ in by_attempt}
-    if not ids:
-        return []
-    at_work = Task.objects.filter(id__in=ids, status=Status.IN_PROGRESS).values_list("id", "attempt")
-    wanted = {(task_id, str(attempt)) for task_id, attempt in at_work}
-    return [each for attempt, each in by_attempt if attempt not in wanted]
 
 
 END_POLL_SECONDS: Final = 0.05

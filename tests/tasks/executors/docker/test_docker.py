@@ -19,7 +19,7 @@ from tasks.executors.docker.executor import Docker, Output, check, doubt_of
 from tasks.executors.docker.order import description, order_of
 from tasks.models import Task
 from tasks.status import Status
-from tasks.worker import watches
+from tasks.worker import container_watch
 from tests import sections
 from tests.docker_daemon import IMAGE, DockerDaemon, docker_daemon, registry
 from tests.servers import until
@@ -237,7 +237,7 @@ def test_containers_without_an_attempt_in_progress_are_removed(docker: DockerDae
         leave_behind(docker, each, starts=each is known[2])
     with override_settings(SECRET_KEY="of another installation"):
         foreign = leave_behind(docker, known[0], starts=False)
-    watches.sweep()
+    container_watch.sweep()
     assert {each["Id"] for each in docker.containers()} == {kept, foreign}
     for container_id in (kept, foreign):
         docker.client.delete(f"/containers/{container_id}")
