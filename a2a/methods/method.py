@@ -52,7 +52,7 @@ class Rest:
     answered: Callable[[Any], tuple[int, Any]] | None = None
     """Return the HTTP status and the body for a result, if there are several. May raise the errors of a method."""
     errors: Sequence[type[Exception]] = ()
-    """Errors besides those of every operation, of bodies and of an id in the URL."""
+    """The errors of this operation. Errors of every operation, of bodies and of an id in the URL are added."""
     rules: Json = field(default_factory=dict)
     """JSON Schema keywords for rules of the body, beyond those of the parameters. A body with rules is required."""
     without: frozenset[str] = frozenset()

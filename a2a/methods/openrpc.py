@@ -20,7 +20,7 @@ from a2a.methods.runs import Run
 from tasks.rules.strict_json import Json
 
 CHOOSABLE: Final[tuple[type[Struct], ...]] = (ListedTask, Run)
-"""Items of lists of which a client may choose the `fields`."""
+"""The types of list items whose `fields` a client may choose."""
 OPENRPC: Final = "1.3.2"
 SCHEMAS: Final = "#/components/schemas/{name}"
 
@@ -28,7 +28,7 @@ SCHEMAS: Final = "#/components/schemas/{name}"
 def schemas_of(kinds: Iterable[Any], *, template: str) -> tuple[list[Json], dict[str, Json]]:
     """Return the schema of each type, and the components to which they refer as `template` says.
 
-    An item of a list of which the fields may be chosen is whole, or has some of them.
+    A list item whose fields may be chosen has all of them, or some.
     """
     schemas, components = json.schema_components(kinds, ref_template=template)
     items = [kind.__name__ for kind in CHOOSABLE if kind.__name__ in components]

@@ -233,7 +233,7 @@ class ParentRun(Response, frozen=True, kw_only=True):
 
 
 class FlowRef(Response, frozen=True, kw_only=True):
-    """The flow of which a run was made, and the version. `name` is null if the flow has been deleted."""
+    """The flow and the version that a run executes. `name` is null if the flow has been deleted."""
 
     name: str | None
     version: int

@@ -416,7 +416,10 @@ async def resume(caller: Caller, given: NamedSchedule) -> DataResult:
     answer=ScheduledRun,
     rest=[Rest("triggerSchedule", "POST schedules/<schedule_id>/trigger/")],
     tool=Tool(
-        "trigger_schedule", "Run a schedule now", "Start a run of a schedule now, besides its times.", reaches_out=True
+        "trigger_schedule",
+        "Run a schedule now",
+        "Start a run of a schedule now. Its times stay the same.",
+        reaches_out=True,
     ),
 )
 async def trigger(caller: Caller, given: TriggerSchedule, *, token: Token | None = None) -> DataResult:

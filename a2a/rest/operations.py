@@ -53,7 +53,7 @@ class Operation:
 
     @property
     def errors(self) -> Sequence[type[Exception]]:
-        """The errors of this operation, besides those that each may have."""
+        """The errors of this operation, without those that every operation may have."""
         missing = MISSING.get(self.rest.in_path)
         return [*([missing] if missing else []), *self.rest.errors, *(BODY_ERRORS if self.body else [])]
 

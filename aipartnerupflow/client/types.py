@@ -197,7 +197,7 @@ class Flows(TypedDict):
 
 
 class FlowRef(TypedDict):
-    """The flow of which a run was made, and the version. `name` is None if the flow has been deleted."""
+    """The flow and the version that a run executes. `name` is None if the flow has been deleted."""
 
     name: str | None
     version: int

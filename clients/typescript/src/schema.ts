@@ -1346,7 +1346,7 @@ export interface components {
         };
         /**
          * FlowRef
-         * @description The flow of which a run was made, and the version. `name` is null if the flow has been deleted.
+         * @description The flow and the version that a run executes. `name` is null if the flow has been deleted.
          */
         FlowRef: {
             name: string | null;
