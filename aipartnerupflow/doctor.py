@@ -321,7 +321,7 @@ def shared_secrets(config: Config) -> str:
     """Check the key that signs the agent card, and that live processes have the same secrets as this one."""
     from django.core.exceptions import ImproperlyConfigured
 
-    from a2a.protocol.card.signature import signing_key
+    from a2a.protocol.agent_card import signing_key
     from tasks.services.secrets.shared_secrets import SecretsDiffer, compare
 
     try:

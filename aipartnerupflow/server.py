@@ -297,7 +297,7 @@ def _refuse_without_database(error: DatabaseError) -> NoReturn:
 
 
 def _check_signing_key(config: Config) -> None:
-    from a2a.protocol.card.signature import signing_key  # needs Django's apps
+    from a2a.protocol.agent_card import signing_key  # needs Django's apps
 
     try:
         if config.a2a.signing_key is not None:

@@ -34,7 +34,7 @@ from django.db import DatabaseError  # noqa: E402
 
 from a2a.core.process import this_drain  # noqa: E402
 from a2a.endpoints.consumers import websockets  # noqa: E402  (Django's apps must be loaded first)
-from a2a.protocol.card.signature import signing_key  # noqa: E402
+from a2a.protocol.agent_card import signing_key  # noqa: E402
 from a2a.protocol.message_handler import message_handler  # noqa: E402
 from apflow_site.config import ConfigError  # noqa: E402
 from apflow_site.db import pools  # noqa: E402

@@ -37,7 +37,7 @@ OF_EVERY_SERVER: Final = frozenset(
 READ_AGAIN: Final = frozenset({"Q_CLUSTER", "SIMPLE_JWT", "SECRET_KEY"})
 """Those of the two libraries."""
 MODULES: Final = """
-    apflow_site.edge.handler a2a.endpoints.consumers a2a.protocol.card.signature apflow_site.embedded_worker
+    apflow_site.edge.handler a2a.endpoints.consumers a2a.protocol.agent_card apflow_site.embedded_worker
     apflow_site.metrics apflow_site.prepare apflow_site.db.schema apflow_site.uvicorn_limits apflow_site.web_server
     apflow_site.urls tasks.services.secrets.shared_secrets tasks.services.upkeep.examples tasks.events.hub
     django_q.cluster tasks.jobs tasks.queue.broker tasks.worker.process tasks.worker.supervisor aipartnerupflow.server

@@ -16,7 +16,7 @@ from django.utils.cache import get_conditional_response
 from django.views.decorators.http import require_safe
 
 from a2a.core.http import public_url
-from a2a.protocol.card.agent_card import etag_of
+from a2a.protocol.agent_card import etag_of
 from a2a.rest.openapi import openapi_document
 
 FILES: Final = files("drf_spectacular_sidecar") / "static" / "drf_spectacular_sidecar" / "swagger-ui-dist"

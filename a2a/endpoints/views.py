@@ -34,10 +34,9 @@ from a2a.core.process import software_version, this_drain
 from a2a.live import sse
 from a2a.live.sse import events_response, held, stream_of_task
 from a2a.methods.dispatch import NATIVE, SYSTEM, Dialect, Outcome, carry_out, replies_to
+from a2a.protocol.agent_card import build_card, etag_of, key_set, last_modified
 from a2a.protocol.bindings.http_json import list_tasks, with_extensions
 from a2a.protocol.bindings.json_rpc import A2A
-from a2a.protocol.card.agent_card import build_card, etag_of, last_modified
-from a2a.protocol.card.signature import key_set
 from a2a.protocol.versions import without_patch
 from accounts.auth import authenticate
 from apflow_site.db import pools

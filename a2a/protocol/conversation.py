@@ -38,7 +38,13 @@ def earlier_messages(caller: Caller, *, context_id: str, until: Run | None) -> l
         return []
     found = Run.objects.filter(user_id=caller.user_id, context_id=context_id).order_by("-created_at", "-id")
     runs = [run for run in found[:MOST_RUNS] if until is None or run.id != until.id]
-    return _newest(_backwards(runs, most), most) if runs else []
+    left, messages = most, list[Json]()
+    for role, text in _backwards(runs, most) if runs else ():
+        left -= len(text)
+        if left < 0:
+            break
+        messages.insert(0, {"role": role, "parts": [{"text": text}]})
+    return messages
 
 
 def as_prompt(messages: Iterable[Json]) -> list[Json]:
@@ -46,38 +52,29 @@ def as_prompt(messages: Iterable[Json]) -> list[Json]:
     return [{"role": ROLES[each["role"]], "content": each["parts"][0]["text"]} for each in messages]
 
 
-def _newest(backwards: Iterable[tuple[str, str]], most: int) -> list[Json]:
-    """Return the newest messages whose texts have at most this many characters, oldest first."""
-    found: list[Json] = []
-    for role, text in backwards:
-        most -= len(text)
-        if most < 0:
-            break
-        found.insert(0, {"role": role, "parts": [{"text": text}]})
-    return found
-
-
 def _backwards(runs: Sequence[Run], most: int) -> Iterator[tuple[str, str]]:
-    """Role and text of what was said in these runs, newest first."""
-    said, answers = _said(runs, most), _answers(runs, most)
+    """Yield role and text of the messages and answers in these runs, newest first. Longer ones than `most` are left out."""
+    most_bytes = BYTES_EACH_CHARACTER * most + MOST_BYTES_BESIDES
+    messages: defaultdict[str, list[Json]] = defaultdict(list)
+    short = Message.objects.annotate(size=size_of("body")).filter(size__lte=most_bytes, run__in=runs)
+    for run_id, body in short.order_by("id").values_list("run_id", "body"):
+        messages[run_id].append(body)
+    answers = _answers(runs, most_bytes)
     for run in runs:
         if answer := answers.get(run.id):
             yield AGENT, answer
-        yield from ((each["role"], text) for each in reversed(said[run.id]) if (text := _text_of(each["parts"])))
+        for each in reversed(messages[run.id]):
+            # A message without text is its data as JSON. Files have neither.
+            texts = [part["text"] for part in each["parts"] if "text" in part]
+            texts = texts or [orjson.dumps(part["data"]).decode() for part in each["parts"] if "data" in part]
+            if text := "\n".join(texts):
+                yield each["role"], text
 
 
-def _said(runs: Sequence[Run], most: int) -> Mapping[str, list[Json]]:
-    found: defaultdict[str, list[Json]] = defaultdict(list)
-    short = Message.objects.annotate(size=size_of("body")).filter(size__lte=_bytes(most), run__in=runs)
-    for run_id, body in short.order_by("id").values_list("run_id", "body"):
-        found[run_id].append(body)
-    return found
-
-
-def _answers(runs: Sequence[Run], most: int) -> Mapping[str, str]:
+def _answers(runs: Sequence[Run], most_bytes: int) -> Mapping[str, str]:
     """Run id → its result as text. Runs without one, or with a longer one, are absent."""
     done = {run.id: run for run in runs if run.status == Status.COMPLETED}
-    short = TaskEvent.objects.annotate(size=size_of("payload")).filter(size__lte=_bytes(most))
+    short = TaskEvent.objects.annotate(size=size_of("payload")).filter(size__lte=most_bytes)
     events = dict(short.filter(run_id__in=done, type="final").values_list("run_id", "payload"))
     targets = {run.target_id for run in done.values()}
     executors = dict(Task.objects.filter(id__in=targets).values_list("id", "executor_id"))
@@ -89,26 +86,16 @@ def _answers(runs: Sequence[Run], most: int) -> Mapping[str, str]:
     }
 
 
-def _text_of(parts: Sequence[Json]) -> str:
-    """Return the text of a message; without text, its data as JSON. Files have none."""
-    texts = [part["text"] for part in parts if "text" in part]
-    return "\n".join(texts or [orjson.dumps(part["data"]).decode() for part in parts if "data" in part])
-
-
-def _bytes(characters: int) -> int:
-    return BYTES_EACH_CHARACTER * characters + MOST_BYTES_BESIDES
-
-
 def request_of(run: Run) -> Json:
     """Return the client's latest message with a data part, else the one after which the key was asked for."""
-    said: list[Json] = list(Message.objects.filter(run=run).order_by("id").values_list("body", flat=True))
+    messages: list[Json] = list(Message.objects.filter(run=run).order_by("id").values_list("body", flat=True))
     logged = TaskEvent.objects.filter(run_id=run.id, type="log").values_list("payload", flat=True)
     questions = [event["result"] for event in logged if isinstance(event["result"], dict)]
     asked = {each["question_id"] for each in questions if each.get("required") == CREDENTIALS}
-    first = next((place for place, each in enumerate(said) if each["messageId"] in asked), len(said))
-    requests = [place for place, each in enumerate(said) if each["role"] == "ROLE_USER"]
-    with_data = [place for place in requests if any("data" in part for part in said[place]["parts"])]
-    return said[with_data[-1] if with_data else [place for place in requests if place < first][-1]]
+    first = next((place for place, each in enumerate(messages) if each["messageId"] in asked), len(messages))
+    requests = [place for place, each in enumerate(messages) if each["role"] == "ROLE_USER"]
+    with_data = [place for place in requests if any("data" in part for part in messages[place]["parts"])]
+    return messages[with_data[-1] if with_data else [place for place in requests if place < first][-1]]
 
 
 def references_of(caller: Caller, named: Sequence[str] | UnsetType) -> dict[str, Any]:

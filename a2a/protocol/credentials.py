@@ -1,6 +1,5 @@
 """Detects whether a tree lacks an LLM key, to ask the client for it (A2A 1.0, section 7.6)."""
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 from django.conf import settings
@@ -44,7 +43,9 @@ def with_key(meaning: Meaning, *, user_id: str, sent: SentKey | None) -> Meaning
     calling = _calling(meaning, user_id=user_id)
     default = settings.APFLOW_LLM.default_model
     models = model_names(calling) or ([default] if calling and default else [])
-    providers = {provider for name in models if (provider := _provider(name)) is not None}
+    prefixes = [name.partition("/")[0] for name in models if "/" in name]
+    # Only LiteLLM knows other providers, and it runs in worker processes only.
+    providers = {normal_name(prefix) for prefix in prefixes} & set(known_providers())
     missing = sorted(each for each in providers if not _has_key(each, user_id=user_id, sent=sent))
     if not missing:
         return meaning
@@ -65,12 +66,13 @@ def _calling(meaning: RunTree | RunFlow | RunStored, *, user_id: str) -> list[Ta
         tasks: Any = version.definition
     else:
         tasks = meaning.tasks
-    raws = tasks if isinstance(tasks, list) else [tasks]
-    return [
-        Task(params=raw.get("params"), schemas=raw.get("schemas"), inputs=_object(raw, "inputs"))
-        for raw in raws
-        if isinstance(raw, dict) and _calls_models(next(_executors(raw), None))
-    ]
+    found = []
+    for raw in tasks if isinstance(tasks, list) else [tasks]:
+        if isinstance(raw, dict):
+            names = (_object(raw, "params").get("executor_id"), _object(raw, "schemas").get("method"), raw.get("name"))
+            if _calls_models(next((name for name in names if isinstance(name, str)), None)):
+                found.append(Task(params=raw.get("params"), schemas=raw.get("schemas"), inputs=_object(raw, "inputs")))
+    return found
 
 
 def _due(stored: RunStored, *, user_id: str) -> list[Task]:
@@ -98,28 +100,16 @@ def _calls_models(executor_id: str | None) -> bool:
     return executor_id in executor_ids() and describe(executor_id)["extra"] in EXTRAS
 
 
-def _executors(raw: Json) -> Iterator[str]:
-    places = (_object(raw, "params").get("executor_id"), _object(raw, "schemas").get("method"), raw.get("name"))
-    return (place for place in places if isinstance(place, str))
-
-
 def _object(raw: Json, name: str) -> Json:
     value = raw.get(name)
     return value if isinstance(value, dict) else {}
 
 
-def _provider(model: str) -> str | None:
-    """Return the provider of a model; None if only LiteLLM knows it, which runs in worker processes only."""
-    prefix, slash, _ = model.partition("/")
-    provider = normal_name(prefix)
-    return provider if slash and provider in known_providers() else None
-
-
 def _has_key(provider: str, *, user_id: str, sent: SentKey | None) -> bool:
-    if provider in KEYLESS or provider in operator_addresses():
-        return True
-    if sent is not None and sent.provider in (None, provider):
-        return True
-    return environment_key(provider) is not None or any(
-        key.provider == provider for key in keys.list_keys(user_id=user_id)
+    return (
+        provider in KEYLESS
+        or provider in operator_addresses()
+        or (sent is not None and sent.provider in (None, provider))
+        or environment_key(provider) is not None
+        or any(key.provider == provider for key in keys.list_keys(user_id=user_id))
     )

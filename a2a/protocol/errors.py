@@ -99,21 +99,17 @@ def _details(error: Exception, kind: Kind) -> Sequence[Json]:
         return [_info(kind.reason, {names[name]: str(value) for name, value in known if name in names})]
     if isinstance(error, exceptions.LimitReached) and error.data:
         return [{"@type": f"{TYPES}.RetryInfo", "retryDelay": f"{error.data['retry_after_seconds']}s"}]
-    violations = [{"field": field, "description": reason} for field, reason in _problems(error)]
+    problems: Sequence[tuple[str, str]] = []
+    match error:
+        case exceptions.InvalidParams():
+            problems = error.problems
+        case exceptions.ExecutorNotFound() if error.data["task"] is None:
+            problems = [("skill", error.message)]
+        case _ if isinstance(error, OF_TREES):
+            problems = [("tasks", error.message)]
+    violations = [{"field": field, "description": reason} for field, reason in problems]
     return [{"@type": f"{TYPES}.BadRequest", "fieldViolations": violations}] if violations else []
 
 
 def _info(reason: str, metadata: Mapping[str, str]) -> Json:
     return {"@type": f"{TYPES}.ErrorInfo", "reason": reason, "domain": DOMAIN, "metadata": dict(metadata)}
-
-
-def _problems(error: Exception) -> Sequence[tuple[str, str]]:
-    """Return the invalid fields, if known, with the reasons."""
-    match error:
-        case exceptions.InvalidParams():
-            return error.problems
-        case exceptions.ExecutorNotFound() if error.data["task"] is None:
-            return [("skill", error.message)]
-        case _ if isinstance(error, OF_TREES):
-            return [("tasks", error.message)]
-    return []

@@ -17,8 +17,18 @@ from django.utils.module_loading import import_string
 
 from a2a.protocol.conversation import as_prompt
 from a2a.protocol.parts import readable
-from a2a.protocol.plain_text import TEXT_INPUTS, Named, inputs_of, named_in, object_in, text_input
-from a2a.protocol.skills import TREE_PREFIX, TREE_SKILL, Skill, skills
+from a2a.protocol.skills import (
+    TEXT_INPUTS,
+    TREE_PREFIX,
+    TREE_SKILL,
+    Named,
+    Skill,
+    inputs_of,
+    named_in,
+    object_in,
+    skills,
+    text_input,
+)
 from aipartnerupflow import taken_name
 from aipartnerupflow.a2a import (
     Ask,
@@ -64,26 +74,22 @@ def meaning_of(incoming: Incoming) -> Meaning:
     decision = message_handler()(incoming)
     if isinstance(decision, Default):
         return decide(decision.incoming or incoming)
-    is_tree = isinstance(decision, RunTree) and decision.with_history and incoming.history
-    return _with_history(decision, incoming) if isinstance(decision, RunTree) and is_tree else decision
-
-
-def _with_history(decision: RunTree, incoming: Incoming) -> RunTree:
-    """Let the models that answer the message read the conversation. Invalid trees are refused later."""
-    tasks = [decision.tasks] if isinstance(decision.tasks, dict) else decision.tasks
-    if not isinstance(tasks, list):
+    if not isinstance(decision, RunTree) or not decision.with_history or not incoming.history:
         return decision
-    history = as_prompt(incoming.history)
+    tasks = [decision.tasks] if isinstance(decision.tasks, dict) else decision.tasks
+    if not isinstance(tasks, list):  # it is refused later
+        return decision
+    history = {"history": as_prompt(incoming.history)}
     return replace(
         decision,
         tasks=[
-            task | {"inputs": {"history": history} | task["inputs"]} if _answers(task, incoming.text) else task
+            task | {"inputs": history | task["inputs"]} if _reads_history(task, incoming.text) else task
             for task in tasks
         ],
     )
 
 
-def _answers(task: Any, text: str) -> bool:
+def _reads_history(task: Any, text: str) -> bool:
     """Return whether the task asks a language model this text, and has no conversation of its own."""
     if not isinstance(task, dict) or explicit_executor(task) != CHAT_EXECUTOR:
         return False
@@ -136,7 +142,7 @@ def decide(incoming: Incoming) -> Meaning:
     name of a skill, or goes to the named or the configured skill; otherwise the client is asked.
     Raises InvalidParams, ExecutorNotFound or ContentTypeNotSupported.
     """
-    request = _request(incoming)
+    request = _read(incoming)
     skill = _skill(request.data, incoming)
     if skill is not None and skill.startswith(TREE_PREFIX):
         return _copy_of(skill)
@@ -147,7 +153,7 @@ def decide(incoming: Incoming) -> Meaning:
     return _run_text(request.text, incoming)
 
 
-def _request(incoming: Incoming) -> Request:
+def _read(incoming: Incoming) -> Request:
     parts = [readable(part, index) for index, part in enumerate(incoming.message["parts"])]
     data = next((part["data"] for part in parts if isinstance(part.get("data"), dict)), None)
     text = "\n".join(part["text"] for part in parts if "text" in part).strip()
@@ -179,17 +185,6 @@ def _skill(data: Json | None, incoming: Incoming) -> str | None:
     return found[0] if found else None
 
 
-def _inputs(data: Json | None) -> Json:
-    """Return the member `inputs`, or else all members except the skill."""
-    if data is None:
-        return {}
-    if "inputs" not in data:
-        return {name: value for name, value in data.items() if name not in SKILL_FIELDS}
-    if not isinstance(data["inputs"], dict):
-        raise InvalidParams([("inputs", "must be an object")])
-    return dict(data["inputs"])
-
-
 def _copy_of(skill: str) -> RunStored:
     return RunStored(task_id=skill.removeprefix(TREE_PREFIX), copy_execution=True, copy_children=True)
 
@@ -203,8 +198,12 @@ def _run_skill(skill: str, request: Request, incoming: Incoming) -> RunTree:
     if request.data_text is not None and not any(name in (request.data or {}) for name in SKILL_FIELDS):
         inputs = _text_inputs(skill, request.data_text)
         return _tree(skill, inputs, _text_in(inputs, request.data_text), incoming)
-    given = _text_inputs(skill, request.text) if request.text else {}
-    return _tree(skill, given | _inputs(request.data), request.text, incoming)
+    data = request.data or {}
+    inputs = data.get("inputs", {name: value for name, value in data.items() if name not in SKILL_FIELDS})
+    if not isinstance(inputs, dict):
+        raise InvalidParams([("inputs", "must be an object")])
+    of_text = _text_inputs(skill, request.text) if request.text else {}
+    return _tree(skill, of_text | inputs, request.text, incoming)
 
 
 def _text_inputs(skill: str, text: str) -> Json:
@@ -234,19 +233,20 @@ def _tree(skill: str, inputs: Json, text: str, incoming: Incoming) -> RunTree:
 
 def _run_data(data: Json, references: Mapping[str, Any]) -> Meaning:
     if "tasks" in data:
-        return RunTree(tasks=_with_references(data["tasks"], references))
+        tasks = [data["tasks"]] if isinstance(data["tasks"], dict) else data["tasks"]
+        if references and isinstance(tasks, list):
+            tasks = [_with_references(task, references) for task in tasks]
+        return RunTree(tasks=tasks)
     task_id = next((data[name] for name in TASK_FIELDS if name in data), None)
     if task_id is None:
         return Ask(text=f"The data names nothing to run.\n{_welcome(skills())}")
     if not isinstance(task_id, str) or not task_id:
         raise InvalidParams([("task_id", "must be the id of a stored task")])
-    copies = {name: bool(_flag(data, name)) for name in ("copy_execution", "copy_children")}
-    return RunStored(task_id=task_id, **copies)
-
-
-def _flag(data: Json, name: str) -> Any:
-    first, *rest = name.split("_")
-    return data.get(name, data.get(first + "".join(map(str.capitalize, rest)), False))
+    return RunStored(
+        task_id=task_id,
+        copy_execution=bool(data.get("copy_execution", data.get("copyExecution"))),
+        copy_children=bool(data.get("copy_children", data.get("copyChildren"))),
+    )
 
 
 def _run_text(text: str, incoming: Incoming) -> Meaning:
@@ -264,7 +264,13 @@ def _run_text(text: str, incoming: Incoming) -> Meaning:
         return RunFlow(name=flow, inputs={"message": text}, offered=offered)
     if executor and text:
         return _run_skill(executor, Request(None, text), incoming)
-    return Ask(text=_fault_of_json(text) + _welcome(known))
+    fault = ""
+    if text.startswith("{"):
+        try:
+            decode(text.encode(), nesting=settings.APFLOW.limits.nesting)
+        except MalformedJson as error:
+            fault = f"Your text is no valid JSON: {error.message.rstrip('.')}.\n"
+    return Ask(text=fault + _welcome(known))
 
 
 def _run_named(skill: Skill, named: Named, incoming: Incoming) -> Meaning:
@@ -287,17 +293,6 @@ def _text_in(inputs: Json, text: str) -> str:
     return text if text in inputs.values() else ""
 
 
-def _fault_of_json(text: str) -> str:
-    """Return a sentence about a text that only looks like a JSON object."""
-    if not text.startswith("{"):
-        return ""
-    try:
-        decode(text.encode(), nesting=settings.APFLOW.limits.nesting)
-    except MalformedJson as error:
-        return f"Your text is no valid JSON: {error.message.rstrip('.')}.\n"
-    return ""
-
-
 def _welcome(known: Sequence[Skill]) -> str:
     """Return an answer for people: the skills, with an example of each."""
     lines = ["I run tasks. Send me one of these examples, or the same with your own input:"]
@@ -308,16 +303,10 @@ def _welcome(known: Sequence[Skill]) -> str:
     return "\n".join([*lines, MORE])
 
 
-def _with_references(tasks: Any, references: Mapping[str, Any]) -> Any:
-    """Replace dependencies on referenced tasks by inputs, since their results are known."""
-    if isinstance(tasks, dict):
-        tasks = [tasks]
-    if not references or not isinstance(tasks, list):
-        return tasks
-    return [_resolved(task, references) if isinstance(task, dict) else task for task in tasks]
-
-
-def _resolved(task: Json, references: Mapping[str, Any]) -> Json:
+def _with_references(task: Any, references: Mapping[str, Any]) -> Any:
+    """Replace dependencies of a task on referenced ones by inputs, since their results are known."""
+    if not isinstance(task, dict):
+        return task
     dependencies, inputs = task.get("dependencies"), task.get("inputs", {})
     if not isinstance(dependencies, list) or not isinstance(inputs, dict):
         return task

@@ -60,38 +60,31 @@ def receive(asked: RequestContext, given: SendMessage, *, shows_task: bool) -> R
     `shows_task`: return the Task as it is at once. Raises TaskNotFound, UnsupportedOperation, and
     the errors of the message handler and of invalid trees.
     """
-    call = partial(_received, asked, given)
+
+    def outcome_of(received: Received) -> Json:
+        run_id = received.run.id if received.run else None
+        return {"run_id": run_id, "reply": received.reply, "notes": received.notes}
+
+    def restore(outcome: Json) -> Received:
+        run_id = outcome["run_id"]
+        run = None if run_id is None else find_run(caller=asked.caller, task_id=run_id)
+        return Received(run=run, reply=outcome["reply"], notes=outcome["notes"])
+
+    call = partial(_receive, asked, given)
     if asked.token is None:
         received = call()
     else:
-        received = remembered(
-            call, caller=asked.caller, token=asked.token, outcome_of=_outcome, restore=partial(_restored, asked.caller)
-        )
+        received = remembered(call, caller=asked.caller, token=asked.token, outcome_of=outcome_of, restore=restore)
     if not shows_task or received.run is None:
         return received
     run, task = task_of(run_id=received.run.id, history_length=given.configuration.history_length)
     return replace(received, run=run, task=with_notes(task, received))
 
 
-def _outcome(received: Received) -> Json:
-    return {
-        "run_id": received.run.id if received.run else None,
-        "reply": received.reply,
-        "notes": received.notes,
-    }
-
-
-def _restored(caller: Caller, outcome: Json) -> Received:
-    """Return the outcome of an earlier request. Raises TaskNotFound if its run has been deleted."""
-    run_id = outcome["run_id"]
-    run = None if run_id is None else find_run(caller=caller, task_id=run_id)
-    return Received(run=run, reply=outcome["reply"], notes=outcome["notes"])
-
-
-def _received(asked: RequestContext, given: SendMessage) -> Received:
+def _receive(asked: RequestContext, given: SendMessage) -> Received:
     waiting = _waiting_run(asked.caller, given)
     if waiting is not None and not waiting.is_reserved:
-        return _answered(waiting, asked, given)
+        return _record_answer(waiting, asked, given)
     known = waiting.context_id if waiting else given.message.context_id
     context_id = known or new_id()
     incoming = Incoming(
@@ -102,38 +95,37 @@ def _received(asked: RequestContext, given: SendMessage) -> Received:
         is_follow_up=waiting is not None,
         history=earlier_messages(asked.caller, context_id=known, until=waiting),
     )
-    meaning = _decision(incoming, asked, waiting)
+    meaning = _decide(incoming, asked, waiting)
+    after = waiting.last_seq if waiting else 0
     match meaning:
         case Reply(parts=parts):
             reply = {"messageId": new_id(), "contextId": context_id, "role": "ROLE_AGENT", "parts": list(parts)}
             return Received(reply=reply)
         case Ask() | AskForKey() | Reject():
-            received = Received(run=waiting or pending_runs.reserve(caller=asked.caller, context_id=context_id))
+            run = waiting or pending_runs.reserve(caller=asked.caller, context_id=context_id)
+            _store_given(run, asked, given, after=after)
+            _ask_or_reject(run, meaning)
+            return Received(run=run)
         case RunTree() | RunFlow() | RunStored():
-            received = _start(meaning, asked, given, context_id=context_id, waiting=waiting)
-    _keep(received, asked, given, after=waiting.last_seq if waiting else 0)
-    if isinstance(meaning, Ask | AskForKey | Reject):
-        _answer(received.run, meaning)
-    return received
+            run, notes = _start(meaning, asked, given, context_id=context_id, waiting=waiting)
+            _store_given(run, asked, given, after=after)
+            return Received(run=run, notes=notes)
 
 
 def go_on_with_key(*, user_id: str) -> None:
     """Start the A2A Tasks of a user that wait for an LLM key, after the user stored one."""
+    asked = RequestContext(caller=Caller(user_id=user_id), url=str, version="1.0")
     waiting = Run.objects.unfinished().filter(user_id=user_id, lease_owner=HOLDERS[CREDENTIALS])
     for run in waiting.filter(root_id=F("id")).order_by("created_at"):
         # Another process started it, or the tree is no longer valid: a follow-up message gets the
         # error.
-        with suppress(TasksError):
-            _go_on(run, RequestContext(caller=Caller(user_id=user_id), url=str, version="1.0"))
-
-
-@transaction.atomic
-def _go_on(run: Run, asked: RequestContext) -> None:
-    history = earlier_messages(asked.caller, context_id=run.context_id, until=run)
-    incoming = Incoming(message=request_of(run), context_id=run.context_id, is_follow_up=True, history=history)
-    meaning = _decision(incoming, asked, run)
-    if isinstance(meaning, RunTree | RunFlow | RunStored):
-        run_meaning(meaning, asked, context_id=run.context_id, reserved_id=run.id)
+        with suppress(TasksError), transaction.atomic():
+            history = earlier_messages(asked.caller, context_id=run.context_id, until=run)
+            message = request_of(run)
+            incoming = Incoming(message=message, context_id=run.context_id, is_follow_up=True, history=history)
+            meaning = _decide(incoming, asked, run)
+            if isinstance(meaning, RunTree | RunFlow | RunStored):
+                run_meaning(meaning, asked, context_id=run.context_id, reserved_id=run.id)
 
 
 @transaction.atomic
@@ -168,7 +160,7 @@ def _waiting_run(caller: Caller, given: SendMessage) -> Run | None:
     return run
 
 
-def _answered(run: Run, asked: RequestContext, given: SendMessage) -> Received:
+def _record_answer(run: Run, asked: RequestContext, given: SendMessage) -> Received:
     """Record the message as the answer to an open question: that of `metadata.nodeId`, or the
     oldest. A wrong answer is asked for again.
     """
@@ -180,8 +172,14 @@ def _answered(run: Run, asked: RequestContext, given: SendMessage) -> Received:
         )
     question = questions[0]
     check_may_answer(asked.caller, question)
-    answer = _as_option(_answer_in(given.message, question.schema), question.options)
-    fault = _fault_of(question, answer)
+    answer = _answer_in(given.message, question)
+    fault = None
+    try:
+        checked_answer(question, answer)
+    except InvalidParams as error:
+        fault = "; ".join(
+            f"The {field} {reason}" if field == "answer" else f"{field}: {reason}" for field, reason in error.problems
+        )
     message = message_of(question, context_id=run.context_id)
     known = Message.objects.filter(run=run).order_by("-id").first()
     times = times_asked(message, known.body if known else None)
@@ -189,46 +187,32 @@ def _answered(run: Run, asked: RequestContext, given: SendMessage) -> Received:
         store_message(run, message)
     if fault is None:
         record_answer(question, answer=answer, by=asked.caller.user_id)
-    received = Received(run=run)
-    _keep(received, asked, given, after=run.last_seq)
+    _store_given(run, asked, given, after=run.last_seq)
     if fault is not None:
         store_message(run, asked_again(message, fault=fault, times=times or 1))
-    return received
+    return Received(run=run)
 
 
-def _fault_of(question: Question, answer: Any) -> str | None:
-    """Return a sentence that says why this cannot be the answer; None if it can."""
-    try:
-        checked_answer(question, answer)
-    except InvalidParams as error:
-        return "; ".join(
-            f"The {field} {reason}" if field == "answer" else f"{field}: {reason}" for field, reason in error.problems
-        )
-    return None
+def _answer_in(message: GivenMessage, question: Question) -> Any:
+    """Return the answer in a message: its data, or the member `answer` of it; else its text. A form may have a field of that name.
 
-
-def _as_option(answer: Any, options: Sequence[str] | None) -> Any:
-    """Return the option that a text means, in upper or lower case; else the answer itself."""
-    if not isinstance(answer, str) or not options or answer in options:
+    A text means an option in upper or lower case. Raises the errors of `readable`.
+    """
+    parts = [readable(part, index) for index, part in enumerate(message.to_json()["parts"])]
+    answer = next((part["data"] for part in parts if "data" in part), UNSET)
+    if answer is UNSET:
+        answer = "\n".join(part["text"] for part in parts)
+    is_field = "answer" in (question.schema or {}).get("properties", {})
+    if isinstance(answer, dict) and "answer" in answer and not is_field:
+        answer = answer["answer"]
+    options = question.options or ()
+    if not isinstance(answer, str) or answer in options:
         return answer
     meant = [option for option in options if option.casefold() == answer.strip().casefold()]
     return meant[0] if len(meant) == 1 else answer
 
 
-def _answer_in(message: GivenMessage, form: Json | None) -> Any:
-    """Return the answer in a message: its data, or the member `answer` of it; else its text. A form may have a field of that name.
-
-    Raises the errors of `readable`.
-    """
-    parts = [readable(part, index) for index, part in enumerate(message.to_json()["parts"])]
-    data = next((part["data"] for part in parts if "data" in part), UNSET)
-    if data is UNSET:
-        return "\n".join(part["text"] for part in parts)
-    is_wrapped = isinstance(data, dict) and "answer" in data and not (form and "answer" in form["properties"])
-    return data["answer"] if is_wrapped else data
-
-
-def _decision(incoming: Incoming, asked: RequestContext, waiting: Run | None) -> Meaning:
+def _decide(incoming: Incoming, asked: RequestContext, waiting: Run | None) -> Meaning:
     """Return the decision of the message handler, or AskForKey if an LLM key is missing.
 
     A follow-up to AskForKey need not repeat the request: without data it runs the earlier one.
@@ -250,7 +234,8 @@ def _start(
     *,
     context_id: str,
     waiting: Run | None,
-) -> Received:
+) -> tuple[Run, Json]:
+    """Run the tree. Returns its run, and notes for the metadata of the Task in the reply."""
     place = {"context_id": context_id, "reserved_id": waiting.id if waiting else None}
     verb = partial(run_meaning, meaning, asked, **place)
     tags = _tags(given)
@@ -263,7 +248,7 @@ def _start(
     notes: Json = {"warnings": execution.warnings} if execution.warnings else {}
     if any(sent != stored for sent, stored in execution.ids.items()):
         notes["ids"] = execution.ids
-    return Received(run=run, notes=notes)
+    return run, notes
 
 
 def _tags(given: SendMessage) -> Sequence[str] | None:
@@ -294,16 +279,14 @@ def run_meaning(meaning: RunTree | RunFlow | RunStored, asked: RequestContext, *
     )
 
 
-def _keep(received: Received, asked: RequestContext, given: SendMessage, *, after: int) -> None:
-    """Store the message, and its push notification config."""
-    assert received.run is not None  # noqa: S101  (a reply without a run has been given)
-    store_message(received.run, given.message.to_json())
+def _store_given(run: Run, asked: RequestContext, given: SendMessage, *, after: int) -> None:
+    """Store the message of the client, and its push notification config."""
+    store_message(run, given.message.to_json())
     if config := given.configuration.task_push_notification_config:
-        add_config(received.run, config, caller=asked.caller, version=asked.version, after=after)
+        add_config(run, config, caller=asked.caller, version=asked.version, after=after)
 
 
-def _answer(run: Run | None, meaning: Ask | AskForKey | Reject) -> None:
-    assert run is not None  # noqa: S101  (it was reserved for this)
+def _ask_or_reject(run: Run, meaning: Ask | AskForKey | Reject) -> None:
     question_id = new_id()
     store_message(run, agent_message(meaning.text, message_id=question_id, run_id=run.id, context_id=run.context_id))
     if isinstance(meaning, Reject):

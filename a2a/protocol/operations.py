@@ -14,7 +14,7 @@ from django.db.models import Exists, F, OuterRef, Q, TextField, Value
 
 from a2a.core.exceptions import EventsGone, UnsupportedOperation
 from a2a.protocol import params, push
-from a2a.protocol.card.agent_card import build_extended_card
+from a2a.protocol.agent_card import build_extended_card
 from a2a.protocol.messages import Received, call_off, not_cancelable, receive, with_notes
 from a2a.protocol.params import ListTasks, RequestContext, place_of, token_of
 from a2a.protocol.parts import all_in_modes, check_modes, in_modes
@@ -39,19 +39,17 @@ OMITTED: Final = (
 )
 
 
-def _with_tree(status: Status) -> Callable[[RunQuerySet], RunQuerySet]:
-    return lambda runs: runs.filter(status=status).exclude(RESERVED)
-
-
 def _asks() -> Exists:
     return Exists(Question.objects.waiting().filter(run=OuterRef("pk")))
 
 
 FILTERS: Mapping[str, Callable[[RunQuerySet], RunQuerySet]] = MappingProxyType(
     {
-        **{STATES[status]: _with_tree(status) for status in Status if status in STATES},
-        STATES[Status.CANCELLED]: lambda runs: runs.filter(status=Status.CANCELLED),
+        STATES[Status.PENDING]: lambda runs: runs.filter(status=Status.PENDING).exclude(RESERVED),
         STATES[Status.IN_PROGRESS]: lambda runs: runs.filter(~_asks(), status=Status.IN_PROGRESS).exclude(RESERVED),
+        STATES[Status.COMPLETED]: lambda runs: runs.filter(status=Status.COMPLETED).exclude(RESERVED),
+        STATES[Status.FAILED]: lambda runs: runs.filter(status=Status.FAILED).exclude(RESERVED),
+        STATES[Status.CANCELLED]: lambda runs: runs.filter(status=Status.CANCELLED),
         INPUT_REQUIRED: lambda runs: runs.unfinished().filter(
             RESERVED & Q(lease_owner=HOLDERS[INPUT]) | Q(~RESERVED & _asks())
         ),
@@ -96,21 +94,14 @@ def _filtered(runs: RunQuerySet, given: ListTasks) -> RunQuerySet:
             raise InvalidParams([("status", f"is not a state of A2A: expected one of {', '.join(sorted(FILTERS))}")])
         runs = FILTERS[given.status](runs)
     if given.status_timestamp_after:
-        runs = runs.annotate(status_at=STATUS_AT).filter(
-            status_at__gte=_as_stored(_moment(given.status_timestamp_after))
-        )
+        try:
+            moment = datetime.fromisoformat(given.status_timestamp_after)
+        except ValueError:
+            moment = datetime.min
+        if moment.utcoffset() != timedelta(0):
+            raise InvalidParams([("statusTimestampAfter", "must be a time in UTC, such as 2026-01-31T12:00:00Z")])
+        runs = runs.annotate(status_at=STATUS_AT).filter(status_at__gte=_as_stored(moment))
     return runs
-
-
-def _moment(text: str) -> datetime:
-    """Parse a time in UTC. Raises InvalidParams."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = datetime.min
-    if moment.utcoffset() != timedelta(0):
-        raise InvalidParams([("statusTimestampAfter", "must be a time in UTC, such as 2026-01-31T12:00:00Z")])
-    return moment
 
 
 def _as_stored(moment: datetime) -> Value:
@@ -130,10 +121,6 @@ def check_after(run: Run, after: int) -> None:
         raise EventsGone(run.id, first=after + 1, last=first - 1)
 
 
-def _no_more() -> None:
-    """No requirement."""
-
-
 def _require_streaming() -> None:
     if not settings.APFLOW.a2a.streaming:
         raise UnsupportedOperation(
@@ -147,15 +134,14 @@ class Operation:
 
     `function` takes a RequestContext and its parameters; it returns an object or, if it `streams`,
     a generator of StreamResponses. If it is no coroutine function, it only reads, and runs on a thread of the read
-    pool. `role` is the lowest role that may call it. `require` raises if
-    this server does not support the operation. `is_repeatable`: requests with the same
-    Idempotency-Key are executed once.
+    pool. `role` is the lowest role that may call it. `require`, if there is one, raises if this server does not
+    support the operation. `is_repeatable`: requests with the same Idempotency-Key are executed once.
     """
 
     function: Callable[..., Any]
     params: type[params.Given]
     role: Role
-    require: Callable[[], None] = _no_more
+    require: Callable[[], None] | None = None
     streams: bool = False
     is_repeatable: bool = False
 
@@ -165,7 +151,7 @@ async def send(asked: RequestContext, given: params.SendMessage) -> Json:
 
     Returns the Task when it ends or is interrupted, or at once with `returnImmediately`.
     """
-    received = await _received(asked, given, shows_task=given.configuration.return_immediately)
+    received = await _receive(asked, given, shows_task=given.configuration.return_immediately)
     modes = given.configuration.accepted_output_modes
     if received.run is None:
         return in_modes({"message": received.reply}, modes)
@@ -178,10 +164,14 @@ async def send(asked: RequestContext, given: params.SendMessage) -> Json:
 
 async def stream(asked: RequestContext, given: params.SendMessage) -> Updates:
     """Execute a message and stream its Task and updates, until it ends or is interrupted."""
-    received = await _received(asked, given, shows_task=True)
+
+    async def reply() -> Updates:
+        yield [{"message": received.reply}]
+
+    received = await _receive(asked, given, shows_task=True)
     modes = given.configuration.accepted_output_modes
     if received.run is None or received.task is None:
-        return all_in_modes(_only({"message": received.reply}), modes)
+        return all_in_modes(reply(), modes)
     return all_in_modes(updates(received.run, received.task, through_questions=False), modes)
 
 
@@ -281,12 +271,8 @@ async def _result(run: Run, *, history_length: int | None = None) -> Json:
     return task
 
 
-async def _received(asked: RequestContext, given: params.SendMessage, *, shows_task: bool) -> Received:
+async def _receive(asked: RequestContext, given: params.SendMessage, *, shows_task: bool) -> Received:
     if given.configuration.task_push_notification_config:
         push.require_push()
     check_modes(given.configuration.accepted_output_modes)
     return await pools.write(receive, asked, given, shows_task=shows_task)
-
-
-async def _only(response: Json) -> Updates:
-    yield [response]

@@ -58,7 +58,9 @@ class Given(Struct, rename="camel", frozen=True, kw_only=True, omit_defaults=Tru
         try:
             given = msgspec.convert(_without_nulls(value), cls, strict=not is_text)
         except msgspec.ValidationError as error:
-            raise InvalidParams([_problem_of(error)]) from None
+            fault = fault_of(error)
+            reason = "is required" if fault.missing is not None else fault.reason.replace("`", "'")
+            raise InvalidParams([(fault.field or "params", reason)]) from None
         problems = list(given.problems())
         if problems:
             raise InvalidParams(problems)
@@ -194,13 +196,6 @@ def _cleared(name: str, value: Any) -> Any:
     if isinstance(value, list):
         return [_cleared("", item) for item in value]
     return value
-
-
-def _problem_of(error: msgspec.ValidationError) -> Problem:
-    fault = fault_of(error)
-    if fault.missing is not None:
-        return fault.field, "is required"
-    return fault.field or "params", fault.reason.replace("`", "'")
 
 
 def token_of(moment: datetime, row_id: str) -> str:

@@ -37,54 +37,44 @@ def in_modes(response: Json, modes: Sequence[str]) -> Json:
     ((name, value),) = response.items()
     if not modes or name == "statusUpdate":
         return response
-    return {name: _task(value, modes) if name == "task" else _with_parts(value, modes) or value}
+    if name != "task":
+        return {name: _with_parts(value, modes) or value}
+    artifacts = [found for each in value.get("artifacts", []) if (found := _with_parts(each, modes)) is not None]
+    task = {field: content for field, content in value.items() if field != "artifacts"}
+    return {name: task | {"artifacts": artifacts} if artifacts else task}
 
 
 async def all_in_modes(pages: AsyncGenerator[list[Json]], modes: Sequence[str]) -> AsyncGenerator[list[Json]]:
-    """`in_modes` of each response of a stream."""
+    """Yield the responses of a stream as `in_modes` does, without the updates whose artifact the client does not accept."""
     try:
         async for page in pages:
-            if shown := [sent for response in page if (sent := _in_modes(response, modes)) is not None]:
-                yield shown
+            sent = []
+            for response in page:
+                update = response.get("artifactUpdate")
+                if not modes or update is None:
+                    sent.append(in_modes(response, modes))
+                elif artifact := _with_parts(update["artifact"], modes):
+                    sent.append({"artifactUpdate": update | {"artifact": artifact}})
+            if sent:
+                yield sent
     finally:
         await pages.aclose()
 
 
-def _in_modes(response: Json, modes: Sequence[str]) -> Json | None:
-    """Return the response; None for an update whose artifact the client does not accept."""
-    if not modes or (update := response.get("artifactUpdate")) is None:
-        return in_modes(response, modes)
-    artifact = _with_parts(update["artifact"], modes)
-    return {"artifactUpdate": update | {"artifact": artifact}} if artifact else None
-
-
-def _task(task: Json, modes: Sequence[str]) -> Json:
-    found = [shown for each in task.get("artifacts", []) if (shown := _with_parts(each, modes)) is not None]
-    rest = {name: value for name, value in task.items() if name != "artifacts"}
-    return rest | {"artifacts": found} if found else rest
-
-
 def _with_parts(whole: Json, modes: Sequence[str]) -> Json | None:
     """Return an artifact or a message with its accepted parts; None if no part can be sent."""
-    parts = [part for part in whole["parts"] if _accepts(modes, _type_of(part))]
-    parts = parts or [converted for part in whole["parts"] for converted in _converted(part, modes)]
+    accepted, converted = [], list[Json]()
+    for part in whole["parts"]:
+        default = TEXT_TYPE if "text" in part else JSON_TYPE if "data" in part else UNKNOWN_TYPE
+        rest: Json = {"metadata": part["metadata"]} if "metadata" in part else {}
+        if _accepts(modes, part.get("mediaType") or default):
+            accepted.append(part)
+        elif "data" in part and _accepts(modes, TEXT_TYPE):
+            converted.append({"text": orjson.dumps(part["data"]).decode()} | rest)
+        elif "text" in part and _accepts(modes, JSON_TYPE):
+            converted.append({"data": part["text"]} | rest)
+    parts = accepted or converted
     return whole | {"parts": parts} if parts else None
-
-
-def _type_of(part: Json) -> str:
-    default = TEXT_TYPE if "text" in part else JSON_TYPE if "data" in part else UNKNOWN_TYPE
-    kind: str = part.get("mediaType") or default
-    return kind
-
-
-def _converted(part: Json, modes: Sequence[str]) -> list[Json]:
-    """Return the part as text or data. Files have no other form."""
-    rest: dict[str, Any] = {"metadata": part["metadata"]} if "metadata" in part else {}
-    if "data" in part and _accepts(modes, TEXT_TYPE):
-        return [{"text": orjson.dumps(part["data"]).decode()} | rest]
-    if "text" in part and _accepts(modes, JSON_TYPE):
-        return [{"data": part["text"]} | rest]
-    return []
 
 
 def _accepts(modes: Sequence[str], kind: str) -> bool:
@@ -117,7 +107,17 @@ def readable(part: Json, index: int) -> Json:
         return part | {"data": _with_whole_numbers(part["data"])}
     if "url" in part:
         raise ContentTypeNotSupported(f"message.parts[{index}]: files by URL are not supported. Send the content.")
-    return _content(part["raw"], media_type, index) if "raw" in part else part
+    if "raw" not in part:
+        return part
+    try:
+        content = b64decode(part["raw"], validate=True)
+        if media_type == JSON_TYPE:
+            return {"data": decode(content, nesting=settings.APFLOW.limits.nesting)}
+        return {"text": content.decode().replace("\0", "")}
+    except (NotBase64, ValueError) as error:
+        raise InvalidParams(
+            [(f"message.parts[{index}].raw", f"is not {media_type or TEXT_TYPE} in base64: {error}")]
+        ) from None
 
 
 def _with_whole_numbers(value: Any) -> Any:
@@ -128,15 +128,3 @@ def _with_whole_numbers(value: Any) -> Any:
         return [_with_whole_numbers(item) for item in value]
     is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_EXACT
     return int(value) if is_whole else value
-
-
-def _content(raw: str, media_type: str, index: int) -> Json:
-    try:
-        content = b64decode(raw, validate=True)
-        if media_type == JSON_TYPE:
-            return {"data": decode(content, nesting=settings.APFLOW.limits.nesting)}
-        return {"text": content.decode().replace("\0", "")}
-    except (NotBase64, ValueError) as error:
-        raise InvalidParams(
-            [(f"message.parts[{index}].raw", f"is not {media_type or TEXT_TYPE} in base64: {error}")]
-        ) from None

@@ -1,7 +1,7 @@
 """Reads runs as A2A Tasks, with a fixed number of queries for any number of runs."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum, auto
 from typing import Any
 
@@ -31,7 +31,7 @@ def log_of(run: Run) -> QuerySet[TaskEvent]:
 
 def sizes_of(runs: Sequence[Run], *, superseded: frozenset[str], with_artifacts: bool) -> dict[str, int]:
     """Run id → the bytes that its Task loads: messages, and results if `with_artifacts`. In the order of `runs`."""
-    said = dict(
+    messages = dict(
         Message.objects.filter(run__in=runs).order_by().values_list("run_id").annotate(size=Sum(size_of("body")))
     )
     current = {run.root_id for run in runs if run.id not in superseded} if with_artifacts else ()
@@ -41,17 +41,14 @@ def sizes_of(runs: Sequence[Run], *, superseded: frozenset[str], with_artifacts:
         .values_list("root_id")
         .annotate(size=Sum(size_of("result", "error")))
     )
-    return {
-        run.id: ROW_BYTES
-        + (said.get(run.id) or 0)
-        + (_size_of_log(run) if run.id in superseded else trees.get(run.root_id, 0))
-        for run in runs
-    }
-
-
-def _size_of_log(run: Run) -> int:
-    size: int | None = log_of(run).aggregate(size=Sum(size_of("payload")))["size"]
-    return size or 0
+    sizes = {}
+    for run in runs:
+        sizes[run.id] = ROW_BYTES + (messages.get(run.id) or 0)
+        if run.id in superseded:
+            sizes[run.id] += log_of(run).aggregate(size=Sum(size_of("payload")))["size"] or 0
+        else:
+            sizes[run.id] += trees.get(run.root_id, 0)
+    return sizes
 
 
 NODE_COLUMNS = ("id", "root_id", "name", "parent_id", "executor_id", "result")
@@ -139,33 +136,27 @@ def _facts(
     messages: defaultdict[str, list[Json]] = defaultdict(list)
     for run_id, body in Message.objects.filter(run__in=runs).order_by("id").values_list("run_id", "body"):
         messages[run_id].append(body)
-    questions = _questions(runs)
-    found = {
-        run.id: _current_facts(
-            run, counts.get(run.root_id, {}), nodes.get(run.root_id, ()), with_artifacts=with_artifacts
-        )
-        | {"failure": _failure(run)}
-        for run in runs
-    }
+    questions: dict[str, Json] = {}  # run id → its oldest open question
+    contexts = {run.id: run.context_id for run in runs}
+    for question in Question.objects.waiting().filter(run__in=runs).order_by("asked_at", "id"):
+        questions.setdefault(question.run_id, message_of(question, context_id=contexts[question.run_id]))
+    found: dict[str, Facts] = {}
     for run in runs:
-        if run.id in superseded:
-            found[run.id] |= _facts_of_log(run, with_artifacts=with_artifacts)
-        said = messages.get(run.id, [])
-        found[run.id] |= {
-            "messages": said if with_history else (),
-            "question": _asked(questions.get(run.id), said) or _last_word(run, said),
+        own_nodes = nodes.get(run.root_id, ())
+        target = next((node for node in own_nodes if node.id == run.target_id), None)
+        failed = [failure for failure in failures_of(run) if not failure.error.startswith(NOT_RUN)]
+        known = counts.get(run.root_id, {}) | {
+            "nodes": own_nodes if with_artifacts else None,
+            "result": target.result if target is not None and run.finished_at is not None else None,
+            "executor_id": target.executor_id if target is not None else None,
+            "failure": Failure(error=failed[0].error, node_ids=[each.task_id for each in failed]) if failed else None,
         }
-    return {run_id: Facts(**known) for run_id, known in found.items()}
-
-
-def _current_facts(run: Run, counts: Json, nodes: Sequence[Node], *, with_artifacts: bool) -> Json:
-    target = next((node for node in nodes if node.id == run.target_id), None)
-    is_over = run.finished_at is not None
-    return counts | {
-        "nodes": nodes if with_artifacts else None,
-        "result": target.result if target is not None and is_over else None,
-        "executor_id": target.executor_id if target is not None else None,
-    }
+        if run.id in superseded:
+            known |= _facts_of_log(run, with_artifacts=with_artifacts)
+        own_messages = messages.get(run.id, [])
+        known["messages"] = own_messages if with_history else ()
+        found[run.id] = Facts(**known, question=_open_question(run, questions.get(run.id), own_messages))
+    return found
 
 
 def _superseded(runs: Sequence[Run]) -> frozenset[str]:
@@ -208,12 +199,6 @@ def _node(row: Mapping[str, Any], *, result: Any) -> Node:
     )
 
 
-def _failure(run: Run) -> Failure | None:
-    """Return the error that failed the run, and the tasks that failed it, without those that were not run."""
-    failed = [failure for failure in failures_of(run) if not failure.error.startswith(NOT_RUN)]
-    return Failure(error=failed[0].error, node_ids=[failure.task_id for failure in failed]) if failed else None
-
-
 def _facts_of_log(run: Run, *, with_artifacts: bool) -> Json:
     """Return the facts of a superseded run, from the events up to it: the rows have changed since."""
     earlier = Run.objects.filter(root_id=run.root_id, number__lte=run.number).order_by("number")
@@ -222,28 +207,18 @@ def _facts_of_log(run: Run, *, with_artifacts: bool) -> Json:
     log = [payload for _, _, payload in sorted(rows, key=lambda row: (order[row[0]], row[1]))]
     own = [event for event in log if event["run_id"] == run.id]
     final = next((event for event in own if event["type"] == "final"), None)
+    results = {event["task_id"]: event["result"] for event in log if event["type"] == "task_completed"}
+    nodes = None
+    if with_artifacts:
+        tasks = Task.objects.tree(run.root_id).filter(id__in=results).values(*NODE_COLUMNS[:-1])
+        nodes = [_node(row, result=results[row["id"]]) for row in tasks]
     return {
         "progress": final["tree_progress"] if final else 0.0,
-        "completed_count": len({event["task_id"] for event in log if event["type"] == "task_completed"}),
-        "nodes": _nodes_of_log(run, log) if with_artifacts else None,
+        "completed_count": len(results),
+        "nodes": nodes,
         "result": final["result"] if final else None,
         "executor_id": Task.objects.filter(id=run.target_id).values_list("executor_id", flat=True).first(),
     }
-
-
-def _nodes_of_log(run: Run, log: Iterable[Json]) -> list[Node]:
-    results = {event["task_id"]: event["result"] for event in log if event["type"] == "task_completed"}
-    tasks = Task.objects.tree(run.root_id).filter(id__in=results).values(*NODE_COLUMNS[:-1])
-    return [_node(row, result=results[row["id"]]) for row in tasks]
-
-
-def _questions(runs: Sequence[Run]) -> dict[str, Json]:
-    """Run id → its oldest open question, as a message."""
-    found: dict[str, Json] = {}
-    contexts = {run.id: run.context_id for run in runs}
-    for question in Question.objects.waiting().filter(run__in=runs).order_by("asked_at", "id"):
-        found.setdefault(question.run_id, message_of(question, context_id=contexts[question.run_id]))
-    return found
 
 
 def message_of(question: Question, *, context_id: str) -> Json:
@@ -259,13 +234,12 @@ def message_of(question: Question, *, context_id: str) -> Json:
     )
 
 
-def _asked(question: Json | None, said: Sequence[Json]) -> Json | None:
-    """Return the open question, or the message that asked it again after a wrong answer."""
-    is_again = question is not None and said and times_asked(question, said[-1])
-    return said[-1] if is_again else question
+def _open_question(run: Run, question: Json | None, messages: Sequence[Json]) -> Json | None:
+    """Return the open question of a task, or the message that asked it again after a wrong answer.
 
-
-def _last_word(run: Run, said: Sequence[Json]) -> Json | None:
-    """Return the last message of this server in a run without a tree: a question or a rejection."""
-    ours = [message for message in said if message["role"] == "ROLE_AGENT"]
+    In a run without a tree it is the last message of this server: a question or a rejection.
+    """
+    if question is not None:
+        return messages[-1] if messages and times_asked(question, messages[-1]) else question
+    ours = [message for message in messages if message["role"] == "ROLE_AGENT"]
     return ours[-1] if run.is_reserved and ours else None

@@ -94,8 +94,16 @@ def task_object(run: Run, facts: Facts, *, history_length: int | None = None) ->
         "status": status_of(run, facts),
         "artifacts": artifacts_of(facts),
         "history": list(facts.messages)[-history_length:] if history_length else list(facts.messages),
-        "metadata": _metadata(run, facts),
+        "metadata": {"seq": run.last_seq},
     }
+    if not run.is_reserved:
+        found["metadata"] |= {
+            "rootTaskId": run.root_id,
+            "runNumber": run.number,
+            "progress": facts.progress,
+            "taskCount": facts.task_count,
+            "completedCount": facts.completed_count,
+        }
     if history_length == 0 or not found["history"]:
         del found["history"]
     if not found["artifacts"]:
@@ -123,17 +131,17 @@ def state_of(run: Run, *, is_asking: bool) -> str:
 def _status_message(run: Run, facts: Facts, state: str) -> Json | None:
     if facts.question is not None and state in (INPUT_REQUIRED, AUTH_REQUIRED, REJECTED):
         return facts.question
+    text, metadata = None, {}
     if facts.failure is not None and run.status == Status.FAILED:
+        text = facts.failure.error
         metadata = {"failedNodeIds": list(facts.failure.node_ids)} if facts.failure.node_ids else {}
-        return _said(run, facts.failure.error, state) | ({"metadata": metadata} if metadata else {})
-    if run.status == Status.COMPLETED and (answer := answer_in(facts.result, executor_id=facts.executor_id)):
-        return _said(run, answer, state)
-    return None
-
-
-def _said(run: Run, text: str, state: str) -> Json:
+    elif run.status == Status.COMPLETED:
+        text = answer_in(facts.result, executor_id=facts.executor_id) or None
+    if text is None:
+        return None
     message_id = f"{run.id}-{state.removeprefix('TASK_STATE_').lower()}"
-    return agent_message(text, message_id=message_id, run_id=run.id, context_id=run.context_id)
+    message = agent_message(text, message_id=message_id, run_id=run.id, context_id=run.context_id)
+    return message | {"metadata": metadata} if metadata else message
 
 
 def artifacts_of(facts: Facts) -> list[Json]:
@@ -243,43 +251,16 @@ def utc(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _metadata(run: Run, facts: Facts) -> Json:
-    if run.is_reserved:
-        return {"seq": run.last_seq}
-    return {
-        "seq": run.last_seq,
-        "rootTaskId": run.root_id,
-        "runNumber": run.number,
-        "progress": facts.progress,
-        "taskCount": facts.task_count,
-        "completedCount": facts.completed_count,
-    }
-
-
 def _is_part(value: Any) -> bool:
     """Return whether it is a valid Part: one kind of content, only known fields (A2A 1.0, section 4.1.6)."""
     if not isinstance(value, dict) or not value.keys() <= {*PART_KINDS, "filename", "mediaType", "metadata"}:
         return False
-    kinds = [kind for kind in PART_KINDS if kind in value]
-    return len(kinds) == 1 and all(_fits(name, item) for name, item in value.items())
-
-
-def _fits(name: str, value: Any) -> bool:
-    """Return whether the field of a Part has a valid value."""
-    match name:
-        case "data":
-            return True
-        case "metadata":
-            return isinstance(value, dict)
-        case "raw":
-            return isinstance(value, str) and _is_base64(value)
-        case _:
-            return isinstance(value, str)
-
-
-def _is_base64(text: str) -> bool:
+    if len([kind for kind in PART_KINDS if kind in value]) != 1 or not isinstance(value.get("metadata", {}), dict):
+        return False
+    if not all(isinstance(item, str) for name, item in value.items() if name not in ("data", "metadata")):
+        return False
     try:
-        b64decode(text, validate=True)
+        b64decode(value.get("raw", ""), validate=True)
     except ValueError:
         return False
     return True

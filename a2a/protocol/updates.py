@@ -6,6 +6,7 @@ last status, which comes from the rows (`last_updates`).
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from types import MappingProxyType
@@ -31,7 +32,8 @@ def update_of(event: Json, *, context_id: str, nodes: Mapping[str, Node], is_onl
     `nodes` are tasks of the tree by id; `is_only`: the tree has one task.
     """
     if has_result(event):
-        return artifact_update(artifact_of(_node(event, nodes), is_only=is_only), event=event, context_id=context_id)
+        node = replace(nodes[event["task_id"]], result=event["result"])
+        return artifact_update(artifact_of(node, is_only=is_only), event=event, context_id=context_id)
     state = REQUIRED_STATES[event["result"]["required"]] if asks(event) else WORKING
     status: Json = {"state": state, "timestamp": utc(datetime.fromisoformat(event["timestamp"]))}
     if message := _message(event, context_id):
@@ -82,17 +84,6 @@ def _message(event: Json, context_id: str) -> Json | None:
     text = "" if is_reasoning(event) else event["message"] or event["error"]
     message_id = f"{event['run_id']}-{event['seq']}"
     return agent_message(text, message_id=message_id, run_id=event["run_id"], context_id=context_id) if text else None
-
-
-def _node(event: Json, nodes: Mapping[str, Node]) -> Node:
-    known = nodes[event["task_id"]]
-    return Node(
-        id=known.id,
-        name=known.name,
-        parent_id=known.parent_id,
-        executor_id=known.executor_id,
-        result=event["result"],
-    )
 
 
 def _about(event: Json, context_id: str) -> Json:

@@ -57,10 +57,6 @@ def _send_over_http(params: Json) -> Json:
     return send_in(params | {"configuration": params.get("configuration") or {}}, HTTP_JSON)
 
 
-def _list_over_http(params: Json) -> Json:
-    return params | {"status": CANCELED} if params.get("status") == HTTP_JSON.canceled else params
-
-
 def _set_push_config(params: Json) -> Json:
     config = params.get("pushNotificationConfig")
     known = push_config_in(config) if isinstance(config, dict) else {}
@@ -80,10 +76,6 @@ def _of_push_config(params: Json) -> Json:
     return {"taskId": params.get("id"), "id": params.get("pushNotificationConfigId") or DEFAULT_CONFIG}
 
 
-def _list_push_configs(params: Json) -> Json:
-    return {"taskId": params.get("id")}
-
-
 PARAMS: Mapping[Encoding, Mapping[str, Change]] = MappingProxyType(
     {
         JSON_RPC: MappingProxyType(
@@ -92,7 +84,7 @@ PARAMS: Mapping[Encoding, Mapping[str, Change]] = MappingProxyType(
                 "SendStreamingMessage": partial(send_in, encoding=JSON_RPC),
                 "CreateTaskPushNotificationConfig": _set_push_config,
                 "GetTaskPushNotificationConfig": _of_push_config,
-                "ListTaskPushNotificationConfigs": _list_push_configs,
+                "ListTaskPushNotificationConfigs": lambda params: {"taskId": params.get("id")},
                 "DeleteTaskPushNotificationConfig": _of_push_config,
             }
         ),
@@ -100,7 +92,9 @@ PARAMS: Mapping[Encoding, Mapping[str, Change]] = MappingProxyType(
             {
                 "SendMessage": _send_over_http,
                 "SendStreamingMessage": _send_over_http,
-                "ListTasks": _list_over_http,
+                "ListTasks": lambda params: (
+                    params | {"status": CANCELED} if params.get("status") == HTTP_JSON.canceled else params
+                ),
                 "CreateTaskPushNotificationConfig": _set_push_config_over_http,
             }
         ),

@@ -62,7 +62,8 @@ async def perform(
     check_version(version, asked=headers.a2a_version)
     check_extensions(headers.a2a_extensions)
     require(caller, operation.role, what=name)
-    operation.require()
+    if operation.require is not None:
+        operation.require()
     if operation.streams and not headers.is_single:
         raise InvalidParams([("method", "not allowed in a batch: a stream is the reply to a single request")])
     is_repeatable = headers.idempotency_key is not None and operation.is_repeatable

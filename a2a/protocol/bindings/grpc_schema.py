@@ -143,45 +143,29 @@ def _add_message(file: descriptor_pb2.FileDescriptorProto, name: str, fields: st
     made = file.message_type.add(name=name)
     for text in fields.split(";"):
         number, field, kind, *is_map = text.split()
+        kind, _, oneof = kind.partition("|")
+        is_many = kind.endswith("*") or bool(is_map)
+        row = made.field.add(name=field, number=int(number), label="LABEL_REPEATED" if is_many else "LABEL_OPTIONAL")
+        row.proto3_optional = kind.endswith("?")
+        if oneof:
+            known = [each.name for each in made.oneof_decl]
+            if oneof not in known:
+                made.oneof_decl.add(name=oneof)
+            row.oneof_index = known.index(oneof) if oneof in known else len(known)
         if is_map:
-            _add_map(file, made, int(number), field, kind)
+            entry = made.nested_type.add(name=f"{field.title().replace('_', '')}Entry")
+            entry.options.map_entry = True
+            _set_type(entry.field.add(name="key", number=1, label="LABEL_OPTIONAL"), "string", file.package)
+            _set_type(entry.field.add(name="value", number=2, label="LABEL_OPTIONAL"), kind, file.package)
+            row.type = descriptor_pb2.FieldDescriptorProto.TYPE_MESSAGE
+            row.type_name = f".{file.package}.{name}.{entry.name}"
         else:
-            _add_field(file, made, int(number), field, kind)
+            _set_type(row, kind.rstrip("*?"), file.package)
     # Synthetic oneofs, for optional fields, must follow the real ones.
     for field_made in made.field:
         if field_made.proto3_optional:
             field_made.oneof_index = len(made.oneof_decl)
             made.oneof_decl.add(name=f"_{field_made.name}")
-
-
-def _add_field(
-    file: descriptor_pb2.FileDescriptorProto, made: descriptor_pb2.DescriptorProto, number: int, name: str, text: str
-) -> None:
-    kind, _, oneof = text.partition("|")
-    field = made.field.add(name=name, number=number, label="LABEL_REPEATED" if kind.endswith("*") else "LABEL_OPTIONAL")
-    field.proto3_optional = kind.endswith("?")
-    if oneof:
-        known = [each.name for each in made.oneof_decl]
-        if oneof not in known:
-            made.oneof_decl.add(name=oneof)
-        field.oneof_index = known.index(oneof) if oneof in known else len(known)
-    _set_type(field, kind.rstrip("*?"), file.package)
-
-
-def _add_map(
-    file: descriptor_pb2.FileDescriptorProto, made: descriptor_pb2.DescriptorProto, number: int, name: str, kind: str
-) -> None:
-    entry = made.nested_type.add(name=f"{name.title().replace('_', '')}Entry")
-    entry.options.map_entry = True
-    _set_type(entry.field.add(name="key", number=1, label="LABEL_OPTIONAL"), "string", file.package)
-    _set_type(entry.field.add(name="value", number=2, label="LABEL_OPTIONAL"), kind, file.package)
-    made.field.add(
-        name=name,
-        number=number,
-        label="LABEL_REPEATED",
-        type="TYPE_MESSAGE",
-        type_name=f".{file.package}.{made.name}.{entry.name}",
-    )
 
 
 def _set_type(field: descriptor_pb2.FieldDescriptorProto, kind: str, package: str) -> None:

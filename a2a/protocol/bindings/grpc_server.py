@@ -129,7 +129,7 @@ def _described() -> DescriptorPool:
 
 
 def _credentials() -> grpc.ServerCredentials | None:
-    """TLS credentials, or None if no certificate is configured. Raises OSError."""
+    """Return the TLS credentials; None if no certificate is configured. Raises OSError."""
     chosen = settings.APFLOW.a2a
     if chosen.grpc_certificate is None or chosen.grpc_key is None:
         return None
@@ -226,30 +226,24 @@ async def _held(caller: Caller, who_is_it: WhoIsIt) -> AsyncGenerator[None]:
 
     Raises AuthenticationFailed in that case, and LimitReached if the caller has too many streams.
     """
+
+    async def expire_when_revoked(time: asyncio.Timeout) -> None:
+        await stream_limits.until_revoked(caller, who_is_it)
+        time.reschedule(0)
+
     with stream_limits.open_streams().one_of(caller):
         try:
-            async with asyncio.timeout(None) as time, _watched(time, caller, who_is_it):
-                yield
+            async with asyncio.timeout(None) as time:
+                watching = asyncio.create_task(expire_when_revoked(time))
+                try:
+                    yield
+                finally:
+                    watching.cancel()
+                    await asyncio.wait({watching})
         except TimeoutError:
             if time.expired():
                 raise AuthenticationFailed from None
             raise
-
-
-@asynccontextmanager
-async def _watched(time: asyncio.Timeout, caller: Caller, who_is_it: WhoIsIt) -> AsyncGenerator[None]:
-    """Expire the timeout when the caller loses access."""
-
-    async def watch() -> None:
-        await stream_limits.until_revoked(caller, who_is_it)
-        time.reschedule(0)
-
-    watching = asyncio.create_task(watch())
-    try:
-        yield
-    finally:
-        watching.cancel()
-        await asyncio.wait({watching})
 
 
 class _AnyCase(dict[str, str]):

@@ -58,7 +58,7 @@ class Endpoint:
 
     async def __call__(self, request: HttpRequest, **path: str) -> HttpResponseBase:
         try:
-            return with_extensions(request, await self._answer(request, path))
+            return with_extensions(request, await self._reply(request, path))
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             status, body = as_http(error)
             response = json_response(body, status=status)
@@ -66,7 +66,7 @@ class Endpoint:
                 response["Allow"] = ", ".join(error.methods)
             return response
 
-    async def _answer(self, request: HttpRequest, path: Mapping[str, str]) -> HttpResponseBase:
+    async def _reply(self, request: HttpRequest, path: Mapping[str, str]) -> HttpResponseBase:
         method = "GET" if request.method == "HEAD" else str(request.method)
         if method not in self.operations:
             why = f"{request.path} supports {', '.join(self.operations)}, not {request.method}."

@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from difflib import get_close_matches
-from functools import partial
 
 from a2a.core.exceptions import UnknownMethod
 from a2a.core.http import Headers
@@ -22,22 +21,23 @@ from tasks.rules.strict_json import Json
 
 async def carry_out(call: Call, *, caller: Caller, headers: Headers) -> Outcome:
     """Execute one request. Does not raise: errors become failures."""
+
+    def frame(update: Json) -> bytes:  # a JSON-RPC response for each update (section 9.4.2)
+        return sse.frame(Reply(id=call.id, result=update).to_json())
+
     try:
         with metered(call.method):
-            outcome = await _performed(call, caller=caller, headers=headers)
+            version = _version_of(call.method)
+            name = version.methods[call.method]
+            encode = frame if OPERATIONS[name].streams else encoded
+            result = await perform(name, call.params, version=version, caller=caller, headers=headers, encode=encode)
+            if isinstance(result, AsyncGenerator):
+                outcome = Outcome(answer=None, replies=result)
+            else:
+                outcome = Outcome(answer=Reply(id=call.id, result=result))
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
         outcome = _failed(as_failure(error, call_id=call.id), call, is_single=headers.is_single)
     return Outcome(answer=None) if call.is_notification else outcome
-
-
-async def _performed(call: Call, *, caller: Caller, headers: Headers) -> Outcome:
-    version = _version_of(call.method)
-    name = version.methods[call.method]
-    encode = partial(_framed, call) if OPERATIONS[name].streams else encoded
-    result = await perform(name, call.params, version=version, caller=caller, headers=headers, encode=encode)
-    if isinstance(result, AsyncGenerator):
-        return Outcome(answer=None, replies=result)
-    return Outcome(answer=Reply(id=call.id, result=result))
 
 
 def _failed(failure: Failure, call: Call, *, is_single: bool) -> Outcome:
@@ -46,19 +46,14 @@ def _failed(failure: Failure, call: Call, *, is_single: bool) -> Outcome:
     In 0.3 it is a stream where a stream was asked for: its clients read nothing else, unless the
     HTTP status is that of an error.
     """
+
+    async def stream() -> AsyncGenerator[list[bytes]]:
+        yield [sse.frame(failure.to_json())]
+
     operation = V0_3.methods.get(call.method)
     if failure.http_status == 200 and is_single and operation is not None and OPERATIONS[operation].streams:
-        return Outcome(answer=None, replies=_only(failure))
+        return Outcome(answer=None, replies=stream())
     return Outcome(answer=failure)
-
-
-async def _only(failure: Failure) -> AsyncGenerator[list[bytes]]:
-    yield [sse.frame(failure.to_json())]
-
-
-def _framed(call: Call, update: Json) -> bytes:
-    """Return an update as a JSON-RPC response in a frame (section 9.4.2)."""
-    return sse.frame(Reply(id=call.id, result=update).to_json())
 
 
 def _version_of(method: str) -> Version:

@@ -19,8 +19,7 @@ from django.test import AsyncClient
 
 from a2a.core.exceptions import ExtendedCardNotConfigured
 from a2a.methods import METHODS
-from a2a.protocol.card.agent_card import build_card, build_extended_card
-from a2a.protocol.card.signature import canonical, key_set, signed
+from a2a.protocol.agent_card import build_card, build_extended_card, canonical, key_set, signed
 from a2a.protocol.skills import EXAMPLE_TREE
 from a2a.protocol.versions import RESUME_EXTENSION, TASK_TREE_EXTENSION
 from accounts.callers import LOCAL

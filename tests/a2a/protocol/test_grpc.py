@@ -22,9 +22,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (  # ty
 
 from a2a.core.errors import ERRORS as CODES
 from a2a.core.errors import kind_of
+from a2a.protocol.agent_card import build_card
 from a2a.protocol.bindings.grpc_schema import MESSAGES, SERVICE, class_of, message, to_json
 from a2a.protocol.bindings.grpc_server import DETAILS, METHODS
-from a2a.protocol.card.agent_card import build_card
 from a2a.protocol.operations import OPERATIONS
 from tests.a2a.a2a_client import BRIEF, ECHO, SETTINGS, SLOW, Agent, Json, agent_of, data, gated, states_of, token_of
 from tests.a2a.endpoints.test_ws_auth import ENV, NEARLY_EXPIRED

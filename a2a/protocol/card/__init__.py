@@ -1,1 +1,0 @@
-"""The agent card and its signature."""
