@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -66,32 +68,24 @@ def native_task(task: Task) -> Json:
         added["run_status"] = vars(task)["run_status"]
     if "schedule" in vars(task):
         added |= native_schedule_of_task(vars(task)["schedule"])
-    return {
-        "id": task.id,
-        "parent_id": task.parent_id,
-        "root_task_id": task.root_id,
-        "user_id": task.user_id,
-        "name": task.name,
-        "status": task.status,
-        "priority": task.priority,
-        "dependencies": task.dependencies,
-        "inputs": _json(task, "inputs"),
-        "schemas": _json(task, "schemas"),
-        "params": _json(task, "params"),
-        "result": _json(task, "result"),
-        "error": task.error,
-        "progress": task.progress,
-        "attempt": task.attempt,
-        "token_usage": task.token_usage,
-        "has_children": task.has_children,
-        "has_copy": task.has_copy,
-        "original_task_id": task.original_task_id,
-        "origin_type": task.origin_type,
-        "created_at": native_time(task.created_at),
-        "updated_at": native_time(task.updated_at),
-        "started_at": native_time(task.started_at),
-        "completed_at": native_time(task.completed_at),
-    } | added
+    return {name: read(task) for name, read in _readers(type(task))} | added
+
+
+@cache
+def _readers(model: type[Task]) -> Sequence[tuple[str, Callable[[Task], Any]]]:
+    """Return the fields of each task, in the order of a reply, and how their values are read from a row."""
+
+    def reader(column: str) -> Callable[[Task], Any]:
+        if column in JSON_FIELDS:
+            return lambda task: _json(task, column)
+        if column.endswith("_at"):
+            return lambda task: native_time(getattr(task, column))
+        return attrgetter(column)
+
+    columns = {"id": "id", "parent_id": "parent_id", "root_task_id": "root_id"}
+    hidden = {*model.PRIVATE, *columns.values(), "spawned_by"}
+    columns |= {field.attname: field.attname for field in model._meta.concrete_fields if field.attname not in hidden}
+    return [(name, reader(column)) for name, column in columns.items()]
 
 
 def native_schedule_of_task(schedule: Schedule) -> Json:

@@ -423,8 +423,8 @@ def _pair(pair: comparisons.Pair) -> Json:
 
 def _side(task: Task) -> Json:
     shown = native_task(task)
-    fields = ("status", "inputs", "params", "result", "error", "token_usage")
-    return {"task_id": task.id, "seconds": comparisons.seconds_of(task)} | {name: shown[name] for name in fields}
+    compared = [name for name in Side.__struct_fields__ if name in shown]
+    return {"task_id": task.id, "seconds": comparisons.seconds_of(task)} | {name: shown[name] for name in compared}
 
 
 @method(

@@ -26,6 +26,7 @@ from tasks.rules.exceptions import TasksError
 from tasks.services import trees
 from tasks.services.runs import cancels
 from tasks.services.secrets.write_only import for_pages
+from tasks.storage.loads import TASK_COLUMNS
 
 MAX_AT_ONCE: Final = 100
 
@@ -69,7 +70,7 @@ class TaskAdmin(Inspection):
     list_filter = (TreesOrTasks, "status", "created_at")
     search_fields = ("name",)
     search_help_text = "Search by ID, owner or name"
-    big_fields = ("dependencies", "inputs", "schemas", "params", "result", "error", "token_usage")
+    big_fields = TASK_COLUMNS
     actions = ("execute", "cancel")
     change_form_outer_before_template = "admin/tasks/task/buttons.html"
     fieldsets = (

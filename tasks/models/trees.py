@@ -1,7 +1,9 @@
 """Tasks and how many there are of each status."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import ClassVar, Self
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, Self
 
 from django.db import models
 
@@ -9,6 +11,7 @@ from accounts.callers import Caller
 from tasks.fields import JsonTextField
 from tasks.ids import new_id
 from tasks.models.choices import STATUS_CHOICES, choices_of
+from tasks.rules.field_rules import RUN_FIELDS
 from tasks.status import Effect, Status
 
 IS_ROOT = models.Q(parent_id=None)
@@ -45,6 +48,9 @@ class Task(models.Model):
     Parents and roots are plain ids: trees are created, read and deleted as a whole, 10,000 rows at
     a time.
     """
+
+    PRIVATE: ClassVar = frozenset({"position", "executor_id", "effect", "label", "steps", "schedule_id"})
+    """The columns that callers do not see."""
 
     id = models.CharField(primary_key=True, max_length=255, default=new_id)
     root_id = models.CharField(max_length=255)
@@ -103,6 +109,17 @@ class Task(models.Model):
     @property
     def is_root(self) -> bool:
         return self.id == self.root_id
+
+
+COLUMNS: Final = tuple(field.attname for field in Task._meta.concrete_fields)
+TO_RUN_AGAIN: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        field.attname: field.get_default()
+        for field in Task._meta.concrete_fields
+        if field.attname in {*RUN_FIELDS, "effect"}
+    }
+)
+"""The values of a task that is to run again, by column."""
 
 
 class TaskCountQuerySet(models.QuerySet["TaskCount"]):

@@ -191,23 +191,18 @@ _params = _fields(PARAMS, is_open=True)
 
 _schemas = _fields({"method": _short_string, "input_schema": _json_schema}, is_open=True)
 
+RUN_FIELDS = ("status", "result", "progress", "attempt", "token_usage", "started_at", "completed_at", "error")
+"""The fields of a task that a run sets."""
 SET_BY_SERVER = (
-    "status",
-    "result",
-    "error",
-    "progress",
+    *RUN_FIELDS,
     "created_at",
     "updated_at",
-    "started_at",
-    "completed_at",
+    "root_task_id",
     "has_children",
     "has_copy",
     "original_task_id",
     "origin_type",
     "spawned_by",
-    "root_task_id",
-    "attempt",
-    "token_usage",
     *COUNTED,
 )
 

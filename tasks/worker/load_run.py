@@ -5,7 +5,7 @@ The trees are loaded with one query for many, without the ORM's cost per row.
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import orjson
@@ -13,6 +13,7 @@ from django.db import connection
 
 from llmkeys.sealed_texts import may_contain
 from tasks.models import Task
+from tasks.models.trees import COLUMNS
 from tasks.queue.leases import ANY_REQUEST, ANY_WEBHOOK, Claim
 from tasks.rules.places import has_places
 from tasks.rules.steps import Step, read
@@ -23,18 +24,9 @@ from tasks.storage.bulk import marks
 from tasks.storage.loads import sized
 from tasks.worker.shares import TreeMemory
 
-COLUMNS: Final = (
-    "id, root_id, parent_id, position, user_id, name, status, priority, executor_id, "
-    "dependencies, inputs, schemas, params, result, error, progress, attempt, started_at, spawned_by, label, effect, token_usage, "
-    "steps"
-)
-
 SIZES: Final = sized(
     "SELECT root_id, sum(octet_length(inputs) + coalesce(octet_length(params), 0) + coalesce(octet_length(schemas), 0) "
     "+ coalesce(octet_length(result), 0) + coalesce(octet_length(steps), 0)) FROM tasks_task WHERE root_id IN ({marks}) GROUP BY root_id"
-)
-LOADED_AS_THEY_ARE: Final = tuple(
-    name for name in COLUMNS.split(", ") if name not in ("schemas", "params", "token_usage", "steps")
 )
 TASK_MEMORY: Final = 2048
 """The bytes that a task takes without its JSON."""
@@ -85,6 +77,10 @@ class LoadedTask:
     """About how many bytes its JSON takes, once it is parsed."""
 
 
+SELECTED: Final = [*(field.name for field in fields(LoadedTask) if field.name in COLUMNS), "steps"]
+LOADED_AS_THEY_ARE: Final = [name for name in SELECTED if name not in ("schemas", "params", "token_usage", "steps")]
+
+
 def tree_sizes(root_ids: Collection[str]) -> dict[str, int]:
     """Map each root id to the bytes of the texts that `load_trees` would read."""
     roots = list(root_ids)
@@ -99,7 +95,7 @@ def load_trees(root_ids: Collection[str]) -> dict[str, list[LoadedTask]]:
     roots = list(root_ids)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT {COLUMNS} FROM tasks_task WHERE root_id IN ({marks(roots)}) ORDER BY root_id, position",  # noqa: S608
+            f"SELECT {', '.join(SELECTED)} FROM tasks_task WHERE root_id IN ({marks(roots)}) ORDER BY root_id, position",  # noqa: S608
             roots,
         )
         for row in cursor.fetchall():

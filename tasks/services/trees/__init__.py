@@ -5,12 +5,11 @@ The functions here and in `queries`, `editing` and `copies` are what every inter
 They are sync, take keyword arguments only, and run in one transaction each.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from types import MappingProxyType
 from typing import Any, Final
 
 from django.conf import settings
@@ -25,6 +24,7 @@ from llmkeys.providers import SentKey
 from tasks.executors.admission import checked
 from tasks.ids import new_id
 from tasks.models import Run, Task, Webhook
+from tasks.models.trees import TO_RUN_AGAIN
 from tasks.queue import fairness, leases
 from tasks.rules.exceptions import InvalidParams, StatusConflict
 from tasks.rules.maps import templates_of
@@ -45,20 +45,6 @@ RENAME: Final = "rename"
 REFUSE: Final = "error"
 NEW: Final = "new"
 """All stored ids are new ones, as in the runs of a flow."""
-RESET: Final[Mapping[str, Any]] = MappingProxyType(
-    {
-        "status": Status.PENDING,
-        "error": None,
-        "result": None,
-        "token_usage": None,
-        "progress": 0.0,
-        "attempt": 0,
-        "effect": None,
-        "started_at": None,
-        "completed_at": None,
-    }
-)
-"""The columns of a task that is to run again."""
 SCOPED: Final = (
     "id", "root_id", "parent_id", "priority", "position", "executor_id", "status", "spawned_by", "dependencies", "params", "error"
 )  # fmt: skip
@@ -238,7 +224,7 @@ def execute_task(
     is_idle = all(each.status == Status.COMPLETED for each in tree if each.id in scope)
     undone = (Status.FAILED, Status.CANCELLED, Status.SKIPPED)
     if again := [each.id for each in tree if each.id in scope and each.status in undone]:
-        Task.objects.filter(id__in=again).update(**RESET, updated_at=datetime.now(UTC))
+        Task.objects.filter(id__in=again).update(**TO_RUN_AGAIN, updated_at=datetime.now(UTC))
     before = latest_of(task.root_id)
     run = _start_run(task, context_id=context_id, reserved_id=reserved_id, after=before)
     carry_over(before, run)
@@ -390,5 +376,5 @@ def execute_again(*, caller: Caller, task_id: str) -> Execution:
         if tree.filter(spawned_by__isnull=False).delete()[0]:
             below = tree.filter(parent_id=OuterRef("id"))
             tree.filter(~Exists(below), has_children=True).update(has_children=False)
-        tree.update(**RESET, steps=None, updated_at=datetime.now(UTC))
+        tree.update(**TO_RUN_AGAIN, steps=None, updated_at=datetime.now(UTC))
     return execute_task(caller=caller, task_id=task.root_id)

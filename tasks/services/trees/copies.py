@@ -21,6 +21,7 @@ from tasks.models import Task
 from tasks.rules.budgets import without_budget
 from tasks.rules.conditions import TooMuchToCompare
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
+from tasks.rules.field_rules import RUN_FIELDS
 from tasks.rules.maps import CannotMap, templates_of
 from tasks.rules.places import escaped
 from tasks.rules.references import dependency_results, label_of, renamed_params, resolved_inputs, settled_params
@@ -54,8 +55,6 @@ CUSTOM: Final = "custom"
 #: Fields of a task in a request, besides its name, id and references. A copy inherits them.
 REQUEST_FIELDS: Final = ("priority", "inputs", "schemas", "params")
 NO_INPUTS: Final[Mapping[str, Json]] = MappingProxyType({})
-#: Fields that a run sets. A copy that keeps its result inherits them.
-RUN_FIELDS: Final = ("status", "result", "progress", "attempt", "token_usage", "started_at", "completed_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +103,7 @@ def copy_tree(
     """
 
     def make() -> tuple[Task, Copy]:
-        known = [*REQUEST_FIELDS, *RUN_FIELDS, "error"]
+        known = [*REQUEST_FIELDS, *RUN_FIELDS]
         if unknown := [name for name in reset_fields if name not in known]:
             raise InvalidParams([("reset_fields", f"'{name}' is not one of {', '.join(known)}") for name in unknown])
         task = get_task(caller=caller, task_id=task_id)
@@ -158,7 +157,8 @@ def copied(
         row.original_task_id, row.origin_type = original.id, "copy"
         if original_id not in extent.fresh and (original.status == Status.COMPLETED or original_id in ended):
             for name in RUN_FIELDS:
-                setattr(row, name, getattr(original, name))
+                if name != "error":  # of a template that no run has
+                    setattr(row, name, getattr(original, name))
     return Copy(
         tasks=rows,
         root=next(row for row in rows if row.is_root),

@@ -1,7 +1,7 @@
 """Store trees of another server as they are: with statuses, results and times, and without running them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import Enum, auto
 from typing import Any, Final
@@ -28,7 +28,7 @@ PRUNED: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """The fields of a task that a run has set."""
+    """The columns of a task that the other server has set."""
 
     status: Status
     result: Any
@@ -153,18 +153,10 @@ def _rows(tree: ForeignTree, spec: TreeSpec, default_user: str) -> list[Task]:
     rows = rows_of(spec, ids={task.id: task.id for task in spec.tasks}, user_id=owner)
     for row in rows:
         state = tree.states[row.id]
-        row.status = state.status
-        row.result = state.result
-        row.error = state.error
-        row.progress = state.progress
+        for field in fields(state):
+            setattr(row, field.name, getattr(state, field.name))
         row.attempt = 0 if state.started_at is None else 1
-        row.has_copy = state.has_copy
-        row.original_task_id = state.original_task_id
         row.origin_type = "copy" if state.original_task_id else "create"
-        row.created_at = state.created_at
-        row.updated_at = state.updated_at
-        row.started_at = state.started_at
-        row.completed_at = state.completed_at
     return rows
 
 

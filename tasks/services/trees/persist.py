@@ -2,11 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
+from typing import Final
 
 from django.db import transaction
 
 from tasks.models import Task
+from tasks.models.trees import COLUMNS
 from tasks.rules.maps import templates_of
 from tasks.rules.references import renamed_params
 from tasks.rules.specs import NORMAL_PRIORITY, TaskSpec, TreeSpec, labelled, names_of
@@ -16,6 +19,9 @@ from tasks.rules.templates import LABEL, rename_placeholders
 from tasks.services.secrets.write_only import sealed_inputs
 from tasks.storage.bulk import insert_many
 from tasks.telemetry import metrics
+
+GIVEN: Final = tuple(field.name for field in fields(TaskSpec) if field.name in COLUMNS)
+"""The columns that a task of a request has values for."""
 
 
 def steps_in(tree: Sequence[Task]) -> dict[str, Json]:
@@ -53,26 +59,19 @@ def _row(
 ) -> Task:
     needs = labelled(task, names, ids)
     renamed = {names[item.id]: ids[item.id] for item in needs if item.label is None and ids[item.id] != names[item.id]}
+    inputs = rename_placeholders(task.inputs, renamed)
+    changed = {
+        "id": ids[task.id],
+        "parent_id": ids[task.parent_id] if task.parent_id else None,
+        "user_id": user_id,
+        "dependencies": [item.stored(ids) for item in needs],
+        "inputs": sealed_inputs(inputs, executor_id=task.executor_id, schemas=task.schemas, owner=user_id),
+        "params": renamed_params(task.params, renamed),
+    }
     return Task(
-        id=ids[task.id],
+        **{name: getattr(task, name) for name in GIVEN} | changed,
         root_id=root_id,
-        parent_id=ids[task.parent_id] if task.parent_id else None,
-        position=task.position,
-        user_id=user_id,
         label=None if task.has_new_id or ids[task.id] == task.id else task.id,
-        name=task.name,
-        priority=task.priority,
-        executor_id=task.executor_id,
-        dependencies=[item.stored(ids) for item in needs],
-        inputs=sealed_inputs(
-            rename_placeholders(task.inputs, renamed),
-            executor_id=task.executor_id,
-            schemas=task.schemas,
-            owner=user_id,
-        ),
-        schemas=task.schemas,
-        params=renamed_params(task.params, renamed),
-        has_children=task.has_children,
         created_at=now,
         updated_at=now,
     )
