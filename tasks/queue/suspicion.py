@@ -37,7 +37,7 @@ SHOWN_DEATHS: Final = 10
 CLEAR: Final = (
     "UPDATE tasks_run SET losses = 0, "  # noqa: S608  (constants of this module)
     f"suspected_at = CASE WHEN strikes >= {CONVICTED_STRIKES} THEN suspected_at END, "
-    f"strikes = CASE WHEN strikes >= {CONVICTED_STRIKES} THEN {CONVICTED_STRIKES} ELSE 0 END WHERE id = %s"
+    f"strikes = CASE WHEN strikes >= {CONVICTED_STRIKES} THEN {CONVICTED_STRIKES} ELSE 0 END WHERE id = %(run_id)s"
 )
 """The statement for a run that has made progress. A run that was convicted once stays alone."""
 

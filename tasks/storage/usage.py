@@ -25,11 +25,13 @@ SETTLED: Final = (
 """A worker repeats a commit of which it has not heard for some seconds: until then the row is there to be found."""
 KEY: Final = "user_id, day, model, executor_id, flow"
 COLUMNS: Final = f"{KEY}, calls, prompt_tokens, completion_tokens, total_tokens, cost_nanos, unpriced"
-FLOW: Final = "COALESCE((SELECT f.name FROM tasks_run r JOIN tasks_flow f ON f.id = r.flow_id WHERE r.id = %s), '')"
+FLOW: Final = (
+    "COALESCE((SELECT f.name FROM tasks_run r JOIN tasks_flow f ON f.id = r.flow_id WHERE r.id = %(run_id)s), '')"
+)
 """The name of the run's flow: it remains when the flow is deleted. Empty without one."""
 ADD: Final = (
-    f"INSERT INTO tasks_spending (id, {COLUMNS}, at) VALUES (%s, %s, %s, %s, %s, {FLOW}, 1, %s, %s, %s, %s, %s, {NOW}) "  # noqa: S608  (constants of ours)
-    "ON CONFLICT DO NOTHING"
+    f"INSERT INTO tasks_spending (id, {COLUMNS}, at) VALUES (%(id)s, %(user_id)s, %(day)s, %(model)s, %(executor_id)s, {FLOW}, 1, "  # noqa: S608  (constants of ours)
+    f"%(prompt_tokens)s, %(completion_tokens)s, %(total_tokens)s, %(cost_nanos)s, %(unpriced)s, {NOW}) ON CONFLICT DO NOTHING"
 )
 OF_RUN: Final = ("model_calls", "prompt_tokens", "completion_tokens", "total_tokens", "cost_nanos", "unpriced_calls")
 ADD_TO_RUN: Final = (

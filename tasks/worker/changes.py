@@ -1,33 +1,29 @@
 """The changes that a run writes, one per step: the update of a row and the event that reports it."""
 
 import asyncio
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, NamedTuple
+from itertools import chain
+from typing import ClassVar, Final
 
 from tasks.models import Task
 from tasks.queue.suspicion import CLEAR
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import Spending
-from tasks.status import OnExpiry, WaitKind
+from tasks.status import OnExpiry, Status, WaitKind
 from tasks.storage import usage
-from tasks.storage.bulk import marks
-
-CALL_COLUMNS: Final = (
-    *("id", "run_id", "root_id", "task_id", "user_id", "executor_id", "attempt", "step", "agent", "crew_task", "model"),
-    *("status", "started_at", "duration_ms", "prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens"),
-    *("reasoning_tokens", "cost_nanos", "finish_reason", "error", "content"),
-)
+from tasks.storage.writes import Insert, Row, Statement, Update, Write
 
 Fence = tuple[str, int, str | None]
 """The id of a run, and the epoch and token of the claim of it."""
+OPEN_TASK: Final = Update(table="tasks_task", guard="tasks_task.status IN ('pending', 'in_progress')")
 
 
 @dataclass(slots=True, kw_only=True)
 class Change:
     """One step of a run.
 
-    `event` has no sequence number yet; `STATEMENT` is empty if only the event is written.
+    `event` has no sequence number yet. Without `WRITE` only the event is written.
     """
 
     run_id: str
@@ -44,13 +40,13 @@ class Change:
     """Called after the commit, to update metrics."""
     done: asyncio.Future[None] | None = field(default=None, repr=False)
 
-    STATEMENT: ClassVar[str] = ""
-    TYPES: ClassVar[tuple[str, ...]] = ()
-    """PostgreSQL's types of the parameters, if one statement shall write many of these."""
+    WRITE: ClassVar[Write | None] = None
     IS_FENCED: ClassVar[bool] = True
     """Whether it is refused once another worker has claimed the run."""
     NEEDS_RUN: ClassVar[bool] = False
     """Whether it is left out once the run has been deleted."""
+    SUBJECT: ClassVar[tuple[str, ...]] = ()
+    """The fields that name what it is about, if it says all about that: of several in one commit, the last is enough."""
 
     @property
     def fence(self) -> Fence:
@@ -62,9 +58,19 @@ class Change:
         return tuple(filter(None, (self.event, self.then)))
 
     @property
-    def values(self) -> tuple[Any, ...]:
-        """The parameters of `STATEMENT`."""
-        return ()
+    def row(self) -> Row:
+        """The values for `WRITE`."""
+        return {}
+
+    @property
+    def subject(self) -> Hashable:
+        """The subject of the change."""
+        return (type(self), *(getattr(self, name) for name in self.SUBJECT)) if self.SUBJECT else id(self)
+
+    @property
+    def parts(self) -> Iterator["Change | None"]:
+        """Other changes that must be in the same commit, so that no crash can come between them."""
+        yield from ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,19 +79,12 @@ class BudgetCounted(Change):
 
     state: str
 
-    STATEMENT: ClassVar[str] = (
-        "INSERT INTO tasks_runbudget (run_id, state) VALUES (%s, %s) "
-        "ON CONFLICT (run_id) DO UPDATE SET state = excluded.state"
-    )
+    WRITE: ClassVar[Write] = Insert(table="tasks_runbudget", key=("run_id",), replaced=("state",))
+    SUBJECT: ClassVar[tuple[str, ...]] = ("run_id",)
 
     @property
-    def subject(self) -> Hashable:
-        """The subject of the count: a newer one replaces it."""
-        return self.run_id
-
-    @property
-    def values(self) -> tuple[Any, ...]:
-        return self.run_id, self.state
+    def row(self) -> Row:
+        return {"run_id": self.run_id, "state": self.state}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,19 +97,16 @@ class DayCounted(Change):
     tasks: int
     seconds: float
 
-    STATEMENT: ClassVar[str] = (
-        "INSERT INTO tasks_daycount (user_id, day, process, tasks, seconds) VALUES (%s, %s, %s, %s, %s) "
-        "ON CONFLICT (user_id, day, process) DO UPDATE SET tasks = excluded.tasks, seconds = excluded.seconds"
+    WRITE: ClassVar[Write] = Insert(
+        table="tasks_daycount", key=("user_id", "day", "process"), replaced=("tasks", "seconds")
     )
+    SUBJECT: ClassVar[tuple[str, ...]] = ("user_id", "day")
     IS_FENCED: ClassVar[bool] = False
 
     @property
-    def subject(self) -> Hashable:
-        return self.user_id, self.day
-
-    @property
-    def values(self) -> tuple[Any, ...]:
-        return self.user_id, self.day, self.process, self.tasks, self.seconds
+    def row(self) -> Row:
+        count = {"tasks": self.tasks, "seconds": self.seconds}
+        return {"user_id": self.user_id, "day": self.day, "process": self.process, **count}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,17 +116,20 @@ class TaskStarted(Change):
     at: str | None
     effect: str | None = None
     counting: BudgetCounted | None = None
-    """The count of the task in the budget: never without its start, or it would be counted twice."""
+    """The count of the task in the budget: without its start it would be counted twice."""
 
-    STATEMENT: ClassVar[str] = (
-        "UPDATE tasks_task SET status = 'in_progress', started_at = %s, updated_at = %s, attempt = %s, effect = %s, progress = 0, error = NULL "
-        "WHERE id = %s AND status IN ('pending', 'in_progress')"
-    )
-    TYPES: ClassVar[tuple[str, ...]] = ("timestamptz", "timestamptz", "integer", "varchar", "varchar")
+    WRITE: ClassVar[Write] = OPEN_TASK
+    SUBJECT: ClassVar[tuple[str, ...]] = ("task_id",)
 
     @property
-    def values(self) -> tuple[Any, ...]:
-        return self.at, self.at, self.attempt, self.effect, self.task_id
+    def parts(self) -> Iterator[Change | None]:
+        yield self.counting
+
+    @property
+    def row(self) -> Row:
+        times = {"started_at": self.at, "updated_at": self.at}
+        begun = {"status": Status.IN_PROGRESS, "progress": 0.0, "error": None}
+        return {"id": self.task_id, "attempt": self.attempt, "effect": self.effect, **times, **begun}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -140,14 +139,12 @@ class EffectNoted(Change):
     task_id: str
     effect: str
 
-    STATEMENT: ClassVar[str] = (
-        "UPDATE tasks_task SET effect = %s WHERE id = %s AND status IN ('pending', 'in_progress')"
-    )
-    TYPES: ClassVar[tuple[str, ...]] = ("varchar", "varchar")
+    WRITE: ClassVar[Write] = OPEN_TASK
+    SUBJECT: ClassVar[tuple[str, ...]] = ("task_id",)
 
     @property
-    def values(self) -> tuple[Any, ...]:
-        return self.effect, self.task_id
+    def row(self) -> Row:
+        return {"id": self.task_id, "effect": self.effect}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -158,13 +155,11 @@ class AttemptFailed(Change):
     error: str | None
     at: str | None
 
-    STATEMENT: ClassVar[str] = (
-        "UPDATE tasks_task SET error = %s, effect = NULL, updated_at = %s WHERE id = %s AND status IN ('pending', 'in_progress')"
-    )
+    WRITE: ClassVar[Write] = OPEN_TASK
 
     @property
-    def values(self) -> tuple[Any, ...]:
-        return self.error, self.at, self.task_id
+    def row(self) -> Row:
+        return {"id": self.task_id, "error": self.error, "effect": None, "updated_at": self.at}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -175,13 +170,12 @@ class TaskProgressed(Change):
     progress: float
     at: str | None
 
-    STATEMENT: ClassVar[str] = (
-        "UPDATE tasks_task SET progress = %s, updated_at = %s WHERE id = %s AND status = 'in_progress'"
-    )
+    WRITE: ClassVar[Write] = Update(table="tasks_task", guard="tasks_task.status = 'in_progress'")
+    SUBJECT: ClassVar[tuple[str, ...]] = ("task_id",)
 
     @property
-    def values(self) -> tuple[Any, ...]:
-        return self.progress, self.at, self.task_id
+    def row(self) -> Row:
+        return {"id": self.task_id, "progress": self.progress, "updated_at": self.at}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -197,13 +191,13 @@ class UsageAdded(Change):
     executor_id: str
     spending: Spending
 
-    STATEMENT: ClassVar[str] = usage.ADD
+    WRITE: ClassVar[Write] = Statement(usage.ADD)
     IS_FENCED: ClassVar[bool] = False
 
     @property
-    def values(self) -> tuple[Any, ...]:
-        model, *numbers = self.spending
-        return self.key, self.user_id, self.day, model, self.executor_id, self.run_id, *numbers
+    def row(self) -> Row:
+        spender = {"user_id": self.user_id, "executor_id": self.executor_id, "run_id": self.run_id}
+        return {"id": self.key, "day": self.day, **spender, **self.spending._asdict()}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -213,37 +207,30 @@ class TaskSpent(Change):
     task_id: str
     token_usage: str
 
-    STATEMENT: ClassVar[str] = "UPDATE tasks_task SET token_usage = %s WHERE id = %s"
-    TYPES: ClassVar[tuple[str, ...]] = ("text", "varchar")
+    WRITE: ClassVar[Write] = Update(table="tasks_task")
+    SUBJECT: ClassVar[tuple[str, ...]] = ("task_id",)
 
     @property
-    def subject(self) -> Hashable:
-        """The subject of the usage: a newer one replaces it."""
-        return "task", self.task_id
-
-    @property
-    def values(self) -> tuple[Any, ...]:
-        return self.token_usage, self.task_id
+    def row(self) -> Row:
+        return {"id": self.task_id, "token_usage": self.token_usage}
 
 
 @dataclass(slots=True, kw_only=True)
 class ModelCalled(Change):
-    """A call of a model. It is recorded even if the run has gone to another worker, unless the run is deleted.
+    """A call of a model: a row of `tasks.models.ModelCall`, whose id makes a repetition change nothing.
 
-    `row` has the columns `CALL_COLUMNS`, the first of which makes a repetition change nothing.
+    It is recorded even if the run has gone to another worker, unless the run is deleted.
     """
 
-    row: tuple[Any, ...]
+    call: Row
 
-    STATEMENT: ClassVar[str] = (
-        f"INSERT INTO tasks_modelcall ({', '.join(CALL_COLUMNS)}) VALUES ({marks(CALL_COLUMNS)}) ON CONFLICT DO NOTHING"  # noqa: S608  (constants of ours)
-    )
+    WRITE: ClassVar[Write] = Insert(table="tasks_modelcall")
     IS_FENCED: ClassVar[bool] = False
     NEEDS_RUN: ClassVar[bool] = True
 
     @property
-    def values(self) -> tuple[Any, ...]:
-        return self.row
+    def row(self) -> Row:
+        return self.call
 
 
 @dataclass(slots=True, kw_only=True)
@@ -262,22 +249,13 @@ class QuestionClosed(Change):
     task_id: str
     at: str | None
 
-    STATEMENT: ClassVar[str] = (
-        "UPDATE tasks_question SET closed_at = %s WHERE run_id = %s AND task_id = %s AND closed_at IS NULL"
+    WRITE: ClassVar[Write] = Update(
+        table="tasks_question", key=("run_id", "task_id"), guard="tasks_question.closed_at IS NULL"
     )
 
     @property
-    def values(self) -> tuple[Any, ...]:
-        return self.at, self.run_id, self.task_id
-
-
-class WantedEvent(NamedTuple):
-    """The event that a task waits for, as columns."""
-
-    user_id: str | None = None
-    event: str | None = None
-    match: str | None = None
-    since: str | None = None
+    def row(self) -> Row:
+        return {"run_id": self.run_id, "task_id": self.task_id, "closed_at": self.at}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -287,14 +265,14 @@ class QuestionAssigned(Change):
     question_id: str
     name: str
 
-    STATEMENT: ClassVar[str] = (
-        "INSERT INTO tasks_assignee (question_id, name) SELECT id, %s FROM tasks_question "
-        "WHERE id = %s AND answered_at IS NULL AND closed_at IS NULL ON CONFLICT DO NOTHING"
+    WRITE: ClassVar[Write] = Statement(
+        "INSERT INTO tasks_assignee (question_id, name) SELECT id, %(name)s FROM tasks_question "
+        "WHERE id = %(question_id)s AND answered_at IS NULL AND closed_at IS NULL ON CONFLICT DO NOTHING"
     )
 
     @property
-    def values(self) -> tuple[Any, ...]:
-        return self.name, self.question_id
+    def row(self) -> Row:
+        return {"name": self.name, "question_id": self.question_id}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -314,19 +292,18 @@ class QuestionAsked(Change):
     expires_at: str | None
     kind: str = WaitKind.QUESTION
     on_expiry: str = OnExpiry.FAIL
-    wanted: WantedEvent | None = None
+    wanted_event: str | None = None
+    """The name of the event that the task waits for, of the user `wanted_of`, with what it must `match` as JSON text."""
+    wanted_of: str | None = None
+    match: str | None = None
+    since: str | None = None
     tree: str | None = None
     """The tree that is to run, as JSON text."""
     limited_user: str | None = None
     """The user whose limit of waits it counts against. None: it is no wait of a task, but about the budget of the run."""
     assigned: Sequence[QuestionAssigned] = ()
-    """Written together with it, so that no crash can come between them."""
 
-    STATEMENT: ClassVar[str] = (
-        "INSERT INTO tasks_question (id, run_id, task_id, text, options, schema, assignees, alarms, alarm_at, memo, asked_at, expires_at, kind, on_expiry, "
-        "tree, user_id, event, match, since) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
-    )
+    WRITE: ClassVar[Write] = Insert(table="tasks_question")
 
     @property
     def is_for_people(self) -> bool:
@@ -334,11 +311,29 @@ class QuestionAsked(Change):
         return self.kind == WaitKind.QUESTION
 
     @property
-    def values(self) -> tuple[Any, ...]:
-        form = (self.options, self.schema, self.assignees, self.alarms, self.alarm_at, self.memo)
-        question = (self.question_id, self.run_id, self.task_id, self.text, *form)
-        ends = (self.at, self.expires_at, self.kind, self.on_expiry, self.tree)
-        return *question, *ends, *(self.wanted or WantedEvent())
+    def parts(self) -> Iterator[Change | None]:
+        yield from self.assigned
+
+    @property
+    def row(self) -> Row:
+        form = {"options": self.options, "schema": self.schema, "assignees": self.assignees}
+        ends = {"expires_at": self.expires_at, "on_expiry": self.on_expiry}
+        wanted = {"user_id": self.wanted_of, "event": self.wanted_event, "match": self.match, "since": self.since}
+        return {
+            "id": self.question_id,
+            "run_id": self.run_id,
+            "task_id": self.task_id,
+            "kind": self.kind,
+            "text": self.text,
+            "memo": self.memo,
+            "asked_at": self.at,
+            "alarms": self.alarms,
+            "alarm_at": self.alarm_at,
+            "tree": self.tree,
+            **form,
+            **ends,
+            **wanted,
+        }
 
 
 @dataclass(slots=True, kw_only=True)
@@ -354,17 +349,21 @@ class QuestionAlarmed(Change):
     alarms: str | None
     alarm_at: str | None
     assigned: Sequence[QuestionAssigned] = ()
-    """Written together with it."""
     is_for_people: ClassVar[bool] = True
 
-    STATEMENT: ClassVar[str] = (
-        "UPDATE tasks_question SET assignees = %s, alarms = %s, alarm_at = %s "
-        "WHERE id = %s AND alarms = %s AND answered_at IS NULL AND closed_at IS NULL"
+    WRITE: ClassVar[Write] = Statement(
+        "UPDATE tasks_question SET assignees = %(assignees)s, alarms = %(alarms)s, alarm_at = %(alarm_at)s "
+        "WHERE id = %(id)s AND alarms = %(before)s AND answered_at IS NULL AND closed_at IS NULL"
     )
 
     @property
-    def values(self) -> tuple[Any, ...]:
-        return self.assignees, self.alarms, self.alarm_at, self.question_id, self.before
+    def parts(self) -> Iterator[Change | None]:
+        yield from self.assigned
+
+    @property
+    def row(self) -> Row:
+        now = {"assignees": self.assignees, "alarms": self.alarms, "alarm_at": self.alarm_at}
+        return {"id": self.question_id, "before": self.before, **now}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -378,15 +377,14 @@ class TurnAdded(Change):
     characters: int
     at: str | None
 
-    STATEMENT: ClassVar[str] = (
-        "INSERT INTO tasks_conversationturn (user_id, name, run_id, task_id, said, characters, created_at) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (run_id, task_id) DO UPDATE SET said = excluded.said, "
-        "characters = excluded.characters"
+    WRITE: ClassVar[Write] = Insert(
+        table="tasks_conversationturn", key=("run_id", "task_id"), replaced=("said", "characters")
     )
 
     @property
-    def values(self) -> tuple[Any, ...]:
-        return self.user_id, self.name, self.run_id, self.task_id, self.said, self.characters, self.at
+    def row(self) -> Row:
+        where = {"user_id": self.user_id, "name": self.name, "run_id": self.run_id, "task_id": self.task_id}
+        return {**where, "said": self.said, "characters": self.characters, "created_at": self.at}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -403,63 +401,74 @@ class TaskFinished(Change):
     start: TaskStarted | None = None
     """The start of the task, if it is written in the same commit."""
     closing: QuestionClosed | None = None
-    """The end of its question or wait: never without that of the task, or another worker would ask or wait again."""
+    """The end of its question or wait: without it another worker would ask or wait again."""
     steps: str | None = None
     """The steps that it still has, as JSON text; None: all of them."""
     turn: TurnAdded | None = None
-    """The turn of the task in its conversation. One commit stores both: a turn is there if and only if its task has completed."""
+    """The turn of the task in its conversation: it is there if and only if its task has completed."""
     keeps_state: bool = False
     """Whether it may have stored a state, which ends with it."""
 
-    STATEMENT: ClassVar[str] = (
-        "UPDATE tasks_task SET status = %s, result = %s, error = %s, progress = %s, token_usage = %s, steps = COALESCE(%s, steps), "
-        "started_at = COALESCE(%s, started_at), attempt = COALESCE(%s, attempt), "
-        "completed_at = %s, updated_at = %s WHERE id = %s AND status IN ('pending', 'in_progress')"
-    )
-    TYPES: ClassVar[tuple[str, ...]] = (
-        *("varchar", "text", "text", "float8", "text", "text"),
-        *("timestamptz", "integer", "timestamptz", "timestamptz", "varchar"),
-    )
+    WRITE: ClassVar[Write] = Update(table="tasks_task", guard=OPEN_TASK.guard, kept=("steps", "started_at", "attempt"))
 
     @property
-    def values(self) -> tuple[Any, ...]:
-        outcome = (self.status, self.result, self.error, self.progress, self.token_usage, self.steps)
-        start = (self.start.at, self.start.attempt) if self.start else (None, None)
-        return *outcome, *start, self.at, self.at, self.task_id
+    def parts(self) -> Iterator[Change | None]:
+        yield self.closing
+        yield self.turn
+
+    @property
+    def row(self) -> Row:
+        return {
+            "id": self.task_id,
+            "status": self.status,
+            "result": self.result,
+            "error": self.error,
+            "progress": self.progress,
+            "token_usage": self.token_usage,
+            "steps": self.steps,
+            "started_at": self.start and self.start.at,
+            "attempt": self.start and self.start.attempt,
+            "completed_at": self.at,
+            "updated_at": self.at,
+        }
 
 
 @dataclass(slots=True, kw_only=True)
 class TasksSpawned(Change):
-    """Adds tasks below one that stays open. A repetition finds the first of them, and is refused.
-
-    `steps` is the step that they are, as JSON text, if they are one: never without them, or it would be taken again.
-    """
+    """Adds tasks below one that stays open. A repetition finds the first of them, and is refused."""
 
     task_id: str
     at: str | None
     steps: str | None = None
+    """The step that they are, as JSON text, if they are one: without them it would be taken again."""
     closing: QuestionClosed | None = None
     """The end of the question or wait that came before."""
 
-    STATEMENT: ClassVar[str] = (
-        "UPDATE tasks_task SET has_children = %s, updated_at = %s, steps = COALESCE(%s, steps) WHERE id = %s AND status IN ('pending', 'in_progress') "
-        "AND NOT EXISTS (SELECT 1 FROM tasks_task WHERE id = %s AND root_id = %s)"
+    WRITE: ClassVar[Write] = Statement(
+        "UPDATE tasks_task SET has_children = %(has_children)s, updated_at = %(at)s, steps = COALESCE(%(steps)s, steps) "  # noqa: S608  (constants of ours)
+        f"WHERE id = %(id)s AND {OPEN_TASK.guard} "
+        "AND NOT EXISTS (SELECT 1 FROM tasks_task AS added WHERE id = %(first)s AND root_id = %(root_id)s)"
     )
 
     @property
-    def values(self) -> tuple[Any, ...]:
-        return True, self.at, self.steps, self.task_id, self.rows[0].id, self.rows[0].root_id
+    def parts(self) -> Iterator[Change | None]:
+        yield self.closing
+
+    @property
+    def row(self) -> Row:
+        first = {"first": self.rows[0].id, "root_id": self.rows[0].root_id}
+        return {"id": self.task_id, "has_children": True, "at": self.at, "steps": self.steps, **first}
 
 
 @dataclass(slots=True, kw_only=True)
 class RunCleared(Change):
     """The run has made progress: deaths before that no longer count."""
 
-    STATEMENT: ClassVar[str] = CLEAR
+    WRITE: ClassVar[Write] = Statement(CLEAR)
 
     @property
-    def values(self) -> tuple[Any, ...]:
-        return (self.run_id,)
+    def row(self) -> Row:
+        return {"run_id": self.run_id}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -504,56 +513,23 @@ its last event.
 """
 
 
-COUNTS: Final = BudgetCounted | DayCounted | TaskSpent
-"""The changes of which the newest in a commit includes the others."""
-
-
 def rows_of(changes: Sequence[Change]) -> list[Change]:
-    """Return the changes without the starts of tasks that end in the same commit, with what is a part of others, the ends of
-    their questions, the assignees of questions and turns of conversations, and with one count of each budget and day and
-    the latest effect of each task, which is written with its start if that is among them.
+    """Return what one commit writes: the changes with their parts, and of each subject the latest change alone.
+
+    A task that starts and ends in the commit is one row, and so are the start of a task and the state of its effect.
     """
-    effects = _latest_effects(changes)
-    starts = {change.task_id: change for change in changes if isinstance(change, TaskStarted)}
-    for change in changes:
-        if isinstance(change, TaskFinished):
-            change.start = starts.pop(change.task_id, None)
-    closings = [
-        change.closing for change in changes if isinstance(change, TaskFinished | TasksSpawned) and change.closing
-    ]
-    assigned = [
-        each for change in changes if isinstance(change, QuestionAsked | QuestionAlarmed) for each in change.assigned
-    ]
-    turns = [change.turn for change in changes if isinstance(change, TaskFinished) and change.turn]
-    for start in starts.values():
-        if (noted := effects.pop(start.task_id, None)) is not None:
-            start.effect = noted.effect
-    rows = [change for change in changes if not isinstance(change, TaskStarted) or change.task_id in starts]
-    rows = [change for change in rows if not isinstance(change, EffectNoted)]
-    return [*_without_budgets(rows), *effects.values(), *closings, *assigned, *turns, *_latest_budgets(changes)]
-
-
-def _latest_effects(changes: Sequence[Change]) -> dict[str, EffectNoted]:
-    """Return what is noted of each task after the start that is among the changes, if there is one."""
-    effects = dict[str, EffectNoted]()
-    for change in changes:
+    latest = dict[Hashable, Change]()
+    for change in filter(None, chain.from_iterable((each, *each.parts) for each in changes)):
         if isinstance(change, TaskStarted):
-            effects.pop(change.task_id, None)
-        elif isinstance(change, EffectNoted):
-            effects[change.task_id] = change
-    return effects
-
-
-def _without_budgets(changes: Sequence[Change]) -> list[Change]:
-    return [change for change in changes if not isinstance(change, COUNTS)]
-
-
-def _latest_budgets(changes: Sequence[Change]) -> list[Change]:
-    """Return the newest count of each run, task, and user and day: it includes those before it.
-
-    Without the usage of the tasks that end, which their ends have.
-    """
-    ended = {change.task_id for change in changes if isinstance(change, TaskFinished)}
-    counted = [change.counting if isinstance(change, TaskStarted) else change for change in changes]
-    newest = {change.subject: change for change in counted if isinstance(change, COUNTS)}
-    return [change for change in newest.values() if not (isinstance(change, TaskSpent) and change.task_id in ended)]
+            latest.pop((EffectNoted, change.task_id), None)
+        latest[change.subject] = change
+    for change in list(latest.values()):
+        if isinstance(change, TaskFinished):
+            start = latest.pop((TaskStarted, change.task_id), None)
+            change.start = start if isinstance(start, TaskStarted) else None
+            latest.pop((TaskSpent, change.task_id), None)
+    for start in list(latest.values()):
+        if isinstance(start, TaskStarted):
+            effect = latest.pop((EffectNoted, start.task_id), None)
+            start.effect = effect.effect if isinstance(effect, EffectNoted) else start.effect
+    return list(latest.values())

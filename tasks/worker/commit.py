@@ -7,11 +7,10 @@ On PostgreSQL everything after that is sent at once, with the commit.
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cache, reduce
 from typing import Any, Final
 
 import orjson
-from django.db import DatabaseError, DataError, connection
+from django.db import DataError, connection
 from django.db.backends.utils import CursorWrapper
 
 from apflow_site.db.connections import IS_SQLITE
@@ -27,6 +26,7 @@ from tasks.services.trees import task_states
 from tasks.status import Status
 from tasks.storage import usage
 from tasks.storage.bulk import insert_many, records
+from tasks.storage.writes import Row, SomeRowUnchanged, is_unchanged, write
 from tasks.telemetry import metrics
 from tasks.worker.changes import (
     IN_ORDER,
@@ -117,12 +117,6 @@ EVENT_ROWS: Final = (
 )
 SET_FAILURES: Final = "UPDATE tasks_run SET failures = %s WHERE id = %s"
 ADD_EVENTS: Final = f"INSERT INTO tasks_taskevent ({', '.join(EVENT_COLUMNS)}, created_at) {EVENT_ROWS}"
-UNCHANGED: Final = " rows changed"
-"""The text in the error of PostgreSQL when that is not the expected number."""
-
-
-class SomeRowUnchanged(DatabaseError):
-    """A row did not have the state that its change expects. Nothing of the commit was written."""
 
 
 def commit(changes: Sequence[Change]) -> list[BaseException | None]:
@@ -142,7 +136,9 @@ def commit(changes: Sequence[Change]) -> list[BaseException | None]:
             if live:
                 _write_all(live, before)
     except DataError as error:
-        raise (SomeRowUnchanged if UNCHANGED in str(error) else error) from error
+        if is_unchanged(error):
+            raise SomeRowUnchanged from error
+        raise
     _count(live)
     return [
         too_many.get(id(change)) if is_held else LeaseLost(change.run_id)
@@ -199,38 +195,12 @@ def _write_all(live: Sequence[Change], before: Mapping[Fence, int]) -> None:
 
 def _write_rows(rows: Sequence[Change]) -> None:
     """Write the rows kind by kind, but for those of the runs. Each must be in the state that its change expects."""
-    by_kind = defaultdict[type[Change], list[tuple[Any, ...]]](list)
+    by_kind = defaultdict[type[Change], list[Row]](list)
     for change in rows:
-        by_kind[type(change)].append(change.values)
+        by_kind[type(change)].append(change.row)
     for kind in filter(by_kind.__contains__, IN_ORDER):
-        _write_kind(kind, by_kind[kind])
-
-
-def _write_kind(kind: type[Change], values: Sequence[tuple[Any, ...]]) -> None:
-    if IS_SQLITE:
-        if _execute(kind.STATEMENT, values).rowcount != len(values):
-            raise SomeRowUnchanged
-    elif len(values) > 1 and kind.TYPES:
-        names = [f"v{number}" for number in range(len(kind.TYPES))]
-        _execute(_expecting(_many(kind.STATEMENT, kind.TYPES)), [(records(values, names), len(values))])
-    else:
-        _execute(_expecting(kind.STATEMENT), [(*each, 1) for each in values])
-
-
-@cache
-def _many(statement: str, types: tuple[str, ...]) -> str:
-    """Return the UPDATE on PostgreSQL of many rows, whose values are `records`."""
-    columns = ", ".join(f"v{number} {type_}" for number, type_ in enumerate(types))
-    one = reduce(lambda text, number: text.replace("%s", f"new.v{number}", 1), range(len(types)), statement)
-    changed, _, condition = one.partition(" WHERE ")
-    return f"{changed} FROM json_to_recordset(%s::json) AS new({columns}) WHERE {condition}"
-
-
-@cache
-def _expecting(statement: str) -> str:
-    """Return the statement, which PostgreSQL refuses unless it changes as many rows as one more parameter says."""
-    is_expected = f"CASE WHEN count(*) = %s THEN 0 ELSE CAST(count(*) || '{UNCHANGED}' AS integer) END"
-    return f"WITH changed AS ({statement} RETURNING 1) SELECT {is_expected} FROM changed"  # noqa: S608  (constants of ours)
+        if kind.WRITE is not None:
+            write(kind.WRITE, by_kind[kind])
 
 
 def _execute(statement: str, rows: Sequence[Sequence[Any]]) -> CursorWrapper:

@@ -19,8 +19,9 @@ from django.db import InterfaceError, OperationalError, connection
 from apflow_site.db.calls import TurnsOf
 from apflow_site.db.connections import refresh
 from tasks.queue.leases import give_up_seconds
+from tasks.storage.writes import SomeRowUnchanged
 from tasks.worker.changes import Change, RunClosed, TaskFinished
-from tasks.worker.commit import SomeRowUnchanged, commit
+from tasks.worker.commit import commit
 from tasks.worker.result_memory import ResultMemory
 
 T = TypeVar("T")

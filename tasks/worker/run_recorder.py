@@ -48,7 +48,6 @@ from tasks.worker.changes import (
     TaskStarted,
     TurnAdded,
     UsageAdded,
-    WantedEvent,
 )
 from tasks.worker.day_budget import DayUse
 from tasks.worker.group_commit import GroupCommit
@@ -60,6 +59,7 @@ from tasks.worker.traced_models import CALL_ID, Call
 MODEL_CHARACTERS: Final = 255
 ERROR_CHARACTERS: Final = 1_000
 MOST_STEPS: Final = 2**31 - 1
+COUNTS: Final = "prompt_tokens completion_tokens total_tokens cached_tokens reasoning_tokens cost_nanos".split()
 SHOWN: Final = 100
 """The number of ids of new tasks that their event has."""
 
@@ -178,12 +178,27 @@ class RunRecorder:
         return self._model_called(task, call)
 
     def _model_called(self, task: LoadedTask, call: Call) -> ModelCalled:
-        who = (call.id, self._claim.run_id, self._claim.root_id, task.id, task.user_id)
-        agent = (task.attempt, call.step, _short(call.agent), _short(call.crew_task), _short(call.model))
-        times = (call.status, db_time(call.started_at), call.duration_ms)
-        end = (_short(call.finish_reason, 64), _short(call.error, ERROR_CHARACTERS), call.content)
-        row = (*who, task.executor_id or metrics.GROUP, *agent, *times, *_counts(call.usage), *end)
-        return ModelCalled(**self._fence, row=row)
+        row = {
+            "id": call.id,
+            "run_id": self._claim.run_id,
+            "root_id": self._claim.root_id,
+            "task_id": task.id,
+            "user_id": task.user_id,
+            "executor_id": task.executor_id or metrics.GROUP,
+            "attempt": task.attempt,
+            "step": call.step,
+            "agent": _short(call.agent),
+            "crew_task": _short(call.crew_task),
+            "model": _short(call.model),
+            "status": call.status,
+            "started_at": db_time(call.started_at),
+            "duration_ms": call.duration_ms,
+            **dict(zip(COUNTS, _counts(call.usage), strict=True)),
+            "finish_reason": _short(call.finish_reason, 64),
+            "error": _short(call.error, ERROR_CHARACTERS),
+            "content": call.content,
+        }
+        return ModelCalled(**self._fence, call=row)
 
     async def state_stored(self, task: LoadedTask, stored: Mapping[str, bytes], *, deleted: Sequence[str]) -> None:
         """Return when these parts of the task's state are stored, and those are deleted. Raises LeaseLost.
@@ -253,7 +268,7 @@ class RunRecorder:
             expires_at=db_time(question.expires_at),
             kind=question.kind,
             on_expiry=question.on_expiry,
-            wanted=self._wanted(task, question),
+            **_wanted(task, question),
             assigned=self._assigned(question),
             tree=None if question.tree is None else _text(orjson.dumps(question.tree)),
             limited_user=task.user_id if is_limited else None,
@@ -328,16 +343,6 @@ class RunRecorder:
         if growth.step is not None:
             result["step"] = growth.step.number
         return self._event("task_spawned", task, status, message=message, result=result)
-
-    def _wanted(self, task: LoadedTask, question: OpenQuestion) -> WantedEvent | None:
-        if question.event is None or question.match is None:
-            return None
-        return WantedEvent(
-            user_id=task.user_id,
-            event=question.event,
-            match=_text(orjson.dumps(question.match)),
-            since=db_time(question.since),
-        )
 
     async def call_off(self, wait: OpenQuestion, *, force: bool) -> None:
         """Cancel the tree for which a task no longer waits."""
@@ -490,6 +495,22 @@ class Alarms(TypedDict):
 def _alarms(question: OpenQuestion) -> Alarms:
     coming = question.alarms
     return Alarms(alarms=_json(as_json(coming)) if coming else None, alarm_at=db_time(coming[0].at) if coming else None)
+
+
+class Wanted(TypedDict, total=False):
+    """The fields of a change about the event that a task waits for."""
+
+    wanted_of: str
+    wanted_event: str
+    match: str
+    since: str | None
+
+
+def _wanted(task: LoadedTask, question: OpenQuestion) -> Wanted:
+    if question.event is None or question.match is None:
+        return {}
+    match = orjson.dumps(question.match).decode()
+    return Wanted(wanted_of=task.user_id, wanted_event=question.event, match=match, since=db_time(question.since))
 
 
 def _required(question: OpenQuestion) -> Json:

@@ -231,7 +231,7 @@ def test_progress_clears_a_suspect_but_who_was_convicted_stays_alone(
     run = queued_run()
     Run.objects.filter(id=run.id).update(losses=3, strikes=strikes, suspected_at=Now())
     with connection.cursor() as cursor:
-        cursor.execute(CLEAR, [run.id])
+        cursor.execute(CLEAR, {"run_id": run.id})
     run.refresh_from_db()
     assert (run.losses, run.strikes, run.suspected_at is not None) == (0, left, is_suspected)
     assert leases.is_any_suspected() is is_suspected

@@ -80,7 +80,7 @@ def test_start_and_end_of_the_last_task_and_the_end_of_the_run_are_one_commit_of
     ]
     with statements() as seen:
         assert commit(changes) == [None] * 3
-    updated = "UPDATE tasks_task" if IS_SQLITE else "WITH changed"
+    updated = "UPDATE tasks_task" if IS_SQLITE else "WITH written"
     assert seen == ["UPDATE tasks_run", updated, "DELETE FROM", "INSERT INTO"]
     assert [event["type"] for event in events.read(run_id=run.id)] == list(names)
 
@@ -101,8 +101,8 @@ def test_steps_of_many_runs_that_start_and_end_together_take_as_many_statements_
     with statements() as seen_at_the_end:
         assert commit(ends) == [None] * 6
     if not IS_SQLITE:
-        assert seen == ["WITH held", "WITH changed", "INSERT INTO"]
-        assert seen_at_the_end == ["WITH held", "WITH changed", "DELETE FROM", "INSERT INTO"]
+        assert seen == ["WITH held", "WITH written", "INSERT INTO"]
+        assert seen_at_the_end == ["WITH held", "WITH written", "DELETE FROM", "INSERT INTO"]
     began = datetime.fromisoformat(AT).replace(tzinfo=UTC)
     assert set(Task.objects.values_list("status", "attempt", "started_at")) == {("completed", 1, began)}
     assert set(Run.objects.values_list("status", "last_seq", "lease_owner")) == {("completed", 3, None)}

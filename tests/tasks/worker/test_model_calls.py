@@ -14,7 +14,7 @@ from tasks.rules.token_usage import spending_of
 from tasks.services import trees
 from tasks.services.history.past_trees import past_tree
 from tasks.services.trees import editing
-from tasks.worker.changes import CALL_COLUMNS, ModelCalled, UsageAdded
+from tasks.worker.changes import ModelCalled, UsageAdded
 from tasks.worker.group_commit import write_now
 from tests.sections import replace
 from tests.workers import Json, Ran, WorkerThread, group, run_tree, step
@@ -155,14 +155,20 @@ def stored_run(run_id: str = "one", **fields: Any) -> Run:
 
 
 def changes(run_id: str = "one") -> tuple[ModelCalled, UsageAdded]:
-    values: Json = dict.fromkeys(CALL_COLUMNS)
-    values |= {"id": "call", "run_id": run_id, "root_id": "root", "task_id": "t", "user_id": "ada", "executor_id": "e"}
+    values: Json = {
+        "id": "call",
+        "run_id": run_id,
+        "root_id": "root",
+        "task_id": "t",
+        "user_id": "ada",
+        "executor_id": "e",
+    }
     values |= {"attempt": 1, "model": "m", "status": "completed", "started_at": "2026-11-26 10:00:00"}
     fence: Any = {"run_id": run_id, "epoch": 1, "token": None}
     used = UsageAdded(
         **fence, key=f"use of {run_id}", user_id="ada", day="2026-11-26", executor_id="e", spending=spending_of(USED)
     )
-    return ModelCalled(**fence, row=tuple(values.values())), used
+    return ModelCalled(**fence, call=values), used
 
 
 @pytest.fixture(autouse=True)
