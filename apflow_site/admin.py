@@ -66,9 +66,9 @@ class AdminSite(UnfoldAdminSite):
         response: HttpResponse = with_policy(render)(request, "admin/login.html", context, status=403)
         return response
 
-    def _get_colors(self, key: str, *args: Any) -> dict[str, dict[str, str]]:
-        """Return no colours: unfold would write them as a `<style>`. `apflow_site/static/admin_theme` defines them."""
-        return {}
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """Leave out the colours: unfold would write them as a `<style>`. `apflow_site/static/admin_theme` defines them."""
+        return {**super().each_context(request), "colors": {}}
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ closes connections whose first request has not been read yet. The kernel resets 
 """
 
 import asyncio
-import ctypes
 import logging
 import os
 import signal
@@ -16,6 +15,7 @@ import sys
 import sysconfig
 import threading
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from functools import partial
@@ -224,9 +224,10 @@ def refuse_connections(listener: socket.socket) -> None:
     """
     if sys.platform != "linux":
         return
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in NO_SYN))
+    code = array("B", b"".join(struct.pack("HBBI", *line) for line in NO_SYN))
+    address, _ = code.buffer_info()
     try:
-        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(NO_SYN), ctypes.addressof(code)))
+        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(NO_SYN), address))
     except PermissionError:
         log.info("The kernel allows this user no socket filter: a client that connects now may be reset")
 

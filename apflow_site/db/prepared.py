@@ -12,7 +12,6 @@ from typing import Any, Final, Generic, TypeVar
 from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import QuerySet
 from django.db.models.base import ModelState
-from django.db.models.query import ModelIterable
 
 Row = TypeVar("Row")
 MOST_SHAPES: Final = 256
@@ -53,7 +52,7 @@ class Statement(Generic[Row]):
         self._compiler = queryset.query.get_compiler(DEFAULT_DB_ALIAS)
         self._sql, self._places = self._compiler.as_sql()
         self._converters = self._compiler.get_converters([column for column, *_ in self._compiler.select])
-        is_of_models = queryset._iterable_class is ModelIterable
+        is_of_models = queryset.query.default_cols  # else the columns are those of `values_list`
         self._made: Callable[[Sequence[Any]], Any] = _instances(self._compiler) if is_of_models else tuple
 
     def rows(self, values: Mapping[str, str]) -> list[Row]:

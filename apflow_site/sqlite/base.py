@@ -17,6 +17,8 @@ from apflow_site.db.file_gone import DatabaseFileGone
 T = TypeVar("T")
 WRITES: Final = ("UPDATE", "INSERT", "DELETE")
 """The beginnings of statements that take the write lock."""
+BEGIN: Final = "BEGIN IMMEDIATE"
+"""The statement of Django for a transaction (`transaction_mode`, in `apflow_site.databases`)."""
 SIDE_FILES: Final = ("", "-wal", "-shm")
 TURN_FILE: Final = "-turn"
 """Beside the database: locked by the transaction that begins next, because it has waited for BEGINS_NEXT_SECONDS."""
@@ -42,15 +44,19 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 class Cursor(base.SQLiteCursorWrapper):
-    """Lets a statement that writes outside of a transaction wait like one that begins a transaction."""
+    """Lets a statement that takes the write lock wait for its turn: one that begins a transaction, or writes outside of one."""
 
-    in_turn: Callable[[Callable[[], Any]], Any]
+    wrapper: "DatabaseWrapper"
 
     def execute(self, query: str, params: Any = None) -> Any:
         execute = partial(super().execute, query, params)
-        if self.connection.in_transaction or not query.lstrip().startswith(WRITES):
+        if self.connection.in_transaction:
             return execute()
-        return self.in_turn(execute)
+        if query.startswith(BEGIN):
+            self.wrapper.require_file()
+        elif not query.lstrip().startswith(WRITES):
+            return execute()
+        return self.wrapper.in_turn(execute)
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -80,13 +86,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def create_cursor(self, name: Any = None) -> sqlite3.Cursor:
         cursor = self.connection.cursor(factory=Cursor)
-        cursor.in_turn = self.in_turn
+        cursor.wrapper = self
         return cursor  # type: ignore[no-any-return]
-
-    def _start_transaction_under_autocommit(self) -> None:
-        self.require_file()
-        with self.wrap_database_errors:
-            self.in_turn(lambda: self.connection.execute("BEGIN IMMEDIATE"))
 
     def in_turn(self, statement: Callable[[], T]) -> T:
         """Execute a statement that takes the write lock once the lock is free and it is this one's turn.

@@ -13,7 +13,6 @@ from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
-from unfold.views import ChangeList
 
 from llmkeys.redact import mask_start
 from tasks.models import Run, Task
@@ -29,14 +28,6 @@ STATUS_COLOURS: Final = {
 }
 
 
-class BoundedChangeList(ChangeList):
-    """Count the filtered rows only, not the whole table."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        super().get_results(request)
-        self.full_result_count = self.result_count
-
-
 class Inspection(ModelAdmin):
     """A read-only admin. Lists do not load `big_fields`; `secret_fields` cannot be filtered, so they cannot be guessed bit by bit."""
 
@@ -49,9 +40,6 @@ class Inspection(ModelAdmin):
     view_on_site = False
     big_fields: ClassVar[tuple[str, ...]] = ()
     secret_fields: ClassVar[tuple[str, ...]] = ()
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return BoundedChangeList
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -1,102 +1,65 @@
-"""The parts of django-q2's cluster that are replaced: its queue, by one that survives a kill, and its stop event, by one that wakes at once."""
+"""The queue and the stop event that the cluster of django-q2 gets from us. They have the methods that it calls."""
 
-import fcntl
-import os
-import tempfile
+import errno
+import pickle
+import select
+import socket
 import time
 from collections.abc import Callable, Iterable
 from multiprocessing import Event, Pipe
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from multiprocessing.sharedctypes import RawValue
 from typing import Any, Final
 
-from django_q.queues import Queue
-
-POLL_SECONDS: Final = 0.01
-
-
-class KillableQueue(Queue):
-    """A queue of django-q2 that stays usable when a process that uses it is killed.
-
-    A reader holds a lock while it waits for the next item, a writer while it writes one, and both while they count. The
-    lock of `multiprocessing` is a semaphore, which a killed process never gives back: all others would wait forever, also
-    those that replace it.
-    """
-
-    def __init__(self, maxsize: int = 0) -> None:
-        super().__init__(maxsize=maxsize)
-        self._rlock = FileLock()
-        self._wlock = FileLock()
-        self.size = Counter()
-
-
-class FileLock:
-    """A lock for processes that are forked later. The system releases it when the process that holds it ends."""
-
-    def __init__(self) -> None:
-        with tempfile.TemporaryFile() as file:
-            self._file = os.dup(file.fileno())
-
-    def __del__(self) -> None:
-        os.close(self._file)
-
-    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        """Take it. False: another process holds it and, with a timeout in seconds, has held it for so long."""
-        if block and timeout is None:
-            fcntl.lockf(self._file, fcntl.LOCK_EX)
-            return True
-        deadline = time.monotonic() + (timeout or 0)
-        while not self._is_free():
-            if not block or time.monotonic() >= deadline:
-                return False
-            time.sleep(POLL_SECONDS)
-        return True
-
-    def _is_free(self) -> bool:
-        """Take it, if no other process holds it."""
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def release(self) -> None:
-        fcntl.lockf(self._file, fcntl.LOCK_UN)
-
-    def __enter__(self) -> None:
-        self.acquire()
-
-    def __exit__(self, *_: Any) -> None:
-        self.release()
-
-    @property
-    def is_taken(self) -> bool:
-        """Whether another process holds it."""
-        if is_free := self._is_free():
-            self.release()
-        return not is_free
-
-
-class Counter:
-    """The number of items in a queue, as the queues of django-q2 count them."""
-
-    def __init__(self) -> None:
-        self._count = RawValue("i", 0)
-        self._lock = FileLock()
-
-    def increment(self, n: int = 1) -> None:
-        with self._lock:
-            self._count.value += n
-
-    @property
-    def value(self) -> int:
-        count: int = self._count.value
-        return count
-
-
+PACKET_BYTES: Final = 2048
+"""The memory of the kernel that one job takes at most. A job has some 300 bytes."""
+MOST_BYTES: Final = 1 << 20
+FULL_SECONDS: Final = 0.01
 LEAST_PAUSE_SECONDS: Final = 0.5
 """Between two looks at the processes of a cluster: one that ends at each start is not replaced more often."""
+
+
+class KillableQueue:
+    """A queue for processes that are forked later, and that stays usable when one of them is killed.
+
+    Each item is one packet of a pair of sockets. The kernel gives it to one reader, all of it or nothing, so there is no
+    lock that a killed process could keep. The lock of a `multiprocessing.Queue` is a semaphore, which all others would
+    wait for forever, those that replace the process, too.
+    """
+
+    def __init__(self, most: int = 0) -> None:
+        """Create it for about so many items, but no fewer than 4. 0: as many as the system allows."""
+        self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        if most:
+            self._writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, most * PACKET_BYTES // 2)  # Linux doubles it
+
+    def put(self, item: Any) -> None:
+        """Add an item. Wait while the queue is full."""
+        packet = pickle.dumps(item)
+        while True:
+            try:
+                self._writer.send(packet)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # macOS does not wait
+                    raise
+                time.sleep(FULL_SECONDS)
+            else:
+                return
+
+    def get(self) -> Any:
+        """Wait for an item, and take it."""
+        return pickle.loads(self._reader.recv(MOST_BYTES))  # noqa: S301  from a process of this cluster
+
+    def empty(self) -> bool:
+        return not select.select([self._reader], [], [], 0)[0]
+
+    def qsize(self) -> int:
+        """Return 0 or 1: the system does not say how many items wait. django-q2 shows it in a state that we do not read."""
+        return int(not self.empty())
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()
 
 
 class ClusterStop:

@@ -1,4 +1,7 @@
-"""What uvicorn (`serve`) and daphne (`manage.py runserver`) both have to do: refuse what is too big, and notice who goes away."""
+"""What uvicorn (`serve`) and daphne (`manage.py runserver`) both have to do: refuse what is too big, and notice who goes away.
+
+Only `serve` refuses it before it has come: `runserver` is for development.
+"""
 
 import re
 import socket as sockets
@@ -48,6 +51,7 @@ def head(*fields: str) -> bytes:
 CHUNK = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
 
 
+@pytest.mark.parametrize("server", ["serve"], indirect=True)
 @pytest.mark.parametrize(
     "pieces",
     [
@@ -69,6 +73,7 @@ def test_who_sends_too_much_at_once_reads_why_and_who_sends_little_is_served(ser
     assert server.rpc("tasks.create", fits)["name"] == "n"
 
 
+@pytest.mark.parametrize("server", ["serve"], indirect=True)
 def test_a_message_that_is_too_big_closes_the_socket(server: Server) -> None:
     with socket(server.url) as client:
         with suppress(ConnectionClosed):

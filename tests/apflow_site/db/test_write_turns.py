@@ -11,7 +11,7 @@ from django.db import OperationalError
 
 from apflow_site.databases import database_settings, sqlite_url
 from apflow_site.sqlite import base
-from apflow_site.sqlite.base import DatabaseWrapper, opened_turn
+from apflow_site.sqlite.base import BEGIN, DatabaseWrapper, opened_turn
 from tests.servers import until
 
 pytestmark = pytest.mark.django_db
@@ -30,7 +30,7 @@ def opened(file: Path) -> DatabaseWrapper:
 
 
 def begin(database: DatabaseWrapper) -> None:
-    database._start_transaction_under_autocommit()
+    database.cursor().execute(BEGIN)
 
 
 def is_one_next(file: Path) -> bool:

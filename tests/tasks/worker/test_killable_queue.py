@@ -1,74 +1,101 @@
-"""The queue of a cluster's workers, one of which is killed while it waits for work or writes a result."""
+"""The queue of a cluster's workers, some of which are killed while they wait for work or take it."""
 
-from multiprocessing.connection import Connection
-from queue import Empty
+import threading
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
 
-import pytest
-
-from tasks.worker.killable_queue import FileLock, KillableQueue
+from tasks.worker.killable_queue import KillableQueue
 from tests.forks import FORK, forked
-from tests.servers import until
 
 PATIENCE_SECONDS = 60.0
+LONG = "x" * 3_000
+MOST_OF_ONE = 16
+"""A queue for one item has room for some more, which Linux grants to any socket."""
+
+
+def told(answers: Connection, process: BaseProcess) -> Any:
+    wait([answers, process.sentinel], PATIENCE_SECONDS)
+    assert answers.poll(), f"nothing came; the exit code of the process is {process.exitcode}"
+    return answers.recv()
 
 
 def read(queue: KillableQueue, answers: Connection) -> None:
+    answers.send("reads")
     answers.send(queue.get())
 
 
 def test_a_reader_that_is_killed_while_it_waits_stops_no_other() -> None:
     queue = KillableQueue()
-    lock: FileLock = queue._rlock
     answers, sent = FORK.Pipe(duplex=False)
-    with forked(read, queue, sent):
-        until(lambda: lock.is_taken, seconds=PATIENCE_SECONDS, what="a reader that waits")
-    with forked(read, queue, sent):
+    for _ in range(3):
+        with forked(read, queue, sent) as reader:
+            assert told(answers, reader) == "reads"
+    with forked(read, queue, sent) as reader:
+        assert told(answers, reader) == "reads"
         queue.put("work")
-        assert answers.poll(PATIENCE_SECONDS), "the second reader waits for the first"
-        assert answers.recv() == "work"
+        assert told(answers, reader) == "work"
     queue.close()
 
 
-def hold(lock: FileLock, answers: Connection) -> None:
-    with lock:
-        answers.send("held")
-        answers.poll(None)
+def take_for_ever(queue: KillableQueue, answers: Connection) -> None:
+    while True:
+        answers.send(queue.get())
 
 
-@pytest.mark.parametrize("which", ["_wlock", "size._lock"])
-def test_a_writer_that_is_killed_while_it_writes_or_counts_stops_no_other(which: str) -> None:
-    queue = KillableQueue()
-    lock: FileLock = queue._wlock if which == "_wlock" else queue.size._lock
-    held, holds = FORK.Pipe()
-    with forked(hold, lock, holds):
-        assert held.recv() == "held"
-        assert lock.is_taken
+def test_readers_that_are_killed_at_any_moment_leave_no_half_of_an_item() -> None:
+    queue = KillableQueue(4)
+    is_over = threading.Event()
+
+    def write() -> None:
+        while not is_over.is_set():
+            queue.put(("work", LONG))
+        queue.put("STOP")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    for _ in range(20):
+        answers, sent = FORK.Pipe(duplex=False)
+        with forked(take_for_ever, queue, sent) as reader:
+            assert told(answers, reader) == ("work", LONG)
+    is_over.set()
+    while (item := queue.get()) != "STOP":
+        assert item == ("work", LONG)
+    writer.join()
+    assert queue.empty()
+    queue.close()
+
+
+def fill(queue: KillableQueue, answers: Connection) -> None:
+    for number in range(1_000):
+        queue.put(number)
+        answers.send(number)
+
+
+def test_a_writer_waits_while_the_queue_is_full_and_when_it_is_killed_stops_no_other() -> None:
+    queue = KillableQueue(1)
+    written, writes = FORK.Pipe(duplex=False)
+    with forked(fill, queue, writes) as writer:
+        first = [told(written, writer)]
+        while written.poll(0.2):
+            first.append(written.recv())
+        assert len(first) <= MOST_OF_ONE, "it does not wait for a reader"
+        assert queue.qsize() == 1
+        assert [queue.get() for _ in first] == first
+        assert told(written, writer) == len(first)
+    while not queue.empty():
+        queue.get()
     queue.put("work")
     assert queue.get() == "work"
     assert queue.qsize() == 0
     queue.close()
 
 
-def test_a_reader_waits_no_longer_than_it_wants() -> None:
-    queue = KillableQueue()
-    for block, seconds in ((False, None), (True, 0.01)):
-        with pytest.raises(Empty):
-            queue.get(block, seconds)
-    _answers, sent = FORK.Pipe(duplex=False)
-    with forked(read, queue, sent):
-        until(lambda: queue._rlock.is_taken, seconds=PATIENCE_SECONDS, what="a reader that waits")
-        with pytest.raises(Empty):
-            queue.get(timeout=0.01)
-    queue.put("work")
-    assert queue.get(timeout=PATIENCE_SECONDS) == "work"
-    queue.close()
-
-
 def test_readers_take_turns() -> None:
     queue = KillableQueue()
     answers, sent = FORK.Pipe(duplex=False)
-    with forked(read, queue, sent), forked(read, queue, sent), forked(read, queue, sent):
-        for number in range(3):
+    with forked(take_for_ever, queue, sent), forked(take_for_ever, queue, sent), forked(take_for_ever, queue, sent):
+        for number in range(30):
             queue.put(number)
-        assert sorted(answers.recv() for _ in range(3) if answers.poll(PATIENCE_SECONDS)) == [0, 1, 2]
+        assert sorted(answers.recv() for _ in range(30) if answers.poll(PATIENCE_SECONDS)) == list(range(30))
     queue.close()
