@@ -1,6 +1,6 @@
 """`POST /ag-ui`: a RunAgentInput in, the events of a run out, until it ends or waits for the user."""
 
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,7 @@ from accounts.auth import authenticate
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks import events
-from tasks.models import ModelCall, Question, Run
+from tasks.models import ModelCall, Run
 from tasks.rules.strict_json import Json
 from tasks.services.history import failures_of, own_run
 from tasks.services.waits import questions
@@ -58,14 +58,15 @@ async def beginning(caller: Caller, started: Started) -> Beginning | None:
     """
     if started.run_id is None:
         return None
-    found = await pools.read(_read, caller, started.run_id, from_start=started.after == 0)
-    await sse.refuse_if_pruned(found.run, after=started.after)
+    run_id, after = started.run_id, started.after
+
+    def read() -> Beginning:
+        run = own_run(caller=caller, run_id=run_id)
+        return Beginning(run=run, rows=read_rows(run, from_start=after == 0))
+
+    found = await pools.read(read)
+    await sse.refuse_if_pruned(found.run, after=after)
     return found
-
-
-def _read(caller: Caller, run_id: str, *, from_start: bool) -> Beginning:
-    run = own_run(caller=caller, run_id=run_id)
-    return Beginning(run=run, rows=read_rows(run, from_start=from_start))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,29 +99,30 @@ class Stream:
             parent_run_id=parent,
             protocol_version=UNSET if self.given.is_before_1_0 else agui.VERSION,
         )
-        if self.begun is None:
-            for event in self._without_run():
-                yield event
-            return
-        async with aclosing(self._followed(self.begun)) as found:
-            async for followed in found:
-                yield followed
-
-    def _without_run(self) -> Iterator[Event]:
-        if self.started.error is not None:
+        if self.begun is not None:
+            async with aclosing(self._follow(self.begun)) as found:
+                async for followed in found:
+                    yield followed
+        elif self.started.error is not None:
             yield agui.RunError(message=self.started.error, code=self.started.error_code)
-            return
-        message_id = f"{self.given.run_id}:answer"
-        yield agui.TextMessageStart(message_id=message_id, role="assistant")
-        yield agui.TextMessageContent(message_id=message_id, delta=self.started.text)
-        yield agui.TextMessageEnd(message_id=message_id)
-        yield self._finished(SUCCESS)
+        else:
+            message_id = f"{self.given.run_id}:answer"
+            yield agui.TextMessageStart(message_id=message_id, role="assistant")
+            yield agui.TextMessageContent(message_id=message_id, delta=self.started.text)
+            yield agui.TextMessageEnd(message_id=message_id)
+            yield self._finished(SUCCESS)
 
-    async def _followed(self, begun: Beginning) -> AsyncGenerator[Event | list[bytes]]:
+    async def _follow(self, begun: Beginning) -> AsyncGenerator[Event | list[bytes]]:
+        """Yield the whole state, and then the events of the run until it ends or asks a person."""
         run, after = begun.run, self.started.after
         tree = Tree(run=run)
         translator = Translator(tree=tree, always_answers=self.started.is_chat)
-        yield await pools.read(_shown, begun, tree, from_start=after == 0)
+
+        def show() -> list[bytes]:
+            tree.add(begun.rows)
+            return [_frame(agui.StateSnapshot(snapshot=snapshot(run, begun.rows, from_start=after == 0)))]
+
+        yield await pools.read(show)
         if after and (interrupt := await self._interrupt(run)) is not None:
             yield interrupt
             return
@@ -128,7 +130,7 @@ class Stream:
             async for page in log:
                 left = page
                 while left:
-                    translate = partial(_translated, left, translator)
+                    translate = partial(_translate, left, translator)
                     is_small = len(left) == 1 and not _reads(left[0], translator)
                     frames, count = translate() if is_small else await pools.read(translate)
                     yield frames
@@ -148,7 +150,18 @@ class Stream:
         """Return the end of the stream, if there are questions that the caller may answer; None if they were answered before."""
         asked = await pools.read(questions.open_questions, self.caller, run_ids=[run.id])
         left = [each for each in asked if each.id not in self.started.dismissed]  # a worker will close those
-        interrupts = [_interrupt_of(each) for each in left if each.may_be_answered_by(self.caller)]
+        interrupts = [
+            {
+                "id": each.id,
+                "reason": REASON,
+                "message": each.text,
+                "responseSchema": schema_of(each),
+                "metadata": {"task_id": each.task_id},
+            }
+            | ({} if each.expires_at is None else {"expiresAt": each.expires_at.isoformat()})
+            for each in left
+            if each.may_be_answered_by(self.caller)
+        ]
         return self._finished({"type": "interrupt", "interrupts": interrupts}) if interrupts else None
 
     async def _end(self, event: Json, translator: Translator) -> Event:
@@ -156,20 +169,15 @@ class Stream:
         usage = used or UNSET
         at = agui.milliseconds(event["timestamp"])
         if event["status"] == Status.FAILED:
-            fault = await pools.read(_fault_of, event["run_id"])
+            fault = await pools.read(fault_of, event["run_id"])
             message = fault or event["error"] or event["message"]
             return agui.RunError(message=message, code=Status.FAILED, usage=usage, timestamp=at)
-        return self._finished(
-            self._outcome(event, translator.pending_calls), event["result"], usage=usage, timestamp=at
-        )
-
-    def _outcome(self, event: Json, pending_calls: Sequence[str]) -> Json | UnsetType:
-        """Return the outcome of a run that has not failed. Clients before 1.0 refuse an outcome that they do not know."""
-        is_cancelled = event["status"] == Status.CANCELLED
-        if self.given.is_before_1_0:
-            return UNSET if is_cancelled else SUCCESS
-        calls = {"pendingToolCallIds": pending_calls} if pending_calls else {}
-        return {"type": "cancelled"} if is_cancelled else SUCCESS | calls
+        outcome: Json | UnsetType = SUCCESS
+        if event["status"] == Status.CANCELLED:  # clients before 1.0 refuse an outcome that they do not know
+            outcome = UNSET if self.given.is_before_1_0 else {"type": "cancelled"}
+        elif translator.pending_calls and not self.given.is_before_1_0:
+            outcome = SUCCESS | {"pendingToolCallIds": translator.pending_calls}
+        return self._finished(outcome, event["result"], usage=usage, timestamp=at)
 
     def _finished(self, outcome: Json | UnsetType, result: Any = None, **more: Any) -> agui.RunFinished:
         shown = UNSET if result is None else result
@@ -178,13 +186,7 @@ class Stream:
         )
 
 
-def _shown(begun: Beginning, tree: Tree, *, from_start: bool) -> list[bytes]:
-    """Return the frame with the whole state, and add the tasks to the tree."""
-    tree.add(begun.rows)
-    return [_frame(agui.StateSnapshot(snapshot=snapshot(begun.run, begun.rows, from_start=from_start)))]
-
-
-def _translated(page: Sequence[Json], translator: Translator) -> tuple[list[bytes], int]:
+def _translate(page: Sequence[Json], translator: Translator) -> tuple[list[bytes], int]:
     """Return the frames for the events up to the first that asks a person, and their number. Reads what they need."""
     found: list[Event] = []
     tree, count = translator.tree, 0
@@ -214,18 +216,7 @@ def _frame(event: Event) -> bytes:
     return sse.frame(event.to_json())
 
 
-def _interrupt_of(question: Question) -> Json:
-    shown: Json = {
-        "id": question.id,
-        "reason": REASON,
-        "message": question.text,
-        "responseSchema": schema_of(question),
-        "metadata": {"task_id": question.task_id},
-    }
-    return shown if question.expires_at is None else shown | {"expiresAt": question.expires_at.isoformat()}
-
-
-def _fault_of(run_id: str) -> str | None:
+def fault_of(run_id: str) -> str | None:
     """Return why the run failed, in a sentence."""
     run = Run.objects.filter(id=run_id).first()
     failures = failures_of(run) if run else []
@@ -237,13 +228,12 @@ def usage_of(run_id: str) -> list[Json]:
     sums = {name: Sum(column) for name, column in COUNTS.items()}
     calls = ModelCall.objects.filter(run_id=run_id)
     rows: Iterable[Any] = calls.values("model").annotate(**sums).order_by("model")
-    return [_usage(row) for row in rows]
-
-
-def _usage(row: Json) -> Json:
-    provider, slash, model = row["model"].partition("/")
-    named = {"provider": provider, "model": model} if slash else {"model": row["model"]}
-    return named | {name: row[name] for name in COUNTS if row[name] is not None}
+    found = []
+    for row in rows:
+        provider, slash, model = row["model"].partition("/")
+        named = {"provider": provider, "model": model} if slash else {"model": row["model"]}
+        found.append(named | {name: row[name] for name in COUNTS if row[name] is not None})
+    return found
 
 
 @csrf_exempt
@@ -253,21 +243,18 @@ async def ag_ui(request: HttpRequest) -> HttpResponseBase:
         require_method(request, "POST")
         caller = await authenticate(request)
         with metered(NAME):
-            stream = await _stream(request, caller)
+            require(caller, Role.OPERATOR, what=f"POST /{NAME}")
+            note(user=caller.user_id)
+            loads.charge(caller.user_id)
+            async with turn(request, caller):  # also of the read pool: a large body makes a large tree
+                given = RunAgentInput.parse(await decoded_in_turn(request))
+                stream_limits.open_streams().refuse_if_full(caller)
+                headers = headers_of(request)
+                asked = RequestContext(caller=caller, url=headers.url, version="1.0", llm_key=headers.sent_key())
+                started = await pools.write(start, asked, given)
+                note(run=started.run_id)
+                begun = await beginning(caller, started)
+        stream = Stream(caller=caller, given=given, started=started, begun=begun)
         return held(sse.replies(stream.events()), caller=caller, who_is_it=partial(authenticate, request))
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
         return refusal(error, shape=as_rest)
-
-
-async def _stream(request: HttpRequest, caller: Caller) -> Stream:
-    require(caller, Role.OPERATOR, what=f"POST /{NAME}")
-    note(user=caller.user_id)
-    loads.charge(caller.user_id)
-    async with turn(request, caller):  # also of the read pool: a large body makes a large tree
-        given = RunAgentInput.parse(await decoded_in_turn(request))
-        stream_limits.open_streams().refuse_if_full(caller)
-        headers = headers_of(request)
-        asked = RequestContext(caller=caller, url=headers.url, version="1.0", llm_key=headers.sent_key())
-        started = await pools.write(start, asked, given)
-        note(run=started.run_id)
-        return Stream(caller=caller, given=given, started=started, begun=await beginning(caller, started))

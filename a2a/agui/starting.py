@@ -1,10 +1,10 @@
 """Starts what a request of AG-UI asks for, in one transaction, or continues a run whose questions it answers."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -77,11 +77,20 @@ def start(asked: RequestContext, given: RunAgentInput) -> Started:
 
     Raises InvalidParams, the errors of invalid trees, FlowNotFound, TaskNotFound, StatusConflict, RoleTooLow or LimitReached.
     """
+    turn = turn_in(given.messages)
+    # A repetition may have more messages and another state: those that the first answer brought.
+    request = [
+        given.forwarded_props,
+        [[entry.interrupt_id, entry.status, entry.payload] for entry in given.resume or ()],
+        turn.id if turn else None,
+    ]
+    key = sha256(orjson.dumps([given.thread_id, given.run_id])).hexdigest()
+    request_hash = sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest()
     try:
         return remembered(
-            partial(_started, asked, given),
+            partial(_start, asked, given),
             caller=asked.caller,
-            token=_token(given),
+            token=Token(key=f"ag-ui:{key}", request_hash=request_hash),
             outcome_of=asdict,
             restore=lambda outcome: Started(**outcome),
         )
@@ -89,52 +98,34 @@ def start(asked: RequestContext, given: RunAgentInput) -> Started:
         raise InvalidParams([("runId", REUSED)]) from None
 
 
-def _token(given: RunAgentInput) -> Token:
-    """Return the key of a request. A repetition may have more messages and another state: those that the first answer brought."""
-    turn = turn_in(given.messages)
-    request = [
-        given.forwarded_props,
-        [[entry.interrupt_id, entry.status, entry.payload] for entry in given.resume or ()],
-        turn.id if turn else None,
-    ]
-    key = sha256(orjson.dumps([given.thread_id, given.run_id])).hexdigest()
-    return Token(
-        key=f"ag-ui:{key}", request_hash=sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest()
-    )
-
-
-def _started(asked: RequestContext, given: RunAgentInput) -> Started:
+def _start(asked: RequestContext, given: RunAgentInput) -> Started:
     wanted = given.wanted
     if given.resume:
         if not wanted.is_empty or wanted.tags is not None:
             raise InvalidParams([("forwardedProps", "not allowed with resume, which continues a run")])
-        return _resumed(asked, given, given.resume)
+        return _resume(asked, given, given.resume)
     if wanted.is_empty:
-        return _said(asked, given)
+        return _run_message(asked, given)
     _refuse_tools(given)
-    return Started(run_id=_execution(asked, given, wanted).run.id)
-
-
-def _execution(asked: RequestContext, given: RunAgentInput, wanted: ForwardedProps) -> Execution:
     common: Json = {"caller": asked.caller, "context_id": given.thread_id, "llm_key": asked.llm_key}
     try:
         if wanted.flow is None:
             verb: Callable[..., Execution] = partial(trees.execute_tree, tasks=wanted.tasks, **common)
         else:
             verb = partial(flows.run_flow, name=wanted.flow, version=wanted.version, inputs=wanted.inputs, **common)
-        return _tagged(verb, wanted)
+        return Started(run_id=_run_tagged(verb, wanted).run.id)
     except InvalidParams as error:
         raise InvalidParams([(f"forwardedProps.{field}", reason) for field, reason in error.problems]) from None
 
 
-def _tagged(verb: Callable[..., Execution], wanted: ForwardedProps) -> Execution:
+def _run_tagged(verb: Callable[..., Execution], wanted: ForwardedProps) -> Execution:
     return verb() if wanted.tags is None else with_tags(verb, wanted.tags)
 
 
 # --- messages ---
 
 
-def _said(asked: RequestContext, given: RunAgentInput) -> Started:
+def _run_message(asked: RequestContext, given: RunAgentInput) -> Started:
     """Do what the newest message of the user means to A2A, with the whole conversation if a language model answers it."""
     question = asked_in(given.messages)
     if question is None:
@@ -148,7 +139,14 @@ def _said(asked: RequestContext, given: RunAgentInput) -> Started:
     meaning = with_key(_with_conversation(meaning, given, text), user_id=asked.caller.user_id, sent=asked.llm_key)
     match meaning:
         case RunTree() | RunFlow() | RunStored():
-            return Started(run_id=_run(meaning, asked, given, message).id, is_chat=True)
+            run = _run_tagged(partial(run_meaning, meaning, asked, context_id=given.thread_id), given.wanted).run
+            if run.context_id != given.thread_id:
+                raise StatusConflict(
+                    f"Task '{run.target_id}' already runs in another thread. Wait for its end, or run a copy.",
+                    data={"task_id": run.target_id},
+                )
+            store_message(run, message)
+            return Started(run_id=run.id, is_chat=True)
         case Ask(text=text):
             return Started(text=text)
         case Reply(parts=parts):
@@ -158,17 +156,6 @@ def _said(asked: RequestContext, given: RunAgentInput) -> Started:
             return Started(error=text, error_code="llm_key_required")
         case Reject(text=text):
             return Started(error=text, error_code="rejected")
-
-
-def _run(meaning: RunTree | RunFlow | RunStored, asked: RequestContext, given: RunAgentInput, message: Json) -> Run:
-    run = _tagged(partial(run_meaning, meaning, asked, context_id=given.thread_id), given.wanted).run
-    if run.context_id != given.thread_id:
-        raise StatusConflict(
-            f"Task '{run.target_id}' already runs in another thread. Wait for its end, or run a copy.",
-            data={"task_id": run.target_id},
-        )
-    store_message(run, message)
-    return run
 
 
 def _with_conversation(meaning: Meaning, given: RunAgentInput, text: str) -> Meaning:
@@ -211,9 +198,16 @@ def _refuse_tools(given: RunAgentInput) -> None:
 # --- answers ---
 
 
-def _resumed(asked: RequestContext, given: RunAgentInput, entries: Sequence[Resume]) -> Started:
+def _resume(asked: RequestContext, given: RunAgentInput, entries: Sequence[Resume]) -> Started:
     """Record the answers, and cancel the tasks whose questions were dismissed; all questions are of one run."""
-    found = list(_questions(asked, given, entries))
+    of_thread = Question.objects.for_caller(asked.caller).for_people().filter(run__context_id=given.thread_id)
+    known = of_thread.select_related("run").in_bulk({entry.interrupt_id for entry in entries})
+    found = []
+    for index, entry in enumerate(entries):
+        if entry.interrupt_id not in known:
+            raise InvalidParams([(f"resume[{index}].interruptId", NOT_OPEN)])
+        check_may_answer(asked.caller, known[entry.interrupt_id])
+        found.append(known[entry.interrupt_id])
     run_ids = {question.run_id for question in found}
     if len(run_ids) > 1:
         raise InvalidParams([("resume", "its interrupts are of different runs: answer those of one")])
@@ -221,23 +215,13 @@ def _resumed(asked: RequestContext, given: RunAgentInput, entries: Sequence[Resu
         if entry.status == "cancelled":
             cancels.ask(caller=asked.caller, task_ids=[question.task_id], force=False, message=DISMISSED)
         else:
-            _answer(asked, question, entry, place=f"resume[{index}].payload")
+            _record_answer(asked, question, entry, place=f"resume[{index}].payload")
     run = Run.objects.get(id=run_ids.pop())
     dismissed = tuple(entry.interrupt_id for entry in entries if entry.status == "cancelled")
     return Started(run_id=run.id, after=run.last_seq, dismissed=dismissed)
 
 
-def _questions(asked: RequestContext, given: RunAgentInput, entries: Sequence[Resume]) -> Iterator[Question]:
-    of_thread = Question.objects.for_caller(asked.caller).for_people().filter(run__context_id=given.thread_id)
-    known = of_thread.select_related("run").in_bulk({entry.interrupt_id for entry in entries})
-    for index, entry in enumerate(entries):
-        if entry.interrupt_id not in known:
-            raise InvalidParams([(f"resume[{index}].interruptId", NOT_OPEN)])
-        check_may_answer(asked.caller, known[entry.interrupt_id])
-        yield known[entry.interrupt_id]
-
-
-def _answer(asked: RequestContext, question: Question, entry: Resume, *, place: str) -> None:
+def _record_answer(asked: RequestContext, question: Question, entry: Resume, *, place: str) -> None:
     payload = entry.payload
     is_object = isinstance(payload, dict) and (question.schema is not None or ANSWER in payload)
     answer, comment = read(question, payload) if is_object else (payload, None)
@@ -252,8 +236,34 @@ def _answer(asked: RequestContext, question: Question, entry: Resume, *, place: 
 
 def conversation(messages: Sequence[Message], context: Sequence[ContextEntry]) -> list[Json]:
     """Return the messages in OpenAI's format, after one that has the context of the front end. Raises InvalidParams."""
-    said = "\n".join(f"{entry.description}: {entry.value}" for entry in context)
-    return [{"role": "system", "content": said}] * bool(said) + list(_read(messages))
+    of_front_end = "\n".join(f"{entry.description}: {entry.value}" for entry in context)
+    found: list[Json] = [{"role": "system", "content": of_front_end}] if of_front_end else []
+    for index, message in enumerate(messages):
+        place = f"messages[{index}].content"
+        match message:
+            case UserMessage(content=content):
+                own: Any = content
+                if not isinstance(content, str):
+                    own = [_part(part, f"{place}[{at}]") for at, part in enumerate(content)]
+                found.append({"role": "user", "content": own})
+            case ToolMessage(content=content, tool_call_id=call_id, error=error):
+                found.append({"role": "tool", "tool_call_id": call_id, "content": error or text_of(content)})
+            case AssistantMessage():
+                calls = [
+                    {
+                        "id": call.id,
+                        "type": "function",
+                        "function": {"name": call.function.name, "arguments": call.function.arguments},
+                    }
+                    for call in message.tool_calls or ()
+                ]
+                answer: Json = {"role": "assistant", "content": message.content}
+                found.append(answer | {"tool_calls": calls} if calls else answer)
+            case ActivityMessage() | ReasoningMessage():
+                continue
+            case _:
+                found.append({"role": message.__struct_config__.tag, "content": message.content})
+    return found
 
 
 def tools_of(given: Sequence[Tool]) -> list[Json]:
@@ -297,39 +307,6 @@ def earlier_texts(messages: Sequence[Message], *, until: Message | None) -> list
         for each in before
         if isinstance(each, UserMessage | AssistantMessage) and (text := text_of(each.content))
     ]
-
-
-def _read(messages: Sequence[Message]) -> Iterator[Json]:
-    for index, message in enumerate(messages):
-        place = f"messages[{index}].content"
-        match message:
-            case UserMessage(content=content):
-                if isinstance(content, str):
-                    yield {"role": "user", "content": content}
-                    continue
-                parts = [_part(part, f"{place}[{at}]") for at, part in enumerate(content)]
-                yield {"role": "user", "content": parts}
-            case ToolMessage(content=content, tool_call_id=call_id, error=error):
-                yield {"role": "tool", "tool_call_id": call_id, "content": error or text_of(content)}
-            case AssistantMessage():
-                yield _assistant_message(message)
-            case ActivityMessage() | ReasoningMessage():
-                continue
-            case _:
-                yield {"role": message.__struct_config__.tag, "content": message.content}
-
-
-def _assistant_message(message: AssistantMessage) -> Json:
-    said: Json = {"role": "assistant", "content": message.content}
-    calls = [
-        {
-            "id": call.id,
-            "type": "function",
-            "function": {"name": call.function.name, "arguments": call.function.arguments},
-        }
-        for call in message.tool_calls or ()
-    ]
-    return said | {"tool_calls": calls} if calls else said
 
 
 def _part(part: Part, place: str) -> Json:

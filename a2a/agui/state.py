@@ -3,7 +3,7 @@
 It has no inputs and no results: a front end sends its state back with each request.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -59,23 +59,20 @@ class Tree:
 
     def operations(self, event: Json) -> list[Json]:
         """Return the changes that an event makes in the state, without those that it has seen before."""
-        changes = [op for op in self._changes(event) if self._sent.get(op["path"], self) != op["value"]]
-        self._sent |= {op["path"]: op["value"] for op in changes}
-        return changes
-
-    def _changes(self, event: Json) -> Iterator[Json]:
         is_end = event["type"] == "final"
+        values: dict[str, Any] = {}
         if not is_end:
-            shown = self.tasks[event["task_id"]]
-            place = f"/tasks/{shown.number}"
-            yield _set(f"{place}/status", event["status"])
-            yield _set(f"{place}/progress", event["progress"])
+            place = f"/tasks/{self.tasks[event['task_id']].number}"
+            values |= {f"{place}/status": event["status"], f"{place}/progress": event["progress"]}
             if event["type"] in ENDS:
-                yield _set(f"{place}/error", event["error"])
+                values[f"{place}/error"] = event["error"]
             elif event["message"] and event["type"] != TOKEN:
-                yield _set(f"{place}/message", event["message"])
-        yield _set("/run/status", event["status"] if is_end else Status.IN_PROGRESS)
-        yield _set("/run/progress", event["tree_progress"])
+                values[f"{place}/message"] = event["message"]
+        values["/run/status"] = event["status"] if is_end else Status.IN_PROGRESS
+        values["/run/progress"] = event["tree_progress"]
+        changes = {path: value for path, value in values.items() if self._sent.get(path, self) != value}
+        self._sent |= changes
+        return [{"op": "replace", "path": path, "value": value} for path, value in changes.items()]
 
 
 def is_spoken(executor_id: str | None) -> bool:
@@ -90,7 +87,14 @@ def read_rows(run: Run, *, skip: int = 0, from_start: bool = False) -> list[Json
     """
     rows = Task.objects.tree(run.root_id)
     loads.spend_on(rows, "error")
-    return [_shown(row, run, from_start=from_start) for row in rows.values(*COLUMNS)[skip:]]
+    found = []
+    for row in rows.values(*COLUMNS)[skip:]:
+        task = {name: row[name] for name in COLUMNS[:-1]} | {"message": None}
+        is_of_earlier_run = row["completed_at"] is not None and row["completed_at"] < run.created_at
+        if from_start and not is_of_earlier_run:
+            task |= {"status": Status.PENDING, "progress": 0.0, "error": None}
+        found.append(task)
+    return found
 
 
 def snapshot(run: Run, rows: Sequence[Json], *, from_start: bool) -> Json:
@@ -101,18 +105,6 @@ def snapshot(run: Run, rows: Sequence[Json], *, from_start: bool) -> Json:
         "run": {"run_id": run.id, "task_id": run.target_id, "status": status, "progress": progress},
         "tasks": list(rows),
     }
-
-
-def _shown(row: Mapping[str, Any], run: Run, *, from_start: bool) -> Json:
-    shown = {name: row[name] for name in COLUMNS[:-1]} | {"message": None}
-    is_of_earlier_run = row["completed_at"] is not None and row["completed_at"] < run.created_at
-    if from_start and not is_of_earlier_run:
-        shown |= {"status": Status.PENDING, "progress": 0.0, "error": None}
-    return shown
-
-
-def _set(path: str, value: Any) -> Json:
-    return {"op": "replace", "path": path, "value": value}
 
 
 def arguments_of(task_id: str) -> str:

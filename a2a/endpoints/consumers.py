@@ -26,7 +26,7 @@ from a2a.core.jsonrpc import Request
 from a2a.core.metrics import stream_client
 from a2a.core.parsing import EventId
 from a2a.live import stream_limits
-from a2a.live.sse import Stream, open_stream
+from a2a.live.sse import open_stream
 from a2a.live.stream_limits import Allowance, TooMany
 from a2a.methods import messages
 from a2a.methods.dispatch import NATIVE, Outcome, carry_out, replies_to
@@ -167,13 +167,21 @@ class Socket(AsyncWebsocketConsumer):
         except AuthenticationFailed:  # browsers can send it only as a subprotocol
             is_sent = len(subprotocols) == 2 and subprotocols[0] == SUBPROTOCOL
             self._token = subprotocols[1] if is_sent else ""
-        has_token = bool(self._token) or not settings.APFLOW.auth.is_on
-        code = await self._enter() if has_token else self._count_unknown()
+        if self._token or not settings.APFLOW.auth.is_on:
+            code = await self._enter()
+        else:
+            code = self._count_unknown()
         await self.accept(SUBPROTOCOL if SUBPROTOCOL in subprotocols else None)
+
+        async def close_unless_authenticated() -> None:
+            await asyncio.sleep(AUTH_SECONDS)
+            if self._caller is None:
+                await self.close(AUTH_TIMEOUT)
+
         if code is not None:
             await self.close(code)
         elif self._caller is None:
-            self._spawn(self._close_unless_authenticated())
+            self._spawn(close_unless_authenticated())
         else:
             await self._begin()
 
@@ -209,7 +217,12 @@ class Socket(AsyncWebsocketConsumer):
         self._unknown.close()
         if allow_large_messages := self.scope.get("extensions", {}).get(LARGE_MESSAGES):
             allow_large_messages()
-        self._spawn(self._close_when_refused(caller))
+
+        async def close_when_revoked() -> None:
+            await stream_limits.until_revoked(caller, self._who_is_it)
+            await self.close(UNAUTHENTICATED)
+
+        self._spawn(close_when_revoked())
         return None
 
     async def _begin(self) -> None:
@@ -224,12 +237,13 @@ class Socket(AsyncWebsocketConsumer):
             else:
                 await self.close(NOT_FOUND)
         else:
-            self._spawn(self._begin_unless_spoken_to())
 
-    async def _begin_unless_spoken_to(self) -> None:
-        await asyncio.sleep(FIRST_WORD_SECONDS)
-        if not self._has_spoken:
-            self._may_send.set()
+            async def begin_unless_narrowed() -> None:
+                await asyncio.sleep(FIRST_WORD_SECONDS)
+                if not self._has_spoken:
+                    self._may_send.set()
+
+            self._spawn(begin_unless_narrowed())
 
     async def _is_still_in(self) -> bool:
         """Re-authenticate. Closes the connection if the caller or its permissions have changed.
@@ -246,15 +260,6 @@ class Socket(AsyncWebsocketConsumer):
         if not settings.APFLOW.auth.is_on:
             return LOCAL
         return await caller_now(self._token)
-
-    async def _close_unless_authenticated(self) -> None:
-        await asyncio.sleep(AUTH_SECONDS)
-        if self._caller is None:
-            await self.close(AUTH_TIMEOUT)
-
-    async def _close_when_refused(self, caller: Caller) -> None:
-        await stream_limits.until_revoked(caller, self._who_is_it)
-        await self.close(UNAUTHENTICATED)
 
     async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
         """Close the connection, once: several asyncio tasks may find a reason at the same time."""
@@ -277,7 +282,9 @@ class Socket(AsyncWebsocketConsumer):
                     texts = await pools.read(self._texts_of, events) if are_many else self._texts_of(events)
                     async with self._turn:
                         for event, text in zip(events, texts, strict=True):
-                            await self._send_event(event, text)
+                            # The filter may have changed since the event was buffered.
+                            if self._interest.wants(event) and inbox.is_due(event):
+                                await self._send_event(event, text)
                             if are_many:  # a connection that is fast enough never waits for its client
                                 await asyncio.sleep(0)
         await self.close(RESTART)
@@ -286,11 +293,6 @@ class Socket(AsyncWebsocketConsumer):
         return [messages.of_event(as_sent(event, has_tokens=self._has_tokens)) for event in events]
 
     async def _send_event(self, event: Event, text: str) -> None:
-        assert self._inbox is not None  # noqa: S101
-        if not (
-            self._interest.wants(event) and self._inbox.is_due(event)
-        ):  # the filter has changed since the event was buffered
-            return
         await self.send(text)
         if event["type"] == "final" and event["run_id"] in self._streamed:
             self._streamed.discard(event["run_id"])
@@ -321,7 +323,7 @@ class Socket(AsyncWebsocketConsumer):
             await self._act(message)
         else:
             parsed = jsonrpc.parse(message, batch_limit=settings.APFLOW.limits.batch)
-            self._spawn(self._answer_batch(parsed) if isinstance(parsed, list) else self._answer(parsed))
+            self._spawn(self._answer(parsed))
         if is_first_word:
             self._may_send.set()
 
@@ -376,7 +378,9 @@ class Socket(AsyncWebsocketConsumer):
         after, pruned = await self._place_in(run, given.after)
         async with self._turn:
             self._interest.add(_root_of(standing))
-            later = await self._later_runs(run) if given.run_id is not None else []
+            later: list[Run] = []
+            if given.run_id is not None and run is not None:
+                later = await pools.read(queries.later_runs, caller=self._caller, run=run)
             await self.send(messages.of_standing("subscribed", standing, pruned=pruned))
             for each in reversed(later):  # the last one is read first
                 self._inbox.rewind(each.id)
@@ -394,10 +398,6 @@ class Socket(AsyncWebsocketConsumer):
         if after is not None:
             return (await open_stream(run, after=EventId(seq=after, run_id=run.id))).after, False
         return None, await pools.read(is_pruned, run, after=self._inbox.reached(run.id))
-
-    async def _later_runs(self, run: Run | None) -> list[Run]:
-        assert self._caller is not None  # noqa: S101
-        return [] if run is None else await pools.read(queries.later_runs, caller=self._caller, run=run)
 
     async def _unsubscribe(self, given: Unsubscribe) -> None:
         if given.task_id is None:
@@ -418,35 +418,30 @@ class Socket(AsyncWebsocketConsumer):
 
     # --- JSON-RPC ---
 
-    async def _answer(self, request: Request) -> None:
+    async def _answer(self, request: Request | list[Request]) -> None:
         with limited_loads():
-            if isinstance(request, jsonrpc.Call) and _param(request, "use_streaming") is True:
+            if isinstance(request, list):
+                if body := await replies_to(request, partial(self._carry_out, is_single=False)):
+                    await self.send(body.decode())
+            elif isinstance(request, jsonrpc.Call) and _param(request, "use_streaming") is True:
                 async with self._turn:  # the reply must precede the events of the run
-                    outcome = await self._reply_to(request)
-                    if outcome.stream is not None:
-                        self._stream(outcome.stream, resumes=_param(request, "last_event_id") is not None)
+                    await self._reply_to(request)
             else:
                 await self._reply_to(request)
 
-    async def _reply_to(self, request: Request) -> Outcome:
+    async def _reply_to(self, request: Request) -> None:
+        """Send the reply to a request, and then the events of the run that it streams."""
         outcome = await self._carry_out(request, is_single=True)
         if outcome.answer is not None:
             await self._send_json(outcome.answer.to_json())
-        return outcome
-
-    def _stream(self, stream: Stream, *, resumes: bool) -> None:
-        assert self._inbox is not None  # noqa: S101
-        run = stream.run
-        # The last event of a finished run is sent again even if the client has it: `stream_end` is made from it.
-        after = min(stream.after, run.last_seq - 1) if run.finished_at is not None else stream.after
-        self._interest.keep(run.root_id)
-        self._streamed.add(run.id)
-        self._inbox.rewind(run.id, after=after if resumes else None)
-
-    async def _answer_batch(self, requests: list[Request]) -> None:
-        with limited_loads():
-            if body := await replies_to(requests, partial(self._carry_out, is_single=False)):
-                await self.send(body.decode())
+        if outcome.stream is not None and isinstance(request, jsonrpc.Call):
+            assert self._inbox is not None  # noqa: S101
+            run, after = outcome.stream.run, outcome.stream.after
+            if run.finished_at is not None:  # its last event is sent again even if the client has it, for `stream_end`
+                after = min(after, run.last_seq - 1)
+            self._interest.keep(run.root_id)
+            self._streamed.add(run.id)
+            self._inbox.rewind(run.id, after=None if _param(request, "last_event_id") is None else after)
 
     async def _carry_out(self, request: Request, *, is_single: bool) -> Outcome:
         assert self._caller is not None  # noqa: S101
@@ -472,18 +467,18 @@ class Socket(AsyncWebsocketConsumer):
     # --- tasks of this connection ---
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(self._guarded(work))
+        async def guard() -> None:
+            try:
+                await work
+            except OSError:
+                pass  # the client has gone
+            except Exception:  # the protocol edge: a bug ends the connection; details go to the log only
+                log.exception("A WebSocket broke", extra={"event": "socket.error"})
+                await self.close(BROKEN)
+
+        task = asyncio.create_task(guard())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except OSError:
-            pass  # the client has gone
-        except Exception:  # the protocol edge: a bug ends the connection; details go to the log only
-            log.exception("A WebSocket broke", extra={"event": "socket.error"})
-            await self.close(BROKEN)
 
 
 class Nowhere(AsyncWebsocketConsumer):

@@ -69,10 +69,16 @@ def _payload(request: HttpRequest) -> Any:
 
     Raises MalformedJson, InvalidParams, BodyTooLarge or UnsupportedMediaType.
     """
-    kind = request.content_type or ""
-    body = _body(request)
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise UnsupportedMediaType("Content-Encoding is not supported here. Send the body unencoded.")
+    limit = min(settings.APFLOW.limits.event_bytes, settings.APFLOW.limits.body_bytes)
+    is_short = int(request.headers.get("Content-Length") or 0) <= limit
+    body = request.read(limit + 1) if is_short else b""
+    if not is_short or len(body) > limit:
+        raise BodyTooLarge(f"The body has more than {limit} bytes (limits.event_bytes).")
     if not body:
         return None
+    kind = request.content_type or ""
     if kind == "application/json" or kind.endswith("+json"):
         return decode(body, nesting=settings.APFLOW.limits.nesting)
     if kind != FORM and not kind.startswith("text/"):
@@ -88,18 +94,6 @@ def _payload(request: HttpRequest) -> Any:
     if "\0" in unquote_plus(text):
         raise InvalidParams([("body", "contains a NUL character")])
     return value
-
-
-def _body(request: HttpRequest) -> bytes:
-    """Raise BodyTooLarge or UnsupportedMediaType."""
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise UnsupportedMediaType("Content-Encoding is not supported here. Send the body unencoded.")
-    limit = min(settings.APFLOW.limits.event_bytes, settings.APFLOW.limits.body_bytes)
-    if int(request.headers.get("Content-Length") or 0) <= limit:
-        body = request.read(limit + 1)
-        if len(body) <= limit:
-            return body
-    raise BodyTooLarge(f"The body has more than {limit} bytes (limits.event_bytes).")
 
 
 class WrongSignature(TasksError):

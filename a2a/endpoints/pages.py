@@ -55,7 +55,19 @@ async def next_run(request: HttpRequest, caller: Caller, task_id: str) -> HttpRe
     """
     root_id = await pools.read(root_of, caller=caller, task_id=task_id)
     after = event_number(request.GET.get("after") or "0")
-    return _held(request, caller, sse.replies(_next_run(caller, root_id, after=after)))
+
+    async def later_run() -> AsyncGenerator[Json]:
+        async with following(caller) as inbox:
+            inbox.wants = lambda event: event["root_task_id"] == root_id
+            while True:
+                run = await pools.read(latest_run, caller=caller, task_id=root_id)
+                if run is not None and run.number > after:
+                    yield {"run": run.number}
+                    return
+                if not await inbox.next():
+                    return
+
+    return _held(request, caller, sse.replies(later_run()))
 
 
 @page()
@@ -73,7 +85,16 @@ async def list_rows(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 @page()
 async def run_changes(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     """`GET /ui/events/runs`: a message at once, and when runs that the caller may see have started or ended."""
-    return _held(request, caller, sse.replies(_changes(caller)))
+
+    async def changes() -> AsyncGenerator[Json]:
+        async with following(caller) as inbox:
+            inbox.wants = lambda event: bool(event["seq"] == 1 or event["type"] == "final")
+            yield {"runs": 0}  # the page may have missed some before it listened
+            while events := await inbox.next():
+                yield {"runs": len(events)}
+                await asyncio.sleep(REST_SECONDS)
+
+    return _held(request, caller, sse.replies(changes()))
 
 
 def _held(request: HttpRequest, caller: Caller, frames: AsyncGenerator[bytes]) -> HttpResponseBase:
@@ -96,33 +117,19 @@ def slim(event: Event) -> Json:
     }
 
 
-async def _next_run(caller: Caller, root_id: str, *, after: int) -> AsyncGenerator[Json]:
-    async with following(caller) as inbox:
-        inbox.wants = lambda event: event["root_task_id"] == root_id
-        while True:
-            run = await pools.read(latest_run, caller=caller, task_id=root_id)
-            if run is not None and run.number > after:
-                yield {"run": run.number}
-                return
-            if not await inbox.next():
-                return
-
-
-async def _changes(caller: Caller) -> AsyncGenerator[Json]:
-    async with following(caller) as inbox:
-        inbox.wants = lambda event: bool(event["seq"] == 1 or event["type"] == "final")
-        yield {"runs": 0}  # the page may have missed some before it listened
-        while events := await inbox.next():
-            yield {"runs": len(events)}
-            await asyncio.sleep(REST_SECONDS)
-
-
 async def _list_rows(caller: Caller, root_ids: set[str]) -> AsyncGenerator[Json]:
+    def render() -> list[Json]:
+        context = {"caller": caller, "has_owners": has_owners()}
+        rows = rows_of_trees(caller=caller, root_ids=root_ids)
+        return [
+            {"id": row.root.id, "html": render_to_string("dashboard/row.html", context | {"row": row})} for row in rows
+        ]
+
     sent = None
     async with following(caller) as inbox:
         while True:
-            for root_id, html in await pools.read(_rows, caller, root_ids):
-                yield {"id": root_id, "html": html}
+            for row in await pools.read(render):
+                yield row
             questions = await pools.read(count_questions, caller=caller)
             if questions != sent:
                 yield {"questions": questions}
@@ -133,20 +140,14 @@ async def _list_rows(caller: Caller, root_ids: set[str]) -> AsyncGenerator[Json]
                 return
 
 
-def _rows(caller: Caller, root_ids: set[str]) -> list[tuple[str, str]]:
-    shown = {"caller": caller, "has_owners": has_owners()}
-    rows = rows_of_trees(caller=caller, root_ids=root_ids)
-    return [(row.root.id, render_to_string("dashboard/row.html", shown | {"row": row})) for row in rows]
-
-
 @page()
 async def run_file(request: HttpRequest, caller: Caller, run_id: str) -> HttpResponse:
     """`GET /ui/runs/{id}/download/`: the whole run as a JSON file."""
-    body = await pools.read(partial(_run_file, caller=caller, run_id=run_id))
-    response = HttpResponse(body, content_type="application/json")
+
+    def export() -> bytes:
+        run = past_trees.for_file(caller=caller, run_id=run_id)
+        return orjson.dumps(native_export(run), option=orjson.OPT_INDENT_2)
+
+    response = HttpResponse(await pools.read(export), content_type="application/json")
     response["Content-Disposition"] = f'attachment; filename="{file_name(run_id, "run", "json")}"'
     return response
-
-
-def _run_file(*, caller: Caller, run_id: str) -> bytes:
-    return orjson.dumps(native_export(past_trees.for_file(caller=caller, run_id=run_id)), option=orjson.OPT_INDENT_2)

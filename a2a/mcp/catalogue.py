@@ -55,7 +55,17 @@ class Flows:
     async def page(self, caller: Caller, cursor: str) -> tuple[Sequence[Json], str | None]:
         read = partial(flow_lists.list_flows, caller=caller, user_id=caller.user_id, limit=PAGE, cursor=cursor or None)
         found, following = await pools.read(read)
-        return [_listed(each.flow.name, each.version) for each in found], following
+        shown = []
+        for each in found:
+            name, version = each.flow.name, each.version
+            required = _required(version)
+            arguments = [
+                {"name": field, "required": field in required}
+                | ({"description": rule["description"]} if isinstance(rule, dict) and "description" in rule else {})
+                for field, rule in _properties(version).items()
+            ]
+            shown.append({"name": name, "title": name, "description": version.description, "arguments": arguments})
+        return shown, following
 
     async def missing(self, caller: Caller, name: str, arguments: Json) -> Json | None:
         found = await _flow(caller, name)
@@ -69,9 +79,15 @@ class Flows:
         if found is None:
             return None
         flow, version = found
-        _check(version, arguments)
-        said = RUN.format(name=flow.name, inputs=orjson.dumps(arguments).decode())
-        return {"description": version.description, "messages": [{"role": "user", "content": text(said)}]}
+        known = _properties(version)
+        is_open = (version.inputs_schema or {}).get("additionalProperties", True) is not False and not known
+        unknown = [] if is_open else [name for name in arguments if name not in known]
+        problems = [(f"arguments.{name[:100]}", "is no argument of this prompt") for name in unknown]
+        problems += [(f"arguments.{name[:100]}", "required") for name in _missing(version, arguments)]
+        if problems:
+            raise InvalidParams(problems)
+        prompt = RUN.format(name=flow.name, inputs=orjson.dumps(arguments).decode())
+        return {"description": version.description, "messages": [{"role": "user", "content": text(prompt)}]}
 
     async def complete(self, caller: Caller, name: str, argument: str) -> Sequence[str] | None:
         found = await _flow(caller, name)
@@ -105,17 +121,6 @@ def _missing(version: FlowVersion, arguments: Json) -> Json:
     return {name: rule if fits_a_form(name, rule) else {"type": "string"} for name, rule in rules.items()}
 
 
-def _check(version: FlowVersion, arguments: Json) -> None:
-    """Raise InvalidParams."""
-    known = _properties(version)
-    is_open = (version.inputs_schema or {}).get("additionalProperties", True) is not False and not known
-    unknown = [] if is_open else [name for name in arguments if name not in known]
-    problems = [(f"arguments.{name[:100]}", "is no argument of this prompt") for name in unknown]
-    problems += [(f"arguments.{name[:100]}", "required") for name in _missing(version, arguments)]
-    if problems:
-        raise InvalidParams(problems)
-
-
 def _values_in(schema: Any) -> list[str]:
     """Return the values that a schema names: its enum, the two of a boolean, its default and examples."""
     if not isinstance(schema, dict):
@@ -125,16 +130,6 @@ def _values_in(schema: Any) -> list[str]:
     booleans = [True, False] if schema.get("type") == "boolean" else []
     values = [*given, *(value for values in named for value in values), *booleans]
     return list(dict.fromkeys(text(value)["text"] for value in values))
-
-
-def _listed(name: str, version: FlowVersion) -> Json:
-    required = _required(version)
-    arguments = [
-        {"name": each, "required": each in required}
-        | ({"description": rule["description"]} if isinstance(rule, dict) and "description" in rule else {})
-        for each, rule in _properties(version).items()
-    ]
-    return {"name": name, "title": name, "description": version.description, "arguments": arguments}
 
 
 PAGE: Final = 50
@@ -181,19 +176,13 @@ async def completed(catalogue: Catalogue, caller: Caller, params: Json) -> Json:
     name, typed = argument.get("name"), argument.get("value")
     if not isinstance(name, str) or not isinstance(typed, str):
         raise InvalidParams([("argument", "must have a name and a value, both strings")])
-    known = await _known(catalogue, caller, ref, name)
+    prompt, uri = ref.get("name"), ref.get("uri")
+    known: Sequence[str] | None = None
+    if ref.get("type") == PROMPT and isinstance(prompt, str):
+        known = await catalogue.prompts.complete(caller, prompt, name)
+    elif ref.get("type") == RESOURCE and isinstance(uri, str):
+        known = await catalogue.resources.complete(caller, uri, name)
+    if known is None:
+        raise InvalidParams([("ref", "names no prompt and no template of a resource; call prompts/list")])
     found = [value for value in known if value.casefold().startswith(typed.casefold())]
     return {"completion": {"values": found[:MOST], "total": len(found), "hasMore": len(found) > MOST}}
-
-
-async def _known(catalogue: Catalogue, caller: Caller, ref: Json, argument: str) -> Sequence[str]:
-    """Return all values. Raises InvalidParams if the caller has nothing of this name."""
-    prompt, uri = ref.get("name"), ref.get("uri")
-    found: Sequence[str] | None = None
-    if ref.get("type") == PROMPT and isinstance(prompt, str):
-        found = await catalogue.prompts.complete(caller, prompt, argument)
-    elif ref.get("type") == RESOURCE and isinstance(uri, str):
-        found = await catalogue.resources.complete(caller, uri, argument)
-    if found is None:
-        raise InvalidParams([("ref", "names no prompt and no template of a resource; call prompts/list")])
-    return found

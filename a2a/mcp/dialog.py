@@ -94,17 +94,16 @@ class Dialog:
         if not self.is_offered:
             return []
         asked = await pools.read(questions.open_questions, self._caller, run_ids=[self._run.id])
-        return list(self._new(question for question in asked if question.may_be_answered_by(self._caller)))
-
-    def _new(self, asked: Iterator[Question]) -> Iterator[Request]:
+        found = []
         for question in asked:
-            if question.id not in self._asked:
+            if question.may_be_answered_by(self._caller) and question.id not in self._asked:
                 self._asked.add(question.id)
                 reply = self._stack.enter_context(replies().expected(self._caller, question.id))
-                reply.add_done_callback(self._read)
-                yield Request(id=question.id, **requests_of([question])[question.id])
+                reply.add_done_callback(self._end_unless_accepted)
+                found.append(Request(id=question.id, **requests_of([question])[question.id]))
+        return found
 
-    def _read(self, reply: Reply) -> None:
+    def _end_unless_accepted(self, reply: Reply) -> None:
         if not reply.cancelled() and not is_accepted(reply.result()) and not self._ended.done():
             self._ended.set_result(reply.result())
 

@@ -19,7 +19,7 @@ from django.views.decorators.csrf import csrf_exempt
 from a2a.core import jsonrpc
 from a2a.core.exceptions import RequestRefused, WrongHttpMethod
 from a2a.core.http import body_of, decoded, headers_of, json_response, public_url, refusal, require_method
-from a2a.core.jsonrpc import Call, Failure, Id, Reply
+from a2a.core.jsonrpc import Call, Failure, Reply
 from a2a.core.metrics import metered, note
 from a2a.live import sse, stream_limits
 from a2a.live.sse import held
@@ -61,13 +61,21 @@ class Mcp:
                 return await of_session(request)
             require_method(request, "POST")
             caller = await authenticate(request)
-            body = await _message_in(request, caller)
+            sent = await decoded(request, caller)
+            if isinstance(sent, list):
+                raise McpError(jsonrpc.INVALID_REQUEST, "Send one JSON-RPC message per request: MCP has no batches.")
+            if not isinstance(sent, dict):
+                raise McpError(jsonrpc.INVALID_REQUEST, "A JSON-RPC message is an object.")
+            body = sent
             if "id" not in body or "method" not in body:
-                return await _accepted(request, body, caller)
-            return await self._replied(request, body, caller)
+                return await _accept(request, body, caller)
+            return await self._carry_out(request, body, caller)
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             body = body or _small_message_in(request)
-            refused = failure(error, call_id=_id_in(body), is_modern=eras.is_modern(body, request.headers))
+            call_id = body.get("id")
+            has_id = isinstance(call_id, str | int | float) and not isinstance(call_id, bool)
+            is_modern = eras.is_modern(body, request.headers)
+            refused = failure(error, call_id=call_id if has_id else None, is_modern=is_modern)
             response = json_response(refused.to_json(), status=refused.http_status)
             if isinstance(error, WrongHttpMethod):
                 response["Allow"] = ", ".join(error.methods)
@@ -75,7 +83,7 @@ class Mcp:
                 response["WWW-Authenticate"] = challenge(request)
             return response
 
-    async def _replied(self, request: HttpRequest, body: Json, caller: Caller) -> HttpResponseBase:
+    async def _carry_out(self, request: HttpRequest, body: Json, caller: Caller) -> HttpResponseBase:
         call = jsonrpc.parse(body, batch_limit=1)
         if not isinstance(call, Call):
             raise McpError(jsonrpc.INVALID_REQUEST, call.message if isinstance(call, Failure) else "")
@@ -89,7 +97,7 @@ class Mcp:
             if not isinstance(call.params, dict):
                 raise InvalidParams([("params", "must be an object")])
             messages = method.function(self.catalogue, exchange, call.params)
-            first = await _first(messages, seconds=DEFERRED_SECONDS if exchange.takes_streams else None)
+            first = await _await_first(messages, seconds=DEFERRED_SECONDS if exchange.takes_streams else None)
         if first is None:
             return HttpResponse(status=202)
         if isinstance(first, Result):
@@ -97,21 +105,11 @@ class Mcp:
             for name, value in first.headers.items():
                 response[name] = value
             return response
-        frames = sse.replies(_encoded(_continued(first, messages), exchange))
+        frames = sse.replies(_encode(_continue(first, messages), exchange))
         return held(frames, caller=caller, who_is_it=partial(authenticate, request))
 
 
 mcp: Final = csrf_exempt(Mcp(OURS).__call__)
-
-
-async def _message_in(request: HttpRequest, caller: Caller) -> Json:
-    """Return the message in the body. Raises McpError, MalformedJson, and the errors of `body_of`."""
-    body = await decoded(request, caller)
-    if isinstance(body, list):
-        raise McpError(jsonrpc.INVALID_REQUEST, "Send one JSON-RPC message per request: MCP has no batches.")
-    if not isinstance(body, dict):
-        raise McpError(jsonrpc.INVALID_REQUEST, "A JSON-RPC message is an object.")
-    return body
 
 
 def _small_message_in(request: HttpRequest) -> Json:
@@ -161,7 +159,7 @@ async def _rest(
         capabilities=session.capabilities,
         progress_token=call.progress_token,
     )
-    return _encoded(followed(exchange, run, with_tree=call.with_tree, call=call, after=seq), exchange)
+    return _encode(followed(exchange, run, with_tree=call.with_tree, call=call, after=seq), exchange)
 
 
 async def _end(request: HttpRequest) -> HttpResponse:
@@ -185,7 +183,7 @@ OF_SESSIONS: Final = MappingProxyType({"GET": _stream, "DELETE": _end})
 """HTTP method → the action of a request that has the header of a session but no message (Transports, "Session Management")."""
 
 
-async def _accepted(request: HttpRequest, body: Json, caller: Caller) -> HttpResponse:
+async def _accept(request: HttpRequest, body: Json, caller: Caller) -> HttpResponse:
     """Take a notification, or the reply of a client."""
     session = None if eras.is_modern(body, request.headers) else await _session_of(request, caller)
     if not isinstance(body.get("method"), str) and not body.keys() & {"result", "error"}:
@@ -197,7 +195,7 @@ async def _accepted(request: HttpRequest, body: Json, caller: Caller) -> HttpRes
     return HttpResponse(status=202)
 
 
-async def _first(messages: Messages, *, seconds: float | None) -> "Result | list[Message | Coming] | None":
+async def _await_first(messages: Messages, *, seconds: float | None) -> "Result | list[Message | Coming] | None":
     """Return the result if it comes within the time, or else what the stream begins with. Without a time, wait for the result.
 
     None: the client has cancelled the call. If the client leaves meanwhile, the work ends.
@@ -205,7 +203,7 @@ async def _first(messages: Messages, *, seconds: float | None) -> "Result | list
     begun: list[Message | Coming] = []
     deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
     while True:
-        coming: Coming = asyncio.ensure_future(_next(messages))
+        coming: Coming = asyncio.ensure_future(anext(messages, None))
         try:
             left = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
             await asyncio.wait({coming}, timeout=left)
@@ -225,11 +223,7 @@ async def _first(messages: Messages, *, seconds: float | None) -> "Result | list
             return [*begun, message]
 
 
-async def _next(messages: Messages) -> Message | None:
-    return await anext(messages, None)
-
-
-async def _continued(begun: "list[Message | Coming]", messages: Messages) -> Messages:
+async def _continue(begun: "list[Message | Coming]", messages: Messages) -> Messages:
     """Yield what the stream begins with, and the messages that follow."""
     try:
         for each in begun:
@@ -242,7 +236,7 @@ async def _continued(begun: "list[Message | Coming]", messages: Messages) -> Mes
         await messages.aclose()
 
 
-async def _encoded(messages: Messages, exchange: Exchange) -> AsyncGenerator[bytes]:
+async def _encode(messages: Messages, exchange: Exchange) -> AsyncGenerator[bytes]:
     """Yield the messages as frames. An error after the beginning of the stream is its last message."""
     try:
         async for message in messages:
@@ -261,11 +255,6 @@ async def _reply(result: Result, exchange: Exchange) -> Any:
     """Return the reply, encoded on a thread: it may have a whole tree, once as data and once as text."""
     reply = Reply(id=exchange.call_id, result=result.of_era(is_modern=exchange.is_modern))
     return await pools.read(encoded, reply.to_json())
-
-
-def _id_in(body: Json) -> Id:
-    call_id = body.get("id")
-    return call_id if isinstance(call_id, str | int | float) and not isinstance(call_id, bool) else None
 
 
 async def resource_metadata(request: HttpRequest, resource: str = "") -> HttpResponseBase:

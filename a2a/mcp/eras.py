@@ -107,11 +107,20 @@ def exchange_of(call: Call, body: Json, *, sent: Mapping[str, str], caller: Call
         "progress_token": token if isinstance(token, str | int | float) and not isinstance(token, bool) else None,
     }
     if not is_modern(body, sent):
-        version = _legacy_version(call, sent)
+        version = sent.get(VERSION_HEADER, FIRST_OVER_HTTP)
+        if call.method != INITIALIZE and version not in LEGACY:  # at `initialize` it is in the body
+            raise unsupported_version(version)
         session = None if call.method == INITIALIZE else session_in(sent, caller)
         known: Json = {} if session is None else {"session": session.id, "capabilities": session.capabilities}
         return Exchange(is_modern=False, version=version, **known, **common)
-    _check_fields(meta)
+    kinds: dict[str, tuple[type, str]] = {VERSION_FIELD: (str, "a string"), CAPABILITIES_FIELD: (dict, "an object")}
+    problems = [
+        (f"_meta.{name}", f"required in each request of {MODERN[0]}" if name not in meta else f"must be {what}")
+        for name, (kind, what) in kinds.items()
+        if not isinstance(meta.get(name), kind)
+    ]
+    if problems:
+        raise InvalidParams(problems)
     _check_headers(call, meta[VERSION_FIELD], sent)
     if meta[VERSION_FIELD] not in MODERN:
         raise unsupported_version(meta[VERSION_FIELD])
@@ -143,26 +152,6 @@ def _meta(body: Json) -> Json:
     params = body.get("params")
     meta = params.get("_meta") if isinstance(params, dict) else None
     return meta if isinstance(meta, dict) else {}
-
-
-def _legacy_version(call: Call, sent: Mapping[str, str]) -> str:
-    """Return the version that the header names; at `initialize` it is in the body."""
-    version = sent.get(VERSION_HEADER, FIRST_OVER_HTTP)
-    if call.method != INITIALIZE and version not in LEGACY:
-        raise unsupported_version(version)
-    return version
-
-
-def _check_fields(meta: Json) -> None:
-    """Raise InvalidParams unless the request says what each one of this era says."""
-    kinds: dict[str, tuple[type, str]] = {VERSION_FIELD: (str, "a string"), CAPABILITIES_FIELD: (dict, "an object")}
-    problems = [
-        (f"_meta.{name}", f"required in each request of {MODERN[0]}" if name not in meta else f"must be {what}")
-        for name, (kind, what) in kinds.items()
-        if not isinstance(meta.get(name), kind)
-    ]
-    if problems:
-        raise InvalidParams(problems)
 
 
 def _check_headers(call: Call, version: str, sent: Mapping[str, str]) -> None:

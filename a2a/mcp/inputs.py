@@ -50,22 +50,18 @@ def answer_all(*, caller: Caller, run_id: str, responses: Any) -> Run:
     if not isinstance(responses, dict):
         raise InvalidParams([("inputResponses", "must be an object of responses by the ids of their requests")])
     for question in questions.open_questions(caller, run_ids=[run.id]):
-        if question.id in responses:
-            _record(caller, question, responses[question.id])
+        if question.id not in responses:
+            continue
+        response, place = responses[question.id], f"inputResponses.{question.id}"
+        if not isinstance(response, dict) or response.get("action") not in ("accept", "decline", "cancel"):
+            raise InvalidParams([(place, "must have an action: accept, decline or cancel")])
+        if response["action"] == "accept":
+            content = response.get("content")
+            if not isinstance(content, dict):
+                raise InvalidParams([(place, "must have the content of the form")])
+            answer, comment = read(question, content)
+            questions.answer(caller=caller, task_id=question.task_id, answer=answer, comment=comment)
     return run
-
-
-def _record(caller: Caller, question: Question, response: Any) -> None:
-    place = f"inputResponses.{question.id}"
-    if not isinstance(response, dict) or response.get("action") not in ("accept", "decline", "cancel"):
-        raise InvalidParams([(place, "must have an action: accept, decline or cancel")])
-    content = response.get("content")
-    if response["action"] != "accept":
-        return
-    if not isinstance(content, dict):
-        raise InvalidParams([(place, "must have the content of the form")])
-    answer, comment = read(question, content)
-    questions.answer(caller=caller, task_id=question.task_id, answer=answer, comment=comment)
 
 
 def state_of(exchange: Exchange, run: Run, *, with_tree: bool) -> str:

@@ -94,10 +94,10 @@ class Runs:
         if found is None:
             return None
         try:
-            shown = await pools.read(_read, caller, found["run_id"], found["part"] or "", int(found["after"] or 0))
+            content = await pools.read(_read, caller, found["run_id"], found["part"] or "", int(found["after"] or 0))
         except RunNotFound:
             return None
-        return [{"uri": uri, "mimeType": JSON_TYPE, "text": shown}]
+        return [{"uri": uri, "mimeType": JSON_TYPE, "text": content}]
 
     async def run_of(self, caller: Caller, uri: str) -> str | None:
         run_id = run_in(uri)

@@ -110,15 +110,17 @@ async def listen(exchange: Exchange, params: Json) -> Messages:
         known: dict[str, Json] = {}
         changed: Sequence[str] = watched.task_ids
         while True:
-            for notification in await _tasks(
-                exchange.caller, [run for run in changed if run in watched.task_ids], known
-            ):
-                yield Notification(method="notifications/tasks", params=notification | meta)
+            for run_id in changed:
+                if run_id in watched.task_ids:
+                    task = await pools.read(partial(handles.detail, caller=exchange.caller, run_id=run_id))
+                    if known.get(run_id) != task:
+                        known[run_id] = task
+                        yield Notification(method="notifications/tasks", params=task | meta)
             if not (events := await inbox.next()):
                 break
             await asyncio.sleep(EVERY_SECONDS)
             changed = list(dict.fromkeys(event["run_id"] for event in events))
-            for uri in (uri for run_id in changed for uri in watched.uris.get(run_id, ())):
+            for uri in (uri for each in changed for uri in watched.uris.get(each, ())):
                 yield Notification(method=UPDATED, params={"uri": uri} | meta)
     yield Result(value=meta)
 
@@ -130,7 +132,13 @@ async def changes(session: Session, caller: Caller) -> AsyncGenerator[Json]:
     """
     async with following(caller) as inbox:
         changed: set[str] = set()
-        inbox.wants = partial(_is_first, changed)
+
+        def is_first(event: Event) -> bool:  # of its run since the last notifications: the others say nothing new
+            is_new = event["run_id"] not in changed
+            changed.add(event["run_id"])
+            return is_new
+
+        inbox.wants = is_first
         run_ids: list[str] | None = None
         while True:
             for uri in await pools.read(watched_uris, session=session.id, run_ids=run_ids):
@@ -140,13 +148,6 @@ async def changes(session: Session, caller: Caller) -> AsyncGenerator[Json]:
             await asyncio.sleep(EVERY_SECONDS)
             run_ids = list(changed)
             changed.clear()
-
-
-def _is_first(changed: set[str], event: Event) -> bool:
-    """Return whether an event is the first one of its run since the last notifications. The others say nothing new."""
-    is_new = event["run_id"] not in changed
-    changed.add(event["run_id"])
-    return is_new
 
 
 def _texts(notifications: Json, name: str) -> list[str]:
@@ -165,14 +166,3 @@ def _watched(caller: Caller, uris: Sequence[str], task_ids: Sequence[str]) -> Wa
         if run_id in own:
             found.setdefault(run_id, []).append(uri)
     return Watched(uris=found, task_ids=[run_id for run_id in task_ids if run_id in own])
-
-
-async def _tasks(caller: Caller, run_ids: Sequence[str], known: dict[str, Json]) -> list[Json]:
-    """Return the tasks that are not as they were when the client was last sent them."""
-    found = []
-    for run_id in run_ids:
-        task = await pools.read(partial(handles.detail, caller=caller, run_id=run_id))
-        if known.get(run_id) != task:
-            known[run_id] = task
-            found.append(task)
-    return found

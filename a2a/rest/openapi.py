@@ -84,7 +84,17 @@ class OperationSchema(AutoSchema):
     """Describes a view to drf-spectacular, from the table of operations."""
 
     def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Json:
-        return _operation(self.view.operations[method.upper()])
+        operation: Operation = self.view.operations[method.upper()]
+        text = operation.rest.summary or getdoc(operation.method.function) or ""
+        described = {
+            "operationId": operation.rest.name,
+            "summary": text.splitlines()[0],
+            "description": text,
+            "tags": [TAGS.get(group := operation.method.name.partition(".")[0], group)],
+            "parameters": [*_parameters(operation)],
+            "responses": {str(status): response for status, response in _responses(operation)},
+        }
+        return described | ({"requestBody": _request_body(operation)} if operation.body else {})
 
 
 @cache
@@ -121,19 +131,6 @@ def _add_items(part: Any) -> None:
         part = list(part.values())
     for below in part if isinstance(part, list | tuple) else ():
         _add_items(below)
-
-
-def _operation(operation: Operation) -> Json:
-    text = operation.rest.summary or getdoc(operation.method.function) or ""
-    described = {
-        "operationId": operation.rest.name,
-        "summary": text.splitlines()[0],
-        "description": text,
-        "tags": [TAGS.get(group := operation.method.name.partition(".")[0], group)],
-        "parameters": [*_parameters(operation)],
-        "responses": {str(status): response for status, response in _responses(operation)},
-    }
-    return described | ({"requestBody": _request_body(operation)} if operation.body else {})
 
 
 # --- what is sent ---
@@ -173,41 +170,36 @@ def _request_body(operation: Operation) -> Json:
     }
     if operation.rest.instead:
         schema = {"anyOf": [schema, *operation.rest.instead]}
-    examples = {"examples": _task_examples()} if operation.method.name == "tasks.create" else {}
-    return {"required": bool(operation.rest.rules), "content": {"application/json": {"schema": schema} | examples}}
-
-
-def _task_examples() -> Json:
-    """Return a task for each of our executors, with the executor's own example as its inputs."""
-    described = [describe(each) for each in sorted(executor_ids() & EXECUTORS.keys())]
-    return {
-        each["id"]: {
-            "summary": each["name"],
-            "value": {"name": each["id"], "schemas": {"method": each["id"]}, "inputs": each["example"]},
+    content: Json = {"schema": schema}
+    if operation.method.name == "tasks.create":  # a task for each of our executors, with its own example as inputs
+        described = [describe(each) for each in sorted(executor_ids() & EXECUTORS.keys())]
+        content["examples"] = {
+            each["id"]: {
+                "summary": each["name"],
+                "value": {"name": each["id"], "schemas": {"method": each["id"]}, "inputs": each["example"]},
+            }
+            for each in described
+            if each["example"] is not None
         }
-        for each in described
-        if each["example"] is not None
-    }
+    return {"required": bool(operation.rest.rules), "content": {"application/json": content}}
 
 
 def _properties(operation: Operation) -> Json:
     """Return the schemas of the method's parameters by name.
 
-    A parameter that the rules for tasks check has the schema of the field of `NewTask`.
+    A parameter that the rules for tasks check has the schema of the field of `NewTask`. Null means "absent", unless the
+    parameter is required, or null is a value.
     """
     kind = operation.method.params
     schemas = json.schema_components([kind, task_schemas.NewTask], ref_template=SCHEMAS)[1]
     schema, fields = schemas[kind.__name__], schemas["NewTask"]["properties"]
     needed = {*schema["required"], *kind.NULLABLE}
-    return {
-        name: _with_null(described or fields.get(name, {}), is_value=name in needed)
-        for name, described in schema["properties"].items()
-    }
-
-
-def _with_null(schema: Json, *, is_value: bool) -> Json:
-    """Return the schema with null for "absent", unless `is_value`: required, or null is a value."""
-    return schema if is_value or NULL in schema.get("anyOf", ()) else {"anyOf": [schema, NULL]}
+    found: Json = {}
+    for name, own in schema["properties"].items():
+        described = own or fields.get(name, {})
+        has_null = name in needed or NULL in described.get("anyOf", ())
+        found[name] = described if has_null else {"anyOf": [described, NULL]}
+    return found
 
 
 def _without_null(schema: Json) -> Json:
@@ -222,7 +214,14 @@ def _without_null(schema: Json) -> Json:
 
 def _responses(operation: Operation) -> Iterator[tuple[int, Json]]:
     for status, kind in operation.answers.items():
-        yield status, _response(HTTPStatus(status).phrase, _content(operation, kind))
+        content: Json = {}
+        if kind is not None and operation.rest.is_stream:  # before OpenAPI 3.2, a stream is described by its events
+            data = {"type": "string", "contentMediaType": "application/json", "contentSchema": _schema(kind)}
+            event = {"id": {"type": "string"}, "data": data}
+            content = {"text/event-stream": {"schema": {"type": "object", "properties": event, "required": [*event]}}}
+        elif kind is not None:
+            content = _json(_schema(kind))
+        yield status, _response(HTTPStatus(status).phrase, content)
     common: Sequence[type[Exception]] = (InvalidParams, AuthenticationFailed, OperationalError)
     errors: defaultdict[int, list[type[Exception]]] = defaultdict(list)
     for error in (*common, *operation.errors):
@@ -234,16 +233,6 @@ def _responses(operation: Operation) -> Iterator[tuple[int, Json]]:
 
 def _response(description: str, content: Json) -> Json:
     return {"description": description} | ({"content": content} if content else {})
-
-
-def _content(operation: Operation, kind: Any) -> Json:
-    if kind is None:
-        return {}
-    if operation.rest.is_stream:  # before OpenAPI 3.2, a stream is described by its events
-        data = {"type": "string", "contentMediaType": "application/json", "contentSchema": _schema(kind)}
-        frame = {"type": "object", "properties": {"id": {"type": "string"}, "data": data}, "required": ["id", "data"]}
-        return {"text/event-stream": {"schema": frame}}
-    return _json(_schema(kind))
 
 
 def _schema(kind: Any) -> Json:

@@ -1,6 +1,5 @@
 """The operations of the REST API, as the methods declare them."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -62,13 +61,9 @@ class Operation:
         return self.rest.answered(native) if self.rest.answered else (next(iter(self.answers)), native)
 
 
-def _routes() -> Mapping[str, Mapping[str, Operation]]:
-    found: defaultdict[str, dict[str, Operation]] = defaultdict(dict)
-    for method in REST.methods.values():
-        for rest in method.rest:
-            found[rest.url][rest.http_method] = Operation(method, rest)
-    return {url: found[url] for url in sorted(found, reverse=True)}  # `<` is less than a letter
-
-
-ROUTES: Final = _routes()
+_OPERATIONS: Final = [Operation(method, rest) for method in REST.methods.values() for rest in method.rest]
+ROUTES: Final[Mapping[str, Mapping[str, Operation]]] = {
+    url: {each.rest.http_method: each for each in _OPERATIONS if each.rest.url == url}
+    for url in sorted({each.rest.url for each in _OPERATIONS}, reverse=True)  # `<` is less than a letter
+}
 """URL → HTTP method → operation. URLs with a word come before those that have a parameter in its place."""

@@ -46,19 +46,13 @@ async def params_of(request: HttpRequest, operation: Operation, path: Mapping[st
     given = {**path, **{name: _typed(name, query, kind) for name in query if name not in rest.also}}
     if not operation.body:
         return {**rest.always, **given}
-    body = await _body(request, operation, caller)
+    has_body = request.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in request.headers
+    body = await decoded(request, caller) if has_body or rest.rules else {}
     if not path:  # creation: the body has all parameters
         return body
     named = kind.named(body)
     _refuse_unknown(named, operation.body, hints=kind.HINTS)
     return {**named, **given}
-
-
-async def _body(request: HttpRequest, operation: Operation, caller: Caller) -> Any:
-    has_body = request.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in request.headers
-    if not operation.rest.rules and not has_body:
-        return {}
-    return await decoded(request, caller)
 
 
 def _refuse_unknown(
@@ -70,21 +64,17 @@ def _refuse_unknown(
 
 
 def _typed(name: str, query: QueryDict, kind: type[Params]) -> Any:
-    """Return a query parameter as a JSON value; a list if it occurs more than once."""
-    wanted = get_type_hints(kind)[name]
-    values = [_value(text, wanted) for text in query.getlist(name)]
-    return values[0] if len(values) == 1 else values
-
-
-def _value(text: str, wanted: Any) -> Any:
-    """Convert the text to the wanted type.
+    """Return a query parameter as a JSON value of its type; a list if it occurs more than once.
 
     Text that does not fit stays text, and validation rejects it.
     """
+    wanted = get_type_hints(kind)[name]
+    values: list[Any] = query.getlist(name)
     if wanted in (bool, bool | None):
-        return BOOLEANS.get(text, text)
-    is_number = wanted in (int, int | None)
-    return int(text) if is_number and WHOLE_NUMBER.fullmatch(text) else text
+        values = [BOOLEANS.get(text, text) for text in values]
+    elif wanted in (int, int | None):
+        values = [int(text) if WHOLE_NUMBER.fullmatch(text) else text for text in values]
+    return values[0] if len(values) == 1 else values
 
 
 class Endpoint(ViewSet):
@@ -99,7 +89,12 @@ class Endpoint(ViewSet):
         """Authenticate the caller, and carry out the operation for the HTTP method."""
         try:
             caller = await authenticate(request)
-            return await self.carry_out(request, self._operation(request), caller=caller, path=path)
+            method = str(request.method).replace("HEAD", "GET")
+            if method not in self.operations:
+                methods = [*self.operations, *(["HEAD"] if "GET" in self.operations else [])]
+                why = f"{request.path} supports {', '.join(methods)}, not {request.method}."
+                raise WrongHttpMethod(why, methods=methods)
+            return await self.carry_out(request, self.operations[method], caller=caller, path=path)
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             return refusal(error, shape=as_rest)
 
@@ -116,15 +111,6 @@ class Endpoint(ViewSet):
         reply, _ = await perform(call, caller=caller, dialect=REST, headers=headers_of(request))
         status, value = operation.answer(reply.result)
         return json_response(value, status=status)
-
-    def _operation(self, request: HttpRequest) -> Operation:
-        """Raise WrongHttpMethod."""
-        method = str(request.method).replace("HEAD", "GET")
-        if method not in self.operations:
-            methods = [*self.operations, *(["HEAD"] if "GET" in self.operations else [])]
-            why = f"{request.path} supports {', '.join(methods)}, not {request.method}."
-            raise WrongHttpMethod(why, methods=methods)
-        return self.operations[method]
 
 
 class Segment:

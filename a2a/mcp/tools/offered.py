@@ -5,6 +5,7 @@ unless its texts may name them as values (`templates`) or its schema says `addit
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Final
@@ -45,27 +46,21 @@ PREFIX: Final = "flow_"
 def executor_tools() -> Sequence[Tool]:
     """Return the executors that the operator offers (`mcp.tools`) and that are enabled: a call runs a tree of one task."""
     offered = settings.APFLOW.mcp.tools or {}
-    return [
-        _executor_tool(describe(each), HINTS_OF_EXECUTORS[offered[each]])
-        for each in sorted(offered.keys() & executor_ids())
-    ]
-
-
-def _executor_tool(described: Json, hints: Hints) -> Tool:
-    return Tool(
-        name=described["id"],
-        title=described["name"],
-        description=described["description"],
-        input_schema=_closed(described),
-        output_schema=schema_with_result(described["result_schema"] or {}),
-        call=RunTool(partial(_start_executor, described)),
-        hints=Hints(
-            reads_only=hints.reads_only,
-            destroys=hints.destroys,
-            is_idempotent=described["idempotent"],
-            reaches_out=True,
-        ),
-    )
+    tools = []
+    for each in sorted(offered.keys() & executor_ids()):
+        described, hints = describe(each), HINTS_OF_EXECUTORS[offered[each]]
+        tools.append(
+            Tool(
+                name=described["id"],
+                title=described["name"],
+                description=described["description"],
+                input_schema=_closed(described),
+                output_schema=schema_with_result(described["result_schema"] or {}),
+                call=RunTool(partial(_start_executor, described)),
+                hints=replace(hints, is_idempotent=described["idempotent"]),
+            )
+        )
+    return tools
 
 
 def _closed(described: Json) -> Json:

@@ -64,10 +64,6 @@ def outcome_of(*, caller: Caller, run_id: str, with_tree: bool) -> Json:
         shown = [native_open_question(question, answer_url=None) for question in asked]
         state = WAITS.format(run_id=run.id, asked=asked[0].text) if asked else CONTINUES.format(run_id=run.id)
         return tool_result(_data(run, questions=shown), text(state), link_to(run))
-    return _of_finished(caller, run, with_tree=with_tree)
-
-
-def _of_finished(caller: Caller, run: Run, *, with_tree: bool) -> Json:
     tasks, note = _tasks(caller, run, with_tree=with_tree)
     root = next(task for task in tasks if task.id == run.target_id)
     tree = native_tree(tasks) if with_tree and note is None else None

@@ -45,19 +45,20 @@ class RunTool:
 
     async def __call__(self, exchange: Exchange, arguments: Json) -> Messages:
         if exchange.request_state is not None:
-            async with aclosing(_resumed(exchange)) as messages:
-                async for message in messages:
-                    yield message
-            return
-        verb = await self.start(exchange, arguments)
-        execution, call = await _committed(
-            partial(calls.start, verb, exchange=exchange, with_tree=self.with_tree), exchange
-        )
-        note(run=execution.run.id)
-        if exchange.has_extension(EXTENSION):
-            yield Result(value=created(execution.run), kind="task")
-            return
-        async with aclosing(followed(exchange, execution.run, call=call, with_tree=self.with_tree)) as messages:
+            # It answers the questions of the run of an earlier call, and waits for it again.
+            run_id, with_tree = read_state(exchange)
+            answer = partial(answer_all, caller=exchange.caller, run_id=run_id, responses=exchange.input_responses)
+            source = followed(exchange, await pools.write(answer), with_tree=with_tree, is_kept=True)
+        else:
+            verb = await self.start(exchange, arguments)
+            start = partial(calls.start, verb, exchange=exchange, with_tree=self.with_tree)
+            execution, call = await _commit(start, exchange)
+            note(run=execution.run.id)
+            if exchange.has_extension(EXTENSION):
+                yield Result(value=created(execution.run), kind="task")
+                return
+            source = followed(exchange, execution.run, call=call, with_tree=self.with_tree)
+        async with aclosing(source) as messages:
             async for message in messages:
                 yield message
 
@@ -101,7 +102,7 @@ async def followed(
                         yield replace(messages[-1], event_id=calls.event_id(call, seq))
         if call is not None and await pools.read(calls.is_cancelled, call):
             return
-        result = await _answered(exchange, run, with_tree=with_tree)
+        result = await _result(exchange, run, with_tree=with_tree)
     except (asyncio.CancelledError, GeneratorExit):  # the client left
         if exchange.is_modern and not is_kept:
             await call_off(exchange.caller, run)
@@ -109,7 +110,7 @@ async def followed(
     yield replace(result, event_id=calls.event_id(call, seq))
 
 
-async def _answered(exchange: Exchange, run: Run, *, with_tree: bool) -> Result:
+async def _result(exchange: Exchange, run: Run, *, with_tree: bool) -> Result:
     """Return the result of the run; while it waits for a person, the questions for a client that can ask its user."""
     if exchange.is_modern and exchange.can_elicit("form"):
         asked = await pools.read(questions.open_questions, exchange.caller, run_ids=[run.id])
@@ -119,17 +120,7 @@ async def _answered(exchange: Exchange, run: Run, *, with_tree: bool) -> Result:
     return Result(value=await outcome(exchange.caller, run.id, with_tree=with_tree))
 
 
-async def _resumed(exchange: Exchange) -> Messages:
-    """Answer the questions of the run of an earlier call, and wait for it again. Raises McpError for a state that is not ours."""
-    run_id, with_tree = read_state(exchange)
-    answer = partial(answer_all, caller=exchange.caller, run_id=run_id, responses=exchange.input_responses)
-    run = await pools.write(answer)
-    async with aclosing(followed(exchange, run, with_tree=with_tree, is_kept=True)) as messages:
-        async for message in messages:
-            yield message
-
-
-async def _committed(start: Callable[[], Started], exchange: Exchange) -> Started:
+async def _commit(start: Callable[[], Started], exchange: Exchange) -> Started:
     """Wait for the run to be stored. If a client of 2026-07-28 leaves meanwhile, the run is cancelled as soon as it is."""
     starting = asyncio.ensure_future(pools.write(start))
     try:
@@ -167,7 +158,7 @@ async def _notable(run: Run, *, after: int, seconds: float, dialog: Dialog) -> A
 
 async def _next(source: AsyncGenerator[list[Event]], dialog: Dialog, *, seconds: float) -> list[Event] | None:
     """Return the next events; None after the time, or once the client's user has declined to answer."""
-    coming = asyncio.ensure_future(_one(source))
+    coming = asyncio.ensure_future(anext(source, None))
     either: set[asyncio.Future[Any]] = {coming, dialog.ended}
     try:
         await asyncio.wait(either, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
@@ -175,10 +166,6 @@ async def _next(source: AsyncGenerator[list[Event]], dialog: Dialog, *, seconds:
     finally:
         coming.cancel()
         await asyncio.wait({coming})
-
-
-async def _one(source: AsyncGenerator[list[Event]]) -> list[Event] | None:
-    return await anext(source, None)
 
 
 def asks(event: Event) -> bool:
