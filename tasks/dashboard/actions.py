@@ -14,7 +14,7 @@ from django.urls import reverse
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks.dashboard.json_text import written
-from tasks.dashboard.pages import Context, page, redirect_with_message, shown
+from tasks.dashboard.pages import Context, page, redirect_with_message, render_page
 from tasks.dashboard.schema_form import read_object
 from tasks.dashboard.words import path_of
 from tasks.models import Run, Task
@@ -99,10 +99,10 @@ async def edit_fork(request: HttpRequest, caller: Caller, task_id: str) -> HttpR
     task = await pools.read(get_task, caller=caller, task_id=task_id)
     if request.method != "POST":
         context = _form(task, written(for_pages(task, task.inputs)), ())
-        return await shown(request, caller, FORK_TEMPLATE, context | await pools.read(_results, task))
+        return await render_page(request, caller, FORK_TEMPLATE, context | await pools.read(_results, task))
     text = request.POST.get("inputs", "")
     try:
-        inputs = {task_id: _kept(task, read_object(text))}
+        inputs = {task_id: _restore_hidden(task, read_object(text))}
         execution = await pools.write(fork, caller=caller, task_id=task_id, start=(), inputs=inputs)
     except ValueError as error:
         problems = [str(error)]
@@ -115,10 +115,10 @@ async def edit_fork(request: HttpRequest, caller: Caller, task_id: str) -> HttpR
     else:
         return redirect_with_message(request, path_of(execution.ids[task_id]), STARTED)
     context = _form(task, text, problems) | await pools.read(_results, task)
-    return await shown(request, caller, FORK_TEMPLATE, context, status=422)
+    return await render_page(request, caller, FORK_TEMPLATE, context, status=422)
 
 
-def _kept(task: Task, given: Json) -> Json:
+def _restore_hidden(task: Task, given: Json) -> Json:
     """Return the inputs as sent; those that are as the page showed them are as stored, for it hides sealed parts.
 
     Raises ValueError if a changed input still has a hidden part.
@@ -180,11 +180,12 @@ async def selected(request: HttpRequest, caller: Caller) -> HttpResponse:
     if verb is None or len(run_ids) > MOST:
         raise InvalidParams([("then", f"must be one of {', '.join(VERBS)}"), ("run", f"at most {MOST} runs at once")])
     back = f"{reverse('dashboard:runs')}?{sent.get('back', '')}"
-    rows = await pools.read(_rows, caller=caller, run_ids=run_ids)
+    found = Run.objects.for_caller(caller).filter(id__in=run_ids).order_by("-created_at", "-id")
+    rows = await pools.read(lambda: history.with_facts(list(found)))
     if request.method != "POST":
         context = {"place": "runs", "verb": verb, "rows": rows, "then": sent["then"]}
         context |= {"back": back, "query": sent.get("back", ""), "trees": len(_trees(rows))}
-        return await shown(request, caller, TEMPLATE, context)
+        return await render_page(request, caller, TEMPLATE, context)
     trees = _trees(rows)
     refused = await verb.does(caller, trees) if trees else []
     for reason in refused[:PROBLEMS_SHOWN]:
@@ -193,13 +194,6 @@ async def selected(request: HttpRequest, caller: Caller) -> HttpResponse:
         messages.warning(request, f"{len(refused) - PROBLEMS_SHOWN} more could not.")
     number = len(trees) - len(refused)
     return redirect_with_message(request, back, f"{verb.done}: {number} tree{'' if number == 1 else 's'}.")
-
-
-def _rows(*, caller: Caller, run_ids: Sequence[str]) -> list[history.RunFacts]:
-    """Return the runs that the caller may see and that still exist."""
-    return history.with_facts(
-        list(Run.objects.for_caller(caller).filter(id__in=run_ids).order_by("-created_at", "-id"))
-    )
 
 
 def _trees(rows: Sequence[history.RunFacts]) -> dict[str, str]:
@@ -212,7 +206,7 @@ async def _cancel(caller: Caller, trees: Mapping[str, str]) -> Refusals:
     return [f"{trees[each['task_id']]}: {each['message']}" for each in answers if each["status"] != "cancelled"]
 
 
-async def _again(caller: Caller, trees: Mapping[str, str]) -> Refusals:
+async def _run_again(caller: Caller, trees: Mapping[str, str]) -> Refusals:
     refused = []
     for task_id, name in trees.items():
         try:
@@ -248,7 +242,7 @@ VERBS: Final[Mapping[str, Verb]] = {
         question="Run these trees again?",
         note="A tree that failed or was cancelled runs what has not completed. Of one that has completed, a copy runs.",
         done="Started",
-        does=_again,
+        does=_run_again,
     ),
     "delete": Verb(
         name="Delete the trees",

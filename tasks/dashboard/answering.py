@@ -27,45 +27,37 @@ async def answer(request: HttpRequest, token: str) -> HttpResponseBase:
     try:
         invitation = read_link(token)
     except BadLink:
-        return await _shown(request, {"is_bad": True}, status=410)
+        return await _render(request, {"is_bad": True}, status=410)
     question = await pools.read(_question, invitation)
     if question is None:
-        return await _shown(request, {"is_over": True}, status=410)
+        return await _render(request, {"is_over": True}, status=410)
     if request.method == "POST":
-        return await _answered(request, question, invitation)
-    return await _shown(request, {"question": question, "fields": fields_of_question(question)})
+        return await _record(request, question, invitation)
+    return await _render(request, {"question": question, "fields": fields_of_question(question)})
 
 
-async def _answered(request: HttpRequest, question: Question, invitation: AnswerToken) -> HttpResponse:
+async def _record(request: HttpRequest, question: Question, invitation: AnswerToken) -> HttpResponse:
     text, comment = request.POST.get("answer", "").strip(), request.POST.get("comment", "").strip()
     try:
         for name, value in request.POST.items():
-            _check(str(value), name)
+            if len(value) > MAX_CHARACTERS:
+                raise InvalidParams([(name, TOO_LONG)])
+            if "\0" in value:
+                raise InvalidParams([(name, "contains a NUL character")])
         if not text and question.schema is None:
             raise InvalidParams([("answer", "is required")])
         given = text if question.schema is None else form_in(question.schema, request.POST)
         await pools.write(questions.record_answer, question, answer=given, by=invitation.by, comment=comment or None)
     except InvalidParams as error:
+        field, reason = error.problems[0]
+        name = field.removeprefix(ANSWER)
+        sentence = f"{field.capitalize()} {reason}." if name == field else f"{name}: {reason}."
         fields = fields_of_question(question, Filled.of(request.POST, error))
-        context = {"question": question, "error": _sentence(error), "text": text, "comment": comment, "fields": fields}
-        return await _shown(request, context, status=400)
+        context = {"question": question, "error": sentence, "text": text, "comment": comment, "fields": fields}
+        return await _render(request, context, status=400)
     except StatusConflict:  # another answer arrived first
-        return await _shown(request, {"is_over": True}, status=409)
-    return await _shown(request, {"question": question, "given": text or "the form"})
-
-
-def _check(text: str, field: str) -> None:
-    """Raise InvalidParams."""
-    if len(text) > MAX_CHARACTERS:
-        raise InvalidParams([(field, TOO_LONG)])
-    if "\0" in text:
-        raise InvalidParams([(field, "contains a NUL character")])
-
-
-def _sentence(error: InvalidParams) -> str:
-    field, reason = error.problems[0]
-    name = field.removeprefix(ANSWER)
-    return f"{field.capitalize()} {reason}." if name == field else f"{name}: {reason}."
+        return await _render(request, {"is_over": True}, status=409)
+    return await _render(request, {"question": question, "given": text or "the form"})
 
 
 def _question(invitation: AnswerToken) -> Question | None:
@@ -75,7 +67,7 @@ def _question(invitation: AnswerToken) -> Question | None:
     return Question.objects.waiting().filter(id=invitation.question_id).first()
 
 
-async def _shown(request: HttpRequest, context: dict[str, Any], *, status: int = 200) -> HttpResponse:
+async def _render(request: HttpRequest, context: dict[str, Any], *, status: int = 200) -> HttpResponse:
     response = await pools.read(render, request, "dashboard/answer.html", context, status=status)
     patch_cache_control(response, no_store=True)
     response["Referrer-Policy"] = "no-referrer"  # the URL grants the right to answer

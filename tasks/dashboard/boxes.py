@@ -130,7 +130,12 @@ def boxes_of(tasks: Sequence[Task], settings: Mapping[str, Json], folds: Folds) 
     for box_id, box in found.by_id.items():
         is_wanted = box_id in chosen or box_id in folds.opened or len(box.parts) <= MOST_OPEN
         box.is_open = bool(box.parts) and is_wanted and box_id not in folds.closed
-        box.shown = _shown(box, chosen.get(box_id)) if box.is_open else frozenset()
+        if box.is_open:
+            numbers: Iterable[int] = range(len(box.parts))
+            if len(box.parts) > MOST_SHOWN:
+                statuses, first = box.part_statuses, chosen.get(box_id)
+                numbers = sorted(numbers, key=lambda n: (n != first, rank_of(statuses[n])))
+            box.shown = frozenset(list(numbers)[:MOST_SHOWN])
     found.place.update(_places(tasks, found, copied))
     return found
 
@@ -202,14 +207,6 @@ def _around(boxes: Boxes, task_id: str) -> dict[str, int]:
     return found
 
 
-def _shown(box: Box, chosen: int | None) -> frozenset[int]:
-    numbers: Iterable[int] = range(len(box.parts))
-    if len(box.parts) > MOST_SHOWN:
-        statuses = box.part_statuses
-        numbers = sorted(numbers, key=lambda n: (n != chosen, rank_of(statuses[n])))
-    return frozenset(list(numbers)[:MOST_SHOWN])
-
-
 def _places(tasks: Sequence[Task], boxes: Boxes, copied: Collection[str]) -> dict[str, str | None]:
     """Return the place of each task. Tasks that another one has added come after it in the order of positions."""
     places: dict[str, str | None] = {}
@@ -263,20 +260,16 @@ def family_of(task: Task) -> Family | None:
         return None
     boxes = boxes_of(list(tree.only(*COLUMNS)), settings, Folds())
     box = boxes.by_id.get(task.id)
-    tellers = _tellers(box) if box else []
+    # The task of each part that says most: the first urgent one, or the first.
+    urgent = [min(part, key=lambda task: rank_of(task.status)) for part in box.parts] if box else []
+    urgent.sort(key=lambda task: rank_of(task.status))
     return Family(
         box=box,
-        parts=tellers[:PARTS_SHOWN],
-        more_parts=max(0, len(tellers) - PARTS_SHOWN),
+        parts=urgent[:PARTS_SHOWN],
+        more_parts=max(0, len(urgent) - PARTS_SHOWN),
         place=_place(task, boxes),
         template_of=boxes.templates.get(task.id),
     )
-
-
-def _tellers(box: Box) -> list[Task]:
-    """Return the task of each part that says most: the first urgent one, or the first."""
-    found = [min(part, key=lambda task: rank_of(task.status)) for part in box.parts]
-    return sorted(found, key=lambda task: rank_of(task.status))
 
 
 def _place(task: Task, boxes: Boxes) -> Place | None:

@@ -1,8 +1,8 @@
 """The model calls of a task as a conversation, and when each of them ran. Pure but for `conversation_of`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from aipartnerupflow.costs import price
@@ -116,43 +116,36 @@ def arranged(found: Sequence[tuple[ModelCall, Json]], *, more: bool = False) -> 
     if not found:
         return Conversation(rows=[], more=more, seconds=0.0)
     start = min(call.started_at for call, _ in found)
-    total = max((_end(call) - start).total_seconds() for call, _ in found)
-    return Conversation(rows=list(_rows(found, start, total)), more=more, seconds=total)
-
-
-def _rows(found: Sequence[tuple[ModelCall, Json]], start: datetime, total: float) -> Iterator[Row]:
+    end = max(call.started_at + timedelta(milliseconds=call.duration_ms or 0) for call, _ in found)
+    total = (end - start).total_seconds()
+    rows: list[Row] = []
     before: dict[tuple[str | None, str | None], Sequence[Any]] = {}
     for call, content in found:
         sent = content.get("messages", [])
-        key = (call.agent, call.crew_task)
-        known = _common(before.get(key, ()), sent)
-        before[key] = sent
+        earlier = before.get((call.agent, call.crew_task), ())
+        before[(call.agent, call.crew_task)] = sent
+        known = 0  # messages that both have at their start
+        while known < min(len(earlier), len(sent)) and earlier[known] == sent[known]:
+            known += 1
         messages = [message_of(each) for each in sent]
         x = 100 * (call.started_at - start).total_seconds() / total if total else 0.0
         width = (call.duration_ms or 0) / 10 / total if total else 100.0
         tools = _tools(content.get("tool_calls") or [])
         text = _text(content.get("answer"))
-        yield Row(
-            call=call,
-            earlier=messages[:known],
-            messages=messages[known:],
-            answer=Message(role="assistant", text=text, tools=tools) if text or tools else None,
-            reasoning=_text(content.get("reasoning")),
-            sources=[source_of(each) for each in content.get("citations", [])],
-            left_out=content.get("left_out_messages", 0),
-            x=min(x, 100 - LEAST),
-            width=min(max(LEAST, width), 100.0),
+        rows.append(
+            Row(
+                call=call,
+                earlier=messages[:known],
+                messages=messages[known:],
+                answer=Message(role="assistant", text=text, tools=tools) if text or tools else None,
+                reasoning=_text(content.get("reasoning")),
+                sources=[source_of(each) for each in content.get("citations", [])],
+                left_out=content.get("left_out_messages", 0),
+                x=min(x, 100 - LEAST),
+                width=min(max(LEAST, width), 100.0),
+            )
         )
-
-
-def _end(call: ModelCall) -> datetime:
-    return call.started_at + timedelta(milliseconds=call.duration_ms or 0)
-
-
-def _common(before: Sequence[Any], after: Sequence[Any]) -> int:
-    """Return the number of messages that the conversations have in common at their start."""
-    pairs = zip(before, after, strict=False)
-    return next((number for number, (a, b) in enumerate(pairs) if a != b), min(len(before), len(after)))
+    return Conversation(rows=rows, more=more, seconds=total)
 
 
 def source_of(citation: Any) -> Source:
@@ -181,25 +174,23 @@ def _text(content: Any) -> str:
         return (content or "").strip()
     if not isinstance(content, list):
         return on_one_line(content)
-    return "\n".join(_text_of_part(part) for part in content)
-
-
-def _text_of_part(part: Any) -> str:
-    if isinstance(part, dict) and isinstance(part.get("text"), str):
-        return str(part["text"])
-    return f"[{part.get('type', 'part')}]" if isinstance(part, dict) else on_one_line(part)
+    texts = []
+    for part in content:
+        if isinstance(part, dict):
+            texts.append(part["text"] if isinstance(part.get("text"), str) else f"[{part.get('type', 'part')}]")
+        else:
+            texts.append(on_one_line(part))
+    return "\n".join(texts)
 
 
 def _tools(calls: Any) -> list[ToolCall]:
-    return [_tool(call) for call in calls] if isinstance(calls, list) else []
-
-
-def _tool(call: Any) -> ToolCall:
-    function = call.get("function") if isinstance(call, Mapping) else None
-    if not isinstance(function, Mapping):
-        return ToolCall(name="tool", arguments=on_one_line(call))
-    arguments = function.get("arguments", "")
-    return ToolCall(
-        name=str(function.get("name", "tool")),
-        arguments=arguments if isinstance(arguments, str) else on_one_line(arguments),
-    )
+    found = []
+    for call in calls if isinstance(calls, list) else ():
+        function = call.get("function") if isinstance(call, Mapping) else None
+        if isinstance(function, Mapping):
+            name, arguments = str(function.get("name", "tool")), function.get("arguments", "")
+            text = arguments if isinstance(arguments, str) else on_one_line(arguments)
+        else:
+            name, text = "tool", on_one_line(call)
+        found.append(ToolCall(name=name, arguments=text))
+    return found

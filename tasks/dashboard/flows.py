@@ -14,7 +14,7 @@ from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks.dashboard.actions import run_again
 from tasks.dashboard.json_text import written
-from tasks.dashboard.pages import Context, page, redirect_with_message, shown
+from tasks.dashboard.pages import Context, page, read_page, redirect_with_message, render_page
 from tasks.dashboard.schema_form import MORE, PREFIX, fields_of, read_inputs, read_object, texts_of
 from tasks.dashboard.words import path_of
 from tasks.executors import disabled_executors, executor_ids
@@ -63,46 +63,10 @@ class Step:
     changes: Sequence[Change] | None
 
 
-@page()
-async def overview(request: HttpRequest, caller: Caller) -> HttpResponse:
+@read_page("dashboard/flows.html")
+def overview(request: HttpRequest, caller: Caller) -> Context:
     """`GET /ui/flows/`: the flows that the caller may see."""
-    context = await pools.read(_listed, caller=caller, cursor=request.GET.get("cursor", ""))
-    return await shown(request, caller, "dashboard/flows.html", context)
-
-
-@page()
-async def flow(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    """`GET /ui/flows/{name}/`: one flow; `?user=` is its owner, `?version=` the one whose definition is shown."""
-    context = await pools.read(_one, caller=caller, name=name, **chosen(request))
-    return await shown(request, caller, "dashboard/flow.html", context)
-
-
-@page("POST", needs=Role.OPERATOR)
-async def delete(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    """Delete a flow. Its runs stay."""
-    deleted = await pools.write(delete_flow, caller=caller, name=name, user_id=chosen(request)["user_id"])
-    message = f"Deleted the flow {deleted.name}. {_counted(deleted.runs_kept, 'run')} kept."
-    return redirect_with_message(request, reverse("dashboard:flows"), message)
-
-
-def chosen(request: HttpRequest) -> dict[str, Any]:
-    """Return the owner and the version in the query; None where there is none."""
-    version = request.GET.get("version", "")
-    is_number = version.isascii() and version.isdecimal() and len(version) < 10
-    return {"user_id": request.GET.get("user") or None, "version": int(version) if is_number else None}
-
-
-def address_of(caller: Caller, found: Flow, view: str = "flow", **query: Any) -> str:
-    """Return the address of a page of the flow; with its owner, where that is another user."""
-    others = {"user": found.user_id} if found.user_id != caller.user_id else {}
-    return reverse(f"dashboard:{view}", args=[found.name], query={**others, **query} or None)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun} is" if number == 1 else f"{number:,} {noun}s are"
-
-
-def _listed(*, caller: Caller, cursor: str) -> Context:
+    cursor = request.GET.get("cursor", "")
     listed, next_cursor = list_flows(caller=caller, limit=PAGE, cursor=cursor or None, runs=SQUARES)
     rows = [
         Row(
@@ -118,8 +82,11 @@ def _listed(*, caller: Caller, cursor: str) -> Context:
     return {"place": "flows", "rows": rows, "next_cursor": next_cursor, "cursor": cursor}
 
 
-def _one(*, caller: Caller, name: str, user_id: str | None, version: int | None) -> Context:
-    found, shown_version = read_version(caller=caller, name=name, version=version, user_id=user_id)
+@read_page("dashboard/flow.html")
+def flow(request: HttpRequest, caller: Caller, name: str) -> Context:
+    """`GET /ui/flows/{name}/`: one flow; `?user=` is its owner, `?version=` the one whose definition is shown."""
+    version = chosen(request)["version"]
+    found, shown_version = read_version(caller=caller, name=name, **chosen(request))
     runs = list(runs_of(found.id)[:COLUMNS])
     steps = _steps(found)
     return {
@@ -143,6 +110,28 @@ def _one(*, caller: Caller, name: str, user_id: str | None, version: int | None)
         "address": address_of(caller, found),
         "delete_address": address_of(caller, found, "delete_flow"),
     }
+
+
+@page("POST", needs=Role.OPERATOR)
+async def delete(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
+    """Delete a flow. Its runs stay."""
+    deleted = await pools.write(delete_flow, caller=caller, name=name, user_id=chosen(request)["user_id"])
+    kept = "1 run is" if deleted.runs_kept == 1 else f"{deleted.runs_kept:,} runs are"
+    message = f"Deleted the flow {deleted.name}. {kept} kept."
+    return redirect_with_message(request, reverse("dashboard:flows"), message)
+
+
+def chosen(request: HttpRequest) -> dict[str, Any]:
+    """Return the owner and the version in the query; None where there is none."""
+    version = request.GET.get("version", "")
+    is_number = version.isascii() and version.isdecimal() and len(version) < 10
+    return {"user_id": request.GET.get("user") or None, "version": int(version) if is_number else None}
+
+
+def address_of(caller: Caller, found: Flow, view: str = "flow", **query: Any) -> str:
+    """Return the address of a page of the flow; with its owner, where that is another user."""
+    others = {"user": found.user_id} if found.user_id != caller.user_id else {}
+    return reverse(f"dashboard:{view}", args=[found.name], query={**others, **query} or None)
 
 
 def _steps(found: Flow) -> list[Step]:
@@ -182,9 +171,13 @@ async def run(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     flow, version = await pools.read(get_version, caller=caller, name=name, **chosen(request))
     schema = version.inputs_schema or {}
     if request.method != "POST":
-        texts = texts_of(schema, {name: rule["default"] for name, rule in _with_default(schema).items()})
-        return await shown(request, caller, RUN_TEMPLATE, _of_flow(caller, flow, version, texts, {}))
-    texts, tags = _sent(request), tags_in(request.POST.get("tags", ""))
+        rules = schema.get("properties", {})
+        defaults = {
+            field: rule["default"] for field, rule in rules.items() if isinstance(rule, dict) and "default" in rule
+        }
+        texts = texts_of(schema, defaults)
+        return await render_page(request, caller, RUN_TEMPLATE, _of_flow(caller, flow, version, texts, {}))
+    texts, tags = _texts_in(request), tags_in(request.POST.get("tags", ""))
     inputs, wrong = read_inputs(schema, texts)
     problems = {f"inputs.{name}": reason for name, reason in wrong.items()}
     if not problems:
@@ -199,7 +192,7 @@ async def run(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
             message = f"A run of {flow.name}, version {version.number}, was submitted."
             return redirect_with_message(request, path_of(execution.task.id), message)
     form = _of_flow(caller, flow, version, texts, problems) | {"tags": " ".join(tags)}
-    return await shown(request, caller, RUN_TEMPLATE, form, status=422)
+    return await render_page(request, caller, RUN_TEMPLATE, form, status=422)
 
 
 @page("GET", "HEAD", "POST", needs=Role.OPERATOR)
@@ -207,8 +200,8 @@ async def run_tree(request: HttpRequest, caller: Caller, task_id: str) -> HttpRe
     """`/ui/run-with/{id}`: run a stored tree with inputs; a completed one as a copy."""
     context = await pools.read(_of_tree, caller=caller, task_id=task_id)
     if request.method != "POST":
-        return await shown(request, caller, RUN_TEMPLATE, context)
-    texts, tags = _sent(request), tags_in(request.POST.get("tags", ""))
+        return await render_page(request, caller, RUN_TEMPLATE, context)
+    texts, tags = _texts_in(request), tags_in(request.POST.get("tags", ""))
     try:
         inputs = read_object(texts.get(MORE, ""))
         execution = await pools.write(
@@ -225,14 +218,16 @@ async def run_tree(request: HttpRequest, caller: Caller, task_id: str) -> HttpRe
             messages.warning(request, warning)
         return redirect_with_message(request, path_of(execution.task.id), f"Run {execution.run.number} was submitted.")
     again = context | _form({}, texts, problems) | {"tags": " ".join(tags)}
-    return await shown(request, caller, RUN_TEMPLATE, again, status=422)
+    return await render_page(request, caller, RUN_TEMPLATE, again, status=422)
 
 
 @page("GET", "HEAD", "POST", needs=Role.OPERATOR)
 async def save(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
     """`/ui/save-flow/{id}`: save the tree of a task as a flow."""
     if request.method != "POST":
-        return await shown(request, caller, SAVE_TEMPLATE, await pools.read(_to_save, caller=caller, task_id=task_id))
+        return await render_page(
+            request, caller, SAVE_TEMPLATE, await pools.read(_to_save, caller=caller, task_id=task_id)
+        )
     own = {name: request.POST.get(name, "") for name in ("name", "description", "inputs_schema")}
     is_tool = "is_tool" in request.POST
     try:
@@ -259,7 +254,7 @@ async def save(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespon
         message = f"{done} version {saved.version.number} of {saved.flow.name}."
         return redirect_with_message(request, address_of(caller, saved.flow), message)
     context = {"place": "flows", "task_id": task_id, "own": own | {"is_tool": is_tool}, "problems": problems}
-    return await shown(request, caller, SAVE_TEMPLATE, context, status=422)
+    return await render_page(request, caller, SAVE_TEMPLATE, context, status=422)
 
 
 def _run_tree(*, caller: Caller, task_id: str, inputs: Json) -> Execution:
@@ -268,12 +263,7 @@ def _run_tree(*, caller: Caller, task_id: str, inputs: Json) -> Execution:
     return with_inputs(run_again, inputs, replace_inputs=True, caller=caller, task_id=task.root_id)
 
 
-def _with_default(schema: Json) -> dict[str, Json]:
-    rules = schema.get("properties", {})
-    return {name: rule for name, rule in rules.items() if isinstance(rule, dict) and "default" in rule}
-
-
-def _sent(request: HttpRequest) -> dict[str, str]:
+def _texts_in(request: HttpRequest) -> dict[str, str]:
     fields = {name: str(value) for name, value in request.POST.items()}
     return {name.removeprefix(PREFIX): text for name, text in fields.items() if name.startswith(PREFIX)}
 

@@ -25,6 +25,20 @@ def graph_of(tasks: Sequence[Task], boxes: Boxes, folds: Folds, run: Run | None,
     number = {task.id: n for n, task in enumerate([*drawn, *others])}
     drawn_number = {task.id: n for n, task in enumerate(drawn)}
     needs, likes, after = _edges(tasks, boxes)
+    rows = []
+    for task in drawn:
+        row = _basics(task) | {"executor": task.executor_id, "parent": drawn_number.get(task.parent_id or "")}
+        for name, edges in (("needs", needs), ("likes", likes), ("after", after)):
+            if task.id in edges:
+                row[name] = [number[each] for each in edges[task.id]]
+        row |= _membership(task, boxes, number)
+        if box := boxes.by_id.get(task.id):
+            row["box"] = {"kind": box.kind, "most": box.most, "count": len(box.parts), "is_open": box.is_open}
+        rows.append(row)
+    for task in others:
+        place = boxes.place[task.id]
+        at = NO_TASK if place is None else number[place]
+        rows.append(_basics(task) | {"executor": task.executor_id, "at": at} | _membership(task, boxes, number))
     return {
         "is_running": run is not None and run.finished_at is None,
         "created_ms": round(run.created_at.timestamp() * 1000) if run else None,
@@ -33,26 +47,7 @@ def graph_of(tasks: Sequence[Task], boxes: Boxes, folds: Folds, run: Run | None,
         "opened": sorted(folds.opened),
         "closed": sorted(folds.closed),
         "drawn": len(drawn),
-        "tasks": [
-            _basics(task)
-            | {
-                "executor": task.executor_id,
-                "parent": drawn_number.get(task.parent_id or ""),
-            }
-            | {
-                name: [number[each] for each in edges[task.id]]
-                for name, edges in (("needs", needs), ("likes", likes), ("after", after))
-                if task.id in edges
-            }
-            | _growth(task, boxes, number)
-            for task in drawn
-        ]
-        + [
-            _basics(task)
-            | {"executor": task.executor_id, "at": _at(task, boxes, number)}
-            | _membership(task, boxes, number)
-            for task in others
-        ],
+        "tasks": rows,
     }
 
 
@@ -65,18 +60,6 @@ def in_order(tasks: Sequence[Task], boxes: Boxes) -> tuple[list[Task], list[Task
 def _basics(task: Task) -> Json:
     found: Json = {"id": task.id, "name": task.name, "status": task.status}
     return found | {"progress": task.progress} if task.status == Status.IN_PROGRESS else found
-
-
-def _at(task: Task, boxes: Boxes, number: dict[str, int]) -> int:
-    place = boxes.place[task.id]
-    return NO_TASK if place is None else number[place]
-
-
-def _growth(task: Task, boxes: Boxes, number: dict[str, int]) -> Json:
-    found = _membership(task, boxes, number)
-    if box := boxes.by_id.get(task.id):
-        found["box"] = {"kind": box.kind, "most": box.most, "count": len(box.parts), "is_open": box.is_open}
-    return found
 
 
 def _membership(task: Task, boxes: Boxes, number: dict[str, int]) -> Json:
@@ -121,7 +104,10 @@ def _sequence(box: Box) -> Iterator[tuple[Task, str]]:
     for part in parts[:1] if box.kind == LOOP else parts:
         yield from ((first, other) for first in _firsts(part) for other in needed)
     for earlier, later in pairwise(parts) if box.kind == LOOP else ():
-        yield from ((first, last.id) for first in _firsts(later) for last in _lasts(earlier))
+        ids = {task.id for task in earlier}
+        needed = [item["id"] for task in earlier for item in task.dependencies]
+        lasts = [task for task in earlier if task.id not in needed and task.parent_id not in ids]
+        yield from ((first, last.id) for first in _firsts(later) for last in lasts)
 
 
 def _firsts(part: Sequence[Task]) -> list[Task]:
@@ -131,10 +117,3 @@ def _firsts(part: Sequence[Task]) -> list[Task]:
     return [
         task for task in part if task.id not in parents and not any(item["id"] in ids for item in task.dependencies)
     ]
-
-
-def _lasts(part: Sequence[Task]) -> list[Task]:
-    """Return the tasks of a round that no other one of it waits for."""
-    needed = {item["id"] for task in part for item in task.dependencies}
-    ids = {task.id for task in part}
-    return [task for task in part if task.id not in needed and task.parent_id not in ids]

@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
-from tasks.dashboard.pages import page, redirect_with_message, shown
+from tasks.dashboard.pages import page, redirect_with_message, render_page
 from tasks.dashboard.schema_form import PREFIX, Field, fields_of, read_inputs, read_json, texts_of
 from tasks.models import Question, Task
 from tasks.rules.exceptions import InvalidParams, TaskNotFound, TasksError
@@ -82,7 +82,7 @@ TEMPLATE = "dashboard/inbox.html"
 async def inbox(request: HttpRequest, caller: Caller) -> HttpResponse:
     """`GET /ui/inbox/`: open questions, oldest first."""
     questions = await pools.read(entries, caller=caller)
-    return await shown(request, caller, TEMPLATE, {"place": "inbox", "questions": questions})
+    return await render_page(request, caller, TEMPLATE, {"place": "inbox", "questions": questions})
 
 
 @page("POST", needs=Role.OPERATOR)
@@ -90,7 +90,7 @@ async def answer_question(request: HttpRequest, caller: Caller, task_id: str) ->
     """Answer the task's question with an option, a form or a text. A text that is valid JSON is parsed."""
     comment = request.POST.get("comment", "").strip() or None
     try:
-        await pools.write(_answer, caller=caller, task_id=task_id, post=request.POST, comment=comment)
+        await pools.write(_record_answer, caller=caller, task_id=task_id, post=request.POST, comment=comment)
     except TaskNotFound:
         raise
     except TasksError as error:
@@ -100,12 +100,12 @@ async def answer_question(request: HttpRequest, caller: Caller, task_id: str) ->
             "questions": await pools.read(entries, caller=caller, filled=filled),
             "problem": error.message,
         }
-        return await shown(request, caller, TEMPLATE, context, status=400 if filled.problems else 409)
+        return await render_page(request, caller, TEMPLATE, context, status=400 if filled.problems else 409)
     return redirect_with_message(request, reverse("dashboard:inbox"), "Answer saved. The task continues.")
 
 
 @transaction.atomic
-def _answer(*, caller: Caller, task_id: str, post: QueryDict, comment: str | None) -> None:
+def _record_answer(*, caller: Caller, task_id: str, post: QueryDict, comment: str | None) -> None:
     """Raise TasksError."""
     question = open_question_of(caller=caller, task_id=task_id)
     record_answer(question, answer=answer_in(question, post), by=caller.user_id, comment=comment)

@@ -41,7 +41,10 @@ def on_one_line(value: Any) -> str:
 
 
 def _pieces(value: Any, margin: str, width: int) -> Iterator[str]:
-    if not isinstance(value, dict | list) or _fits(value, width - len(margin)):
+    room = width - len(margin)
+    is_single = not isinstance(value, dict | list)
+    # The second is quick for any value: a large one is not formatted at each of its levels.
+    if is_single or (_room_after(value, room) >= 0 and len(on_one_line(value)) <= room):
         yield on_one_line(value)
         return
     inner = f"{margin}  "
@@ -55,11 +58,6 @@ def _pieces(value: Any, margin: str, width: int) -> Iterator[str]:
         yield from _pieces(item, inner, width)
         yield "\n" if number == len(entries) else ",\n"
     yield f"{margin}{closing}"
-
-
-def _fits(value: Any, width: int) -> bool:
-    # The first is quick for any value: a large one is not formatted at each of its levels.
-    return _room_after(value, width) >= 0 and len(on_one_line(value)) <= width
 
 
 def _room_after(value: Any, room: int) -> int:
@@ -91,7 +89,7 @@ LONGEST_NAME: Final = 60
 @page()
 async def value(request: HttpRequest, caller: Caller, kind: str, task_id: str) -> HttpResponse:
     """`GET /ui/value/{kind}/{id}`: a value as JSON, or as text if it is one. `?download` makes browsers store it."""
-    found = await pools.read(_value, caller=caller, task_id=task_id, kind=kind)
+    found = await pools.read(_read_value, caller=caller, task_id=task_id, kind=kind)
     is_text = isinstance(found, str)
     body = found.encode() if is_text else orjson.dumps(found, option=orjson.OPT_INDENT_2)
     response = HttpResponse(body, content_type=f"{'text/plain' if is_text else 'application/json'}; charset=utf-8")
@@ -106,7 +104,7 @@ def file_name(task_id: str, kind: str, ending: str) -> str:
     return f"{UNSAFE.sub('-', task_id)[:LONGEST_NAME]}-{kind}.{ending}"
 
 
-def _value(*, caller: Caller, task_id: str, kind: str) -> Any:
+def _read_value(*, caller: Caller, task_id: str, kind: str) -> Any:
     """Raise TaskNotFound."""
     if kind == "resolved":
         found = detail(caller=caller, task_id=task_id, is_page=True)

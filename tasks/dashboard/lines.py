@@ -5,7 +5,7 @@ from typing import Final
 
 from django.utils.safestring import SafeString, mark_safe
 
-from tasks.dashboard.picture import DEEPEST, Bar, Line, Picture
+from tasks.dashboard.picture import DEEPEST, Line, Picture
 from tasks.dashboard.words import duration, path_of, word
 
 #: Rows of a part: browsers lay out only the parts that are in view. A table alone they lay out always
@@ -20,28 +20,31 @@ HEAD: Final = (
 def lines_of(picture: Picture, *, selected_id: str) -> SafeString:
     """Render tables with a row for each task. User-supplied text is escaped."""
     rows = [_row(line, picture.span_ms, is_selected=line.task.id == selected_id) for line in picture.lines]
-    tables = (_table(rows[start : start + ROWS], picture.first + start) for start in range(0, len(rows), ROWS))
+    tables = []
+    for start in range(0, len(rows), ROWS):
+        part, first = rows[start : start + ROWS], picture.first + start
+        caption = f"Tasks {first + 1:,} to {first + len(part):,}"
+        tables.append(
+            f'<div class="part"><table><caption class="visually-hidden">{caption}</caption>{HEAD}<tbody>\n'
+            f"{''.join(part)}</tbody></table></div>\n"
+        )
     return mark_safe("".join(tables))  # noqa: S308  (`_row` escapes)
-
-
-def _table(part: list[str], start: int) -> str:
-    caption = f"Tasks {start + 1:,} to {start + len(part):,}"
-    return (
-        f'<div class="part"><table><caption class="visually-hidden">{caption}</caption>{HEAD}<tbody>\n{"".join(part)}'
-        "</tbody></table></div>\n"
-    )
 
 
 def _row(line: Line, span_ms: int, *, is_selected: bool) -> str:
     task = line.task
     chosen, current = (" selected", ' aria-current="true"') if is_selected else ("", "")
     spent = '<span title="Result of an earlier run">reused</span>' if line.is_kept else duration(line.seconds)
+    bars = "".join(
+        f'<rect class="{bar.kind}{" open" if bar.is_open else ""}" x="{bar.start}" width="{bar.width}" height="1"/>'
+        for bar in line.bars
+    )
     return (
         f'<tr class="{task.status} depth-{line.depth}{chosen}" data-n="{line.number}"><td>{_toggle(line)}'
         f'<svg class="i status-icon" role="img" aria-label="{word(task.status)}"><use href="#i-{task.status}"></use></svg>'
         f'<a href="{escape(path_of(task.id))}{"?root" if task.is_root else ""}"{current}>{escape(task.name)}</a>{_marks(line)}</td>'
         f'<td class="num">{spent}</td><td class="bars"><svg viewBox="0 0 {span_ms} 1" preserveAspectRatio="none" '
-        f'aria-hidden="true">{"".join(map(_rect, line.bars))}</svg></td></tr>\n{_rest(line)}'
+        f'aria-hidden="true">{bars}</svg></td></tr>\n{_rest(line)}'
     )
 
 
@@ -83,8 +86,3 @@ def _rest(line: Line) -> str:
         f'<tr class="rest depth-{depth}"><td colspan="3">{len(line.box.shown):,} of {len(line.box.parts):,} are shown, '
         "failed and running ones first.</td></tr>\n"
     )
-
-
-def _rect(bar: Bar) -> str:
-    kind = f"{bar.kind} open" if bar.is_open else bar.kind
-    return f'<rect class="{kind}" x="{bar.start}" width="{bar.width}" height="1"/>'

@@ -69,12 +69,7 @@ def search(caller: Caller, roots: TaskQuerySet, filters: Filters, *, most: int) 
     wanted = Wanted(filters=filters, owner=owner, roots=roots, matching=_matching(roots, filters), most=most)
     if not (filters.text or filters.status or filters.executor):
         return Found(roots=list(wanted.after(filters.cursor, roots)[:most]))
-    return _found(wanted)
-
-
-def _found(wanted: Wanted) -> Found:
-    most = wanted.most
-    found, last = _piece(wanted, wanted.filters.cursor, most=most)
+    found, last = _piece(wanted, filters.cursor, most=most)
     if last is None or len(found) >= most:
         return Found(roots=found)
     rare = _rare(wanted, cursor_of(last))
@@ -243,28 +238,21 @@ def _rows(caller: Caller, roots: Sequence[Task]) -> list[Row]:
         if status == Status.IN_PROGRESS:
             progress[root_id] = mean
     asking = set(Question.objects.waiting().filter(run__in=runs.values()).values_list("run__root_id", flat=True))
-    return [
-        _row(
-            root,
-            runs.get(root.id),
-            bar_of(counts[root.id], progress.get(root.id, 0.0)),
-            counts[root.id],
-            asks=root.id in asking,
+    rows = []
+    for root in roots:
+        run = runs.get(root.id)
+        rows.append(
+            Row(
+                root=root,
+                run=run,
+                status=run.status if run else root.status,
+                counts=counts[root.id],
+                bar=bar_of(counts[root.id], progress.get(root.id, 0.0)),
+                seconds=seconds_of(run),
+                asks=root.id in asking,
+            )
         )
-        for root in roots
-    ]
-
-
-def _row(root: Task, run: Run | None, bar: StatusBar, counts: Mapping[str, int], *, asks: bool) -> Row:
-    return Row(
-        root=root,
-        run=run,
-        status=run.status if run else root.status,
-        counts=counts,
-        bar=bar,
-        seconds=seconds_of(run),
-        asks=asks,
-    )
+    return rows
 
 
 def bar_of(counts: Mapping[str, int], progress: float) -> StatusBar:

@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.dashboard.json_text import file_name
-from tasks.dashboard.pages import page, shown
+from tasks.dashboard.pages import page, render_page
 from tasks.models import Run, Task, TaskEvent
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
@@ -145,14 +145,14 @@ class Log:
 async def log(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponseBase:
     """`GET /ui/logs/{id}?level=&q=&task=&run=&before=`: events, newest page first. `format` makes it a file of all."""
     filters = _read_filters(request.GET)
-    found = await pools.read(_log, caller=caller, task_id=task_id, filters=filters)
+    found = await pools.read(_read_log, caller=caller, task_id=task_id, filters=filters)
     if request.GET.get("format"):
         kind = request.GET["format"]
         content_type, ending = FORMATS[kind]
         response = StreamingHttpResponse(_lines(found, filters, kind), content_type=f"{content_type}; charset=utf-8")
         response["Content-Disposition"] = f'attachment; filename="{file_name(found.task.id, "log", ending)}"'
         return response
-    events, older = await pools.read(_page, found=found, filters=filters)
+    events, older = await pools.read(_read_page, found=found, filters=filters)
     context = {
         "place": "tasks",
         "log": found,
@@ -163,14 +163,17 @@ async def log(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespons
         "newest_query": filters.query(),
         "queries": {name: filters.query(format=name) for name in FORMATS},
     }
-    return await shown(request, caller, "dashboard/log.html", context)
+    return await render_page(request, caller, "dashboard/log.html", context)
 
 
 def _read_filters(query: Mapping[str, str]) -> Filters:
     """Raise InvalidParams."""
     level, kind = query.get("level", "").upper(), query.get("format", "")
     numbers = {name: query.get(name, "") for name in ("before", "run")}
-    problems = [(name, "must be a number") for name, text in numbers.items() if text and not _is_number(text)]
+    problems = []
+    for name, text in numbers.items():
+        if text and not (text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS):
+            problems.append((name, "must be a number"))
     if level and level not in Level.__members__:
         problems.append(("level", f"must be one of {', '.join(each.lower() for each in Level.__members__)}"))
     if kind and kind not in FORMATS:
@@ -187,11 +190,7 @@ def _read_filters(query: Mapping[str, str]) -> Filters:
     )
 
 
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
-
-
-def _log(*, caller: Caller, task_id: str, filters: Filters) -> Log:
+def _read_log(*, caller: Caller, task_id: str, filters: Filters) -> Log:
     """Raise TaskNotFound."""
     task = get_task(caller=caller, task_id=task_id)
     runs = Run.objects.filter(root_id=task.root_id).order_by("-number")
@@ -203,23 +202,22 @@ def _log(*, caller: Caller, task_id: str, filters: Filters) -> Log:
     )
 
 
-def _page(*, found: Log, filters: Filters) -> tuple[list[Json], int | None]:
+def _read_page(*, found: Log, filters: Filters) -> tuple[list[Json], int | None]:
     """Return the newest matching events, oldest first, and the number before which to continue."""
     matches: list[Json] = []
+    before = None
     until = time.monotonic() + SEARCH_SECONDS
     for event in _backwards(found, filters):
         if len(matches) == PAGE or time.monotonic() > until:
-            return _shown(found, matches), event["seq"] + 1
+            before = event["seq"] + 1
+            break
         if found.matches(event, filters):
             matches.append(event)
-    return _shown(found, matches), None
-
-
-def _shown(found: Log, matches: list[Json]) -> list[Json]:
-    return [
+    lines = [
         line | {"name": name_in(line, found.names), "level": level_of(line).name.lower()}
         for line in joined(reversed(matches))
     ]
+    return lines, before
 
 
 def _backwards(found: Log, filters: Filters) -> Iterator[Json]:
@@ -227,14 +225,14 @@ def _backwards(found: Log, filters: Filters) -> Iterator[Json]:
     events, before = found.events(filters), filters.before
     while True:
         part = events if before is None else events.filter(seq__lt=before)
-        batch = _loaded(part.order_by("-seq"))
+        batch = _load(part.order_by("-seq"))
         yield from (event.payload for event in batch)
         if not batch:
             return
         before = batch[-1].seq
 
 
-def _loaded(events: QuerySet[TaskEvent]) -> list[TaskEvent]:
+def _load(events: QuerySet[TaskEvent]) -> list[TaskEvent]:
     """Load the first of these events: at most BATCH, and no further ones after BATCH_BYTES."""
     sizes = list(events[:BATCH].values_list("id", loads.size_of("payload")))
     before = [0, *accumulate(size for _, size in sizes)][: len(sizes)]
@@ -246,17 +244,10 @@ def _loaded(events: QuerySet[TaskEvent]) -> list[TaskEvent]:
 async def _lines(found: Log, filters: Filters, kind: str) -> AsyncGenerator[bytes]:
     """Yield the matching events of the run, oldest first, as far as they have been published by now."""
     after = 0
-    while batch := await pools.read(_after, found=found, filters=filters, after=after):
+    while batch := await pools.read(_load, found.events(filters).filter(seq__gt=after).order_by("seq")):
         after = batch[-1].seq
         events = [event.payload for event in batch if found.matches(event.payload, filters)]
-        yield b"".join(_written(event, found, kind) for event in events)
-
-
-def _after(*, found: Log, filters: Filters, after: int) -> list[TaskEvent]:
-    return _loaded(found.events(filters).filter(seq__gt=after).order_by("seq"))
-
-
-def _written(event: Json, found: Log, kind: str) -> bytes:
-    if kind == "ndjson":
-        return orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
-    return as_text(event, found.names.get(event["task_id"], "")).encode()
+        if kind == "ndjson":
+            yield b"".join(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE) for event in events)
+        else:
+            yield "".join(as_text(event, found.names.get(event["task_id"], "")) for event in events).encode()

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpRequest, HttpResponse
 
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from llmkeys.keys import list_keys
 from tasks.dashboard.json_text import written
-from tasks.dashboard.pages import Context, page, redirect_with_message, shown
+from tasks.dashboard.pages import Context, page, redirect_with_message, render_page
 from tasks.dashboard.schema_form import (
     MORE,
     PREFIX,
@@ -70,51 +70,47 @@ EXAMPLE: Final[list[Json]] = [
 async def new_task(request: HttpRequest, caller: Caller) -> HttpResponse:
     """`/ui/new/`: a single task, with the form of its executor (`?executor=`)."""
     if request.method == "POST":
-        return await _made_task(request, caller)
+        sent = {name: str(value) for name, value in request.POST.items()}
+        own = {name: text for name, text in sent.items() if not name.startswith(PREFIX)}
+        given = {name.removeprefix(PREFIX): text for name, text in sent.items() if name.startswith(PREFIX)}
+        described = describe(own.get("executor", ""))
+        task, problems = read_task(described, own, given)
+
+        def again(problems: Problems) -> Context:
+            places = {}
+            for path, reason in problems.items():
+                below = (field for start, field in PLACES_BELOW.items() if path.startswith(start))
+                places[PLACES.get(path) or next(below, path)] = reason
+            return _form(described, own, given, places)
+
+        return await _create(request, caller, [task], problems, again)
     described = describe(request.GET.get("executor", FIRST))
     example = described["example"]
     if "model" in example and not await pools.read(list_keys, user_id=caller.user_id):
         example = example | {"model": DEMO_MODEL}
     inputs = texts_of(described["input_schema"], example)
-    return await shown(request, caller, TEMPLATE, _form(described, {"name": described["name"]}, inputs, {}))
+    return await render_page(request, caller, TEMPLATE, _form(described, {"name": described["name"]}, inputs, {}))
 
 
 @page("GET", "HEAD", "POST", needs=Role.OPERATOR)
 async def new_tree(request: HttpRequest, caller: Caller) -> HttpResponse:
     """`/ui/new/tree/`: a whole tree as JSON. `?copy=<id>` starts from a stored tree."""
     if request.method == "POST":
-        return await _made_tree(request, caller)
+        text = request.POST.get("tree", "")
+        sent, problems = None, {}
+        try:
+            sent = read_json(text)
+        except ValueError as error:
+            problems = {"": str(error)}
+        return await _create(request, caller, sent, problems, lambda problems: _editor(text, problems))
     tasks = EXAMPLE
     if copy_of := request.GET.get("copy"):
         stored = await pools.read(get_tree, caller=caller, task_id=copy_of)
         tasks = written_down([task for task in stored if task.spawned_by is None])  # a run adds the others again
-    return await shown(request, caller, TEMPLATE, _editor(written(tasks), {}))
+    return await render_page(request, caller, TEMPLATE, _editor(written(tasks), {}))
 
 
-async def _made_task(request: HttpRequest, caller: Caller) -> HttpResponse:
-    own, inputs = _sent(request.POST)
-    described = describe(own.get("executor", ""))
-    task, problems = read_task(described, own, inputs)
-    return await _made(
-        request,
-        caller,
-        [task],
-        problems,
-        lambda problems: _form(described, own, inputs, {_place(path): reason for path, reason in problems.items()}),
-    )
-
-
-async def _made_tree(request: HttpRequest, caller: Caller) -> HttpResponse:
-    text = request.POST.get("tree", "")
-    tasks, problems = None, {}
-    try:
-        tasks = read_json(text)
-    except ValueError as error:
-        problems = {"": str(error)}
-    return await _made(request, caller, tasks, problems, lambda problems: _editor(text, problems))
-
-
-async def _made(
+async def _create(
     request: HttpRequest, caller: Caller, tasks: Any, problems: Problems, again: Callable[[Problems], Context]
 ) -> HttpResponse:
     """Create the tree and redirect to it, or show the form again with the problems."""
@@ -132,7 +128,7 @@ async def _made(
             return redirect_with_message(
                 request, path_of(created.root.id), "The run was submitted." if runs else "Saved. Not run yet."
             )
-    return await shown(request, caller, TEMPLATE, again(problems), status=422)
+    return await render_page(request, caller, TEMPLATE, again(problems), status=422)
 
 
 def read_task(described: Json, own: Texts, inputs: Texts) -> tuple[Json, Problems]:
@@ -180,18 +176,6 @@ def _read(read: Callable[[str], Any], texts: Texts, name: str, problems: Problem
     except ValueError as error:
         problems[name] = str(error)
         return None
-
-
-def _sent(post: QueryDict) -> tuple[dict[str, str], dict[str, str]]:
-    """Split the submitted fields into those of the task and those of the executor's inputs."""
-    fields = {name: str(value) for name, value in post.items()}
-    inputs = {name.removeprefix(PREFIX): text for name, text in fields.items() if name.startswith(PREFIX)}
-    return {name: text for name, text in fields.items() if not name.startswith(PREFIX)}, inputs
-
-
-def _place(path: str) -> str:
-    below = (field for start, field in PLACES_BELOW.items() if path.startswith(start))
-    return PLACES.get(path) or next(below, path)
 
 
 def _form(described: Json, own: Texts, inputs: Texts, problems: Problems) -> Context:

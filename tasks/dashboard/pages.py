@@ -1,7 +1,7 @@
 """Shared by all pages: authentication, rendering and error pages."""
 
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import wraps
+from functools import partial, update_wrapper, wraps
 from typing import Any, Concatenate, Final, ParamSpec
 from urllib.parse import quote
 
@@ -32,6 +32,8 @@ from tasks.storage.loads import charge
 P = ParamSpec("P")
 Context = dict[str, Any]
 View = Callable[Concatenate[HttpRequest, Caller, P], Awaitable[HttpResponseBase]]
+Read = Callable[Concatenate[HttpRequest, Caller, P], Context]
+Page = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 MOST_COUNTED: Final = 1_000
 SOUGHT: Final = ("GET", "HEAD")
 REFUSALS: Final = {
@@ -45,16 +47,14 @@ REFUSALS: Final = {
 HEADINGS: Final = {400: "Invalid request", 403: "Not allowed", 404: "Not found", 429: "Too many requests"}
 
 
-def page(
-    *methods: str, needs: Role = Role.VIEWER
-) -> Callable[[View[P]], Callable[..., Coroutine[Any, Any, HttpResponseBase]]]:
+def page(*methods: str, needs: Role = Role.VIEWER) -> Callable[[View[P]], Page]:
     """Make a view for logged-in users with the role, for these HTTP methods (default: GET and HEAD).
 
     Anonymous users are redirected to the login page.
     """
     allowed = methods or SOUGHT
 
-    def decorate(view: View[P]) -> Callable[..., Coroutine[Any, Any, HttpResponseBase]]:
+    def decorate(view: View[P]) -> Page:
         @csrf_protect
         @wraps(view)
         async def answer(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
@@ -90,19 +90,46 @@ async def caller_of(request: HttpRequest) -> Caller | None:
     return await pools.auth(session_caller, request)
 
 
-async def shown(
+async def render_page(
     request: HttpRequest, caller: Caller, template: str, context: Context, *, status: int = 200
 ) -> HttpResponse:
     """Render a page on a thread, where users take turns: rendering a thousand tasks would block the event loop."""
-    common: Context = {"caller": caller, "may_write": caller.may(Role.OPERATOR), "has_owners": has_owners()}
-    return await pools.read(lambda: render(request, template, common | _facts(caller=caller) | context, status=status))
+    return await pools.read(_render, request, caller, template, lambda: context, status=status)
+
+
+def read_page(template: str, *, needs: Role = Role.VIEWER) -> Callable[[Read[P]], Page]:
+    """Make a view of a function that returns the context of a template. The thread that reads it also renders the page."""
+
+    def decorate(read: Read[P]) -> Page:
+        async def view(request: HttpRequest, caller: Caller, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+            context = partial(read, request, caller, *args, **kwargs)
+            return await pools.read(_render, request, caller, template, context)
+
+        update_wrapper(view, read)
+        return page(needs=needs)(view)
+
+    return decorate
+
+
+def _render(
+    request: HttpRequest, caller: Caller, template: str, read: Callable[[], Context], *, status: int = 200
+) -> HttpResponse:
+    context = read()
+    common: Context = {
+        "caller": caller,
+        "may_write": caller.may(Role.OPERATOR),
+        "has_owners": has_owners(),
+        "questions_open": count_questions(caller=caller),
+        "maintenance_since": maintenance.since(),
+    }
+    return render(request, template, common | context, status=status)
 
 
 async def refusal(request: HttpRequest, caller: Caller, error: TasksError | TurnTooFar) -> HttpResponse:
     """Render an error page. A task of another user is reported as missing."""
     status = next((status for kind, status in REFUSALS.items() if isinstance(error, kind)), 400)
     context = {"heading": HEADINGS[status], "error": error.message}
-    return await shown(request, caller, "dashboard/refusal.html", context, status=status)
+    return await render_page(request, caller, "dashboard/refusal.html", context, status=status)
 
 
 def redirect_with_message(
@@ -111,11 +138,6 @@ def redirect_with_message(
     """Redirect to a page that shows the message. `tag` is a class of it for scripts."""
     messages.add_message(request, level, message, extra_tags=tag)
     return HttpResponseRedirect(address)
-
-
-def _facts(*, caller: Caller) -> Context:
-    """Return the facts from the database that every page shows."""
-    return {"questions_open": count_questions(caller=caller), "maintenance_since": maintenance.since()}
 
 
 def count_questions(*, caller: Caller) -> int:

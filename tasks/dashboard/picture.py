@@ -1,7 +1,7 @@
 """The data of a tree's page: hierarchy, timeline and dependency graph."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -35,6 +35,7 @@ DEEPEST: Final = 12
 """Deeper levels are not indented further."""
 AXIS_PARTS: Final = 4
 BORDER_TYPES: Final = ("task_start", "task_retry")
+USAGE: Final = ("prompt_tokens", "completion_tokens", "total_tokens", "cost_usd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +161,13 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
     drawn, _ = in_order(tasks, boxes)
     bars = _bars(tasks, drawn, run, now) if run else {}
     ordered = _in_order(drawn, root)
-    first, end = _part_of([task.id for task, _ in ordered], folds.selected_id)
+    # The part of the timeline with the selected task.
+    place = next((number for number, (task, _) in enumerate(ordered) if task.id == folds.selected_id), 0)
+    first = place - place % MAX_LINES
+    end = min(first + MAX_LINES, len(ordered))
+    counts = Counter(task.status for task in tasks if boxes.counts(task))
+    used = [task.token_usage for task in tasks if task.token_usage]
+    token_usage = {name: sum(usage.get(name) or 0 for usage in used) for name in USAGE} if used else None
     failed = [task for task in tasks if task.status == Status.FAILED and task.started_at is not None]
     is_running = run is not None and run.finished_at is None
     names = {task.id: task.name for task in tasks}
@@ -177,11 +184,11 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
         left_out=len(ordered) - (end - first),
         folds=folds,
         span_ms=max(1, _ms(run.created_at, run.finished_at or now)) if run else 1,
-        counts=_counts(filter(boxes.counts, tasks)),
+        counts=dict(counts),
         stored_count=len(tasks),
         progress=mean_progress(task.progress for task in tasks if task.status == Status.IN_PROGRESS),
         graph=graph_of(tasks, boxes, folds, run, now),
-        token_usage=_token_usage(tasks),
+        token_usage=token_usage,
         budget=limits_of(run, root.params),
         asking=[(question, names[question.task_id]) for question in asking],
         parent=parent_of(run),
@@ -233,13 +240,6 @@ def _in_order(tasks: Sequence[Task], root: Task) -> list[tuple[Task, int]]:
     return ordered
 
 
-def _part_of(task_ids: Sequence[str], selected_id: str) -> tuple[int, int]:
-    """Return where the lines of the timeline begin and end: in parts of MAX_LINES, the one with the selected task."""
-    place = task_ids.index(selected_id) if selected_id in task_ids else 0
-    first = place - place % MAX_LINES
-    return first, min(first + MAX_LINES, len(task_ids))
-
-
 def _lines(
     part: Sequence[tuple[Task, int]],
     drawn: Sequence[Task],
@@ -275,7 +275,12 @@ def _bars(tasks: Sequence[Task], drawn: Sequence[Task], run: Run, now: datetime)
     """Return the time spans of tasks that are drawn, by id. Tasks with the result of an earlier run have none."""
     ended = {task.id: task.completed_at for task in tasks if Status(task.status).is_terminal and task.completed_at}
     below = children_of(map(node_of, tasks))
-    borders = _borders(run, [task.id for task in drawn if task.attempt > 1])
+    # The starts and retries of tasks with several attempts: the row has only the last attempt.
+    borders: defaultdict[str, list[tuple[str, datetime]]] = defaultdict(list)
+    if any(task.attempt > 1 for task in drawn):
+        events = TaskEvent.objects.filter(run_id=run.id, type__in=BORDER_TYPES).order_by("seq")
+        for task_id, kind, moment in events.values_list("task_id", "type", "created_at"):
+            borders[task_id].append((kind, moment))
     end = run.finished_at or now
     return {
         task.id: _task_bars(task, _ready_at(task, ended, below, run), borders.get(task.id, []), run, end)
@@ -290,16 +295,6 @@ def _ready_at(task: Task, ended: Mapping[str, datetime], below: Mapping[str, lis
     if any(task_id not in ended for task_id in needed):
         return None
     return max([run.created_at, task.created_at, *(ended[task_id] for task_id in needed)])
-
-
-def _borders(run: Run, task_ids: Sequence[str]) -> dict[str, list[tuple[str, datetime]]]:
-    """Return the starts and retries of tasks with several attempts. The row has only the last attempt."""
-    borders: defaultdict[str, list[tuple[str, datetime]]] = defaultdict(list)
-    if task_ids:
-        events = TaskEvent.objects.filter(run_id=run.id, type__in=BORDER_TYPES).order_by("seq")
-        for task_id, kind, moment in events.values_list("task_id", "type", "created_at"):
-            borders[task_id].append((kind, moment))
-    return borders
 
 
 def _task_bars(
@@ -327,19 +322,3 @@ def _bar(kind: str, zero: datetime, start: datetime, stop: datetime | None, end:
 
 def _ms(zero: datetime, moment: datetime) -> int:
     return max(0, round((moment - zero).total_seconds() * 1000))
-
-
-def _counts(tasks: Iterable[Task]) -> dict[str, int]:
-    counts: defaultdict[str, int] = defaultdict(int)
-    for task in tasks:
-        counts[task.status] += 1
-    return dict(counts)
-
-
-def _token_usage(tasks: Sequence[Task]) -> Json | None:
-    """Sum the token usage of the tree. None without LLM calls."""
-    used = [task.token_usage for task in tasks if task.token_usage]
-    if not used:
-        return None
-    names = ("prompt_tokens", "completion_tokens", "total_tokens", "cost_usd")
-    return {name: sum(usage.get(name) or 0 for usage in used) for name in names}

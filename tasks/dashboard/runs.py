@@ -7,14 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import orjson
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 
 from accounts.callers import Caller
-from apflow_site.db import pools
-from tasks.dashboard.filters import SPANS, STATUSES
-from tasks.dashboard.filters import RunFilters as Filters
-from tasks.dashboard.filters import read_run_filters as read
-from tasks.dashboard.pages import Context, page, shown
+from tasks.dashboard.filters import SPANS, STATUSES, read_run_filters
+from tasks.dashboard.pages import Context, read_page
 from tasks.models import Run, Task
 from tasks.models.runs import FAILURES
 from tasks.rules.strict_json import TEXT
@@ -41,30 +38,10 @@ class Bar:
     parts: Sequence[tuple[str, float, float]]
 
 
-@page()
-async def overview(request: HttpRequest, caller: Caller) -> HttpResponse:
+@read_page("dashboard/runs.html")
+def overview(request: HttpRequest, caller: Caller) -> Context:
     """`GET /ui/runs/`: the runs that the caller may see, newest first."""
-    filters = read(request.GET)
-    context = await pools.read(_listed, caller=caller, filters=filters)
-    return await shown(request, caller, "dashboard/runs.html", context)
-
-
-@page()
-async def run(request: HttpRequest, caller: Caller, run_id: str) -> HttpResponse:
-    """`GET /ui/runs/{id}/`: one run, with its tree as it was when the run ended."""
-    context = await pools.read(_one, caller=caller, run_id=run_id)
-    return await shown(request, caller, "dashboard/run.html", context)
-
-
-@page()
-async def compared(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """`GET /ui/runs/compare/?a=&b=`: two runs task by task."""
-    a, b = request.GET.get("a", ""), request.GET.get("b", "")
-    context = await pools.read(_compared, caller=caller, a=a, b=b)
-    return await shown(request, caller, "dashboard/compare.html", context)
-
-
-def _listed(*, caller: Caller, filters: Filters) -> Context:
+    filters = read_run_filters(request.GET)
     _, span, width = SPANS[filters.span]
     now = datetime.now(UTC)
     wanted = history.RunFilter(
@@ -76,7 +53,13 @@ def _listed(*, caller: Caller, filters: Filters) -> Context:
         text=filters.text or None,
         since=now - span,
     )
-    rows, next_cursor, times = _page_and_times(caller, wanted, cursor=filters.cursor)
+    if wanted.text is not None and not filters.cursor:  # a text is searched once: its first page has the chart
+        rows, next_cursor, times = history.search_runs(caller=caller, wanted=wanted, limit=PAGE)
+    else:
+        rows, next_cursor = history.list_runs(caller=caller, wanted=wanted, limit=PAGE, cursor=filters.cursor)
+        times = history.Times(moments={}, cut=())
+        if wanted.text is None:
+            times = history.times_of(caller=caller, wanted=wanted)
     bars = bars_of(times.moments, now=now, count=round(span / width), width=width)
     return {
         "place": "runs",
@@ -98,18 +81,6 @@ def _listed(*, caller: Caller, filters: Filters) -> Context:
     }
 
 
-def _page_and_times(
-    caller: Caller, wanted: history.RunFilter, *, cursor: str
-) -> tuple[list[history.RunFacts], str | None, history.Times]:
-    """Return a page and the times of all runs. A text is searched once: its first page has the chart."""
-    if wanted.text is not None and not cursor:
-        return history.search_runs(caller=caller, wanted=wanted, limit=PAGE)
-    rows, next_cursor = history.list_runs(caller=caller, wanted=wanted, limit=PAGE, cursor=cursor)
-    if wanted.text is not None:
-        return rows, next_cursor, history.Times(moments={}, cut=())
-    return rows, next_cursor, history.times_of(caller=caller, wanted=wanted)
-
-
 def bars_of(times: Mapping[str, Sequence[datetime]], *, now: datetime, count: int, width: timedelta) -> list[Bar]:
     """Return the bars of the chart, of which the last one ends now."""
     counts = [Counter[str]() for _ in range(count)]
@@ -118,23 +89,21 @@ def bars_of(times: Mapping[str, Sequence[datetime]], *, now: datetime, count: in
             if 0 <= (back := (now - moment) // width) < count:
                 counts[count - 1 - back][status] += 1
     most = max((each.total() for each in counts), default=0) or 1
-    return [
-        Bar(start=now - width * (count - x), counts=dict(each), x=x, parts=_parts(each, most))
-        for x, each in enumerate(counts)
-    ]
+    bars = []
+    for x, each in enumerate(counts):
+        parts, top = [], 100.0
+        for status in STATUSES:
+            if each.get(status):
+                height = 100 * each[status] / most
+                top -= height
+                parts.append((status, round(top, 3), round(height, 3)))
+        bars.append(Bar(start=now - width * (count - x), counts=dict(each), x=x, parts=parts))
+    return bars
 
 
-def _parts(counts: Mapping[str, int], most: int) -> list[tuple[str, float, float]]:
-    parts, top = [], 100.0
-    for status in STATUSES:
-        if counts.get(status):
-            height = 100 * counts[status] / most
-            top -= height
-            parts.append((status, round(top, 3), round(height, 3)))
-    return parts
-
-
-def _one(*, caller: Caller, run_id: str) -> Context:
+@read_page("dashboard/run.html")
+def run(request: HttpRequest, caller: Caller, run_id: str) -> Context:
+    """`GET /ui/runs/{id}/`: one run, with its tree as it was when the run ended."""
     found = history.get_run(caller=caller, run_id=run_id)
     past = past_tree(caller=caller, run_id=run_id)
     run = found.facts.run
@@ -166,8 +135,10 @@ def _one(*, caller: Caller, run_id: str) -> Context:
     }
 
 
-def _compared(*, caller: Caller, a: str, b: str) -> Context:
-    found = compare(caller=caller, a=a, b=b)
+@read_page("dashboard/compare.html")
+def compared(request: HttpRequest, caller: Caller) -> Context:
+    """`GET /ui/runs/compare/?a=&b=`: two runs task by task."""
+    found = compare(caller=caller, a=request.GET.get("a", ""), b=request.GET.get("b", ""))
     changed = [pair for pair in found.pairs if pair.is_changed]
     same = [pair for pair in found.pairs if not pair.is_changed]
     return {
@@ -179,7 +150,7 @@ def _compared(*, caller: Caller, a: str, b: str) -> Context:
         "warnings": found.warnings,
         "changed": [(pair, _side(pair.a), _side(pair.b)) for pair in changed[:PAIRS_SHOWN]],
         "changed_count": len(changed),
-        "same": [(pair, *map(_seconds, (pair.a, pair.b))) for pair in same[:TASKS_SHOWN]],
+        "same": [(pair, *(task and seconds_of(task) for task in (pair.a, pair.b))) for pair in same[:TASKS_SHOWN]],
         "same_count": len(same),
     }
 
@@ -202,7 +173,3 @@ def _side(task: Task | None) -> Side | None:
     )
     task.schemas = schemas  # not loaded but as a text
     return Side(task=task, seconds=seconds_of(task), inputs=for_pages(task, inputs), result=result)
-
-
-def _seconds(task: Task | None) -> float | None:
-    return seconds_of(task) if task else None

@@ -7,13 +7,13 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks.dashboard.json_text import written
-from tasks.dashboard.pages import Context, page, redirect_with_message, shown
+from tasks.dashboard.pages import Context, page, read_page, redirect_with_message, render_page
 from tasks.dashboard.schema_form import read_json
 from tasks.models import Firing, Schedule
 from tasks.queue import clock
@@ -53,20 +53,22 @@ class Time:
         )
 
 
-@page()
-async def overview(request: HttpRequest, caller: Caller) -> HttpResponse:
+@read_page(LIST)
+def overview(request: HttpRequest, caller: Caller) -> Context:
     """`GET /ui/schedules/`: the caller's schedules, the newest first."""
-    found, cursor = await pools.read(
-        schedules.list_schedules, caller=caller, limit=PAGE, cursor=request.GET.get("after", "")
-    )
-    rows = [(each, in_words(each.schedule.timing), _next_of(each.schedule)) for each in found]
-    return await shown(request, caller, LIST, {"place": "schedules", "rows": rows, "cursor": cursor})
+    found, cursor = schedules.list_schedules(caller=caller, limit=PAGE, cursor=request.GET.get("after", ""))
+    rows = []
+    for each in found:
+        zone, at = ZoneInfo(each.schedule.timezone), each.schedule.next_run_at
+        next_time = None if at is None else Time(at=at, local=at.astimezone(zone))
+        rows.append((each, in_words(each.schedule.timing), next_time))
+    return {"place": "schedules", "rows": rows, "cursor": cursor}
 
 
-@page()
-async def schedule(request: HttpRequest, caller: Caller, schedule_id: str) -> HttpResponse:
+@read_page(ONE)
+def schedule(request: HttpRequest, caller: Caller, schedule_id: str) -> Context:
     """`GET /ui/schedules/<id>/`: a schedule, its next times, and what it did."""
-    return await _one(request, caller, schedule_id)
+    return _context(caller=caller, schedule_id=schedule_id)
 
 
 @page("GET", "HEAD", "POST", needs=Role.OPERATOR)
@@ -77,7 +79,7 @@ async def new(request: HttpRequest, caller: Caller) -> HttpResponse:
         def create(fields: dict[str, Any]) -> Schedule:
             return schedules.create_schedule(caller=caller, fields=fields)
 
-        return await _saved(request, caller, create, schedule_id=None)
+        return await _save(request, caller, create, schedule_id=None)
     chosen = {name: text for name in ("task_id", "flow") if (text := request.GET.get(name.removesuffix("_id")))}
     form = EMPTY | chosen | ({"subject": next(iter(chosen))} if chosen else {})
     return await _form(request, caller, form, {}, schedule_id=None)
@@ -92,7 +94,7 @@ async def edit(request: HttpRequest, caller: Caller, schedule_id: str) -> HttpRe
         def update(fields: dict[str, Any]) -> Schedule:
             return schedules.update_schedule(caller=caller, schedule_id=schedule_id, fields=fields)
 
-        return await _saved(request, caller, update, schedule_id=schedule_id)
+        return await _save(request, caller, update, schedule_id=schedule_id)
     return await _form(request, caller, filled(found), {}, schedule_id=schedule_id)
 
 
@@ -105,8 +107,8 @@ async def preview(request: HttpRequest, caller: Caller) -> HttpResponse:
             raise InvalidParams(list(problems.items()))
         timing, slots = await pools.read(schedules.preview, caller=caller, fields=fields, count=NEXT)
     except InvalidParams as error:
-        return await shown(request, caller, PREVIEW, {"problems": error.problems})
-    return await shown(request, caller, PREVIEW, {"words": in_words(timing), "times": _times(timing, slots)})
+        return await render_page(request, caller, PREVIEW, {"problems": error.problems})
+    return await render_page(request, caller, PREVIEW, {"words": in_words(timing), "times": _times(timing, slots)})
 
 
 @page("POST", needs=Role.OPERATOR)
@@ -146,16 +148,12 @@ async def backfill(request: HttpRequest, caller: Caller, schedule_id: str) -> Ht
     try:
         made = await pools.write(schedules.backfill_schedule, caller=caller, schedule_id=schedule_id, **span)
     except InvalidParams as error:
-        return await _one(request, caller, schedule_id, problem=error.message, span=span)
+        context = await pools.read(_context, caller=caller, schedule_id=schedule_id)
+        return await render_page(request, caller, ONE, context | {"problem": error.message, "span": span}, status=422)
     many = "1 time" if len(made) == 1 else f"{len(made):,} times"
     return _back(
         request, schedule_id, f"{many} to run, one after the other." if made else "Every time has had its run."
     )
-
-
-async def _one(request: HttpRequest, caller: Caller, schedule_id: str, **more: Any) -> HttpResponse:
-    context = await pools.read(_context, caller=caller, schedule_id=schedule_id)
-    return await shown(request, caller, ONE, context | more, status=422 if more else 200)
 
 
 def _context(*, caller: Caller, schedule_id: str) -> Context:
@@ -186,17 +184,12 @@ def _context(*, caller: Caller, schedule_id: str) -> Context:
     }
 
 
-def _next_of(found: Schedule) -> Time | None:
-    at = found.next_run_at
-    return None if at is None else Time(at=at, local=at.astimezone(ZoneInfo(found.timezone)))
-
-
 def _times(timing: Timing, slots: list[datetime]) -> list[Time]:
     zone = ZoneInfo(timing.timezone)
     return [Time(at=slot, local=slot.astimezone(zone)) for slot in slots]
 
 
-async def _saved(
+async def _save(
     request: HttpRequest, caller: Caller, save: Callable[[dict[str, Any]], Schedule], *, schedule_id: str | None
 ) -> HttpResponse:
     """Save the form, and redirect to the schedule; or show it again with the problems."""
@@ -210,11 +203,8 @@ async def _saved(
             problems = {"": error.message}
         else:
             return _back(request, made.id, "Saved.")
-    return await _form(request, caller, _sent(request.POST), problems, schedule_id=schedule_id)
-
-
-def _sent(post: QueryDict) -> dict[str, str]:
-    return EMPTY | {name: text for name, text in post.items() if isinstance(text, str)}
+    form = EMPTY | {name: text for name, text in request.POST.items() if isinstance(text, str)}
+    return await _form(request, caller, form, problems, schedule_id=schedule_id)
 
 
 async def _form(
@@ -236,7 +226,7 @@ async def _form(
         "zones": known_zones(),
         "flows": [listed.flow.name for listed in flows[0]],
     }
-    return await shown(request, caller, FORM, context, status=422 if problems else 200)
+    return await render_page(request, caller, FORM, context, status=422 if problems else 200)
 
 
 def _back(request: HttpRequest, schedule_id: str, message: str, *, level: int = messages.SUCCESS) -> HttpResponse:
@@ -298,8 +288,16 @@ def filled(schedule: Schedule) -> dict[str, str]:
     subject = next(name for name in CHOICES["subject"] if getattr(schedule, name) is not None)
     kind = next(name for name in CHOICES["kind"] if getattr(schedule, name) is not None)
     zone = ZoneInfo(schedule.timezone)
-    form = {name: _text(getattr(schedule, name), zone) for name in EMPTY.keys() - {"subject", "kind", "tags"}}
-    return form | {"subject": subject, "kind": kind, "tags": " ".join(schedule.tags or ())}
+    form = {"subject": subject, "kind": kind, "tags": " ".join(schedule.tags or ())}
+    for name in EMPTY.keys() - form.keys():
+        value = getattr(schedule, name)
+        if isinstance(value, datetime):
+            form[name] = value.astimezone(zone).strftime("%Y-%m-%dT%H:%M:%S").removesuffix(":00")
+        elif isinstance(value, list | dict):
+            form[name] = written(value)
+        else:
+            form[name] = "" if value is None else str(value)
+    return form
 
 
 def read(texts: Texts, *, only_timing: bool = False) -> tuple[dict[str, Any], dict[str, str]]:
@@ -314,7 +312,7 @@ def read(texts: Texts, *, only_timing: bool = False) -> tuple[dict[str, Any], di
         names += ["catch_up_window_seconds", "jitter_seconds", *(["flow_version"] if subject == "flow" else [])]
     for name in names:
         try:
-            value = _value(name, texts.get(name, "").strip())
+            value = _read_field(name, texts.get(name, "").strip())
         except ValueError as error:
             problems[name] = str(error)
         else:
@@ -330,10 +328,10 @@ def _choice(name: str, texts: Texts) -> str:
     return given if given in CHOICES[name] else next(iter(CHOICES[name]))
 
 
-def _value(name: str, text: str) -> Any:
+def _read_field(name: str, text: str) -> Any:
     """Raise ValueError."""
     if name in NUMBERS:
-        return _number(text, *NUMBERS[name])
+        return _read_number(text, *NUMBERS[name])
     if name in CHOICES:
         return text if text in CHOICES[name] else next(iter(CHOICES[name]))
     if name in ("tasks", "inputs"):
@@ -352,17 +350,9 @@ def _value(name: str, text: str) -> Any:
     return text or None
 
 
-def _number(text: str, least: int, most: int, may_be_empty: bool) -> int | None:
+def _read_number(text: str, least: int, most: int, may_be_empty: bool) -> int | None:
     if not text and may_be_empty:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and least <= int(text) <= most):
         raise ValueError(f"must be a whole number from {least:,} to {most:,}")
     return int(text)
-
-
-def _text(value: Any, zone: ZoneInfo) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return value.astimezone(zone).strftime("%Y-%m-%dT%H:%M:%S").removesuffix(":00")
-    return value if isinstance(value, str) else written(value) if isinstance(value, list | dict) else str(value)

@@ -55,7 +55,11 @@ def fields_of(
             default=_text(rule["default"]) if "default" in rule else EXAMPLES.get(str(rule.get("format")), ""),
             choices=_choices(rule),
             problem=problems.get(name, ""),
-            input_type="text" if may_have_places else _input_type(rule),
+            input_type=(
+                INPUT_TYPES.get(str(rule.get("format")), "text")  # a text with a zone has none of HTML
+                if rule.get("type") == "string" and not may_have_places
+                else "text"
+            ),
         )
         for name, rule in _properties(schema).items()
     ]
@@ -70,15 +74,14 @@ def kind_of(rule: Json, name: str = "") -> str:
     return "long_text" if kind == "text" and name in LONG_TEXTS else kind
 
 
-def _input_type(rule: Json) -> str:
-    """Return the type of HTML for a text of this format. One with a zone has none."""
-    return INPUT_TYPES.get(str(rule.get("format")), "text") if rule.get("type") == "string" else "text"
-
-
 def texts_of(schema: Json, inputs: Json) -> dict[str, str]:
     """Convert inputs to field texts. Inputs without a field are combined under `MORE`."""
     rules = _properties(schema)
-    texts = {name: _shown(value, rules[name]) for name, value in inputs.items() if name in rules}
+    texts = {}
+    for name, value in inputs.items():
+        if name in rules:
+            is_json = not isinstance(value, str) or kind_of(rules[name]) == "json"
+            texts[name] = _text(value) if is_json else value
     others = {name: value for name, value in inputs.items() if name not in rules}
     return texts | ({MORE: written(others)} if others else {})
 
@@ -151,10 +154,6 @@ def _properties(schema: Json) -> dict[str, Json]:
 
 def _choices(rule: Json) -> list[str]:
     return [_text(each) for each in rule.get("enum", [])]
-
-
-def _shown(value: Any, rule: Json) -> str:
-    return value if isinstance(value, str) and kind_of(rule) != "json" else _text(value)
 
 
 def _text(value: Any) -> str:

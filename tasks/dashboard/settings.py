@@ -22,7 +22,7 @@ from llmkeys import named_secrets
 from llmkeys.providers import MalformedKey, UnknownProvider, known_providers
 from llmkeys.secret import Secret
 from llmkeys.secret_forms import MalformedSecret
-from tasks.dashboard.pages import Context, page, redirect_with_message, shown
+from tasks.dashboard.pages import Context, page, redirect_with_message, render_page
 from tasks.rules.exceptions import TasksError
 from tasks.services.messages import notifications
 from tasks.services.messages.notifications import send_test
@@ -45,7 +45,7 @@ DAYS: Final = re.compile(r"[1-9][0-9]{0,3}")
 @page()
 async def overview(request: HttpRequest, caller: Caller) -> HttpResponse:
     """`GET /ui/settings/`: the keys, without their secrets."""
-    return await shown(request, caller, TEMPLATE, await _context(caller))
+    return await render_page(request, caller, TEMPLATE, await _context(caller))
 
 
 @page("POST", needs=Role.OPERATOR)
@@ -111,7 +111,7 @@ async def set_notification(request: HttpRequest, caller: Caller) -> HttpResponse
     except TasksError as error:
         return await _refused(request, caller, error.message)
     context = await _context(caller) | {"new_notification": kept}
-    return await shown(request, caller, TEMPLATE, context)
+    return await render_page(request, caller, TEMPLATE, context)
 
 
 @page("POST", needs=Role.OPERATOR)
@@ -142,7 +142,7 @@ async def create_api_key(request: HttpRequest, caller: Caller) -> HttpResponse:
         lifetime = _lifetime(request.POST.get("days"))
     except ValueError as error:
         context = await _context(caller) | {"days_problem": str(error)}
-        return await shown(request, caller, TEMPLATE, context, status=422)
+        return await render_page(request, caller, TEMPLATE, context, status=422)
     is_read_only = "read_only" in request.POST
     name = request.POST.get("name", "").strip()
 
@@ -154,7 +154,9 @@ async def create_api_key(request: HttpRequest, caller: Caller) -> HttpResponse:
         text = await pools.write(_as_user, create, caller=caller)
     except Refused as error:
         return await _refused(request, caller, str(error))
-    return await shown(request, caller, TEMPLATE, await _context(caller) | {"new_key": text, "new_key_name": name})
+    return await render_page(
+        request, caller, TEMPLATE, await _context(caller) | {"new_key": text, "new_key_name": name}
+    )
 
 
 @page("POST")
@@ -207,7 +209,7 @@ def _as_user(verb: Callable[[User], Any], *, caller: Caller) -> Any:
 
 
 async def _refused(request: HttpRequest, caller: Caller, message: str) -> HttpResponse:
-    return await shown(request, caller, TEMPLATE, await _context(caller) | {"problem": message}, status=422)
+    return await render_page(request, caller, TEMPLATE, await _context(caller) | {"problem": message}, status=422)
 
 
 def _done(request: HttpRequest, message: str) -> HttpResponse:

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 
 from accounts.callers import Caller
-from apflow_site.db import pools
-from tasks.dashboard.pages import Context, has_owners, page, shown
+from tasks.dashboard.pages import Context, has_owners, read_page
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 from tasks.services.spending.usage import Report, usage
 
-TEMPLATE: Final = "dashboard/usage.html"
 SPANS: Final = {"7": "7 days", "30": "30 days", "90": "90 days", "365": "a year"}
 """The choices of the page: days up to today."""
 NO_FLOW: Final = "no flow"
@@ -39,23 +37,18 @@ class Bar:
         return HEIGHT - self.height
 
 
-@page()
-async def overview(request: HttpRequest, caller: Caller) -> HttpResponse:
+@read_page("dashboard/usage.html")
+def overview(request: HttpRequest, caller: Caller) -> Context:
     """`GET /ui/usage/`: the caller's usage; for administrators, that of all users or of one."""
     span, user_id = request.GET.get("days", "30"), request.GET.get("user", "").strip()
     if span not in SPANS:
         raise InvalidParams([("days", f"must be one of {', '.join(SPANS)}")])
-    context = await pools.read(_context, caller=caller, days=int(span), user_id=user_id or None)
-    return await shown(request, caller, TEMPLATE, context | {"span": span, "user": user_id})
-
-
-def _context(*, caller: Caller, days: int, user_id: str | None) -> Context:
     until = datetime.now(UTC).date()
     chosen: Mapping[str, Any] = {
         "caller": caller,
-        "since": until - timedelta(days=days - 1),
+        "since": until - timedelta(days=int(span) - 1),
         "until": until,
-        "user_id": user_id,
+        "user_id": user_id or None,
     }
     by_day = usage(**chosen)
     models, executors = usage(**chosen, by=["model"]), usage(**chosen, by=["executor"])
@@ -77,6 +70,8 @@ def _context(*, caller: Caller, days: int, user_id: str | None) -> Context:
         "bars": bars_of(by_day),
         "most": max((row["total_tokens"] for row in by_day.rows), default=0),
         "tables": named,
+        "span": span,
+        "user": user_id,
     }
 
 

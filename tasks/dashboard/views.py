@@ -17,7 +17,7 @@ from tasks.dashboard.inbox import fields_of_question
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.listing import list_trees
 from tasks.dashboard.logs import joined
-from tasks.dashboard.pages import Context, base_url, has_owners, page, shown
+from tasks.dashboard.pages import Context, base_url, has_owners, page, read_page, render_page
 from tasks.dashboard.picture import Picture, events_of, first_failure, picture_of
 from tasks.executors import describe, disabled_executors, executor_ids
 from tasks.models import Task
@@ -53,8 +53,8 @@ async def trees(request: HttpRequest, caller: Caller) -> HttpResponse:
         "views": await pools.read(views_of, caller=caller, place="trees"),
     }
     if "HX-Request" not in request.headers:
-        return await shown(request, caller, "dashboard/trees.html", context)
-    response = await shown(request, caller, "dashboard/listing.html", context)
+        return await render_page(request, caller, "dashboard/trees.html", context)
+    response = await render_page(request, caller, "dashboard/listing.html", context)
     response["HX-Push-Url"] = f"/?{first_query}" if first_query else "/"  # without empty fields
     return response
 
@@ -72,47 +72,42 @@ async def tree(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespon
     # The picture first: the stream begins after its events, so it repeats what happens before the panel is read. The
     # events last: they get what the panel leaves of the size of a response.
     picture = await pools.read(picture_of, caller=caller, task_id=task_id, folds=_folds(request, selected_id))
-    context = _of_tree(request, picture, selected_id) | await _panel(request, caller, selected_id)
+    context = _of_tree(request, picture, selected_id) | await pools.read(_panel, request, caller, selected_id)
     context["run_events"] = await pools.read(events_of, picture)
-    return await shown(request, caller, "dashboard/tree.html", context)
+    return await render_page(request, caller, "dashboard/tree.html", context)
 
 
 @page()
 async def growth(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
     """`GET /ui/growth/{id}`: the data and lines of the tree's page, which it loads again when the tree has grown."""
-    return await pools.read(_growth, caller=caller, task_id=task_id, folds=_folds(request, task_id))
+
+    def read() -> HttpResponse:
+        picture = picture_of(caller=caller, task_id=task_id, folds=_folds(request, task_id))
+        lines = lines_of(picture, selected_id=task_id)
+        found = {"graph": picture.graph, "lines": lines, "span": picture.span_ms, "left_out": picture.left_out}
+        return JsonResponse(found)
+
+    return await pools.read(read)
 
 
-@page()
-async def head(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
+@read_page("dashboard/tree_head.html")
+def head(request: HttpRequest, caller: Caller, task_id: str) -> Context:
     """`GET /ui/head/{id}`: the head of the tree's page, which the page reloads when the status changes."""
-    picture = await pools.read(picture_of, caller=caller, task_id=task_id)
-    return await shown(request, caller, "dashboard/tree_head.html", _of_tree(request, picture, task_id))
+    return _of_tree(request, picture_of(caller=caller, task_id=task_id), task_id)
 
 
-@page()
-async def panel(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
+@read_page("dashboard/panel.html")
+def panel(request: HttpRequest, caller: Caller, task_id: str) -> Context:
     """`GET /ui/panel/{id}`: the details of the selected task, beside the tree."""
-    return await shown(request, caller, "dashboard/panel.html", await _panel(request, caller, task_id))
+    return _panel(request, caller, task_id)
 
 
-@page()
-async def executors(request: HttpRequest, caller: Caller) -> HttpResponse:
+@read_page("dashboard/executors.html")
+def executors(request: HttpRequest, caller: Caller) -> Context:
     """`GET /ui/executors/`: all executors with their schemas, disabled ones too."""
     ids = sorted({*executor_ids(), *disabled_executors()})
-    context = {
-        "place": "executors",
-        "executors": [
-            describe(executor_id) | {"enable_with": disabled_executors().get(executor_id)} for executor_id in ids
-        ],
-    }
-    return await shown(request, caller, "dashboard/executors.html", context)
-
-
-def _growth(*, caller: Caller, task_id: str, folds: Folds) -> HttpResponse:
-    picture = picture_of(caller=caller, task_id=task_id, folds=folds)
-    lines = lines_of(picture, selected_id=task_id)
-    return JsonResponse({"graph": picture.graph, "lines": lines, "span": picture.span_ms, "left_out": picture.left_out})
+    described = [describe(each) | {"enable_with": disabled_executors().get(each)} for each in ids]
+    return {"place": "executors", "executors": described}
 
 
 def _folds(request: HttpRequest, task_id: str) -> Folds:
@@ -138,16 +133,10 @@ def _of_tree(request: HttpRequest, picture: Picture, task_id: str) -> Context:
     }
 
 
-async def _panel(request: HttpRequest, caller: Caller, task_id: str) -> Context:
+def _panel(request: HttpRequest, caller: Caller, task_id: str) -> Context:
     """Load the context of the panel. Raises TaskNotFound."""
-    found = await pools.read(_chosen, caller=caller, task_id=task_id)
-    path = hook_url(found["detail"].wait) if found["detail"].wait else None
-    return found | {"hook_url": path and urljoin(base_url(request), path)}
-
-
-def _chosen(*, caller: Caller, task_id: str) -> Context:
-    """Return the facts about the task from the database. Raises TaskNotFound."""
     found = detail(caller=caller, task_id=task_id, is_page=True)
+    path = hook_url(found.wait) if found.wait else None
     question = next(iter(open_questions(caller, task_id=task_id)), None)
     required = {item["id"]: item["required"] for item in found.task.dependencies}
     tasks = Task.objects.tree(found.task.root_id).filter(id__in=list(required)).only("id", "name", "status")
@@ -167,6 +156,7 @@ def _chosen(*, caller: Caller, task_id: str) -> Context:
         "fields": fields_of_question(question) if question else [],
         "may_answer": question is not None and caller.may(Role.OPERATOR) and question.may_be_answered_by(caller),
         "is_running": found.run is not None and found.run.finished_at is None,
+        "hook_url": path and urljoin(base_url(request), path),
     }
 
 
@@ -178,14 +168,12 @@ WAITS: Final = {
 }
 
 
-@page(needs=Role.ADMIN)
-async def workers(request: HttpRequest, caller: Caller) -> HttpResponse:
+@read_page("dashboard/workers.html", needs=Role.ADMIN)
+def workers(request: HttpRequest, caller: Caller) -> Context:
     """`GET /ui/workers/`: the workers, how many runs they have, and what waits."""
-    found = await pools.read(workforce)
+    found = workforce()
     parked = [(WAITS.get(kind, kind), count) for kind, count in found.parked.items()]
-    return await shown(
-        request, caller, "dashboard/workers.html", {"place": "workers", "found": found, "parked": parked}
-    )
+    return {"place": "workers", "found": found, "parked": parked}
 
 
 COPY: Final = {"copy_execution": True, "copy_children": True}
@@ -197,44 +185,29 @@ def as_code(task_id: str, *, base_url: str, of_copy: bool, with_token: bool) -> 
     `of_copy`: run a copy, because the tree has completed. `with_token`: read a token or API key from the environment.
     """
     params = {"task_id": task_id} | (COPY if of_copy else {})
-    return {
-        "curl": _curl(params, base_url, with_token=with_token),
-        "CLI": _cli(task_id, base_url, of_copy=of_copy, with_token=with_token),
-        "Python": _python(params, base_url, with_token=with_token),
-        "JavaScript": _javascript(params, base_url, with_token=with_token),
-    }
-
-
-def _curl(params: dict[str, Any], base_url: str, *, with_token: bool) -> str:
     body = _json({"jsonrpc": "2.0", "id": 1, "method": "tasks.execute", "params": params})
-    lines = [
+    curl = [
         f"curl {shlex.quote(f'{base_url}/tasks')}",
         *(['-H "Authorization: Bearer $TOKEN"'] if with_token else []),
         "-H 'Content-Type: application/json'",
         f"-d {shlex.quote(body)}",
     ]
-    return " \\\n  ".join(lines)
-
-
-def _cli(task_id: str, base_url: str, *, of_copy: bool, with_token: bool) -> str:
     server = f"--url {shlex.quote(base_url)}" + (' --token "$TOKEN"' if with_token else "")
-    if not of_copy:
-        return f"aipartnerupflow tasks run {shlex.quote(task_id)} --watch {server}"
-    copy = f"aipartnerupflow tasks copy {shlex.quote(task_id)} --mode full {server}"
-    return f'copy=$({copy} | jq -r .id)\naipartnerupflow tasks run "$copy" --watch {server}'
-
-
-def _python(params: dict[str, Any], base_url: str, *, with_token: bool) -> str:
+    command = f"aipartnerupflow tasks run {shlex.quote(task_id)} --watch {server}"
+    if of_copy:
+        copy = f"aipartnerupflow tasks copy {shlex.quote(task_id)} --mode full {server}"
+        command = f'copy=$({copy} | jq -r .id)\naipartnerupflow tasks run "$copy" --watch {server}'
     arguments = ", ".join(f"{name}={value if value is True else _json(value)}" for name, value in params.items())
     token = ', token=os.environ["TOKEN"]' if with_token else ""
-    return PYTHON.format(
-        imports="import os\n\n" if with_token else "", client=_json(base_url) + token, arguments=arguments
-    )
-
-
-def _javascript(params: dict[str, Any], base_url: str, *, with_token: bool) -> str:
-    token = ", Authorization: `Bearer ${process.env.TOKEN}`" if with_token else ""
-    return JAVASCRIPT.format(url=_json(f"{base_url}/tasks"), token=token, params=_json(params))
+    header = ", Authorization: `Bearer ${process.env.TOKEN}`" if with_token else ""
+    return {
+        "curl": " \\\n  ".join(curl),
+        "CLI": command,
+        "Python": PYTHON.format(
+            imports="import os\n\n" if with_token else "", client=_json(base_url) + token, arguments=arguments
+        ),
+        "JavaScript": JAVASCRIPT.format(url=_json(f"{base_url}/tasks"), token=header, params=_json(params)),
+    }
 
 
 def _json(value: Any) -> str:

@@ -38,7 +38,7 @@ async def test_what_happens_between_two_reads_is_shown_or_streamed(monkeypatch: 
 
     async def read(function: Callable[..., object], *positional: Any, **named: Any) -> object:
         part = await real(function, *positional, **named)
-        if function in (views._chosen, picture_of):
+        if function in (views._panel, picture_of):
             parts.append(part)
             if len(parts) == 1:
                 await a_starts(run)
