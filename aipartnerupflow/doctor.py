@@ -76,9 +76,9 @@ def examine() -> Iterator[Finding]:
     Checks that depend on a failed one are skipped.
     """
     yield _looked("versions", versions)
-    configuration = _looked("configuration", _configuration)
-    yield configuration
-    if configuration.colour is RED:
+    settings = _looked("configuration", configuration)
+    yield settings
+    if settings.colour is RED:
         return
     config = get_config()
     folder = _looked("data folder", lambda: data_folder(Path(config.server.data_dir)))
@@ -147,7 +147,7 @@ def versions(python: tuple[int, int] = sys.version_info[:2]) -> str:
     return f"aipartnerupflow {__version__}, Python {platform.python_version()}"
 
 
-def _configuration() -> str:
+def configuration() -> str:
     try:
         get_config()
     except ConfigError as error:
@@ -250,28 +250,20 @@ def secrets_(config: Config) -> str:
         raise Doubt(f"auth.trigger_secret: {weakness}.", fix=f"Generate another one: {MAKE_A_SECRET}")
     for file in [Path(config.server.data_dir) / name for name in ("secret_key", "jwt_secret", "llm_key")]:
         _refuse_readable(file, Trouble)
-    for file in _given_secrets(config):
-        _refuse_readable(file, Doubt)
+    # The files of the operator. In a container, other users of the machine may not reach a readable file.
+    if config.a2a.signing_key is not None:
+        _refuse_readable(Path(config.a2a.signing_key).expanduser(), Doubt)
+    path = os.environ.get(FILE_VARIABLE)
+    if path is not None:
+        given = {row["key"] for row in shown(os.environ) if row["source"] == path}
+        if any(known_settings()[key].is_secret for key in given):
+            _refuse_readable(Path(path), Doubt)
     return f"authentication is {'on' if config.auth.is_on else 'off; only this machine can reach the server'}"
 
 
 def _refuse_readable(file: Path, kind: type[Trouble]) -> None:
     if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
         raise kind(f"Other users of this machine can read {file}.", fix=f"chmod 600 {file}")
-
-
-def _given_secrets(config: Config) -> Iterator[Path]:
-    """Yield the files of the operator: the key of the agent card, and the configuration if it has a secret.
-
-    In a container, other users of the machine may not reach a readable file.
-    """
-    if config.a2a.signing_key is not None:
-        yield Path(config.a2a.signing_key).expanduser()
-    path = os.environ.get(FILE_VARIABLE)
-    if path is not None:
-        given = {row["key"] for row in shown(os.environ) if row["source"] == path}
-        if any(known_settings()[key].is_secret for key in given):
-            yield Path(path)
 
 
 def stored_keys() -> str:
@@ -480,21 +472,17 @@ def oldest_transaction(doubt_seconds: float = OLD_TRANSACTION_SECONDS) -> str:
 
 def durability(config: Config) -> str:
     """Describe what a power cut may lose. Raises Doubt if PostgreSQL does not wait for the disk."""
-    from apflow_site.db.connections import IS_SQLITE
-
-    if not IS_SQLITE:
-        return _durability_of_postgresql()
-    if config.database.sqlite_synchronous == "full":
-        return "a power cut loses nothing that was answered (database.sqlite_synchronous: full)"
-    return (
-        "a killed process loses nothing, a power cut may lose the last commits "
-        "(database.sqlite_synchronous: normal; with full it loses nothing, and commits take longer)"
-    )
-
-
-def _durability_of_postgresql() -> str:
     from django.db import connection
 
+    from apflow_site.db.connections import IS_SQLITE
+
+    if IS_SQLITE and config.database.sqlite_synchronous == "full":
+        return "a power cut loses nothing that was answered (database.sqlite_synchronous: full)"
+    if IS_SQLITE:
+        return (
+            "a killed process loses nothing, a power cut may lose the last commits "
+            "(database.sqlite_synchronous: normal; with full it loses nothing, and commits take longer)"
+        )
     with connection.cursor() as cursor:
         cursor.execute("SELECT current_setting('fsync'), current_setting('synchronous_commit')")
         fsync, synchronous_commit = cursor.fetchone()

@@ -11,7 +11,7 @@ from signal import Signals
 from types import MappingProxyType
 from typing import Any, Final
 
-from aipartnerupflow.growth import NOUNS, Growth, counted, growth_of
+from aipartnerupflow.growth import NOUNS, counted, growth_of
 from aipartnerupflow.program import command
 
 Json = Mapping[str, Any]
@@ -65,14 +65,18 @@ def explain(
     grown = [*_part_of(task, tasks), *_parts("It", task)]
     if template_of := _template_of(task, tasks):
         return [f"{named(task)} is part of the template of {named(template_of)}, which runs copies of it."]
-    said = [_state(task), *grown, *why[task["status"]]()]
+    state = f"{named(task)} {STATES[task['status']]}."
+    if task["status"] == "completed" and task.get("run_status") in ("failed", "cancelled"):
+        # Of a root that has completed: other tasks of the tree failed its run.
+        state = f"The run of {named(task)} {STATES[task['run_status']]}."
+    sentences = [state, *grown, *why[task["status"]]()]
     if limits := root.get("budget"):
-        said.append(f"Its run has spent {', '.join(limit['text'] for limit in limits)}.")
+        sentences.append(f"Its run has spent {', '.join(limit['text'] for limit in limits)}.")
     for each in asking:
         who = "It" if each is task else named(each)
         is_question = each["id"] in questions
-        said += _asks(who, each["id"], questions[each["id"]]) if is_question else _parked(who, waits[each["id"]])
-    return said
+        sentences += _asks(who, each["id"], questions[each["id"]]) if is_question else _parked(who, waits[each["id"]])
+    return sentences
 
 
 def started_by(run: Json | None) -> list[str]:
@@ -89,7 +93,10 @@ def deaths_of(suspicion: Json) -> Iterator[str]:
         yield f"Its run counts as the cause of {counted(strikes, 'death')} of worker processes since it last made progress."
     for death in suspicion["deaths"]:
         how = "while code of this run was executing" if death["was_executing"] else "that had this run for itself"
-        yield f"At {death['at']} a worker process {_ending(death['exit_code'])} {how}."
+        code = death["exit_code"]
+        killed_by = next((each.name for each in Signals if each == -code), f"signal {-code}")
+        ending = f"was killed by {killed_by}" if code < 0 else f"ended with exit code {code}"
+        yield f"At {death['at']} a worker process {ending} {how}."
     if suspicion["is_suspected"]:
         yield (
             f"It is suspected since {suspicion['since']}, and runs in a process of its own until a task of it has ended "
@@ -102,21 +109,6 @@ def deaths_of(suspicion: Json) -> Iterator[str]:
         )
     if lost := suspicion["host_losses"]:
         yield f"Its server or machine was lost {counted(lost, 'time')} while it ran, which does not count against it."
-
-
-def _ending(exit_code: int) -> str:
-    """Say how a process ended."""
-    if exit_code < 0:
-        return f"was killed by {next((each.name for each in Signals if each == -exit_code), f'signal {-exit_code}')}"
-    return f"ended with exit code {exit_code}"
-
-
-def _state(task: Json) -> str:
-    """Return the state of the task; of a root that has completed, that of its run if other tasks of the tree failed it."""
-    run_status = task.get("run_status")
-    if task["status"] == "completed" and run_status in ("failed", "cancelled"):
-        return f"The run of {named(task)} {STATES[run_status]}."
-    return f"{named(task)} {STATES[task['status']]}."
 
 
 def named(task: Json) -> str:
@@ -153,7 +145,12 @@ def _parts(who: str, task: Json) -> Iterator[str]:
     if growth is None or not growth.parts:
         return
     counts = Counter(growth.statuses())
-    states = ", ".join(f"{counts[status]:,} {_word(status, growth)}" for status in SHOWN if counts[status])
+    words = {"in_progress": "running"}
+    if growth.failed:
+        first = [f"{each['id']}: {(each['error'] or '').rstrip('.')}" for each in growth.failed[:FAILURES_NAMED]]
+        more = len(growth.failed) - FAILURES_NAMED
+        words["failed"] = f"failed ({'; '.join(first)}{f'; and {more:,} more' if more > 0 else ''})"
+    states = ", ".join(f"{counts[status]:,} {words.get(status, status)}" for status in SHOWN if counts[status])
     if growth.kind == "map":
         yield f"{who} is a map over {counted(len(growth.parts), 'item')}: {states}."
     elif growth.kind == "spawner":
@@ -162,15 +159,6 @@ def _parts(who: str, task: Json) -> Iterator[str]:
         yield f"{who} is in round {len(growth.parts):,} of at most {growth.most:,}."
     else:
         yield f"{who} ran {counted(len(growth.parts), 'round')} of at most {growth.most:,}."
-
-
-def _word(status: str, growth: Growth) -> str:
-    """Return the status in words; for failures with the first ones and their errors."""
-    if status != "failed" or not growth.failed:
-        return {"in_progress": "running"}.get(status, status)
-    first = "; ".join(f"{task['id']}: {(task['error'] or '').rstrip('.')}" for task in growth.failed[:FAILURES_NAMED])
-    more = len(growth.failed) - FAILURES_NAMED
-    return f"failed ({first}{f'; and {more:,} more' if more > 0 else ''})"
 
 
 def may_ask(task_id: str, root: Json) -> list[str]:
@@ -182,13 +170,9 @@ def may_ask(task_id: str, root: Json) -> list[str]:
     behind = _behind(tasks[task_id], tasks)
     at_work = [each["id"] for each in behind if each["status"] == "in_progress"]
     # A task that asks about the budget has not started.
-    pending = [each["id"] for each in behind if each["status"] == "pending"] if _asks_for_more(root) else []
+    asks_for_more = ((root.get("params") or {}).get("budget") or {}).get("on_exceeded") == "ask"
+    pending = [each["id"] for each in behind if each["status"] == "pending"] if asks_for_more else []
     return [*at_work, *pending][:MOST_NAMED]
-
-
-def _asks_for_more(root: Json) -> bool:
-    """Return whether the owner is asked when the budget of the tree is used up."""
-    return ((root.get("params") or {}).get("budget") or {}).get("on_exceeded") == "ask"
 
 
 def _behind(task: Json, tasks: Mapping[str, Json]) -> list[Json]:
@@ -255,7 +239,8 @@ def _waits(
         children = task.get("children") or () if growth is None else [part[0] for part in growth.parts]
         open_ones += [child for child in children if child["status"] not in ENDED]
     for other in open_ones[:MOST_NAMED]:
-        yield f"It waits for {named(other)}, which {_how_far(other)}."
+        progress = f" ({other['progress']:.0%})" if other["status"] == "in_progress" else ""
+        yield f"It waits for {named(other)}, which {STATES[other['status']]}{progress}."
         yield from _parts(named(other), other)
     if more := len(open_ones[MOST_NAMED:]):
         yield f"It waits for {more:,} more."
@@ -276,11 +261,6 @@ def _waits(
             "Users share the workers equally, and none may hold more than a part of one (worker.user_share, shares); "
             "each user's most urgent tasks start first."
         )
-
-
-def _how_far(task: Json) -> str:
-    progress = f" ({task['progress']:.0%})" if task["status"] == "in_progress" else ""
-    return STATES[task["status"]] + progress
 
 
 def _works(task: Json, last_message: str) -> Iterator[str]:
@@ -313,7 +293,13 @@ def _completed(task: Json, root_id: str) -> Iterator[str]:
 
 def _failed(task: Json, tasks: Mapping[str, Json], root_id: str) -> Iterator[str]:
     seen = {task["id"]}
-    while (cause := _cause(task, tasks)) is not None and cause["id"] not in seen:
+    while found := NOT_RUN.match(task["error"] or ""):
+        # The dependency that kept the task from running.
+        named_so = [each for each in tasks.values() if found[1] in (each["id"], each["name"])]
+        needed = {each["id"] for each in task["dependencies"]}
+        cause = min(named_so, key=lambda each: each["id"] not in needed, default=None)
+        if cause is None or cause["id"] in seen:
+            break
         task = cause
         seen.add(task["id"])
         yield f"It was not run because it requires '{task['name']}' ({task['id']}), which {STATES[task['status']]}."
@@ -321,14 +307,6 @@ def _failed(task: Json, tasks: Mapping[str, Json], root_id: str) -> Iterator[str
     if task["attempt"] > 1:
         yield f"It was tried {task['attempt']} times."
     yield _again(root_id)
-
-
-def _cause(task: Json, tasks: Mapping[str, Json]) -> Json | None:
-    """Return the dependency that kept the task from running; None if none did."""
-    found = NOT_RUN.match(task["error"] or "")
-    named_so = [each for each in tasks.values() if found and found[1] in (each["id"], each["name"])]
-    needed = {each["id"] for each in task["dependencies"]}
-    return min(named_so, key=lambda each: each["id"] not in needed, default=None)
 
 
 def _again(root_id: str) -> str:

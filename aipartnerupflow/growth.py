@@ -43,16 +43,16 @@ class Growth:
     def summary(self, now: Mapping[str, str] | None = None) -> str:
         """Return how far it is, such as `7 of 10 items, 1 failed`. `now` is as in `statuses`."""
         counts = Counter(self.statuses(now))
-        is_over = (now or {}).get(self.task["id"], self.task["status"]) in ENDED
-        said = self._how_far(sum(counts[status] for status in ENDED), is_over=is_over)
-        return f"{said}, {counts['failed']:,} failed" if counts["failed"] else said
-
-    def _how_far(self, done: int, *, is_over: bool) -> str:
-        if not self.parts:
-            return self.kind
-        if self.kind != "loop":
-            return f"{done:,} of {counted(len(self.parts), NOUNS[self.kind])}"
-        return counted(len(self.parts), "round") if is_over else f"round {len(self.parts):,} of {self.most:,}"
+        number = len(self.parts)
+        if not number:
+            state: str = self.kind
+        elif self.kind != "loop":
+            state = f"{sum(counts[status] for status in ENDED):,} of {counted(number, NOUNS[self.kind])}"
+        elif (now or {}).get(self.task["id"], self.task["status"]) in ENDED:
+            state = counted(number, "round")
+        else:
+            state = f"round {number:,} of {self.most:,}"
+        return f"{state}, {counts['failed']:,} failed" if counts["failed"] else state
 
 
 def growth_of(task: Json) -> Growth | None:

@@ -58,10 +58,11 @@ async def _answer(path: str, body: bytes, task: Current) -> httpx.Response:
     asked: Json = orjson.loads(body)
     streams, include = (asked.pop(name, None) for name in STREAM_FIELDS)
     agent, step = task.caller()
+    model = asked.pop("model")
     try:
         answer = await task.context.llm(
             asked.pop("messages"),
-            model=_named(asked.pop("model")),
+            model=model if "/" in model else f"openai/{model}",
             tools=asked.pop("tools", None) or (),
             agent=agent,
             step=step,
@@ -73,25 +74,17 @@ async def _answer(path: str, body: bytes, task: Current) -> httpx.Response:
         return _failure(task, error)
     if streams:
         head = {"content-type": "text/event-stream"}
-        return httpx.Response(
-            200, headers=head, content=b"".join(_events(answer, bool((include or {}).get("include_usage"))))
-        )
-    return httpx.Response(200, json=_whole(answer))
-
-
-def _named(model: str) -> str:
-    return model if "/" in model else f"openai/{model}"
-
-
-def _whole(answer: Json) -> Json:
+        events = _events(answer, includes_usage=bool((include or {}).get("include_usage")))
+        return httpx.Response(200, headers=head, content=b"".join(events))
     message = {"role": "assistant", "content": answer["content"]}
     if calls := _calls(answer):
         message["tool_calls"] = calls
     choice = {"index": 0, "message": message, "finish_reason": answer["finish_reason"]}
-    return _head(answer, "chat.completion") | {"choices": [choice], "usage": _usage(answer)}
+    whole = _head(answer, "chat.completion") | {"choices": [choice], "usage": _usage(answer)}
+    return httpx.Response(200, json=whole)
 
 
-def _events(answer: Json, includes_usage: bool) -> Iterator[bytes]:
+def _events(answer: Json, *, includes_usage: bool) -> Iterator[bytes]:
     """Yield the answer as a stream: it comes whole, in one part."""
     head = _head(answer, "chat.completion.chunk")
     delta: Json = {"role": "assistant", "content": answer["content"]}

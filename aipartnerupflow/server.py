@@ -53,20 +53,28 @@ def serve(*, reload: bool, paused: bool = False) -> None:
     warnings = _check_exposure(config)
     _check_port(config.server.host, config.server.port, host_option="--host ", port_option="--port ")
     runs_examples = bool(prepare(waits=True)) and config.server.examples == "run"
+    from a2a.protocol.agent_card import signing_key
     from a2a.protocol.message_handler import message_handler  # needs Django's apps
 
     try:
         message_handler()
+        if config.a2a.signing_key is not None:
+            signing_key(config.a2a.signing_key)
     except ImproperlyConfigured as error:
         _refuse(str(error))
-    _check_signing_key(config)
     _join_installation()
     if paused:
         set_maintenance(is_on=True)
     warnings += [*_check_notifications(config), *(_check_commands(config) if config.worker.embedded else ())]
-    watched = _watched_folders() if reload else []
-    if reload and not watched:
-        warnings.append("--reload sees no change: all code is installed. Put the folder of your code on PYTHONPATH.")
+    watched: list[Path] = []
+    if reload:
+        from apflow_site.web_server import code_folders  # only for this command
+
+        watched = code_folders()
+        if not watched:
+            warnings.append(
+                "--reload sees no change: all code is installed. Put the folder of your code on PYTHONPATH."
+            )
     if config.log.format == "json":
         _log_start(config, warnings)
     else:
@@ -75,12 +83,6 @@ def serve(*, reload: bool, paused: bool = False) -> None:
     # After a clean shutdown uvicorn raises the signal again; the default handler would kill us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     _run_uvicorn(config, reload=reload, watched=watched)
-
-
-def _watched_folders() -> list[Path]:
-    from apflow_site.web_server import code_folders  # only for this command
-
-    return code_folders()
 
 
 def _run_uvicorn(config: Config, *, reload: bool, watched: list[Path]) -> None:
@@ -146,23 +148,23 @@ def _run_beside_signals(work: Callable[[], None], *, name: str) -> None:
     main thread, which does not wake up for it while it waits for the end of another thread.
     """
     is_over = threading.Event()
-    heard, said = socket.socketpair()
-    with heard, said:
-        said.setblocking(False)
-        signal.set_wakeup_fd(said.fileno(), warn_on_full_buffer=False)
+    receiver, sender = socket.socketpair()
+    with receiver, sender:
+        sender.setblocking(False)
+        signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
 
         def run() -> None:
             try:
                 work()
             finally:
                 is_over.set()
-                with suppress(BlockingIOError):  # there is something to hear already
-                    said.send(b"\0")
+                with suppress(BlockingIOError):  # there is something to receive already
+                    sender.send(b"\0")
 
         thread = threading.Thread(target=run, name=name)
         thread.start()
         while not is_over.is_set():
-            heard.recv(1)
+            receiver.recv(1)
         thread.join()
         signal.set_wakeup_fd(-1)
 
@@ -205,7 +207,21 @@ def prepare(*, waits: bool = False) -> list[str]:
 
     An error of the configuration or the database ends the command; if it `waits`, after PostgreSQL had time to start.
     """
-    return _in_django(partial(_bring_up_to_date, waits=waits))
+
+    def bring_up_to_date() -> list[str]:
+        from apflow_site import prepare as preparation  # needs Django's apps
+        from apflow_site.db.schema import SchemaMismatch
+        from tasks.executors import executor_ids
+
+        executor_ids()
+        if waits:
+            preparation.await_database()
+        try:
+            return preparation.prepare()
+        except SchemaMismatch as error:
+            _refuse(str(error))
+
+    return _in_django(bring_up_to_date)
 
 
 def set_maintenance(*, is_on: bool) -> bool:
@@ -249,7 +265,17 @@ def back_up(target: Path) -> int:
 
 def pending_migrations() -> list[tuple[str, list[str]]]:
     """Return each pending migration and what it does. Errors end the command, as does a database that this version must not use."""
-    return _in_django(_plan)
+
+    def plan() -> list[tuple[str, list[str]]]:
+        from apflow_site.db import schema  # needs Django's apps
+
+        try:
+            schema.require_known()
+        except schema.SchemaMismatch as error:
+            _refuse(str(error))
+        return schema.plan()
+
+    return _in_django(plan)
 
 
 def _in_django(function: Callable[[], T]) -> T:
@@ -264,46 +290,11 @@ def _in_django(function: Callable[[], T]) -> T:
         _refuse_without_database(error)
 
 
-def _bring_up_to_date(*, waits: bool) -> list[str]:
-    from apflow_site.db.schema import SchemaMismatch  # needs Django's apps
-    from apflow_site.prepare import await_database
-    from apflow_site.prepare import prepare as bring_up_to_date
-    from tasks.executors import executor_ids
-
-    executor_ids()
-    if waits:
-        await_database()
-    try:
-        return bring_up_to_date()
-    except SchemaMismatch as error:
-        _refuse(str(error))
-
-
-def _plan() -> list[tuple[str, list[str]]]:
-    from apflow_site.db import schema  # needs Django's apps
-
-    try:
-        schema.require_known()
-    except schema.SchemaMismatch as error:
-        _refuse(str(error))
-    return schema.plan()
-
-
 def _refuse_without_database(error: DatabaseError) -> NoReturn:
     from apflow_site.db.advice import advice_for  # needs Django's settings
 
     message, fix = advice_for(error)
     _refuse(f"{message}\n{fix}\nDatabase error: {str(error).strip()}")
-
-
-def _check_signing_key(config: Config) -> None:
-    from a2a.protocol.agent_card import signing_key  # needs Django's apps
-
-    try:
-        if config.a2a.signing_key is not None:
-            signing_key(config.a2a.signing_key)
-    except ImproperlyConfigured as error:
-        _refuse(str(error))
 
 
 def _join_installation() -> None:
@@ -326,7 +317,11 @@ def _check_exposure(config: Config) -> list[str]:
     from accounts.secret import MAKE_A_SECRET, weak_secret
 
     signing = config.auth.jwt_secrets if config.auth.is_on else ()
-    weak = (weak_secret(secret, elsewhere=_other_secrets(config)) for secret in signing)
+    # The other secrets of this installation: URLs with passwords, and the session key.
+    key = Path(config.server.data_dir, "secret_key")
+    others = [unquote(config.database.url), unquote(config.redis.url or "")]
+    others.append(key.read_text(encoding="ascii") if key.exists() else "")
+    weak = (weak_secret(secret, elsewhere=others) for secret in signing)
     weakness = next(filter(None, weak), None)
     names = "auth.jwt_secret or auth.accepted_jwt_secrets" if config.auth.accepted_jwt_secrets else "auth.jwt_secret"
     if weakness and not config.server.is_local:
@@ -356,13 +351,6 @@ def _check_exposure(config: Config) -> list[str]:
             "llm.key_store is memory: workers are other processes and cannot read the keys that users store."
         )
     return warnings
-
-
-def _other_secrets(config: Config) -> list[str]:
-    """Return the other secrets of this installation: URLs with passwords, and the session key."""
-    key = Path(config.server.data_dir, "secret_key")
-    urls = (unquote(config.database.url), unquote(config.redis.url or ""))
-    return [*urls, key.read_text(encoding="ascii") if key.exists() else ""]
 
 
 def _check_port(host: str, port: int, *, host_option: str, port_option: str) -> None:
@@ -404,7 +392,18 @@ def _check_notifications(config: Config) -> list[str]:
     from aipartnerupflow.doctor import Trouble, redis
 
     if config.redis.url is None:
-        return _check_listening() if is_postgresql(config.database.url) else []
+        if not is_postgresql(config.database.url):
+            return []
+        from django.db import connection
+
+        from tasks.queue.notify_postgres import can_listen
+        from tasks.services.upkeep.readiness import NOTIFY_SECONDS, WITHOUT_LISTEN
+
+        if can_listen(connection.get_connection_params(), within_seconds=NOTIFY_SECONDS):
+            return []
+        return [
+            f"Notifications of PostgreSQL do not arrive: runs begin up to 3 seconds late, and streams lag. Instead, {WITHOUT_LISTEN}."
+        ]
     try:
         redis(str(config.redis.url))
     except Trouble as trouble:
@@ -422,19 +421,6 @@ def _check_commands(config: Config) -> list[str]:
     except Trouble as trouble:
         return [f"executors.command.allow: {trouble.message} {trouble.fix}"]
     return []
-
-
-def _check_listening() -> list[str]:
-    from django.db import connection
-
-    from tasks.queue.notify_postgres import can_listen
-    from tasks.services.upkeep.readiness import NOTIFY_SECONDS, WITHOUT_LISTEN
-
-    if can_listen(connection.get_connection_params(), within_seconds=NOTIFY_SECONDS):
-        return []
-    return [
-        f"Notifications of PostgreSQL do not arrive: runs begin up to 3 seconds late, and streams lag. Instead, {WITHOUT_LISTEN}."
-    ]
 
 
 def _log_start(config: Config, warnings: list[str]) -> None:

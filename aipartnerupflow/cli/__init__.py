@@ -32,11 +32,10 @@ from aipartnerupflow.cli.options import (
 )
 from aipartnerupflow.cli.output import error as error_line
 from aipartnerupflow.cli.output import room_to_write
-from aipartnerupflow.cli.questions import events, questions
 from aipartnerupflow.cli.runs import runs, usage
 from aipartnerupflow.cli.schedules import schedules
 from aipartnerupflow.cli.secrets import keys, secrets
-from aipartnerupflow.cli.tasks import generate, tasks
+from aipartnerupflow.cli.tasks import events, generate, questions, tasks
 from aipartnerupflow.cli.users import tokens, users
 
 FLAGS: Final = MappingProxyType(

@@ -1,7 +1,7 @@
 """The help of all commands: its form, and one example at the end of each."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -38,7 +38,7 @@ def _plain(params: Iterable[Any], ctx: Any) -> list[Any]:
             param.metavar = _type(param, ctx) if param.metavar is None else param.metavar
         else:
             param.metavar = param.metavar or param.name.upper()
-            param.display_type_rich = _no_type
+            param.display_type_rich = lambda ctx: None  # its name is enough
     return found
 
 
@@ -48,10 +48,6 @@ def _type(option: Any, ctx: Any) -> str:
         return ""
     found = re.fullmatch(r"<(?:list\[)?(\w+)(?: range)?\]?>(.*)", option.display_type(ctx))
     return option.display_type(ctx) if found is None else f"{WORDS.get(found[1], found[1].upper())}{found[2]}"
-
-
-def _no_type(ctx: Any) -> None:
-    """Leave out the type of an argument, whose name is enough."""
 
 
 EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
@@ -143,16 +139,13 @@ EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
 def complete_help(app: typer.Typer, *, group: str = "") -> None:
     """Give all commands and groups plain help, and each command its example as the epilog."""
     app.info.cls = PlainGroup
-    for name, command in _commands(app):
+    for command in app.registered_commands:
+        if command.callback is None:
+            continue
         command.cls = PlainCommand
+        name = command.name or command.callback.__name__.replace("_", "-")
         if example := EXAMPLES.get(f"{group} {name}".strip()):
             command.epilog = f"Example: aipartnerupflow {example}"
     for below in app.registered_groups:
         if below.typer_instance is not None and below.name:
             complete_help(below.typer_instance, group=f"{group} {below.name}".strip())
-
-
-def _commands(app: typer.Typer) -> Iterator[tuple[str, typer.models.CommandInfo]]:
-    for command in app.registered_commands:
-        if command.callback is not None:
-            yield command.name or command.callback.__name__.replace("_", "-"), command

@@ -62,7 +62,12 @@ def inputs_of(given: list[str] | None, file: Path | None = None) -> dict[str, An
     known = {} if file is None else read_document(file)
     if not isinstance(known, dict):
         refuse(f"{file} must have an object: the inputs of the run by name.")
-    return known | {name: _value_of(text) for name, _, text in pairs}
+    for name, _, text in pairs:
+        try:
+            known[name] = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            known[name] = text
+    return known
 
 
 def read_document(file: Path) -> Any:
@@ -78,20 +83,9 @@ def read_document(file: Path) -> Any:
     except orjson.JSONDecodeError as error:
         if file.suffix == ".json" or content.lstrip()[:1] in (b"{", b"["):
             refuse(f"Cannot read {file}: {error}")
-    return _yaml(content, file)
-
-
-def _yaml(content: bytes, file: Path) -> Any:
     from aipartnerupflow.cli.yaml_text import NotYaml, read_yaml
 
     try:
         return read_yaml(content)
     except NotYaml as error:
         refuse(f"Cannot read {file}: {error}")
-
-
-def _value_of(text: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text

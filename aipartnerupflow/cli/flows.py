@@ -13,7 +13,7 @@ from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:
     from aipartnerupflow.client import Call, Client
-    from aipartnerupflow.client.types import Flow, FlowDeleted, Flows, FlowVersions, ListedFlow, SavedFlow
+    from aipartnerupflow.client.types import Flow, FlowDeleted, Flows, FlowVersions, SavedFlow
 
 flows = typer.Typer(no_args_is_help=True, help="Save, list and delete flows, which `run flow:NAME` runs with inputs.")
 
@@ -46,24 +46,23 @@ def run_call(file: Path, inputs: dict[str, Any] | None, *, version: int | None, 
     return Client.execute(read_tasks(file), run_inputs=inputs, tags=tags)
 
 
-def _run_it(name: str) -> str:
-    return f"Run it: {command_line('run', clean(f'{PREFIX}{name}'))}"
-
-
-def _show_saved(answer: "SavedFlow") -> None:
+def show_saved(answer: "SavedFlow") -> None:
     name = clean(answer["name"])
     if answer["is_new"]:
-        note(f"Saved version {answer['version']:,} of the flow {name}.", _run_it(answer["name"]))
+        run_it = command_line("run", clean(f"{PREFIX}{answer['name']}"))
+        note(f"Saved version {answer['version']:,} of the flow {name}.", f"Run it: {run_it}")
     else:
         note(f"Version {answer['version']:,} of the flow {name} has this content already. Nothing was saved.")
 
 
-def _show_flows(answer: "Flows") -> None:
+def show_flows(answer: "Flows") -> None:
     from aipartnerupflow.cli.show import age
 
     made = table("NAME", "VERSION", "OWNER", "LAST RUN", "SAVED", "DESCRIPTION", folded=["DESCRIPTION"])
     for flow in answer["flows"]:
-        cells = (clean(flow["name"]), f"{flow['version']:,}", clean(flow["user_id"]), _last_run(flow))
+        run = flow["last_run"]
+        last_run = f"{run['status']}, {age(run['created_at'])}" if run else "never"
+        cells = (clean(flow["name"]), f"{flow['version']:,}", clean(flow["user_id"]), last_run)
         made.add_row(*cells, age(flow["updated_at"]), clean(flow["description"]))
     put(made)
     if not answer["flows"]:
@@ -72,14 +71,7 @@ def _show_flows(answer: "Flows") -> None:
         note("There are more. Raise --limit.")
 
 
-def _last_run(flow: "ListedFlow") -> str:
-    from aipartnerupflow.cli.show import age
-
-    run = flow["last_run"]
-    return f"{run['status']}, {age(run['created_at'])}" if run else "never"
-
-
-def _show_versions(answer: "FlowVersions") -> None:
+def show_versions(answer: "FlowVersions") -> None:
     from aipartnerupflow.cli.show import moment
 
     made = table("VERSION", "SAVED", "DESCRIPTION", folded=["DESCRIPTION"])
@@ -88,7 +80,7 @@ def _show_versions(answer: "FlowVersions") -> None:
     put(made)
 
 
-def _show_deleted(answer: "FlowDeleted") -> None:
+def show_deleted(answer: "FlowDeleted") -> None:
     note(
         f"Deleted the flow {clean(answer['name'])} and its {answer['versions_deleted']:,} versions. "
         f"Its {answer['runs_kept']:,} runs are kept."
@@ -96,7 +88,7 @@ def _show_deleted(answer: "FlowDeleted") -> None:
 
 
 @flows.command("list")
-@asks(_show_flows, piped=lambda answer: output.as_lines(answer["flows"]))
+@asks(show_flows, piped=lambda answer: output.as_lines(answer["flows"]))
 def list_flows(
     client: "Client",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of flows.")] = 100,
@@ -114,7 +106,7 @@ def show_flow(client: "Client", name: Name, version: Version = None, user: User 
 
 
 @flows.command("save")
-@asks(_show_saved)
+@asks(show_saved)
 def save(
     client: "Client",
     file: FlowFile = None,
@@ -142,14 +134,14 @@ def save(
 
 
 @flows.command("versions")
-@asks(_show_versions, piped=lambda answer: output.as_lines(answer["versions"]))
+@asks(show_versions, piped=lambda answer: output.as_lines(answer["versions"]))
 def versions(client: "Client", name: Name, user: User = None) -> "FlowVersions":
     """List the versions of a flow that are kept, newest first."""
     return client.flow_versions(name, user_id=user)
 
 
 @flows.command("delete")
-@asks(_show_deleted)
+@asks(show_deleted)
 def delete(client: "Client", name: Name, user: User = None) -> "FlowDeleted":
     """Delete a flow and its versions. Its runs are kept."""
     return client.delete_flow(name, user_id=user)

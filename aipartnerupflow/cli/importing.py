@@ -1,7 +1,7 @@
 """`aipartnerupflow import`: the trees of the predecessor, with their statuses and results."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -67,7 +67,7 @@ def import_(
             report = import_source(found, default_user=user, dry_run=dry_run, advance=advance)
     except CannotRead as error:
         refuse(str(error))
-    output.answer(report.as_json(), shown=lambda _: _show(report), piped=output.as_document, as_json=as_json)
+    output.answer(report.as_json(), shown=lambda _: show_report(report), piped=output.as_document, as_json=as_json)
     raise typer.Exit(ExitCode.FAILED if report.left_out else ExitCode.OK)
 
 
@@ -98,7 +98,7 @@ def _progress_bar(total: int) -> Iterator[Callable[[int], object]]:
         yield lambda number: progress.advance(bar, number)
 
 
-def _show(report: "Report") -> None:
+def show_report(report: "Report") -> None:
     did = "Would import" if report.dry_run else "Imported"
     output.line(f"{did} {_trees(report.trees)} with {_tasks(report.tasks)} from {report.source}.")
     if report.schedules:
@@ -108,14 +108,15 @@ def _show(report: "Report") -> None:
         output.line(f"Here already: {present}.")
     if report.left_out:
         output.line("Left out:", style="yellow")
-        _show_some([f"{each.id} ({each.name}){_size(each.tasks)}: {each.reason}" for each in report.left_out])
+        sizes = [f", {_tasks(each.tasks)}" if each.tasks else "" for each in report.left_out]
+        lines = [
+            f"{each.id} ({each.name}){size}: {each.reason}" for each, size in zip(report.left_out, sizes, strict=True)
+        ]
+        _show_some(lines)
     if report.notes:
         output.line("Changed, or not imported:")
-        _show_some([f"{note.task_id}: {note.text}{_fields(note.fields)}" for note in report.notes])
-
-
-def _size(tasks: int) -> str:
-    return f", {_tasks(tasks)}" if tasks else ""
+        fields = ["".join(f" {name}={value}" for name, value in note.fields.items()) for note in report.notes]
+        _show_some([f"{note.task_id}: {note.text}{text}" for note, text in zip(report.notes, fields, strict=True)])
 
 
 def _trees(number: int) -> str:
@@ -131,7 +132,3 @@ def _show_some(lines: list[str]) -> None:
         output.line(f"  {line}")
     if len(lines) > LISTED:
         output.line(f"  and {len(lines) - LISTED:,} more: --json lists all of them.")
-
-
-def _fields(fields: Mapping[str, str]) -> str:
-    return "".join(f" {name}={value}" for name, value in fields.items())

@@ -82,19 +82,15 @@ def question_in(event: "Event") -> Mapping[str, Any] | None:
 def lines_of(task_id: str, name: str, question: Mapping[str, Any]) -> Iterator[str]:
     """Yield the question, and below it the commands to choose from."""
     yield f"{output.clean(name)} asks: {output.clean(question['text'])}"
-    yield from (f"  {each}" for each in _commands(task_id, question))
-
-
-def _commands(task_id: str, question: Mapping[str, Any]) -> Iterator[str]:
     options = [output.clean(option) for option in question["options"] or []]
+    more = ""
     if question["schema"]:
-        yield show.command("answer", task_id, json.dumps(_form(question["schema"]), ensure_ascii=False))
-    elif not options:
-        yield show.command("answer", task_id, "TEXT")
+        answers = [json.dumps(_form(question["schema"]), ensure_ascii=False)]
     elif len(options) <= MOST_COMMANDS:
-        yield from (show.command("answer", task_id, option) for option in options)
+        answers = options or ["TEXT"]
     else:
-        yield f"{show.command('answer', task_id, 'ANSWER')}, which is one of: {', '.join(map(shlex.quote, options))}"
+        answers, more = ["ANSWER"], f", which is one of: {', '.join(map(shlex.quote, options))}"
+    yield from (f"  {show.command('answer', task_id, answer)}{more}" for answer in answers)
 
 
 def _form(schema: Mapping[str, Any]) -> dict[str, str]:
@@ -211,14 +207,12 @@ class Row:
         yield Text.assemble((self.guides, "bright_black"), show.sign(self.status), " ", name)
         yield "" if is_pending else _bar(self.status, self.progress)
         yield "" if is_pending else f"{self.progress:.0%}"
-        yield Text(self._duration(), "bright_black")
+        duration = ""
+        if self.started_at is not None:
+            duration = f"{max((self.ended_at or time.time()) - self.started_at, 0):.1f} s"
+        yield Text(duration, "bright_black")
         detail = Text(self.detail, "red" if self.status == "failed" else "bright_black")
         yield Text.assemble((summary, "bright_black"), "  " if summary and self.detail else "", detail)
-
-    def _duration(self) -> str:
-        if self.started_at is None:
-            return ""
-        return f"{max((self.ended_at or time.time()) - self.started_at, 0):.1f} s"
 
 
 class LiveTree(View):
@@ -286,8 +280,9 @@ class LiveTree(View):
             padding=(0, 1),
             expand=True,
         )
+        statuses = {task_id: row.status for task_id, row in self._rows.items()}
         for row in shown:
-            table.add_row(*row.cells(self._summary_of(row)))
+            table.add_row(*row.cells("" if row.growth is None else row.growth.summary(statuses)))
         hidden = len(rows) - len(shown)
         more = [Text(f"… and {hidden:,} more", "bright_black")] if hidden else []
         return Group(table, *more, self._summary(all_rows), *questions)
@@ -310,11 +305,6 @@ class LiveTree(View):
     def asking(self) -> str | None:
         """Return the id of the task that the prompt is about; None if nothing is asked."""
         return next(iter(self._asked), None)
-
-    def _summary_of(self, row: Row) -> str:
-        if row.growth is None:
-            return ""
-        return row.growth.summary({task_id: each.status for task_id, each in self._rows.items()})
 
     def _summary(self, rows: list[Row]) -> RenderableType:
         """Return the progress bar of the tree, and the number of tasks in each status."""
@@ -354,25 +344,23 @@ def view_of(root: "Task", *, is_watched: bool, as_json: bool) -> View:
 
 def _rows_of(root: "Task") -> dict[str, Row]:
     """Return a row for each task but the templates that run as copies. If there are many parts, their rows are quiet."""
-    rows = {task["id"]: _row(task, guides) for task, guides in show.walk(root, children=with_copies)}
+    rows = {}
+    for task, guides in show.walk(root, children=with_copies):
+        rows[task["id"]] = Row(
+            name=output.clean(task["name"]),
+            guides=guides,
+            status=task["status"],
+            progress=task["progress"],
+            detail=output.clean(task["error"] or ""),
+            started_at=_seconds(task["started_at"]),
+            ended_at=_seconds(task["completed_at"]),
+            growth=growth_of(task),
+        )
     for row in list(rows.values()):
         if row.growth is not None and row.growth.has_many:
-            for task in (each for part in row.growth.parts for each in part):
-                rows[task["id"]].is_quiet = True
+            for each in (each for part in row.growth.parts for each in part):
+                rows[each["id"]].is_quiet = True
     return rows
-
-
-def _row(task: "Task", guides: str) -> Row:
-    return Row(
-        name=output.clean(task["name"]),
-        guides=guides,
-        status=task["status"],
-        progress=task["progress"],
-        detail=output.clean(task["error"] or ""),
-        started_at=_seconds(task["started_at"]),
-        ended_at=_seconds(task["completed_at"]),
-        growth=growth_of(task),
-    )
 
 
 def _seconds(timestamp: str | None) -> float | None:

@@ -206,7 +206,13 @@ def audit(
     config: ConfigFile = None,
 ) -> None:
     """Show the audit log, newest entry first: logins, and who changed or deleted what."""
-    after = _time(since) if since else None
+    after = None
+    if since:
+        try:
+            after = datetime.fromisoformat(since)
+        except ValueError:
+            refuse(f"--since: '{since}' is not a time. Use ISO 8601, such as 2026-11-01 or 2026-11-01T06:00.")
+        after = after if after.tzinfo else after.replace(tzinfo=UTC)
     wanted = {"user_id": user, "action": action}
     if url is None:
         configure(config, {})
@@ -214,7 +220,7 @@ def audit(
     else:
         with exit_codes():
             found = _from_server(url, token, after, limit=limit, **wanted)
-    output.answer(found, shown=_show, as_json=as_json)
+    output.answer(found, shown=show_entries, as_json=as_json)
 
 
 def _from_database(
@@ -248,7 +254,7 @@ def _from_server(
     return found
 
 
-def _show(entries: Iterable[dict[str, Any]]) -> None:
+def show_entries(entries: Iterable[dict[str, Any]]) -> None:
     made = table("TIME", "ACTION", "USER", "ADDRESS", "TARGET", "DETAILS")
     for entry in entries:
         details = " ".join(f"{name}={value}" for name, value in entry["details"].items())
@@ -258,12 +264,3 @@ def _show(entries: Iterable[dict[str, Any]]) -> None:
         put(made)
     else:
         note("No entries.")
-
-
-def _time(text: str) -> datetime:
-    """Raise typer.Exit if the text is no ISO 8601 time."""
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        refuse(f"--since: '{text}' is not a time. Use ISO 8601, such as 2026-11-01 or 2026-11-01T06:00.")
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

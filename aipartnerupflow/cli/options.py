@@ -18,7 +18,6 @@ from aipartnerupflow.cli import output
 from aipartnerupflow.program import with_flags
 
 if TYPE_CHECKING:
-    from aipartnerupflow.client import RpcError
     from apflow_site.config import Config
 
 Command = Callable[..., None]
@@ -98,18 +97,16 @@ def to_server(command: Command) -> Command:
     """
 
     def with_options(*, url: str | None, token: str | None, config: Path | None, **arguments: Any) -> None:
-        with exit_codes(), with_flags(*_typed(url, config)):
-            command(_server(url, token, config), **arguments)
+        # The flags that name the server, unless the environment does so for the next command, too.
+        flags = [] if url is None or url == os.environ.get("AIPARTNERUPFLOW_URL") else ["--url", url]
+        flags += [] if config is None else ["--config", str(config)]
+        with exit_codes(), with_flags(*flags):
+            address = url or _local_url(configure(config, {}))
+            command(Server(url=address, token=token.strip() if token else None), **arguments)
 
     _, *own = inspect.signature(command).parameters.values()
     options = {"url": ServerUrl, "token": Token, "config": ConfigFile}
     return _declared(with_options, command, [*own, *itertools.starmap(_option, options.items())])
-
-
-def _typed(url: str | None, config: Path | None) -> list[str]:
-    """Return the flags that name the server, unless the environment does so for the next command, too."""
-    flags = [] if url is None or url == os.environ.get("AIPARTNERUPFLOW_URL") else ["--url", url]
-    return flags if config is None else [*flags, "--config", str(config)]
 
 
 def asks(
@@ -156,16 +153,6 @@ def _declared(function: Command, command: Callable[..., Any], parameters: list[i
 @contextmanager
 def exit_codes() -> Iterator[None]:
     """Print an RpcError and raise typer.Exit with its exit code."""
-    from aipartnerupflow.client import RpcError
-
-    try:
-        yield
-    except RpcError as error:
-        output.error(*_lines(error))
-        raise typer.Exit(_code(error)) from None
-
-
-def _code(error: "RpcError") -> ExitCode:
     from aipartnerupflow import client
 
     codes = {
@@ -175,20 +162,18 @@ def _code(error: "RpcError") -> ExitCode:
         client.InvalidRequest: ExitCode.REFUSED,
         client.Conflict: ExitCode.REFUSED,
     }
-    return codes.get(type(error), ExitCode.UNREACHABLE)  # also internal errors and limits of the server: retry later
-
-
-def _lines(error: "RpcError") -> list[str]:
-    """Return the message, and what to do; or a line for each of several invalid fields."""
-    from aipartnerupflow.client import AuthenticationFailed
-
-    if isinstance(error, AuthenticationFailed):
-        how = "Pass a token from POST /auth/login, or an API key, with --token or AIPARTNERUPFLOW_TOKEN."
-        return [error.message, how]
-    faults = error.data if isinstance(error.data, list) else []
-    if len(faults) < 2:
-        return [error.message]
-    return ["Invalid params:", *(f"- {fault['field']}: {fault['reason']}" for fault in faults)]
+    try:
+        yield
+    except client.RpcError as error:
+        faults = error.data if isinstance(error.data, list) else []
+        lines = [error.message]
+        if isinstance(error, client.AuthenticationFailed):
+            lines.append("Pass a token from POST /auth/login, or an API key, with --token or AIPARTNERUPFLOW_TOKEN.")
+        elif len(faults) > 1:
+            lines = ["Invalid params:", *(f"- {fault['field']}: {fault['reason']}" for fault in faults)]
+        output.error(*lines)
+        # Also for internal errors and limits of the server: retry later.
+        raise typer.Exit(codes.get(type(error), ExitCode.UNREACHABLE)) from None
 
 
 def fields_of(text: str | None) -> Any:
@@ -211,10 +196,6 @@ def json_value(text: str) -> Given:
 
 def json_option(text: str) -> Any:
     return typer.Option(parser=json_value, metavar="JSON", help=text)
-
-
-def _server(url: str | None, token: str | None, file: Path | None) -> Server:
-    return Server(url=url or _local_url(configure(file, {})), token=token.strip() if token else None)
 
 
 def _local_url(config: "Config") -> str:

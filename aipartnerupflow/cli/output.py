@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 import orjson
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
 READER_GONE: Final = 141
 """The exit code after a closed pipe, by the convention of shells: 128 plus the number of SIGPIPE.
@@ -163,11 +163,9 @@ def put(made: Table) -> None:
     If the terminal is narrower than the columns need, the terminal wraps the lines.
     """
     console = out()
-    console.width = max(console.width, sum(_least(column) + GAP for column in made.columns))
+    least = 0  # in characters
+    for column in made.columns:
+        widest = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
+        least += GAP + min(widest, (column.max_width or widest) if column.no_wrap else NARROWEST)
+    console.width = max(console.width, least)
     console.print(made, crop=False)
-
-
-def _least(column: Column) -> int:
-    """Return the least width of the column, in characters."""
-    widest = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
-    return min(widest, column.max_width or widest) if column.no_wrap else min(widest, NARROWEST)

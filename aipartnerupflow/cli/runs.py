@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         Comparison,
         ModelCalls,
         ModelCallWithContent,
-        Pair,
         Run,
         RunDetail,
         Runs,
@@ -41,7 +40,7 @@ SHOWN = 300
 """The number of characters of an answer that a list shows."""
 
 
-def _show_runs(answer: "Runs") -> None:
+def show_runs(answer: "Runs") -> None:
     if not answer["runs"]:
         note("No runs.")
         return
@@ -82,7 +81,7 @@ def _cost(usage: "TokenUsage | None") -> str:
     return "" if cost is None else f"${cost:,.2f}" if cost >= 0.01 or not cost else f"${cost:.10f}".rstrip("0")
 
 
-def _show_calls(answer: "ModelCalls") -> None:
+def show_calls(answer: "ModelCalls") -> None:
     if not answer["calls"]:
         note("No model calls.")
         return
@@ -91,21 +90,18 @@ def _show_calls(answer: "ModelCalls") -> None:
         agent = " / ".join(clean(each) for each in (call["agent"], call["crew_task"]) if each)
         took = "" if call["duration_ms"] is None else _took(call["duration_ms"] / 1000)
         used = (_tokens(call["usage"]), _cost({"cost_usd": call["cost_usd"]}))
-        cells = (clean(call["task_id"]), agent, clean(call["model"]), took, *used, clean(_said(call))[:SHOWN])
+        content = call["content"]
+        tools = [each.get("function", {}).get("name", "") for each in content["tool_calls"]] if content else []
+        calls_of_tools = f"calls {', '.join(tools)}" if tools else ""
+        outcome = call["error"] or (content and content["answer"]) or calls_of_tools
+        cells = (clean(call["task_id"]), agent, clean(call["model"]), took, *used, clean(outcome)[:SHOWN])
         made.add_row(show.sign(call["status"]), show.age(call["started_at"]), *cells)
     put(made)
     if answer["next_cursor"] is not None:
         note("There are more. Raise --limit.")
 
 
-def _said(call: "ModelCallWithContent") -> str:
-    """Return the error of the call, its answer, or the tools that it asks for."""
-    content = call["content"]
-    tools = [each.get("function", {}).get("name", "") for each in content["tool_calls"]] if content else []
-    return call["error"] or (content and content["answer"]) or (f"calls {', '.join(tools)}" if tools else "")
-
-
-def _show_run(answer: "RunDetail") -> None:
+def show_detail(answer: "RunDetail") -> None:
     show.fields(answer, without=("failures", "model_calls"))
     if answer["model_calls"]:
         note(f"The calls of its models: {command_line('runs', 'calls', clean(answer['id']))}")
@@ -118,18 +114,19 @@ def _show_run(answer: "RunDetail") -> None:
         )
 
 
-def _show_tree(answer: "RunTree") -> None:
+def show_tree(answer: "RunTree") -> None:
     show.tree(answer["tree"])
     for warning in answer["warnings"]:
         note(warning)
 
 
-def _show_comparison(answer: "Comparison") -> None:
+def show_comparison(answer: "Comparison") -> None:
     made = table("TASK", "A", "B", "A TOOK", "B TOOK", "DIFFERS", folded=["TASK", "DIFFERS"])
     for pair in answer["tasks"]:
         a, b = pair["a"], pair["b"]
         took = (_took(side["seconds"]) if side else "" for side in (a, b))
-        made.add_row(clean(pair["name"]), _status(a), _status(b), *took, _difference(pair))
+        difference = "only in B" if a is None else "only in A" if b is None else ", ".join(pair["changed"])
+        made.add_row(clean(pair["name"]), _status(a), _status(b), *took, difference)
     put(made)
     if answer["a"]["inputs"] != answer["b"]["inputs"]:
         note("The inputs of the runs differ.")
@@ -141,14 +138,8 @@ def _status(side: "Side | None") -> str:
     return side["status"] if side else "absent"
 
 
-def _difference(pair: "Pair") -> str:
-    if pair["a"] is None or pair["b"] is None:
-        return "only in B" if pair["a"] is None else "only in A"
-    return ", ".join(pair["changed"])
-
-
 @runs.command("list")
-@asks(_show_runs, piped=lambda answer: output.as_lines(answer["runs"]))
+@asks(show_runs, piped=lambda answer: output.as_lines(answer["runs"]))
 def list_runs(
     client: "Client",
     task: Annotated[str | None, typer.Option("--task", help="Only runs of the tree with this task.")] = None,
@@ -179,14 +170,14 @@ def list_runs(
 
 
 @runs.command("show")
-@asks(_show_run)
+@asks(show_detail)
 def show_run(client: "Client", run_id: RunId) -> Any:
     """Show one run with its inputs, and the first tasks that failed it."""
     return client.get_run(run_id)
 
 
 @runs.command("calls")
-@asks(_show_calls, piped=lambda answer: output.as_lines(answer["calls"]))
+@asks(show_calls, piped=lambda answer: output.as_lines(answer["calls"]))
 def list_calls(
     client: "Client",
     run_id: RunId,
@@ -205,7 +196,7 @@ def list_calls(
 
 
 @runs.command("tree")
-@asks(_show_tree)
+@asks(show_tree)
 def tree(client: "Client", run_id: RunId) -> Any:
     """Show the tree of a run as it was when the run ended."""
     return client.run_tree(run_id)
@@ -223,7 +214,7 @@ def export(
 
 
 @runs.command("compare")
-@asks(_show_comparison)
+@asks(show_comparison)
 def compare(
     client: "Client",
     a: Annotated[str, typer.Argument(help="Id of a run.")],

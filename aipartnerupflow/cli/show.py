@@ -117,12 +117,9 @@ def chosen(found: Sequence[Mapping[str, Any]]) -> None:
     names = list(dict.fromkeys(name for each in found for name in each))
     table = new_table(*(name.upper() for name in names), folded={name.upper() for name in names} - {"ID"})
     for each in found:
-        table.add_row(*(_plain(each.get(name)) for name in names))
+        values = ("" if each.get(name) is None else each[name] for name in names)
+        table.add_row(*(clean(value if isinstance(value, str) else orjson.dumps(value).decode()) for value in values))
     put(table)
-
-
-def _plain(value: Any) -> str:
-    return "" if value is None else clean(value if isinstance(value, str) else orjson.dumps(value).decode())
 
 
 def _run_status(task: Mapping[str, Any]) -> str:
@@ -153,21 +150,16 @@ def fields(found: Mapping[str, Any], *, without: Sequence[str] = ()) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bright_black", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in _fields(found, without):
-        table.add_row(name, value)
-    out().print(table)
-
-
-def _fields(found: Mapping[str, Any], without: Sequence[str]) -> Iterator[tuple[str, str | Text]]:
-    yield "id", clean(found["id"])
-    yield "name", clean(found["name"])
+    table.add_row("id", clean(found["id"]))
+    table.add_row("name", clean(found["name"]))
     progress = f", {found['progress']:.0%}" if "progress" in found else ""
     status = found.get("run_status") or found["status"]
-    yield "status", Text.assemble(sign(status), f" {status}{progress}")
+    table.add_row("status", Text.assemble(sign(status), f" {status}{progress}"))
     for name, value in found.items():
         if name in ("id", "name", "status", "run_status", "progress", *without) or value in (None, {}, [], ""):
             continue
-        yield name, moment(str(value)) if name.endswith("_at") else _compact(value)
+        table.add_row(name, moment(str(value)) if name.endswith("_at") else _compact(value))
+    out().print(table)
 
 
 def _compact(value: Any) -> str:
@@ -270,19 +262,15 @@ def ended(final: "Event", root: "Task") -> None:
         more = len(failed) - MOST_LINES
         console.print(Text(f"… and {more:,} more failed: {command('tree', root['id'])}", "red"), soft_wrap=True)
     if final["result"] not in (None, {}):
-        console.print(_shortened(pretty(final["result"]), root["id"]), soft_wrap=True)
+        text = pretty(final["result"])
+        lines = text.splitlines()
+        if more := len(lines[MOST_LINES:]):
+            text = "\n".join([*lines[:MOST_LINES], f"… {more:,} more lines: {command('get', root['id'])}"])
+        console.print(text, soft_wrap=True)
     _, colour = SIGNS[final["status"]]
     console.print(f"Run {final['status']}", style=colour)
     if final["status"] == "failed":
         note(f"After you fix the cause, run the rest: {command('run', root['id'])}")
-
-
-def _shortened(text: str, task_id: str) -> str:
-    lines = text.splitlines()
-    if len(lines) <= MOST_LINES:
-        return text
-    more = len(lines) - MOST_LINES
-    return "\n".join([*lines[:MOST_LINES], f"… {more:,} more lines: {command('get', task_id)}"])
 
 
 def deleted(answer: "Deletion") -> None:
@@ -376,8 +364,9 @@ def counts(answer: "Counts") -> None:
     table.add_column()
     table.add_column()
     table.add_column(justify="right")
-    for status, count in _numbers(answer):
-        table.add_row(sign(status) if status in SIGNS else "", status, f"{count:,}")
+    numbers: Mapping[str, Any] = answer
+    for status in (*SIGNS, "total"):
+        table.add_row(sign(status) if status in SIGNS else "", status, f"{numbers[status]:,}")
     out().print(table)
 
 
@@ -392,7 +381,13 @@ def rows(found: Sequence[Mapping[str, Any]], *, nothing: str) -> None:
     headings = [name.replace("_", " ").upper() for name in found[0]]
     table = new_table(*headings, folded={*headings[1:]} - {"USER"})
     for row in found:
-        table.add_row(*(clean(_cell(name, value)) for name, value in row.items()))
+        cells = []
+        for name, value in row.items():
+            if isinstance(value, bool):
+                cells.append("yes" if value else "no")
+            else:
+                cells.append(moment(value) if name in TIMES else "" if value is None else str(value))
+        table.add_row(*map(clean, cells))
     put(table)
 
 
@@ -401,15 +396,3 @@ def executors(found: Sequence[Mapping[str, Any]]) -> None:
     rows(found, nothing="No executors.")
     if off := ", ".join(each["id"] for each in found if not each["enabled"]):
         note(f"Disabled: {clean(off)}. A task that uses one is rejected; the error says how to enable it.")
-
-
-def _cell(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if name in TIMES:
-        return moment(value)
-    return "" if value is None else str(value)
-
-
-def _numbers(answer: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    return ((name, answer[name]) for name in (*SIGNS, "total"))

@@ -1,4 +1,4 @@
-"""`aipartnerupflow tasks …`: each command makes one request and prints the reply."""
+"""`aipartnerupflow tasks …`, `questions …` and `events …`: each command makes one request and prints the reply."""
 
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,11 +36,6 @@ Status = Annotated[
         help="Only trees whose latest run has this status or, with --all, tasks with it; may be repeated.",
     ),
 ]
-
-
-def _piped_copy(answer: Any) -> None:
-    """Print a preview as the file that `tasks create` accepts."""
-    (output.as_document if isinstance(answer, list) else output.as_lines)(answer)
 
 
 @tasks.command("list")
@@ -172,7 +167,7 @@ def cancel(
 
 
 @tasks.command()
-@asks(show.copied, piped=_piped_copy)
+@asks(show.copied, piped=lambda answer: (output.as_document if isinstance(answer, list) else output.as_lines)(answer))
 def copy(
     client: "Client",
     task_id: TaskId,
@@ -322,3 +317,46 @@ def generate(
     Prints the JSON file that `run` accepts.
     """
     return client.generate(requirement, model=model, save=save, run=run)
+
+
+if TYPE_CHECKING:
+    from aipartnerupflow.client import Client
+
+questions = typer.Typer(no_args_is_help=True, help="List the questions that wait for an answer.")
+
+
+@questions.callback()
+def group() -> None:
+    """List the questions that wait for an answer."""
+
+
+@questions.command("list")
+@asks(show.questions, piped=lambda answer: output.as_lines(answer["questions"]))
+def list_questions(
+    client: "Client",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of questions, the oldest first.")] = 100,
+) -> Any:
+    """List the open questions of your trees, and those that you may answer as an assignee."""
+    return client.questions(limit=limit)
+
+
+events = typer.Typer(no_args_is_help=True, help="Send events to tasks that wait for them.")
+
+
+@events.callback()
+def group_events() -> None:
+    """Send events to tasks that wait for them."""
+
+
+@events.command("send")
+@asks(show.event_sent)
+def send(
+    client: "Client",
+    event: Annotated[str, typer.Argument(help="Name of the event.")],
+    payload: Annotated[Any, json_option("Payload of the event, any JSON value.")] = None,
+    event_id: Annotated[
+        str | None, typer.Option("--id", help="Id of the event. An event that is sent twice with one id counts once.")
+    ] = None,
+) -> Any:
+    """Send an event to your tasks that wait for it."""
+    return client.send_event(event, None if payload is None else payload.value, event_id=event_id)

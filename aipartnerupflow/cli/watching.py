@@ -67,9 +67,9 @@ def run(
         output.answer(started, shown=show.started, as_json=as_json)
         return ExitCode.OK
     following = _follow(server, started["root_task_id"], is_watched=is_watched, as_json=as_json)
-    ending = _patiently(following, task_id=started["root_task_id"], timeout_seconds=timeout_seconds)
+    ending = _await(following, task_id=started["root_task_id"], timeout_seconds=timeout_seconds)
     if is_watched:
-        return _tell(ending, as_json=as_json)
+        return _report(ending, as_json=as_json)
     status = ending.final["status"] if ending.final else started["status"]
     reply = started | {"success": status == "completed", "status": status, "task": ending.tree}
     output.answer(reply, shown=lambda _: ending.show_to_people(), as_json=as_json)
@@ -81,7 +81,7 @@ def watch(server: Server, task_id: str, *, after: int, timeout_seconds: float | 
     with Client(server.url, token=server.token) as client:
         check_has_run(client, task_id)
     following = _follow(server, task_id, after=after, is_watched=True, as_json=as_json)
-    return _tell(_patiently(following, task_id=task_id, timeout_seconds=timeout_seconds), as_json=as_json)
+    return _report(_await(following, task_id=task_id, timeout_seconds=timeout_seconds), as_json=as_json)
 
 
 def check_has_run(client: Client, task_id: str) -> None:
@@ -95,10 +95,10 @@ def check_has_run(client: Client, task_id: str) -> None:
         raise NotFound(f"Task '{root_id}' has not run yet. Run it: {show.command('run', root_id)}")
 
 
-def _patiently(work: Coroutine[Any, Any, T], *, task_id: str, timeout_seconds: float | None) -> T:
+def _await(work: Coroutine[Any, Any, T], *, task_id: str, timeout_seconds: float | None) -> T:
     """Wait for the work. Raises typer.Exit at the timeout and at Ctrl+C; neither affects the run."""
     try:
-        return asyncio.run(_within(timeout_seconds, work))
+        return asyncio.run(asyncio.wait_for(work, timeout_seconds))
     except TimeoutError:
         why, code = f"Timed out after {timeout_seconds:g} s", ExitCode.TIMED_OUT
     except KeyboardInterrupt:
@@ -109,11 +109,6 @@ def _patiently(work: Coroutine[Any, Any, T], *, task_id: str, timeout_seconds: f
         f"Cancel it: {show.command('cancel', task_id)}",
     )
     raise typer.Exit(code)
-
-
-async def _within(seconds: float | None, work: Coroutine[Any, Any, T]) -> T:
-    async with asyncio.timeout(seconds):
-        return await work
 
 
 async def _follow(server: Server, task_id: str, *, after: int = 0, is_watched: bool, as_json: bool) -> Ending:
@@ -139,7 +134,18 @@ async def _follow(server: Server, task_id: str, *, after: int = 0, is_watched: b
 async def _growing(client: AsyncClient, root_id: str, view: View) -> AsyncIterator[asyncio.Event]:
     """Yield an event to set when the tree has grown: the view then gets the new tree, at most once a second."""
     grown = asyncio.Event()
-    keeping = asyncio.create_task(_keep_current(client, root_id, view, grown))
+
+    async def keep_current() -> None:
+        while await grown.wait():
+            grown.clear()
+            began = time.monotonic()
+            try:
+                view.grow(await client.tree(root_id))
+            except Unreachable:  # the stream ends the command if the server stays away
+                grown.set()
+            await asyncio.sleep(max(REST_SECONDS, REST_SHARE * (time.monotonic() - began)))
+
+    keeping = asyncio.create_task(keep_current())
     try:
         yield grown
     finally:
@@ -200,18 +206,7 @@ async def _send_answers(client: AsyncClient, answers: "asyncio.Queue[tuple[str, 
             prompt.note = output.clean(error.message)
 
 
-async def _keep_current(client: AsyncClient, root_id: str, view: View, grown: asyncio.Event) -> None:
-    while await grown.wait():
-        grown.clear()
-        began = time.monotonic()
-        try:
-            view.grow(await client.tree(root_id))
-        except Unreachable:  # the stream ends the command if the server stays away
-            grown.set()
-        await asyncio.sleep(max(REST_SECONDS, REST_SHARE * (time.monotonic() - began)))
-
-
-def _tell(ending: Ending, *, as_json: bool) -> ExitCode:
+def _report(ending: Ending, *, as_json: bool) -> ExitCode:
     if output.is_for_people(as_json=as_json):
         ending.show_to_people()
     return ending.exit_code
@@ -240,13 +235,7 @@ def follow(server: Server, task_id: str, *, is_all: bool, as_json: bool) -> None
                 output.as_lines(event)
             else:
                 name = names.get(event["task_id"], event["task_id"])
-                out.print(f"{_time(event)}  {name}  {_text(event)}", soft_wrap=True)
-
-
-def _text(event: "Event") -> str:
-    what = "" if event["type"] == "log" else f"{event['type'].removeprefix('task_')}: "
-    return what + output.clean(event["error"] or event["message"] or "")
-
-
-def _time(event: "Event") -> str:
-    return datetime.fromisoformat(event["timestamp"]).astimezone().strftime("%H:%M:%S.%f")[:-3]
+                at = datetime.fromisoformat(event["timestamp"]).astimezone().strftime("%H:%M:%S.%f")[:-3]
+                kind = "" if event["type"] == "log" else f"{event['type'].removeprefix('task_')}: "
+                text = output.clean(event["error"] or event["message"] or "")
+                out.print(f"{at}  {name}  {kind}{text}", soft_wrap=True)

@@ -3,12 +3,7 @@
 The store, the encryption and the validation are those of the server.
 """
 
-from typing import TYPE_CHECKING
-
 from aipartnerupflow import bootstrap
-
-if TYPE_CHECKING:
-    from llmkeys.secret import Secret
 
 
 class LLMKeyConfigManager:
@@ -43,7 +38,13 @@ class LLMKeyConfigManager:
 
         Raises RuntimeError if none of `llm.encryption_keys` decrypts it.
         """
-        key = self._find(user_id, provider)
+        from llmkeys import keys
+        from llmkeys.cipher import CannotUnseal
+
+        try:
+            key = keys.get_key(user_id=user_id, provider=_known(provider))
+        except CannotUnseal as error:
+            raise RuntimeError(f"Cannot decrypt the key of {user_id!r} for {provider!r}. {error}") from None
         return None if key is None else key.reveal()
 
     def has_key(self, user_id: str, provider: str) -> bool:
@@ -67,15 +68,6 @@ class LLMKeyConfigManager:
         from llmkeys import keys
 
         return keys.clear_keys(user_id=user_id)
-
-    def _find(self, user_id: str, provider: str) -> "Secret | None":
-        from llmkeys import keys
-        from llmkeys.cipher import CannotUnseal
-
-        try:
-            return keys.get_key(user_id=user_id, provider=_known(provider))
-        except CannotUnseal as error:
-            raise RuntimeError(f"Cannot decrypt the key of {user_id!r} for {provider!r}. {error}") from None
 
 
 def _load_django() -> None:

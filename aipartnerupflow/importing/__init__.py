@@ -1,4 +1,4 @@
 """Imports the trees of the predecessor, aipartnerupflow 0.9 and apflow 0.18, with their statuses and results.
 
-`sources` and `download` read, `translation` makes our tasks of its rows, `importer` stores them.
+`sources` reads a database or a running server, `importer` makes our tasks of its rows and stores them.
 """

@@ -73,7 +73,12 @@ class Source:
         """
         has_links = {"origin_type", "original_task_id"} <= set(self.columns)
         links = f"LEFT JOIN {self.table} AS o ON t.origin_type = 'link' AND o.id = t.original_task_id"
-        texts = [_text_of(name, has_links=has_links) for name in self.columns]
+        texts = []
+        for name in self.columns:
+            value = f't."{name}"'
+            if has_links and name in OF_LINKS:
+                value = f'CASE WHEN t.origin_type = \'link\' THEN o."{name}" ELSE t."{name}" END'
+            texts.append(f"CAST({value} AS VARCHAR)")
         texts.append("o.id" if has_links else "NULL")
         statement = (TREES + TASKS).format(table=self.table, columns=", ".join(texts), links=links if has_links else "")
         for root_id, *cells in self.query(statement):
@@ -83,13 +88,6 @@ class Source:
         """Yield the id, the name and the parent of each task that is in no tree."""
         for task_id, name, parent_id in self.query((TREES + UNREACHABLE).format(table=self.table)):
             yield str(task_id), str(name), str(parent_id)
-
-
-def _text_of(column: str, *, has_links: bool) -> str:
-    quoted = f'"{column}"'
-    if has_links and column in OF_LINKS:
-        return f"CAST(CASE WHEN t.origin_type = 'link' THEN o.{quoted} ELSE t.{quoted} END AS VARCHAR)"
-    return f"CAST(t.{quoted} AS VARCHAR)"
 
 
 def open_source(given: str, *, table: str) -> AbstractContextManager[Source]:
@@ -243,14 +241,11 @@ def _call(url: str, token: str | None, method: str, params: Any) -> Any:
     except ValueError:
         raise CannotRead(f"{url} answered {response.status_code}, without JSON. {INSTEAD}") from None
     if not isinstance(reply, dict) or "result" not in reply:
-        raise CannotRead(f"{url} answered {response.status_code}: {_error_of(reply)} {INSTEAD}")
+        fault = reply.get("error", reply) if isinstance(reply, dict) else reply
+        texts = [fault.get("message"), fault.get("data")] if isinstance(fault, dict) else [fault]
+        reason = " ".join(f"{text}." for text in texts if text)
+        raise CannotRead(f"{url} answered {response.status_code}: {reason} {INSTEAD}")
     return reply["result"]
-
-
-def _error_of(reply: Any) -> str:
-    error = reply.get("error", reply) if isinstance(reply, dict) else reply
-    texts = [error.get("message"), error.get("data")] if isinstance(error, dict) else [error]
-    return " ".join(f"{text}." for text in texts if text)
 
 
 def _cell(column: str, value: Any) -> Cell:

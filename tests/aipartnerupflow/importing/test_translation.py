@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aipartnerupflow.importing.translation import CannotStore, translated
+from aipartnerupflow.importing.importer import CannotStore, translated
 from tasks.services.trees.imports import State
 from tests.servers import Json
 
