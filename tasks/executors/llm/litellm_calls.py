@@ -37,14 +37,14 @@ from llmkeys.model_names import (
     refuse_without_address,
 )
 from llmkeys.resolve import Credentials, MissingKey, credentials
-from tasks.executors.http.safe_http import bound_response, egress_of_tasks, guarded_client, judged_addresses, parse_url
+from tasks.executors.http.safe_http import GuardedTransport, egress_of_tasks, judged_addresses, parse_url
 from tasks.executors.llm import litellm_bounds
 from tasks.executors.llm.attachments import sounds_in
 from tasks.executors.llm.client import ignore
 from tasks.executors.llm.errors import code_in, fault_of, not_taken, problem
-from tasks.executors.llm.litellm_bounds import MODEL_LOOP, Connections, Heard
+from tasks.executors.llm.litellm_bounds import MODEL_LOOP, Heard
 from tasks.executors.llm.prompt import Completion, Prompt
-from tasks.executors.llm.wire import WIRE, Wire, watch
+from tasks.executors.llm.wire import WIRE, Watched, Wire
 from tasks.telemetry import metrics
 
 litellm_bounds.apply()
@@ -53,7 +53,6 @@ import_module("litellm.litellm_core_utils.default_encoding")
 for name in ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router"):
     logging.getLogger(name).handlers.clear()  # LiteLLM's log lines then go through our handlers, which mask keys
 
-CONNECTIONS: Final = Connections()
 SILENCE_SECONDS: Final = 300.0
 """The seconds that a provider may be silent. `params.timeout_seconds` limits the whole task."""
 CHUNKS_EACH_TURN: Final = 8
@@ -231,19 +230,22 @@ async def _listen(
 ) -> None:
     WIRE.set(wire)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(litellm_bounds.clients_of_one_call())
         request = await _request(prompt, granted, stack)
         if prompt.streams:
-            async for chunk in _chunks(request):
-                if any(words := (streamed.add(chunk), thought_of(chunk))):
-                    said(*words)
-        else:
-            streamed.whole = await litellm.acompletion(**request)
-            said(streamed.whole.choices[0].message.content or "", "")
+            try:
+                async for chunk in _chunks(request):
+                    if any(words := (streamed.add(chunk), thought_of(chunk))):
+                        said(*words)
+                return
+            except (openai.OpenAIError, httpx.HTTPError):
+                if wire.whole is None:
+                    raise
+        streamed.whole = await litellm.acompletion(**request)
+        said(streamed.whole.choices[0].message.content or "", "")
 
 
 async def _chunks(request: Mapping[str, Any]) -> AsyncIterator[Any]:
-    stream = await litellm.acompletion(**request)
+    stream = await litellm.acompletion(**request, stream=True, stream_options={"include_usage": True})
     numbers = count(1)
     is_finished = False
     async with aclosing(stream):  # otherwise a cancelled request continues until it is garbage-collected
@@ -308,13 +310,9 @@ async def _request(prompt: Prompt, granted: Credentials, stack: AsyncExitStack) 
         "timeout": SILENCE_SECONDS,
         **prompt.options,
     }
-    if prompt.streams:
-        request |= {"stream": True, "stream_options": {"include_usage": True}}
     if granted.api_base:
         request["api_base"] = granted.api_base
-    if not prompt.api_base:
-        request["shared_session"] = CONNECTIONS.session()
-    else:
+    if prompt.api_base:
         request["client"] = await _guarded(prompt.api_base, granted.provider, key, stack)
     return request
 
@@ -330,10 +328,8 @@ async def _guarded(api_base: str, provider: str, key: str, stack: AsyncExitStack
             permanent=True,
         )
     await judged_addresses(parse_url(api_base), egress=egress_of_tasks())
-    http = await stack.enter_async_context(guarded_client())
-    http.headers["Accept-Encoding"] = "identity"
-    http.event_hooks = {"response": [bound_response]}
-    watch(http)
+    transport = Watched(GuardedTransport(verify=True, egress=egress_of_tasks()), is_foreign=True)
+    http = await stack.enter_async_context(httpx.AsyncClient(transport=transport, trust_env=False))
     return openai.AsyncOpenAI(api_key=key, base_url=api_base, http_client=http, max_retries=0, timeout=SILENCE_SECONDS)
 
 

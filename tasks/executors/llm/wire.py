@@ -8,22 +8,28 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Final, cast
 
 import httpx
 import orjson
 
-from tasks.executors.llm.merging import Coalesced, Merger, as_stream
+from tasks.executors.http.safe_http import bound_response
+from tasks.executors.llm.merging import Coalesced, Merger
 
 MAX_ERROR_BYTES: Final = 64 * 2**10
 MAX_WHOLE_BYTES: Final = 64 * 2**20
 MAX_REFUSAL_CHARACTERS: Final = 2_000
 MAX_CITATIONS: Final = 200
 SAMPLE_CHARACTERS: Final = 200
+JSON: Final = {"Content-Type": "application/json"}
+BINARY: Final = "application/vnd.amazon.eventstream"
+"""The type of Bedrock's streams, which only LiteLLM reads."""
+PLAIN: Final = ("", "identity")
 #: In a JSON text `"stream":` is never part of a string, where quotes are escaped.
 ASKS_FOR_A_STREAM: Final = re.compile(rb'"stream":\s*true')
-ENDS: Final = frozenset({"message_stop", "response.completed", "response.incomplete", "response.failed"})
-BEGINS: Final = frozenset({"message_start", "response.created"})
+ENDS: Final = frozenset({"message", "message_stop", "response.completed", "response.incomplete", "response.failed"})
+BEGINS: Final = frozenset({"message", "message_start", "response.created"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,6 +49,8 @@ class Wire:
     """The error that the provider sent in place of an answer, or in the middle of one."""
     body: bytes = b""
     """The beginning of a response with an error status."""
+    whole: bytes | None = None
+    """The answer, if it came at once though a stream was asked for. The next request gets it, and is not sent."""
     refusal: str = ""
     stray: str = ""
     """The beginning of the first line that is not part of an answer."""
@@ -89,15 +97,8 @@ class Wire:
             self._read_line(line)
 
     def read_whole(self, body: bytes) -> None:
-        """Look at an answer that comes at once, as it was asked for."""
-        try:
-            whole = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            return self._stray(body)
-        if isinstance(whole, dict):
-            self.frames += 1
-            self.note(whole)
-        return None
+        """Look at an answer that comes at once."""
+        self._read_frame(body)
 
     def close(self) -> None:
         """Read what is left when the stream is over."""
@@ -167,36 +168,82 @@ class Wire:
 WIRE: Final[ContextVar[Wire | None]] = ContextVar("what is known of the call", default=None)
 
 
-def watch(client: httpx.AsyncClient) -> httpx.AsyncClient:
-    """Look at the responses to this client, after its own hooks."""
-    client.event_hooks = {
-        "request": [*client.event_hooks["request"], _look_at_request],
-        "response": [*client.event_hooks["response"], _tap],
-    }
-    return client
+class Watched(httpx.AsyncBaseTransport):
+    """A transport that looks at the request and the response of the call that is being made.
+
+    A provider that is not trusted (`is_foreign`) sends no more than `bound_response` allows.
+    """
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, *, is_foreign: bool = False) -> None:
+        self._inner = inner
+        self._is_foreign = is_foreign
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        refuse_templates(request)
+        wire = WIRE.get()
+        if wire is None:
+            return await self._inner.handle_async_request(request)
+        if wire.whole is not None and request.method == "POST":
+            return httpx.Response(HTTPStatus.OK, headers=JSON, content=wire.whole, request=request)
+        request.headers["Accept-Encoding"] = "identity"  # a compressed stream could not be looked at
+        if request.method == "POST" and not all(
+            sound[:SAMPLE_CHARACTERS].encode() in request.content for sound in wire.sounds
+        ):
+            wire.is_deaf = True
+            raise httpx.RequestError("a part was left out", request=request)
+        response = await self._inner.handle_async_request(request)
+        response.request = request
+        if self._is_foreign:
+            await bound_response(response)
+        wire.begin(response)
+        if wire.is_stream and wire.content_type == "application/json" and response.is_success:
+            await _read_whole(response, wire)
+        elif wire.content_type == BINARY or response.headers.get("content-encoding", "identity").lower() not in PLAIN:
+            wire.is_stream = False
+        else:
+            response.stream = _Tapped(response, wire)
+        return response
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
-async def _look_at_request(request: httpx.Request) -> None:
-    wire = WIRE.get()
-    if wire is None:
-        return
-    request.headers["Accept-Encoding"] = "identity"  # a compressed stream could not be looked at
-    if request.method == "POST" and not all(
-        sound[:SAMPLE_CHARACTERS].encode() in request.content for sound in wire.sounds
-    ):
-        wire.is_deaf = True
-        raise httpx.RequestError("a part was left out", request=request)
+def refuse_templates(request: httpx.Request) -> None:
+    """Refuse to fetch the template of a prompt, which anyone can publish, and which LiteLLM would render.
+
+    LiteLLM then uses its default. Raises httpx.RequestError.
+    """
+    if request.url.host == "huggingface.co" and "/raw/" in request.url.path:
+        raise httpx.RequestError("templates of prompts are not fetched", request=request)
 
 
-async def _tap(response: httpx.Response) -> None:
-    wire = WIRE.get()
-    if wire is None:
-        return
-    wire.begin(response)
-    if response.headers.get("content-encoding", "identity").lower() in ("", "identity"):
-        response.stream = _Tapped(response, wire)
-    else:
-        wire.is_stream = False
+async def _read_whole(response: httpx.Response, wire: Wire) -> None:
+    """Read what came at once, though a stream was asked for. Raises httpx.RequestError for an answer, which is then `wire.whole`."""
+    body = await _all(cast("httpx.AsyncByteStream", response.stream), response.request)
+    wire.read_whole(body)
+    if wire.has_known_format and not wire.error:
+        wire.whole, wire.is_stream = body, False
+        raise httpx.RequestError("an answer that is no stream", request=response.request)
+    if not wire.frames:  # it may be a line of JSON for each part
+        wire.stray = ""
+        wire.read(body)
+        wire.close()
+        wire.merger.take()
+    response.stream = httpx.ByteStream(body)
+
+
+async def _all(stream: httpx.AsyncByteStream, request: httpx.Request) -> bytes:
+    parts: list[bytes] = []
+    left = MAX_WHOLE_BYTES
+    try:
+        async for data in stream:
+            left -= len(data)
+            if left < 0:
+                raise httpx.DecodingError(f"longer than {MAX_WHOLE_BYTES} bytes", request=request)
+            parts.append(data)
+    finally:
+        await stream.aclose()
+    return b"".join(parts)
 
 
 class _Tapped(httpx.AsyncByteStream):
@@ -213,34 +260,17 @@ class _Tapped(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         wire = self._wire
-        if (wire.status or 0) >= 400:
+        if (wire.status or 0) >= HTTPStatus.BAD_REQUEST:
             async for data in self._stream:
                 wire.body += data[: MAX_ERROR_BYTES - len(wire.body)]
                 yield data
-        elif wire.is_stream and wire.content_type == "application/json":
-            stream = as_stream(await self._all())  # it came at once, though a stream was asked for
-            wire.read(stream)
-            wire.close()
-            wire.merger.take()
-            yield stream
-        elif not wire.is_stream:
-            yield await self._all(note=True)
-        else:
+        elif wire.is_stream:
             async for data in self._coalesced:
                 yield data
-
-    async def _all(self, *, note: bool = False) -> bytes:
-        parts: list[bytes] = []
-        left = MAX_WHOLE_BYTES
-        async for data in self._stream:
-            left -= len(data)
-            if left < 0:
-                raise httpx.DecodingError(f"longer than {MAX_WHOLE_BYTES} bytes", request=self._request)
-            parts.append(data)
-        whole = b"".join(parts)
-        if note:
-            self._wire.read_whole(whole)
-        return whole
+        else:
+            body = await _all(self._stream, self._request)
+            wire.read_whole(body)
+            yield body
 
     async def aclose(self) -> None:
         await self._coalesced.aclose()

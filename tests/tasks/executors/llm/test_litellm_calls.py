@@ -9,7 +9,6 @@ from tests.lazy_modules import LazyModule
 litellm = LazyModule("litellm")
 model_names = LazyModule("llmkeys.model_names")
 litellm_calls = LazyModule("tasks.executors.llm.litellm_calls")
-bounds = LazyModule("tasks.executors.llm.litellm_bounds")
 IS_AN_ADDRESS = "a name has no '://'"
 
 
@@ -45,11 +44,6 @@ async def test_a_name_that_leads_elsewhere_is_refused_before_a_key_is_looked_up(
     with pytest.raises(ExecutorError, match=says) as refused:
         await litellm_calls.access(prompt(model))
     assert refused.value.permanent
-
-
-def test_a_litellm_without_what_is_replaced_is_not_loaded() -> None:
-    with pytest.raises(RuntimeError, match=r"has no litellm.gone, which has to be replaced"):
-        bounds.replace_undocumented(litellm_calls.litellm, "gone", lambda replaced: replaced)
 
 
 def test_no_model_that_litellm_knows_is_taken_for_an_address() -> None:

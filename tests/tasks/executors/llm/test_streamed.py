@@ -202,9 +202,8 @@ async def test_no_client_with_a_key_is_kept_after_a_call(monkeypatch: pytest.Mon
         prompt = Prompt(model="openai/gpt-4", messages=MESSAGES, run_id="run-1", user_id="alice")
         await litellm_calls.ask(prompt, heard=lambda _: None, spent=lambda _: None)
         assert llm.asked[-1].key == key.reveal()
+    for _ in range(2):  # the first one runs finalizers
+        gc.collect()
     # type(), because isinstance() asks the object itself for its class, and lazy objects of other tests then evaluate.
     clients = [found for found in gc.get_objects() if issubclass(type(found), openai.AsyncOpenAI)]
-    kept = [client for client in clients if not client.is_closed()]
-    assert [client for client in kept if client.api_key == key.reveal()] == []
-    cached = litellm.in_memory_llm_clients_cache.cache_dict.values()
-    assert [client for client in cached if getattr(client, "api_key", None)] == []
+    assert [client for client in clients if client.api_key == key.reveal()] == []

@@ -10,7 +10,7 @@ from aipartnerupflow.executors import ExecutorError
 from tasks.executors.llm.errors import fault_of
 from tasks.executors.llm.executor import Llm
 from tasks.executors.llm.prompt import Completion
-from tasks.executors.llm.wire import WIRE, Wire, watch
+from tasks.executors.llm.wire import WIRE, Watched, Wire
 from tests import llm_formats
 from tests.llm_formats import Says
 from tests.llm_server import llm_server
@@ -77,10 +77,23 @@ def test_an_input_that_is_no_parameter_is_refused() -> None:
     Llm().check_with_inputs({}, {"prompt": "Hi {{name}}", "name": "you", "temperature": 1})
 
 
+async def test_a_stream_of_bedrock_is_left_to_litellm() -> None:
+    with llm_server() as llm:
+        async with httpx.AsyncClient(transport=Watched(httpx.AsyncHTTPTransport()), timeout=60) as client:
+            llm.will(Says(raw="\0\0\1\n\2", content_type="application/vnd.amazon.eventstream"))
+            wire = Wire()
+            token = WIRE.set(wire)
+            body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+            response = await client.post(f"{llm.openai_base}/chat/completions", json=body)
+            WIRE.reset(token)
+    assert response.content == b"\0\0\1\n\2"
+    assert fault(wire, answered()) == "None"
+
+
 async def test_a_request_without_the_sound_is_not_sent() -> None:
     sound = "UklGRiQAAABXQVZF"
     with llm_server() as llm:
-        async with watch(httpx.AsyncClient(timeout=60)) as client:
+        async with httpx.AsyncClient(transport=Watched(httpx.AsyncHTTPTransport()), timeout=60) as client:
             wire = Wire(sounds=[sound])
             token = WIRE.set(wire)
             message = {"role": "user", "content": "Hi"}
