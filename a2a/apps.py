@@ -16,7 +16,10 @@ class WireConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from accounts.recent import user_changed  # noqa: PLC0415  models cannot be imported before
+
         key_is_set.connect(go_on_with_key, dispatch_uid="a2a")
+        user_changed.connect(check_streams, dispatch_uid="a2a")
 
 
 def go_on_with_key(*, user_id: str, **_: Any) -> None:
@@ -25,3 +28,8 @@ def go_on_with_key(*, user_id: str, **_: Any) -> None:
     Imports A2A code late: not every process needs it.
     """
     import_string("a2a.protocol.messages.go_on_with_key")(user_id=user_id)
+
+
+def check_streams(*, user_id: str, **_: Any) -> None:
+    """Let the open streams of a user be checked. Imports Channels late: not every process needs it."""
+    import_string("a2a.live.access.announce")(user_id)

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from accounts import audit, logins
 from accounts.audit import Action
 from accounts.auth import session_caller
+from accounts.recent import announce_after_commit
 from apflow_site.db import pools
 
 HOME = "/"
@@ -71,6 +72,7 @@ def logout(request: HttpRequest) -> HttpResponse:
     with transaction.atomic():
         if request.user.is_authenticated:
             audit.record(Action.LOGOUT, actor=request.user.get_username())
+            announce_after_commit(request.user.get_username())
         auth.logout(request)
     return HttpResponseRedirect(settings.LOGIN_URL)
 

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from typing import Any, Final
 
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save
+from django.dispatch import Signal
 
 from accounts.callers import Caller
 from accounts.models import APIKey, SpentToken
@@ -58,6 +59,11 @@ def recent_callers() -> RecentCallers:
     return RecentCallers()
 
 
+user_changed: Final = Signal()
+"""Sent after the commit with `user_id`, the name of a user whose rights or logins may have changed."""
+LAST_LOGIN: Final = frozenset({"last_login"})
+
+
 def forget_on_changes() -> None:
     """Forget the callers when this process changes a user, a key or a login, from the commit on."""
     for signal, sender in (
@@ -67,5 +73,13 @@ def forget_on_changes() -> None:
         signal.connect(_forget_after_commit, sender=sender)
 
 
-def _forget_after_commit(**facts: Any) -> None:
+def _forget_after_commit(*, instance: Any, update_fields: frozenset[str] | None = None, **_: Any) -> None:
     transaction.on_commit(recent_callers().forget)
+    owner = instance if isinstance(instance, User) else getattr(instance, "user", None)
+    if isinstance(owner, User) and update_fields != LAST_LOGIN:
+        announce_after_commit(owner.username)
+
+
+def announce_after_commit(user_id: str) -> None:
+    """Send `user_changed` once the transaction has committed."""
+    transaction.on_commit(partial(user_changed.send, None, user_id=user_id))

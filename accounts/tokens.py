@@ -17,6 +17,7 @@ from rest_framework_simplejwt.utils import get_md5_hash_password
 from accounts import audit
 from accounts.audit import Action
 from accounts.models import SpentToken
+from accounts.recent import announce_after_commit
 from accounts.users import active_users
 from apflow_site.db.prepared import Prepared
 
@@ -115,6 +116,7 @@ def _end_login(claims: Claims, user: User) -> None:
     lifetime = timedelta(days=settings.APFLOW.auth.refresh_days)  # no token of the login expires later
     if SpentToken.objects.spend(claims[LOGIN], expires_at=datetime.now(UTC) + lifetime + REMEMBERED_LONGER):
         audit.record(Action.LOGOUT, actor=user.username)
+        announce_after_commit(user.username)
 
 
 def read_claims(token: str) -> Claims:

@@ -144,6 +144,14 @@ DATABASES = {
     )
 }
 
+# Tells other web processes that a user has changed (a2a/live/access.py). Without Redis they look once a minute.
+CHANNEL_LAYERS: dict[str, Any] = {}
+if APFLOW.redis.url is not None:
+    CHANNEL_LAYERS["access"] = {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {"hosts": [APFLOW.redis.url], "prefix": "apflow"},
+    }
+
 # A job is a wake-up that may be lost or repeated (docs/design.md); django-q2 stores no results.
 Q_CLUSTER = {
     "name": "apflow",

@@ -12,12 +12,13 @@ from functools import cache
 from django.conf import settings
 from django.db import Error
 
+from a2a.live.access import access_changes
 from accounts.auth import AuthenticationFailed
 from accounts.callers import LOCAL, Caller
 from tasks.rules.exceptions import RETRY_SECONDS, LimitReached
 
 CHECK_SECONDS = 60.0
-"""The seconds after which the caller of an open stream is authenticated again."""
+"""The seconds after which the caller of an open stream is authenticated again without a change that is known."""
 UNKNOWN_PER_ADDRESS = 50
 """The number of WebSockets of one address that may wait for their login at a time."""
 BURST_SECONDS = 2.0
@@ -135,13 +136,13 @@ class Allowance:
 
 
 async def until_revoked(caller: Caller, who_is_it: WhoIsIt) -> None:
-    """Re-authenticate every CHECK_SECONDS.
+    """Re-authenticate when the user has changed, and every CHECK_SECONDS.
 
     Return once the caller's identity or permissions have changed, or the credentials are no longer
     valid.
     """
     while True:
-        await asyncio.sleep(CHECK_SECONDS)
+        await access_changes().wait(caller.user_id, most_seconds=CHECK_SECONDS)
         try:
             if await who_is_it() != caller:
                 return
