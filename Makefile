@@ -1,4 +1,4 @@
-# The commands for developers. Each installs what it needs first; that takes only Python 3.11 to 3.13 and make.
+# The commands for developers. Each installs what it needs first; that takes only Python 3.11 to 3.14 and make.
 # ARGS are passed to the command: make serve ARGS="--port 8080"
 
 BIN := .venv/bin

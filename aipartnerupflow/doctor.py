@@ -27,7 +27,7 @@ from apflow_site.databases import APPLICATION, is_postgresql
 GREEN: Final = "green"
 YELLOW: Final = "yellow"
 RED: Final = "red"
-PYTHONS: Final = ((3, 11), (3, 13))
+PYTHONS: Final = ((3, 11), (3, 14))
 SQLITE_MIN: Final = (3, 35, 0)  # RETURNING
 LOW_DISK_BYTES: Final = 2**30
 FULL_SOON_DAYS: Final = 14

@@ -47,6 +47,8 @@ def main(name: str, started: float) -> None:
     bytecode.restore()
     packages, gigabytes = len(list(distributions())), bytes_of(VENV) / 1e9
     say(f"Installed {packages} packages, {gigabytes:.1f} GB, in {time.time() - started:.0f} s\n")
+    if sys.version_info >= (3, 14):
+        say("Crews need Python 3.13 or older: CrewAI has no release for this Python. Everything else is there.\n")
 
 
 def fingerprint(name: str) -> str:

@@ -191,7 +191,7 @@ def test_a_python_that_cannot_make_environments_is_completed(user: Machine, tmp_
 def test_a_python_that_fits_is_asked_for(user: Machine, found: str, said: str) -> None:
     user.has("python3", found)
     done = user.run("make", "serve")
-    assert done.stderr.startswith("This needs Python 3.11, 3.12 or 3.13 on PATH, as one of: ")
+    assert done.stderr.startswith("This needs Python 3.11, 3.12, 3.13 or 3.14 on PATH, as one of: ")
     assert f"Found: {said}.\nOn Debian: apt-get install -y python3 python3-venv." in done.stderr
     assert installed_nothing(user)
 

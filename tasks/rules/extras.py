@@ -1,5 +1,7 @@
 """The optional dependencies: which are installed, and how to install the others."""
 
+import re
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, requires
@@ -28,16 +30,25 @@ def is_installed(extra: str) -> bool:
 
 
 @cache
-def how_to_install(extra: str) -> str:
+def how_to_install(extra: str, *, python: tuple[int, int] = sys.version_info[:2]) -> str:
     """Return the command that installs an extra beside an installed wheel, and the one for a clone.
 
     The first has the requirements of the extra: pip would look for our name on PyPI, where it is the
-    predecessor's.
+    predecessor's. If a package of the extra has no release for this Python, the text says so first.
     """
     in_clone = f".venv/bin/pip install -e '.[{extra}]'" if extra in NOT_IN_ALL else "make serve SET=all"
     try:
         needed = [each.partition(";") for each in requires("aipartnerupflow") or ()]
     except PackageNotFoundError:  # a clone whose packages are elsewhere
         return in_clone
-    packages = [f"'{name.strip()}'" for name, _, marker in needed if f"extra == '{extra}'" in marker.replace('"', "'")]
-    return f"pip install {' '.join(packages)}, or in a clone of the repository: {in_clone}"
+    own = [(name.strip(), marker) for name, _, marker in needed if f"extra == '{extra}'" in marker.replace('"', "'")]
+    command = " ".join(["pip install", *(f"'{name}'" for name, _ in own)])
+    for name, marker in own:
+        below = re.search(r"python_version < ['\"]3\.(\d+)", marker)
+        if below and python >= (3, minor := int(below[1])):
+            package, here = re.split("[<>=~!]", name)[0], ".".join(map(str, python))
+            return (
+                f"Python 3.{minor - 1} or older, because {package} has no release for Python {here}. With that Python: "
+                f"{command}, or in a clone of the repository: rm -r .venv && {in_clone}"
+            )
+    return f"{command}, or in a clone of the repository: {in_clone}"

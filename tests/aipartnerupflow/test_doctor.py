@@ -378,7 +378,7 @@ def test_redis_that_does_not_answer(installation: Installation) -> None:
 @pytest.mark.parametrize(
     ("look", "words"),
     [
-        (lambda: doctor.versions(python=(3, 10)), "Python 3.11 to 3.13"),
+        (lambda: doctor.versions(python=(3, 10)), "Python 3.11 to 3.14"),
         (lambda: doctor.database_version((3, 31, 1)), "3.35.0 or newer"),
         (lambda: doctor.data_folder(Path(), free_bytes=2**20), "Free some space"),
         (lambda: doctor.clock(NOW, NOW + timedelta(seconds=60)), "NTP"),

@@ -20,7 +20,7 @@ from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
 from tasks.executors import EXECUTORS, NEEDS, describe, disabled_executors, executor_ids, get_executor
 from tasks.executors.admission import checked
 from tasks.rules.exceptions import ExecutorNotFound, InvalidParams
-from tasks.rules.extras import EXTRAS
+from tasks.rules.extras import EXTRAS, how_to_install
 from tests.tasks.executors.conftest import InstallModule
 
 OFF = {
@@ -334,8 +334,8 @@ def test_a_wrong_entry_point_stops_the_start_by_name(
 @pytest.mark.parametrize(
     ("extra", "executor_id", "packages"),
     [
-        ("llm", "llm_executor", "'litellm<2,>=1.84'"),
-        ("crewai", "crewai_executor", "'crewai<2,>=1.15' 'litellm<2,>=1.84'"),
+        ("llm", "llm_executor", "'litellm<2,>=1.110'"),
+        ("crewai", "crewai_executor", "'crewai<2,>=1.15' 'litellm<2,>=1.110'"),
     ],
 )
 def test_an_executor_whose_extra_is_missing_says_how_to_enable_it(
@@ -352,6 +352,16 @@ def test_an_executor_whose_extra_is_missing_says_how_to_enable_it(
     with pytest.raises(ExecutorNotFound) as caught:
         get_executor("my_llm_executor")
     assert caught.value.data["enable_with"] == install_line
+
+
+def test_crews_on_a_python_without_crewai_say_which_python_has_it() -> None:
+    install_line = "pip install 'crewai<2,>=1.15' 'litellm<2,>=1.110', or in a clone of the repository: "
+    assert how_to_install("crewai", python=(3, 13)) == f"{install_line}make serve SET=all"
+    assert how_to_install("crewai", python=(3, 14)) == (
+        "Python 3.13 or older, because crewai has no release for Python 3.14. With that Python: "
+        f"{install_line}rm -r .venv && make serve SET=all"
+    )
+    assert how_to_install("llm", python=(3, 14)) == how_to_install("llm", python=(3, 13))
 
 
 def test_an_executor_whose_extra_is_installed_is_enabled(
