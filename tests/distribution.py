@@ -16,6 +16,8 @@ import pytest
 from _pytest.runner import runtestprotocol
 from xdist.scheduler import LoadFileScheduling
 
+from tests.own_code import HAS_CREWAI
+
 if TYPE_CHECKING:
     from xdist.remote import Producer
 
@@ -88,6 +90,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)  # pytest-django orders the tests of a file by how they use the database
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not HAS_CREWAI:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("crews")])
+        items[:] = [item for item in items if not item.get_closest_marker("crews")]
     seed = config.getoption("shuffle")
     if seed is None:
         sharing = {_unit(item.nodeid) for item in items if SHARED & set(getattr(item, "fixturenames", ()))}

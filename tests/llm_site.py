@@ -12,6 +12,7 @@ from tasks.rules.words import TOKEN
 from tests.fork_server import MODELS
 from tests.llm_formats import Json
 from tests.llm_server import LlmServer, llm_server
+from tests.own_code import HAS_CREWAI
 from tests.servers import Server, new_database, running_server, until
 from tests.shared_servers import QUICK_STOP
 
@@ -129,7 +130,7 @@ def running_llm_site(more: Mapping[str, str] | None = None) -> Iterator[LlmSite]
             "CEREBRAS_API_KEY": "csk-of-the-server",
             "AIPARTNERUPFLOW_LLM_API_BASE": ",".join(f"{name}={address}" for name, address in addresses.items()),
             "AIPARTNERUPFLOW_LLM_DEFAULT_MODEL": "openai/gpt-4o-mini",
-            "AIPARTNERUPFLOW_EXECUTORS_CREWAI_TOOLS": TOOLS,
+            **({"AIPARTNERUPFLOW_EXECUTORS_CREWAI_TOOLS": TOOLS} if HAS_CREWAI else {}),
             **(more or {}),
         }
         with running_server(url, env=environment) as server:

@@ -1,5 +1,6 @@
 """What the operator of the server with models has: crews, graphs, tools, and the settings that name them."""
 
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +43,8 @@ MODEL_GRAPHS: Final = (
     *("agent", "plain_node", "async_node", "streaming", "blocking", "structured_output", "own_key", "in_context"),
     "careful",
 )
+HAS_CREWAI: Final = sys.version_info < (3, 14)
+"""Whether CrewAI has a release for this Python. Tests that need it have the marker `crews`."""
 TOOLS: Final = "echo_executor,run_tree_executor,llm_executor,none_executor"
 
 
@@ -53,11 +56,12 @@ def own_code(folder: Path) -> dict[str, str]:
     graphs = [(name, graphs_for_tests.__name__) for name in GRAPHS] + [
         (name, "tests.model_graphs") for name in MODEL_GRAPHS
     ]
+    crews = {"AIPARTNERUPFLOW_EXECUTORS_CREWAI_CREWS": ",".join(f"{name}={path}" for name, path in CREWS.items())}
     return {
+        **(crews if HAS_CREWAI else {}),
         "PYTHONPATH": f"{folder}:{ROOT}",
         "AIPARTNERUPFLOW_EXECUTORS_MODULES": "tests.agent_tools,shop,tests.patient",
         "AIPARTNERUPFLOW_EXECUTORS_LLM_TOOLS": TOOLS,
-        "AIPARTNERUPFLOW_EXECUTORS_CREWAI_CREWS": ",".join(f"{name}={path}" for name, path in CREWS.items()),
         "AIPARTNERUPFLOW_EXECUTORS_LANGGRAPH_GRAPHS": ",".join(f"{name}={module}:{name}" for name, module in graphs),
         "AIPARTNERUPFLOW_EXECUTORS_LANGGRAPH_STATE_BYTES": "65536",
         graphs_for_tests.NODES: str(folder / "nodes"),

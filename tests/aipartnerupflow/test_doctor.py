@@ -69,6 +69,7 @@ class Installation:
         return found
 
 
+@pytest.mark.crews
 def test_extras_that_are_missing_are_named_with_what_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.extras() == "all are installed"
     monkeypatch.setattr("tasks.rules.extras.EXTRAS", {"llm": "litellm", "crewai": "a_module_that_is_not_installed"})

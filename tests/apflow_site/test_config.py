@@ -515,6 +515,7 @@ def test_a_configuration_does_not_change(configure: Load) -> None:
         configure().server.port = 1  # type: ignore[misc]
 
 
+@pytest.mark.crews
 def test_the_example_file_loads_and_has_every_key() -> None:
     text = (DOCS / "config.example.yaml").read_text()
     config = load({"AIPARTNERUPFLOW_CONFIG": str(DOCS / "config.example.yaml")})

@@ -90,6 +90,7 @@ def crew(open_server: Server) -> Json:
     return reply
 
 
+@pytest.mark.crews
 def test_a_call_is_a_conversation(page: Page, server: Server, crew: Json) -> None:
     open_tree(page, server, crew["ids"]["ask"])
     calls = page.locator("#panel .calls")
@@ -100,6 +101,7 @@ def test_a_call_is_a_conversation(page: Page, server: Server, crew: Json) -> Non
         assert barriers(page, scheme) == []
 
 
+@pytest.mark.crews
 def test_the_calls_of_a_crew_are_named_and_folded(page: Page, server: Server, crew: Json) -> None:
     open_tree(page, server, crew["ids"]["crew"])
     calls = page.locator("#panel .calls > .call")
@@ -112,6 +114,7 @@ def test_the_calls_of_a_crew_are_named_and_folded(page: Page, server: Server, cr
     assert barriers(page, "light") == []
 
 
+@pytest.mark.crews
 def test_on_a_phone_the_calls_fit(browser: Browser, server: Server, crew: Json) -> None:
     with new_page(browser, viewport={"width": 390, "height": 800}) as page:
         open_tree(page, server, crew["ids"]["ask"])
@@ -119,6 +122,7 @@ def test_on_a_phone_the_calls_fit(browser: Browser, server: Server, crew: Json) 
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.crews
 @pytest.mark.browser  # where the crew is: to load the library for crews takes seconds
 def test_the_pages_of_runs_say_what_they_used(server: Server, crew: Json) -> None:
     (run,) = server.rpc("runs.list", {"task_id": crew["task_id"]})["runs"]

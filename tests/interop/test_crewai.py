@@ -8,6 +8,8 @@ import pytest
 from tests.interop.environments import python_with, run
 from tests.servers import Server
 
+pytestmark = pytest.mark.crews
+
 #: What CrewAI asks for in its extra `a2a`, as far as a client needs it.
 NEEDS = ("a2a-sdk[http-server]==0.3.26", "aiocache==0.12.3", "httpx-auth==0.23.1")
 

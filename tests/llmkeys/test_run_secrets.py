@@ -148,6 +148,7 @@ def test_rotation_seals_what_waits_anew(settings: Settings) -> None:
     assert kept() == ["0001"]
 
 
+@pytest.mark.crews
 @pytest.mark.both_engines
 def test_the_names_of_models_are_kept_with_the_key_wherever_they_stand() -> None:
     tasks = [

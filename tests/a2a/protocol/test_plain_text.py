@@ -111,6 +111,7 @@ def test_a_text_without_a_skill_at_its_beginning_runs_none(text: str) -> None:
     assert asked(text) == asked("hello")
 
 
+@pytest.mark.crews
 def test_each_example_is_a_text_that_runs_its_skill() -> None:
     found = {skill.id: skill.example for skill in skills() if skill.example is not None}
     assert {"echo_executor", "crewai_executor", "generate_executor", "llm_executor"} <= found.keys()
@@ -121,6 +122,7 @@ def test_each_example_is_a_text_that_runs_its_skill() -> None:
     assert {skill_id: run_of(example)[0] for skill_id, example in found.items()} == {name: name for name in found}
 
 
+@pytest.mark.crews
 def test_examples_name_no_model_if_the_server_has_one(settings: LazySettings) -> None:
     settings.APFLOW_LLM = settings.APFLOW_LLM.model_copy(update={"default_model": "openai/gpt-4o-mini"})
     assert "Language model: Name three rivers." in [skill.example for skill in skills()]

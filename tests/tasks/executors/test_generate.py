@@ -100,6 +100,7 @@ def test_a_tree_is_run_at_once(site: LlmSite) -> None:
     assert {event["run_id"] for event in done.events} == {result["run_id"]}
 
 
+@pytest.mark.crews
 def test_the_model_learns_what_crews_are_and_the_tools_of_the_operator(site: LlmSite) -> None:
     works = {"agents": {"a": {"role": "One of {{who}}", "tools": ["letters"]}}}
     crew = {"name": "Crew", "schemas": {"method": "crewai_executor"}, "params": {"works": works}}

@@ -31,7 +31,7 @@ OFF = {
 }
 """What is off until the operator says more."""
 ENABLED = EXECUTORS.keys() - OFF.keys()
-pytestmark = pytest.mark.usefixtures("registry")
+pytestmark = [pytest.mark.usefixtures("registry"), pytest.mark.crews]  # it wants all executors
 
 ROOT = Path(__file__).parents[3]
 HOW_TO = ROOT / "docs/how-to/write-an-executor.md"

@@ -16,6 +16,8 @@ from tests.llm_server import fingerprint
 from tests.llm_site import KEY, LlmSite
 from tests.servers import until
 
+pytestmark = pytest.mark.crews
+
 CREW = "crewai_executor"
 BATCH = "batch_crewai_executor"
 CREWS = 15

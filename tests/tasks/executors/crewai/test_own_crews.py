@@ -13,6 +13,8 @@ from tests.llm_server import fingerprint
 from tests.llm_site import KEY, WITH_KEY, LlmSite
 from tests.own_code import CREWS
 
+pytestmark = pytest.mark.crews
+
 CREW = "crewai_executor"
 Json = dict[str, Any]
 TOPIC: Json = {"topic": "rivers"}

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.llm_formats import Says
 from tests.llm_site import KEY, LlmSite
 
@@ -22,6 +24,7 @@ def calls_of(site: LlmSite, task_id: str, *columns: str) -> list[tuple[Any, ...]
     )
 
 
+@pytest.mark.crews
 def test_the_calls_of_a_crew_name_the_agent_and_its_task(site: LlmSite) -> None:
     site.llm.will(Says(text="Notes."), Says(text="A poem."))
     done = site.run("crewai_executor", {}, params={"works": WORKS})
@@ -30,11 +33,13 @@ def test_the_calls_of_a_crew_name_the_agent_and_its_task(site: LlmSite) -> None:
     assert calls_of(site, done.task["id"], *columns) == [("ada", "read", *of_each), ("bob", "write", *of_each)]
 
 
+@pytest.mark.crews
 def test_the_calls_of_crews_in_a_batch_name_the_crew(site: LlmSite) -> None:
     done = site.run("batch_crewai_executor", {}, params={"works": {"poets": WORKS}})
     assert [crew for (crew,) in calls_of(site, done.task["id"], "crew_task")] == ["poets: read", "poets: write"]
 
 
+@pytest.mark.crews
 def test_each_try_of_a_call_that_fails_is_recorded(site: LlmSite) -> None:
     site.llm.will(Says(status=500, error="Oh."), Says(text="Fine."))
     works = WORKS | {"tasks": {"read": WORKS["tasks"]["read"]}}

@@ -18,6 +18,8 @@ from tests.mcp_site import TOKEN, McpSite
 from tests.servers import until
 from tests.tasks.executors.mcp.conftest import configure
 
+pytestmark = pytest.mark.crews
+
 Json = dict[str, Any]
 CREW: Final = "crewai_executor"
 BATCH: Final = "batch_crewai_executor"

@@ -24,6 +24,7 @@ ENDS = {
 }
 
 
+@pytest.mark.crews
 @pytest.mark.django_db
 @pytest.mark.both_engines
 def test_examples_are_stored_once_and_by_force_anew() -> None:
@@ -37,6 +38,7 @@ def test_examples_are_stored_once_and_by_force_anew() -> None:
     assert not Run.objects.exists()
 
 
+@pytest.mark.crews
 @pytest.mark.django_db
 @pytest.mark.both_engines
 def test_one_that_runs_is_left_alone_even_by_force() -> None:
@@ -60,6 +62,7 @@ def test_the_newest_stands_for_what_a_newcomer_should_see_first() -> None:
     )
 
 
+@pytest.mark.crews
 @pytest.mark.timeout(600)
 def test_the_first_start_runs_them_and_the_second_does_not() -> None:
     runs = {"AIPARTNERUPFLOW_SERVER_EXAMPLES": "run", MODELS: "yes"}
@@ -79,6 +82,7 @@ def test_the_first_start_runs_them_and_the_second_does_not() -> None:
             assert server.rpc("tasks.running.count", {})["count"] == 0
 
 
+@pytest.mark.crews
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("wanted", "stored"), [("none", 0), ("store", len(ROOTS))])
 def test_an_operator_may_want_fewer(wanted: str, stored: int, settings: Settings) -> None:
