@@ -115,8 +115,21 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
         return format_html('<a class="underline" href="{}">Change password</a>', url)
 
 
+class ReadOnlyAdmin(ModelAdmin):
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
 @admin.register(APIKey)
-class APIKeyAdmin(ModelAdmin):
+class APIKeyAdmin(ReadOnlyAdmin):
+    """A new key is shown once, to its owner only."""
+
     list_display = ("prefix_", "name", "user", "role_limit", "is_read_only", "last_used_at", "expires_at", "revoked_at")
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
     list_select_related = ("user",)
@@ -125,15 +138,6 @@ class APIKeyAdmin(ModelAdmin):
     ordering = ("-created_at",)
     fields = (*list_display, "created_at")
     actions = ("revoke",)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False  # a new key is shown once, to its owner only
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Refuse filters on hashes, which would allow guessing them bit by bit."""
@@ -154,7 +158,7 @@ class APIKeyAdmin(ModelAdmin):
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(ModelAdmin):
+class AuditEntryAdmin(ReadOnlyAdmin):
     list_display = ("at", "action", "actor", "address", "target", "details")
     list_filter = ("action", "at")
     list_per_page = 50
@@ -166,12 +170,3 @@ class AuditEntryAdmin(ModelAdmin):
     ordering = ("-id",)
     sortable_by = ()
     fields = list_display
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False

@@ -104,12 +104,10 @@ def caller_of_key(text: str) -> Caller | None:
     return Caller(user_id=key.owner, role=role, is_read_only=key.is_read_only)
 
 
-def _key_of_active_user(*, key_hash: str) -> QuerySet[APIKey]:
+@Prepared
+def _key(*, key_hash: str) -> QuerySet[APIKey]:
     keys = APIKey.objects.filter(hash=key_hash, revoked_at=None, user__is_active=True)
     return keys.annotate(owner=F("user__username"), owner_role=role_in_sql("user__"))
-
-
-_key: Final = Prepared(_key_of_active_user)
 
 
 def _hash(text: str) -> str:

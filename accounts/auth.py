@@ -125,7 +125,13 @@ def _own_caller(claims: Claims) -> Caller:
 
 def _foreign_caller(claims: Claims) -> Caller:
     require_short_life_and_audience(claims)
-    user_id = _identity(claims)
+    user_id = claims.get("sub", claims.get("user_id"))
+    if isinstance(user_id, int) and not isinstance(user_id, bool):
+        user_id = str(user_id)  # issuers that use a database key as `user_id` send a number
+    if not isinstance(user_id, str) or not user_id.isprintable() or user_id != user_id.strip():
+        raise InvalidToken
+    if not 1 <= len(user_id) <= MAX_USER_ID_CHARACTERS:
+        raise InvalidToken
     # A user who is disabled here is rejected, even with a valid token of another issuer.
     if is_disabled(user_id):
         raise InvalidToken
@@ -133,14 +139,3 @@ def _foreign_caller(claims: Claims) -> Caller:
     roles = claims.get("roles")
     named = [role for role in Role if isinstance(roles, list) and str(role) in roles]
     return Caller(user_id=user_id, role=max(named, default=Role.OPERATOR))
-
-
-def _identity(claims: Claims) -> str:
-    value = claims.get("sub", claims.get("user_id"))
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # issuers that use a database key as `user_id` send a number
-    if not isinstance(value, str) or not value.isprintable() or value != value.strip():
-        raise InvalidToken
-    if not 1 <= len(value) <= MAX_USER_ID_CHARACTERS:
-        raise InvalidToken
-    return value

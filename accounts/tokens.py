@@ -176,9 +176,7 @@ def owner_of(claims: Claims) -> User:
     return user
 
 
-def _live_owner(*, token_user: str, token_login: str) -> QuerySet[User]:
+@Prepared
+def _owner(*, token_user: str, token_login: str) -> QuerySet[User]:
     logged_out = SpentToken.objects.filter(jti=token_login)
     return active_users().filter(~Exists(logged_out), username=token_user)
-
-
-_owner: Final = Prepared(_live_owner)

@@ -159,11 +159,9 @@ def disabled_among(names: Iterable[str]) -> set[str]:
     return set(User.objects.filter(username__in=names, is_active=False).values_list("username", flat=True))
 
 
-def _disabled_user(*, named: str) -> QuerySet[User]:
+@Prepared
+def _disabled(*, named: str) -> QuerySet[User]:
     return User.objects.filter(username=named, is_active=False)
-
-
-_disabled: Final = Prepared(_disabled_user)
 
 
 def user_named(name: str) -> User:

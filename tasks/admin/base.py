@@ -1,12 +1,14 @@
 """Shared by the admin classes: read-only pages that link to each other."""
 
 from collections.abc import Callable
+from functools import reduce
+from operator import or_
 from typing import Any, ClassVar, Final
 
 import orjson
 from django.contrib import admin
 from django.contrib.admin.utils import quote
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -29,7 +31,10 @@ STATUS_COLOURS: Final = {
 
 
 class Inspection(ModelAdmin):
-    """A read-only admin. Lists do not load `big_fields`; `secret_fields` cannot be filtered, so they cannot be guessed bit by bit."""
+    """A read-only admin. Lists do not load `big_fields`; `secret_fields` cannot be filtered, so they cannot be guessed bit by bit.
+
+    A search finds the rows that have the term in one of the `exact_fields`, if there are any.
+    """
 
     paginator = BoundedPaginator
     show_full_result_count = False
@@ -40,6 +45,7 @@ class Inspection(ModelAdmin):
     view_on_site = False
     big_fields: ClassVar[tuple[str, ...]] = ()
     secret_fields: ClassVar[tuple[str, ...]] = ()
+    exact_fields: ClassVar[tuple[str, ...]] = ()
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -54,6 +60,12 @@ class Inspection(ModelAdmin):
         rows: QuerySet[Any] = super().get_queryset(request)
         is_list = request.resolver_match and str(request.resolver_match.url_name).endswith("_changelist")
         return rows.defer(*self.big_fields) if is_list else rows
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> Any:
+        if not self.exact_fields:
+            return super().get_search_results(request, queryset, term)
+        found = reduce(or_, (Q(**{name: term}) for name in self.exact_fields))
+        return queryset.filter(found) if term else queryset, False
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         field = lookup.partition("__")[0]
@@ -73,6 +85,17 @@ def as_text(field: str, *, value_of: Callable[[Any], Any] | None = None) -> Any:
         value = value_of(row) if value_of else getattr(row, field)
         text = "" if value is None else mask_start(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
         return format_html('<pre class="json">{}</pre>', text)
+
+    return shown
+
+
+def linked(model: type[Model], field: str, *, description: str = "") -> Any:
+    """Make a read-only field that links to the row of the model whose id is in `field`."""
+
+    @admin.display(description=description or str(model._meta.verbose_name).capitalize())
+    def shown(model_admin: Any, row: Model) -> str:
+        key = getattr(row, field)
+        return link(key, change_url(model, key)) if key else "–"
 
     return shown
 

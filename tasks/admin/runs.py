@@ -4,11 +4,11 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.decorators import display
 
-from tasks.admin.base import Inspection, as_text, change_url, dashboard_url, link, link_list, list_url, state
+from tasks.admin.base import Inspection, as_text, change_url, dashboard_url, link_list, linked, list_url, state
 from tasks.models import Question, Run, Task, TaskEvent, Usage, Webhook, WebhookDelivery, WorkerProcess
 from tasks.rules.token_usage import dollars
 
@@ -31,6 +31,7 @@ class RunAdmin(Inspection):
     list_filter = ("status", "created_at")
     search_fields = ("id",)
     search_help_text = "Search by run, tree or context ID"
+    exact_fields = ("id", "root_id", "context_id")
     ordering = ("-id",)
     big_fields = ("deaths",)
     deaths_ = as_text("deaths")
@@ -55,12 +56,7 @@ class RunAdmin(Inspection):
         ),
     )
 
-    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Run], term: str) -> Any:
-        return queryset.filter(Q(id=term) | Q(root_id=term) | Q(context_id=term)) if term else queryset, False
-
-    @admin.display(description="Tree")
-    def tree(self, run: Run) -> str:
-        return link(run.root_id, change_url(Task, run.root_id))
+    tree = linked(Task, "root_id", description="Tree")
 
     @admin.display(description="See also")
     def links(self, run: Run) -> str:
@@ -82,6 +78,7 @@ class EventAdmin(Inspection):
     big_fields = ("payload",)
     fieldsets = ((None, {"fields": ("run", "seq", "type", "task", "created_at", "payload_")}),)
     payload_ = as_text("payload")
+    task, run = linked(Task, "task_id"), linked(Run, "run_id")
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[TaskEvent], term: str) -> Any:
         """Search events of a run, or of a task in the runs of its tree. Both use an index."""
@@ -94,14 +91,6 @@ class EventAdmin(Inspection):
     @admin.display(description="Number")
     def number(self, event: TaskEvent) -> str:
         return f"#{event.seq}"
-
-    @admin.display(description="Task")
-    def task(self, event: TaskEvent) -> str:
-        return link(event.task_id, change_url(Task, event.task_id))
-
-    @admin.display(description="Run")
-    def run(self, event: TaskEvent) -> str:
-        return link(event.run_id, change_url(Run, event.run_id))
 
 
 @admin.register(WorkerProcess)
@@ -138,6 +127,7 @@ class QuestionAdmin(Inspection):
     list_filter = (("answered_at", admin.EmptyFieldListFilter), ("closed_at", admin.EmptyFieldListFilter), "asked_at")
     search_fields = ("task_id",)
     search_help_text = "Search by question, task or run ID"
+    exact_fields = ("id", "task_id", "run_id")
     ordering = ("-id",)
     big_fields = ("options", "schema", "memo", "answer", "comment")
     secret_fields = ("memo",)
@@ -149,22 +139,12 @@ class QuestionAdmin(Inspection):
     )
     options_, schema_ = as_text("options"), as_text("schema")
     assignees_, answer_ = as_text("assignees"), as_text("answer")
-
-    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Question], term: str) -> Any:
-        return queryset.filter(Q(id=term) | Q(task_id=term) | Q(run_id=term)) if term else queryset, False
+    task, of_run = linked(Task, "task_id"), linked(Run, "run_id")
 
     @admin.display(description="Question")
     def question(self, question: Question) -> str:
         is_long = len(question.text) > MAX_CHARACTERS_IN_LIST
         return f"{question.text[:MAX_CHARACTERS_IN_LIST]}{'…' if is_long else ''}"
-
-    @admin.display(description="Task")
-    def task(self, question: Question) -> str:
-        return link(question.task_id, change_url(Task, question.task_id))
-
-    @admin.display(description="Run")
-    def of_run(self, question: Question) -> str:
-        return link(question.run_id, change_url(Run, question.run_id))
 
     @admin.display(description="See also")
     def links(self, question: Question) -> str:
@@ -192,6 +172,7 @@ class WebhookAdmin(Inspection):
     list_filter = ("kind", ("disabled_at", admin.EmptyFieldListFilter), ("closed_at", admin.EmptyFieldListFilter))
     search_fields = ("run_id",)
     search_help_text = "Search by webhook or run ID"
+    exact_fields = ("id", "run_id")
     ordering = ("-id",)
     big_fields = ("sealed",)
     secret_fields = ("sealed", "url")
@@ -201,17 +182,12 @@ class WebhookAdmin(Inspection):
         ("Times", {"fields": ("created_at", "closed_at", "disabled_at")}),
     )
 
-    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Webhook], term: str) -> Any:
-        return queryset.filter(Q(id=term) | Q(run_id=term)) if term else queryset, False
+    of_run = linked(Run, "run_id")
 
     @admin.display(description="Address")
     def address(self, webhook: Webhook) -> str:
         parts = urlsplit(webhook.url)
         return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}/…"
-
-    @admin.display(description="Run")
-    def of_run(self, webhook: Webhook) -> str:
-        return link(webhook.run_id, change_url(Run, webhook.run_id))
 
     @admin.display(description="See also")
     def links(self, webhook: Webhook) -> str:
@@ -231,18 +207,14 @@ class WebhookDeliveryAdmin(Inspection):
     list_filter = ("status",)
     search_fields = ("webhook_id",)
     search_help_text = "Search by webhook ID"
+    exact_fields = ("webhook_id",)
     ordering = ("-pk",)
     fieldsets = (
         (None, {"fields": ("event", delivery_status, "attempts", "status_code", "error", "of_webhook", "updated_at")}),
     )
 
-    def get_search_results(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery], term: str) -> Any:
-        return queryset.filter(webhook_id=term) if term else queryset, False
+    of_webhook = linked(Webhook, "webhook_id")
 
     @admin.display(description="Event")
     def event(self, delivery: WebhookDelivery) -> str:
         return f"#{delivery.seq}"
-
-    @admin.display(description="Webhook")
-    def of_webhook(self, delivery: WebhookDelivery) -> str:
-        return link(delivery.webhook_id, change_url(Webhook, delivery.webhook_id))

@@ -1,12 +1,8 @@
 """Read-only admin of schedules and of what they did."""
 
-from typing import Any
-
 from django.contrib import admin
-from django.db.models import Q, QuerySet
-from django.http import HttpRequest
 
-from tasks.admin.base import Inspection, as_text, change_url, link, link_list, list_url
+from tasks.admin.base import Inspection, as_text, link_list, linked, list_url
 from tasks.models import Firing, Run, Schedule
 from tasks.rules.schedules import in_words
 
@@ -17,6 +13,7 @@ class ScheduleAdmin(Inspection):
     list_filter = ("is_paused", "overlap", "catch_up")
     search_fields = ("name",)
     search_help_text = "Search by name, ID, user or task ID"
+    exact_fields = ("id", "name", "user_id", "task_id")
     ordering = ("-created_at", "-id")
     big_fields = ("tasks", "inputs")
     fieldsets = (
@@ -28,10 +25,6 @@ class ScheduleAdmin(Inspection):
         ("IDs and times", {"fields": ("id", "created_at", "updated_at")}),
     )
     tasks_, inputs_ = as_text("tasks"), as_text("inputs")
-
-    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Schedule], term: str) -> Any:
-        named = Q(id=term) | Q(name=term) | Q(user_id=term) | Q(task_id=term)
-        return queryset.filter(named) if term else queryset, False
 
     @admin.display(description="Times")
     def times(self, schedule: Schedule) -> str:
@@ -48,15 +41,6 @@ class FiringAdmin(Inspection):
     list_filter = ("outcome", "cause")
     search_fields = ("schedule_id",)
     search_help_text = "Search by schedule or run ID"
+    exact_fields = ("schedule_id", "run_id")
     ordering = ("-id",)
-
-    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Firing], term: str) -> Any:
-        return queryset.filter(Q(schedule_id=term) | Q(run_id=term)) if term else queryset, False
-
-    @admin.display(description="Schedule")
-    def of_schedule(self, firing: Firing) -> str:
-        return link(firing.schedule_id, change_url(Schedule, firing.schedule_id))
-
-    @admin.display(description="Run")
-    def of_run(self, firing: Firing) -> str:
-        return link(firing.run_id, change_url(Run, firing.run_id)) if firing.run_id else "–"
+    of_schedule, of_run = linked(Schedule, "schedule_id"), linked(Run, "run_id")

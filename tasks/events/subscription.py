@@ -123,23 +123,20 @@ class Subscription:
             await self._news.wait()
             events = [event for event in self._empty() if self._is_next(event)]
             if self._missed:
-                events += await self._from_rows()
+                run_id, seq = self._missed.popitem()
+                # New events of this run are buffered again from here on; those that the rows already
+                # contain are not repeated.
+                page, are_all = await pools.read(read_page, run_id=run_id, after=seq - 1)
+                if page and not are_all:
+                    self._miss(run_id, page[-1]["seq"] + 1)
+                if page:
+                    self._reach(page[-1])
+                events += self._wanted(page)
             if not (self._waiting or self._missed or self.is_over):
                 self._news.clear()
             if events:
                 return events
         return []
-
-    async def _from_rows(self) -> list[Event]:
-        run_id, seq = self._missed.popitem()
-        # New events of this run are buffered again from here on; those that the rows already
-        # contain are not repeated.
-        page, are_all = await pools.read(read_page, run_id=run_id, after=seq - 1)
-        if page and not are_all:
-            self._miss(run_id, page[-1]["seq"] + 1)
-        if page:
-            self._reach(page[-1])
-        return self._wanted(page)
 
     def _wanted(self, events: list[Event]) -> list[Event]:
         return events if self.wants is everything else [event for event in events if self.wants(event)]

@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
@@ -195,27 +195,19 @@ class Child:
             return _raised(error)
 
     def _context(self, job: frames.Job) -> Context:
+        given: Json = {name: getattr(job, name) for name in frames.OF_CONTEXT}
+        if job.must_begin:
+            given["begin"] = partial(self.call, "begin", {})
         context = Context(
-            task_id=job.task_id,
-            run_id=job.run_id,
-            root_task_id=job.root_task_id,
-            user_id=job.user_id,
-            name=job.name,
-            params=job.params,
-            schemas=job.schemas,
-            dependency_results=job.dependency_results,
-            attempt=job.attempt,
+            **given,
             report=self._report,
             log=lambda text: self.send(frames.Line(text=frames.clean(text))),
-            reply=job.reply,
             is_forced=lambda: self._is_forced,
             is_given_up=lambda: self._is_given_up,
             spent=self._spend,
             fetch=partial(_fetch, self.call),
             secret=self._secret,
             http=client,
-            config=job.config,
-            **({"begin": partial(self.call, "begin", {})} if job.must_begin else {}),
         )
         return with_own_calls(context)
 
@@ -308,17 +300,9 @@ def _raised(error: BaseException) -> frames.Raised:
 
 
 def _fields(prompt: Prompt) -> Json:
-    """Return the fields for the worker, which adds the run and the user itself."""
-    return {
-        "model": prompt.model,
-        "messages": list(prompt.messages),
-        "options": dict(prompt.options),
-        "streams": prompt.streams,
-        "api_base": prompt.api_base,
-        "agent": prompt.agent,
-        "crew_task": prompt.crew_task,
-        "step": prompt.step,
-    }
+    """Return the fields for the worker, which sets the run and the user itself."""
+    given = {field.name: getattr(prompt, field.name) for field in fields(prompt)}
+    return given | {"messages": list(prompt.messages), "options": dict(prompt.options)}
 
 
 async def _fetch(call: Callable[..., Any], method: str, url: str, **options: Any) -> HttpResponse:

@@ -2,13 +2,13 @@
 
 import asyncio
 import struct
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, Final, TypeVar
 
 import msgspec
 import orjson
 
-from aipartnerupflow.executors import Escalation, ExecutorError, Json, Parked, Reply, Spawn, Stopped, Wait
+from aipartnerupflow.executors import Context, Escalation, ExecutorError, Json, Parked, Reply, Spawn, Stopped, Wait
 from tasks.rules.stored_results import stored_form
 
 ORDER: Final = struct.Struct("!cIi")
@@ -53,6 +53,10 @@ class Job(Message, frozen=True, kw_only=True):
     """Whether the worker is to store that the work begins."""
     secrets: list[str] = []
     """The named secrets in the inputs, to mask them in log lines."""
+
+
+OF_CONTEXT: Final = [field.name for field in fields(Context) if field.name in Job.__struct_fields__]
+"""The fields of a context that a job has."""
 
 
 class Cancel(Message, frozen=True, kw_only=True):

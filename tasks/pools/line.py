@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context as Variables
 from contextvars import copy_context
 from dataclasses import asdict
@@ -59,20 +59,9 @@ async def answer(
     raise LookupError(name)
 
 
-def _prompt(fields: Json, context: Context) -> Prompt:
+def _prompt(given: Json, context: Context) -> Prompt:
     """Return the prompt. The run and the user decide about the key, so they are not taken from the call."""
-    return Prompt(
-        model=fields["model"],
-        messages=fields["messages"],
-        options=fields["options"],
-        streams=fields["streams"],
-        api_base=fields["api_base"],
-        run_id=context.run_id,
-        user_id=context.user_id,
-        agent=fields["agent"],
-        crew_task=fields["crew_task"],
-        step=fields["step"],
-    )
+    return Prompt(**given | {"run_id": context.run_id, "user_id": context.user_id})
 
 
 STOP_SECONDS: Final = 1.9
@@ -287,23 +276,15 @@ def outcome(ended: frames.Ended) -> Any:
 def job_of(executor: Executor, inputs: Json, context: Context, *, memory_bytes: int) -> Job:
     """Return the message that has the executor executed. `memory_bytes` 0: without a limit."""
     masker = MASKER.get()
+    given: Json = {name: getattr(context, name) for name in frames.OF_CONTEXT}
+    given |= {name: dict(value) for name, value in given.items() if isinstance(value, Mapping)}
     return Job(
+        **given,
         executor_id=executor.id,
         inputs=inputs,
         memory_bytes=memory_bytes,
         max_processes=settings.APFLOW.pools.process.processes,
         max_result_bytes=settings.APFLOW.limits.result_bytes,
-        task_id=context.task_id,
-        run_id=context.run_id,
-        root_task_id=context.root_task_id,
-        user_id=context.user_id,
-        name=context.name,
-        params=dict(context.params),
-        schemas=dict(context.schemas),
-        dependency_results=dict(context.dependency_results),
-        attempt=context.attempt,
-        reply=context.reply,
-        config=dict(context.config),
         must_begin=context.begin is not unstored,
         secrets=[] if masker is None else masker.values_in(inputs),
     )

@@ -55,7 +55,15 @@ class Nursery:
                     wake_up.recv(4096)
                 elif not self._obey():
                     return
-            self._bury()
+            for number, pid in list(self._pids.items()):
+                found, status = os.waitpid(pid, os.WNOHANG)
+                if found:
+                    del self._pids[number]
+                    with suppress(ProcessLookupError, PermissionError):
+                        os.killpg(pid, signal.SIGKILL)  # what it has started
+                    with suppress(ConnectionError):
+                        self._control.sendall(ORDER.pack(ENDED, number, os.waitstatus_to_exitcode(status)))
+            self._end_orphans()
 
     def end(self) -> NoReturn:
         for pid in self._pids.values():
@@ -86,18 +94,6 @@ class Nursery:
         os.close(descriptor)
         os.close(output)
         self._pids[number] = pid
-
-    def _bury(self) -> None:
-        """Tell the worker which processes have ended."""
-        for number, pid in list(self._pids.items()):
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
-                del self._pids[number]
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(pid, signal.SIGKILL)  # what it has started
-                with suppress(ConnectionError):
-                    self._control.sendall(ORDER.pack(ENDED, number, os.waitstatus_to_exitcode(status)))
-        self._end_orphans()
 
     def _end_orphans(self) -> None:
         """Kill processes that have left the group of one that has ended: they are children of this process now."""

@@ -75,7 +75,10 @@ class NotifiedBroker(ORM):
             # The rows of runs that wait are removed. The sweeper finds runs whose wake-up is lost.
             is_any_waiting = _has_row(ANY_WAITING, self.list_key)
             run_ids = self._removed(OrmQ.objects.filter(_IS_WAITING)) if is_any_waiting else []
-            self._tidy()
+            if time.monotonic() - self._tidied_at > TIDY_SECONDS:
+                self._tidied_at = time.monotonic()
+                if _has_row(ANY_ROW, self.list_key):  # a DELETE would take SQLite's lock
+                    self._removed(OrmQ.objects.exclude(_IS_WAITING))
         except OperationalError:
             connection.close()
             time.sleep(AGAIN_SECONDS)  # django-q2 itself would pause for ten seconds
@@ -85,13 +88,6 @@ class NotifiedBroker(ORM):
         if time.monotonic() >= self._last_package_at + PROBE_SECONDS:
             return self._hand_out([_package(PROBE)])
         return []
-
-    def _tidy(self) -> None:
-        """Delete the rows of runs that do not wait, now and then."""
-        if time.monotonic() - self._tidied_at > TIDY_SECONDS:
-            self._tidied_at = time.monotonic()
-            if _has_row(ANY_ROW, self.list_key):  # a DELETE would take SQLite's lock
-                self._removed(OrmQ.objects.exclude(_IS_WAITING))
 
     def _removed(self, rows: QuerySet[OrmQ]) -> list[str]:
         queued = rows.filter(key=self.list_key).order_by("id")

@@ -78,11 +78,7 @@ def plan(timing: Timing, policy: Policy, *, next_slot: datetime, now: datetime, 
         return Plan(missed=[], due=[next_slot], following=second)
     if policy.catch_up is CatchUp.ALL:
         return _plan_all(timing, policy, next_slot=next_slot, now=now, most=most)
-    return _plan_last(timing, policy, next_slot=next_slot, now=now)
-
-
-def _plan_last(timing: Timing, policy: Policy, *, next_slot: datetime, now: datetime) -> Plan:
-    """Plan the last of several due slots, unless it is too late for that."""
+    # The last of several due slots runs, unless it is too late for that.
     last = timing.last_slot(now)
     if last is not None and timing.due_at(last) > now:  # jitter ends before the next slot: it is the one before
         last = timing.last_slot(last - TICK)

@@ -147,21 +147,16 @@ def filled_form(schema: Json, answer: Any) -> tuple[Json, list[tuple[str, str]]]
     fields: Json = schema["properties"]
     defaults = {name: rule["default"] for name, rule in fields.items() if "default" in rule and name not in answer}
     filled = answer | defaults
-    return filled, list(_problems(schema, filled))
-
-
-def _problems(schema: Json, filled: Json) -> Iterator[tuple[str, str]]:
-    fields: Json = schema["properties"]
+    problems = []
     for name, value in filled.items():
         if (rule := fields.get(name)) is None:
-            yield f"answer.{name}", f"is not a field of the form. Its fields: {', '.join(fields)}"
+            problems.append((f"answer.{name}", f"is not a field of the form. Its fields: {', '.join(fields)}"))
         elif not is_light(rule, value):
-            yield f"answer.{name}", "is too long for the schema of its field"
+            problems.append((f"answer.{name}", "is too long for the schema of its field"))
         elif problem := _misfit(rule, value):
-            yield f"answer.{name}", problem
-    for name in schema.get("required", []):
-        if name not in filled:
-            yield f"answer.{name}", "is required"
+            problems.append((f"answer.{name}", problem))
+    missing = [name for name in schema.get("required", []) if name not in filled]
+    return filled, problems + [(f"answer.{name}", "is required") for name in missing]
 
 
 def _misfit(rule: Json, value: Any) -> str | None:
@@ -173,15 +168,10 @@ def _misfit(rule: Json, value: Any) -> str | None:
 
 def described_form(schema: Json) -> str:
     """Return the fields in one line, for people whose client shows only text."""
-    required = schema.get("required", [])
-    return ", ".join(
-        f"{name} ({_kind(rule)}{', required' if name in required else ''})"
-        for name, rule in schema["properties"].items()
-    )
-
-
-def _kind(rule: Json) -> str:
-    if "enum" in rule:
-        return "one of " + ", ".join(map(str, rule["enum"]))
-    kind: str = rule["type"]
-    return {"string": "text", "boolean": "true or false"}.get(kind, kind)
+    described = []
+    for name, rule in schema["properties"].items():
+        kind = {"string": "text", "boolean": "true or false"}.get(rule.get("type"), rule.get("type"))
+        if "enum" in rule:
+            kind = "one of " + ", ".join(map(str, rule["enum"]))
+        described.append(f"{name} ({kind}{', required' if name in schema.get('required', []) else ''})")
+    return ", ".join(described)

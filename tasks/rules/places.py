@@ -147,19 +147,18 @@ class _Filler:
     def fill(self, value: Any, place: str) -> Any:
         match value:
             case str():
-                return self._of_text(value, place) if OPENING in value else value
+                if OPENING not in value:
+                    return value
+                whole = DOUBLE.fullmatch(value)
+                if whole and self._has_value(whole["path"]):
+                    return self._counted(whole["path"], place)[0]
+                return PLACE.sub(lambda found: self._replacement(found, place), value)
             case list():
                 return [self.fill(item, f"{place}[{index}]") for index, item in enumerate(value)]
             case dict():
                 return {name: self.fill(item, f"{place}.{name}") for name, item in value.items()}
             case _:
                 return value
-
-    def _of_text(self, text: str, place: str) -> Any:
-        whole = DOUBLE.fullmatch(text)
-        if whole and self._has_value(whole["path"]):
-            return self._counted(whole["path"], place)[0]
-        return PLACE.sub(lambda found: self._replacement(found, place), text)
 
     def _replacement(self, found: re.Match[str], place: str) -> str:
         if found["literal"]:

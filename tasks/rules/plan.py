@@ -200,25 +200,23 @@ class Plan:
         step = Step(ready=ready, blocked=[], skipped=[])
         for node in settled:
             for dependant, required in self._dependants.pop(node.id, ()):
-                if not dependant.status.is_terminal:
-                    self._inform(dependant, node, required, step=step, settled=settled)
+                if dependant.status.is_terminal:
+                    continue
+                if required and node.status is Status.SKIPPED and node.id not in dependant.needless:
+                    self._unwanted.setdefault(dependant.id, node.id)
+                elif required and node.status not in (Status.COMPLETED, Status.SKIPPED):
+                    self._finish(dependant, Status.FAILED)
+                    step.blocked.append((dependant, node.id))
+                    settled.append(dependant)
+                    continue
+                self._release(dependant, step=step, settled=settled)
             window, index = self._item_of.pop(node.id, (None, 0))
             admitted = () if window is None else window.settle(index)  # of the map, since this one is over
             for waiting in [self._nodes[task_id] for task_id in admitted]:
                 if not waiting.status.is_terminal:
                     self._release(waiting, step=step, settled=settled)
-        ready.sort(key=_by_urgency)
+        ready.sort(key=lambda node: (node.priority, node.position))
         return step
-
-    def _inform(self, dependant: Node, node: Node, required: bool, *, step: Step, settled: list[Node]) -> None:
-        if required and node.status is Status.SKIPPED and node.id not in dependant.needless:
-            self._unwanted.setdefault(dependant.id, node.id)
-        elif required and node.status not in (Status.COMPLETED, Status.SKIPPED):
-            self._finish(dependant, Status.FAILED)
-            step.blocked.append((dependant, node.id))
-            settled.append(dependant)
-            return
-        self._release(dependant, step=step, settled=settled)
 
     def _release(self, node: Node, *, step: Step, settled: list[Node]) -> None:
         """Count down what the node waits for; after the last it is ready, or skipped."""
@@ -231,7 +229,3 @@ class Plan:
             self._finish(node, Status.SKIPPED)
             step.skipped.append((node, cause))
             settled.append(node)
-
-
-def _by_urgency(node: Node) -> tuple[int, int]:
-    return node.priority, node.position

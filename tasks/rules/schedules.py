@@ -95,7 +95,13 @@ class Timing:
 
     def _next(self, after: datetime) -> datetime | None:
         if self.cron is not None:
-            return _next_of_cron(self.cron, self.timezone, after)
+            zone = ZoneInfo(self.timezone)
+            slot = _first_after(self.cron, zone, start=after, after=after)
+            if slot is None or not (_offset(slot, zone) - _offset(after, zone)) % HOUR:
+                return slot
+            # CronSim steps over times that a change of clocks by half an hour repeats.
+            change = _change_between(after, slot, zone)
+            return _first_after(self.cron, zone, start=change - SECOND, after=after)
         if self.every_seconds is not None and self.starts_at is not None:
             step = timedelta(seconds=self.every_seconds)
             return self.starts_at + ((after - self.starts_at) // step + 1) * step
@@ -190,16 +196,6 @@ def expression_of(cron: str) -> str:
 
 
 # --- cron ---
-
-
-def _next_of_cron(cron: str, timezone: str, after: datetime) -> datetime | None:
-    zone = ZoneInfo(timezone)
-    slot = _first_after(cron, zone, start=after, after=after)
-    if slot is None or not (_offset(slot, zone) - _offset(after, zone)) % HOUR:
-        return slot
-    # CronSim steps over times that a change of clocks by half an hour repeats.
-    change = _change_between(after, slot, zone)
-    return _first_after(cron, zone, start=change - SECOND, after=after)
 
 
 def _first_after(cron: str, zone: ZoneInfo, *, start: datetime, after: datetime) -> datetime | None:

@@ -236,18 +236,15 @@ class _Count:
         """Return the part that a reference names. Raises TooCostly if it is not in this document."""
         if isinstance(reference, str) and reference.startswith("#"):
             with suppress(LookupError, ValueError):
-                return self._at(unquote(reference[1:]))
+                pointer = unquote(reference[1:])
+                if pointer and not pointer.startswith("/"):
+                    return self._anchors[pointer]
+                found: Any = self._document
+                for step in pointer.split("/")[1:]:
+                    name = step.replace("~1", "/").replace("~0", "~")
+                    found = found[int(name)] if isinstance(found, list) else dict(found)[name]
+                return found
         raise TooCostly(f"refers to {str(reference)[:100]!r}. Only parts of the schema itself (#…) can be referred to")
-
-    def _at(self, fragment: str) -> Any:
-        """Return the part at a JSON Pointer or an anchor. Raises LookupError or ValueError."""
-        if fragment and not fragment.startswith("/"):
-            return self._anchors[fragment]
-        found: Any = self._document
-        for step in fragment.split("/")[1:]:
-            name = step.replace("~1", "/").replace("~0", "~")
-            found = found[int(name)] if isinstance(found, list) else dict(found)[name]
-        return found
 
 
 def _check_levels(levels: int) -> None:

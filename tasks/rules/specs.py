@@ -181,7 +181,14 @@ def parse_tree(
         if parent_id is not None:
             children.setdefault(parent_id, []).append(task_id)
     root_id = _root(parents, children, drafts)
-    _check_depth(root_id, children, drafts, limits)
+    level, depth = [root_id], 1
+    while level:
+        if depth > limits.depth:
+            raise InvalidTree(
+                f"Task '{drafts.by_id[level[0]].label}' is on level {depth}: a tree has at most {limits.depth} levels."
+            )
+        level = [child for task_id in level for child in children.get(task_id, ())]
+        depth += 1
     misplaced = [
         (f"tasks[{position}].params.budget", "is only for the root of a tree: it limits the whole run")
         for position, draft in enumerate(drafts.all)
@@ -190,7 +197,8 @@ def parse_tree(
     if misplaced:
         raise InvalidParams(misplaced[:LISTED])
     dependencies = {draft.id: _dependencies(draft, drafts) for draft in drafts.all}
-    executor_ids, warnings = _executors(drafts, children, executors, disabled)
+    executor_ids = {draft.id: _named_executor(draft, executors, disabled) for draft in drafts.all}
+    groups = [draft for draft in drafts.all if executor_ids[draft.id] is None]
     _check_cycles(dependencies, children, executor_ids, drafts)
     owner = _owner(drafts)
     specs = tuple(
@@ -211,7 +219,7 @@ def parse_tree(
         )
         for position, draft in enumerate(drafts.all)
     )
-    return TreeSpec(tasks=specs, root_id=root_id, warnings=warnings)
+    return TreeSpec(tasks=specs, root_id=root_id, warnings=_warnings(groups, children, executors, disabled))
 
 
 # --- the steps of parse_tree, in order ---
@@ -226,7 +234,14 @@ def _read(tasks: object, limits: TreeLimits) -> list[Json]:
     if len(raws) > limits.tasks:
         raise InvalidTree(f"{len(raws):,} tasks are too many: a tree has at most {limits.tasks:,}.")
     given: list[Any] = [without_empty(raw) for raw in raws]
-    _check_patterns(given)
+    # Patterns that take long to compile together are refused before the first of them is compiled.
+    places = [raw["schemas"] for raw in given if isinstance(raw, dict) and isinstance(raw.get("schemas"), dict)]
+    size = pattern_size(schema for place in places if isinstance(schema := place.get("input_schema"), dict))
+    if size > MAX_PATTERNS_SIZE:
+        raise InvalidTree(
+            f"The schemas of these tasks have patterns of {size:,} characters with their repetitions written out; "
+            f"at most {MAX_PATTERNS_SIZE:,} are allowed. Limit lengths with maxLength."
+        )
     faults = (
         (field, f"{reason}{_of_task(raw, index)}")
         for index, raw in enumerate(given)
@@ -246,18 +261,6 @@ def _of_task(raw: object, index: int) -> str:
         return ""
     named = [f"{field} '{str(raw[field])[:100]}'" for field in ("id", "name") if raw.get(field)]
     return f" (the task with {' and '.join(named)})" if named else ""
-
-
-def _check_patterns(raws: list[object]) -> None:
-    """Refuse patterns that take long to compile together, before the first of them is compiled."""
-    tasks = [raw for raw in raws if isinstance(raw, dict)]
-    schemas = [raw["schemas"].get("input_schema") for raw in tasks if isinstance(raw.get("schemas"), dict)]
-    size = pattern_size(schema for schema in schemas if isinstance(schema, dict))
-    if size > MAX_PATTERNS_SIZE:
-        raise InvalidTree(
-            f"The schemas of these tasks have patterns of {size:,} characters with their repetitions written out; "
-            f"at most {MAX_PATTERNS_SIZE:,} are allowed. Limit lengths with maxLength."
-        )
 
 
 def _parent(draft: _Draft, drafts: _Drafts) -> str | None:
@@ -295,17 +298,6 @@ def _root(parents: Mapping[str, str | None], children: Mapping[str, list[str]], 
     return roots[0]
 
 
-def _check_depth(root_id: str, children: Mapping[str, list[str]], drafts: _Drafts, limits: TreeLimits) -> None:
-    level, depth = [root_id], 1
-    while level:
-        if depth > limits.depth:
-            raise InvalidTree(
-                f"Task '{drafts.by_id[level[0]].label}' is on level {depth}: a tree has at most {limits.depth} levels."
-            )
-        level = [child for task_id in level for child in children.get(task_id, ())]
-        depth += 1
-
-
 def _dependencies(draft: _Draft, drafts: _Drafts) -> tuple[Dependency, ...]:
     raws = draft.raw.get("dependencies")
     if not raws:
@@ -323,48 +315,27 @@ def _dependencies(draft: _Draft, drafts: _Drafts) -> tuple[Dependency, ...]:
 
 
 def _dependency(raw: str | Json, draft: _Draft, drafts: _Drafts) -> Dependency:
-    task_id = _referred(raw, draft, drafts)
+    """Resolve a dependency. A string is tried as an id, then as a name; an object states which it is."""
+    task_id, name = (raw, raw) if isinstance(raw, str) else (raw.get("id"), raw.get("name"))
+    if task_id not in drafts.by_id:
+        found = drafts.named(task_id or str(name))
+        if name is None and found:
+            problem = f'is the name of a task, not an id. Write {{"name": "{task_id}"}}.'
+            raise InvalidDependency(f"Task '{draft.label}': dependency '{task_id}' {problem}")
+        if len(found) != 1:
+            problem = _missing(found, "dependency")
+            raise InvalidDependency(f"Task '{draft.label}': dependency '{task_id or name}' {problem}")
+        task_id = found[0].id
     if task_id == draft.id:
         raise InvalidDependency(f"Task '{draft.label}' depends on itself. Remove that dependency.")
     if isinstance(raw, str):
         return Dependency(id=task_id)
     return Dependency(
-        id=task_id,
+        id=str(task_id),
         required=raw.get("required", True),
         runs_after_skip=raw.get("on_skip") == "run",
         label=raw.get("as"),
     )
-
-
-def _referred(raw: str | Json, draft: _Draft, drafts: _Drafts) -> str:
-    """Resolve a dependency to a task id.
-
-    A string is tried as an id, then as a name; an object states which it is.
-    """
-    task_id, name = (raw, raw) if isinstance(raw, str) else (raw.get("id"), raw.get("name"))
-    if task_id in drafts.by_id:
-        return str(task_id)
-    found = drafts.named(task_id or str(name))
-    if name is not None and len(found) == 1:
-        return found[0].id
-    if name is None and found:
-        problem = f'is the name of a task, not an id. Write {{"name": "{task_id}"}}.'
-    else:
-        problem = _missing(found, "dependency")
-    raise InvalidDependency(f"Task '{draft.label}': dependency '{task_id or name}' {problem}")
-
-
-def _executors(
-    drafts: _Drafts, children: Mapping[str, list[str]], executors: Collection[str], disabled: Mapping[str, str]
-) -> tuple[dict[str, str | None], tuple[str, ...]]:
-    executor_ids: dict[str, str | None] = {}
-    groups: list[_Draft] = []
-    for draft in drafts.all:
-        executor_id = _named_executor(draft, executors, disabled)
-        executor_ids[draft.id] = executor_id
-        if executor_id is None:
-            groups.append(draft)
-    return executor_ids, _warnings(groups, children, executors, disabled) if groups else ()
 
 
 def _warnings(
@@ -441,20 +412,17 @@ def _check_cycles(
             is_part = drafts.by_id[parent_id].has_template
             edges[parent_id] = edges.get(parent_id, []) + (descendants(parent_id, children) if is_part else below)
     cycle = find_cycle(edges)
-    if cycle:
-        raise CircularDependency(drafts.labels(cycle), remedy=_remedy(cycle, dependencies, drafts))
-
-
-def _remedy(cycle: list[str], dependencies: Mapping[str, tuple[Dependency, ...]], drafts: _Drafts) -> str:
-    """Explain how to break the cycle.
-
-    A group waits for its child without a dependency that could be removed.
-    """
+    if not cycle:
+        return
+    remedy = "Remove one of these dependencies."
     for waiting, awaited in pairwise(cycle):
-        if all(need.id != awaited for need in dependencies[waiting]):
+        if all(need.id != awaited for need in dependencies[waiting]):  # a group waits for its child without one
             group, child = drafts.labels([waiting, awaited])
-            return f"'{group}' is a group, which waits for its child '{child}'. Remove a dependency, or move the child."
-    return "Remove one of these dependencies."
+            remedy = (
+                f"'{group}' is a group, which waits for its child '{child}'. Remove a dependency, or move the child."
+            )
+            break
+    raise CircularDependency(drafts.labels(cycle), remedy=remedy)
 
 
 def _owner(drafts: _Drafts) -> str | None:

@@ -102,18 +102,10 @@ def _as_clock(cron: str, kind: str) -> Iterator[str]:
         yield f"{day} {clock}"
 
 
-def _once(text: str) -> dict[str, Any]:
-    return {"at": text}
-
-
 def _interval(text: str) -> dict[str, Any]:
     if not (text.isascii() and text.isdecimal() and 0 < int(text[:20]) <= MOST_NUMBER):
         raise _wrong("interval", "a whole number of seconds from 1", "3600")
     return {"every_seconds": int(text)}
-
-
-def _cron(text: str) -> dict[str, Any]:
-    return {"cron": text}
 
 
 def _daily(text: str) -> dict[str, Any]:
@@ -147,9 +139,9 @@ def _wrong(kind: str, wanted: str, example: str) -> InvalidParams:
 
 READERS: Mapping[str, Callable[[str], dict[str, Any]]] = MappingProxyType(
     {
-        "once": _once,
+        "once": lambda text: {"at": text},
         "interval": _interval,
-        "cron": _cron,
+        "cron": lambda text: {"cron": text},
         "daily": _daily,
         "weekly": _weekly,
         "monthly": _monthly,

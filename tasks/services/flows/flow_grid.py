@@ -82,23 +82,23 @@ def grid_of(runs: Sequence[Run], definition: Sequence[Mapping[str, str]]) -> Gri
         Line(label=label, name=names[label], cells=[cells[label].get(run.root_id) for run in shown])
         for label in [*names][:ROWS]
     ]
-    return Grid(columns=_columns(shown, roots), lines=lines, more=max(0, len(names) - ROWS))
-
-
-def _columns(runs: Sequence[Run], roots: set[str]) -> list[Column]:
-    durations = {run.id: seconds_of(run) for run in runs}
-    costs: dict[str, float | None] = {run.id: (run.token_usage or {}).get("cost_usd") for run in runs}
-    return [
-        Column(
-            run=run,
-            seconds=durations[run.id],
-            height=_percent(durations[run.id], durations.values()),
-            cost_usd=costs[run.id],
-            cost_height=_percent(costs[run.id], costs.values()),
-            has_tree=run.root_id in roots,
-        )
-        for run in runs
-    ]
+    durations = {run.id: seconds_of(run) for run in shown}
+    costs: dict[str, float | None] = {run.id: (run.token_usage or {}).get("cost_usd") for run in shown}
+    return Grid(
+        columns=[
+            Column(
+                run=run,
+                seconds=durations[run.id],
+                height=_percent(durations[run.id], durations.values()),
+                cost_usd=costs[run.id],
+                cost_height=_percent(costs[run.id], costs.values()),
+                has_tree=run.root_id in roots,
+            )
+            for run in shown
+        ],
+        lines=lines,
+        more=max(0, len(names) - ROWS),
+    )
 
 
 def _percent(value: float | None, values: Iterable[float | None]) -> float | None:

@@ -276,22 +276,32 @@ def is_latest(run: Run) -> bool:
 
 def get_run(*, caller: Caller, run_id: str) -> RunDetail:
     """Return a run. Raises RunNotFound, also for a run of another owner, or ResponseTooLarge."""
-    found = with_facts(list(Run.objects.for_caller(caller).filter(id=run_id)))
-    if not found:
-        raise RunNotFound(run_id)
-    (facts,) = found
-    inputs = RunInputs.objects.filter(run_id=run_id)
-    loads.spend_on(inputs, "inputs")
+    facts = facts_of(caller=caller, run_id=run_id)
     run = facts.run
     is_held_back = run.finished_at is None and is_suspected(losses=run.losses, strikes=run.strikes)
     return RunDetail(
         facts=facts,
-        inputs=next(iter(inputs.values_list("inputs", flat=True)), {}),
+        inputs=inputs_of(run_id),
         parent=parent_of(run),
         failures=failures_of(run),
         calls=first_calls(run_id=run_id),
         suspects=leases.suspects() if is_held_back else None,
     )
+
+
+def facts_of(*, caller: Caller, run_id: str) -> RunFacts:
+    """Return a run. Raises RunNotFound, also for a run of another owner, or if its tree is being deleted."""
+    found = with_facts(list(Run.objects.for_caller(caller).filter(id=run_id)))
+    if not found:
+        raise RunNotFound(run_id)
+    return found[0]
+
+
+def inputs_of(run_id: str) -> Json:
+    """Return the inputs of a run that the caller may see. Raises ResponseTooLarge."""
+    found = RunInputs.objects.filter(run_id=run_id)
+    loads.spend_on(found, "inputs")
+    return next(iter(found.values_list("inputs", flat=True)), {})
 
 
 def failures_of(run: Run) -> list[Failure]:

@@ -1,7 +1,7 @@
 """Compare two runs task by task. The tasks of different trees are matched by the ids that were sent."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,9 +9,9 @@ import orjson
 
 from accounts.callers import Caller
 from llmkeys import sealed_texts
-from tasks.models import RunInputs, Task
+from tasks.models import Task
 from tasks.rules.strict_json import TEXT, Json
-from tasks.services.history import RunFacts
+from tasks.services.history import RunFacts, inputs_of
 from tasks.services.history.past_trees import PastTree, past_tree
 from tasks.storage import loads
 
@@ -55,29 +55,25 @@ def compare(*, caller: Caller, a: str, b: str) -> Comparison:
     return Comparison(
         a=first.facts,
         b=second.facts,
-        inputs=(_inputs(first), _inputs(second)),
-        pairs=list(_pairs(first, second)),
+        inputs=(inputs_of(first.facts.run.id), inputs_of(second.facts.run.id)),
+        pairs=_pairs(first, second),
         warnings=list(dict.fromkeys([*first.warnings, *second.warnings])),
     )
 
 
-def _inputs(past: PastTree) -> Json:
-    found = RunInputs.objects.filter(run_id=past.facts.run.id)
-    loads.spend_on(found, "inputs")
-    return next(iter(found.values_list("inputs", flat=True)), {})
-
-
-def _pairs(first: PastTree, second: PastTree) -> Iterator[Pair]:
-    """Yield the tasks of the second run in their order, then the tasks that only the first one has."""
+def _pairs(first: PastTree, second: PastTree) -> list[Pair]:
+    """Return the tasks of the second run in their order, then the tasks that only the first one has."""
     ours, theirs = _keyed(first.tasks), _keyed(second.tasks)
     if (
         first.facts.run.root_id != second.facts.run.root_id
     ):  # one flow, or a tree and its copy: their roots are one task
         ours, theirs = _with_root_first(ours), _with_root_first(theirs)
+    pairs = []
     for key in (*theirs, *(key for key in ours if key not in theirs)):
         a, b = ours.get(key), theirs.get(key)
         changed = [name for name in COMPARED if _differs(a, b, name)] if a is not None and b is not None else []
-        yield Pair(key=key[0], a=a, b=b, changed=changed)
+        pairs.append(Pair(key=key[0], a=a, b=b, changed=changed))
+    return pairs
 
 
 def _keyed(tasks: Sequence[Task]) -> dict[Key, Task]:

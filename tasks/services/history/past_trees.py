@@ -14,10 +14,9 @@ import orjson
 
 from accounts.callers import Caller
 from tasks.models import Run, Task, TaskEvent
-from tasks.rules.exceptions import RunNotFound
 from tasks.rules.strict_json import TEXT, Json
 from tasks.services import history
-from tasks.services.history import RunFacts, with_facts
+from tasks.services.history import RunFacts
 from tasks.services.secrets.write_only import for_pages
 from tasks.services.spending.usage import usage_of_tasks
 from tasks.status import Status
@@ -59,10 +58,7 @@ class End:
 
 def past_tree(*, caller: Caller, run_id: str) -> PastTree:
     """Return the tree of the run; of one that is not over, as it is now. Raises RunNotFound or ResponseTooLarge."""
-    found = with_facts(list(Run.objects.for_caller(caller).filter(id=run_id)))
-    if not found:
-        raise RunNotFound(run_id)
-    (facts,) = found
+    facts = history.facts_of(caller=caller, run_id=run_id)
     rows = Task.objects.tree(facts.run.root_id)
     loads.spend_on(rows, *loads.TASK_COLUMNS)
     tasks = list(loads.with_texts(rows))

@@ -242,7 +242,8 @@ def _begin(*, caller: Caller, name: str) -> Notification:
     found = own.filter(name=name).first()
     if found is None:
         raise NotificationNotFound(name)
-    if own.filter(testing_since__gt=Now() - _longest()).exists():
+    longest = timedelta(seconds=settings.APFLOW.webhooks.timeout_seconds + SPARE_SECONDS)
+    if own.filter(testing_since__gt=Now() - longest).exists():
         raise LimitReached("Another test message of yours is being sent. Wait until it has ended.")
     own.filter(id=found.id).update(testing_since=Now())
     return found
@@ -250,10 +251,6 @@ def _begin(*, caller: Caller, name: str) -> Notification:
 
 def _end(notification: Notification) -> None:
     Notification.objects.filter(id=notification.id).update(testing_since=None)
-
-
-def _longest() -> timedelta:
-    return timedelta(seconds=settings.APFLOW.webhooks.timeout_seconds + SPARE_SECONDS)
 
 
 async def _send(notification: Notification) -> WebhookResponse:

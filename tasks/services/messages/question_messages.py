@@ -56,18 +56,14 @@ def _facts(webhook: Webhook, event: Json) -> Json | None:
         "task_id": question.task_id,
         **(facts_of_run(about) if about else {}),
         "is_reminder": "is_reminder" in asked or "escalated_to" in asked,
-        "question": _shown(question),
+        "question": {
+            "id": question.id,
+            "text": question.text,
+            "options": question.options,
+            "schema": question.schema,
+            "assignees": question.assignees,
+            "asked_at": question.asked_at.isoformat(),
+            "expires_at": question.expires_at and question.expires_at.isoformat(),
+        },
         "url": f"{base.rstrip('/')}/ui/inbox/" if base else None,
-    }
-
-
-def _shown(question: Question) -> Json:
-    return {
-        "id": question.id,
-        "text": question.text,
-        "options": question.options,
-        "schema": question.schema,
-        "assignees": question.assignees,
-        "asked_at": question.asked_at.isoformat(),
-        "expires_at": question.expires_at and question.expires_at.isoformat(),
     }

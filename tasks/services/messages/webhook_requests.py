@@ -12,7 +12,7 @@ import orjson
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from aipartnerupflow.executors import ExecutorError, HttpResponse
+from aipartnerupflow.executors import ExecutorError
 from apflow_site.db import pools
 from llmkeys.cipher import CannotUnseal
 from tasks.executors.email.mail import MAILTO, Mail, NotSent
@@ -144,18 +144,6 @@ async def send_one(webhook: Webhook, request: Request) -> WebhookResponse:
         )
     except ExecutorError as error:
         return WebhookResponse(error=str(error), may_retry=not error.permanent)
-    return _outcome(reply)
-
-
-def unreadable(error: CannotUnseal) -> WebhookResponse:
-    """Return the outcome for secrets that this process cannot decrypt.
-
-    Another process may be able to, or this one with the right key.
-    """
-    return WebhookResponse(error=str(error), may_retry=True)
-
-
-def _outcome(reply: HttpResponse) -> WebhookResponse:
     status = reply.status_code
     if 200 <= status < 300:
         return WebhookResponse(status_code=status)
@@ -166,3 +154,11 @@ def _outcome(reply: HttpResponse) -> WebhookResponse:
         retry_after_seconds=reply.retry_after_seconds,
         is_gone=status == HTTPStatus.GONE,
     )
+
+
+def unreadable(error: CannotUnseal) -> WebhookResponse:
+    """Return the outcome for secrets that this process cannot decrypt.
+
+    Another process may be able to, or this one with the right key.
+    """
+    return WebhookResponse(error=str(error), may_retry=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from tasks.queue import notify, suspension
 from tasks.rules.maps import templates_of
 from tasks.rules.plan import Plan
 from tasks.rules.strict_json import Json
-from tasks.rules.tree import Node, children_of, covered_by, descendants, node_of
+from tasks.rules.tree import children_of, covered_by, descendants, node_of
 from tasks.services.runs import unstarted
 from tasks.status import Status
 from tasks.storage import loads
@@ -52,8 +52,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelTarget:
-    """The subjects of a cancellation for one id: the caller's task, if any, and the run that has to stop it, if
-    any.
+    """The subjects of a cancellation for one id: the caller's task and the run that has to stop it, if any.
 
     `below`: the unfinished tasks below a task that has itself ended.
     """
@@ -73,9 +72,7 @@ class CancelTarget:
 async def cancel_tasks(
     caller: Caller, *, task_ids: Sequence[str], force: bool = False, error_message: str | None = None
 ) -> list[Json]:
-    """Stop these tasks and all below them.
-
-    Returns target answer per id.
+    """Stop these tasks and all below them. Returns an answer for each id.
 
     A pending task does not start after this returns. A running one is stopped within two seconds,
     with `force` at once.
@@ -102,7 +99,15 @@ def ask(*, caller: Caller, task_ids: Sequence[str], force: bool, message: str) -
         else CancelTarget(task_id=task_id, task=None, run=None)
         for task_id in task_ids
     ]
-    left = list(_left_to_workers(asked, message))
+    left: list[tuple[Run, str]] = []
+    ended = set[str]()
+    for target in asked:
+        if target.run is None or target.run.id in ended:
+            continue
+        if unstarted.cancel(target.run, task_id=target.task_id, message=message):  # no worker has taken it
+            ended.add(target.run.id)
+        else:
+            left.append((target.run, target.task_id))
     CancelRequest.objects.bulk_create(
         [CancelRequest(run_id=run.id, task_id=task_id, force=force, message=message) for run, task_id in left]
     )
@@ -112,20 +117,8 @@ def ask(*, caller: Caller, task_ids: Sequence[str], force: bool, message: str) -
     return asked
 
 
-def _left_to_workers(asked: Sequence[CancelTarget], message: str) -> Iterator[tuple[Run, str]]:
-    """End the runs that no worker has taken, and yield the others with the tasks to stop."""
-    ended: set[str] = set()
-    for target in asked:
-        if target.run is None or target.run.id in ended:
-            continue
-        if unstarted.cancel(target.run, task_id=target.task_id, message=message):
-            ended.add(target.run.id)
-        else:
-            yield target.run, target.task_id
-
-
 def _target_of(task: Task, run: Run | None, message: str) -> CancelTarget:
-    """Return the target for target task. Tasks below a task that has ended may still be running."""
+    """Return the target for a task. Tasks below a task that has ended may still be running."""
     if not Status(task.status).is_terminal:
         return CancelTarget(task_id=task.id, task=task, run=_cancel_unrun(task, run, message))
     if run is None:
@@ -155,25 +148,19 @@ def _cancel_unrun(task: Task, run: Run | None, message: str) -> Run | None:
     is_open = {node.id: not node.status.is_terminal for node in nodes}
     doomed = [task_id for task_id in [task.id, *descendants(task.id, children_of(nodes))] if is_open[task_id]]
     if uncovered := [task_id for task_id in doomed if task_id not in covered]:
-        ended = _end(uncovered, nodes, {row.id: row.name for row in tree}, covered, message)
+        blocked = Plan(nodes).start(cancelled=uncovered).blocked
+        names = {row.id: row.name for row in tree}
+        now = datetime.now(UTC)
+        ends = {"completed_at": now, "updated_at": now}
+        pending = Task.objects.filter(status=Status.PENDING)
+        pending.filter(id__in=uncovered).update(status=Status.CANCELLED, error=message, **ends)
+        failed = {node.id: cause for node, cause in blocked if node.id not in covered}
+        for task_id, cause in failed.items():  # those that require them
+            error = f"Not run: required dependency {named(cause, names[cause])} failed"
+            pending.filter(id=task_id).update(status=Status.FAILED, error=error, **ends)
+        ended = dict.fromkeys(uncovered, Status.CANCELLED) | dict.fromkeys(failed, Status.FAILED)
         transaction.on_commit(lambda: _count(tree, ended))
     return run if covered.intersection(doomed) else None
-
-
-def _end(
-    task_ids: Collection[str], nodes: Sequence[Node], names: Mapping[str, str], covered: Collection[str], message: str
-) -> dict[str, Status]:
-    """Cancel these tasks and fail those that require them. Returns the final status of each task."""
-    blocked = Plan(nodes).start(cancelled=task_ids).blocked
-    now = datetime.now(UTC)
-    ends = {"completed_at": now, "updated_at": now}
-    pending = Task.objects.filter(status=Status.PENDING)
-    pending.filter(id__in=task_ids).update(status=Status.CANCELLED, error=message, **ends)
-    failed = {node.id: cause for node, cause in blocked if node.id not in covered}
-    for task_id, cause in failed.items():
-        error = f"Not run: required dependency {named(cause, names[cause])} failed"
-        pending.filter(id=task_id).update(status=Status.FAILED, error=error, **ends)
-    return dict.fromkeys(task_ids, Status.CANCELLED) | dict.fromkeys(failed, Status.FAILED)
 
 
 def _count(tree: Iterable[Task], ended: Mapping[str, Status]) -> None:

@@ -38,7 +38,12 @@ def start(wait_id: str) -> OpenQuestion | None:
     if wait is not None:
         try:
             with transaction.atomic():
-                _start(wait)
+                parent = Run.objects.get(id=wait.run_id)
+                _refuse_if_deep(parent)
+                run = _execution(Caller(user_id=parent.user_id), wait.tree or {}).run
+                Run.objects.filter(id=run.id).update(wait_id=wait.id)
+                names = model_names(Task.objects.tree(run.root_id))
+                run_secrets.pass_on(from_run_id=parent.id, tree_id=run.root_id, run_id=run.id, model_names=names)
         except TasksError as error:
             refused: Json = {
                 "status": Status.FAILED,
@@ -50,16 +55,6 @@ def start(wait_id: str) -> OpenQuestion | None:
             Question.objects.filter(id=wait_id).update(answer=refused, answered_at=Now())
         Question.objects.filter(id=wait_id).update(tree=None)
     return open_question(wait_id)
-
-
-def _start(wait: Question) -> None:
-    """Raise TasksError."""
-    parent = Run.objects.get(id=wait.run_id)
-    _refuse_if_deep(parent)
-    run = _execution(Caller(user_id=parent.user_id), wait.tree or {}).run
-    Run.objects.filter(id=run.id).update(wait_id=wait.id)
-    names = model_names(Task.objects.tree(run.root_id))
-    run_secrets.pass_on(from_run_id=parent.id, tree_id=run.root_id, run_id=run.id, model_names=names)
 
 
 def _execution(caller: Caller, tree: Json) -> Execution:

@@ -9,7 +9,7 @@ database's clock.
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -76,7 +76,12 @@ def fire_due() -> int:
     now = clock.database_time()
     if not due_schedules.is_any_due(now):
         return 0
-    for some in batched(_picked(now), BATCH):
+    # The first schedule of each user, then the second of each, and so on.
+    order = ("next_run_at", "id")
+    turn = Window(RowNumber(), partition_by=F("user_id"), order_by=order)
+    due = Schedule.objects.filter(next_run_at__lte=now).annotate(turn=turn)
+    ids = list(due.order_by("turn", *order).values_list("id", flat=True)[:PICKED])
+    for some in batched(ids, BATCH):
         if fired := _fired(some, due_by=now):
             return fired
     return 0
@@ -120,14 +125,6 @@ def note_ended() -> int:
     ended = Firing.objects.open().exclude(Exists(is_running))
     ids = list(ended.values_list("schedule_id", flat=True).distinct()[:PICKED])
     return _with_locked(ids, lambda sweep: None) if ids else 0
-
-
-def _picked(now: datetime) -> list[str]:
-    """Return schedules that are due: the first of each user, then the second of each, and so on."""
-    order = ("next_run_at", "id")
-    turn = Window(RowNumber(), partition_by=F("user_id"), order_by=order)
-    due = Schedule.objects.filter(next_run_at__lte=now).annotate(turn=turn)
-    return list(due.order_by("turn", *order).values_list("id", flat=True)[:PICKED])
 
 
 @transaction.atomic
@@ -196,7 +193,10 @@ class Sweep:
                 self.pause(schedule, f"Its owner '{schedule.user_id}' is disabled.")
             elif (found := self._plan(schedule)) is not None:
                 plans.append((schedule, found))
-        known = self._known({schedule.id: [*(m.slot for m in found.missed), *found.due] for schedule, found in plans})
+        # The database's clock may have been set back: what was done before at these times.
+        slots = {slot for _, found in plans for slot in (*(missed.slot for missed in found.missed), *found.due)}
+        done = Firing.objects.filter(schedule_id__in=[each.id for each, _ in plans], scheduled_for__in=slots)
+        known = {(firing.schedule_id, firing.scheduled_for): firing for firing in done}
         for number, (schedule, found) in enumerate(plans):
             if number and self._is_long:
                 self.left = len(plans) - number  # they are due still
@@ -257,11 +257,7 @@ class Sweep:
         for schedule in self.schedules:
             while (waiting := self.queued[schedule.id]) and not self.running[schedule.id]:
                 if schedule.is_finished:
-                    skip_queued(
-                        schedule,
-                        self.queued.pop(schedule.id),
-                        reason=ALL_STARTED,
-                    )
+                    skip_queued(schedule, self.queued.pop(schedule.id), reason=ALL_STARTED)
                 else:
                     self._start(schedule, waiting.pop(0))
 
@@ -278,12 +274,8 @@ class Sweep:
         overlap = overlap or Overlap(schedule.overlap)
         running, queued = self.running[schedule.id], self.queued[schedule.id]
         firing = again or Firing(schedule=schedule, scheduled_for=slot)
-        outcome, reason = what_to_do(
-            overlap,
-            is_running=bool(running),
-            queued=len(queued),
-            most_queued=settings.APFLOW.limits.catch_up_runs,
-        )
+        most = settings.APFLOW.limits.catch_up_runs
+        outcome, reason = what_to_do(overlap, is_running=bool(running), queued=len(queued), most_queued=most)
         if schedule.is_finished:
             outcome, reason = Outcome.SKIPPED, ALL_STARTED
         firing.outcome, firing.reason, firing.cause = outcome, reason, cause
@@ -311,16 +303,16 @@ class Sweep:
         rows = [[as_orm(value) if isinstance(value, datetime) else value for value in state] for state in states]
         with connection.cursor() as cursor:
             cursor.executemany(SAVE, rows)
-        _forget_old(self.new)
+        most = settings.APFLOW.retention.firings
+        often = (firing.schedule_id for firing in self.new if firing.pk is not None and firing.pk % 32 == 0)
+        for schedule_id in set(often):  # now and then, delete the oldest firings
+            firings = Firing.objects.filter(schedule_id=schedule_id)
+            limit = firings.order_by("-scheduled_for").values_list("scheduled_for", flat=True)[most : most + 1].first()
+            if limit is not None:
+                firings.filter(scheduled_for__lte=limit, is_open=False).exclude(outcome=Outcome.QUEUED).delete()
         transaction.on_commit(lambda: metrics.fired(self.outcomes, self.lateness))
 
     # --- the steps ---
-
-    def _known(self, slots: Mapping[str, Collection[datetime]]) -> dict[tuple[str, datetime], Firing]:
-        """Return what was done before at these times: the database's clock may have been set back."""
-        every = {slot for some in slots.values() for slot in some}
-        found = Firing.objects.filter(schedule_id__in=list(slots), scheduled_for__in=every)
-        return {(firing.schedule_id, firing.scheduled_for): firing for firing in found}
 
     def _move(self, schedule: Schedule, following: datetime | None) -> None:
         """Set when the schedule is next due."""
@@ -345,7 +337,16 @@ class Sweep:
         except Exception as error:
             if self.is_together:
                 raise
-            self._refused(schedule, firing, error)
+            if isinstance(error, TasksError):
+                self._failed(schedule, firing, error.message)
+            else:
+                logger.error(
+                    "Schedule %s could not start its tree",
+                    schedule.id,
+                    exc_info=error,
+                    extra={"event": "schedule.broken", "schedule": schedule.id},
+                )
+                self._failed(schedule, firing, BROKEN)
         else:
             self._started(schedule, firing, execution)
         schedule.last_run_at = firing.started_at
@@ -354,18 +355,6 @@ class Sweep:
             self.new.append(firing)
         else:
             firing.save()
-
-    def _refused(self, schedule: Schedule, firing: Firing, error: Exception) -> None:
-        if isinstance(error, TasksError):
-            self._failed(schedule, firing, error.message)
-        else:
-            logger.error(
-                "Schedule %s could not start its tree",
-                schedule.id,
-                exc_info=error,
-                extra={"event": "schedule.broken", "schedule": schedule.id},
-            )
-            self._failed(schedule, firing, BROKEN)
 
     def _started(self, schedule: Schedule, firing: Firing, execution: Execution) -> None:
         if not execution.started:
@@ -451,13 +440,3 @@ def _untagged(schedule: Schedule) -> Execution:
     if schedule.inputs is None:
         return verb(caller=caller)
     return with_inputs(verb, schedule.inputs, replace_inputs=True, caller=caller)
-
-
-def _forget_old(new: Collection[Firing]) -> None:
-    """Delete the oldest firings of a schedule beyond `retention.firings`, now and then."""
-    most = settings.APFLOW.retention.firings
-    for schedule_id in {firing.schedule_id for firing in new if firing.pk is not None and firing.pk % 32 == 0}:
-        firings = Firing.objects.filter(schedule_id=schedule_id)
-        limit = firings.order_by("-scheduled_for").values_list("scheduled_for", flat=True)[most : most + 1].first()
-        if limit is not None:
-            firings.filter(scheduled_for__lte=limit, is_open=False).exclude(outcome=Outcome.QUEUED).delete()

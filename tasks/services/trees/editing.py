@@ -1,6 +1,5 @@
 """Update and delete stored tasks: only while the tree does not run, and only if it stays valid."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -69,7 +68,13 @@ def update_task(*, caller: Caller, task_id: str, changes: Json) -> Task:
     if problems := [problem for name, value in changes.items() for problem in TASK_FIELDS[name](value, name)]:
         raise InvalidParams(problems)
     task = held_task(caller=caller, task_id=task_id)
-    _check_pending(task)
+    data = {"task_id": task.id, "status": task.status}
+    if task.status != Status.PENDING:
+        why = f"Task '{task.id}' is {task.status}: only a pending task can be changed. Copy it with tasks.copy instead."
+        raise StatusConflict(why, data=data)
+    if Run.objects.unfinished().filter(root_id=task.root_id).exists():
+        why = f"Task '{task.id}' cannot be changed while its tree is running. Wait until it finishes, or cancel it with tasks.cancel."
+        raise StatusConflict(why, data=data)
     valid, latest = _checked(task, changes)
     for name in EDITABLE:
         setattr(task, name, getattr(valid, name))
@@ -142,7 +147,12 @@ def _remove_tree(root: Task, *, force: bool) -> int:
     tree = Task.objects.tree(root.root_id).order_by()
     begun = [] if force else list(tree.exclude(status=Status.PENDING).order_by("position").values_list("id", flat=True))
     _check_pending_or_forced(root, begun, force=force)
-    _delete_runs(root.root_id)
+    run_secrets.erase_of_tree(root.root_id)
+    runs = Run.objects.filter(root_id=root.root_id)
+    for model in (TaskEvent, ModelCall, CancelRequest, ConversationTurn, RunInputs, RunTag, RunBudget, TaskState):
+        model.objects.filter(run_id__in=runs.values("id")).delete()
+    fairness.keep_turn(runs)
+    runs.delete()
     count, _ = tree.delete()
     return count
 
@@ -157,25 +167,6 @@ def _remove_part(task: Task, *, force: bool) -> int:
     for part_id, owner_id in owners:
         if part_id in doomed and owner_id not in doomed:
             raise _refusal(task, [owner_id], f"it is a part of '{owner_id}'. Delete that task")
-    _check_deletable(task, tree, doomed, force=force)
-    for chunk in batched(sorted(doomed), LOOKUP_CHUNK):
-        Task.objects.filter(id__in=chunk).delete()
-    if not Task.objects.tree(task.root_id).filter(parent_id=task.parent_id).exists():
-        Task.objects.filter(id=task.parent_id).update(has_children=False)
-    return len(doomed)
-
-
-def _check_pending(task: Task) -> None:
-    data = {"task_id": task.id, "status": task.status}
-    if task.status != Status.PENDING:
-        why = f"Task '{task.id}' is {task.status}: only a pending task can be changed. Copy it with tasks.copy instead."
-        raise StatusConflict(why, data=data)
-    if Run.objects.unfinished().filter(root_id=task.root_id).exists():
-        why = f"Task '{task.id}' cannot be changed while its tree is running. Wait until it finishes, or cancel it with tasks.cancel."
-        raise StatusConflict(why, data=data)
-
-
-def _check_deletable(task: Task, tree: Collection[Task], doomed: Collection[str], *, force: bool) -> None:
     _check_ended(task)
     begun = [row.id for row in tree if row.id in doomed and row.status != Status.PENDING]
     _check_pending_or_forced(task, begun, force=force)
@@ -188,6 +179,11 @@ def _check_deletable(task: Task, tree: Collection[Task], doomed: Collection[str]
             dependants,
             f"other tasks depend on it ({_named(dependants)}). Delete them first, or delete the whole tree",
         )
+    for chunk in batched(sorted(doomed), LOOKUP_CHUNK):
+        Task.objects.filter(id__in=chunk).delete()
+    if not Task.objects.tree(task.root_id).filter(parent_id=task.parent_id).exists():
+        Task.objects.filter(id=task.parent_id).update(has_children=False)
+    return len(doomed)
 
 
 def _check_ended(task: Task) -> None:
@@ -217,12 +213,3 @@ def _refusal(task: Task, in_the_way: list[str], why: str) -> CannotDelete:
 def _named(task_ids: list[str]) -> str:
     more = len(task_ids) - NAMED
     return ", ".join(map(repr, task_ids[:NAMED])) + (f" and {more:,} more" if more > 0 else "")
-
-
-def _delete_runs(root_id: str) -> None:
-    run_secrets.erase_of_tree(root_id)
-    runs = Run.objects.filter(root_id=root_id)
-    for model in (TaskEvent, ModelCall, CancelRequest, ConversationTurn, RunInputs, RunTag, RunBudget, TaskState):
-        model.objects.filter(run_id__in=runs.values("id")).delete()
-    fairness.keep_turn(runs)
-    runs.delete()

@@ -39,7 +39,15 @@ def fork(
         tree = tree_of(task)
         starts = list(dict.fromkeys([*(start or ([task_id] if not inputs else ())), *(() if start else inputs)]))
         extent = copies.full(_known(starts, tree, "from_tasks"), tree)
-        _check_inputs(inputs, tree, extent)
+        _known(list(inputs), tree, "inputs")
+        kept = [task_id for task_id in inputs if task_id not in extent.fresh]
+        if kept:
+            raise InvalidParams(
+                [
+                    ("inputs", f"'{task_id}' would keep its result: name it in from_tasks, or a task before it")
+                    for task_id in kept[:LISTED]
+                ]
+            )
         root = next(each for each in tree if each.is_root)
         return root, copies.copied(root, tree, extent, inputs=inputs)
 
@@ -57,15 +65,3 @@ def _known(task_ids: Sequence[str], tree: Sequence[Task], place: str) -> Sequenc
     if problems:
         raise InvalidParams(problems[:LISTED])
     return task_ids
-
-
-def _check_inputs(inputs: Mapping[str, Json], tree: Sequence[Task], extent: copies.Extent) -> None:
-    _known(list(inputs), tree, "inputs")
-    kept = [task_id for task_id in inputs if task_id not in extent.fresh]
-    if kept:
-        raise InvalidParams(
-            [
-                ("inputs", f"'{task_id}' would keep its result: name it in from_tasks, or a task before it")
-                for task_id in kept[:LISTED]
-            ]
-        )

@@ -106,23 +106,19 @@ def import_trees(
 def _parsed(tree: ForeignTree) -> TreeSpec | TasksError:
     """Return the tree by our rules, or the rule that it breaks. Any executor will do: the task may have run elsewhere."""
     most = settings.APFLOW.limits
-    known = executor_ids() | disabled_executors().keys() | _named_executors(tree)
-    try:
-        return parse_tree(
-            tree.tasks, executors=known, limits=TreeLimits(tasks=most.tasks_per_tree, depth=most.tree_depth)
-        )
-    except TasksError as error:
-        return error
-
-
-def _named_executors(tree: ForeignTree) -> set[str]:
     places = [
         place.get(field)
         for task in tree.tasks
         for name, field in (("params", "executor_id"), ("schemas", "method"))
         if isinstance(place := task.get(name), dict)
     ]
-    return {named for named in places if isinstance(named, str)}
+    known = executor_ids() | disabled_executors().keys() | {named for named in places if isinstance(named, str)}
+    try:
+        return parse_tree(
+            tree.tasks, executors=known, limits=TreeLimits(tasks=most.tasks_per_tree, depth=most.tree_depth)
+        )
+    except TasksError as error:
+        return error
 
 
 def _outcome(tree: ForeignTree, spec: TreeSpec | TasksError, taken: Mapping[str, Task]) -> Outcome:

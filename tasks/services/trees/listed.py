@@ -44,7 +44,7 @@ def _few_enough(root_ids: Sequence[str]) -> list[str]:
     """Return the first roots, as long as their trees have no more than MOST_COUNTED tasks together."""
     if not root_ids:
         return []
-    sizes = dict(_SIZES.rows(len(root_ids), **{f"id{number}": root_id for number, root_id in enumerate(root_ids)}))
+    sizes = dict(_sizes.rows(len(root_ids), **{f"id{number}": root_id for number, root_id in enumerate(root_ids)}))
     taken, total = list[str](), 0
     for root_id in root_ids:
         total += sizes.get(root_id, 0) + 1
@@ -54,11 +54,9 @@ def _few_enough(root_ids: Sequence[str]) -> list[str]:
     return taken
 
 
+@Prepared
 def _sizes(count: int) -> QuerySet[Task, tuple[str, int]]:
     """Return the highest position in each tree, from the index of its tasks."""
     last = Task.objects.filter(root_id=OuterRef("id")).order_by("-position").values("position")[:1]
     roots = Task.objects.filter(id__in=[f"id{number}" for number in range(count)]).order_by()
     return roots.values_list("id", Subquery(last))
-
-
-_SIZES: Final = Prepared(_sizes)

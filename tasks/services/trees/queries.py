@@ -63,32 +63,28 @@ def tasks_by_id(caller: Caller, task_ids: Sequence[str]) -> dict[str, Task]:
     """Return the tasks that the caller may see, by id. A caller that uses one spends its `size` (`loads.spend`)."""
     width = 1 << (len(task_ids) - 1).bit_length()  # few forms of the query, so that all of them stay compiled
     padded = [*task_ids, *[task_ids[-1]] * (width - len(task_ids))]
-    found = _TASKS_OF_CALLER.rows(caller.rights, width, user_id=caller.user_id, **_named(padded))
+    found = _tasks_of_caller.rows(caller.rights, width, user_id=caller.user_id, **_named(padded))
     return {task.id: task for task in found}
 
 
+@Prepared
 def _tasks_of_caller(rights: Caller, width: int, *, user_id: str) -> QuerySet[Task]:
     found = Task.objects.for_caller(rights).filter(id__in=[*_named([""] * width)])
     newest = Run.objects.filter(root_id=OuterRef("id")).order_by("-number").values("status")[:1]
     return found.annotate(size=loads.size_of(*loads.TASK_COLUMNS), run_status=Subquery(newest))
 
 
-_TASKS_OF_CALLER: Final = Prepared(_tasks_of_caller)
-
-
 def root_of(*, caller: Caller, task_id: str) -> str:
     """Return the id of the root of the task's tree. Raises TaskNotFound."""
-    found = _ROOT.first(caller.rights, user_id=caller.user_id, task_id=task_id)
+    found = _root.first(caller.rights, user_id=caller.user_id, task_id=task_id)
     if found is None:
         raise TaskNotFound(task_id)
     return found[0]
 
 
+@Prepared
 def _root(rights: Caller, *, user_id: str, task_id: str) -> QuerySet[Task, tuple[str]]:
     return Task.objects.for_caller(rights).filter(id=task_id).values_list("root_id")
-
-
-_ROOT: Final = Prepared(_root)
 
 
 def get_tree(*, caller: Caller, task_id: str, with_texts: bool = False, times: int = 1) -> list[Task]:
@@ -98,14 +94,15 @@ def get_tree(*, caller: Caller, task_id: str, with_texts: bool = False, times: i
 
     Raises TaskNotFound or ResponseTooLarge.
     """
-    found = _ROOT_AND_SIZE.first(caller.rights, user_id=caller.user_id, task_id=task_id)
+    found = _root_and_size.first(caller.rights, user_id=caller.user_id, task_id=task_id)
     if found is None:
         raise TaskNotFound(task_id)
     root_id, size = found
     loads.spend(times * size)
-    return _TREE.rows(with_texts, root_id=root_id)
+    return _tree.rows(with_texts, root_id=root_id)
 
 
+@Prepared
 def _root_and_size(rights: Caller, *, user_id: str, task_id: str) -> QuerySet[Task, tuple[str, int]]:
     of_tree = Task.objects.filter(root_id=OuterRef("root_id")).order_by().values("root_id")
     size = Subquery(of_tree.annotate(size=Sum(loads.size_of(*loads.TASK_COLUMNS))).values("size"))
@@ -113,13 +110,10 @@ def _root_and_size(rights: Caller, *, user_id: str, task_id: str) -> QuerySet[Ta
     return found.annotate(size=size).values_list("root_id", "size")
 
 
+@Prepared
 def _tree(with_texts: bool, *, root_id: str) -> QuerySet[Task]:
     tree = Task.objects.tree(root_id)
     return loads.with_texts(tree) if with_texts else tree
-
-
-_ROOT_AND_SIZE: Final = Prepared(_root_and_size)
-_TREE: Final = Prepared(_tree)
 
 
 def tree_of(task: Task, *, without: Sequence[str] = ()) -> list[Task]:
@@ -164,7 +158,12 @@ def list_tasks(
         order=order,
         columns=SUMMARY if summary else loads.TASK_COLUMNS,
     )
-    sizes = _sizes(page, caller, cursor=cursor, owner=user_id or "", name=name or "", created=created or Q())
+    texts = {"owner": user_id or "", "name": name or ""}
+    if not cursor and not created:
+        sizes = dict(_first_page.rows(page, caller.rights, user_id=caller.user_id, **texts))
+    else:
+        after = after_cursor(cursor, descending=page.is_descending) if cursor else Q()
+        sizes = dict(page.rows(Task.objects.for_caller(caller), after=after & (created or Q()), **texts))
     shown = dict(islice(sizes.items(), limit))
     loaded = _loaded_page(shown, may_end_early=cursor is not None, summary=summary)
     return loaded, cursor_of(loaded[-1]) if loaded and len(loaded) < len(sizes) else None
@@ -196,18 +195,13 @@ class Page:
             found = found.filter(root_id__in=found.filter(parent_id=None).order_by().values("id"))
         sign = "-" if self.is_descending else ""
         found = found.filter(after).order_by(f"{sign}created_at", f"{sign}id")
-        found = self._with_status(found)[self.offset : self.offset + self.limit + 1]
-        return found.values_list("id", loads.size_of(*self.columns))
-
-    def _with_status(self, found: TaskQuerySet) -> TaskQuerySet:
-        """Filter by status. For several statuses, SQLite would sort all tasks that have them, so it gets the first ones of each."""
-        if not self.statuses:
-            return found
-        if len(self.statuses) == 1 or not self.root_only or not IS_SQLITE:
-            return found.filter(status__in=self.statuses)
         end = self.offset + self.limit + 1
-        firsts = [Q(id__in=found.filter(status=status)[:end].values("id")) for status in self.statuses]
-        return found.filter(reduce(or_, firsts))
+        if len(self.statuses) > 1 and self.root_only and IS_SQLITE:  # it would sort all tasks that have one of them
+            firsts = [Q(id__in=found.filter(status=status)[:end].values("id")) for status in self.statuses]
+            found = found.filter(reduce(or_, firsts))
+        elif self.statuses:
+            found = found.filter(status__in=self.statuses)
+        return found[self.offset : end].values_list("id", loads.size_of(*self.columns))
 
     @property
     def is_descending(self) -> bool:
@@ -216,29 +210,18 @@ class Page:
 
 def has_few_tasks(owner: str) -> bool:
     """Return whether to look for the owner's tasks tree by tree: they are too rare to be found among the newest of all owners."""
-    (number,) = _NUMBER.first(owner=owner) or (0,)
+    (number,) = _number.first(owner=owner) or (0,)
     return number <= FEW_TASKS
 
 
+@Prepared
 def _number(*, owner: str) -> QuerySet[TaskCount, tuple[int]]:
     return TaskCount.objects.filter(user_id=owner).values("user_id").annotate(number=Sum("tasks")).values_list("number")
 
 
-_NUMBER: Final = Prepared(_number)
-
-
-def _sizes(page: Page, caller: Caller, *, cursor: str | None, owner: str, name: str, created: Q) -> dict[str, int]:
-    if not cursor and not created:
-        return dict(_FIRST_PAGE.rows(page, caller.rights, user_id=caller.user_id, owner=owner, name=name))
-    after = after_cursor(cursor, descending=page.is_descending) if cursor else Q()
-    return dict(page.rows(Task.objects.for_caller(caller), owner=owner, name=name, after=after & created))
-
-
+@Prepared
 def _first_page(page: Page, rights: Caller, *, user_id: str, owner: str, name: str) -> QuerySet[Task, tuple[str, int]]:
     return page.rows(Task.objects.for_caller(rights), owner=owner, name=name, after=Q())
-
-
-_FIRST_PAGE: Final = Prepared(_first_page)
 
 
 def _loaded_page(sizes: dict[str, int], *, may_end_early: bool, summary: bool = False) -> list[Task]:
@@ -259,44 +242,38 @@ def tasks_with_ids(task_ids: Sequence[str], *, summary: bool = False) -> list[Ta
     """Return these tasks in this order, with texts or, for a `summary`, with none; without those that are gone."""
     if not task_ids:
         return []
-    found = _TASKS.rows(len(task_ids), summary, **_named(task_ids))
+    found = _tasks.rows(len(task_ids), summary, **_named(task_ids))
     tasks = {task.id: task for task in found}
     return [tasks[task_id] for task_id in task_ids if task_id in tasks]
 
 
+@Prepared
 def _tasks(count: int, summary: bool) -> QuerySet[Task]:
     found = Task.objects.filter(id__in=[*_named([""] * count)])
     return loads.without_texts(found) if summary else loads.with_texts(found)
 
 
-_TASKS: Final = Prepared(_tasks)
-
-
 def run_now(run: Run) -> Run:
     """Read the run again. Raises Run.DoesNotExist if it has been deleted."""
-    found = _RUN.first(run_id=run.id)
+    found = _run.first(run_id=run.id)
     if found is None:
         raise Run.DoesNotExist
     return found
 
 
+@Prepared
 def _run(*, run_id: str) -> QuerySet[Run]:
     return Run.objects.filter(id=run_id)
 
 
-_RUN: Final = Prepared(_run)
-
-
 def latest_run(*, caller: Caller, task_id: str) -> Run | None:
     """Return the newest run of the task's tree; None if it never ran. Raises TaskNotFound."""
-    return _LATEST_RUN.first(root_id=root_of(caller=caller, task_id=task_id))
+    return _latest_run.first(root_id=root_of(caller=caller, task_id=task_id))
 
 
+@Prepared
 def _latest_run(*, root_id: str) -> QuerySet[Run]:
     return Run.objects.filter(root_id=root_id).order_by("-number")[:1]
-
-
-_LATEST_RUN: Final = Prepared(_latest_run)
 
 
 def run_of(*, caller: Caller, run_id: str) -> Run:
@@ -315,9 +292,9 @@ def later_runs(*, caller: Caller, run: Run) -> list[Run]:
 
 def latest_runs(*, caller: Caller, root_ids: Collection[str]) -> dict[str, Run]:
     """Map each root id to its newest run; trees that never ran are omitted."""
-    run_ids = [run_id for (run_id,) in _with_ids(_LATEST_IDS, list(root_ids)) if run_id is not None]
+    run_ids = [run_id for (run_id,) in _with_ids(_latest_ids, list(root_ids)) if run_id is not None]
     # The same rule as `for_caller`. In the query, SQLite would read all runs of the owner instead of those of the trees.
-    found = _with_ids(_RUNS, run_ids)
+    found = _with_ids(_runs, run_ids)
     return {run.root_id: run for run in found if caller.sees_all or run.user_id == caller.user_id}
 
 
@@ -330,18 +307,16 @@ def _named(ids: Sequence[str]) -> dict[str, str]:
     return {f"id{number}": each for number, each in enumerate(ids)}
 
 
+@Prepared
 def _latest_ids(count: int) -> QuerySet[Task, tuple[str | None]]:
     """Return a query of its own: with the runs in it too, PostgreSQL would read all of them."""
     newest = Run.objects.filter(root_id=OuterRef("id")).order_by("-number").values("id")[:1]
     return Task.objects.filter(id__in=[*_named([""] * count)]).order_by().values_list(Subquery(newest))
 
 
+@Prepared
 def _runs(count: int) -> QuerySet[Run]:
     return Run.objects.filter(id__in=[*_named([""] * count)])
-
-
-_LATEST_IDS: Final = Prepared(_latest_ids)
-_RUNS: Final = Prepared(_runs)
 
 
 def children(*, caller: Caller, task_id: str) -> list[Task]:

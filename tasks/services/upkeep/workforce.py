@@ -57,7 +57,15 @@ class Workforce:
 
 def workforce() -> Workforce:
     """Return how things stand now."""
-    workers = _workers()
+    of_each = dict(leases.held().values_list("lease_owner").annotate(count=Count("id")).order_by())
+    alive = set(
+        WorkerProcess.objects.filter(beat_at__gte=Now() - timedelta(seconds=leases.ALIVE_SECONDS)).values_list(
+            "id", flat=True
+        )
+    )
+    listed = WorkerProcess.objects.filter(beat_at__gte=Now() - KEPT).order_by("host", "started_at")[:MOST_WORKERS]
+    found = [Worker(process=each, runs=of_each.get(each.id, 0), is_alive=each.id in alive) for each in listed]
+    workers = sorted(found, key=lambda worker: not worker.is_alive)
     queue = leases.waiting().aggregate(queued=Count("id"), since=Min("created_at"))
     parked = Question.objects.filter(closed_at=None).values_list("kind").annotate(count=Count("id")).order_by("kind")
     return Workforce(
@@ -71,19 +79,6 @@ def workforce() -> Workforce:
         users=_users(),
         maintenance_since=maintenance.since(),
     )
-
-
-def _workers() -> list[Worker]:
-    """Return the workers, those with a heartbeat first."""
-    of_each = dict(leases.held().values_list("lease_owner").annotate(count=Count("id")).order_by())
-    alive = set(
-        WorkerProcess.objects.filter(beat_at__gte=Now() - timedelta(seconds=leases.ALIVE_SECONDS)).values_list(
-            "id", flat=True
-        )
-    )
-    listed = WorkerProcess.objects.filter(beat_at__gte=Now() - KEPT).order_by("host", "started_at")[:MOST_WORKERS]
-    found = [Worker(process=each, runs=of_each.get(each.id, 0), is_alive=each.id in alive) for each in listed]
-    return sorted(found, key=lambda worker: not worker.is_alive)
 
 
 def _users() -> list[UserLoad]:
