@@ -1,5 +1,6 @@
 """What must stay true of the whole: names, documents, requirements and the image agree with the code."""
 
+import json
 import re
 import runpy
 import tomllib
@@ -100,6 +101,17 @@ def test_the_forge_tests_every_python_that_the_package_supports() -> None:
     supported = [each.removeprefix(python) for each in project["classifiers"] if each.startswith(python)]
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
     assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == supported
+
+
+def test_the_development_container_is_the_one_of_the_forge() -> None:
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
+    job = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["test"]
+    images = [
+        job["container"]["image"].replace("${{ matrix.python }}", each) for each in job["strategy"]["matrix"]["python"]
+    ]
+    assert container["image"] in images
+    assert " ".join(container["runArgs"]) == job["container"]["options"]
+    assert f"\n{container['postCreateCommand'].removeprefix('make ')}:\n" in (ROOT / "Makefile").read_text()
 
 
 def test_the_image_copies_only_what_is_there_and_let_in() -> None:
