@@ -17,10 +17,10 @@ from a2a.agui.params import RunAgentInput
 from a2a.agui.starting import Started, start
 from a2a.agui.state import Tree, arguments_of, read_rows, snapshot
 from a2a.agui.translation import SUCCESS, Translator
-from a2a.core.answer_forms import schema_of
 from a2a.core.errors import as_rest
 from a2a.core.exceptions import ShuttingDown
 from a2a.core.http import decoded_in_turn, headers_of, refusal, require_method, turn
+from a2a.core.mapping import answer_schema
 from a2a.core.metrics import metered, note
 from a2a.live import sse, stream_limits
 from a2a.live.sse import held
@@ -131,7 +131,9 @@ class Stream:
                 left = page
                 while left:
                     translate = partial(_translate, left, translator)
-                    is_small = len(left) == 1 and not _reads(left[0], translator)
+                    first = left[0]
+                    is_known = first["type"] == "final" or first["task_id"] in tree.tasks
+                    is_small = len(left) == 1 and is_known and not translator.wants_arguments(first)
                     frames, count = translate() if is_small else await pools.read(translate)
                     yield frames
                     last, left = left[count - 1], left[count:]
@@ -155,7 +157,7 @@ class Stream:
                 "id": each.id,
                 "reason": REASON,
                 "message": each.text,
-                "responseSchema": schema_of(each),
+                "responseSchema": answer_schema(each),
                 "metadata": {"task_id": each.task_id},
             }
             | ({} if each.expires_at is None else {"expiresAt": each.expires_at.isoformat()})
@@ -203,13 +205,6 @@ def _translate(page: Sequence[Json], translator: Translator) -> tuple[list[bytes
         if asks(event):
             break
     return [_frame(event) for event in found], count
-
-
-def _reads(event: Json, translator: Translator) -> bool:
-    """Return whether something has to be read for the event."""
-    if event["type"] == "final":
-        return False
-    return event["task_id"] not in translator.tree.tasks or translator.wants_arguments(event)
 
 
 def _frame(event: Event) -> bytes:

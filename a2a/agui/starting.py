@@ -29,7 +29,7 @@ from a2a.agui.params import (
     UserMessage,
     text_of,
 )
-from a2a.core.answer_forms import ANSWER, read
+from a2a.core.mapping import ANSWER, read_answer
 from a2a.protocol.credentials import with_key
 from a2a.protocol.message_handler import CHAT_EXECUTOR, Meaning, is_prompt, meaning_of
 from a2a.protocol.messages import run_meaning, store_message
@@ -160,8 +160,10 @@ def _run_message(asked: RequestContext, given: RunAgentInput) -> Started:
 
 def _with_conversation(meaning: Meaning, given: RunAgentInput, text: str) -> Meaning:
     """Let the language model that answers the text read the whole conversation, and offer it the tools of the front end."""
-    task = _chat_in(meaning, text, with_tools=bool(given.tools))
-    if task is None:
+    tasks = meaning.tasks if isinstance(meaning, RunTree) and meaning.with_history else None
+    task: Json = tasks[0] if isinstance(tasks, list) and len(tasks) == 1 else {}
+    is_chat = task.get("schemas", {}).get("method") == CHAT_EXECUTOR and is_prompt(task.get("inputs", {}), text)
+    if not is_chat or (given.tools and "tools" in task["inputs"]):  # it has tools of its own
         if isinstance(meaning, RunTree | RunFlow | RunStored):
             _refuse_tools(given)
         return meaning
@@ -170,17 +172,6 @@ def _with_conversation(meaning: Meaning, given: RunAgentInput, text: str) -> Mea
     if given.tools:
         inputs["tools"] = tools_of(given.tools)
     return RunTree(tasks=[task | {"inputs": inputs}])
-
-
-def _chat_in(meaning: Meaning, text: str, *, with_tools: bool) -> Json | None:
-    """Return the only task of the tree if it asks a language model this text and has no tools but the front end's."""
-    if not isinstance(meaning, RunTree) or not isinstance(meaning.tasks, list) or len(meaning.tasks) != 1:
-        return None
-    task: Json = meaning.tasks[0]
-    inputs = task.get("inputs", {})
-    is_chat = task.get("schemas", {}).get("method") == CHAT_EXECUTOR
-    has_own = "tools" in inputs and with_tools
-    return task if is_chat and is_prompt(inputs, text) and not has_own and meaning.with_history else None
 
 
 def _refuse_tools(given: RunAgentInput) -> None:
@@ -214,21 +205,18 @@ def _resume(asked: RequestContext, given: RunAgentInput, entries: Sequence[Resum
     for index, (question, entry) in enumerate(zip(found, entries, strict=True)):
         if entry.status == "cancelled":
             cancels.ask(caller=asked.caller, task_ids=[question.task_id], force=False, message=DISMISSED)
-        else:
-            _record_answer(asked, question, entry, place=f"resume[{index}].payload")
+            continue
+        payload = entry.payload
+        is_object = isinstance(payload, dict) and (question.schema is not None or ANSWER in payload)
+        answer, comment = read_answer(question, payload) if is_object else (payload, None)
+        try:
+            record_answer(question, answer=answer, by=asked.caller.user_id, comment=comment)
+        except InvalidParams as error:
+            place = f"resume[{index}].payload"
+            raise InvalidParams([(f"{place}: {field}", reason) for field, reason in error.problems]) from None
     run = Run.objects.get(id=run_ids.pop())
     dismissed = tuple(entry.interrupt_id for entry in entries if entry.status == "cancelled")
     return Started(run_id=run.id, after=run.last_seq, dismissed=dismissed)
-
-
-def _record_answer(asked: RequestContext, question: Question, entry: Resume, *, place: str) -> None:
-    payload = entry.payload
-    is_object = isinstance(payload, dict) and (question.schema is not None or ANSWER in payload)
-    answer, comment = read(question, payload) if is_object else (payload, None)
-    try:
-        record_answer(question, answer=answer, by=asked.caller.user_id, comment=comment)
-    except InvalidParams as error:
-        raise InvalidParams([(f"{place}: {field}", reason) for field, reason in error.problems]) from None
 
 
 # --- the messages of a thread as a language model reads them ---

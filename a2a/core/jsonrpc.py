@@ -84,30 +84,18 @@ def _parse_one(value: Any, *, is_single: bool) -> Request:
     if not isinstance(value, dict):
         return _invalid("A request must be a JSON object.")
     call_id = value.get("id")
-    if not _is_id(call_id):
+    # orjson cannot return an integer id of more than 64 bits.
+    is_whole = isinstance(call_id, int) and not isinstance(call_id, bool) and -(2**63) <= call_id < 2**64
+    if not (is_whole or call_id is None or isinstance(call_id, str | float)):
         return _invalid("'id' must be a string, a number of at most 64 bits or null.")
-    problem = _problem_of(value)
-    if problem:
-        return _invalid(problem, call_id=call_id)
+    if value.get("jsonrpc") != VERSION:
+        return _invalid('A request must contain "jsonrpc": "2.0".', call_id=call_id)
+    if not isinstance(value.get("method"), str):
+        return _invalid("'method' is required and must be a string.", call_id=call_id)
+    if not isinstance(value.get("params", {}), dict | list):
+        return _invalid("'params' must be an object or an array.", call_id=call_id)
     is_notification = not is_single and "id" not in value
     return Call(method=value["method"], params=value.get("params", {}), id=call_id, is_notification=is_notification)
-
-
-def _problem_of(value: dict[str, Any]) -> str | None:
-    if value.get("jsonrpc") != VERSION:
-        return 'A request must contain "jsonrpc": "2.0".'
-    if not isinstance(value.get("method"), str):
-        return "'method' is required and must be a string."
-    if not isinstance(value.get("params", {}), dict | list):
-        return "'params' must be an object or an array."
-    return None
-
-
-def _is_id(value: Any) -> bool:
-    if isinstance(value, bool):
-        return False
-    # orjson cannot return an integer id of more than 64 bits.
-    return value is None or isinstance(value, str | float) or (isinstance(value, int) and -(2**63) <= value < 2**64)
 
 
 def _invalid(message: str, *, call_id: Id = None) -> Failure:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cache
 from operator import attrgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from orjson import Fragment
 
@@ -38,6 +38,9 @@ A2A_STATES: Mapping[str, str] = MappingProxyType(
     }
 )
 NOT_FOUND = "not_found"
+ANSWER: Final = "answer"
+COMMENT: Final = "comment"
+"""The members of an answer as an object."""
 #: The fields that summaries leave out.
 JSON_FIELDS = frozenset({"inputs", "schemas", "params", "result"})
 #: Types of the last event of a stream.
@@ -370,3 +373,21 @@ PARTS: Mapping[str, Callable[[Any], Json]] = MappingProxyType({'"': _text_part, 
 def native_time(moment: datetime | None) -> str | None:
     """Return a time as ISO 8601 in UTC."""
     return None if moment is None else moment.astimezone(UTC).isoformat()
+
+
+def answer_schema(question: Question) -> Json:
+    """Return the schema of an answer as an object, for clients that show forms: that of the question's own form, or of an answer with a comment."""
+    if question.schema is not None:
+        given = {name: question.schema[name] for name in ("properties", "required") if name in question.schema}
+        return {"type": "object", "properties": {}} | given
+    answer: Json = {"type": "string", "title": "Answer"} | ({"enum": question.options} if question.options else {})
+    properties = {ANSWER: answer, COMMENT: {"type": "string", "title": "Comment"}}
+    return {"type": "object", "properties": properties, "required": [ANSWER]}
+
+
+def read_answer(question: Question, content: Json) -> tuple[Any, str | None]:
+    """Return the answer and the comment in the object."""
+    if question.schema is not None:
+        return content, None
+    comment = content.get(COMMENT)
+    return content.get(ANSWER), comment if isinstance(comment, str) and comment else None

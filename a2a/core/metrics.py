@@ -121,15 +121,11 @@ class metered:
             code = OK if error is None else BROKEN_OFF
             if isinstance(error, Exception):
                 code = str(rule_of(error).code)
-            _count(method, code=code, seconds=time.perf_counter() - self._started)
-
-
-def _count(method: str, *, code: str, seconds: float) -> None:
-    note(rpc_method=method, code=code)
-    with suppress(NoRoom):
-        requests, duration = _series_of(method, code)
-        requests.inc()
-        duration.observe(seconds)
+            note(rpc_method=method, code=code)
+            with suppress(NoRoom):
+                requests, duration = _series_of(method, code)
+                requests.inc()
+                duration.observe(time.perf_counter() - self._started)
 
 
 @cache

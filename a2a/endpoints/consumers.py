@@ -167,10 +167,15 @@ class Socket(AsyncWebsocketConsumer):
         except AuthenticationFailed:  # browsers can send it only as a subprotocol
             is_sent = len(subprotocols) == 2 and subprotocols[0] == SUBPROTOCOL
             self._token = subprotocols[1] if is_sent else ""
+        code = None
         if self._token or not settings.APFLOW.auth.is_on:
             code = await self._enter()
-        else:
-            code = self._count_unknown()
+        else:  # it will log in by a message
+            client = self.scope.get("client") or ("",)
+            try:
+                self._unknown.enter_context(stream_limits.open_streams().one_of_unknown(client[0]))
+            except TooMany:
+                code = TRY_LATER
         await self.accept(SUBPROTOCOL if SUBPROTOCOL in subprotocols else None)
 
         async def close_unless_authenticated() -> None:
@@ -184,15 +189,6 @@ class Socket(AsyncWebsocketConsumer):
             self._spawn(close_unless_authenticated())
         else:
             await self._begin()
-
-    def _count_unknown(self) -> int | None:
-        """Count a client that will log in by a message. Returns a close code if there are too many."""
-        client = self.scope.get("client") or ("",)
-        try:
-            self._unknown.enter_context(stream_limits.open_streams().one_of_unknown(client[0]))
-        except TooMany:
-            return TRY_LATER
-        return None
 
     async def _enter(self) -> int | None:
         """Authenticate the caller and subscribe to events. Returns a close code if that is refused."""
@@ -332,8 +328,15 @@ class Socket(AsyncWebsocketConsumer):
             match messages.action_of(message):
                 case Ping():
                     await self.send(messages.plain("pong"))
+                case Auth() if self._caller is not None:
+                    await self.send(messages.plain("authenticated"))
                 case Auth() as given:
-                    await self._authenticate(given)
+                    self._token = given.token
+                    if code := await self._enter():
+                        await self.close(code)
+                    else:
+                        await self.send(messages.plain("authenticated"))
+                        await self._begin()
                 case Subscribe() as given if await self._is_still_in():
                     await self._subscribe(given)
                 case Unsubscribe() as given if await self._is_still_in():
@@ -342,17 +345,6 @@ class Socket(AsyncWebsocketConsumer):
             raise
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
             await self.send(messages.of_error(error, message))
-
-    async def _authenticate(self, given: Auth) -> None:
-        if self._caller is None:
-            self._token = given.token
-            if code := await self._enter():
-                await self.close(code)
-                return
-            await self.send(messages.plain("authenticated"))
-            await self._begin()
-        else:
-            await self.send(messages.plain("authenticated"))
 
     async def _subscribe(self, given: Subscribe) -> None:
         """Subscribe to the tree of a task or run, or to all trees.

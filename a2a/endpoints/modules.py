@@ -87,7 +87,14 @@ async def module(request: HttpRequest, name: str) -> HttpResponseBase:
     try:
         require_method(request, "POST")
         caller = await authenticate(request)
-        found = _module(name)
+        short = name.removeprefix(PREFIX)
+        if short in LINKS:
+            other = f"{PREFIX}task.copy"
+            raise UnknownMethod(f"Module '{name}' is not available: this server only has copies. Call {other}.")
+        if short not in MODULES:
+            known = ", ".join(f"{PREFIX}{each}" for each in MODULES)
+            raise UnknownMethod(f"Module '{name[:100]}' not found. Known modules: {known}.")
+        found = MODULES[short]
         sent = decode(body_of(request), nesting=settings.APFLOW.limits.nesting)
         if not isinstance(sent, dict):
             raise InvalidParams([("body", "must be an object with the parameters")])
@@ -105,14 +112,3 @@ async def module(request: HttpRequest, name: str) -> HttpResponseBase:
         return json_response(reply.result)
     except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
         return refusal(error, shape=as_rest)
-
-
-def _module(name: str) -> Module:
-    """Raise UnknownMethod."""
-    short = name.removeprefix(PREFIX)
-    if short in MODULES:
-        return MODULES[short]
-    if short in LINKS:
-        raise UnknownMethod(f"Module '{name}' is not available: this server only has copies. Call {PREFIX}task.copy.")
-    known = ", ".join(f"{PREFIX}{each}" for each in MODULES)
-    raise UnknownMethod(f"Module '{name[:100]}' not found. Known modules: {known}.")

@@ -116,7 +116,9 @@ async def frames(
 
 
 async def _encoded(stream: Stream, render: Callable[[Event], Any]) -> AsyncGenerator[bytes]:
-    encode = partial(_frames_of, stream.run, render)
+    def encode(page: Sequence[Event]) -> bytes:
+        return b"".join(frame(render(event), event_id=EventId.of(stream.run, event["seq"])) for event in page)
+
     last: Event = {}
     async with aclosing(events(stream)) as found:
         async for page in found:
@@ -124,10 +126,6 @@ async def _encoded(stream: Stream, render: Callable[[Event], Any]) -> AsyncGener
             yield encode(page) if len(page) <= FEW else await pools.read(encode, page)
     if last.get("type") != "stream_end":
         yield CUT
-
-
-def _frames_of(run: Run, render: Callable[[Event], Any], page: Sequence[Event]) -> bytes:
-    return b"".join(frame(render(event), event_id=EventId.of(run, event["seq"])) for event in page)
 
 
 async def replies(

@@ -12,7 +12,7 @@ from functools import cache
 from types import TracebackType
 from typing import Final, Self
 
-from a2a.core.answer_forms import read
+from a2a.core.mapping import read_answer
 from a2a.mcp.eras import Exchange
 from a2a.mcp.inputs import requests_of
 from a2a.mcp.messages import Request
@@ -135,5 +135,5 @@ async def _record(caller: Caller, question_id: str, content: object) -> None:
     if question is None:
         return  # a request of another kind, or a question that was answered meanwhile
     require(caller, Role.OPERATOR, what="an answer to elicitation/create")
-    answer, comment = read(question, content if isinstance(content, dict) else {})
+    answer, comment = read_answer(question, content if isinstance(content, dict) else {})
     await pools.write(questions.answer, caller=caller, task_id=question.task_id, answer=answer, comment=comment)

@@ -45,7 +45,16 @@ def detail(*, caller: Caller, run_id: Any) -> Json:
     """
     run = known_run(caller, run_id)
     if run.finished_at is not None:
-        return _finished(caller, run)
+        has_tree = Task.objects.filter(parent_id=run.target_id).exists()
+        try:
+            result = outcome_of(caller=caller, run_id=run.id, with_tree=has_tree)
+        except ResponsesTooLarge:  # a later request gets it
+            raise
+        except ResponseTooLarge as error:  # an error of the protocol: no reply may have that result
+            fault = {"code": INVALID_PARAMS, "message": error.message}
+            message = f"The run is {run.status}; its result is too large."
+            return _handle(run, status="failed", message=message, error=fault)
+        return _handle(run, status=STATUSES[Status(run.status)], message=f"The run is {run.status}.", result=result)
     asked = questions.open_questions(caller, run_ids=[run.id])
     tree = Task.objects.tree(run.root_id).order_by()
     counts = dict(tree.values_list("status").annotate(Count("id")))
@@ -55,19 +64,6 @@ def detail(*, caller: Caller, run_id: Any) -> Json:
     if asked:
         return _handle(run, status="input_required", message=message, inputRequests=requests_of(asked))
     return _handle(run, status="working", message=message)
-
-
-def _finished(caller: Caller, run: Run) -> Json:
-    """Return the run with its result; `failed` with an error of the protocol if no reply may have that result."""
-    has_tree = Task.objects.filter(parent_id=run.target_id).exists()
-    try:
-        result = outcome_of(caller=caller, run_id=run.id, with_tree=has_tree)
-    except ResponsesTooLarge:  # a later request gets it
-        raise
-    except ResponseTooLarge as error:
-        shown = {"code": INVALID_PARAMS, "message": error.message}
-        return _handle(run, status="failed", message=f"The run is {run.status}; its result is too large.", error=shown)
-    return _handle(run, status=STATUSES[Status(run.status)], message=f"The run is {run.status}.", result=result)
 
 
 def known_run(caller: Caller, run_id: Any) -> Run:

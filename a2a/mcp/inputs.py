@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from django.core import signing
 
-from a2a.core.answer_forms import read, schema_of
 from a2a.core.jsonrpc import INVALID_PARAMS
+from a2a.core.mapping import answer_schema, read_answer
 from a2a.mcp.eras import Exchange
 from a2a.mcp.messages import McpError
 from accounts.callers import Caller
@@ -22,7 +22,7 @@ WRONG_STATE: Final = ("requestState", "must be that of an earlier result, unchan
 
 def requests_of(asked: Sequence[Question]) -> Json:
     """Return the questions by their ids, as requests to the client's user."""
-    return {question.id: form_of(question.text, schema_of(question)) for question in asked}
+    return {question.id: form_of(question.text, answer_schema(question)) for question in asked}
 
 
 def form_of(message: str, schema: Json) -> Json:
@@ -59,7 +59,7 @@ def answer_all(*, caller: Caller, run_id: str, responses: Any) -> Run:
             content = response.get("content")
             if not isinstance(content, dict):
                 raise InvalidParams([(place, "must have the content of the form")])
-            answer, comment = read(question, content)
+            answer, comment = read_answer(question, content)
             questions.answer(caller=caller, task_id=question.task_id, answer=answer, comment=comment)
     return run
 

@@ -13,7 +13,7 @@ from a2a.core.parsing import OnlyWith, Params, Problem, RequiredWith, Text, Text
 from a2a.methods.method import OPERATOR, TREE_ERRORS, Response, Rest, method
 from a2a.methods.params import TASK_TO_STORE, TASKS_TO_STORE, Tags, WebhookConfig
 from a2a.methods.responses import ScheduleType, StoredTree, Task
-from a2a.methods.results import DataResult, TaskResult, webhook_metadata
+from a2a.methods.results import DataResult, TaskResult
 from a2a.methods.task_schemas import NewTask
 from accounts.callers import Caller
 from apflow_site.db import pools
@@ -186,7 +186,8 @@ async def create(
         verb = partial(with_webhook, verb, given.webhook_config.arguments)
     created = await pools.write(partial(once, verb, caller=caller, token=token, **arguments))
     metadata = {"ids": created.ids, "warnings": created.warnings}
-    metadata |= webhook_metadata(created.webhook, given.webhook_config)
+    if created.webhook is not None and given.webhook_config is not None:
+        metadata["webhook"] = given.webhook_config.facts_of(created.webhook)
     return TaskResult(
         native=await pools.read(_native, created.tasks) | metadata,
         task=created.root,

@@ -16,7 +16,7 @@ from a2a.live.sse import Stream, events, open_stream
 from a2a.methods.method import OPERATOR, TREE_ERRORS, Rest, method
 from a2a.methods.params import RESUMES, NewTasks, Starts, TakesInputs
 from a2a.methods.responses import Execution
-from a2a.methods.results import TaskResult, webhook_metadata
+from a2a.methods.results import TaskResult
 from accounts.callers import Caller
 from apflow_site.db import pools
 from llmkeys.providers import SentKey
@@ -126,7 +126,9 @@ async def replied(caller: Caller, given: Starts, execution: trees.Execution, **f
         metadata["original_task_id"] = execution.original_task_id
     if warnings := [*execution.warnings, *notes]:
         metadata["warnings"] = warnings
-    metadata |= webhook_metadata(execution.webhook, given.webhook_config) | facts
+    if execution.webhook is not None and given.webhook_config is not None:
+        metadata["webhook"] = given.webhook_config.facts_of(execution.webhook)
+    metadata |= facts
     return TaskResult(
         native=_native(execution, metadata) | tree,
         task=execution.task,

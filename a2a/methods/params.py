@@ -22,6 +22,7 @@ from a2a.core.parsing import (
     unknown_reason,
 )
 from tasks.executors.http.safe_http import HEADER_NAME
+from tasks.models import Webhook
 from tasks.rules.flows import NAME
 from tasks.rules.strict_json import Json
 from tasks.rules.tags import MOST as MOST_TAGS
@@ -100,6 +101,12 @@ class WebhookConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     def arguments(self) -> dict[str, Any]:
         """The arguments of `webhooks.add_webhook`."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def facts_of(self, webhook: Webhook) -> Json:
+        """Return what a reply has about the webhook: its id, and the key that signs its requests if the server generated it."""
+        return {"id": webhook.id} | (
+            {} if self.token is not None else {"signing_key": webhooks.secrets_of(webhook).token}
+        )
 
 
 class Starts(Params, frozen=True, kw_only=True):

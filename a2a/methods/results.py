@@ -9,13 +9,12 @@ from django.db.models import Avg, Count
 
 from a2a.core.mapping import TreeFacts, a2a_message, a2a_task, facts_of, native_task, native_tree
 from a2a.live.sse import Stream
-from a2a.methods.params import WebhookConfig, picked
+from a2a.methods.params import picked
 from accounts.callers import Caller
 from tasks.ids import new_id
-from tasks.models import Run, Task, Webhook
+from tasks.models import Run, Task
 from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json
-from tasks.services.messages.webhooks import secrets_of
 from tasks.services.trees import queries
 from tasks.storage import loads
 
@@ -106,17 +105,6 @@ class DataResult:
     def as_a2a(self, caller: Caller) -> Json:
         """Return a message with the native result as its data part."""
         return a2a_message(self.native, message_id=new_id())
-
-
-def webhook_metadata(webhook: Webhook | None, config: WebhookConfig | None) -> Json:
-    """`{"webhook": {"id", "signing_key"?}}`; the key only if the server generated it.
-
-    Empty without a webhook.
-    """
-    if webhook is None or config is None:
-        return {}
-    shown = {"id": webhook.id}
-    return {"webhook": shown if config.token is not None else shown | {"signing_key": secrets_of(webhook).token}}
 
 
 def _a2a_part(caller: Caller, result: TaskResult) -> Json:

@@ -1,7 +1,7 @@
 """The past of a message: the conversation of its context, its request, and the Tasks that it names."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import orjson
@@ -59,7 +59,16 @@ def _backwards(runs: Sequence[Run], most: int) -> Iterator[tuple[str, str]]:
     short = Message.objects.annotate(size=size_of("body")).filter(size__lte=most_bytes, run__in=runs)
     for run_id, body in short.order_by("id").values_list("run_id", "body"):
         messages[run_id].append(body)
-    answers = _answers(runs, most_bytes)
+    done = {run.id: run for run in runs if run.status == Status.COMPLETED}
+    short_events = TaskEvent.objects.annotate(size=size_of("payload")).filter(size__lte=most_bytes)
+    events = dict(short_events.filter(run_id__in=done, type="final").values_list("run_id", "payload"))
+    targets = {run.target_id for run in done.values()}
+    executors = dict(Task.objects.filter(id__in=targets).values_list("id", "executor_id"))
+    answers: dict[str, str] = {}  # run id → its result as text
+    for run_id, event in events.items():
+        if (result := event["result"]) is not None:
+            executor_id = executors.get(done[run_id].target_id)
+            answers[run_id] = answer_in(result, executor_id=executor_id) or orjson.dumps(result).decode()
     for run in runs:
         if answer := answers.get(run.id):
             yield AGENT, answer
@@ -69,21 +78,6 @@ def _backwards(runs: Sequence[Run], most: int) -> Iterator[tuple[str, str]]:
             texts = texts or [orjson.dumps(part["data"]).decode() for part in each["parts"] if "data" in part]
             if text := "\n".join(texts):
                 yield each["role"], text
-
-
-def _answers(runs: Sequence[Run], most_bytes: int) -> Mapping[str, str]:
-    """Run id → its result as text. Runs without one, or with a longer one, are absent."""
-    done = {run.id: run for run in runs if run.status == Status.COMPLETED}
-    short = TaskEvent.objects.annotate(size=size_of("payload")).filter(size__lte=most_bytes)
-    events = dict(short.filter(run_id__in=done, type="final").values_list("run_id", "payload"))
-    targets = {run.target_id for run in done.values()}
-    executors = dict(Task.objects.filter(id__in=targets).values_list("id", "executor_id"))
-    results = {run_id: (event["result"], executors.get(done[run_id].target_id)) for run_id, event in events.items()}
-    return {
-        run_id: (answer_in(result, executor_id=executor) or orjson.dumps(result).decode())
-        for run_id, (result, executor) in results.items()
-        if result is not None
-    }
 
 
 def request_of(run: Run) -> Json:

@@ -3,7 +3,6 @@
 Each function is one transaction.
 """
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -238,7 +237,13 @@ def _start(
     """Run the tree. Returns its run, and notes for the metadata of the Task in the reply."""
     place = {"context_id": context_id, "reserved_id": waiting.id if waiting else None}
     verb = partial(run_meaning, meaning, asked, **place)
-    tags = _tags(given)
+    tags: Any = None
+    for name, metadata in (("message.metadata", given.message.metadata), ("metadata", given.metadata)):
+        if metadata and "tags" in metadata:
+            tags = metadata["tags"]
+            if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+                raise InvalidParams([(f"{name}.tags", "must be a list of strings: the tags of the run")])
+            break
     execution = verb() if tags is None else with_tags(verb, tags)
     run = execution.run
     if given.message.context_id not in ("", run.context_id) or (waiting and waiting.id != run.id):
@@ -249,17 +254,6 @@ def _start(
     if any(sent != stored for sent, stored in execution.ids.items()):
         notes["ids"] = execution.ids
     return run, notes
-
-
-def _tags(given: SendMessage) -> Sequence[str] | None:
-    """Return the tags of the run: those in the metadata of the message, or else of the request. Raises InvalidParams."""
-    for place, metadata in (("message.metadata", given.message.metadata), ("metadata", given.metadata)):
-        if metadata and "tags" in metadata:
-            tags = metadata["tags"]
-            if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-                raise InvalidParams([(f"{place}.tags", "must be a list of strings: the tags of the run")])
-            return tags
-    return None
 
 
 def run_meaning(meaning: RunTree | RunFlow | RunStored, asked: RequestContext, **place: Any) -> Execution:

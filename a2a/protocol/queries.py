@@ -95,7 +95,10 @@ def tasks_of(
 
     `history_length`: 0 omits the history, None returns all of it. Raises ResponseTooLarge if not even one fits.
     """
-    superseded = _superseded(runs)
+    # The runs whose tree has run again since. The rows of its tasks belong to the later run.
+    of_trees = Run.objects.filter(root_id__in={run.root_id for run in runs})
+    newest = dict(of_trees.order_by().values_list("root_id").annotate(Max("number")))
+    superseded = frozenset(run.id for run in runs if run.number < newest.get(run.root_id, 0))
     sizes = sizes_of(runs, superseded=superseded, with_artifacts=artifacts is Artifacts.ALL)
     fitting = frozenset(loads.spend_on_page(sizes, least=min(1, len(sizes))))
     runs = [run for run in runs if run.id in fitting]
@@ -157,17 +160,6 @@ def _facts(
         known["messages"] = own_messages if with_history else ()
         found[run.id] = Facts(**known, question=_open_question(run, questions.get(run.id), own_messages))
     return found
-
-
-def _superseded(runs: Sequence[Run]) -> frozenset[str]:
-    """Return the runs whose tree has run again since. The rows of its tasks belong to the later run."""
-    newest = dict(
-        Run.objects.filter(root_id__in={run.root_id for run in runs})
-        .order_by()
-        .values_list("root_id")
-        .annotate(Max("number"))
-    )
-    return frozenset(run.id for run in runs if run.number < newest.get(run.root_id, 0))
 
 
 def _counts(root_ids: Collection[str]) -> dict[str, Json]:

@@ -114,8 +114,19 @@ def task_object(run: Run, facts: Facts, *, history_length: int | None = None) ->
 def status_of(run: Run, facts: Facts) -> Json:
     state = state_of(run, is_asking=facts.question is not None)
     status: Json = {"state": state, "timestamp": utc(run.status_time)}
-    message = _status_message(run, facts, state)
-    return status if message is None else status | {"message": message}
+    if facts.question is not None and state in (INPUT_REQUIRED, AUTH_REQUIRED, REJECTED):
+        return status | {"message": facts.question}
+    text, metadata = None, {}
+    if facts.failure is not None and run.status == Status.FAILED:
+        text = facts.failure.error
+        metadata = {"failedNodeIds": list(facts.failure.node_ids)} if facts.failure.node_ids else {}
+    elif run.status == Status.COMPLETED:
+        text = answer_in(facts.result, executor_id=facts.executor_id) or None
+    if text is None:
+        return status
+    message_id = f"{run.id}-{state.removeprefix('TASK_STATE_').lower()}"
+    message = agent_message(text, message_id=message_id, run_id=run.id, context_id=run.context_id)
+    return status | {"message": message | ({"metadata": metadata} if metadata else {})}
 
 
 def state_of(run: Run, *, is_asking: bool) -> str:
@@ -126,22 +137,6 @@ def state_of(run: Run, *, is_asking: bool) -> str:
     if is_asking and not Status(run.status).is_terminal:
         return INPUT_REQUIRED
     return STATES[run.status]
-
-
-def _status_message(run: Run, facts: Facts, state: str) -> Json | None:
-    if facts.question is not None and state in (INPUT_REQUIRED, AUTH_REQUIRED, REJECTED):
-        return facts.question
-    text, metadata = None, {}
-    if facts.failure is not None and run.status == Status.FAILED:
-        text = facts.failure.error
-        metadata = {"failedNodeIds": list(facts.failure.node_ids)} if facts.failure.node_ids else {}
-    elif run.status == Status.COMPLETED:
-        text = answer_in(facts.result, executor_id=facts.executor_id) or None
-    if text is None:
-        return None
-    message_id = f"{run.id}-{state.removeprefix('TASK_STATE_').lower()}"
-    message = agent_message(text, message_id=message_id, run_id=run.id, context_id=run.context_id)
-    return message | {"metadata": metadata} if metadata else message
 
 
 def artifacts_of(facts: Facts) -> list[Json]:

@@ -36,8 +36,15 @@ def update_of(event: Json, *, context_id: str, nodes: Mapping[str, Node], is_onl
         return artifact_update(artifact_of(node, is_only=is_only), event=event, context_id=context_id)
     state = REQUIRED_STATES[event["result"]["required"]] if asks(event) else WORKING
     status: Json = {"state": state, "timestamp": utc(datetime.fromisoformat(event["timestamp"]))}
-    if message := _message(event, context_id):
-        status["message"] = message
+    run_id = event["run_id"]
+    if asks(event):
+        names = ("question_id", "text", "options", "schema")
+        known = {name: event["result"].get(name) for name in names}  # older events have no schema
+        node_id = None if event["task_id"] == run_id else event["task_id"]
+        status["message"] = question_message(**known, node_id=node_id, run_id=run_id, context_id=context_id)
+    elif text := "" if is_reasoning(event) else event["message"] or event["error"]:
+        message_id = f"{run_id}-{event['seq']}"
+        status["message"] = agent_message(text, message_id=message_id, run_id=run_id, context_id=context_id)
     return status_update(status, event=event, context_id=context_id)
 
 
@@ -73,17 +80,6 @@ def last_updates(task: Json, *, event: Json, has_sent_result: bool) -> list[Json
 def asks(event: Json) -> bool:
     """Return whether the run waits for the client after this event."""
     return event["type"] == "log" and isinstance(event["result"], dict) and "required" in event["result"]
-
-
-def _message(event: Json, context_id: str) -> Json | None:
-    if asks(event):
-        names = ("question_id", "text", "options", "schema")
-        known = {name: event["result"].get(name) for name in names}  # older events have no schema
-        node_id = None if event["task_id"] == event["run_id"] else event["task_id"]
-        return question_message(**known, node_id=node_id, run_id=event["run_id"], context_id=context_id)
-    text = "" if is_reasoning(event) else event["message"] or event["error"]
-    message_id = f"{event['run_id']}-{event['seq']}"
-    return agent_message(text, message_id=message_id, run_id=event["run_id"], context_id=context_id) if text else None
 
 
 def _about(event: Json, context_id: str) -> Json:

@@ -123,12 +123,11 @@ def escaped(json: str) -> str:
 
     JSON itself allows C1 controls and those that change the direction of text, which terminals obey.
     """
-    return "".join(char if char.isprintable() or char == "\n" else _as_escape(char) for char in json)
-
-
-def _as_escape(char: str) -> str:
-    units = char.encode("utf-16-be").hex()
-    return "".join(f"\\u{units[place : place + 4]}" for place in range(0, len(units), 4))
+    found = []
+    for char in json:
+        units = "" if char.isprintable() or char == "\n" else char.encode("utf-16-be").hex()
+        found.append("".join(f"\\u{units[place : place + 4]}" for place in range(0, len(units), 4)) or char)
+    return "".join(found)
 
 
 def clean(text: str) -> str:

@@ -172,11 +172,20 @@ async def _answering(client: AsyncClient, view: View) -> AsyncIterator[None]:
         elif (task_id := view.asking()) and (answer := prompt.take(keys)):
             answers.put_nowait((task_id, answer))
 
+    async def send() -> None:
+        while True:
+            task_id, answer = await answers.get()
+            try:
+                await client.answer(task_id, answer)
+                prompt.note = ""
+            except RpcError as error:  # the answer is not allowed, or the server is away: the question stays
+                prompt.note = output.clean(error.message)
+
     loop = asyncio.get_running_loop()
     before = termios.tcgetattr(keyboard)
     tty.setcbreak(keyboard)
     loop.add_reader(keyboard, read)
-    sending = asyncio.create_task(_send_answers(client, answers, prompt))
+    sending = asyncio.create_task(send())
     try:
         yield
     finally:
@@ -194,16 +203,6 @@ def _is_in_background(keyboard: int) -> bool:
         return os.tcgetpgrp(keyboard) != os.getpgrp()
     except OSError:  # no shell controls this terminal
         return False
-
-
-async def _send_answers(client: AsyncClient, answers: "asyncio.Queue[tuple[str, str]]", prompt: live.Prompt) -> None:
-    while True:
-        task_id, answer = await answers.get()
-        try:
-            await client.answer(task_id, answer)
-            prompt.note = ""
-        except RpcError as error:  # the answer is not allowed, or the server is away: the question stays
-            prompt.note = output.clean(error.message)
 
 
 def _report(ending: Ending, *, as_json: bool) -> ExitCode:

@@ -28,7 +28,13 @@ async def answer(request: HttpRequest, token: str) -> HttpResponseBase:
         invitation = read_link(token)
     except BadLink:
         return await _render(request, {"is_bad": True}, status=410)
-    question = await pools.read(_question, invitation)
+
+    def read() -> Question | None:
+        if is_disabled(invitation.user_id):  # the user for whom the link was created
+            return None
+        return Question.objects.waiting().filter(id=invitation.question_id).first()
+
+    question = await pools.read(read)
     if question is None:
         return await _render(request, {"is_over": True}, status=410)
     if request.method == "POST":
@@ -58,13 +64,6 @@ async def _record(request: HttpRequest, question: Question, invitation: AnswerTo
     except StatusConflict:  # another answer arrived first
         return await _render(request, {"is_over": True}, status=409)
     return await _render(request, {"question": question, "given": text or "the form"})
-
-
-def _question(invitation: AnswerToken) -> Question | None:
-    """None: the question is closed, or the user for whom the link was created is disabled."""
-    if is_disabled(invitation.user_id):
-        return None
-    return Question.objects.waiting().filter(id=invitation.question_id).first()
 
 
 async def _render(request: HttpRequest, context: dict[str, Any], *, status: int = 200) -> HttpResponse:

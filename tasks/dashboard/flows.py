@@ -204,9 +204,8 @@ async def run_tree(request: HttpRequest, caller: Caller, task_id: str) -> HttpRe
     texts, tags = _texts_in(request), tags_in(request.POST.get("tags", ""))
     try:
         inputs = read_object(texts.get(MORE, ""))
-        execution = await pools.write(
-            partial(with_tags, _run_tree, tags, caller=caller, task_id=task_id, inputs=inputs)
-        )
+        verb = partial(with_tags, _run_tree, tags)
+        execution = await pools.write(partial(verb, caller=caller, task_id=task_id, inputs=inputs))
     except ValueError as error:
         problems = {f"inputs.{MORE}": str(error)}
     except InvalidParams as error:

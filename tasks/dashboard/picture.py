@@ -173,6 +173,7 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
     names = {task.id: task.name for task in tasks}
     asking = open_questions(caller, run_ids=[run.id]) if run and is_running else []
     waits = open_waits(caller, run_id=run.id, limit=WAITS_SHOWN) if run and is_running else []
+    firings = Firing.objects.select_related("schedule").defer("schedule__tasks", "schedule__inputs")
     return Picture(
         root=root,
         run=run,
@@ -192,7 +193,7 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
         budget=limits_of(run, root.params),
         asking=[(question, names[question.task_id]) for question in asking],
         parent=parent_of(run),
-        firing=_firing(run),
+        firing=firings.filter(run_id=run.id).first() if run else None,
         schedules=list(
             Schedule.objects.filter(task_id=root_id).defer("tasks", "inputs").order_by("name")[:SCHEDULES_SHOWN]
         ),
@@ -209,13 +210,6 @@ def events_of(picture: Picture) -> list[Json]:
     names = {task["id"]: task["name"] for task in picture.graph["tasks"]}
     shown = TaskEvent.objects.filter(run_id=picture.run.id, seq__lte=picture.run.last_seq)
     return [event | {"name": name_in(event, names)} for event in joined(newest_events(shown, count=EVENTS_SHOWN))]
-
-
-def _firing(run: Run | None) -> Firing | None:
-    if run is None:
-        return None
-    found = Firing.objects.select_related("schedule").defer("schedule__tasks", "schedule__inputs")
-    return found.filter(run_id=run.id).first()
 
 
 def first_failure(*, caller: Caller, root_id: str) -> str | None:

@@ -102,17 +102,17 @@ class FlowTools:
 
 def _flow_tool(version: FlowVersion) -> Tool:
     flow = version.flow
+
+    async def start(exchange: Exchange, arguments: Json) -> Callable[[], Execution]:
+        run = partial(flows.run_flow, caller=exchange.caller, name=flow.name, inputs=arguments)
+        return partial(run, llm_key=exchange.headers.sent_key())
+
     return Tool(
         name=f"{PREFIX}{flow.name}",
         title=flow.name,
         description=version.description or f"Runs the flow {flow.name}.",
         input_schema=object_schema(version.inputs_schema),
         output_schema=outcome_schema(),
-        call=RunTool(partial(_start_flow, flow.name), with_tree=True),
+        call=RunTool(start, with_tree=True),
         hints=Hints(reaches_out=True),
     )
-
-
-async def _start_flow(name: str, exchange: Exchange, arguments: Json) -> Callable[[], Execution]:
-    start = partial(flows.run_flow, caller=exchange.caller, name=name, inputs=arguments)
-    return partial(start, llm_key=exchange.headers.sent_key())

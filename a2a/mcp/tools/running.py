@@ -90,9 +90,11 @@ async def followed(
             async with aclosing(_notable(run, after=first, seconds=most, dialog=dialog)) as news:
                 progress = _Progress(exchange)
                 async for event in news:
-                    found: list[Notification | Request | None] = [progress.of(event), _log(event, exchange)]
-                    found += await dialog.requests() if asks(event) else []
-                    messages = [message for message in found if message is not None]
+                    messages: list[Notification | Request] = progress.of(event)
+                    if event["type"] in ("log", TOKEN) and not is_reasoning(event) and exchange.wants_log("info"):
+                        log = {"level": "info", "logger": event["task_id"], "data": event["message"]}
+                        messages.append(Notification(method="notifications/message", params=log))
+                    messages += await dialog.requests() if asks(event) else []
                     if event["seq"] <= seq:
                         continue
                     seq = event["seq"]
@@ -180,20 +182,12 @@ class _Progress:
         self._token = exchange.progress_token
         self._last = -1.0
 
-    def of(self, event: Event) -> Notification | None:
+    def of(self, event: Event) -> list[Notification | Request]:
+        """Return the notification of an event; none if there has been no progress."""
         reached = event["tree_progress"]
         if self._token is None or reached <= self._last or event["type"] == "final":
-            return None
+            return []
         self._last = reached
         params: dict[str, Any] = {"progressToken": self._token, "progress": reached, "total": 1.0}
-        return Notification(
-            method="notifications/progress",
-            params=params | ({"message": event["message"]} if event["message"] else {}),
-        )
-
-
-def _log(event: Event, exchange: Exchange) -> Notification | None:
-    if event["type"] not in ("log", TOKEN) or is_reasoning(event) or not exchange.wants_log("info"):
-        return None
-    params = {"level": "info", "logger": event["task_id"], "data": event["message"]}
-    return Notification(method="notifications/message", params=params)
+        params |= {"message": event["message"]} if event["message"] else {}
+        return [Notification(method="notifications/progress", params=params)]
