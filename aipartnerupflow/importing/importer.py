@@ -94,7 +94,7 @@ def _schedule(row: Row) -> ForeignSchedule:
     )
 
 
-def translated(rows: Iterable[Row]) -> tuple[ForeignTree, list[Note]]:
+def translate(rows: Iterable[Row]) -> tuple[ForeignTree, list[Note]]:
     """Return the tree of these rows, the root's first, and what the import changes in it. Raises CannotStore."""
     notes: list[Note] = []
     tasks: list[Json] = []
@@ -299,7 +299,7 @@ def _read(source: Source, report: Report, advance: Callable[[int], object]) -> I
     for root_id, members in groupby(source.tasks(), key=lambda pair: pair[0]):
         rows: list[Row] = [row for _, row in members]
         try:
-            tree, notes = translated(rows)
+            tree, notes = translate(rows)
             schedule, lost = schedules_of(rows)
         except CannotStore as error:
             report.left_out.append(LeftOut(id=root_id, name=str(rows[0]["name"]), tasks=len(rows), reason=str(error)))

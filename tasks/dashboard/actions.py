@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
-from tasks.dashboard.json_text import written
+from tasks.dashboard.json_text import format_json
 from tasks.dashboard.pages import Context, page, redirect_with_message, render_page
 from tasks.dashboard.schema_form import read_object
 from tasks.dashboard.words import path_of
@@ -44,7 +44,7 @@ async def run(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespons
 @page("POST", needs=Role.OPERATOR)
 async def restart(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
     """Run the task and its dependents again in a copy of the tree. Other tasks keep their results."""
-    execution = await pools.write(restarted, caller=caller, task_id=task_id)
+    execution = await pools.write(run_copy, caller=caller, task_id=task_id)
     return redirect_with_message(
         request, path_of(execution.task.id), "A run of a copy was submitted. The original is unchanged."
     )
@@ -77,11 +77,11 @@ async def delete(request: HttpRequest, caller: Caller, task_id: str) -> HttpResp
 def run_again(*, caller: Caller, task_id: str) -> Execution:
     """Run what has not completed in the tree of this root, or a copy of it if all has. Raises TasksError."""
     newest = latest_run(caller=caller, task_id=task_id)
-    verb = restarted if newest is not None and newest.status == Status.COMPLETED else execute_task
+    verb = run_copy if newest is not None and newest.status == Status.COMPLETED else execute_task
     return verb(caller=caller, task_id=task_id)
 
 
-def restarted(*, caller: Caller, task_id: str) -> Execution:
+def run_copy(*, caller: Caller, task_id: str) -> Execution:
     """Run the task and its dependents again in a copy of the tree, with the inputs of the latest run."""
     return fork(caller=caller, task_id=task_id, start=[task_id], inputs={})
 
@@ -98,7 +98,7 @@ async def edit_fork(request: HttpRequest, caller: Caller, task_id: str) -> HttpR
     """`/ui/fork/{id}`: the inputs of the task, to be corrected; what was done before it is kept."""
     task = await pools.read(get_task, caller=caller, task_id=task_id)
     if request.method != "POST":
-        context = _form(task, written(for_pages(task, task.inputs)), ())
+        context = _form(task, format_json(for_pages(task, task.inputs)), ())
         return await render_page(request, caller, FORK_TEMPLATE, context | await pools.read(_results, task))
     text = request.POST.get("inputs", "")
     try:
@@ -127,7 +127,7 @@ def _restore_hidden(task: Task, given: Json) -> Json:
     kept: Json = {}
     for name, value in given.items():
         is_same = name in task.inputs and value == before.get(name)
-        if not is_same and name in task.inputs and before[name] != task.inputs[name] and HIDDEN in written(value):
+        if not is_same and name in task.inputs and before[name] != task.inputs[name] and HIDDEN in format_json(value):
             raise ValueError(
                 f"'{name}' has a part that is hidden ({HIDDEN}): write it out, or leave the input as it was."
             )
@@ -149,7 +149,7 @@ def _form(task: Task, text: str, problems: Sequence[str]) -> Context:
         "task": task,
         "text": text,
         "problems": problems,
-        "has_run_inputs": RUN_INPUTS in written(task.inputs),
+        "has_run_inputs": RUN_INPUTS in format_json(task.inputs),
     }
 
 

@@ -106,12 +106,12 @@ def conversation_of(calls: Sequence[ModelCall]) -> Conversation:
     )
     ids = loads.spend_on_page(sizes, least=0)
     contents = dict(ModelCall.objects.filter(id__in=ids).values_list("id", "content"))
-    return arranged(
+    return arrange(
         [(call, contents[call.id] or {}) for call in calls if call.id in contents], more=len(calls) > len(ids)
     )
 
 
-def arranged(found: Sequence[tuple[ModelCall, Json]], *, more: bool = False) -> Conversation:
+def arrange(found: Sequence[tuple[ModelCall, Json]], *, more: bool = False) -> Conversation:
     """Arrange calls, each with its content, which is empty if it is not stored."""
     if not found:
         return Conversation(rows=[], more=more, seconds=0.0)
@@ -131,14 +131,14 @@ def arranged(found: Sequence[tuple[ModelCall, Json]], *, more: bool = False) -> 
         x = 100 * (call.started_at - start).total_seconds() / total if total else 0.0
         width = (call.duration_ms or 0) / 10 / total if total else 100.0
         tools = _tools(content.get("tool_calls") or [])
-        text = _text(content.get("answer"))
+        text = _text_of(content.get("answer"))
         rows.append(
             Row(
                 call=call,
                 earlier=messages[:known],
                 messages=messages[known:],
                 answer=Message(role="assistant", text=text, tools=tools) if text or tools else None,
-                reasoning=_text(content.get("reasoning")),
+                reasoning=_text_of(content.get("reasoning")),
                 sources=[source_of(each) for each in content.get("citations", [])],
                 left_out=content.get("left_out_messages", 0),
                 x=min(x, 100 - LEAST),
@@ -164,11 +164,11 @@ def message_of(message: Any) -> Message:
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         return Message(role="message", text=on_one_line(message))
     return Message(
-        role=message["role"], text=_text(message.get("content")), tools=_tools(message.get("tool_calls") or [])
+        role=message["role"], text=_text_of(message.get("content")), tools=_tools(message.get("tool_calls") or [])
     )
 
 
-def _text(content: Any) -> str:
+def _text_of(content: Any) -> str:
     """Return the text of a message; parts that are no text are named."""
     if content is None or isinstance(content, str):
         return (content or "").strip()

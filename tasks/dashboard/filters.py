@@ -1,6 +1,6 @@
 """The filters of the lists of trees and runs, as URLs have them, and forms that save them under a name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
@@ -43,14 +43,7 @@ class Filters:
 
 def read_filters(query: Mapping[str, str]) -> Filters:
     """Read the filters. Raises InvalidParams for an unknown status or order."""
-    given = {name: query.get(name, "").strip() for name in ("q", "status", "executor", "owner", "order", "cursor")}
-    problems = []
-    if given["status"] and given["status"] not in list(Status):
-        problems.append(("status", f"must be one of {', '.join(Status)}"))
-    if given["order"] and given["order"] not in ORDERS:
-        problems.append(("order", f"must be one of {', '.join(ORDERS)}"))
-    if problems:
-        raise InvalidParams(problems)
+    given = _read(query, "q", "executor", "owner", "cursor", status=list(Status), order=ORDERS)
     return Filters(
         text=given["q"],
         status=given["status"],
@@ -61,6 +54,19 @@ def read_filters(query: Mapping[str, str]) -> Filters:
     )
 
 
+def _read(query: Mapping[str, str], *names: str, **choices: Collection[str]) -> dict[str, str]:
+    """Return the values in a query by their names. Raises InvalidParams for one that is none of its choices."""
+    given = {name: query.get(name, "").strip() for name in (*names, *choices)}
+    problems = [
+        (name, f"must be one of {', '.join(known)}")
+        for name, known in choices.items()
+        if given[name] and given[name] not in known
+    ]
+    if problems:
+        raise InvalidParams(problems)
+    return given
+
+
 SPANS: Final[Mapping[str, tuple[str, timedelta, timedelta]]] = {
     "1": ("24 hours", timedelta(days=1), timedelta(hours=1)),
     "7": ("7 days", timedelta(days=7), timedelta(hours=6)),
@@ -68,7 +74,6 @@ SPANS: Final[Mapping[str, tuple[str, timedelta, timedelta]]] = {
     "90": ("90 days", timedelta(days=90), timedelta(days=3)),
 }
 """The choices of the page: what it says, how long that is, and how long one bar of the chart stands for."""
-NAMES: Final = ("days", "status", "flow", "task", "user", "tag", "q", "cursor")
 STATUSES: Final = ("completed", "failed", "cancelled", "in_progress", "pending")
 """The statuses from the bottom of a bar to its top."""
 
@@ -95,14 +100,7 @@ class RunFilters:
 
 def read_run_filters(query: Mapping[str, str]) -> RunFilters:
     """Read the filters. Raises InvalidParams for an unknown time or status."""
-    given = {name: query.get(name, "").strip() for name in NAMES}
-    problems = []
-    if given["days"] and given["days"] not in SPANS:
-        problems.append(("days", f"must be one of {', '.join(SPANS)}"))
-    if given["status"] and given["status"] not in STATUSES:
-        problems.append(("status", f"must be one of {', '.join(STATUSES)}"))
-    if problems:
-        raise InvalidParams(problems)
+    given = _read(query, "flow", "task", "user", "tag", "q", "cursor", days=SPANS, status=STATUSES)
     return RunFilters(
         span=given["days"] or "7",
         status=given["status"],

@@ -13,7 +13,7 @@ from django.urls import reverse
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks.dashboard.actions import run_again
-from tasks.dashboard.json_text import written
+from tasks.dashboard.json_text import format_json
 from tasks.dashboard.pages import Context, page, read_page, redirect_with_message, render_page
 from tasks.dashboard.schema_form import MORE, PREFIX, fields_of, read_inputs, read_object, texts_of
 from tasks.dashboard.words import path_of
@@ -304,7 +304,7 @@ def _of_tree(*, caller: Caller, task_id: str) -> Context:
     last = RunInputs.objects.filter(run_id=newest.id).values_list("inputs", flat=True).first() if newest else None
     inputs = dict.fromkeys(_used(caller, task_id), "") | (last or {})
     root = get_task(caller=caller, task_id=task.root_id)
-    texts = {MORE: written(inputs) if inputs else ""}
+    texts = {MORE: format_json(inputs) if inputs else ""}
     is_copy = newest is not None and newest.status == Status.COMPLETED
     about = "It has completed, so a copy of it runs." if is_copy else ""
     return _form({}, texts, {}) | {
@@ -335,5 +335,5 @@ def _to_save(*, caller: Caller, task_id: str) -> Context:
     schema: dict[str, Any] = {"type": "object", "properties": {name: {} for name in used}, "required": used}
     name = NOT_OF_NAMES.sub("-", root.name).strip("-._")[:100].lower()
     is_tool = Flow.objects.filter(user_id=caller.user_id, name=name, is_tool=True).exists()
-    own = {"name": name, "description": "", "inputs_schema": written(schema) if used else "", "is_tool": is_tool}
+    own = {"name": name, "description": "", "inputs_schema": format_json(schema) if used else "", "is_tool": is_tool}
     return {"place": "flows", "task_id": task_id, "own": own, "problems": {}}

@@ -17,7 +17,7 @@ from tasks.services.trees.queries import get_task
 LINE: Final = 96
 
 
-def written(value: Any, *, width: int = LINE, max_characters: int | None = None) -> str:
+def format_json(value: Any, *, width: int = LINE, max_characters: int | None = None) -> str:
     """Format the value as JSON with lines of about `width` characters. Handles the nesting that requests may have.
 
     Ends early after `max_characters`: a page shows the beginning of a result, which may have megabytes.

@@ -57,7 +57,7 @@ def types_below(level: Level) -> list[str]:
     return [kind for kind in every if least.get(kind, OF_TYPE.get(kind, Level.INFO)) < level]
 
 
-def joined(events: Iterable[Json]) -> list[Json]:
+def join_words(events: Iterable[Json]) -> list[Json]:
     """Join the words of each model call, at the place of the first. `events` are in order."""
     lines: list[Json] = []
     texts: dict[str, list[str]] = {}
@@ -215,7 +215,7 @@ def _read_page(*, found: Log, filters: Filters) -> tuple[list[Json], int | None]
             matches.append(event)
     lines = [
         line | {"name": name_in(line, found.names), "level": level_of(line).name.lower()}
-        for line in joined(reversed(matches))
+        for line in join_words(reversed(matches))
     ]
     return lines, before
 

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from llmkeys.keys import list_keys
-from tasks.dashboard.json_text import written
+from tasks.dashboard.json_text import format_json
 from tasks.dashboard.pages import Context, page, redirect_with_message, render_page
 from tasks.dashboard.schema_form import (
     MORE,
@@ -107,7 +107,7 @@ async def new_tree(request: HttpRequest, caller: Caller) -> HttpResponse:
     if copy_of := request.GET.get("copy"):
         stored = await pools.read(get_tree, caller=caller, task_id=copy_of)
         tasks = written_down([task for task in stored if task.spawned_by is None])  # a run adds the others again
-    return await render_page(request, caller, TEMPLATE, _editor(written(tasks), {}))
+    return await render_page(request, caller, TEMPLATE, _editor(format_json(tasks), {}))
 
 
 async def _create(

@@ -11,7 +11,7 @@ from accounts.callers import Caller
 from tasks.dashboard.boxes import Box, Boxes, Folds, boxes_of, settings_of_boxes
 from tasks.dashboard.graph import graph_of, in_order
 from tasks.dashboard.listing import StatusBar, bar_of, seconds_of
-from tasks.dashboard.logs import joined, name_in
+from tasks.dashboard.logs import join_words, name_in
 from tasks.models import Firing, Question, Run, Schedule, Task, TaskEvent
 from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json
@@ -209,7 +209,7 @@ def events_of(picture: Picture) -> list[Json]:
         return []
     names = {task["id"]: task["name"] for task in picture.graph["tasks"]}
     shown = TaskEvent.objects.filter(run_id=picture.run.id, seq__lte=picture.run.last_seq)
-    return [event | {"name": name_in(event, names)} for event in joined(newest_events(shown, count=EVENTS_SHOWN))]
+    return [event | {"name": name_in(event, names)} for event in join_words(newest_events(shown, count=EVENTS_SHOWN))]
 
 
 def first_failure(*, caller: Caller, root_id: str) -> str | None:

@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
-from tasks.dashboard.json_text import written
+from tasks.dashboard.json_text import format_json
 from tasks.dashboard.pages import Context, page, read_page, redirect_with_message, render_page
 from tasks.dashboard.schema_form import read_json
 from tasks.models import Firing, Schedule
@@ -95,7 +95,7 @@ async def edit(request: HttpRequest, caller: Caller, schedule_id: str) -> HttpRe
             return schedules.update_schedule(caller=caller, schedule_id=schedule_id, fields=fields)
 
         return await _save(request, caller, update, schedule_id=schedule_id)
-    return await _form(request, caller, filled(found), {}, schedule_id=schedule_id)
+    return await _form(request, caller, form_of(found), {}, schedule_id=schedule_id)
 
 
 @page()
@@ -173,8 +173,8 @@ def _context(*, caller: Caller, schedule_id: str) -> Context:
         "words": in_words(found.timing),
         "overlap": CHOICES["overlap"][found.overlap],
         "catch_up": CHOICES["catch_up"][found.catch_up],
-        "tree": None if found.tasks is None else written(found.tasks),
-        "inputs": None if found.inputs is None else written(found.inputs),
+        "tree": None if found.tasks is None else format_json(found.tasks),
+        "inputs": None if found.inputs is None else format_json(found.inputs),
         "times": _times(found.timing, slots),
         "history": [
             (each, Time(at=each.firing.scheduled_for, local=each.firing.scheduled_for.astimezone(zone)))
@@ -261,7 +261,7 @@ EXAMPLE: Final = [{"id": "hello", "name": "echo_executor", "inputs": {"text": "G
 EMPTY: Final[dict[str, str]] = {
     "name": "",
     "subject": "tasks",
-    "tasks": written(EXAMPLE),
+    "tasks": format_json(EXAMPLE),
     "task_id": "",
     "flow": "",
     "flow_version": "",
@@ -283,7 +283,7 @@ EMPTY: Final[dict[str, str]] = {
 }
 
 
-def filled(schedule: Schedule) -> dict[str, str]:
+def form_of(schedule: Schedule) -> dict[str, str]:
     """Return the texts of the form for a stored schedule."""
     subject = next(name for name in CHOICES["subject"] if getattr(schedule, name) is not None)
     kind = next(name for name in CHOICES["kind"] if getattr(schedule, name) is not None)
@@ -294,7 +294,7 @@ def filled(schedule: Schedule) -> dict[str, str]:
         if isinstance(value, datetime):
             form[name] = value.astimezone(zone).strftime("%Y-%m-%dT%H:%M:%S").removesuffix(":00")
         elif isinstance(value, list | dict):
-            form[name] = written(value)
+            form[name] = format_json(value)
         else:
             form[name] = "" if value is None else str(value)
     return form

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from tasks.dashboard.json_text import written
+from tasks.dashboard.json_text import format_json
 from tasks.rules.strict_json import Json, MalformedJson, decode
 
 #: Prefix of the form fields; the name of the input follows.
@@ -52,7 +52,7 @@ def fields_of(
             value=values.get(name, ""),
             is_required=name in required,
             hint=rule.get("description", ""),
-            default=_text(rule["default"]) if "default" in rule else EXAMPLES.get(str(rule.get("format")), ""),
+            default=_as_text(rule["default"]) if "default" in rule else EXAMPLES.get(str(rule.get("format")), ""),
             choices=_choices(rule),
             problem=problems.get(name, ""),
             input_type=(
@@ -81,9 +81,9 @@ def texts_of(schema: Json, inputs: Json) -> dict[str, str]:
     for name, value in inputs.items():
         if name in rules:
             is_json = not isinstance(value, str) or kind_of(rules[name]) == "json"
-            texts[name] = _text(value) if is_json else value
+            texts[name] = _as_text(value) if is_json else value
     others = {name: value for name, value in inputs.items() if name not in rules}
-    return texts | ({MORE: written(others)} if others else {})
+    return texts | ({MORE: format_json(others)} if others else {})
 
 
 def takes_more(schema: Json) -> bool:
@@ -130,7 +130,7 @@ def _value(text: str, rule: Json, name: str) -> Any:
     if kind in ("text", "long_text"):
         return text.replace("\r\n", "\n")
     if kind == "choice":
-        return next((each for each in rule["enum"] if _text(each) == text), text)
+        return next((each for each in rule["enum"] if _as_text(each) == text), text)
     try:
         return read_json(text)
     except ValueError:
@@ -153,8 +153,8 @@ def _properties(schema: Json) -> dict[str, Json]:
 
 
 def _choices(rule: Json) -> list[str]:
-    return [_text(each) for each in rule.get("enum", [])]
+    return [_as_text(each) for each in rule.get("enum", [])]
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else written(value)
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else format_json(value)

@@ -16,7 +16,7 @@ from tasks.dashboard.filters import ORDERS, read_filters
 from tasks.dashboard.inbox import fields_of_question
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.listing import list_trees
-from tasks.dashboard.logs import joined
+from tasks.dashboard.logs import join_words
 from tasks.dashboard.pages import Context, base_url, has_owners, page, read_page, render_page
 from tasks.dashboard.picture import Picture, events_of, first_failure, picture_of
 from tasks.executors import describe, disabled_executors, executor_ids
@@ -148,7 +148,7 @@ def _panel(request: HttpRequest, caller: Caller, task_id: str) -> Context:
         "dependants": found.dependants[:RELATIVES_SHOWN],
         "more_dependencies": max(0, len(found.task.dependencies) - RELATIVES_SHOWN),
         "more_dependants": max(0, len(found.dependants) - RELATIVES_SHOWN),
-        "events": joined(found.events),
+        "events": join_words(found.events),
         "family": family_of(found.task),
         "conversation": conversation_of(found.calls) if found.calls else None,
         "question": question,

@@ -10,7 +10,7 @@ from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from aipartnerupflow.costs import price
-from tasks.dashboard.json_text import on_one_line, written
+from tasks.dashboard.json_text import format_json, on_one_line
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.picture import Picture
 from tasks.dashboard.words import DAY, HOUR, MINUTE, brief_counts, counts, duration, path_of, word
@@ -105,7 +105,7 @@ def value(value: Any, kind: str, task_id: str, label: str) -> dict[str, Any]:
 
 def _beginning(value: Any, width: int) -> str:
     """Format JSON for reading, and no more than a little over MAX_CHARACTERS of it. A string stays unchanged."""
-    return value if isinstance(value, str) else written(value, width=width, max_characters=MAX_CHARACTERS)
+    return value if isinstance(value, str) else format_json(value, width=width, max_characters=MAX_CHARACTERS)
 
 
 @register.filter

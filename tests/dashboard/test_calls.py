@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tasks.dashboard.conversation import arranged, message_of
+from tasks.dashboard.conversation import arrange, message_of
 from tasks.models import ModelCall
 from tests.browser import new_page
 from tests.dashboard.browsing import SCHEMES, barriers, open_tree
@@ -32,7 +32,7 @@ def user(text: str) -> Json:
 
 
 def test_bars_say_when_each_call_ran() -> None:
-    found = arranged([(call(0, 2), {}), (call(1, 3), {}), (call(2.5, 0), {})])
+    found = arrange([(call(0, 2), {}), (call(1, 3), {}), (call(2.5, 0), {})])
     assert [(row.x, row.width) for row in found.rows] == [(0, 50), (25, 75), (62.5, 1)]
     assert found.seconds == 4
 
@@ -40,7 +40,7 @@ def test_bars_say_when_each_call_ran() -> None:
 def test_what_an_agent_has_sent_before_is_not_shown_again() -> None:
     first = {"messages": [user("Hi")], "answer": "Hello."}
     again = {"messages": [user("Hi"), {"role": "assistant", "content": "Hello."}, user("More")], "answer": "No."}
-    rows = arranged([(call(0, 1), first), (call(1, 1, agent="bob"), first), (call(2, 1), again)]).rows
+    rows = arrange([(call(0, 1), first), (call(1, 1, agent="bob"), first), (call(2, 1), again)]).rows
     assert [len(row.earlier) for row in rows] == [0, 0, 1]
     assert [message.text for message in rows[2].messages] == ["Hello.", "More"]
 
@@ -57,7 +57,7 @@ def test_what_an_agent_has_sent_before_is_not_shown_again() -> None:
     ],
 )  # fmt: skip
 def test_sources_of_any_form_are_shown(citation: Any, title: str, url: str) -> None:
-    rows = arranged([(call(0, 1), {"answer": "It rains.", "reasoning": "Clouds.", "citations": [citation]})]).rows
+    rows = arrange([(call(0, 1), {"answer": "It rains.", "reasoning": "Clouds.", "citations": [citation]})]).rows
     assert [(source.title, source.url) for source in rows[0].sources] == [(title, url)]
     assert rows[0].reasoning == "Clouds."
 

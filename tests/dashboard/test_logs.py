@@ -9,7 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tasks.dashboard.logs import Level, joined, level_of, name_in, types_below
+from tasks.dashboard.logs import Level, join_words, level_of, name_in, types_below
 from tests.dashboard.browsing import open_tree
 from tests.dashboard.conftest import Json, Make, root, step
 from tests.servers import Server
@@ -57,7 +57,7 @@ def test_the_words_of_a_model_call_are_joined_and_name_their_agent() -> None:
         event("token", "a", "two", result=first),
         event("token", "a", "zwei", result=second),
     ]
-    shown = [(name_in(each, {"a": "Crew"}), each["message"]) for each in joined(events)]
+    shown = [(name_in(each, {"a": "Crew"}), each["message"]) for each in join_words(events)]
     assert shown == [
         ("Crew", ""),
         ("Crew · Ada", "One two"),

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tasks.dashboard.json_text import on_one_line, written
+from tasks.dashboard.json_text import format_json, on_one_line
 from tasks.dashboard.views import as_code
 from tasks.dashboard.words import duration, path_of
 from tasks.templatetags.dashboard import pretty, schema_type, ticks
@@ -45,7 +45,7 @@ VALUES: list[Any] = [
 @pytest.mark.parametrize("value", VALUES)
 @pytest.mark.parametrize("width", [20, 96])
 def test_what_is_written_is_the_same_json(value: Any, width: int) -> None:
-    assert orjson.loads(written(value, width=width)) == value
+    assert orjson.loads(format_json(value, width=width)) == value
     assert orjson.loads(on_one_line(value)) == value
 
 
@@ -65,8 +65,8 @@ def test_only_the_beginning_of_a_large_value_is_written() -> None:
 
 
 def test_what_is_short_stays_on_one_line() -> None:
-    assert written({"a": 1, "b": [1, 2]}) == '{"a": 1, "b": [1, 2]}'
-    assert written({"a": "x" * 30, "b": [1, 2]}, width=30).splitlines() == [
+    assert format_json({"a": 1, "b": [1, 2]}) == '{"a": 1, "b": [1, 2]}'
+    assert format_json({"a": "x" * 30, "b": [1, 2]}, width=30).splitlines() == [
         "{",
         f'  "a": "{"x" * 30}",',
         '  "b": [1, 2]',

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aipartnerupflow.importing.importer import CannotStore, translated
+from aipartnerupflow.importing.importer import CannotStore, translate
 from tasks.services.trees.imports import State
 from tests.servers import Json
 
@@ -36,11 +36,11 @@ def row(**values: Any) -> dict[str, str | None]:
 
 
 def task(**values: Any) -> Json:
-    return translated([row(**values)])[0].tasks[0]
+    return translate([row(**values)])[0].tasks[0]
 
 
 def state(**values: Any) -> State:
-    return translated([row(**values)])[0].states["one"]
+    return translate([row(**values)])[0].states["one"]
 
 
 def test_what_is_null_is_left_to_our_defaults() -> None:
@@ -121,7 +121,7 @@ def test_progress_is_between_0_and_1(stored: str | None, progress: float) -> Non
 )
 def test_a_value_that_cannot_be_stored_is_named(column: str, stored: str, reason: str) -> None:
     with pytest.raises(CannotStore, match="Task 'one': ") as refused:
-        translated([row(**{column: stored})])
+        translate([row(**{column: stored})])
     assert reason in str(refused.value)
 
 
@@ -143,7 +143,7 @@ def test_a_value_that_cannot_be_stored_is_named(column: str, stored: str, reason
     ],
 )
 def test_what_changes_is_noted(values: dict[str, Any], text: str, fields: dict[str, str]) -> None:
-    _, (note,) = translated([row(**values)])
+    _, (note,) = translate([row(**values)])
     assert (note.task_id, note.text, note.fields) == ("one", text, fields)
 
 
