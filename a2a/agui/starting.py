@@ -52,8 +52,6 @@ NOTHING: Final = "needs a message of the user; or send forwardedProps with tasks
 REUSED: Final = "was used for another request in this thread within the last 24 hours: use a new one"
 SOUNDS: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 ACCEPTED: Final = "is no text, image, document, or sound in wav or mp3 with its data; a language model gets only these"
-NOT_READ: Final = (ActivityMessage, ReasoningMessage)
-"""Messages that a front end keeps for itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +245,7 @@ def conversation(messages: Sequence[Message], context: Sequence[ContextEntry]) -
                 ]
                 answer: Json = {"role": "assistant", "content": message.content}
                 found.append(answer | {"tool_calls": calls} if calls else answer)
-            case ActivityMessage() | ReasoningMessage():
+            case ActivityMessage() | ReasoningMessage():  # a front end keeps them for itself
                 continue
             case _:
                 found.append({"role": message.__struct_config__.tag, "content": message.content})

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from heapq import merge
 from itertools import islice
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 
 from a2a.mcp.messages import text
-from a2a.mcp.resources import Resources, Runs
+from a2a.mcp.resources import Runs
 from a2a.mcp.tools.builtin import builtin_tools
 from a2a.mcp.tools.offered import FlowTools, executor_tools
 from a2a.mcp.tools.tool import Fixed, Source, Tool
@@ -26,33 +26,11 @@ from tasks.services.flows import flow_lists
 RUN: Final = "Run the flow '{name}' with the tool run_flow and these inputs: {inputs}. Then say what came out."
 
 
-class Prompts(Protocol):
-    """The prompts of a server."""
+class Flows:
+    """The prompts: the caller's own flows, with the properties of their inputs as arguments."""
 
     async def page(self, caller: Caller, cursor: str) -> tuple[Sequence[Json], str | None]:
         """Return a page of the caller's prompts, and the cursor of the next one. Raises InvalidParams."""
-        ...
-
-    async def missing(self, caller: Caller, name: str, arguments: Json) -> Json | None:
-        """Return the form of the required arguments that are not given; None if there are none, or no such prompt."""
-        ...
-
-    async def get(self, caller: Caller, name: str, arguments: Json) -> Json | None:
-        """Return the description and the messages of a prompt; None if the caller has none of this name.
-
-        Raises InvalidParams for an argument that the prompt does not have, or for one that it needs.
-        """
-        ...
-
-    async def complete(self, caller: Caller, name: str, argument: str) -> Sequence[str] | None:
-        """Return values of an argument of a prompt, the best first; None if the caller has no such prompt."""
-        ...
-
-
-class Flows:
-    """The caller's own flows, with the properties of their inputs as arguments."""
-
-    async def page(self, caller: Caller, cursor: str) -> tuple[Sequence[Json], str | None]:
         read = partial(flow_lists.list_flows, caller=caller, user_id=caller.user_id, limit=PAGE, cursor=cursor or None)
         found, following = await pools.read(read)
         shown = []
@@ -68,6 +46,7 @@ class Flows:
         return shown, following
 
     async def missing(self, caller: Caller, name: str, arguments: Json) -> Json | None:
+        """Return the form of the required arguments that are not given; None if there are none, or no such prompt."""
         found = await _flow(caller, name)
         fields = {} if found is None else _missing(found[1], arguments)
         if not fields:
@@ -75,6 +54,10 @@ class Flows:
         return {"type": "object", "properties": fields, "required": list(fields)}
 
     async def get(self, caller: Caller, name: str, arguments: Json) -> Json | None:
+        """Return the description and the messages of a prompt; None if the caller has none of this name.
+
+        Raises InvalidParams for an argument that the prompt does not have, or for one that it needs.
+        """
         found = await _flow(caller, name)
         if found is None:
             return None
@@ -90,6 +73,7 @@ class Flows:
         return {"description": version.description, "messages": [{"role": "user", "content": text(prompt)}]}
 
     async def complete(self, caller: Caller, name: str, argument: str) -> Sequence[str] | None:
+        """Return values of an argument of a prompt, the best first; None if the caller has no such prompt."""
         found = await _flow(caller, name)
         return None if found is None else _values_in(_properties(found[1]).get(argument))
 
@@ -141,8 +125,8 @@ class Catalogue:
     """The tools and resources of a server. If two tools have one name, the one of the first source counts."""
 
     sources: Sequence[Source]
-    resources: Resources
-    prompts: Prompts
+    resources: Runs
+    prompts: Flows
 
     async def tools(self, caller: Caller, *, after: str = "") -> list[Tool]:
         """Return a page of the caller's tools by name, after this name; one more than PAGE if there are further ones."""

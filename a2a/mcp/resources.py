@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import orjson
 
@@ -44,34 +44,11 @@ TEMPLATES: Final[Sequence[Json]] = (
 )
 
 
-class Resources(Protocol):
-    """The resources of a server."""
+class Runs:
+    """The resources: the runs of the caller."""
 
     async def page(self, caller: Caller, cursor: str) -> tuple[Sequence[Json], str | None]:
         """Return a page of the caller's resources, and the cursor of the next one. Raises InvalidParams."""
-        ...
-
-    def templates(self) -> Sequence[Json]:
-        """Return the templates of their URIs."""
-        ...
-
-    async def read(self, caller: Caller, uri: str) -> Sequence[Json] | None:
-        """Return the contents of a resource; None if the caller has none at this URI."""
-        ...
-
-    async def run_of(self, caller: Caller, uri: str) -> str | None:
-        """Return the id of the run whose events change a resource; None if the caller has none at this URI."""
-        ...
-
-    async def complete(self, caller: Caller, uri: str, argument: str) -> Sequence[str] | None:
-        """Return values of a variable of a template, the best first; None if there is no such template."""
-        ...
-
-
-class Runs:
-    """The runs of the caller."""
-
-    async def page(self, caller: Caller, cursor: str) -> tuple[Sequence[Json], str | None]:
         wanted = history.RunFilter()
         runs, following = await pools.read(
             partial(history.list_runs, caller=caller, wanted=wanted, limit=PAGE, cursor=cursor)
@@ -87,9 +64,11 @@ class Runs:
         ], following
 
     def templates(self) -> Sequence[Json]:
+        """Return the templates of their URIs."""
         return [template | {"mimeType": JSON_TYPE} for template in TEMPLATES]
 
     async def read(self, caller: Caller, uri: str) -> Sequence[Json] | None:
+        """Return the contents of a resource; None if the caller has none at this URI."""
         found = URI.fullmatch(uri)
         if found is None:
             return None
@@ -100,6 +79,7 @@ class Runs:
         return [{"uri": uri, "mimeType": JSON_TYPE, "text": content}]
 
     async def run_of(self, caller: Caller, uri: str) -> str | None:
+        """Return the id of the run whose events change a resource; None if the caller has none at this URI."""
         run_id = run_in(uri)
         try:
             return run_id and (await pools.read(history.own_run, caller=caller, run_id=run_id)).id
@@ -107,7 +87,7 @@ class Runs:
             return None
 
     async def complete(self, caller: Caller, uri: str, argument: str) -> Sequence[str] | None:
-        """Return the ids of the caller's newest runs."""
+        """Return values of a variable of a template: the ids of the caller's newest runs. None: there is no such template."""
         if uri not in {template["uriTemplate"] for template in TEMPLATES}:
             return None
         if argument != "id":

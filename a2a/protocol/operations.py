@@ -21,7 +21,7 @@ from a2a.protocol.parts import all_in_modes, check_modes, in_modes
 from a2a.protocol.queries import Artifacts, find_run, task_of, tasks_of
 from a2a.protocol.serialize import STATES
 from a2a.protocol.updates import settled, updates
-from accounts.callers import Caller, Role
+from accounts.callers import Role
 from apflow_site.db import pools
 from tasks.models import STATUS_AT, Question, Run, RunQuerySet, TaskEvent
 from tasks.rules.a2a_versions import AUTH_REQUIRED, INPUT_REQUIRED, REJECTED, TERMINAL
@@ -60,12 +60,26 @@ FILTERS: Mapping[str, Callable[[RunQuerySet], RunQuerySet]] = MappingProxyType(
 """State → filter for the runs in this state."""
 
 
-def list_tasks(*, caller: Caller, given: ListTasks) -> Json:
+def list_tasks(asked: RequestContext, given: ListTasks) -> Json:
     """Return a page of the caller's runs, the latest status change first (section 3.1.4).
 
     It ends early if it would be too large. Raises InvalidParams or ResponseTooLarge.
     """
-    found = _filtered(Run.objects.for_caller(caller), given)
+    found = Run.objects.for_caller(asked.caller)
+    if given.context_id:
+        found = found.filter(context_id=given.context_id)
+    if given.status and given.status != "TASK_STATE_UNSPECIFIED":
+        if given.status not in FILTERS:
+            raise InvalidParams([("status", f"is not a state of A2A: expected one of {', '.join(sorted(FILTERS))}")])
+        found = FILTERS[given.status](found)
+    if given.status_timestamp_after:
+        try:
+            moment = datetime.fromisoformat(given.status_timestamp_after)
+        except ValueError:
+            moment = datetime.min
+        if moment.utcoffset() != timedelta(0):
+            raise InvalidParams([("statusTimestampAfter", "must be a time in UTC, such as 2026-01-31T12:00:00Z")])
+        found = found.annotate(status_at=STATUS_AT).filter(status_at__gte=_as_stored(moment))
     page_of = found.annotate(status_at=STATUS_AT)
     if given.page_token:
         moment, run_id = place_of(given.page_token)
@@ -84,24 +98,6 @@ def list_tasks(*, caller: Caller, given: ListTasks) -> Json:
         "pageSize": given.page_size,
         "totalSize": found.count(),
     }
-
-
-def _filtered(runs: RunQuerySet, given: ListTasks) -> RunQuerySet:
-    if given.context_id:
-        runs = runs.filter(context_id=given.context_id)
-    if given.status and given.status != "TASK_STATE_UNSPECIFIED":
-        if given.status not in FILTERS:
-            raise InvalidParams([("status", f"is not a state of A2A: expected one of {', '.join(sorted(FILTERS))}")])
-        runs = FILTERS[given.status](runs)
-    if given.status_timestamp_after:
-        try:
-            moment = datetime.fromisoformat(given.status_timestamp_after)
-        except ValueError:
-            moment = datetime.min
-        if moment.utcoffset() != timedelta(0):
-            raise InvalidParams([("statusTimestampAfter", "must be a time in UTC, such as 2026-01-31T12:00:00Z")])
-        runs = runs.annotate(status_at=STATUS_AT).filter(status_at__gte=_as_stored(moment))
-    return runs
 
 
 def _as_stored(moment: datetime) -> Value:
@@ -181,10 +177,6 @@ def get(asked: RequestContext, given: params.GetTask) -> Json:
     return task
 
 
-def list_(asked: RequestContext, given: params.ListTasks) -> Json:
-    return list_tasks(caller=asked.caller, given=given)
-
-
 async def cancel(asked: RequestContext, given: params.OfTask) -> Json:
     """Cancel a Task and return it. Raises TaskNotCancelable if it had finished before."""
     run = await pools.read(find_run, caller=asked.caller, task_id=given.id)
@@ -213,19 +205,11 @@ async def subscribe(asked: RequestContext, given: params.SubscribeToTask) -> Upd
 
 
 async def create_push_config(asked: RequestContext, given: params.CreatePushConfig) -> Json:
-    return await pools.write(push.create, caller=asked.caller, given=given, version=asked.version)
-
-
-def get_push_config(asked: RequestContext, given: params.OfPushConfig) -> Json:
-    return push.get(caller=asked.caller, given=given)
-
-
-def list_push_configs(asked: RequestContext, given: params.ListPushConfigs) -> Json:
-    return push.list_(caller=asked.caller, given=given)
+    return await pools.write(push.create, asked, given)
 
 
 async def delete_push_config(asked: RequestContext, given: params.OfPushConfig) -> Json:
-    return await pools.write(push.delete, caller=asked.caller, given=given)
+    return await pools.write(push.delete, asked, given)
 
 
 def extended_card(asked: RequestContext, given: params.Nothing) -> Json:
@@ -241,17 +225,15 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             stream, params.SendMessage, Role.OPERATOR, _require_streaming, streams=True, is_repeatable=True
         ),
         "GetTask": Operation(get, params.GetTask, Role.VIEWER),
-        "ListTasks": Operation(list_, params.ListTasks, Role.VIEWER),
+        "ListTasks": Operation(list_tasks, params.ListTasks, Role.VIEWER),
         "CancelTask": Operation(cancel, params.OfTask, Role.OPERATOR),
         "SubscribeToTask": Operation(subscribe, params.SubscribeToTask, Role.VIEWER, _require_streaming, streams=True),
         "CreateTaskPushNotificationConfig": Operation(
             create_push_config, params.CreatePushConfig, Role.OPERATOR, push.require_push
         ),
-        "GetTaskPushNotificationConfig": Operation(
-            get_push_config, params.OfPushConfig, Role.VIEWER, push.require_push
-        ),
+        "GetTaskPushNotificationConfig": Operation(push.get, params.OfPushConfig, Role.VIEWER, push.require_push),
         "ListTaskPushNotificationConfigs": Operation(
-            list_push_configs, params.ListPushConfigs, Role.VIEWER, push.require_push
+            push.list_, params.ListPushConfigs, Role.VIEWER, push.require_push
         ),
         "DeleteTaskPushNotificationConfig": Operation(
             delete_push_config, params.OfPushConfig, Role.OPERATOR, push.require_push

@@ -6,7 +6,15 @@ import orjson
 from django.conf import settings
 
 from a2a.core.exceptions import ConfigNotFound, PushNotificationNotSupported
-from a2a.protocol.params import CreatePushConfig, ListPushConfigs, OfPushConfig, PushConfig, place_of, token_of
+from a2a.protocol.params import (
+    CreatePushConfig,
+    ListPushConfigs,
+    OfPushConfig,
+    PushConfig,
+    RequestContext,
+    place_of,
+    token_of,
+)
 from a2a.protocol.queries import find_run, has_sent_result, is_only_task, node_of, task_of
 from a2a.protocol.updates import has_result, last_updates, update_of
 from accounts.callers import Caller
@@ -49,39 +57,39 @@ def add_config(run: Run, config: PushConfig, *, caller: Caller, version: str, af
     )
 
 
-def create(*, caller: Caller, given: CreatePushConfig, version: str) -> Json:
-    run = find_run(caller=caller, task_id=given.task_id)
-    return _shown(add_config(run, given, caller=caller, version=version, after=run.last_seq))
+def create(asked: RequestContext, given: CreatePushConfig) -> Json:
+    run = find_run(caller=asked.caller, task_id=given.task_id)
+    return _without_secrets(add_config(run, given, caller=asked.caller, version=asked.version, after=run.last_seq))
 
 
-def get(*, caller: Caller, given: OfPushConfig) -> Json:
+def get(asked: RequestContext, given: OfPushConfig) -> Json:
     """Return a config of a Task. Raises ConfigNotFound."""
-    run = find_run(caller=caller, task_id=given.task_id)
+    run = find_run(caller=asked.caller, task_id=given.task_id)
     found = next((webhook for webhook in _configs(run) if webhook.config_id == given.id), None)
     if found is None:
         raise ConfigNotFound(given.id)
-    return _shown(found)
+    return _without_secrets(found)
 
 
-def list_(*, caller: Caller, given: ListPushConfigs) -> Json:
+def list_(asked: RequestContext, given: ListPushConfigs) -> Json:
     """Return a page of the configs of a Task; without a page size, all of them.
 
     Raises InvalidParams.
     """
-    left = _configs(find_run(caller=caller, task_id=given.task_id))
+    left = _configs(find_run(caller=asked.caller, task_id=given.task_id))
     if given.page_token:
         place = place_of(given.page_token)
         left = [webhook for webhook in left if (webhook.created_at, webhook.id) > place]
     page = left[: given.page_size or None]
     token = token_of(page[-1].created_at, page[-1].id) if len(left) > len(page) else ""
-    return {"configs": list(map(_shown, page)), "nextPageToken": token}
+    return {"configs": list(map(_without_secrets, page)), "nextPageToken": token}
 
 
-def delete(*, caller: Caller, given: OfPushConfig) -> Json:
+def delete(asked: RequestContext, given: OfPushConfig) -> Json:
     """Delete a config of a Task. Idempotent."""
-    run = find_run(caller=caller, task_id=given.task_id)
+    run = find_run(caller=asked.caller, task_id=given.task_id)
     if any(webhook.config_id == given.id for webhook in _configs(run)):
-        remove_webhook(run, config_id=given.id, actor=caller.user_id)
+        remove_webhook(run, config_id=given.id, actor=asked.caller.user_id)
     return {}
 
 
@@ -89,11 +97,10 @@ def _configs(run: Run) -> list[Webhook]:
     return [webhook for webhook in webhooks_of(run) if webhook.kind in KINDS.values()]
 
 
-def _shown(webhook: Webhook) -> Json:
-    """Return the config without its secrets."""
-    shown: Json = {"taskId": webhook.run_id, "id": webhook.config_id, "url": webhook.url}
+def _without_secrets(webhook: Webhook) -> Json:
+    config: Json = {"taskId": webhook.run_id, "id": webhook.config_id, "url": webhook.url}
     authentication = secrets_of(webhook).authentication
-    return shown | {"authentication": {"scheme": authentication["scheme"]}} if authentication else shown
+    return config | {"authentication": {"scheme": authentication["scheme"]}} if authentication else config
 
 
 # --- notifications ---

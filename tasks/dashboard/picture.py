@@ -124,10 +124,6 @@ class Picture:
         return sum(self.counts.values())
 
     @property
-    def done_count(self) -> int:
-        return sum(number for status, number in self.counts.items() if Status(status).is_terminal)
-
-    @property
     def seconds(self) -> float | None:
         """Duration since a worker started the run, as in the list. The timeline also shows the queue time."""
         return seconds_of(self.run)

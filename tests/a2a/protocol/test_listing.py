@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from a2a.protocol.operations import list_tasks
-from a2a.protocol.params import ListTasks
+from a2a.protocol.params import ListTasks, RequestContext
 from accounts.callers import LOCAL
 from tasks.models import Run
 from tasks.status import Status
@@ -18,6 +18,7 @@ from tests.servers import until
 pytestmark = pytest.mark.both_engines
 
 MANY_PAGES = 20
+ASKED = RequestContext(caller=LOCAL, url=str, version="1.0")
 ASKS_TWICE: Json = {
     "tasks": [
         {"id": "last", "name": "sleep_executor", "inputs": {"seconds": 60}, "dependencies": ["second"]},
@@ -112,14 +113,14 @@ def test_no_fraction_of_a_second_is_special(microsecond: int) -> None:
     given = ListTasks(page_size=1, context_id="fractions")
     found = []
     for _ in range(MANY_PAGES):
-        page = list_tasks(caller=LOCAL, given=given)
+        page = list_tasks(ASKED, given)
         found += [task["id"] for task in page["tasks"]]
         if not page["nextPageToken"]:
             break
         given = ListTasks(page_size=1, context_id="fractions", page_token=page["nextPageToken"])
     assert found == ["later", "c", "b", "a", "sooner"]
     after = ListTasks(context_id="fractions", status_timestamp_after=moment.isoformat())
-    assert [task["id"] for task in list_tasks(caller=LOCAL, given=after)["tasks"]] == ["later", "c", "b", "a"]
+    assert [task["id"] for task in list_tasks(ASKED, after)["tasks"]] == ["later", "c", "b", "a"]
 
 
 def run_of(name: str, started_at: datetime) -> Run:
