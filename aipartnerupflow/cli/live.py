@@ -24,10 +24,17 @@ from aipartnerupflow.cli import output, show
 from aipartnerupflow.growth import Growth, growth_of, with_copies
 
 if TYPE_CHECKING:
-    from aipartnerupflow.client.types import Event
+    from aipartnerupflow.client.types import Event, Task
 
 MOST_COMMANDS: Final = 3
 """A question with more options gets one command, and a list of the options."""
+REFRESH_PER_SECOND: Final = 10
+BAR_WIDTH: Final = 20
+LINES_AROUND: Final = 3
+"""Lines of the terminal that are not available for tasks."""
+MOST_QUESTIONS: Final = 2
+LINES_OF_QUESTION: Final = 4
+MOST_INTERESTING_FIRST: Final = ("in_progress", "failed", "cancelled", "pending", "completed", "skipped")
 
 
 class Prompt:
@@ -95,18 +102,6 @@ def lines_of(task_id: str, name: str, question: Mapping[str, Any]) -> Iterator[s
 
 def _form(schema: Mapping[str, Any]) -> dict[str, str]:
     return dict.fromkeys(schema.get("properties", {}), "…")
-
-
-if TYPE_CHECKING:
-    from aipartnerupflow.client.types import Event, Task
-
-REFRESH_PER_SECOND: Final = 10
-BAR_WIDTH: Final = 20
-LINES_AROUND: Final = 3
-"""Lines of the terminal that are not available for tasks."""
-MOST_QUESTIONS: Final = 2
-LINES_OF_QUESTION: Final = 4
-MOST_INTERESTING_FIRST: Final = ("in_progress", "failed", "cancelled", "pending", "completed", "skipped")
 
 
 class View(AbstractContextManager["View", None]):

@@ -64,9 +64,6 @@ def rotate(config: ConfigFile = None) -> None:
     server.rotate_keys()
 
 
-if TYPE_CHECKING:
-    from aipartnerupflow.client import Client
-
 secrets = typer.Typer(
     no_args_is_help=True, help="Manage the named secrets that tasks use, such as {{secret.github_token}}."
 )

@@ -300,10 +300,6 @@ def _first_failure(answers: list[Any], status: str, code: ExitCode) -> ExitCode:
     return code if any(answer["status"] == status for answer in answers) else ExitCode.OK
 
 
-if TYPE_CHECKING:
-    from aipartnerupflow.client import Client
-
-
 @asks(show.generated, piped=show.generated)
 def generate(
     client: "Client",
@@ -318,9 +314,6 @@ def generate(
     """
     return client.generate(requirement, model=model, save=save, run=run)
 
-
-if TYPE_CHECKING:
-    from aipartnerupflow.client import Client
 
 questions = typer.Typer(no_args_is_help=True, help="List the questions that wait for an answer.")
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 REST_SECONDS: Final = 1.0
 """The minimum time between two loads of a tree that grows."""
+LOGGED: Final = frozenset({"log", "task_failed", "task_retry", "task_cancelled"})
+"""The events that `follow` prints, unless it prints all."""
 KEYS_AT_ONCE: Final = 4096
 REST_SHARE: Final = 5
 """A load that takes long is followed by a pause of so many times its duration."""
@@ -211,12 +213,6 @@ def _report(ending: Ending, *, as_json: bool) -> ExitCode:
     return ending.exit_code
 
 
-if TYPE_CHECKING:
-    from aipartnerupflow.client.types import Event
-
-SAID: Final = frozenset({"log", "task_failed", "task_retry", "task_cancelled"})
-
-
 def follow(server: Server, task_id: str, *, is_all: bool, as_json: bool) -> None:
     """Print the lines of the latest run, and those that come until it ends.
 
@@ -227,7 +223,7 @@ def follow(server: Server, task_id: str, *, is_all: bool, as_json: bool) -> None
         root = client.tree(task_id)
         names, out = names_of(root), output.out()
         for event in client.follow(root["id"]):
-            is_wanted = is_all or event["type"] in SAID
+            is_wanted = is_all or event["type"] in LOGGED
             if not is_wanted or task_id not in (root["id"], event["task_id"]):
                 continue
             if as_json:
