@@ -48,11 +48,11 @@ class WorkerThread:
     @contextmanager
     def new_processes(self) -> Iterator[None]:
         """For the block: the processes of the pool `process` begin in it, with its environment, and end with it."""
-        self._call(self._worker._pools[PROCESS].close())
+        self._call(self._worker._shared.pools[PROCESS].close())
         try:
             yield
         finally:
-            self._call(self._worker._pools[PROCESS].close())
+            self._call(self._worker._shared.pools[PROCESS].close())
 
     @contextmanager
     def nothing_is_committed(self) -> Iterator[Callable[[], int]]:

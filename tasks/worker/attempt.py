@@ -29,8 +29,7 @@ from tasks.rules.stored_results import stored_form
 from tasks.rules.strict_json import Json
 from tasks.rules.waits import SCHEMA, fault_of_assignees
 from tasks.worker.load_run import LoadedTask
-from tasks.worker.outcomes import Outcome, cancelled, failed
-from tasks.worker.result_memory import completed_in_turn
+from tasks.worker.outcomes import Outcome, cancelled, completed_in_turn, failed
 
 
 def spawn_in(result: Any, params: Mapping[str, Any]) -> Spawn | None:

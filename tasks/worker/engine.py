@@ -1,58 +1,52 @@
 """The engine: runs one tree from its first ready task to its `final` event.
 
-Many trees run at once on a worker process's event loop. `tasks.rules.tree` decides what may start,
-`tasks.worker.task_runner` runs a task, `tasks.worker.run_recorder` writes; `TreeRun` connects them.
+Many trees run at once on a worker process's event loop. `tasks.rules.tree` decides what may start, `tasks.worker.task_runner`
+runs a task, `tasks.worker.run_recorder` writes; `TreeRun` connects them. A task passes these states here:
+
+                    ┌────────────── its question is answered, or its time is over ──────────────┐
+                    ▼                                                                           │
+    open ──▶ ready ──▶ its job ──▶ asks or waits ──────────────────────────────────────────▶ waiting
+              │          ├───────▶ adds tasks; has its job again when they are over
+              │          ├───────▶ outcome ──▶ end committed ──▶ its dependents are ready, or blocked
+              │          └───────▶ does not stop when cancelled ──▶ left behind
+              └─ cancelled, blocked or skipped ──▶ end committed, without a job
+
+`_advance` takes what the plan says, `_take_steps` begins and ends tasks a few per turn of the loop, and `_end` waits until
+nothing is left to do: the run is over, is suspended while only questions are open, or is wound down for another worker.
 """
 
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AsyncExitStack
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from enum import Enum, auto
 from functools import partial
-from operator import attrgetter
 from typing import Final
 
-from django.conf import settings
-
-from tasks.ids import named
-from tasks.pools.base import Pool
-from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.queue.leases import Claim
 from tasks.queue.suspension import suspend
 from tasks.rules.plan import NOT_RUN, Plan, Step
 from tasks.rules.strict_json import Json
-from tasks.rules.tree import Node, children_of, covered_by, nodes_of, scope_of
+from tasks.rules.tree import children_of, nodes_of
 from tasks.services.runs.cancels import Cancel
 from tasks.services.waits.questions import OpenQuestion
 from tasks.status import Status
 from tasks.telemetry import tracing
 from tasks.worker.attempt import STOP_SECONDS
-from tasks.worker.cancellations import Cancellations
+from tasks.worker.attempts import Attempts
 from tasks.worker.changes import Change
-from tasks.worker.day_budget import DayCounts
-from tasks.worker.footprints import Footprints, Work
-from tasks.worker.group_commit import GroupCommit
+from tasks.worker.footprints import Work
 from tasks.worker.load_run import LoadedTask, memory_of
-from tasks.worker.loop_turns import LoopTurns
-from tasks.worker.open_questions import OpenQuestions
-from tasks.worker.outcomes import Outcome, Results, failed, skipped
-from tasks.worker.run_budget import RunBudget
-from tasks.worker.run_recorder import RunRecorder
-from tasks.worker.spawning.family import Family
+from tasks.worker.outcomes import Outcome, failed, skipped
+from tasks.worker.run_parts import RunParts, Shared
 from tasks.worker.spawning.growth import Growth
-from tasks.worker.spawning.spawner import Spawner
 from tasks.worker.task_runner import TaskRunner
-from tasks.worker.wait_room import WaitRoom
+from tasks.worker.verdict import Verdict
 
 WAITING: Final = "waiting"
 """The status of a run that is suspended until its questions are answered."""
-
-
-def _ignore(user_id: str, size: int) -> None:
-    """Do nothing: the default `on_growth`."""
 
 
 class End(Enum):
@@ -67,97 +61,38 @@ class TreeRun:
     """One execution of a tree by the worker process that holds its lease."""
 
     def __init__(
-        self,
-        claim: Claim,
-        tasks: Iterable[LoadedTask],
-        *,
-        writer: GroupCommit,
-        slots: FairSemaphore,
-        turns: LoopTurns,
-        wait_room: WaitRoom,
-        pools: Mapping[str, Pool],
-        footprints: Footprints,
-        day_counts: DayCounts,
-        questions: Collection[OpenQuestion] = (),
-        on_growth: Callable[[str, int], object] = _ignore,
+        self, claim: Claim, tasks: Collection[LoadedTask], shared: Shared, *, questions: Collection[OpenQuestion] = ()
     ) -> None:
-        """`on_growth` is called with the owner and the bytes of new tasks."""
         me = weakref.proxy(self)  # its parts know it only so: without a cycle, no garbage collection has to free a tree
-        self._claim = claim
-        self._on_growth = on_growth
-        self._footprints = footprints
-        self._writer = writer
-        self._turns = turns
-        self._tasks = {task.id: task for task in tasks}
-        self.memory = memory_of(self._tasks.values())
-        """About how many bytes the tree takes."""
-        self._nodes: dict[str, Node] = {}
-        self._family = Family(self._tasks.values(), status_of=lambda task_id: me._status_of(task_id))
-        nodes = nodes_of(task for task in self._tasks.values() if task.id not in self._family.template_ids)
-        scope = covered_by(claim.target_id, self._tasks.values()) - self._family.template_ids
-        self._nodes |= {node.id: node for node in nodes if node.id in scope}
-        self._plan = Plan(self._nodes.values(), self._family.open_maps())
-        self._results = Results(
-            self._tasks.values(),
-            scope=scope,
-            family=self._family,
-            kept=claim.target_id,
-            max_bytes=settings.APFLOW.limits.run_bytes,
-        )
-        self._cancellations = Cancellations(children_of(nodes), is_open=lambda task_id: me._is_open(task_id))
-        self._questions = OpenQuestions(
-            questions, resume_task=lambda task_id: me._start(me._tasks[task_id]), now=claim.now
-        )
-        self._recorder = RunRecorder(
+        run = RunParts(
             claim,
-            self._tasks.values(),
-            writer,
-            owner=self.user_id,
-            asking=[question.task_id for question in questions],
-        )
-        self._held_back: list[str] = []  # until the owner has decided about the budget
-        self._budget = RunBudget(
-            claim,
-            self._tasks[claim.root_id].params,
-            user_id=self.user_id,
-            day_counts=day_counts,
+            tasks,
+            shared,
             questions=questions,
-            on_settled=lambda: me._start_held_back(),
+            resume=lambda task_id: me._start(me._tasks[task_id]),
+            on_budget_settled=lambda: me._start_held_back(),
         )
-        self._runner = TaskRunner(
-            claim,
-            user_id=self.user_id,
-            tasks=self._tasks,
-            recorder=self._recorder,
-            questions=self._questions,
-            cancellations=self._cancellations,
-            slots=slots,
-            pools=pools,
-            results=self._results,
-            spawner=Spawner(claim, self._family, writer, self._results),
-            budget=self._budget,
-            wait_room=wait_room,
-            is_given_up=lambda: me._is_given_up,
-            is_winding_down=lambda: me._is_winding_down,
-            suspects=_begun_last(self._tasks.values()) or self._nodes.keys(),
-            begun=[task for task in self._tasks.values() if task.status != Status.PENDING],
-        )
+        self._claim, self._shared, self._standing = claim, shared, run.standing
+        self._tasks, self._nodes, self._family = run.standing.tasks, run.standing.nodes, run.family
+        self._recorder, self._results, self._budget = run.recorder, run.results, run.budget
+        self._questions, self._cancellations = run.questions, run.cancellations
+        self.memory = memory_of(tasks)
+        """About how many bytes the tree takes."""
+        self._plan = Plan(self._nodes.values(), self._family.open_maps())
+        self._attempts = Attempts(run)
+        self._runner = TaskRunner(run, self._attempts)
+        self._verdict = Verdict(claim, run.standing, run.family)
+        self._context = copy_context()  # then that of the run: each job has a copy of it
         self._trace = claim.trace  # then the span of the run
-        self._ready: dict[str, Context] = {}  # for the tasks that begin in the next turns of the loop
-        self._ends = deque[
-            Callable[[], object]
-        ]()  # steps that come before these: they end tasks that did not run, or stop them
+        self._ready: dict[str, None] = {}  # the tasks that begin in the next turns of the loop
+        self._ends = deque[Callable[[], object]]()  # come before these: they end tasks that did not run, or stop them
         self._is_in_turns = False
         self._jobs: dict[str, asyncio.Task[None]] = {}  # of the tasks that can still be stopped
-        self._last_changes: list[Change] = []
-        self._last_places = AsyncExitStack()  # of the task that they end
-        self._failed = _begun_in_order(self._tasks.values())
-        """The ids of the failed tasks, in the order in which they ended."""
-        self._ended_tasks: set[str] = set()  # ended by themselves, but perhaps not yet committed
         self._alive: set[asyncio.Task[None]] = set()
         self._left_behind: set[asyncio.Task[None]] = set()
-        self._is_given_up = False
-        self._is_winding_down = False
+        self._held_back: list[str] = []  # until the owner has decided about the budget
+        self._last_changes: list[Change] = []
+        self._last_places = AsyncExitStack()  # of the task that they end
         self._must_check = asyncio.Event()  # no job is alive, or every task has ended, or an error occurred
         self._error: BaseException | None = None
         self._seconds_queued = claim.seconds_old if claim.is_first else 0.0  # of the tasks that are ready at the start
@@ -172,7 +107,7 @@ class TreeRun:
             return await self._run_to_its_end(cancels)
 
     async def _run_to_its_end(self, cancels: Collection[Cancel]) -> bool:
-        self._trace = tracing.current()
+        self._trace, self._context = tracing.current(), copy_context()
         for cancel in cancels:
             self._cancellations.add(cancel)
         try:
@@ -181,7 +116,7 @@ class TreeRun:
             without_question = [
                 task_id
                 for task_id in self._cancellations.task_ids
-                if self._is_open(task_id) and self._questions.question_of(task_id) is None
+                if self._standing.is_open(task_id) and self._questions.question_of(task_id) is None
             ]
             self._write_cancelled(without_question)
             self._advance(self._plan.start(cancelled=without_question))
@@ -194,18 +129,18 @@ class TreeRun:
             self._count_seconds()
             target = self._tasks[self._claim.target_id]
             result = self._results.get(target.id)
-            status = self._outcome()
-            failures = self._failures() if status is Status.FAILED else ()
+            status = self._plan.outcome(spared=self._verdict.spared())
+            failures = self._verdict.failures() if status is Status.FAILED else ()
             await self._recorder.closed(target, status, result, failures=failures, after=self._last_changes)
         return end is End.WOUND_DOWN
 
     def wind_down(self) -> None:
         """Begin no step more. When the steps in hand have ended, the rest is left for another worker."""
-        self._is_winding_down = True
+        self._standing.is_winding_down = True
         for task_id, job in self._jobs.items():
-            if not self._runner.is_at_work(task_id):
+            if not self._attempts.is_at_work(task_id):
                 job.cancel()
-        self._ready = {task_id: context for task_id, context in self._ready.items() if task_id in self._cancellations}
+        self._ready = {task_id: None for task_id in self._ready if task_id in self._cancellations}
         self._must_check.set()
 
     def failed_from_outside(self, task_id: str, error: str) -> list[Change]:
@@ -215,7 +150,7 @@ class TreeRun:
     @property
     def user_id(self) -> str:
         """The owner of the tree."""
-        return self._tasks[self._claim.root_id].user_id
+        return self._standing.user_id
 
     @property
     def task_count(self) -> int:
@@ -224,47 +159,7 @@ class TreeRun:
     @property
     def status(self) -> str:
         """The status of the run at its end, or `waiting` for answers."""
-        return str(self._outcome()) if self._plan.is_finished else WAITING
-
-    def _outcome(self) -> Status:
-        """Return the status of the run. A task that nothing in it needs any more does not count: a worker that takes it over would not see that."""
-        return self._plan.outcome(spared=self._spared())
-
-    def _spared(self) -> set[str]:
-        """Return the tasks that do not decide the status of the run."""
-        failed_tasks = (task for task in self._tasks.values() if self._status_of(task.id) is Status.FAILED)
-        spared = {task.id for task in failed_tasks if self._family.may_fail(task)}
-        if self._claim.target_id != self._claim.root_id:
-            spared |= self._nodes.keys() - scope_of(self._claim.target_id, self._nodes.values())
-        return spared
-
-    def _failures(self) -> Iterator[LoadedTask]:
-        """Yield the tasks that failed the run, in the order in which they ended: the causes first, then the tasks that were not run.
-
-        A task that may fail is a cause if a task that may not was not run for it.
-        """
-        spared = self._spared()
-        counted = [self._tasks[task_id] for task_id in self._failed if task_id in self._nodes.keys() - spared]
-        causes, blocked, seen = dict[str, None](), list[LoadedTask](), set[str]()
-        for task in counted:
-            if _is_blocked(task):
-                blocked.append(task)
-            cause: LoadedTask | None = task
-            while cause is not None and cause.id not in seen:
-                seen.add(cause.id)
-                if not _is_blocked(cause):
-                    causes[cause.id] = None
-                    break
-                cause = next((each for each in self._required_by(cause) if self._has_failed(each)), None)
-        yield from (self._tasks[task_id] for task_id in causes)
-        yield from blocked
-
-    def _required_by(self, task: LoadedTask) -> Iterator[LoadedTask]:
-        required = (item["id"] for item in task.dependencies if item["required"] and item["id"] in self._tasks)
-        return map(self._tasks.__getitem__, required)
-
-    def _has_failed(self, task: LoadedTask) -> bool:
-        return self._status_of(task.id) in (Status.FAILED, Status.CANCELLED)
+        return str(self._plan.outcome(spared=self._verdict.spared())) if self._plan.is_finished else WAITING
 
     @property
     def is_waiting(self) -> bool:
@@ -279,7 +174,7 @@ class TreeRun:
         """Stop the task and all below it, and fail its dependents. Returns whether that is new: a repeated request changes nothing."""
         new = self._cancellations.add(cancel)
         unrun = list[str]()
-        for task_id in sorted(new, key=self._runner.is_at_work, reverse=True):
+        for task_id in sorted(new, key=self._attempts.is_at_work, reverse=True):
             if task_id in self._jobs:
                 self._ends.append(partial(self._stop, task_id))
             elif self._questions.question_of(task_id) is not None:
@@ -289,15 +184,6 @@ class TreeRun:
                 unrun.append(task_id)
         self._cancel_unrun(unrun)
         return bool(new)
-
-    def _status_of(self, task_id: str) -> Status:
-        """Tasks outside the scope of the run stand as they did when it began."""
-        node = self._nodes.get(task_id)
-        return Status(self._tasks[task_id].status) if node is None else node.status
-
-    def _is_open(self, task_id: str) -> bool:
-        node = self._nodes.get(task_id)
-        return node is not None and not node.status.is_terminal and task_id not in self._ended_tasks
 
     def _stop(self, task_id: str) -> None:
         if (job := self._jobs.get(task_id)) is not None:
@@ -325,9 +211,11 @@ class TreeRun:
     def _advance(self, step: Step) -> None:
         """Fail or skip the tasks that can no longer run, and start those that are ready."""
         for node, cause in step.blocked:
-            self._ends.append(partial(self._end_unrun, node.id, failed(f"{NOT_RUN} {self._named(cause)} failed")))
+            self._ends.append(
+                partial(self._end_unrun, node.id, failed(f"{NOT_RUN} {self._standing.named(cause)} failed"))
+            )
         for node, cause in step.skipped:
-            why = f"Skipped: required dependency {self._named(cause)} was skipped"
+            why = f"Skipped: required dependency {self._standing.named(cause)} was skipped"
             self._ends.append(partial(self._end_unrun, node.id, skipped(why)))
         for node in step.ready:
             self._start(self._tasks[node.id])
@@ -343,7 +231,7 @@ class TreeRun:
         """Begin and end tasks, in this turn of the loop as far as it has room, then in later ones."""
         if self._has_steps and not self._is_in_turns:
             self._is_in_turns = True
-            self._turns.want(self)
+            self._shared.turns.want(self)
 
     def take_step(self) -> bool:
         """End or stop one task, or begin one if none is left to end. Returns whether another step is left."""
@@ -353,12 +241,13 @@ class TreeRun:
                 self._must_check.set()
         elif self._ready:
             task_id = next(iter(self._ready))
-            self._ready.pop(task_id).run(self._begin, self._tasks[task_id])
+            del self._ready[task_id]
+            self._context.run(self._begin, self._tasks[task_id])
         self._is_in_turns = self._has_steps
         return self._is_in_turns
 
     def _end_unrun(self, task_id: str, outcome: Outcome) -> None:
-        self._note_failure(task_id, outcome)
+        self._verdict.note(task_id, outcome)
         self._recorder.finished_unrun(self._tasks[task_id], outcome)
         self._set_templates_aside(task_id)
 
@@ -367,10 +256,9 @@ class TreeRun:
         for template in self._family.template_of(task_id):
             if template.status == Status.PENDING:
                 template.status = Status.SKIPPED
-                self._recorder.finished_unrun(template, skipped(f"Template: {self._named(task_id)} runs copies of it"))
-
-    def _named(self, task_id: str) -> str:
-        return named(task_id, self._tasks[task_id].name)
+                self._recorder.finished_unrun(
+                    template, skipped(f"Template: {self._standing.named(task_id)} runs copies of it")
+                )
 
     async def _end(self) -> End:
         """Return when there is nothing left to do here."""
@@ -387,12 +275,12 @@ class TreeRun:
                 continue
             if await self._suspend():
                 return End.SUSPENDED
-            if self._is_winding_down:
+            if self._standing.is_winding_down:
                 return End.WOUND_DOWN
 
     async def _suspend(self) -> bool:
         """Try to suspend the run. False: an answer or a cancellation arrived first; the worker will pick it up."""
-        if self._is_winding_down:
+        if self._standing.is_winding_down:
             return False  # another worker finds out what is left
         if not self._questions.is_any:  # a bug: a suspended run without a question would never resume
             raise RuntimeError("The run cannot continue: no task is running, and none waits for an answer.")
@@ -401,13 +289,15 @@ class TreeRun:
         self._questions.pause()
         self._count_seconds()
         heard = self._cancellations.heard
-        is_suspended = await self._writer.call(partial(suspend, self._claim, heard=heard), user_id=self.user_id)
+        is_suspended = await self._shared.writer.call(partial(suspend, self._claim, heard=heard), user_id=self.user_id)
         if not is_suspended:
             self._questions.resume()
         return is_suspended
 
     def _count_seconds(self) -> None:
         """Record for how long this worker has had the run, if that is limited."""
+        if self._budget is None:
+            return
         if (use := self._budget.day.tick()) is not None:
             self._recorder.day_counted(use)
         if self._budget.is_limited:
@@ -416,22 +306,22 @@ class TreeRun:
     # A task's job
 
     def _start(self, task: LoadedTask) -> None:
-        if self._is_winding_down and task.id not in self._cancellations:
+        if self._standing.is_winding_down and task.id not in self._cancellations:
             return
-        self._runner.ready(task.id, seconds_ago=self._seconds_queued)
-        self._ready[task.id] = copy_context()
+        self._attempts.ready(task.id, seconds_ago=self._seconds_queued)
+        self._ready[task.id] = None
         self._take_steps()
 
     def _begin(self, task: LoadedTask) -> None:
         work = Work(run_id=self._claim.run_id, task_id=task.id, executor_id=task.executor_id, user_id=task.user_id)
-        job = asyncio.create_task(self._run_task(task), context=self._footprints.context_for(work))
+        job = asyncio.create_task(self._run_task(task), context=self._shared.footprints.context_for(work))
         self._jobs[task.id] = job
         self._alive.add(job)
         job.add_done_callback(partial(self._ended, task.id))
 
     def _ended(self, task_id: str, job: asyncio.Task[None]) -> None:
         self._alive.discard(job)
-        if self._jobs.get(task_id) is job and task_id in self._cancellations and not self._is_given_up:
+        if self._jobs.get(task_id) is job and task_id in self._cancellations and not self._standing.is_given_up:
             del self._jobs[task_id]  # cancelled before its first step, so it could not record that itself
             self._cancel_unrun([task_id])
         error = (
@@ -443,7 +333,7 @@ class TreeRun:
 
     async def _stop_jobs(self) -> None:
         """Stop all jobs: the run is over or suspended, or this worker gives it up."""
-        self._is_given_up = True
+        self._standing.is_given_up = True
         self._ends.clear()
         self._ready.clear()
         for job in self._alive:
@@ -452,7 +342,7 @@ class TreeRun:
             await asyncio.wait(self._alive, timeout=STOP_SECONDS)
 
     async def _run_task(self, task: LoadedTask) -> None:
-        with self._writer.memory.hold():
+        with self._shared.writer.memory.hold():
             async with AsyncExitStack() as places:
                 await self._run_to_commit(task, places)
 
@@ -460,7 +350,6 @@ class TreeRun:
         tracing.add_log_ids(task=task.id)
         job = self._jobs[task.id]
         try:
-            # The context may be that of the worker, which brings answers, or of another task.
             name = f"task {task.executor_id or 'group'}"
             with tracing.span(name, _attributes(task), parent=self._trace) as note:
                 outcome = await self._runner.run(task, places)
@@ -490,27 +379,27 @@ class TreeRun:
             self._questions.wait(task.id)
             return
         self._held_back.append(task.id)
-        if not self._budget.is_asking:
+        if self._budget is None or not self._budget.is_asking:
             self._start_held_back()
 
     def _start_held_back(self) -> None:
         held, self._held_back = self._held_back, []
         for task_id in held:
-            if self._is_open(task_id) and not self._is_given_up:
+            if self._standing.is_open(task_id) and not self._standing.is_given_up:
                 self._start(self._tasks[task_id])
 
     async def _grow(self, task: LoadedTask, growth: Growth) -> None:
         """Add tasks to the tree. They are in the plan before they are stored, so that a cancellation reaches them."""
         outcome = growth.outcome and self._results.admitted(growth.outcome)
         if outcome is not None:
-            self._ended_tasks.add(task.id)
+            self._standing.ended.add(task.id)
         growth.place(self._family.next_position)
         task.step = growth.step or task.step
         self._family.add(growth.tasks)
         self._tasks |= {new.id: new for new in growth.tasks}
         size = memory_of(growth.tasks)
         self.memory += size
-        self._on_growth(self.user_id, size)
+        self._shared.on_growth(self.user_id, size)
         nodes = nodes_of(new for new in growth.tasks if new.id not in self._family.template_ids)
         self._nodes |= {node.id: node for node in nodes}
         self._nodes[task.id].spawned += [node.id for node in nodes if node.spawned_by == task.id]
@@ -525,7 +414,7 @@ class TreeRun:
             self._settled(task, outcome)
 
     async def _settle(self, task: LoadedTask, outcome: Outcome, places: AsyncExitStack) -> None:
-        self._ended_tasks.add(task.id)
+        self._standing.ended.add(task.id)
         self._set_templates_aside(task.id)
         outcome = self._results.admitted(outcome)
         if self._plan.is_last(task.id):
@@ -535,33 +424,12 @@ class TreeRun:
             await self._recorder.finished(task, outcome)
         self._settled(task, outcome)
 
-    def _note_failure(self, task_id: str, outcome: Outcome) -> None:
-        if outcome.status is Status.FAILED:
-            self._failed.append(task_id)
-
     def _settled(self, task: LoadedTask, outcome: Outcome) -> None:
-        self._note_failure(task.id, outcome)
+        self._verdict.note(task.id, outcome)
         self._results.settle(task, outcome)
         self._advance(self._plan.settle(task.id, outcome.status))
         if self._claim.is_suspected and not self._claim.is_convicted and task.executor_id is not None:
             self.wind_down()  # it has made progress, so any worker may have it again
-
-
-def _begun_last(tasks: Iterable[LoadedTask]) -> list[str]:
-    """Return the id of the task that was in progress when the worker died, which had only one at a time."""
-    interrupted = [task for task in tasks if task.status == Status.IN_PROGRESS and task.started_at is not None]
-    return [max(interrupted, key=attrgetter("started_at")).id] if interrupted else []
-
-
-def _is_blocked(task: LoadedTask) -> bool:
-    return (task.error or "").startswith(NOT_RUN)
-
-
-def _begun_in_order(tasks: Iterable[LoadedTask]) -> list[str]:
-    """Return the ids of the tasks that failed before this worker had the run, those that had begun first."""
-    failed_ones = [task for task in tasks if task.status == Status.FAILED]
-    begun = sorted((task for task in failed_ones if task.started_at is not None), key=attrgetter("started_at"))
-    return [task.id for task in (*begun, *(task for task in failed_ones if task.started_at is None))]
 
 
 def _attributes(task: LoadedTask) -> Json:

@@ -22,7 +22,7 @@ from tasks.queue.leases import give_up_seconds
 from tasks.storage.writes import SomeRowUnchanged
 from tasks.worker.changes import Change, RunClosed, TaskFinished
 from tasks.worker.commit import commit
-from tasks.worker.result_memory import ResultMemory
+from tasks.worker.outcomes import ResultMemory
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)

@@ -76,6 +76,11 @@ class LoadedTask:
     memory: int = 0
     """About how many bytes its JSON takes, once it is parsed."""
 
+    @property
+    def is_called_again(self) -> bool:
+        """Whether the executor is called again when the tasks of the latest step are over."""
+        return self.step is not None and self.step.again
+
 
 SELECTED: Final = [*(field.name for field in fields(LoadedTask) if field.name in COLUMNS), "steps"]
 LOADED_AS_THEY_ARE: Final = [name for name in SELECTED if name not in ("schemas", "params", "token_usage", "steps")]

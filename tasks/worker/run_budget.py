@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from aipartnerupflow.executors import ExecutorError, Json, Parked
-from tasks.executors.llm.client import MODELS, Models, ignore
+from tasks.executors.llm.client import Models, ignore
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.queue.leases import Claim, process_name
 from tasks.rules.budgets import (
@@ -34,13 +34,12 @@ from tasks.rules.token_usage import spending_of
 from tasks.services.waits.questions import OpenQuestion
 from tasks.status import WaitKind
 from tasks.worker.day_budget import DayBudget, DayCounts
-from tasks.worker.traced_models import Layer
 
 NO_STATE: Final = "{}"
 
 
 class HeldBack(Exception):
-    """The task has to wait until the owner has answered the question of another task about the budget."""
+    """The task cannot continue yet: its own wait is not over, or the owner has not answered the question of another task about the budget."""
 
 
 class RunBudget:
@@ -197,20 +196,19 @@ class RunBudget:
         """Note that a call of the task was refused."""
         self._halted.add(task_id)
 
-    def watch_models(self, task_id: str) -> None:
-        """Ask before each model call of the task whose job calls this, wherever it runs."""
-        if self.is_limited or self.day.is_limited:
-            MODELS.set(_WithinBudget(MODELS.get(), self, task_id))
+    def limited(self, models: Models, task_id: str) -> Models:
+        """Return the models, which a call of the task reaches only as long as something is left."""
+        return _WithinBudget(models, self, task_id) if self.is_limited or self.day.is_limited else models
 
     def _now(self) -> Spent:
         return replace(self._spent, seconds=round(self._seconds_before + time.monotonic() - self._began, 3))
 
 
-class _WithinBudget(Layer):
+class _WithinBudget:
     """Models that are called only as long as something is left of the budget."""
 
     def __init__(self, models: Models, budget: RunBudget, task_id: str) -> None:
-        super().__init__(models)
+        self._models = models
         self._budget = budget
         self._task_id = task_id
 
@@ -228,4 +226,7 @@ class _WithinBudget(Layer):
         if (why := self._budget.refusal()) is not None:
             self._budget.halt(self._task_id)
             raise ExecutorError(why, permanent=True)
-        return await self.models.ask(prompt, spent=spent, heard=heard, thought=thought)
+        return await self._models.ask(prompt, spent=spent, heard=heard, thought=thought)
+
+    async def check(self, prompt: Prompt) -> None:
+        await self._models.check(prompt)

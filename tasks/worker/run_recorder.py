@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -54,14 +54,33 @@ from tasks.worker.group_commit import GroupCommit
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, storable
 from tasks.worker.spawning.growth import Growth
-from tasks.worker.traced_models import CALL_ID, Call
 
 MODEL_CHARACTERS: Final = 255
 ERROR_CHARACTERS: Final = 1_000
 MOST_STEPS: Final = 2**31 - 1
 COUNTS: Final = "prompt_tokens completion_tokens total_tokens cached_tokens reasoning_tokens cost_nanos".split()
+CALL_ID: Final = "call_id"
+"""The field of a usage report that names the recorded call. Executors report calls of their own without it."""
 SHOWN: Final = 100
 """The number of ids of new tasks that their event has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A call of a model. `duration_ms` is None for one that an executor made itself."""
+
+    id: str
+    model: str
+    started_at: datetime
+    status: Status
+    duration_ms: int | None = None
+    agent: str | None = None
+    crew_task: str | None = None
+    step: int | None = None
+    usage: Json | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+    content: str | None = None
 
 
 class Fence(TypedDict):

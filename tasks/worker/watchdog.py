@@ -1,6 +1,6 @@
-"""Watches the event loop of a worker process and its leases, from a thread that does nothing else.
+"""Keeps the leases of a worker process, and watches that and its event loop, from a thread each.
 
-It needs no database. It counts seconds that it has seen pass itself: a machine that slept,
+The one that watches needs no database. It counts seconds that it has seen pass itself: a machine that slept,
 or a process that was stopped for a while, is not blocked.
 """
 
@@ -10,24 +10,78 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
 from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection, transaction
 
+from apflow_site.db.connections import refresh
+from tasks.queue import leases
 from tasks.queue.leases import give_up_seconds, lease_seconds
 from tasks.telemetry import metrics
 from tasks.worker.footprints import Footprints, Work
-from tasks.worker.lease_keeper import LeaseKeeper
 
 logger = logging.getLogger(__name__)
 
+KEEP_SECONDS: Final = 3.0
+RETRY_SECONDS: Final = 0.5
 TICK_SECONDS: Final = 0.5
 REPORT_SECONDS: Final = 2.0
 """A step on the loop that takes longer is reported with its stack."""
+
+
+class LeaseKeeper:
+    """While attentive, calls `beat` and renews the owner's leases on the runs that `held` returns.
+
+    It has a thread and a database connection of its own: a task that blocks the event loop, or a long queue of writes, costs no lease.
+    """
+
+    def __init__(self, *, owner: str, held: Callable[[], Collection[str]], beat: Callable[[], object]) -> None:
+        self.renewed_at = time.monotonic()
+        """The time when the last successful renewal began. Other threads may read it."""
+        self._owner = owner
+        self._held = held
+        self._beat = beat
+        self._is_needed = threading.Event()
+        self._is_over = threading.Event()
+        threading.Thread(target=self._keep_for_ever, name="leases", daemon=True).start()
+
+    @contextmanager
+    def attentive(self) -> Iterator[None]:
+        self.renewed_at = time.monotonic()
+        self._is_over.clear()
+        self._is_needed.set()
+        try:
+            yield
+        finally:
+            self._is_needed.clear()
+            self._is_over.set()
+
+    def _keep_for_ever(self) -> None:
+        while True:
+            self._is_needed.wait()
+            pause = KEEP_SECONDS
+            while not self._is_over.wait(pause):
+                pause = KEEP_SECONDS if self._keep() else RETRY_SECONDS
+            connection.close()
+
+    def _keep(self) -> bool:
+        began_at = time.monotonic()
+        try:
+            refresh()
+            with transaction.atomic():
+                self._beat()
+                leases.renew(owner=self._owner, run_ids=self._held())
+        except (DatabaseError, InterfaceError):
+            connection.close()
+            logger.warning("Could not renew its leases: the database is unavailable", extra={"event": "lease.late"})
+            return False
+        self.renewed_at = began_at
+        return True
 
 
 class Watchdog:

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -25,12 +26,12 @@ from tasks.worker.day_budget import DayCounts
 from tasks.worker.engine import TreeRun
 from tasks.worker.footprints import Footprints, Work
 from tasks.worker.group_commit import GroupCommit, write_now
-from tasks.worker.lease_keeper import LeaseKeeper
 from tasks.worker.load_run import Found, LoadedTask, poll
 from tasks.worker.loop_turns import LoopTurns
+from tasks.worker.run_parts import Shared
 from tasks.worker.shares import Places, TreeMemory, convicts_per_user
 from tasks.worker.wait_room import WaitRoom
-from tasks.worker.watchdog import Watchdog
+from tasks.worker.watchdog import LeaseKeeper, Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -90,12 +91,6 @@ class Worker:
         self._memory = TreeMemory(settings.APFLOW.worker.tree_bytes)
         self._end_process = end_process
         self._writer = GroupCommit(self._loop)
-        max_tasks = settings.APFLOW.worker.max_tasks
-        self._slots = FairSemaphore(max_tasks, share=Shares(max_tasks).of)
-        self._turns = LoopTurns()
-        self._wait_room = WaitRoom()
-        self._day_counts = DayCounts(self._process_id)
-        self._pools = make_pools()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._trees: dict[str, TreeRun] = {}
         self._wake_up = asyncio.Event()
@@ -109,6 +104,17 @@ class Worker:
         self._box = BlackBox(self._process_id)
         self._footprints = Footprints(self._box)
         self._footprints.install(self._loop)
+        max_tasks = settings.APFLOW.worker.max_tasks
+        self._shared = Shared(
+            writer=self._writer,
+            slots=FairSemaphore(max_tasks, share=Shares(max_tasks).of),
+            turns=LoopTurns(),
+            wait_room=WaitRoom(),
+            pools=make_pools(),
+            footprints=self._footprints,
+            day_counts=DayCounts(self._process_id),
+            on_growth=self._memory.take,
+        )
         self._keeper = LeaseKeeper(owner=self._process_id, held=self._held, beat=self._beat)
         self._watchdog = Watchdog(
             self._loop,
@@ -240,16 +246,9 @@ class Worker:
         tree = self._trees[claim.run_id] = TreeRun(
             claim,
             tasks,
-            writer=self._writer,
             # A run that kills processes does one task at a time, so that it is known which of them does it.
-            slots=FairSemaphore(1) if claim.is_convicted else self._slots,
-            turns=self._turns,
-            wait_room=self._wait_room,
-            pools=self._pools,
-            footprints=self._footprints,
-            day_counts=self._day_counts,
+            replace(self._shared, slots=FairSemaphore(1)) if claim.is_convicted else self._shared,
             questions=questions,
-            on_growth=self._memory.take,
         )
         run = self._running[claim.run_id] = asyncio.create_task(self._run(tree, claim, cancels), name=claim.run_id)
         self._places.take(tree.user_id)

@@ -18,18 +18,12 @@ from tasks.services.trees import ids_in_use
 from tasks.status import Status
 from tasks.worker.group_commit import GroupCommit
 from tasks.worker.load_run import LoadedTask
-from tasks.worker.outcomes import Outcome, failed
-from tasks.worker.result_memory import completed_in_turn
+from tasks.worker.outcomes import Outcome, completed_in_turn, failed
 from tasks.worker.secrets_of_run import values_of
 from tasks.worker.spawning.family import Family
 from tasks.worker.spawning.growth import CannotGrow, Draft, Growth, Room, free_ids
 from tasks.worker.spawning.lists import list_draft, prefix_of
 from tasks.worker.spawning.parts import items_draft, round_draft
-
-
-def is_called_again(task: LoadedTask) -> bool:
-    """Return whether the executor is called again when the tasks of the latest step are over."""
-    return task.step is not None and task.step.again
 
 
 class Spawner:
@@ -41,10 +35,6 @@ class Spawner:
         self._writer = writer
         self._results = results
         self._values = values_of(claim)
-
-    def has_spawned(self, task: LoadedTask) -> bool:
-        """Return whether the task has added tasks, and ends with them: its executor is not called again."""
-        return self._family.has_spawned(task.id) and not is_called_again(task)
 
     def reply_of_step(self, task: LoadedTask) -> Reply | None:
         """Return what the executor gets when it is called again after a step; None without a step."""

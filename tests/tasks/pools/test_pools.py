@@ -18,14 +18,13 @@ from aipartnerupflow.executors.testing import RecordingContext, context
 from apflow_site.config import PREFIX
 from apflow_site.config.elsewhere import for_processes
 from tasks.executors import get_executor
-from tasks.executors.llm.client import MODELS, ignore
+from tasks.executors.llm.client import DIRECT, MODELS, ignore
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.pools import line, thread
 from tasks.pools.base import Pool, RaisedElsewhere
 from tasks.pools.pools import make_pools
 from tasks.pools.process import ProcessPool
 from tasks.rules.pools import LOOP, PROCESS, THREAD
-from tasks.worker.traced_models import Layer
 from tests import sections
 from tests.tasks.executors.conftest import forget_registry
 from tests.tasks.pools.conftest import MODULES
@@ -46,11 +45,10 @@ def registry(settings: Settings) -> Iterator[None]:
     forget_registry()
 
 
-class Listener(Layer):
+class Listener:
     """Models of the worker, and the words that it has heard of them."""
 
     def __init__(self) -> None:
-        super().__init__(MODELS.get())
         self.words: list[str] = []
 
     async def ask(
@@ -65,7 +63,10 @@ class Listener(Layer):
             self.words.append(text)
             heard(text)
 
-        return await self.models.ask(prompt, spent=spent, heard=listened, thought=thought)
+        return await DIRECT.ask(prompt, spent=spent, heard=listened, thought=thought)
+
+    async def check(self, prompt: Prompt) -> None:
+        await DIRECT.check(prompt)
 
 
 @pytest.fixture

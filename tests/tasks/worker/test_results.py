@@ -9,8 +9,7 @@ from pytest_django import Settings
 from aipartnerupflow.executors import ExecutorError
 from tasks.rules.stored_results import is_longer
 from tasks.status import Status
-from tasks.worker.outcomes import Outcome
-from tasks.worker.result_memory import ResultMemory, completed_in_turn
+from tasks.worker.outcomes import Outcome, ResultMemory, completed_in_turn
 from tests.sections import replace
 from tests.work import calls_of
 from tests.workers import Json, WorkerThread, group, run_tree

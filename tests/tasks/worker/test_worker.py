@@ -25,7 +25,7 @@ from tasks.queue.suspicion import POISON_STRIKES
 from tasks.services import trees
 from tasks.services.runs import cancels
 from tasks.services.runs.cancels import Cancel
-from tasks.worker import group_commit, lease_keeper
+from tasks.worker import group_commit, watchdog
 from tasks.worker import worker as worker_module
 from tasks.worker.cancellations import Cancellations
 from tasks.worker.changes import Change
@@ -611,7 +611,7 @@ def test_a_blocked_loop_costs_no_lease(
 ) -> None:
     settings.APFLOW_EXECUTOR_MODULES = (__name__,)
     forget_registry()
-    monkeypatch.setattr(lease_keeper, "KEEP_SECONDS", 0.5)
+    monkeypatch.setattr(watchdog, "KEEP_SECONDS", 0.5)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     run = execute({"id": "blocking", "name": "stuck_executor", "inputs": {"gate": str(fifo)}})

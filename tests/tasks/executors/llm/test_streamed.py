@@ -16,7 +16,7 @@ from tasks.executors.llm.litellm_bounds import MODEL_LOOP
 from tasks.executors.llm.litellm_calls import MAX_PARTS, Streamed
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.llm.wire import WIRE
-from tasks.worker.traced_models import MAX_CHARACTERS, Lines
+from tasks.worker.models_of_task import MAX_CHARACTERS, Lines
 from tests.lazy_modules import LazyModule
 from tests.llm_server import llm_server
 

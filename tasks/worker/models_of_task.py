@@ -1,28 +1,38 @@
-"""Records each call of a model that a task makes, wherever the task runs: also those that fail or are cancelled.
+"""The models of one task: each call is recorded, wherever the task runs, also one that fails or is cancelled.
 
-The words of each call are published as they arrive.
+The words of each call are published as they arrive. Their content is masked and bounded, and not on the loop if that takes long.
 """
 
 import asyncio
 import time
 from asyncio import CancelledError
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
+
+from django.conf import settings
 
 from aipartnerupflow.executors import ExecutorError, Json, Stopped
-from tasks.executors.llm.client import MODELS, Models, ignore
+from llmkeys.redact import mask
+from tasks.executors.llm.client import DIRECT, ignore
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.ids import new_id
-from tasks.rules.call_content import TEXT_CHARACTERS
+from tasks.rules.call_content import TEXT_CHARACTERS, stored_content
 from tasks.rules.words import ANSWER, REASONING
 from tasks.status import Status
+from tasks.worker.load_run import LoadedTask
+from tasks.worker.run_recorder import CALL_ID, Call, RunRecorder
+from tasks.worker.secrets_of_run import SecretsOfRun
 
 EVERY_SECONDS: Final = 0.1
 MAX_CHARACTERS: Final = 16_384
 """The characters of one event: longer ones would be cut."""
+CANCELLED: Final = "The call was cancelled."
+BROKEN: Final = "The call ended with an unexpected error. The worker's log may have the details."
+FEW: Final = 50
+LARGE: Final = 1_000_000
+"""The assumed size of what is not only text."""
 
 
 class Lines:
@@ -55,77 +65,16 @@ class Lines:
             self._publish(text[start : start + MAX_CHARACTERS])
 
 
-CALL_ID: Final = "call_id"
-"""The field of a usage report that names the recorded call. Executors report calls of their own without it."""
-CANCELLED: Final = "The call was cancelled."
-BROKEN: Final = "The call ended with an unexpected error. The worker's log may have the details."
+class TracedModels:
+    """The models for one task. Use it on the loop of the worker."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """A call of a model. `duration_ms` is None for one that an executor made itself."""
-
-    id: str
-    model: str
-    started_at: datetime
-    status: Status
-    duration_ms: int | None = None
-    agent: str | None = None
-    crew_task: str | None = None
-    step: int | None = None
-    usage: Json | None = None
-    finish_reason: str | None = None
-    error: str | None = None
-    content: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """The content of a call, before it is bounded."""
-
-    messages: Sequence[Any]
-    answer: str | None
-    reasoning: str | None = None
-    citations: Sequence[Any] = ()
-    tool_calls: Sequence[Any] = ()
-
-
-class Trace(Protocol):
-    """The record of the calls of one task."""
-
-    def now(self) -> datetime:
-        """Return the time, by the clock of the run."""
-        ...
-
-    async def content_of(self, said: Said) -> str | None:
-        """Return what is stored of it; None if nothing is."""
-        ...
-
-    def heard(self, call: Call, text: str, *, kind: str) -> None:
-        """Publish words of the answer or of the reasoning. Returns at once."""
-        ...
-
-    def called(self, call: Call) -> None:
-        """Record the call. Returns at once."""
-        ...
-
-
-class Layer:
-    """Models that pass the calls of one task on to others."""
-
-    def __init__(self, models: Models) -> None:
-        self.models = models
+    def __init__(self, task: LoadedTask, *, recorder: RunRecorder, secrets: SecretsOfRun) -> None:
+        self._task = task
+        self._recorder = recorder
+        self._secrets = secrets
 
     async def check(self, prompt: Prompt) -> None:
-        await self.models.check(prompt)
-
-
-class TracedModels(Layer):
-    """Models whose calls are recorded."""
-
-    def __init__(self, models: Models, trace: Trace) -> None:
-        super().__init__(models)
-        self._trace = trace
+        await DIRECT.check(prompt)
 
     async def ask(
         self,
@@ -138,7 +87,7 @@ class TracedModels(Layer):
         call = Call(
             id=new_id(),
             model=prompt.model,
-            started_at=self._trace.now(),
+            started_at=self._recorder.now(),
             status=Status.FAILED,
             agent=prompt.agent,
             crew_task=prompt.crew_task,
@@ -154,8 +103,8 @@ class TracedModels(Layer):
             used = usage
             spent(usage | {CALL_ID: call.id})
 
-        lines = Lines(partial(self._trace.heard, call, kind=ANSWER))
-        thoughts = Lines(partial(self._trace.heard, call, kind=REASONING))
+        lines = Lines(partial(self._publish, call, ANSWER))
+        thoughts = Lines(partial(self._publish, call, REASONING))
 
         def listened(text: str) -> None:
             texts.add(text)
@@ -171,7 +120,7 @@ class TracedModels(Layer):
 
         try:
             with lines, thoughts:
-                answer = await self.models.ask(prompt, spent=counted, heard=listened, thought=considered)
+                answer = await DIRECT.ask(prompt, spent=counted, heard=listened, thought=considered)
             call = replace(call, status=Status.COMPLETED, error=None, finish_reason=answer.finish_reason)
             return answer
         except ExecutorError as error:
@@ -184,12 +133,21 @@ class TracedModels(Layer):
             call = replace(call, usage=used, duration_ms=round((time.monotonic() - began) * 1000))
             await self._record(call, _said(prompt, answer, texts.text))
 
-    async def _record(self, call: Call, said: Said) -> None:
+    def _publish(self, call: Call, kind: str, text: str) -> None:
+        self._recorder.heard(self._task, call, self._secrets.masker.text(text), kind=kind)
+
+    async def _record(self, call: Call, said: Json) -> None:
         content = None
         try:
-            content = await self._trace.content_of(said)
+            if settings.APFLOW_LLM.store_content:
+                work = partial(stored_content, **said, mask=self._mask)
+                content = await self._secrets.in_turn(self._task, work, size=_size_of(said))
         finally:  # also if it is cancelled meanwhile
-            self._trace.called(replace(call, content=content))
+            error = None if call.error is None else self._secrets.masker.text(call.error)
+            self._recorder.called(self._task, replace(call, error=error, content=content))
+
+    def _mask(self, text: str) -> str:
+        return mask(self._secrets.masker.text(text))
 
 
 class _Start:
@@ -209,25 +167,27 @@ class _Start:
             self._left -= len(text)
 
 
-def _said(prompt: Prompt, answer: Completion | None, so_far: str | None) -> Said:
+def _said(prompt: Prompt, answer: Completion | None, so_far: str | None) -> Json:
+    """Return the content of a call, before it is bounded: the arguments of `stored_content`."""
     if answer is None:
-        return Said(messages=prompt.messages, answer=so_far)
-    return Said(
-        messages=prompt.messages,
-        answer=answer.content,
-        reasoning=answer.reasoning or None,
-        citations=answer.citations,
-        tool_calls=answer.tool_calls,
-    )
+        return {"messages": prompt.messages, "answer": so_far, "reasoning": None, "citations": (), "tool_calls": ()}
+    return {
+        "messages": prompt.messages,
+        "answer": answer.content,
+        "reasoning": answer.reasoning or None,
+        "citations": answer.citations,
+        "tool_calls": answer.tool_calls,
+    }
 
 
-def bottom(models: Models) -> Models:
-    """Return the models below all layers: a job inherits those of the task whose end started it."""
-    while isinstance(models, Layer):
-        models = models.models
-    return models
+def _size_of(said: Json) -> int:
+    """About how many characters there are to look through."""
+    if len(said["messages"]) > FEW or said["tool_calls"] or said["citations"]:
+        return LARGE
+    return len(said["answer"] or "") + len(said["reasoning"] or "") + sum(map(_size_of_message, said["messages"]))
 
 
-def trace_models(trace: Trace) -> None:
-    """Record the model calls of the task whose job calls this, wherever it runs."""
-    MODELS.set(TracedModels(bottom(MODELS.get()), trace))
+def _size_of_message(message: Any) -> int:
+    """Return the size of a message; for one that is only a text its length, which takes no time."""
+    is_plain = isinstance(message, dict) and message.keys() <= {"role", "content"}
+    return len(message["content"]) if is_plain and isinstance(message.get("content"), str) else LARGE
