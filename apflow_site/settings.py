@@ -152,7 +152,7 @@ if APFLOW.redis.url is not None:
         "CONFIG": {"hosts": [APFLOW.redis.url], "prefix": "apflow"},
     }
 
-# A job is a wake-up that may be lost or repeated (docs/design.md); django-q2 stores no results.
+# A job is a wake-up that may be lost or repeated (docs/design/queue.md); django-q2 stores no results.
 Q_CLUSTER = {
     "name": "apflow",
     "broker_class": "tasks.queue.broker.NotifiedBroker",

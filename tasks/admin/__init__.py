@@ -7,6 +7,6 @@ from tasks.admin import runs, schedules, tasks
 
 __all__ = ["runs", "schedules", "tasks"]
 
-# django-q2's admin can edit the signed payloads of its queue, and its tables do not show the state of runs (docs/design.md).
+# django-q2's admin can edit the signed payloads of its queue, and its tables do not show the state of runs (docs/design/pages.md).
 for model in (Failure, OrmQ, Schedule, Success):
     admin.site.unregister(model)
