@@ -169,6 +169,7 @@ Q_CLUSTER = {
     "log_level": "WARNING",
 }
 
+REST_FRAMEWORK = {"EXCEPTION_HANDLER": "a2a.rest.views.refuse"}
 SIMPLE_JWT = {
     "SIGNING_KEY": APFLOW.auth.jwt_secret or generated("jwt_secret"),
     "ALGORITHM": "HS256",

@@ -30,7 +30,7 @@ OF_EVERY_SERVER: Final = frozenset(
             "INSTALLED_APPS",
             "LANGUAGE_CODE",
         ),
-        *("TIME_ZONE", "UNFOLD", "USE_TZ"),
+        *("REST_FRAMEWORK", "TIME_ZONE", "UNFOLD", "USE_TZ"),
     }
 )
 """The settings that are the same for every server of an engine."""

@@ -1,7 +1,7 @@
 """REST under `/api/`: the operations of `a2a.rest.operations` as views of Django REST framework, and their URLs.
 
-DRF knows the operations of each URL, and describes them for OpenAPI. It has no coroutine functions, so a view
-dispatches and authenticates by itself. Bodies are decoded and encoded as on all other interfaces.
+DRF knows the operations of each URL and describes them for OpenAPI, authenticates callers, and answers errors. It has no
+coroutine functions, so a view dispatches by itself. Bodies are decoded and encoded as on all other interfaces.
 URLs are matched before percent-decoding, so that an id may contain a slash (`%2F`).
 """
 
@@ -15,6 +15,8 @@ from urllib.parse import quote, unquote_to_bytes
 from django.http import HttpRequest, HttpResponseBase, QueryDict
 from django.urls import path, register_converter, resolve
 from django.views.decorators.csrf import csrf_exempt
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
 from rest_framework.viewsets import ViewSet
 
 from a2a.core.errors import as_rest
@@ -27,7 +29,7 @@ from a2a.methods.dispatch import REST, perform
 from a2a.methods.params import Get
 from a2a.rest.openapi import OperationSchema
 from a2a.rest.operations import ROUTES, Operation
-from accounts.auth import authenticate
+from accounts.auth import authenticate, caller_from_token, token_in
 from accounts.callers import Caller
 from tasks.rules.exceptions import InvalidParams
 
@@ -77,11 +79,26 @@ def _typed(name: str, query: QueryDict, kind: type[Params]) -> Any:
     return values[0] if len(values) == 1 else values
 
 
+class TokenAuthentication(BaseAuthentication):
+    """A bearer token or an API key, as on all other interfaces. It reads the database."""
+
+    def authenticate(self, request: Request) -> tuple[Caller, str]:
+        """Raise AuthenticationFailed, of ours."""
+        token = token_in(request.headers)
+        return caller_from_token(token), token
+
+
+def refuse(error: Exception, context: Mapping[str, Any]) -> HttpResponseBase:
+    """Answer an error: the exception handler of DRF (`REST_FRAMEWORK` in the settings)."""
+    return refusal(error, shape=as_rest)
+
+
 class Endpoint(ViewSet):
     """The view of a URL. `operations` maps HTTP methods to operations."""
 
     operations: ClassVar[Mapping[str, Operation]] = MappingProxyType({})
-    authentication_classes = permission_classes = ()
+    authentication_classes = (TokenAuthentication,)
+    permission_classes = ()
     http_method_names: ClassVar[list[str]] = ["get", "head", "post", "put", "patch", "delete"]
     schema = OperationSchema()
 
