@@ -12,11 +12,15 @@ from tasks.rules.strict_json import Json
 VERSION: Final = "1.0"
 
 
-def _type_of(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).upper()
-
-
-class Event(Struct, rename="camel", tag_field="type", tag=_type_of, frozen=True, kw_only=True, omit_defaults=True):
+class Event(
+    Struct,
+    rename="camel",
+    tag_field="type",
+    tag=lambda name: re.sub(r"(?<!^)(?=[A-Z])", "_", name).upper(),
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+):
     """Base class of all events. `timestamp` is in milliseconds since 1970."""
 
     timestamp: int | UnsetType = UNSET

@@ -76,10 +76,33 @@ async def list_rows(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 
     Also sends the number of open questions when it changes.
     """
-    root_ids = request.GET.getlist("id")
-    if len(root_ids) > PAGE:
+    given = request.GET.getlist("id")
+    if len(given) > PAGE:
         raise InvalidParams([("id", f"at most {PAGE} ids of trees")])
-    return _held(request, caller, sse.replies(_list_rows(caller, set(root_ids))))
+
+    def render(root_ids: set[str]) -> list[Json]:
+        context = {"caller": caller, "has_owners": has_owners()}
+        rows = rows_of_trees(caller=caller, root_ids=root_ids)
+        return [
+            {"id": row.root.id, "html": render_to_string("dashboard/row.html", context | {"row": row})} for row in rows
+        ]
+
+    async def changes() -> AsyncGenerator[Json]:
+        sent, root_ids = None, set(given)
+        async with following(caller) as inbox:
+            while True:
+                for row in await pools.read(render, root_ids):
+                    yield row
+                questions = await pools.read(count_questions, caller=caller)
+                if questions != sent:
+                    yield {"questions": questions}
+                    sent = questions
+                await asyncio.sleep(REST_SECONDS)
+                root_ids = {event["root_task_id"] for event in await inbox.next()}
+                if not root_ids:
+                    return
+
+    return _held(request, caller, sse.replies(changes()))
 
 
 @page()
@@ -115,29 +138,6 @@ def slim(event: Event) -> Json:
         "agent": event["result"]["agent"],
         "is_reasoning": is_reasoning(event),
     }
-
-
-async def _list_rows(caller: Caller, root_ids: set[str]) -> AsyncGenerator[Json]:
-    def render() -> list[Json]:
-        context = {"caller": caller, "has_owners": has_owners()}
-        rows = rows_of_trees(caller=caller, root_ids=root_ids)
-        return [
-            {"id": row.root.id, "html": render_to_string("dashboard/row.html", context | {"row": row})} for row in rows
-        ]
-
-    sent = None
-    async with following(caller) as inbox:
-        while True:
-            for row in await pools.read(render):
-                yield row
-            questions = await pools.read(count_questions, caller=caller)
-            if questions != sent:
-                yield {"questions": questions}
-                sent = questions
-            await asyncio.sleep(REST_SECONDS)
-            root_ids = {event["root_task_id"] for event in await inbox.next()}
-            if not root_ids:
-                return
 
 
 @page()

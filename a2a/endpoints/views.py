@@ -78,17 +78,16 @@ class Rpc:
         if self.get is not None and request.method in self.also:
             return await self.get(request)
         with_texts = self.has_texts and "text/plain" in request.headers.get("Accept", "")
-        failed = partial(_failed, dialect=self.dialect, with_texts=with_texts)
         try:
             require_method(request, "POST", also=self.also)
             caller = await authenticate(request)
             has_tokens = wants_tokens(request.GET)
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
-            return failed(error, call=_call_in(request))
+            return self._refuse(error, with_texts=with_texts, call=_call_in(request))
         try:
             value = await decoded(request, caller)
         except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
-            return failed(error)
+            return self._refuse(error, with_texts=with_texts)
         headers = headers_of(request)
         parsed = jsonrpc.parse(value, batch_limit=settings.APFLOW.limits.batch)
         if isinstance(parsed, list):
@@ -100,11 +99,20 @@ class Rpc:
         frames = _frames(outcome, self.dialect, has_tokens=has_tokens)
         if frames is None:
             answer = outcome.answer
-            return HttpResponse(status=204) if answer is None else _answer(answer, with_texts=with_texts)
+            return HttpResponse(status=204) if answer is None else _reply(answer, with_texts=with_texts)
         try:
             return held(frames, caller=caller, who_is_it=partial(authenticate, request))
         except LimitReached as error:  # other streams have opened meanwhile
-            return failed(error, call=parsed)
+            return self._refuse(error, with_texts=with_texts, call=parsed)
+
+    def _refuse(self, error: Exception, *, with_texts: bool, call: Request | None = None) -> HttpResponse:
+        """Return the response to an error outside of a call, in the format of the method or else of the dialect."""
+        is_ours = isinstance(call, jsonrpc.Call) and call.method in self.dialect.methods
+        failure = failure_of(error) if is_ours else self.dialect.failure(error)
+        response = _reply(replace(failure, id=call.id if call else None), with_texts=with_texts)
+        if isinstance(error, WrongHttpMethod):
+            response["Allow"] = ", ".join(error.methods)
+        return response
 
 
 def _frames(outcome: Outcome, dialect: Dialect, *, has_tokens: bool) -> AsyncGenerator[bytes] | None:
@@ -118,7 +126,7 @@ def _frames(outcome: Outcome, dialect: Dialect, *, has_tokens: bool) -> AsyncGen
     return sse.frames(stream, first=answer.to_json(), render=lambda event: dialect.event(event, stream, answer.id))
 
 
-def _answer(answer: Response, *, with_texts: bool) -> HttpResponse:
+def _reply(answer: Response, *, with_texts: bool) -> HttpResponse:
     if not isinstance(answer, jsonrpc.Failure):
         return json_response(answer.to_json())
     reply = with_text(answer.to_json()) if with_texts else answer.to_json()
@@ -134,16 +142,6 @@ def with_text(reply: Json) -> Json:
     if "data" in error:
         reply = reply | {"error": error | {"data": error["message"], "errors": error["data"]}}
     return reply
-
-
-def _failed(error: Exception, *, dialect: Dialect, with_texts: bool, call: Request | None = None) -> HttpResponse:
-    """Return the response to an error outside of a call, in the format of the method or else of the dialect."""
-    is_ours = isinstance(call, jsonrpc.Call) and call.method in dialect.methods
-    failure = failure_of(error) if is_ours else dialect.failure(error)
-    response = _answer(replace(failure, id=call.id if call else None), with_texts=with_texts)
-    if isinstance(error, WrongHttpMethod):
-        response["Allow"] = ", ".join(error.methods)
-    return response
 
 
 def _call_in(request: HttpRequest) -> Request | None:

@@ -123,17 +123,15 @@ async def take(caller: Caller, body: Json) -> None:
     if not isinstance(request_id, str):
         return
     if is_accepted(body):
+        content = body["result"].get("content")
         try:
-            await _record(caller, request_id, body["result"].get("content"))
+            question = await pools.read(Question.objects.for_caller(caller).waiting().filter(id=request_id).first)
+            if question is not None:  # else a request of another kind, or a question that was answered meanwhile
+                require(caller, Role.OPERATOR, what="an answer to elicitation/create")
+                answer, comment = read_answer(question, content if isinstance(content, dict) else {})
+                await pools.write(
+                    questions.answer, caller=caller, task_id=question.task_id, answer=answer, comment=comment
+                )
         except TasksError as error:
             body = {"error": {"message": error.message}}
     replies().take(caller, request_id, body)
-
-
-async def _record(caller: Caller, question_id: str, content: object) -> None:
-    question = await pools.read(Question.objects.for_caller(caller).waiting().filter(id=question_id).first)
-    if question is None:
-        return  # a request of another kind, or a question that was answered meanwhile
-    require(caller, Role.OPERATOR, what="an answer to elicitation/create")
-    answer, comment = read_answer(question, content if isinstance(content, dict) else {})
-    await pools.write(questions.answer, caller=caller, task_id=question.task_id, answer=answer, comment=comment)

@@ -244,10 +244,8 @@ def canonical(value: Any) -> bytes:
         return b"{" + b",".join(orjson.dumps(name) + b":" + canonical(value[name]) for name in names) + b"}"
     if isinstance(value, list | tuple):
         return b"[" + b",".join(map(canonical, value)) + b"]"
-    return _number(value) if isinstance(value, float) else orjson.dumps(value)
-
-
-def _number(value: float) -> bytes:
+    if not isinstance(value, float):
+        return orjson.dumps(value)
     if value.is_integer() and abs(value) < LARGEST_PLAIN:
         return b"%d" % int(value)
     digits, _, exponent = repr(value).partition("e")

@@ -103,7 +103,13 @@ def _receive(asked: RequestContext, given: SendMessage) -> Received:
         case Ask() | AskForKey() | Reject():
             run = waiting or pending_runs.reserve(caller=asked.caller, context_id=context_id)
             _store_given(run, asked, given, after=after)
-            _ask_or_reject(run, meaning)
+            question_id, text = new_id(), meaning.text
+            store_message(run, agent_message(text, message_id=question_id, run_id=run.id, context_id=run.context_id))
+            if isinstance(meaning, Reject):
+                pending_runs.end(run_id=run.id, status=Status.FAILED, message=text)
+            else:
+                required = CREDENTIALS if isinstance(meaning, AskForKey) else INPUT
+                pending_runs.ask(run_id=run.id, question_id=question_id, text=text, required=required)
             return Received(run=run)
         case RunTree() | RunFlow() | RunStored():
             run, notes = _start(meaning, asked, given, context_id=context_id, waiting=waiting)
@@ -278,16 +284,6 @@ def _store_given(run: Run, asked: RequestContext, given: SendMessage, *, after: 
     store_message(run, given.message.to_json())
     if config := given.configuration.task_push_notification_config:
         add_config(run, config, caller=asked.caller, version=asked.version, after=after)
-
-
-def _ask_or_reject(run: Run, meaning: Ask | AskForKey | Reject) -> None:
-    question_id = new_id()
-    store_message(run, agent_message(meaning.text, message_id=question_id, run_id=run.id, context_id=run.context_id))
-    if isinstance(meaning, Reject):
-        pending_runs.end(run_id=run.id, status=Status.FAILED, message=meaning.text)
-    else:
-        required = CREDENTIALS if isinstance(meaning, AskForKey) else INPUT
-        pending_runs.ask(run_id=run.id, question_id=question_id, text=meaning.text, required=required)
 
 
 def store_message(run: Run, message: Json) -> None:

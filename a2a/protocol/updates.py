@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -116,13 +115,23 @@ async def updates(
     if after == run.last_seq and run.finished_at is not None:
         return
     nodes: dict[str, Node] = {}
+
+    def make(page: Sequence[Json]) -> list[Json]:
+        """Return the updates of events except `final`, and add to `nodes` the tasks of those that it lacks."""
+        found = []
+        for event in page:
+            if event["type"] != "final":
+                if event["task_id"] not in nodes:
+                    nodes.update(nodes_of(root_id=event["root_task_id"], skip=len(nodes)))
+                found.append(update_of(event, context_id=run.context_id, nodes=nodes, is_only=len(nodes) == 1))
+        return found
+
     last: Json = {}
     async with aclosing(events.pages(run.id, after=run.last_seq if after is None else after)) as log:
         async for page in log:
             last = page[-1]
-            make = partial(_updates_of, page, context_id=run.context_id, nodes=nodes)
             is_small = len(page) <= events.FEW and all(event["task_id"] in nodes for event in page)
-            made = make() if is_small else await pools.read(make)
+            made = make(page) if is_small else await pools.read(make, page)
             asked = None if through_questions else next((n for n, event in enumerate(page, 1) if asks(event)), None)
             if made:
                 yield made[:asked]
@@ -133,17 +142,6 @@ async def updates(
     run, task = await pools.read(task_of, run_id=run.id, history_length=0, artifacts=Artifacts.RESULT)
     is_sent = await pools.read(has_sent_result, run, task)
     yield last_updates(task, event=last, has_sent_result=is_sent)
-
-
-def _updates_of(page: Sequence[Json], *, context_id: str, nodes: dict[str, Node]) -> list[Json]:
-    """Return the updates of events except `final`, and add to `nodes` the tasks of those that it lacks."""
-    found = []
-    for event in page:
-        if event["type"] != "final":
-            if event["task_id"] not in nodes:
-                nodes.update(nodes_of(root_id=event["root_task_id"], skip=len(nodes)))
-            found.append(update_of(event, context_id=context_id, nodes=nodes, is_only=len(nodes) == 1))
-    return found
 
 
 async def settled(run: Run) -> None:

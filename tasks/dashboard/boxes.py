@@ -263,22 +263,18 @@ def family_of(task: Task) -> Family | None:
     # The task of each part that says most: the first urgent one, or the first.
     urgent = [min(part, key=lambda task: rank_of(task.status)) for part in box.parts] if box else []
     urgent.sort(key=lambda task: rank_of(task.status))
+    place = None
+    if task.id in boxes.part_of:
+        around, number = boxes.part_of[task.id]
+        at = [each.id for each in around.parts[number]].index(task.id)
+        before, after = _same(around.parts, number - 1, at), _same(around.parts, number + 1, at)
+        place = Place(box=around, number=number + 1, previous=before, next=after)
     return Family(
         box=box,
         parts=urgent[:PARTS_SHOWN],
         more_parts=max(0, len(urgent) - PARTS_SHOWN),
-        place=_place(task, boxes),
+        place=place,
         template_of=boxes.templates.get(task.id),
-    )
-
-
-def _place(task: Task, boxes: Boxes) -> Place | None:
-    if task.id not in boxes.part_of:
-        return None
-    box, number = boxes.part_of[task.id]
-    at = [each.id for each in box.parts[number]].index(task.id)
-    return Place(
-        box=box, number=number + 1, previous=_same(box.parts, number - 1, at), next=_same(box.parts, number + 1, at)
     )
 
 

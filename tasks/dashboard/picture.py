@@ -272,19 +272,14 @@ def _bars(tasks: Sequence[Task], drawn: Sequence[Task], run: Run, now: datetime)
         for task_id, kind, moment in events.values_list("task_id", "type", "created_at"):
             borders[task_id].append((kind, moment))
     end = run.finished_at or now
-    return {
-        task.id: _task_bars(task, _ready_at(task, ended, below, run), borders.get(task.id, []), run, end)
-        for task in drawn
-        if not _is_kept(task, run)
-    }
-
-
-def _ready_at(task: Task, ended: Mapping[str, datetime], below: Mapping[str, list[str]], run: Run) -> datetime | None:
-    """Return when the task became ready. None: it is not ready yet."""
-    needed = needs_of(node_of(task), dict(below))
-    if any(task_id not in ended for task_id in needed):
-        return None
-    return max([run.created_at, task.created_at, *(ended[task_id] for task_id in needed)])
+    bars = {}
+    for task in drawn:
+        if not _is_kept(task, run):
+            needed, ready_at = needs_of(node_of(task), below), None
+            if all(task_id in ended for task_id in needed):
+                ready_at = max([run.created_at, task.created_at, *(ended[task_id] for task_id in needed)])
+            bars[task.id] = _task_bars(task, ready_at, borders.get(task.id, []), run, end)
+    return bars
 
 
 def _task_bars(

@@ -138,11 +138,13 @@ async def delete_notification(request: HttpRequest, caller: Caller) -> HttpRespo
 @page("POST")
 async def create_api_key(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Create an API key. Only this response shows it; the server stores a hash."""
-    try:
-        lifetime = _lifetime(request.POST.get("days"))
-    except ValueError as error:
-        context = await _context(caller) | {"days_problem": str(error)}
-        return await render_page(request, caller, TEMPLATE, context, status=422)
+    days, lifetime = request.POST.get("days"), None
+    if days != "":  # only an empty field means that the key does not expire
+        if days is None or not DAYS.fullmatch(days) or int(days) > MAX_DAYS:
+            problem = f"Enter 1 to {MAX_DAYS} days, or nothing for a key that does not expire."
+            context = await _context(caller) | {"days_problem": problem}
+            return await render_page(request, caller, TEMPLATE, context, status=422)
+        lifetime = timedelta(days=int(days))
     is_read_only = "read_only" in request.POST
     name = request.POST.get("name", "").strip()
 
@@ -172,15 +174,6 @@ async def revoke_api_key(request: HttpRequest, caller: Caller) -> HttpResponse:
     except Refused as error:
         return await _refused(request, caller, str(error))
     return _done(request, f"Revoked the key “{key.name}”.")
-
-
-def _lifetime(days: str | None) -> timedelta | None:
-    """Parse the lifetime of a key. Only an empty field means no expiry. Raises ValueError."""
-    if days == "":
-        return None
-    if days is None or not DAYS.fullmatch(days) or int(days) > MAX_DAYS:
-        raise ValueError(f"Enter 1 to {MAX_DAYS} days, or nothing for a key that does not expire.")
-    return timedelta(days=int(days))
 
 
 async def _context(caller: Caller) -> Context:
