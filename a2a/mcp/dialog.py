@@ -129,9 +129,8 @@ async def take(caller: Caller, body: Json) -> None:
             if question is not None:  # else a request of another kind, or a question that was answered meanwhile
                 require(caller, Role.OPERATOR, what="an answer to elicitation/create")
                 answer, comment = read_answer(question, content if isinstance(content, dict) else {})
-                await pools.write(
-                    questions.answer, caller=caller, task_id=question.task_id, answer=answer, comment=comment
-                )
+                given = {"answer": answer, "comment": comment}
+                await pools.write(questions.answer, caller=caller, task_id=question.task_id, **given)
         except TasksError as error:
             body = {"error": {"message": error.message}}
     replies().take(caller, request_id, body)

@@ -1,4 +1,4 @@
-"""tasks.execute: start a run or find the current one; wait for its end or stream its events."""
+"""tasks.execute: start a run or find the current one; wait for its end or stream its events. Other methods that start a run use it."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,15 +6,15 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from a2a.core.mapping import native_tree
-from a2a.core.parsing import NotWith, OnlyWith, Problem, Text
+from a2a.core.parsing import Condition, EventId, NotWith, OnlyWith, Params, Problem, Text
 from a2a.live.sse import Stream, events, open_stream
 from a2a.methods.method import OPERATOR, TREE_ERRORS, Rest, method
-from a2a.methods.params import RESUMES, NewTasks, Starts, TakesInputs
+from a2a.methods.params import NewTasks, Tags, WebhookConfig
 from a2a.methods.responses import Execution
 from a2a.methods.results import TaskResult
 from accounts.callers import Caller
@@ -36,6 +36,45 @@ TOO_LARGE: Final = (
     "The tree is too large for one response (limits.response_bytes), so this reply has no task. "
     "Read its tasks one by one with tasks.get."
 )
+
+RESUMES: Final = "resume with the task_id of the reply; this request would start another run"
+STARTS_ANOTHER: Final = "resume with tasks.execute and the task_id of the reply; this request would start another run"
+
+
+class Starts(Params, frozen=True, kw_only=True):
+    """Base class for methods that start a run: what to return, and what the run gets besides its tree."""
+
+    CONDITIONS: ClassVar[tuple[Condition, ...]] = (
+        NotWith("wait", "use_streaming", "cannot be combined with use_streaming: choose one"),
+        OnlyWith("last_event_id", "use_streaming"),
+    )
+    use_streaming: bool = False
+    tags: Tags | None = None
+    """Words by which `runs.list` finds the run; None: those of the run before it, if there is one."""
+    use_demo: bool = False
+    """Each executor returns its example result, and nothing is called."""
+    last_event_id: int | str | None = None
+    """The id of an event, or its number: browsers store event ids as strings."""
+    wait: bool = False
+    wait_timeout_seconds: Annotated[float, Meta(ge=0, le=3600)] = 30
+    webhook_config: WebhookConfig | None = None
+
+    @property
+    def after(self) -> EventId | None:
+        """The last event that a resuming client has received, or None."""
+        return None if self.last_event_id is None else EventId.parse(self.last_event_id)
+
+    def contradictions(self) -> list[Problem]:
+        return super().contradictions() + (self.webhook_config.problems if self.webhook_config else [])
+
+
+class TakesInputs(Starts, frozen=True, kw_only=True):
+    """Base class for methods that start a further run, with inputs merged over those of the run before."""
+
+    run_inputs: dict[str, Any] | None = None
+    """Values for `{{run.inputs.topic}}` in the tree, for this run. Inputs of the run before it with other names stay."""
+    replace_inputs: bool = False
+    """Whether the run has none of the inputs of the run before it."""
 
 
 class Execute(TakesInputs, frozen=True, kw_only=True):
@@ -89,7 +128,11 @@ async def execute(
     """Run new tasks or a stored task. Replies at once, unless `wait` is set."""
     execution = None if token else await _resumed(caller, given)
     if execution is None:
-        verb, arguments = _verb(given)
+        verb: Callable[..., trees.Execution] = trees.execute_tree
+        arguments: Json = {"tasks": given.tasks, "id_conflict": given.id_conflict}
+        if given.task_id is not None:
+            verb, arguments = trees.execute_task, {"task_id": given.task_id}
+            arguments |= {"copy_execution": given.copy_execution, "copy_children": given.copy_children}
         execution = await start(caller, given, verb, token=token, llm_key=llm_key, **arguments)
     return await replied(caller, given, execution)
 
@@ -149,16 +192,6 @@ async def _resumed(caller: Caller, given: Execute) -> trees.Execution | None:
     return trees.Execution(
         task=task, run=run, started=False, original_task_id=None, ids={task.id: task.id}, warnings=[]
     )
-
-
-def _verb(given: Execute) -> tuple[Callable[..., trees.Execution], Json]:
-    if given.task_id is None:
-        return trees.execute_tree, {"tasks": given.tasks, "id_conflict": given.id_conflict}
-    return trees.execute_task, {
-        "task_id": given.task_id,
-        "copy_execution": given.copy_execution,
-        "copy_children": given.copy_children,
-    }
 
 
 async def _waited(execution: trees.Execution, given: Starts) -> bool:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, UnsetType
 
 from a2a.core.parsing import NotWith, Params, Problem, Text
-from a2a.methods.execute import executed, replied, start
+from a2a.methods.execute import STARTS_ANOTHER, Starts, executed, replied, start
 from a2a.methods.method import OPERATOR, TREE_ERRORS, VIEWER, Response, Rest, has_one_of, method
-from a2a.methods.params import STARTS_ANOTHER, FlowName, NewTasks, Starts, Version
+from a2a.methods.params import FlowName, NewTasks, Version
 from a2a.methods.responses import Execution, FlowRef
 from a2a.methods.results import DataResult, TaskResult
 from a2a.methods.task_schemas import NewTask

@@ -3,17 +3,13 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 from msgspec.structs import asdict, fields
 
 from a2a.core.parsing import (
     MOST_SHOWN,
-    Condition,
-    EventId,
-    NotWith,
-    OnlyWith,
     Params,
     Problem,
     Text,
@@ -38,7 +34,6 @@ NewTasks = Annotated[Any, Meta(extra_json_schema={"anyOf": [NEW_TASK, NEW_TASKS]
 """Tasks in a request. The rules for tasks validate them; this is their published schema."""
 Tag = Annotated[str, Meta(extra_json_schema={"pattern": f"^{TAG.pattern}$"})]
 Tags = Annotated[list[Tag], Meta(extra_json_schema={"maxItems": MOST_TAGS})]
-RESUMES = "resume with the task_id of the reply; this request would start another run"
 
 
 class Get(Params, frozen=True, kw_only=True):
@@ -109,42 +104,6 @@ class WebhookConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
         )
 
 
-class Starts(Params, frozen=True, kw_only=True):
-    """Base class for methods that start a run: what to return, and what the run gets besides its tree."""
-
-    CONDITIONS: ClassVar[tuple[Condition, ...]] = (
-        NotWith("wait", "use_streaming", "cannot be combined with use_streaming: choose one"),
-        OnlyWith("last_event_id", "use_streaming"),
-    )
-    use_streaming: bool = False
-    tags: Tags | None = None
-    """Words by which `runs.list` finds the run; None: those of the run before it, if there is one."""
-    use_demo: bool = False
-    """Each executor returns its example result, and nothing is called."""
-    last_event_id: int | str | None = None
-    """The id of an event, or its number: browsers store event ids as strings."""
-    wait: bool = False
-    wait_timeout_seconds: Annotated[float, Meta(ge=0, le=3600)] = 30
-    webhook_config: WebhookConfig | None = None
-
-    @property
-    def after(self) -> EventId | None:
-        """The last event that a resuming client has received, or None."""
-        return None if self.last_event_id is None else EventId.parse(self.last_event_id)
-
-    def contradictions(self) -> list[Problem]:
-        return super().contradictions() + (self.webhook_config.problems if self.webhook_config else [])
-
-
-class TakesInputs(Starts, frozen=True, kw_only=True):
-    """Base class for methods that start a further run, with inputs merged over those of the run before."""
-
-    run_inputs: dict[str, Any] | None = None
-    """Values for `{{run.inputs.topic}}` in the tree, for this run. Inputs of the run before it with other names stay."""
-    replace_inputs: bool = False
-    """Whether the run has none of the inputs of the run before it."""
-
-
 Moment = Annotated[str, Meta(min_length=1, max_length=64, extra_json_schema={"format": "date-time"})]
 """A time in ISO 8601, with an offset or in UTC, or a day, which stands for its first moment in UTC."""
 NO_TIME = "must be a time such as 2026-11-01T08:00:00Z, or a day such as 2026-11-01"
@@ -174,7 +133,6 @@ def _is_moment(text: str | None) -> bool:
 
 FlowName = Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]
 Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
-STARTS_ANOTHER = "resume with tasks.execute and the task_id of the reply; this request would start another run"
 
 
 def names_of(kind: type[Struct]) -> list[str]:

@@ -8,13 +8,11 @@ from msgspec import UNSET, Meta, UnsetType
 
 from a2a.core.mapping import native_call, native_content, native_task, native_time, native_tree
 from a2a.core.parsing import Params, Problem, Text
-from a2a.methods.execute import executed, replied, start
+from a2a.methods.execute import STARTS_ANOTHER, TakesInputs, executed, replied, start
 from a2a.methods.method import OPERATOR, TREE_ERRORS, VIEWER, Response, Rest, Tool, method
 from a2a.methods.params import (
-    STARTS_ANOTHER,
     Moment,
     Tag,
-    TakesInputs,
     chosen_fields,
     moment,
     one_of,
