@@ -25,6 +25,10 @@ def keep(sent: SentKey, *, tree_id: str, run_id: str | None, user_id: str, model
     It replaces the user's waiting key.
     """
     _waiting(tree_id, user_id).delete()
+    _store(sent, tree_id=tree_id, run_id=run_id, user_id=user_id, model_names=model_names)
+
+
+def _store(sent: SentKey, *, tree_id: str, run_id: str | None, user_id: str, model_names: Iterable[str]) -> None:
     RunSecret.objects.create(
         tree_id=tree_id,
         run_id=run_id,
@@ -51,17 +55,9 @@ def hand_over(*, tree_id: str, run_id: str, user_id: str, model_names: Iterable[
 def pass_on(*, from_run_id: str, tree_id: str, run_id: str, model_names: Iterable[str]) -> None:
     """Give a run the key of another run of the same user, if that has one. Raises CannotUnseal."""
     row = find(from_run_id)
-    if row is None:
-        return
-    RunSecret.objects.create(
-        tree_id=tree_id,
-        run_id=run_id,
-        user_id=row.user_id,
-        provider=row.provider,
-        model_names=list(model_names),
-        sealed=_encrypted(opened(row), tree_id, row.user_id),
-        expires_at=datetime.now(UTC) + RUNNING,
-    )
+    if row is not None:
+        key = SentKey(provider=row.provider, key=opened(row))
+        _store(key, tree_id=tree_id, run_id=run_id, user_id=row.user_id, model_names=model_names)
 
 
 def find(run_id: str) -> RunSecret | None:

@@ -47,24 +47,21 @@ class FairSemaphore:
 
     @asynccontextmanager
     async def turn(self, user_id: str, priority: int) -> AsyncIterator[None]:
-        await self._acquire(user_id, priority)
+        if self._free and self._held[user_id] < self._share(user_id):  # then those who wait hold their share
+            self._take(user_id)
+        else:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            heappush(self._waiting.setdefault(user_id, []), (priority, next(self._arrival), turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._release(user_id)
+                raise
         try:
             yield
         finally:
             self._release(user_id)
-
-    async def _acquire(self, user_id: str, priority: int) -> None:
-        if self._free and self._held[user_id] < self._share(user_id):  # then those who wait hold their share
-            self._take(user_id)
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heappush(self._waiting.setdefault(user_id, []), (priority, next(self._arrival), turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._release(user_id)
-            raise
 
     def _take(self, user_id: str) -> None:
         self._free -= 1

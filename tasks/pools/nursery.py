@@ -80,20 +80,18 @@ class Nursery:
             return False
         kind, number, _ = ORDER.unpack(order)
         if kind == FORK:
-            self._fork(number, *descriptors)
+            line, output = descriptors
+            pid = os.fork()
+            if pid == 0:
+                self._control.close()
+                signal.set_wakeup_fd(-1)
+                child.main(line, output)
+            os.close(line)
+            os.close(output)
+            self._pids[number] = pid
         elif kind == KILL and number in self._pids:
             _kill(self._pids[number])
         return True
-
-    def _fork(self, number: int, descriptor: int, output: int) -> None:
-        pid = os.fork()
-        if pid == 0:
-            self._control.close()
-            signal.set_wakeup_fd(-1)
-            child.main(descriptor, output)
-        os.close(descriptor)
-        os.close(output)
-        self._pids[number] = pid
 
     def _end_orphans(self) -> None:
         """Kill processes that have left the group of one that has ended: they are children of this process now."""

@@ -36,31 +36,25 @@ def calendar_of(entries: Iterable[Entry], *, name: str, base_url: str | None) ->
     for field, value in (("prodid", MAKER), ("version", "2.0"), ("method", "PUBLISH"), ("x-wr-calname", name)):
         calendar.add(field, value)
     for entry in entries:
-        calendar.add_component(_event(entry, base_url))
+        kind, expression = shown(entry.timing, entry.kind)
+        start = entry.next_run_at.astimezone(UTC)
+        event = Event()
+        event.add("uid", f"{quote(entry.task_id)}-{start:%Y%m%dT%H%M%SZ}@aipartnerupflow")
+        event.add("dtstamp", datetime.now(UTC))
+        event.add("dtstart", start)
+        event.add("dtend", start + LASTS)
+        event.add("summary", entry.name)
+        event.add("description", f"Task {entry.task_id}, {kind} {expression}")
+        event.add("categories", ["APFlow", kind.upper()])
+        if base_url is not None:
+            event.add("url", f"{base_url.rstrip('/')}/tasks/{quote(entry.task_id, safe='')}")
+        if rule := _rule(entry.timing, kind, expression):
+            event.add("rrule", rule)
+        elif kind == "cron" and (times := list(islice(entry.timing.slots(entry.next_run_at), LISTED))):
+            event.add("rdate", times)
+        calendar.add_component(event)
     text: str = calendar.to_ical().decode()
     return text
-
-
-def _event(entry: Entry, base_url: str | None) -> Event:
-    kind, expression = shown(entry.timing, entry.kind)
-    start = entry.next_run_at.astimezone(UTC)
-    event = Event()
-    event.add("uid", f"{quote(entry.task_id)}-{start:%Y%m%dT%H%M%SZ}@aipartnerupflow")
-    event.add("dtstamp", datetime.now(UTC))
-    event.add("dtstart", start)
-    event.add("dtend", start + LASTS)
-    event.add("summary", entry.name)
-    event.add("description", f"Task {entry.task_id}, {kind} {expression}")
-    event.add("categories", ["APFlow", kind.upper()])
-    if base_url is not None:
-        event.add("url", f"{base_url.rstrip('/')}/tasks/{quote(entry.task_id, safe='')}")
-    if rule := _rule(entry.timing, kind, expression):
-        event.add("rrule", rule)
-    elif kind == "cron":
-        times = list(islice(entry.timing.slots(entry.next_run_at), LISTED))
-        if times:
-            event.add("rdate", times)
-    return event
 
 
 def _rule(timing: Timing, kind: str, expression: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The part of an executor's result that can be stored, and its form. Pure."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
@@ -45,9 +45,9 @@ def stored_form(result: Any, *, max_bytes: int) -> bytes:
         raise ExecutorError(f"The result is not a JSON value: {error}.", permanent=True) from error
     if len(text) > max_bytes:
         raise too_long(f"The result has {len(text)} bytes, more", max_bytes)
-    if b"\\u0000" in text and _contains(result, _is_text_with_nul):
+    if b"\\u0000" in text and _contains(result, lambda value: isinstance(value, str) and "\0" in value):
         raise ExecutorError("The result contains the character NUL, which cannot be stored.", permanent=True)
-    if b"null" in text and _contains(result, _is_not_finite):
+    if b"null" in text and _contains(result, lambda value: isinstance(value, float) and not math.isfinite(value)):
         raise ExecutorError("The result contains NaN or Infinity, which JSON does not have.", permanent=True)
     return text
 
@@ -60,15 +60,7 @@ def too_long(what: str, max_bytes: int) -> ExecutorError:
     )
 
 
-def _is_text_with_nul(value: Any) -> bool:
-    return isinstance(value, str) and "\0" in value
-
-
-def _is_not_finite(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
-
-
-def _contains(result: Any, is_bad: Any) -> bool:
+def _contains(result: Any, is_bad: Callable[[Any], bool]) -> bool:
     """Return whether any value in the result is bad. Iterative: results may be nested deeply."""
     left = [result]
     while left:

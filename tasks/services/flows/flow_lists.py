@@ -110,7 +110,12 @@ def list_flows(
     if user_id is not None:
         rows = rows.filter(user_id=user_id)
     if cursor:
-        name, owner = _read_cursor(cursor)
+        try:
+            name, owner = orjson.loads(urlsafe_b64decode(cursor.encode()))
+        except (ValueError, TypeError):
+            raise InvalidParams([NOT_A_CURSOR]) from None
+        if not (isinstance(name, str) and isinstance(owner, str)) or "\0" in f"{name}{owner}":
+            raise InvalidParams([NOT_A_CURSOR])
         rows = rows.filter(Q(name__gt=name) | Q(name=name, user_id__gt=owner), name__gte=name)
     page = list(rows[: limit + 1])
     newest = FlowVersion.objects.filter(number=F("flow__version"))
@@ -175,14 +180,3 @@ def _with_flows(flows: FlowQuerySet, names: Sequence[str]) -> list[FlowVersion]:
     loads.spend_on(newest, "inputs_schema", "description")
     found = {version.flow.name: version for version in newest.defer("definition").select_related("flow")}
     return [found[name] for name in names if name in found]
-
-
-def _read_cursor(cursor: str) -> tuple[str, str]:
-    """Raise InvalidParams."""
-    try:
-        name, owner = orjson.loads(urlsafe_b64decode(cursor.encode()))
-    except (ValueError, TypeError):
-        raise InvalidParams([NOT_A_CURSOR]) from None
-    if not (isinstance(name, str) and isinstance(owner, str)) or "\0" in f"{name}{owner}":
-        raise InvalidParams([NOT_A_CURSOR])
-    return name, owner

@@ -229,8 +229,23 @@ async def send_test(*, caller: Caller, name: str) -> WebhookResponse:
     It is not retried. One user sends one at a time.
     """
     found = await pools.write(_begin, caller=caller, name=name)
+    is_mail = found.url.startswith(MAILTO)
+    webhook = Webhook(
+        kind=BY_MAIL if is_mail else TO_URL,
+        config_id=found.id,
+        url=found.url,
+        sealed=found.sealed,
+        method="POST",
+    )
     try:
-        return await _send(found)
+        secrets = secrets_of(webhook)
+        flow = await pools.read(_flow_of, found)
+        request = with_headers(test_message(found, flow=flow, secrets=secrets), secrets.headers)
+        if is_mail:
+            return await send_by_mail(webhook, request, user_id=found.user_id)
+        return await send_one(webhook, request)
+    except CannotUnseal as error:
+        return unreadable(error)
     finally:
         await pools.write(partial(_end, found))
 
@@ -251,26 +266,6 @@ def _begin(*, caller: Caller, name: str) -> Notification:
 
 def _end(notification: Notification) -> None:
     Notification.objects.filter(id=notification.id).update(testing_since=None)
-
-
-async def _send(notification: Notification) -> WebhookResponse:
-    is_mail = notification.url.startswith(MAILTO)
-    webhook = Webhook(
-        kind=BY_MAIL if is_mail else TO_URL,
-        config_id=notification.id,
-        url=notification.url,
-        sealed=notification.sealed,
-        method="POST",
-    )
-    try:
-        secrets = secrets_of(webhook)
-    except CannotUnseal as error:
-        return unreadable(error)
-    flow = await pools.read(_flow_of, notification)
-    request = with_headers(test_message(notification, flow=flow, secrets=secrets), secrets.headers)
-    if is_mail:
-        return await send_by_mail(webhook, request, user_id=notification.user_id)
-    return await send_one(webhook, request)
 
 
 def _flow_of(notification: Notification) -> str | None:

@@ -329,6 +329,7 @@ def _set(schedule: Schedule, fields: Mapping[str, Any], *, caller: Caller, now: 
 
 
 def _set_subject(schedule: Schedule, fields: Mapping[str, Any], *, caller: Caller) -> None:
+    """Set what the schedule runs, the owner of the runs, and the name. Raises what `create_tree` raises."""
     given = [name for name in SUBJECTS if fields.get(name) is not None]
     if len(given) != 1:
         raise InvalidParams([("tasks", f"send one of {', '.join(SUBJECTS)}")])
@@ -337,7 +338,18 @@ def _set_subject(schedule: Schedule, fields: Mapping[str, Any], *, caller: Calle
     if schedule.flow is not None:
         schedule.user_id = schedule.user_id or caller.user_id
     _set_flow(schedule, fields.get("flow_version"))
-    owner, name = _owner_and_name(schedule, caller)
+    if schedule.task_id is not None:
+        task = get_task(caller=caller, task_id=schedule.task_id)
+        owner, name = task.user_id, task.name
+    elif schedule.flow is not None:
+        owner, name = schedule.user_id, schedule.flow
+    else:
+        spec = checked_beforehand(schedule.tasks)
+        names_owner = caller.sees_all and spec.tasks[0].user_id
+        owner = schedule.user_id if schedule.user_id and not names_owner else owner_of(caller, spec)
+        refuse_unusable(spec, owner=owner)
+        schedule.tasks = sealed_definition(schedule.tasks, owner=owner)
+        name = next(task.name for task in spec.tasks if task.id == spec.root_id)
     if schedule.user_id not in ("", owner):
         raise InvalidParams([(given[0], "is of another user than the schedule")])
     schedule.user_id = owner
@@ -368,21 +380,6 @@ def _refuse_unused_inputs(schedule: Schedule, *, caller: Caller) -> None:
         tasks = ((task.executor_id, task.inputs, task.params) for task in checked(schedule.tasks).tasks)
     if schedule.flow is None and (problems := unknown_inputs(tasks, schedule.inputs or {})):
         raise InvalidParams(problems)
-
-
-def _owner_and_name(schedule: Schedule, caller: Caller) -> tuple[str, str]:
-    """Return the owner of the runs, and the name of the tree. Raises what `create_tree` raises."""
-    if schedule.task_id is not None:
-        task = get_task(caller=caller, task_id=schedule.task_id)
-        return task.user_id, task.name
-    if schedule.flow is not None:
-        return schedule.user_id, schedule.flow
-    spec = checked_beforehand(schedule.tasks)
-    names_owner = caller.sees_all and spec.tasks[0].user_id
-    owner = schedule.user_id if schedule.user_id and not names_owner else owner_of(caller, spec)
-    refuse_unusable(spec, owner=owner)
-    schedule.tasks = sealed_definition(schedule.tasks, owner=owner)
-    return owner, next(task.name for task in spec.tasks if task.id == spec.root_id)
 
 
 def _set_timing(schedule: Schedule, fields: Mapping[str, Any], *, now: datetime, may_be_over: bool) -> None:

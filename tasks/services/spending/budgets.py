@@ -1,13 +1,13 @@
 """The limits of what a run, and what a user in a day (UTC), may spend, and what they have spent."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
 from django.conf import settings
-from django.db.models import QuerySet, Sum
+from django.db.models import Sum
 from django.db.models.functions import Now
 
 from accounts.callers import ROLE_PREFIX, Role
@@ -93,28 +93,24 @@ def day_limits(user_id: str, *, but_for: str | None = None) -> list[Limit]:
     allowed = {measure: float(limit) for measure, limit in settled.items() if limit}
     if not allowed:
         return []
-    day = _today()
+    day = datetime.now(UTC).date()
     raised = DayAllowance.objects.filter(user_id=user_id, day=day).values_list("measure", "allowed")
     allowed |= {measure: limit for measure, limit in raised if limit > allowed.get(measure, limit)}
-    spent = _spent(user_id, day, allowed.keys(), but_for=but_for)
-    return [Limit(measure=measure, spent=spent.of(measure), allowed=limit) for measure, limit in allowed.items()]
-
-
-def _spent(user_id: str, day: date, measures: Collection[str], *, but_for: str | None) -> Spent:
     sums: dict[str, float | None] = {}
-    if TOKENS in measures or COST_USD in measures:
+    if TOKENS in allowed or COST_USD in allowed:
         of_day = Usage.objects.filter(user_id=user_id, day=day)
         sums |= of_day.aggregate(tokens=Sum("total_tokens"), cost_nanos=Sum("cost_nanos"))
-    if TASKS in measures or SECONDS in measures:
+    if TASKS in allowed or SECONDS in allowed:
         counts = DayCount.objects.filter(user_id=user_id, day=day)
         counts = counts if but_for is None else counts.exclude(process=but_for)
         sums |= counts.aggregate(tasks=Sum("tasks"), seconds=Sum("seconds"))
-    return Spent(
+    spent = Spent(
         tokens=int(sums.get("tokens") or 0),
         cost_nanos=int(sums.get("cost_nanos") or 0),
         tasks=int(sums.get("tasks") or 0),
         seconds=float(sums.get("seconds") or 0.0),
     )
+    return [Limit(measure=measure, spent=spent.of(measure), allowed=limit) for measure, limit in allowed.items()]
 
 
 def take_answer(question: Question) -> list[str]:
@@ -138,17 +134,3 @@ def take_answer(question: Question) -> list[str]:
         answer=question.answer, answered_by=question.answered_by, comment=question.comment, answered_at=Now()
     )
     return sorted(set(found.values()))
-
-
-def old_counts() -> "QuerySet[DayCount]":
-    """Return the counts of earlier days."""
-    return DayCount.objects.filter(day__lt=_today())
-
-
-def old_allowances() -> "QuerySet[DayAllowance]":
-    """Return the allowances of earlier days."""
-    return DayAllowance.objects.filter(day__lt=_today())
-
-
-def _today() -> date:
-    return datetime.now(UTC).date()

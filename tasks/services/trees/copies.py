@@ -237,22 +237,15 @@ def requests_of(tree: Sequence[Task], extent: Extent, *, top_id: str, reset: Col
     ids = {task.id: new_id() for task in tasks}
     results = {task.id: task.result for task in tree if task.id not in ids and task.status == Status.COMPLETED}
     requests = {task.id: _request(task, parents[task.id], ids, results, reset) for task in tasks}
-    if "params" not in reset:
-        _move_budget(tree, requests)
-    return requests
-
-
-def _move_budget(tree: Sequence[Task], requests: Mapping[str, Json]) -> None:
-    """Give the budget of the tree to the root of the copy."""
     root = next(task for task in tree if task.is_root)
     budget = (root.params or {}).get("budget")
-    if budget is None:
-        return
-    for task_id, request in requests.items():
-        if request["parent_id"] is None:
-            request["params"] = (request["params"] or {}) | {"budget": budget}
-        elif task_id == root.id:
-            request["params"] = without_budget(request["params"])
+    if budget is not None and "params" not in reset:  # the root of the copy has it
+        for task_id, request in requests.items():
+            if request["parent_id"] is None:
+                request["params"] = (request["params"] or {}) | {"budget": budget}
+            elif task_id == root.id:
+                request["params"] = without_budget(request["params"])
+    return requests
 
 
 def _request(
@@ -267,35 +260,23 @@ def _request(
     ]
     taken = {item["id"]: ids[item["id"]] for item in needs if "as" not in item}
     left_out = dependency_results(task.dependencies, results)
-    if "inputs" in request:
-        own = rename_placeholders(_with_results(task, left_out), taken)
-        schema = (task.schemas or {}).get("input_schema", {})
-        request["inputs"] = resolved_inputs(own, input_schema=schema, from_dependencies=escaped(left_out))
-    if "params" in request:
-        request["params"] = renamed_params(_with_decisions(task, ids, left_out), taken)
+    gone = {label_of(item) for item in task.dependencies if item["id"] not in ids}
+    try:
+        if "inputs" in request:  # with the values of places in results that are not copied
+            own = filled_inputs(task, left_out, known=left_out, keeps_literals=True) if left_out else task.inputs
+            schema = (task.schemas or {}).get("input_schema", {})
+            renamed = rename_placeholders(own, taken)
+            request["inputs"] = resolved_inputs(renamed, input_schema=schema, from_dependencies=escaped(left_out))
+        if "params" in request:  # with the part decided that asks about dependencies that are not copied
+            request["params"] = renamed_params(settled_params(task.params, left_out, gone=gone), taken)
+    except (ExecutorError, TooMuchToCompare, CannotMap) as error:
+        raise InvalidParams([(f"task '{task.id}'", str(error))]) from None
     return request | {
         "id": ids[task.id],
         "parent_id": ids[parent_id] if parent_id else None,
         "user_id": task.user_id,
         "dependencies": [item | {"id": ids[item["id"]]} for item in needs],
     }
-
-
-def _with_decisions(task: Task, ids: Collection[str], left_out: Json) -> Json | None:
-    """Return the params with the part decided that asks about dependencies that are not copied."""
-    gone = {label_of(item) for item in task.dependencies if item["id"] not in ids}
-    try:
-        return settled_params(task.params, left_out, gone=gone)
-    except (TooMuchToCompare, CannotMap) as error:
-        raise InvalidParams([(f"task '{task.id}'", str(error))]) from None
-
-
-def _with_results(task: Task, left_out: Json) -> Json:
-    """Return the inputs with the values of their places in results that are not copied. Raises InvalidParams."""
-    try:
-        return filled_inputs(task, left_out, known=left_out, keeps_literals=True) if left_out else task.inputs
-    except ExecutorError as error:
-        raise InvalidParams([(f"task '{task.id}'", str(error))]) from None
 
 
 def _unexpanded(extent: Extent, tree: Sequence[Task], templates: Mapping[str, Sequence[Task]]) -> Extent:

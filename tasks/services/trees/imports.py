@@ -164,6 +164,12 @@ def _runs(tasks: Sequence[Task]) -> list[Run]:
     root = tasks[0]
     created_at = min(task.created_at for task in tasks)
     status = next((each for each in (Status.FAILED, Status.CANCELLED) if each in statuses), Status.COMPLETED)
+    failed = [task for task in tasks if task.status == Status.FAILED]
+    failed.sort(key=lambda task: task.completed_at or task.updated_at)
+    failures = [
+        {"task_id": task.id, "name": task.name, "error": (task.error or "")[:LONGEST_ERROR]}
+        for task in failed[:FAILURES]
+    ]
     return [
         Run(
             root_id=root.id,
@@ -171,21 +177,10 @@ def _runs(tasks: Sequence[Task]) -> list[Run]:
             user_id=root.user_id,
             context_id=root.id,
             status=status,
-            failures=_failures(tasks) if status is Status.FAILED else None,
+            failures=failures or None,
             last_seq=PRUNED,
             created_at=created_at,
             started_at=min((task.started_at for task in tasks if task.started_at), default=created_at),
             finished_at=max(task.completed_at or task.updated_at for task in tasks),
         )
-    ]
-
-
-def _failures(tasks: Sequence[Task]) -> list[Json]:
-    """Return what the run names as the reason why it failed, as a run of this server does."""
-    failed = sorted(
-        (task for task in tasks if task.status == Status.FAILED), key=lambda task: task.completed_at or task.updated_at
-    )
-    return [
-        {"task_id": task.id, "name": task.name, "error": (task.error or "")[:LONGEST_ERROR]}
-        for task in failed[:FAILURES]
     ]

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from django.db.models import Count, OuterRef, QuerySet, Subquery
@@ -32,26 +33,16 @@ def facts_of_roots(*, caller: Caller, tasks: Sequence[Task], with_counts: bool, 
     """
     root_ids = [task.id for task in tasks if task.is_root]
     counts: defaultdict[str, dict[str, int]] = defaultdict(lambda: {status.value: 0 for status in Status})
-    if with_counts:
-        counted = Task.objects.filter(root_id__in=_few_enough(root_ids)).order_by().values_list("root_id", "status")
+    if with_counts and root_ids:
+        ids = {f"id{number}": root_id for number, root_id in enumerate(root_ids)}
+        sizes = dict(_sizes.rows(len(root_ids), **ids))
+        upto = accumulate(sizes.get(root_id, 0) + 1 for root_id in root_ids)
+        few = [root_id for root_id, total in zip(root_ids, upto, strict=True) if total <= MOST_COUNTED]
+        counted = Task.objects.filter(root_id__in=few).order_by().values_list("root_id", "status")
         for root_id, status, number in counted.annotate(Count("id")):
             counts[root_id][status] = number
     runs = latest_runs(caller=caller, root_ids=root_ids) if with_runs else {}
     return RootFacts(runs=runs, counts=dict(counts))
-
-
-def _few_enough(root_ids: Sequence[str]) -> list[str]:
-    """Return the first roots, as long as their trees have no more than MOST_COUNTED tasks together."""
-    if not root_ids:
-        return []
-    sizes = dict(_sizes.rows(len(root_ids), **{f"id{number}": root_id for number, root_id in enumerate(root_ids)}))
-    taken, total = list[str](), 0
-    for root_id in root_ids:
-        total += sizes.get(root_id, 0) + 1
-        if total > MOST_COUNTED:
-            break
-        taken.append(root_id)
-    return taken
 
 
 @Prepared

@@ -24,9 +24,8 @@ from accounts.logins import WINDOW
 from accounts.models import LoginLink, LoginTry, SpentToken
 from tasks.events import pruning
 from tasks.executors.email.mail import old_counts
-from tasks.models import Run, Schedule, Task, WebhookDelivery
+from tasks.models import DayAllowance, DayCount, Run, Schedule, Task, WebhookDelivery
 from tasks.rules.exceptions import CannotDelete, TaskNotFound
-from tasks.services.spending import budgets
 from tasks.services.trees import idempotency
 from tasks.services.trees.editing import remove_task
 from tasks.services.waits import sent_events
@@ -153,6 +152,6 @@ EXPIRED: Final[Mapping[str, Callable[[], "QuerySet[Any] | None"]]] = {
     "sent_events": sent_events.old_events,
     "audit_entries": old_entries,
     "mail_counts": old_counts,
-    "day_counts": budgets.old_counts,
-    "day_allowances": budgets.old_allowances,
+    "day_counts": lambda: DayCount.objects.filter(day__lt=_now().date()),
+    "day_allowances": lambda: DayAllowance.objects.filter(day__lt=_now().date()),
 }
