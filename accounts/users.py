@@ -151,7 +151,7 @@ def set_active(name: str, *, is_active: bool) -> None:
 
 def is_disabled(name: str) -> bool:
     """Return whether there is a disabled user of this name. Users of other issuers are unknown here, and not disabled."""
-    return _disabled.first(named=name) is not None
+    return DISABLED.first(named=name) is not None
 
 
 def disabled_among(names: Iterable[str]) -> set[str]:
@@ -159,9 +159,7 @@ def disabled_among(names: Iterable[str]) -> set[str]:
     return set(User.objects.filter(username__in=names, is_active=False).values_list("username", flat=True))
 
 
-@Prepared
-def _disabled(*, named: str) -> QuerySet[User]:
-    return User.objects.filter(username=named, is_active=False)
+DISABLED: Final = Prepared(lambda *, named: User.objects.filter(username=named, is_active=False))
 
 
 def user_named(name: str) -> User:

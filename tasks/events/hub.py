@@ -159,7 +159,11 @@ class Hub:
         deliveries: defaultdict[AbstractEventLoop, list[Delivery]] = defaultdict(list)
         for run_id, of_run in groupby(sorted(rows, key=attrgetter("run_id")), key=attrgetter("run_id")):
             news = list(of_run)
-            subscriptions = self._audience(run_id, news[0].owner)
+            with self._lock:
+                subscriptions = set(self._of_runs.get(run_id, ()))
+                for caller, of_caller in self._of_callers.items():
+                    if caller.sees_all or caller.user_id == news[0].owner:  # the rule of `Run.objects.for_caller`
+                        subscriptions |= of_caller
             events = [orjson.loads(row.payload) for row in news] if subscriptions else []
             size = sum(len(row.payload) for row in news)
             for subscription in subscriptions:
@@ -168,14 +172,6 @@ class Hub:
         for loop, batch in deliveries.items():
             _call(loop, partial(_put_all, batch, taken[loop]))
         return list(taken.values())
-
-    def _audience(self, run_id: str, owner: str) -> set[Subscription]:
-        with self._lock:
-            subscriptions = set(self._of_runs.get(run_id, ()))
-            for caller, of_caller in self._of_callers.items():
-                if caller.sees_all or caller.user_id == owner:  # the same rule as `Run.objects.for_caller` for rows
-                    subscriptions |= of_caller
-        return subscriptions
 
 
 def _put_all(deliveries: Iterable[Delivery], taken: threading.Event) -> None:

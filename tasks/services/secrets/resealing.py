@@ -21,11 +21,10 @@ AT_ONCE: Final = 500
 
 def reseal() -> int:
     """Return how many rows have changed. Raises CannotUnseal."""
-    changes = (*_tasks(), *_flows(), *_schedules(), *_run_inputs())
-    return sum(changes)
+    return sum(_changes())
 
 
-def _tasks() -> Iterator[int]:
+def _changes() -> Iterator[int]:
     named = Q(executor_id__in=[name for name in executor_ids() if _marks(get_executor(name).input_schema)])
     rows = Task.objects.annotate(text=Cast("inputs", TextField()), rules=Cast("schemas", TextField()))
     found = rows.filter(named | Q(text__contains=SEALED) | Q(rules__contains=MARK)).only(
@@ -35,30 +34,23 @@ def _tasks() -> Iterator[int]:
         inputs = sealed_inputs(task.inputs, executor_id=task.executor_id, schemas=task.schemas, owner=task.user_id)
         same = Task.objects.filter(id=task.id, updated_at=task.updated_at)
         yield _update(same, "inputs", before=task.inputs, after=sealed_texts.resealed(inputs, owner=task.user_id))
-
-
-def _flows() -> Iterator[int]:
     owners = dict(Flow.objects.values_list("id", "user_id"))
     for version in FlowVersion.objects.iterator(chunk_size=AT_ONCE):
         owner = owners[version.flow_id]
         after = sealed_texts.resealed(sealed_definition(version.definition, owner=owner), owner=owner)
-        same = FlowVersion.objects.filter(pk=version.pk)  # a version never changes
-        yield _update(same, "definition", before=version.definition, after=after)
-
-
-def _schedules() -> Iterator[int]:
+        same_version = FlowVersion.objects.filter(pk=version.pk)  # it never changes
+        yield _update(same_version, "definition", before=version.definition, after=after)
     for schedule in Schedule.objects.iterator(chunk_size=AT_ONCE):
         owner = schedule.user_id
-        same = Schedule.objects.filter(pk=schedule.pk, updated_at=schedule.updated_at)
+        same_schedule = Schedule.objects.filter(pk=schedule.pk, updated_at=schedule.updated_at)
         if schedule.tasks is not None:
             tasks = sealed_texts.resealed(sealed_definition(schedule.tasks, owner=owner), owner=owner)
-            yield _update(same, "tasks", before=schedule.tasks, after=tasks)
-        yield _update(same, "inputs", before=schedule.inputs, after=sealed_texts.resealed(schedule.inputs, owner=owner))
-
-
-def _run_inputs() -> Iterator[int]:
-    rows = RunInputs.objects.annotate(text=Cast("inputs", TextField())).filter(text__contains=SEALED)
-    for row in rows.iterator(chunk_size=AT_ONCE):
+            yield _update(same_schedule, "tasks", before=schedule.tasks, after=tasks)
+        yield _update(
+            same_schedule, "inputs", before=schedule.inputs, after=sealed_texts.resealed(schedule.inputs, owner=owner)
+        )
+    of_runs = RunInputs.objects.annotate(text=Cast("inputs", TextField())).filter(text__contains=SEALED)
+    for row in of_runs.iterator(chunk_size=AT_ONCE):
         owner = Run.objects.values_list("user_id", flat=True).get(id=row.run_id)
         after = sealed_texts.resealed(row.inputs, owner=owner)
         yield _update(RunInputs.objects.filter(pk=row.pk), "inputs", before=row.inputs, after=after)

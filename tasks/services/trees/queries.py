@@ -76,15 +76,15 @@ def _tasks_of_caller(rights: Caller, width: int, *, user_id: str) -> QuerySet[Ta
 
 def root_of(*, caller: Caller, task_id: str) -> str:
     """Return the id of the root of the task's tree. Raises TaskNotFound."""
-    found = _root.first(caller.rights, user_id=caller.user_id, task_id=task_id)
+    found = _ROOT.first(caller.rights, user_id=caller.user_id, task_id=task_id)
     if found is None:
         raise TaskNotFound(task_id)
     return found[0]
 
 
-@Prepared
-def _root(rights: Caller, *, user_id: str, task_id: str) -> QuerySet[Task, tuple[str]]:
-    return Task.objects.for_caller(rights).filter(id=task_id).values_list("root_id")
+_ROOT: Final[Prepared[tuple[str]]] = Prepared(
+    lambda rights, *, user_id, task_id: Task.objects.for_caller(rights).filter(id=task_id).values_list("root_id")
+)
 
 
 def get_tree(*, caller: Caller, task_id: str, with_texts: bool = False, times: int = 1) -> list[Task]:
@@ -160,7 +160,7 @@ def list_tasks(
     )
     texts = {"owner": user_id or "", "name": name or ""}
     if not cursor and not created:
-        sizes = dict(_first_page.rows(page, caller.rights, user_id=caller.user_id, **texts))
+        sizes = dict(_FIRST_PAGE.rows(page, caller.rights, user_id=caller.user_id, **texts))
     else:
         after = after_cursor(cursor, descending=page.is_descending) if cursor else Q()
         sizes = dict(page.rows(Task.objects.for_caller(caller), after=after & (created or Q()), **texts))
@@ -210,18 +210,22 @@ class Page:
 
 def has_few_tasks(owner: str) -> bool:
     """Return whether to look for the owner's tasks tree by tree: they are too rare to be found among the newest of all owners."""
-    (number,) = _number.first(owner=owner) or (0,)
+    (number,) = _NUMBER.first(owner=owner) or (0,)
     return number <= FEW_TASKS
 
 
-@Prepared
-def _number(*, owner: str) -> QuerySet[TaskCount, tuple[int]]:
-    return TaskCount.objects.filter(user_id=owner).values("user_id").annotate(number=Sum("tasks")).values_list("number")
+_NUMBER: Final[Prepared[tuple[int]]] = Prepared(
+    lambda *, owner: (
+        TaskCount.objects.filter(user_id=owner).values("user_id").annotate(number=Sum("tasks")).values_list("number")
+    )
+)
 
 
-@Prepared
-def _first_page(page: Page, rights: Caller, *, user_id: str, owner: str, name: str) -> QuerySet[Task, tuple[str, int]]:
-    return page.rows(Task.objects.for_caller(rights), owner=owner, name=name, after=Q())
+_FIRST_PAGE: Final[Prepared[tuple[str, int]]] = Prepared(
+    lambda page, rights, *, user_id, owner, name: page.rows(
+        Task.objects.for_caller(rights), owner=owner, name=name, after=Q()
+    )
+)
 
 
 def _loaded_page(sizes: dict[str, int], *, may_end_early: bool, summary: bool = False) -> list[Task]:
@@ -255,25 +259,21 @@ def _tasks(count: int, summary: bool) -> QuerySet[Task]:
 
 def run_now(run: Run) -> Run:
     """Read the run again. Raises Run.DoesNotExist if it has been deleted."""
-    found = _run.first(run_id=run.id)
+    found = _RUN.first(run_id=run.id)
     if found is None:
         raise Run.DoesNotExist
     return found
 
 
-@Prepared
-def _run(*, run_id: str) -> QuerySet[Run]:
-    return Run.objects.filter(id=run_id)
+_RUN: Final = Prepared(lambda *, run_id: Run.objects.filter(id=run_id))
 
 
 def latest_run(*, caller: Caller, task_id: str) -> Run | None:
     """Return the newest run of the task's tree; None if it never ran. Raises TaskNotFound."""
-    return _latest_run.first(root_id=root_of(caller=caller, task_id=task_id))
+    return _LATEST_RUN.first(root_id=root_of(caller=caller, task_id=task_id))
 
 
-@Prepared
-def _latest_run(*, root_id: str) -> QuerySet[Run]:
-    return Run.objects.filter(root_id=root_id).order_by("-number")[:1]
+_LATEST_RUN: Final = Prepared(lambda *, root_id: Run.objects.filter(root_id=root_id).order_by("-number")[:1])
 
 
 def run_of(*, caller: Caller, run_id: str) -> Run:
@@ -294,7 +294,7 @@ def latest_runs(*, caller: Caller, root_ids: Collection[str]) -> dict[str, Run]:
     """Map each root id to its newest run; trees that never ran are omitted."""
     run_ids = [run_id for (run_id,) in _with_ids(_latest_ids, list(root_ids)) if run_id is not None]
     # The same rule as `for_caller`. In the query, SQLite would read all runs of the owner instead of those of the trees.
-    found = _with_ids(_runs, run_ids)
+    found = _with_ids(_RUNS, run_ids)
     return {run.root_id: run for run in found if caller.sees_all or run.user_id == caller.user_id}
 
 
@@ -314,9 +314,7 @@ def _latest_ids(count: int) -> QuerySet[Task, tuple[str | None]]:
     return Task.objects.filter(id__in=[*_named([""] * count)]).order_by().values_list(Subquery(newest))
 
 
-@Prepared
-def _runs(count: int) -> QuerySet[Run]:
-    return Run.objects.filter(id__in=[*_named([""] * count)])
+_RUNS: Final = Prepared(lambda count: Run.objects.filter(id__in=[*_named([""] * count)]))
 
 
 def children(*, caller: Caller, task_id: str) -> list[Task]:
