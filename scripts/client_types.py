@@ -116,11 +116,6 @@ def _named(values: tuple[Any, ...]) -> str:
     return next((line.partition(" = ")[0] for line in HEAD.splitlines() if line.endswith(f" = {text}")), text)
 
 
-def _formatted(text: str) -> str:
-    command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(FILE), "-"]
-    return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
-
-
 def _answers() -> Iterator[Any]:
     methods = import_module("a2a.methods")
     for method in [*methods.METHODS.values(), *methods.SYSTEM_METHODS.values()]:
@@ -133,7 +128,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(AIPARTNERUPFLOW_DATA_DIR=folder, DJANGO_SETTINGS_MODULE="apflow_site.settings")
         django.setup()
-        text = _formatted(types_of(list(_answers())))
+        command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(FILE), "-"]
+        types = types_of(list(_answers()))
+        text = subprocess.run(command, input=types, capture_output=True, text=True, check=True).stdout
     if "--check" in sys.argv:
         return int(FILE.read_text() != text)
     FILE.write_text(text)

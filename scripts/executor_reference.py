@@ -112,15 +112,15 @@ def _type(rules: Mapping[str, Any]) -> str:
 def _meaning(rules: Mapping[str, Any]) -> str:
     text = str(rules.get("description", ""))
     inner = ", ".join(f"`{name}`" for name in rules.get("properties", ()))
-    bounds = [words.format(f"{rules[name]:,}") for name, words in BOUNDS.items() if _is_said(name, rules)]
+    bounds = [
+        words.format(f"{rules[name]:,}")
+        for name, words in BOUNDS.items()
+        if name in rules and (name, rules[name]) not in TRIVIAL
+    ]
     default = [f"default `{json.dumps(rules['default'])}`"] if rules.get("default") not in (None, {}, []) else []
     facts = ", ".join([*bounds, *default])
     parts = [text, inner and f"Fields: {inner}", facts and facts[0].upper() + facts[1:]]
     return " ".join(part.rstrip(".") + "." for part in parts if part)
-
-
-def _is_said(name: str, rules: Mapping[str, Any]) -> bool:
-    return name in rules and (name, rules[name]) not in TRIVIAL
 
 
 def _cell(text: str) -> str:

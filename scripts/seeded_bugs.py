@@ -116,7 +116,10 @@ def all_bugs() -> list[Bug]:
 
 
 def main() -> int:
-    arguments = _arguments()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=2, help="number of bugs to try at once")
+    parser.add_argument("--only", default="", help="only bugs whose file or description contains this text")
+    arguments = parser.parse_args()
     bugs = [bug for bug in all_bugs() if arguments.only in f"{bug.file}: {bug.what}"]
     with ThreadPoolExecutor(arguments.jobs) as pool, tempfile.TemporaryDirectory(prefix="seeded-bugs-") as folder:
         sound = Path(folder) / "sound"
@@ -129,20 +132,17 @@ def main() -> int:
     return int(survived > len(bugs) * MAY_SURVIVE)
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=2, help="number of bugs to try at once")
-    parser.add_argument("--only", default="", help="only bugs whose file or description contains this text")
-    return parser.parse_args()
-
-
 def _try(sound: Path, bug: Bug) -> bool:
     """Whether the tests find the bug."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="seeded-bug-") as folder:
         copy = Path(folder) / "copy"
         _copy(sound, copy)
-        _seed(copy / bug.file, bug)
+        file = copy / bug.file
+        text = file.read_text()
+        if text.count(bug.right) != 1:
+            raise SystemExit(f"{bug.file} has {text.count(bug.right)} occurrences instead of one: {bug.right!r}")
+        file.write_text(text.replace(bug.right, bug.wrong))
         is_caught = _is_caught(copy)
     verdict = "caught" if is_caught else "**survived**"
     _print([bug.what, f"`{bug.file}`", verdict, f"{time.monotonic() - started:.0f}"])
@@ -154,14 +154,6 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copytree(source / part, target / part, ignore=shutil.ignore_patterns("__pycache__"))
     for file in FILES:
         shutil.copy(source / file, target / file)
-
-
-def _seed(file: Path, bug: Bug) -> None:
-    """Raise SystemExit unless the snippet occurs exactly once."""
-    text = file.read_text()
-    if text.count(bug.right) != 1:
-        raise SystemExit(f"{bug.file} has {text.count(bug.right)} occurrences instead of one: {bug.right!r}")
-    file.write_text(text.replace(bug.right, bug.wrong))
 
 
 def _is_caught(folder: Path) -> bool:

@@ -41,19 +41,15 @@ def python_of(environment: Environment) -> Path:
     folder = FOLDER / f"{environment.name}-{hashlib.sha256(key).hexdigest()[:12]}"
     if not folder.exists():
         unfinished = FOLDER / f"{environment.name}-unfinished"
-        _install(environment, unfinished)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        uv = (sys.executable, "-m", "uv", "--quiet")
+        # A relocatable environment, for it is renamed when it is complete.
+        _run(environment, *uv, "venv", "--relocatable", "--python", sys.executable, str(unfinished))
+        _run(environment, *uv, "pip", "install", "--python", str(unfinished / "bin" / "python"), *environment.python)
+        if environment.npm:
+            _run(environment, *_npm_install(unfinished), *environment.npm, env=_with_node())
         unfinished.rename(folder)
     return folder / "bin" / "python"
-
-
-def _install(environment: Environment, folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    uv = (sys.executable, "-m", "uv", "--quiet")
-    # A relocatable environment, for it is renamed when it is complete.
-    _run(environment, *uv, "venv", "--relocatable", "--python", sys.executable, str(folder))
-    _run(environment, *uv, "pip", "install", "--python", str(folder / "bin" / "python"), *environment.python)
-    if environment.npm:
-        _run(environment, *_npm_install(folder), *environment.npm, env=_with_node())
 
 
 def _npm_install(folder: Path) -> tuple[str, ...]:

@@ -127,13 +127,9 @@ def _hex(number: str, digits: int) -> str:
     return f"printf('%0{digits}x', {number})" if IS_SQLITE else f"lpad(to_hex({number}), {digits}, '0')"
 
 
-def _ms(number: str) -> str:
-    return f"({START_MS} + {number} * 10000)"
-
-
 def _id(number: str, position: object) -> str:
     """A UUID of version 7, as the server makes them, except that it is not random."""
-    ms = _hex(_ms(number), 12)
+    ms = _hex(f"({START_MS} + {number} * 10000)", 12)
     mixed = _hex(f"(({number} * 16 + {position}) * 1299709 % 4294967291)", 12)
     return f"(substr({ms}, 1, 8) || '-' || substr({ms}, 9) || '-7000-8000-' || {mixed})"
 
