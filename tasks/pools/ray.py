@@ -172,7 +172,11 @@ class RayPool(Pool):
                 yield
 
     async def execute(self, executor: Executor, inputs: Json, context: Context) -> Any:
-        cluster = await self._cluster()
+        if self._config.address is None:  # the configuration has changed since the tree was stored
+            raise ExecutorError("There is no Ray cluster here (pools.ray.address).", permanent=True)
+        if self._connecting is None or (self._connecting.done() and self._connecting.exception()):
+            self._connecting = asyncio.create_task(connected(self._config.address, settings.APFLOW_RAY_ENVIRONMENT))
+        cluster = await asyncio.shield(self._connecting)
         job = job_of(executor, inputs, context, memory_bytes=0)
         try:
             if isinstance(executor, Python) and is_plain(inputs):
@@ -186,14 +190,6 @@ class RayPool(Pool):
     async def close(self) -> None:
         if self._connecting is not None:
             await (await self._connecting).close()
-
-    async def _cluster(self) -> Cluster:
-        """Return the connection, which all tasks share; the first one makes it. Raises ExecutorError."""
-        if self._config.address is None:  # the configuration has changed since the tree was stored
-            raise ExecutorError("There is no Ray cluster here (pools.ray.address).", permanent=True)
-        if self._connecting is None or (self._connecting.done() and self._connecting.exception()):
-            self._connecting = asyncio.create_task(connected(self._config.address, settings.APFLOW_RAY_ENVIRONMENT))
-        return await asyncio.shield(self._connecting)
 
 
 async def _call(cluster: Cluster, job: frames.Job, resources: Resources) -> Any:

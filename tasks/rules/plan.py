@@ -159,8 +159,12 @@ class Plan:
         for node in nodes:
             for task_id, required in node.dependencies:
                 self._wait(node, task_id, required)
-            for waiting in self._enclosing(node):
-                self._wait(waiting, node.id, False)
+            # What spawned the node, and the group that it is in, wait for it because it is part of them.
+            spawner, parent = self._nodes.get(node.spawned_by or ""), self._nodes.get(node.parent_id or "")
+            if spawner is not None:
+                self._wait(spawner, node.id, False)
+            if parent is not None and parent.is_group and parent is not spawner:
+                self._wait(parent, node.id, False)
         for items in maps:
             self._open_window(items)
 
@@ -168,13 +172,6 @@ class Plan:
         if task_id in self._nodes:
             self._waiting[node.id] += 1
             self._dependants[task_id].append((node, required))
-
-    def _enclosing(self, node: Node) -> list[Node]:
-        """Return those that wait for the node because it is part of them: the group that it is in, and what spawned it."""
-        parent = self._nodes.get(node.parent_id or "")
-        spawner = self._nodes.get(node.spawned_by or "")
-        found = [spawner] if spawner is not None else []
-        return [*found, parent] if parent is not None and parent.is_group and parent is not spawner else found
 
     def _open_window(self, items: Items) -> None:
         tasks = {task_id: self._nodes[task_id].status for item in items.items for task_id in item}

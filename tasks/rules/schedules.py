@@ -78,7 +78,16 @@ class Timing:
         """Return the last time up to a moment. None: there is none."""
         if self.ends_at is not None:
             moment = min(moment, self.ends_at)
-        start = self._shortly_before(moment)
+        # Begin at a moment before the last time, with few times between them.
+        start: datetime | None = None
+        if self.cron is not None:
+            local = (moment + SECOND).astimezone(ZoneInfo(self.timezone))
+            found = next(CronSim(expression_of(self.cron), local, reverse=True), None)
+            start = None if found is None else found.astimezone(UTC) - LOOK_BACK
+        elif self.every_seconds is not None:
+            start = moment - timedelta(seconds=self.every_seconds)
+        elif self.at is not None:
+            start = self.at - TICK
         if start is None:
             return None
         return max(takewhile(lambda slot: slot <= moment, self.slots(start)), default=None)
@@ -106,16 +115,6 @@ class Timing:
             step = timedelta(seconds=self.every_seconds)
             return self.starts_at + ((after - self.starts_at) // step + 1) * step
         return self.at if self.at is not None and self.at > after else None
-
-    def _shortly_before(self, moment: datetime) -> datetime | None:
-        """Return a moment before the last time up to `moment`, with few times between them."""
-        if self.cron is not None:
-            start = (moment + timedelta(seconds=1)).astimezone(ZoneInfo(self.timezone))
-            found = next(CronSim(expression_of(self.cron), start, reverse=True), None)
-            return None if found is None else found.astimezone(UTC) - LOOK_BACK
-        if self.every_seconds is not None:
-            return moment - timedelta(seconds=self.every_seconds)
-        return None if self.at is None else self.at - TICK
 
 
 def problems(timing: Timing) -> list[Problem]:

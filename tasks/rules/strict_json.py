@@ -114,20 +114,17 @@ def _scan(body: bytes, nesting: int) -> None:
         elif text in (b"}", b"]"):
             keys.pop()
         elif token[1]:
-            _check_string(orjson.loads(token[1]), start, keys[-1] if token[2] else None)
+            string, is_key = orjson.loads(token[1]), token[2] is not None
+            if "\0" in string:
+                raise MalformedJson(
+                    f"A {'key' if is_key else 'string'} holds the NUL character \\u0000 (byte {start})."
+                )
+            if is_key and string in keys[-1]:
+                raise MalformedJson(f"The key '{_short(string)}' occurs twice in one object (byte {start}).")
+            if is_key:
+                keys[-1].add(string)
         elif text.lstrip(b"-").isdigit() and int(text) not in INT64:
             raise MalformedJson(f"The integer {_short(text.decode())} does not fit into 64 bits (byte {start}).")
-
-
-def _check_string(text: str, start: int, keys: set[str] | None) -> None:
-    """Check one string. `keys` are the object's keys so far if the string is a key, else None."""
-    if "\0" in text:
-        raise MalformedJson(f"A {'string' if keys is None else 'key'} holds the NUL character \\u0000 (byte {start}).")
-    if keys is None:
-        return
-    if text in keys:
-        raise MalformedJson(f"The key '{_short(text)}' occurs twice in one object (byte {start}).")
-    keys.add(text)
 
 
 def _short(text: str) -> str:

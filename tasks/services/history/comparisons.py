@@ -12,7 +12,7 @@ from llmkeys import sealed_texts
 from tasks.models import Task
 from tasks.rules.strict_json import TEXT, Json
 from tasks.services.history import RunFacts, inputs_of
-from tasks.services.history.past_trees import PastTree, past_tree
+from tasks.services.history.past_trees import past_tree
 from tasks.storage import loads
 
 Key = tuple[str, int]
@@ -52,28 +52,22 @@ class Comparison:
 def compare(*, caller: Caller, a: str, b: str) -> Comparison:
     """Compare two runs of the caller. Raises RunNotFound or ResponseTooLarge."""
     first, second = past_tree(caller=caller, run_id=a), past_tree(caller=caller, run_id=b)
+    ours, theirs = _keyed(first.tasks), _keyed(second.tasks)
+    if first.facts.run.root_id != second.facts.run.root_id:
+        # One flow, or a tree and its copy: their roots are one task.
+        ours, theirs = _with_root_first(ours), _with_root_first(theirs)
+    pairs = []
+    for key in (*theirs, *(key for key in ours if key not in theirs)):
+        one, other = ours.get(key), theirs.get(key)
+        changed = [name for name in COMPARED if _differs(one, other, name)] if one and other else []
+        pairs.append(Pair(key=key[0], a=one, b=other, changed=changed))
     return Comparison(
         a=first.facts,
         b=second.facts,
         inputs=(inputs_of(first.facts.run.id), inputs_of(second.facts.run.id)),
-        pairs=_pairs(first, second),
+        pairs=pairs,
         warnings=list(dict.fromkeys([*first.warnings, *second.warnings])),
     )
-
-
-def _pairs(first: PastTree, second: PastTree) -> list[Pair]:
-    """Return the tasks of the second run in their order, then the tasks that only the first one has."""
-    ours, theirs = _keyed(first.tasks), _keyed(second.tasks)
-    if (
-        first.facts.run.root_id != second.facts.run.root_id
-    ):  # one flow, or a tree and its copy: their roots are one task
-        ours, theirs = _with_root_first(ours), _with_root_first(theirs)
-    pairs = []
-    for key in (*theirs, *(key for key in ours if key not in theirs)):
-        a, b = ours.get(key), theirs.get(key)
-        changed = [name for name in COMPARED if _differs(a, b, name)] if a is not None and b is not None else []
-        pairs.append(Pair(key=key[0], a=a, b=b, changed=changed))
-    return pairs
 
 
 def _keyed(tasks: Sequence[Task]) -> dict[Key, Task]:

@@ -191,7 +191,10 @@ def answers(*, asked: Sequence[CancelTarget]) -> list[Json]:
     """Return the reply for each target. Partial results are left out if all of them are too large for one response."""
     targets = {target.task_id for target in asked if target.task}
     now = Task.objects.defer(*loads.JSON_COLUMNS, "steps").in_bulk(targets.union(*(target.below for target in asked)))
-    results = _results(targets)
+    found = Task.objects.filter(id__in=targets).exclude(result=None)
+    fitting = loads.spend_on_page(dict(found.values_list("id", loads.size_of("result"))), least=0)
+    rows = Task.objects.filter(id__in=fitting).values_list("id", "result")
+    results = {task_id: {"result": result} for task_id, result in rows}
     pending = {task_id for task_id, task in now.items() if task.status == Status.PENDING}
     left = [target for target in asked if target.run is not None and not target.below and target.task_id in pending]
     one_of_each_tree = {target.task.root_id: target.task for target in left if target.task is not None}.values()
@@ -199,13 +202,6 @@ def answers(*, asked: Sequence[CancelTarget]) -> list[Json]:
         part.id for task in one_of_each_tree for parts in templates_of(_shape(task)).values() for part in parts
     }
     return [_answer(target, now, templates) | results.get(target.task_id, {}) for target in asked]
-
-
-def _results(task_ids: Collection[str]) -> dict[str, Json]:
-    found = Task.objects.filter(id__in=task_ids).exclude(result=None)
-    sizes = dict(found.values_list("id", loads.size_of("result")))
-    rows = Task.objects.filter(id__in=loads.spend_on_page(sizes, least=0))
-    return {task_id: {"result": result} for task_id, result in rows.values_list("id", "result")}
 
 
 def _answer(target: CancelTarget, tasks: Mapping[str, Task], templates: Collection[str]) -> Json:

@@ -70,7 +70,13 @@ def remembered(
     A repetition waits until the first call has committed. Raises InvalidParams for a different
     request with the same key, and what the function raises; then nothing is stored.
     """
-    row = _own_row(caller, token)
+    _keys(caller, token).filter(created_at__lt=_oldest()).delete()
+    row = IdempotencyKey(
+        user_id=caller.user_id, key=token.key, request_hash=token.request_hash, created_at=datetime.now(UTC)
+    )
+    IdempotencyKey.objects.bulk_create([row], ignore_conflicts=True)  # waits for the first commit
+    row = _keys(caller, token).get()
+    _check_same(row, token)
     if row.outcome is not None:
         return restore(row.outcome)
     result = call()
@@ -124,21 +130,6 @@ def _context(user_id: str, key: str) -> str:
 
 def _keys(caller: Caller, token: Token) -> "QuerySet[IdempotencyKey]":
     return IdempotencyKey.objects.filter(user_id=caller.user_id, key=token.key)
-
-
-def _own_row(caller: Caller, token: Token) -> IdempotencyKey:
-    """Return the row of this key, new or existing.
-
-    A concurrent repetition waits here for the first commit.
-    """
-    _keys(caller, token).filter(created_at__lt=_oldest()).delete()
-    row = IdempotencyKey(
-        user_id=caller.user_id, key=token.key, request_hash=token.request_hash, created_at=datetime.now(UTC)
-    )
-    IdempotencyKey.objects.bulk_create([row], ignore_conflicts=True)
-    row = _keys(caller, token).get()
-    _check_same(row, token)
-    return row
 
 
 def _oldest() -> datetime:

@@ -7,6 +7,7 @@ finds it there; a suspended run is queued again.
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -216,20 +217,13 @@ def checked_answer(question: Question, answer: Any) -> Any:
         raise InvalidParams([("answer", f"must be one of the options {', '.join(map(repr, question.options))}")])
     if question.schema is None:
         return answer
-    filled, problems = filled_form(question.schema, _in_text(answer))
+    if isinstance(answer, str):
+        with suppress(MalformedJson):
+            answer = decode(answer.encode(), nesting=settings.APFLOW.limits.nesting)
+    filled, problems = filled_form(question.schema, answer)
     if problems:
         raise InvalidParams(problems)
     return filled
-
-
-def _in_text(answer: Any) -> Any:
-    """Return the value in a text of JSON; any other answer as it is."""
-    if not isinstance(answer, str):
-        return answer
-    try:
-        return decode(answer.encode(), nesting=settings.APFLOW.limits.nesting)
-    except MalformedJson:
-        return answer
 
 
 # --- for the engine ---
