@@ -275,9 +275,16 @@ def _check_places(spec: TreeSpec, schema: Json | None) -> list[str]:
 
 @transaction.atomic
 def _store(user_id: str, name: str, content: Json, *, is_tool: bool | None) -> tuple[Flow, FlowVersion, bool]:
-    """Store a version, unless the newest one is the same. Saves of one flow wait for each other."""
+    """Store a version, unless the newest one is the same. Saves of one flow wait for each other. Raises LimitReached."""
     now = datetime.now(UTC)
-    flow = _held_flow(user_id, name, now)
+    own = Flow.objects.filter(user_id=user_id)
+    flow = own.filter(name=name).select_for_update().first()
+    if flow is None:
+        has_one_more = has_room(own.exclude(name=name), of=user_id, most=(most := settings.APFLOW.limits.flows))
+        flow = own.filter(name=name).select_for_update().first()  # another save may have been first
+        if flow is None and not has_one_more:
+            raise LimitReached(f"You have {most:,} flows, which is the limit (limits.flows). Delete one of them first.")
+        flow = flow or Flow.objects.create(user_id=user_id, name=name, created_at=now, updated_at=now)
     if is_tool is not None and is_tool != flow.is_tool:
         flow.is_tool = is_tool
         flow.save(update_fields=["is_tool"])
@@ -294,16 +301,3 @@ def _store(user_id: str, name: str, content: Json, *, is_tool: bool | None) -> t
     FlowVersion.objects.of(flow).filter(number__lte=oldest).delete()
     audit.record(Action.FLOW_SAVED, actor=user_id, target=name, version=flow.version)
     return flow, version, True
-
-
-def _held_flow(user_id: str, name: str, now: datetime) -> Flow:
-    """Return the flow, new or existing, locked until the transaction ends. Raises LimitReached."""
-    own = Flow.objects.filter(user_id=user_id)
-    if (flow := own.filter(name=name).select_for_update().first()) is not None:
-        return flow
-    has_one_more = has_room(own.exclude(name=name), of=user_id, most=(most := settings.APFLOW.limits.flows))
-    if (flow := own.filter(name=name).select_for_update().first()) is not None:
-        return flow  # another save was first
-    if not has_one_more:
-        raise LimitReached(f"You have {most:,} flows, which is the limit (limits.flows). Delete one of them first.")
-    return Flow.objects.create(user_id=user_id, name=name, created_at=now, updated_at=now)

@@ -72,10 +72,20 @@ def past_tree(*, caller: Caller, run_id: str) -> PastTree:
 
 def _set_back(tasks: Sequence[Task], run: Run) -> list[str]:
     """Give the tasks the state that they had at the end of the run. Returns warnings. Raises ResponseTooLarge."""
-    ends, is_whole = _ends_until(run, {task.id for task in tasks})
+    wanted = {task.id for task in tasks}
+    ends: dict[str, End] = {}  # the last one of each task until the end of the run
+    is_whole = True  # whether the log still has all of them
+    earlier = Run.objects.filter(root_id=run.root_id, number__lte=run.number).order_by("-number")
+    for chunk in batched(list(earlier.values_list("id", flat=True)), RUNS):
+        of_runs = _ends_of(chunk)
+        is_whole = is_whole and len(of_runs) == len(chunk)
+        for run_id in chunk:  # the newest first
+            ends = {task_id: end for task_id, end in of_runs.get(run_id, {}).items() if task_id in wanted} | ends
+        if wanted <= ends.keys():
+            break
     payloads: dict[int, Json] = {}
-    for chunk in batched([event_id for end in ends.values() for event_id in end.event_ids], EVENTS):
-        events = TaskEvent.objects.filter(id__in=chunk)
+    for some in batched([event_id for end in ends.values() for event_id in end.event_ids], EVENTS):
+        events = TaskEvent.objects.filter(id__in=some)
         loads.spend_on(events, "payload")
         payloads |= dict(events.values_list("id", "payload"))
     used = usage_of_tasks({end.run_id for end in ends.values()})
@@ -93,21 +103,6 @@ def _set_back(tasks: Sequence[Task], run: Run) -> list[str]:
             _set_result(task, None)
     unknown = len(tasks) - len(ends)
     return [PRUNED.format(count=unknown)] if unknown and not is_whole else []
-
-
-def _ends_until(run: Run, wanted: set[str]) -> tuple[dict[str, End], bool]:
-    """Return the last end of each wanted task until the end of the run, and whether the log still has all of them."""
-    ends: dict[str, End] = {}
-    is_whole = True
-    earlier = Run.objects.filter(root_id=run.root_id, number__lte=run.number).order_by("-number")
-    for chunk in batched(list(earlier.values_list("id", flat=True)), RUNS):
-        of_runs = _ends_of(chunk)
-        is_whole = is_whole and len(of_runs) == len(chunk)
-        for run_id in chunk:  # the newest first
-            ends = {task_id: end for task_id, end in of_runs.get(run_id, {}).items() if task_id in wanted} | ends
-        if wanted <= ends.keys():
-            break
-    return ends, is_whole
 
 
 def _ends_of(run_ids: Sequence[str]) -> dict[str, dict[str, End]]:
