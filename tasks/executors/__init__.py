@@ -90,20 +90,8 @@ def executor_ids() -> frozenset[str]:
 @cache
 def disabled_executors() -> Mapping[str, str]:
     """Map the id of each disabled executor to the command or setting that enables it."""
-    off = _off_until_configured()
-    extras = {**NEEDS, **{executor_id: cls.extra for executor_id, cls in plugins().executors.items()}}
-    missing = {
-        executor_id: how_to_install(extra)
-        for executor_id, extra in extras.items()
-        if extra is not None and not is_installed(extra)
-    }
-    return MappingProxyType(off | missing)
-
-
-def _off_until_configured() -> dict[str, str]:
-    """Map the executors that need settings, which the operator has not made, to these settings."""
     email, ssh = settings.APFLOW.email, settings.APFLOW.executors.ssh
-    needed = {
+    needed = {  # settings that the operator has to make
         "command_executor": (settings.APFLOW_COMMAND.allow, "executors.command.allow: [/path/of/a/program]"),
         "docker_executor": (settings.APFLOW.executors.docker.images, "executors.docker.images: [python:3.13-slim]"),
         "send_email_executor": (
@@ -115,7 +103,14 @@ def _off_until_configured() -> dict[str, str]:
             "executors.ssh: {hosts: {build: deploy@build.example.com}, keys: [/path/of/a/key], known_hosts: /path/of/a/file}",
         ),
     }
-    return {executor_id: remedy for executor_id, (is_made, remedy) in needed.items() if not is_made}
+    off = {executor_id: remedy for executor_id, (is_made, remedy) in needed.items() if not is_made}
+    extras = {**NEEDS, **{executor_id: cls.extra for executor_id, cls in plugins().executors.items()}}
+    missing = {
+        executor_id: how_to_install(extra)
+        for executor_id, extra in extras.items()
+        if extra is not None and not is_installed(extra)
+    }
+    return MappingProxyType(off | missing)
 
 
 @cache

@@ -70,7 +70,14 @@ def checked(tasks: object, *, limits: TreeLimits | None = None, is_copy: bool = 
     _check_templates(spec, names)
     values = value_labels(spec)
     for task in spec.tasks:
-        _check_condition(task, {RUN, *labels_of(task, names), *values.get(task.id, ())})
+        if (when := (task.params or {}).get("when")) is None:
+            continue
+        known = {RUN, *labels_of(task, names), *values.get(task.id, ())}
+        if unknown := [source for source in tasks_in(when) if source not in known]:
+            raise InvalidDependency(
+                f"Task '{name_of(task)}': params.when asks about '{unknown[0]}', which is no dependency of the task. "
+                "Add it to the dependencies."
+            )
     doubtful = dict.fromkeys(warning for task in spec.tasks if task.params for warning in _doubtful_params(task))
     return replace(spec, warnings=(*spec.warnings, *islice(doubtful, LISTED))) if doubtful else spec
 
@@ -173,18 +180,6 @@ def _inputs_named(task: TaskSpec) -> set[str]:
     return {name for schema in schemas for name in schema.get("properties", {})}
 
 
-def _check_condition(task: TaskSpec, known: Collection[str]) -> None:
-    """Raise InvalidDependency if the condition asks about a task on which this one does not depend."""
-    if (when := (task.params or {}).get("when")) is None:
-        return
-    for source in tasks_in(when):
-        if source not in known:
-            raise InvalidDependency(
-                f"Task '{name_of(task)}': params.when asks about '{source}', which is no dependency of the task. "
-                "Add it to the dependencies."
-            )
-
-
 def _misplaced(task: TaskSpec) -> Iterator[tuple[str, str]]:
     params = task.params or {}
     place = f"tasks[{task.position}].params"
@@ -237,7 +232,13 @@ def _check_templates(spec: TreeSpec, names: Mapping[str, str]) -> None:
                 f"Task '{name_of(task)}': params.for_each takes its items from '{source}', which is no dependency of the "
                 "task. Add it to the dependencies."
             )
-        _check_needs(task, around, names)
+        own = around.get(task.id, ())
+        for need in task.dependencies:  # from outside of a template, none may be on a part of it
+            if foreign := [map_id for map_id in around.get(need.id, ()) if map_id not in own]:
+                raise InvalidDependency(
+                    f"Task '{name_of(task)}' depends on '{names[need.id]}', which only runs as copies for "
+                    f"'{names[foreign[0]]}'. Depend on '{names[foreign[0]]}': its result has theirs."
+                )
 
 
 def _fault_of(task: TaskSpec, template: list[TaskSpec]) -> str | None:
@@ -252,15 +253,3 @@ def _fault_of(task: TaskSpec, template: list[TaskSpec]) -> str | None:
     if "for_each" in params:
         return f"params.for_each is for a task without an executor, whose children are the template; this one has {task.executor_id}"
     return "params.repeat and params.spawn cannot be on the same task" if "spawn" in params else None
-
-
-def _check_needs(task: TaskSpec, around: Mapping[str, list[str]], names: Mapping[str, str]) -> None:
-    """Refuse a dependency on a part of a template from outside."""
-    own = {*around.get(task.id, ())}
-    for need in task.dependencies:
-        for map_id in around.get(need.id, ()):
-            if map_id not in own:
-                raise InvalidDependency(
-                    f"Task '{name_of(task)}' depends on '{names[need.id]}', which only runs as copies for "
-                    f"'{names[map_id]}'. Depend on '{names[map_id]}': its result has theirs."
-                )

@@ -103,20 +103,15 @@ def _offers(executors: Collection[str], allowed: Allowed) -> Iterator[str]:
             yield f"Tools of agents and tasks of crews: {', '.join(tools)}."
         if crews := settings.APFLOW_CREWAI.crews:
             yield f'params {{"crew": "<name>"}} instead of works runs a crew of the operator, with the inputs: {", ".join(crews)}.'
-    if "llm_executor" in executors and (names := [*_tools(allowed)]):
+    names = [*plugins().functions, *settings.APFLOW.executors.llm.tools]
+    names += [f"mcp:{server}" for server in settings.APFLOW.executors.mcp.servers or {}]  # all tools of the server
+    names += [f"flow:{flow['name']}" for flow in allowed.flows]
+    if "llm_executor" in executors and names:
         yield f"inputs.tools of llm_executor lists tools that the model may call by name: {', '.join(names)}."
     if allowed.flows and "run_tree_executor" in executors:
         yield 'run_tree_executor with {"flow": "<name>", "inputs": {…}} runs a flow of the user:'
         for flow in allowed.flows:
             yield f"- {flow['name']}: {flow.get('description') or 'no description'} {_text(flow.get('inputs_schema'))}"
-
-
-def _tools(allowed: Allowed) -> Iterator[str]:
-    """Yield the tools of agents by name; a name of an MCP server stands for all of its tools."""
-    yield from plugins().functions
-    yield from settings.APFLOW.executors.llm.tools
-    yield from (f"mcp:{server}" for server in settings.APFLOW.executors.mcp.servers or {})
-    yield from (f"flow:{flow['name']}" for flow in allowed.flows)
 
 
 def _text(value: Any) -> str:
@@ -196,7 +191,9 @@ class Generate(Executor):
             {"role": "system", "content": instructions(executor_ids() - {Generate.id}, allowed)},
             {"role": "user", "content": inputs["requirement"]},
         ]
-        options = await _options(model)
+        options: Json = {}
+        if not is_demo(model) and (await load("tasks.executors.llm.litellm_calls.takes_json"))(model):
+            options["response_format"] = {"type": "json_object"}
         fault = ""
         for attempt in range(1, ATTEMPTS + 1):
             prompt = Prompt(
@@ -231,7 +228,12 @@ class _NoTree(Exception):
 
 def _tasks_in(text: str, allowed: Allowed) -> list[Json]:
     """Return the tree in an answer, valid by the rules of a request. Raises _NoTree."""
-    value = _json_in(text)
+    starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
+    end = max(text.rfind("}"), text.rfind("]"))
+    try:  # from the first to the last bracket: models often add prose
+        value = orjson.loads(text[min(starts) : end + 1] if starts else text)
+    except orjson.JSONDecodeError:
+        raise _NoTree("the answer is not JSON.") from None
     tasks = value.get("tasks") if isinstance(value, dict) and "tasks" in value else value
     if not isinstance(tasks, list):
         raise _NoTree("the JSON has no list of tasks.")
@@ -264,21 +266,3 @@ def _flows_in(tasks: Sequence[Json]) -> set[str]:
             found |= {inputs["flow"]} if isinstance(inputs.get("flow"), str) else set()
             found |= _flows_in(inputs.get("tasks") or [])
     return found
-
-
-async def _options(model: str) -> Json:
-    """Return what makes a model that can answer with JSON do so, and with nothing else."""
-    if is_demo(model):
-        return {}
-    takes_json = await load("tasks.executors.llm.litellm_calls.takes_json")
-    return {"response_format": {"type": "json_object"}} if takes_json(model) else {}
-
-
-def _json_in(text: str) -> Any:
-    """Parse the text from the first to the last bracket: models often add prose. Raises _NoTree."""
-    starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
-    end = max(text.rfind("}"), text.rfind("]"))
-    try:
-        return orjson.loads(text[min(starts) : end + 1] if starts else text)
-    except orjson.JSONDecodeError:
-        raise _NoTree("the answer is not JSON.") from None

@@ -118,21 +118,17 @@ def _in_task(task: TaskSpec) -> Iterator[tuple[str, str]]:
                 if is_run_input(path) and path != INPUTS_OF_RUN:
                     yield place, path.removeprefix(f"{INPUTS_OF_RUN}.").partition(".")[0]
     params = task.params or {}
-    yield from _in_condition(params.get("when"), "params.when")
-    if source_of(params) == RUN:
-        yield from _at(params["for_each"]["items"].get("path", ""), "params.for_each.items")
-
-
-def _in_condition(condition: Json | None, place: str) -> Iterator[tuple[str, str]]:
-    left: list[Any] = [condition]
+    left: list[Any] = [params.get("when")]
     while left:
         part = left.pop()
         if isinstance(part, list):
             left += part
         elif isinstance(part, dict):
             if part.get("task") == RUN:
-                yield from _at(part.get("path", ""), place)
+                yield from _at(part.get("path", ""), "params.when")
             left += [part[name] for name in ("all", "any", "not") if name in part]
+    if source_of(params) == RUN:
+        yield from _at(params["for_each"]["items"].get("path", ""), "params.for_each.items")
 
 
 def _at(pointer: str, place: str) -> Iterator[tuple[str, str]]:

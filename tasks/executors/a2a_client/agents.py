@@ -1,7 +1,7 @@
 """Other A2A agents: fetch their cards, and choose the address, version and binding to use."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -142,7 +142,20 @@ def agent_of(card: Card, *, where: str) -> Agent:
 
     Raises ExecutorError if there is none.
     """
-    addresses = list(_interfaces(card))
+    addresses = [
+        _Address(
+            url=each.url,
+            binding=each.protocol_binding,
+            version=_version(each.protocol_version or "1.0"),
+            tenant=each.tenant,
+        )
+        for each in card.supported_interfaces
+    ]
+    if card.url is not None:
+        version = _version(card.protocol_version or "0.3")
+        addresses.append(_Address(url=card.url, binding=card.preferred_transport or JSON_RPC, version=version))
+        others = card.additional_interfaces or ()
+        addresses += [_Address(url=each.url, binding=each.transport, version=version) for each in others]
     usable = [each for each in addresses if each.binding in BINDINGS and each.version in VERSIONS.values()]
     if not usable:
         spoken = ", ".join(f"{each.binding} of {each.version}" for each in addresses) or "nothing"
@@ -167,18 +180,6 @@ class _Address:
     binding: str
     version: str
     tenant: str = ""
-
-
-def _interfaces(card: Card) -> Iterator[_Address]:
-    for each in card.supported_interfaces:
-        version = _version(each.protocol_version or "1.0")
-        yield _Address(url=each.url, binding=each.protocol_binding, version=version, tenant=each.tenant)
-    if card.url is None:
-        return
-    version = _version(card.protocol_version or "0.3")
-    yield _Address(url=card.url, binding=card.preferred_transport or JSON_RPC, version=version)
-    for each in card.additional_interfaces or ():
-        yield _Address(url=each.url, binding=each.transport, version=version)
 
 
 def _version(said: str) -> str:

@@ -247,31 +247,27 @@ class Client:
         headers = {"Accept": "application/json", "A2A-Version": self.agent.version}
         if key:
             headers["Idempotency-Key"] = key
-        request = self._json_rpc if self.agent.binding == JSON_RPC else self._http_json
         headers["Content-Type"] = "application/json"
-        return request(operation, params, merged_headers(headers, self._credentials, {}))
-
-    def _json_rpc(self, operation: str, params: Json, headers: Mapping[str, str]) -> Request:
-        is_old = self.agent.version == "0.3"
-        if is_old and operation in SENDING:
-            params = a2a_versions.send_out(params, a2a_versions.JSON_RPC)
-        if self.agent.tenant:
-            params = params | {"tenant": self.agent.tenant}
-        method = a2a_versions.METHODS[operation] if is_old else operation
-        # A constant id, so that a retry is the identical request.
-        content = orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
-        return Request(method="POST", url=self.agent.url, content=content, headers=headers)
-
-    def _http_json(self, operation: str, params: Json, headers: Mapping[str, str]) -> Request:
+        sent = merged_headers(headers, self._credentials, {})
+        agent, is_old = self.agent, self.agent.version == "0.3"
+        if agent.binding == JSON_RPC:
+            if is_old and operation in SENDING:
+                params = a2a_versions.send_out(params, a2a_versions.JSON_RPC)
+            if agent.tenant:
+                params = params | {"tenant": agent.tenant}
+            called = a2a_versions.METHODS[operation] if is_old else operation
+            # A constant id, so that a retry is the identical request.
+            content = orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": called, "params": params})
+            return Request(method="POST", url=agent.url, content=content, headers=sent)
         method, route = ROUTES[operation]
         path = route.format(id=quote(str(params.get("id", "")), safe=""))
-        if self.agent.version == "0.3":
+        if is_old:
             path = f"/v1{path}"
             params = a2a_versions.send_out(params, a2a_versions.HTTP_JSON) if operation in SENDING else params
-        elif self.agent.tenant:
-            path = f"/{quote(self.agent.tenant, safe='')}{path}"
+        elif agent.tenant:
+            path = f"/{quote(agent.tenant, safe='')}{path}"
         body = orjson.dumps(params if operation in SENDING else {}) if method == "POST" else None
-        return Request(method=method, url=f"{self.agent.url}{path}", content=body, headers=headers)
+        return Request(method=method, url=f"{agent.url}{path}", content=body, headers=sent)
 
     # in
 

@@ -93,8 +93,10 @@ class Client:
         while run.status is None:
             await asyncio.sleep(wait_seconds)
             wait_seconds, seen = min(1.5 * wait_seconds, LONGEST_WAIT_SECONDS), run.seq
+            headers = {**self.headers, "Last-Event-ID": f"{run.seq}:{run.run_id}" if run.run_id else "0"}
+            resumed = events("GET", self._at(f"/tasks/{run.task_id}/events"), headers=headers, content=None)
             try:
-                await self._hear(self._resumed(run), run, context)
+                await self._hear(resumed, run, context)
             except ExecutorError as error:
                 if error.permanent or now() > deadline:
                     raise
@@ -105,11 +107,6 @@ class Client:
     def _started(self, method: str, params: Json, *, key: str) -> AsyncGenerator[bytes]:
         content = _request(method, params | {"use_streaming": True})
         return events("POST", self._at("/tasks"), headers=self._sent(key), content=content)
-
-    def _resumed(self, run: RemoteRun) -> AsyncGenerator[bytes]:
-        place = f"{run.seq}:{run.run_id}" if run.run_id else "0"
-        url = self._at(f"/tasks/{run.task_id}/events")
-        return events("GET", url, headers={**self.headers, "Last-Event-ID": place}, content=None)
 
     async def _hear(self, stream: AsyncGenerator[bytes], run: RemoteRun, context: Context) -> None:
         """Process a stream until it or the run ends. A broken one raises ExecutorError only if nothing is known yet."""
@@ -165,8 +162,11 @@ class Client:
             raise self._nonsense(reply.status_code)
         code, said = error.get("code"), str(error.get("message"))[:SHOWN]
         is_passing = code in (INTERNAL_ERROR, LIMIT_REACHED) or _is_passing(reply.status_code)
+        data = error.get("data")
+        listed = [each for each in data if isinstance(each, dict)] if isinstance(data, list) else []
+        fields = "".join(f" {each.get('field')}: {each.get('reason')}." for each in listed[:5])[:SHOWN]
         raise ExecutorError(
-            f"The server {self.name} refused with {code}: {said}{_fields(error)}",
+            f"The server {self.name} refused with {code}: {said}{fields}",
             permanent=not is_passing,
             retry_after_seconds=reply.retry_after_seconds,
         )
@@ -184,13 +184,6 @@ def _request(method: str, params: Json) -> bytes:
 
 def _is_passing(status: int) -> bool:
     return status >= 500 or status in PASSING
-
-
-def _fields(error: Json) -> str:
-    """Return which parameters are invalid and why, for the end of a message; empty if it does not say."""
-    data = error.get("data")
-    listed = [each for each in data if isinstance(each, dict)] if isinstance(data, list) else []
-    return "".join(f" {each.get('field')}: {each.get('reason')}." for each in listed[:5])[:SHOWN]
 
 
 NAMES: Final = uuid.UUID("8e0c4e0e-2b8f-5c5f-a1a1-5a8e9a1b6f42")

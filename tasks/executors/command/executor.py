@@ -100,7 +100,20 @@ class Command(Executor):
         async with _fresh_folder() as home, _ready_within(seconds) as deadline:
             order = await asyncio.to_thread(_order, inputs, home)
             async with running(order, log=context.log, begin=context.begin) as command:
-                await _finish(command, context, seconds=seconds, left=_lifted(deadline))
+                when = deadline.when()
+                assert when is not None  # noqa: S101  (it is disarmed only here: the guard stops the command instead)
+                deadline.reschedule(None)
+                left = max(0.0, when - asyncio.get_running_loop().time())
+                try:
+                    is_in_time = await command.has_ended(within_seconds=left)
+                except asyncio.CancelledError:
+                    await command.stop(is_forced=context.is_forced)
+                    raise Stopped(result=_result(command)) from None
+                if not is_in_time:
+                    await command.stop(is_forced=lambda: False)
+                    raise ExecutorError(
+                        f"The command was stopped: it took more than {seconds:g} s.{_last_words(command)}"
+                    )
         _check(command, order)
         return _result(command)
 
@@ -120,26 +133,6 @@ async def _ready_within(seconds: float) -> AsyncIterator[asyncio.Timeout]:
         ) from None
 
 
-def _lifted(deadline: asyncio.Timeout) -> float:
-    """Disarm the asyncio timeout and return the seconds left; the guard stops the command instead."""
-    when = deadline.when()
-    assert when is not None  # noqa: S101  (it is disarmed only once)
-    deadline.reschedule(None)
-    return max(0.0, when - asyncio.get_running_loop().time())
-
-
-async def _finish(command: Running, context: Context, *, seconds: float, left: float) -> None:
-    """Wait for the command to end. `left` is what remains of the `seconds` it may take."""
-    try:
-        is_in_time = await command.has_ended(within_seconds=left)
-    except asyncio.CancelledError:
-        await command.stop(is_forced=context.is_forced)
-        raise Stopped(result=_result(command)) from None
-    if not is_in_time:
-        await command.stop(is_forced=lambda: False)
-        raise ExecutorError(f"The command was stopped: it took more than {seconds:g} s.{_last_words(command)}")
-
-
 @asynccontextmanager
 async def _fresh_folder() -> AsyncIterator[str]:
     folder = TemporaryDirectory(prefix="apflow-command-", ignore_cleanup_errors=True)
@@ -156,7 +149,23 @@ async def _fresh_folder() -> AsyncIterator[str]:
 
 def _order(inputs: Json, home: str) -> Order:
     rules = settings.APFLOW_COMMAND
-    argv = _argv(inputs["argv"])
+    given = inputs["argv"]
+    try:
+        argv = shlex.split(given) if isinstance(given, str) else list(given)
+    except ValueError as error:
+        raise _refused(f"`argv` cannot be split: {error}. Give a list, which needs no quotes") from error
+    if not argv:
+        raise _refused("`argv` is empty. Give the absolute path of a program, and its arguments")
+    for argument in argv:
+        _check_text(argument, "`argv`")
+    env: Mapping[str, str] = inputs.get("env", {})
+    for name, value in env.items():
+        if not ENV_NAME.fullmatch(name) or FORBIDDEN_ENV.fullmatch(name):
+            raise _refused(
+                f"`env` may not set {_short(name)}. Names have A to Z, 0 to 9 and _, "
+                "and are none that change what a program loads or runs"
+            )
+        _check_text(value, f"`env`: {name}")
     return Order(
         program=_program(argv[0]),
         argv=argv,
@@ -164,7 +173,7 @@ def _order(inputs: Json, home: str) -> Order:
         cwd=_cwd(inputs["cwd"]) if "cwd" in inputs else home,
         writable=rules.folders,
         readable=rules.readable,
-        env={**BASE_ENV, "HOME": home, "TMPDIR": home, **_env(inputs.get("env", {}))},
+        env={**BASE_ENV, "HOME": home, "TMPDIR": home, **env},
         stdin=inputs.get("stdin", ""),
         limits=Limits(
             cpu_seconds=rules.cpu_seconds,
@@ -174,18 +183,6 @@ def _order(inputs: Json, home: str) -> Order:
             output_bytes=rules.output_bytes,
         ),
     )
-
-
-def _argv(given: str | Sequence[str]) -> list[str]:
-    try:
-        argv = shlex.split(given) if isinstance(given, str) else list(given)
-    except ValueError as error:
-        raise _refused(f"`argv` cannot be split: {error}. Give a list, which needs no quotes") from error
-    if not argv:
-        raise _refused("`argv` is empty. Give the absolute path of a program, and its arguments")
-    for argument in argv:
-        _check_text(argument, "`argv`")
-    return argv
 
 
 def _check_text(text: str, place: str) -> None:
@@ -228,17 +225,6 @@ def _is_in(path: str, folder: str) -> bool:
     return os.path.commonpath([path, folder]) == folder
 
 
-def _env(given: Mapping[str, str]) -> Mapping[str, str]:
-    for name, value in given.items():
-        if not ENV_NAME.fullmatch(name) or FORBIDDEN_ENV.fullmatch(name):
-            raise _refused(
-                f"`env` may not set {_short(name)}. Names have A to Z, 0 to 9 and _, "
-                "and are none that change what a program loads or runs"
-            )
-        _check_text(value, f"`env`: {name}")
-    return given
-
-
 def _refused(reason: str) -> ExecutorError:
     return ExecutorError(f"{reason}.", permanent=True)
 
@@ -264,15 +250,12 @@ def _check(command: Running, order: Order) -> None:
     if command.return_code is None:
         raise ExecutorError(f"{name} was killed from outside.{_last_words(command)}")
     if command.return_code:
-        raise ExecutorError(f"{name} {_ending(command.return_code)}.{_last_words(command)}")
-
-
-def _ending(code: int) -> str:
-    if code > 0:
-        return f"ended with code {code}"
-    limit = f" (executors.command.{LIMIT_OF_SIGNAL[-code]})" if -code in LIMIT_OF_SIGNAL else ""
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    return f"was ended by {name}{limit}"
+        code = command.return_code
+        ending = f"ended with code {code}"
+        if code < 0:
+            limit = f" (executors.command.{LIMIT_OF_SIGNAL[-code]})" if -code in LIMIT_OF_SIGNAL else ""
+            ending = f"was ended by {signal.Signals(-code).name if -code in set(signal.Signals) else f'signal {-code}'}{limit}"
+        raise ExecutorError(f"{name} {ending}.{_last_words(command)}")
 
 
 def _last_words(command: Running) -> str:

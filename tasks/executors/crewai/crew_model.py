@@ -108,7 +108,8 @@ class CrewModel(crewai.BaseLLM):
             tools = [definitions.get(tool["function"]["name"], tool) for tool in tools]
         if tools:
             options["tools"] = tools
-        if answer is not None and not tools and self._takes_schemas():
+        takes_schemas = not is_demo(self.named) and litellm.supports_response_schema(self.named)
+        if answer is not None and not tools and takes_schemas:
             schema = {"name": answer.__name__, "schema": answer.model_json_schema()}
             options["response_format"] = {"type": "json_schema", "json_schema": schema}
         return {
@@ -133,9 +134,6 @@ class CrewModel(crewai.BaseLLM):
     def supports_function_calling(self) -> bool:
         """Return whether the model can call tools. Otherwise CrewAI describes the tools in the prompt."""
         return not is_demo(self.named) and litellm.supports_function_calling(self.named)
-
-    def _takes_schemas(self) -> bool:
-        return not is_demo(self.named) and litellm.supports_response_schema(self.named)
 
     def get_context_window_size(self) -> int:
         """Return the number of tokens after which CrewAI summarizes the conversation."""

@@ -56,7 +56,12 @@ def prepared(crew: "Crew", name: str) -> Iterator[None]:
             if started.crew is not None:
                 _prepare_crew(crew, name, started.crew)
             elif started.flow is not None:
-                _prepare_flow(name, started.flow)
+                flow = started.flow
+                given = {field: getattr(flow, field) for field in OF_FLOW}
+                methods = flow._definition.methods.values()
+                persists = any(each.persist is not None and each.persist.enabled for each in methods)
+                _refuse(name, "the flow", given | {"persistence": given["persistence"] or persists})
+                flow.suppress_flow_events = True
         except ExecutorError as error:
             raise CrewOver(error) from None  # CrewAI drops what else a hook raises
 
@@ -89,15 +94,6 @@ def _prepare_crew(crew: "Crew", name: str, team: crewai.Crew) -> None:
             task.callback = Finished(crew, len(team.tasks), task.callback or team.task_callback)
 
 
-def _prepare_flow(name: str, flow: Any) -> None:
-    given = {field: getattr(flow, field) for field in OF_FLOW}
-    persists = any(
-        method.persist is not None and method.persist.enabled for method in flow._definition.methods.values()
-    )
-    _refuse(name, "the flow", given | {"persistence": given["persistence"] or persists})
-    flow.suppress_flow_events = True
-
-
 def _refuse(name: str, what: str, given: Json) -> None:
     if field := next((field for field, value in given.items() if value), None):
         raise ExecutorError(f"The crew '{name}': `{field}` of {what} is refused: {REFUSED[field]}.", permanent=True)
@@ -126,7 +122,7 @@ def kickoff_own(crew: "Crew", own: OwnCrew) -> Json:
     Raises CrewOver, ExecutorError, or what the code raises.
     """
     with models_of(crew), prepared(crew, own.name):
-        made = _made(_loaded(own), own)
+        made = _made(own)
         output = made.kickoff(inputs=own.inputs)
         if not isinstance(made, Flow):
             return {"result": str(output.raw)} | parsed(output)
@@ -142,20 +138,16 @@ def _json(value: Any, what: str) -> Any:
         raise ExecutorError(f"The {what} of the flow is not JSON: {error}.", permanent=True) from None
 
 
-def _loaded(own: OwnCrew) -> Any:
-    """Import what the operator's path names. Raises ExecutorError."""
+def _made(own: OwnCrew) -> Any:
+    """Import what the operator's path names, and return a Crew or a Flow of this run's own. Raises ExecutorError."""
     module, _, name = own.path.partition(":")
     try:
-        return getattr(import_module(module), name)
+        found: Any = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ExecutorError(
             f"The crew '{own.name}' cannot be loaded: {error}. The operator may correct executors.crewai.crews.",
             permanent=True,
         ) from error
-
-
-def _made(found: Any, own: OwnCrew) -> Any:
-    """Return a Crew or a Flow of this run's own. Raises ExecutorError."""
     if isinstance(found, crewai.Crew):
         made: Any = found.copy()  # a crew keeps what its last run filled in
     elif getattr(found, "is_crew_class", False):

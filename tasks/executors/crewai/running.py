@@ -71,7 +71,7 @@ class Crew:
         self.definitions: Mapping[str, Json] = {}
         self._context = context
         self._label = label
-        self._on_step = on_step or self._report
+        self._on_step = on_step or (lambda name, done: context.report(done, f"{name} completed"))
         self._loop = asyncio.get_running_loop()
         self._llms = MODELS.get()  # CrewAI's threads have a context of their own
         self._servers = SERVERS.get()
@@ -170,7 +170,16 @@ class Crew:
         """
         if not tool.is_safe:
             self.begin()
-        result: Json = self._awaited(lambda: self._call_tool(tool, arguments))
+
+        async def call() -> Json:
+            asked = orjson.dumps([self._label, tool.name, arguments], option=orjson.OPT_SORT_KEYS)
+            call_id = uuid.uuid5(NAMES, f"{self._context.idempotency_key}/{asked.decode()}")
+            self._calls_made[call_id] += 1
+            key = f"{call_id}-{self._calls_made[call_id]}"
+            async with self._places_for_tools:
+                return await self._servers.call(tool.server, tool.tool, arguments, key=key, log=self._log)
+
+        result: Json = self._awaited(call)
         return result
 
     def check_now(self, models: Iterable[str]) -> None:
@@ -179,7 +188,13 @@ class Crew:
 
     def finish(self, name: str, output: str, *, steps: int) -> None:
         """Note a finished task of the crew, which has so many. Blocks until it is stored, if it is kept. Raises CrewOver."""
-        self._loop.call_soon_threadsafe(self._finished, Output(name=name, output=output), steps)
+
+        def note() -> None:
+            self.outputs.append(Output(name=name, output=output))
+            if not self._is_over:  # a tool that could not be interrupted may end long after its task
+                self._on_step(name, min(1.0, len(self.outputs) / steps))
+
+        self._loop.call_soon_threadsafe(note)
         if self._keeps_outputs:
             self._awaited(lambda: self._keep(steps))
 
@@ -194,37 +209,25 @@ class Crew:
         """Make a call on the event loop that ends with the crew, and block until it has. Raises CrewOver, and what the call raises."""
         if self._is_over:
             raise CrewOver
+
+        async def counted() -> Any:
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101  (this is a coroutine of a task)
+            self._calls.add(task)
+            try:
+                return await call()
+            finally:
+                self._calls.discard(task)
+
         try:
-            return asyncio.run_coroutine_threadsafe(self._counted(call()), self._loop).result()
+            return asyncio.run_coroutine_threadsafe(counted(), self._loop).result()
         except (Stopped, asyncio.CancelledError, CancelledError):
             raise CrewOver from None
 
     # Called on the event loop
 
-    async def _counted(self, call: Coroutine[Any, Any, Any]) -> Any:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  (this is a coroutine of a task)
-        self._calls.add(task)
-        try:
-            return await call
-        finally:
-            self._calls.discard(task)
-
-    async def _call_tool(self, tool: Offered, arguments: Json) -> Json:
-        asked = orjson.dumps([self._label, tool.name, arguments], option=orjson.OPT_SORT_KEYS)
-        call = uuid.uuid5(NAMES, f"{self._context.idempotency_key}/{asked.decode()}")
-        self._calls_made[call] += 1
-        key = f"{call}-{self._calls_made[call]}"
-        async with self._places_for_tools:
-            return await self._servers.call(tool.server, tool.tool, arguments, key=key, log=self._log)
-
     def _log(self, text: str) -> None:
         self._context.log(f"{self._label}{text}")
-
-    def _finished(self, output: Output, steps: int) -> None:
-        self.outputs.append(output)
-        if not self._is_over:  # a tool that could not be interrupted may end long after its task
-            self._on_step(output.name, min(1.0, len(self.outputs) / steps))
 
     async def _keep(self, steps: int) -> None:
         """Store the outputs so far. The last one is not: with it the task ends."""
@@ -236,9 +239,6 @@ class Crew:
         except ExecutorError as error:
             self._keeps_outputs = False
             self._log(f"After a crash the crew will not continue from here: {error}")
-
-    def _report(self, name: str, done: float) -> None:
-        self._context.report(done, f"{name} completed")
 
     async def _ask(self, prompt: Prompt) -> Completion:
         """Call the model.
@@ -257,7 +257,11 @@ class Crew:
         return await self._ask_once(prompt)
 
     async def _ask_once(self, prompt: Prompt) -> Completion:
-        answer = await self._llms.ask(prompt, heard=ignore, spent=self._spent)
+        def spent(usage: Json) -> None:
+            self.usage = added(self.usage, usage)
+            self._context.spent(usage)
+
+        answer = await self._llms.ask(prompt, heard=ignore, spent=spent)
         if tools := [call["function"]["name"] for call in answer.tool_calls]:
             self._log(f"calls {', '.join(tools)}")
         return answer
@@ -271,10 +275,6 @@ class Crew:
             user_id=self._context.user_id,
             api_base=api_base_for(self._context),
         )
-
-    def _spent(self, usage: Json) -> None:
-        self.usage = added(self.usage, usage)
-        self._context.spent(usage)
 
 
 @cache

@@ -68,17 +68,6 @@ class Output:
 
     def feed(self, chunk: bytes) -> None:
         """Take a piece of the stream, which may end anywhere."""
-        payload = self._payload(chunk)
-        room = self._most_bytes - len(self._kept)
-        self.is_flooding = self.is_flooding or len(payload) > room
-        self._kept += payload[:room]
-        self._lines.feed(payload[:room])
-
-    def close(self) -> None:
-        """Publish a last line without a line end."""
-        self._lines.close()
-
-    def _payload(self, chunk: bytes) -> bytes:
         data, at, parts = self._header + chunk, 0, []
         while at < len(data):
             if self._left:
@@ -92,7 +81,15 @@ class Output:
                 self._left = int.from_bytes(data[at + 4 : at + HEADER_BYTES], "big")
                 at += HEADER_BYTES
         self._header = data[at:]
-        return b"".join(parts)
+        payload = b"".join(parts)
+        room = self._most_bytes - len(self._kept)
+        self.is_flooding = self.is_flooding or len(payload) > room
+        self._kept += payload[:room]
+        self._lines.feed(payload[:room])
+
+    def close(self) -> None:
+        """Publish a last line without a line end."""
+        self._lines.close()
 
 
 async def run(order: Order, context: Context, output: Output) -> Mapping[str, Any]:
@@ -102,7 +99,10 @@ async def run(order: Order, context: Context, output: Output) -> Mapping[str, An
     """
     try:
         async with connected() as daemon:
-            await _remove_earlier(daemon, context)
+            ours = labels(context)  # containers of earlier attempts, whose worker died; one attempt may have several
+            for found in await daemon.labelled(*(f"{name}={ours[name]}" for name in (INSTALLATION, TASK))):
+                if any(found["Labels"].get(name) != ours[name] for name in (RUN, ATTEMPT)):
+                    await daemon.remove(found["Id"])
             async with _created(daemon, order, context) as name, daemon.attached(name) as frames:
                 await context.begin()
                 await daemon.start(name)
@@ -123,14 +123,6 @@ async def run(order: Order, context: Context, output: Output) -> Mapping[str, An
         raise ExecutorError(f"Docker did not run '{order.image}': {refused.message}", permanent=is_ours) from None
     finally:
         output.close()
-
-
-async def _remove_earlier(daemon: Daemon, context: Context) -> None:
-    """Remove the containers of earlier attempts at the task, whose worker died. A task may have several in one attempt."""
-    ours = labels(context)
-    for found in await daemon.labelled(*(f"{name}={ours[name]}" for name in (INSTALLATION, TASK))):
-        if any(found["Labels"].get(name) != ours[name] for name in (RUN, ATTEMPT)):
-            await daemon.remove(found["Id"])
 
 
 @asynccontextmanager

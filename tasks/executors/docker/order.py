@@ -41,10 +41,19 @@ def order_of(inputs: Json) -> Order:
     """Raise ExecutorError for what the operator does not allow, and what cannot be passed to a container."""
     rules, image = _rules(), inputs["image"]
     check_image(image)
+    command, env = inputs.get("command"), inputs.get("env", {})
+    try:
+        argv = shlex.split(command) if isinstance(command, str) else command
+    except ValueError as error:
+        raise refused("command", f"cannot be split: {error}. Give a list, which needs no quotes") from error
+    for name, value in env.items():
+        if not ENV_NAME.fullmatch(name):
+            raise refused("env", f"'{name[:100]}' is not the name of a variable. Names have letters, 0 to 9 and _")
+        _text(value, f"env.{name}")
     return Order(
         image=image,
-        command=_argv(inputs["command"]) if "command" in inputs else None,
-        env=_env(inputs.get("env", {})),
+        command=None if argv is None else [_text(argument, "command") for argument in argv],
+        env=env,
         working_dir=_text(inputs["working_dir"], "working_dir") if "working_dir" in inputs else None,
         memory_bytes=_memory(inputs["memory"]) if "memory" in inputs else rules.memory_bytes,
         cpus=_at_most(rules.max_cpus, inputs.get("cpus", rules.cpus), "cpus", "max_cpus"),
@@ -119,22 +128,6 @@ def installation() -> str:
 
 def _rules() -> Any:
     return settings.APFLOW.executors.docker
-
-
-def _argv(command: str | Sequence[str]) -> list[str]:
-    try:
-        argv = shlex.split(command) if isinstance(command, str) else list(command)
-    except ValueError as error:
-        raise refused("command", f"cannot be split: {error}. Give a list, which needs no quotes") from error
-    return [_text(argument, "command") for argument in argv]
-
-
-def _env(env: Mapping[str, str]) -> Mapping[str, str]:
-    for name, value in env.items():
-        if not ENV_NAME.fullmatch(name):
-            raise refused("env", f"'{name[:100]}' is not the name of a variable. Names have letters, 0 to 9 and _")
-        _text(value, f"env.{name}")
-    return env
 
 
 def _text(text: str, name: str) -> str:

@@ -68,25 +68,19 @@ def _files(channel: Any, service: str, *, version: str, left: Callable[[], float
 
 
 def _filled(files: dict[str, FileDescriptorProto]) -> DescriptorPool:
-    pool = DescriptorPool()
+    """Return a pool to which each file is added after those that it depends on. Raises ExecutorError, also for a circle."""
+    pool, waiting, known = DescriptorPool(), dict(files), set[str]()
     try:
-        for file in _in_order(files):
-            pool.AddSerializedFile(file.SerializeToString())
+        while waiting:
+            ready = [name for name, file in waiting.items() if known.issuperset(file.dependency)]
+            if not ready:
+                raise TypeError
+            for name in ready:
+                known.add(name)
+                pool.AddSerializedFile(waiting.pop(name).SerializeToString())
     except (TypeError, DecodeError):
         raise ExecutorError("The server's description of itself is not valid.", permanent=True) from None
     return pool
-
-
-def _in_order(files: dict[str, FileDescriptorProto]) -> Iterator[FileDescriptorProto]:
-    """Yield each file after those that it depends on. Raises TypeError for a circle."""
-    waiting, known = dict(files), set[str]()
-    while waiting:
-        ready = [name for name, file in waiting.items() if known.issuperset(file.dependency)]
-        if not ready:
-            raise TypeError
-        for name in ready:
-            known.add(name)
-            yield waiting.pop(name)
 
 
 SHOWN: Final = 2_000

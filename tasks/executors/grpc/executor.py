@@ -119,11 +119,19 @@ class Grpc(Executor):
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         most_bytes: int = settings.APFLOW.limits.result_bytes
+        metadata = inputs.get("metadata", {})
+        for name, value in metadata.items():
+            if not METADATA_NAME.fullmatch(name) or not isinstance(value, str) or not METADATA_VALUE.fullmatch(value):
+                raise ExecutorError(
+                    f"inputs.metadata.{name[:100]}: is not valid. Names have a to z, 0 to 9 and _.-, and begin with no "
+                    "'grpc-'; values are printable ASCII.",
+                    permanent=True,
+                )
         order = Order(
             service=inputs["service"],
             method=inputs["method"],
             request=inputs.get("request", {}),
-            metadata=_checked(inputs.get("metadata", {})),
+            metadata=metadata,
             seconds=timeout_of(inputs, TIMEOUT_SECONDS),
             most_messages=inputs.get("max_messages", 100),
             most_bytes=most_bytes,
@@ -156,15 +164,3 @@ async def _target(inputs: Json) -> Target:
         authority=inputs["server"],
         tls=inputs.get("tls", True),
     )
-
-
-def _checked(metadata: Json) -> Json:
-    """Raise ExecutorError for an entry that cannot be sent."""
-    for name, value in metadata.items():
-        if not METADATA_NAME.fullmatch(name) or not isinstance(value, str) or not METADATA_VALUE.fullmatch(value):
-            raise ExecutorError(
-                f"inputs.metadata.{name[:100]}: is not valid. Names have a to z, 0 to 9 and _.-, and begin with no 'grpc-'; "
-                "values are printable ASCII.",
-                permanent=True,
-            )
-    return metadata

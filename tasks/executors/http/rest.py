@@ -228,15 +228,7 @@ def _result(what: str, reply: HttpResponse) -> Json:
             raise ExecutorError(
                 f"{what}: the content type of the response is JSON, but its body cannot be parsed."
             ) from None
-    return {**result, "body": _text(reply)}
-
-
-def _text(reply: HttpResponse) -> str:
-    """Decode the body.
-
-    Never raises: a missing or other charset means UTF-8, and invalid bytes are replaced.
-    """
     found = CHARSET.search(str(reply.headers.get("content-type", "")))
     name = found[1].lower().replace("-", "_") if found else ""
-    charset = aliases.get(name, name)  # by Python's name
-    return reply.body.decode(charset if charset in CHARSETS else "utf-8", "replace")
+    charset = aliases.get(name, name)  # by Python's name; a missing or other one means UTF-8
+    return {**result, "body": reply.body.decode(charset if charset in CHARSETS else "utf-8", "replace")}

@@ -232,20 +232,16 @@ class GraphRun:
         try:
             await self._stream(begin)
         except ValidationError as error:
-            raise await self._asked_again(error) from None
+            state = await self._graph.aget_state(self._config)
+            question = question_in(state, None, is_stopped=False) if is_invalid_resume(error) else None
+            if question is None:
+                raise
+            question.question = f"The last answer does not fit: {error.errors()[0]['msg']}. {question.question}"
+            raise question from None
         state = await self._graph.aget_state(self._config)
         if (question := question_in(state, None, is_stopped=True)) is not None:
             raise question
         return self._output
-
-    async def _asked_again(self, error: ValidationError) -> Exception:
-        """Return the question whose answer does not fit; the error itself if it has another cause."""
-        state = await self._graph.aget_state(self._config)
-        question = question_in(state, None, is_stopped=False) if is_invalid_resume(error) else None
-        if question is None:
-            return error
-        question.question = f"The last answer does not fit: {error.errors()[0]['msg']}. {question.question}"
-        return question
 
     def so_far(self) -> Any:
         """Return the output of the last step as JSON; None without one."""
@@ -268,21 +264,18 @@ class GraphRun:
                 case "values" if not within:
                     self._output = part
                 case "updates":
-                    self._updated(within, part)
+                    around = [each.partition(":")[0] for each in within]
+                    for node in part:
+                        if node == INTERRUPT:
+                            continue
+                        ended = f"{'/'.join([*around, node])} completed"
+                        self._context.log(ended)
+                        if not within:
+                            self._ended.add(node)
+                            done = len(self._ended) / max(1, len(self._graph.nodes))
+                            self._context.report(min(0.99, done), ended)
                 case "custom":
                     self._context.log(str(part)[:LINE_CHARACTERS])
-
-    def _updated(self, within: tuple[str, ...], part: Json) -> None:
-        """Report the nodes that have ended."""
-        around = [each.partition(":")[0] for each in within]
-        for node in part:
-            if node == INTERRUPT:
-                continue
-            name = "/".join([*around, node])
-            self._context.log(f"{name} completed")
-            if not within:
-                self._ended.add(node)
-                self._context.report(min(0.99, len(self._ended) / max(1, len(self._graph.nodes))), f"{name} completed")
 
 
 def _failure(error: Exception, task: Current) -> ExecutorError:

@@ -77,19 +77,31 @@ async def go_on(messages: Sequence[Json], tools: Tools, context: Context, *, ask
 
     `choice` is the `tool_choice` of the first step. Raises ExecutorError.
     """
-    if context.reply is not None:
-        _check_interrupted(context.reply, context.task_id)
+    if (reply := context.reply) is not None:  # a crash may have interrupted a call that is not safe to repeat
+        steps = reply.memo["steps"]
+        for call, shown in zip(reply.memo["calls"], steps[-1]["tool_calls"], strict=True):
+            if INTERRUPTED in (reply.answer.get(call.get("task"), {}).get("error") or ""):
+                where = f"{context.task_id}/{len(steps)}/{call['task']}"
+                raise ExecutorError(INTERRUPTED_CALL.format(tool=shown["name"], call=where), permanent=True)
     talk = Talk.of(context.reply)
     while len(talk.steps) < tools.max_steps:
         number = len(talk.steps) + 1
         more: Json = {"tools": tools.definitions(), "tool_choice": choice if choice and number == 1 else "auto"}
         answer = await ask([*messages, *talk.said], more, number)
-        calls = _with_ids(answer["tool_calls"], number=number)
+        calls: list[Json] = []
+        for index, asked in enumerate(answer["tool_calls"]):  # as the next request has them
+            name, arguments = asked["function"].get("name") or "", asked["function"].get("arguments") or "{}"
+            call_id = asked.get("id") or f"call_{number}_{index}"  # some providers give none
+            calls.append({"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}})
         # The ids are those of the tasks of this step, after that of the agent and the number of the step.
-        shown = [{"name": call["function"]["name"], "id": f"call_{index}"} for index, call in enumerate(calls)]
-        talk.steps.append({"usage": answer["usage"], "cost_usd": answer["cost_usd"], "tool_calls": shown})
+        named = [{"name": call["function"]["name"], "id": f"call_{index}"} for index, call in enumerate(calls)]
+        talk.steps.append({"usage": answer["usage"], "cost_usd": answer["cost_usd"], "tool_calls": named})
         if not calls:
-            return answer | _sums(talk.steps) | {"steps": talk.steps}
+            names = {name for step in talk.steps for name in step["usage"]}
+            usage = {name: sum(step["usage"].get(name) or 0 for step in talk.steps) for name in sorted(names)}
+            costs = [step["cost_usd"] for step in talk.steps]  # the sum is unknown if one of them is
+            cost = None if None in costs else round(sum(costs), 10)
+            return answer | {"usage": usage, "cost_usd": cost, "steps": talk.steps}
         if number == tools.max_steps:
             break
         talk.said.append({"role": "assistant", "content": answer["content"], "tool_calls": calls})
@@ -106,15 +118,6 @@ async def go_on(messages: Sequence[Json], tools: Tools, context: Context, *, ask
     )
 
 
-def _check_interrupted(reply: Reply, task_id: str) -> None:
-    """Raise ExecutorError, permanent, if a crash has interrupted a call of the last step that may not be safe to repeat."""
-    steps = reply.memo["steps"]
-    for call, shown in zip(reply.memo["calls"], steps[-1]["tool_calls"], strict=True):
-        if INTERRUPTED in (reply.answer.get(call.get("task"), {}).get("error") or ""):
-            where = f"{task_id}/{len(steps)}/{call['task']}"
-            raise ExecutorError(INTERRUPTED_CALL.format(tool=shown["name"], call=where), permanent=True)
-
-
 def _planned(call: Json, index: int, tools: Tools, context: Context, tasks: list[Json]) -> Json:
     """Add the tasks of a call, and return what is noted of it: its id and their ids, or why it is not made."""
     function = call["function"]
@@ -122,7 +125,12 @@ def _planned(call: Json, index: int, tools: Tools, context: Context, tasks: list
         if index >= MOST_CALLS:
             raise CannotCall(f"an answer may have at most {MOST_CALLS} calls")
         tool = tools.named(function["name"])
-        arguments = _arguments(function["arguments"])
+        try:
+            arguments = orjson.loads(function["arguments"] or "{}")
+        except orjson.JSONDecodeError as error:
+            raise CannotCall(f"the arguments are not JSON ({error})") from None
+        if not isinstance(arguments, dict):
+            raise CannotCall("the arguments are not a JSON object")
         tool.check(arguments)
         made: Json = {"id": f"call_{index}"} | tool.task(arguments)
         reads = {name: field for name, field in (("reads", tool.reads), ("answer", tool.answer)) if field}
@@ -139,17 +147,6 @@ def _planned(call: Json, index: int, tools: Tools, context: Context, tasks: list
     except CannotCall as error:
         return {"id": call["id"], "fault": f"Not called: {error}."}
     return noted
-
-
-def _arguments(text: str) -> Json:
-    """Raise CannotCall."""
-    try:
-        arguments = orjson.loads(text or "{}")
-    except orjson.JSONDecodeError as error:
-        raise CannotCall(f"the arguments are not JSON ({error})") from None
-    if not isinstance(arguments, dict):
-        raise CannotCall("the arguments are not a JSON object")
-    return arguments
 
 
 def _approval(tool: Tool, arguments: Json, index: int, context: Context, further: Json) -> Json:
@@ -183,28 +180,3 @@ def end_of(call: Json, ends: Json) -> tuple[str, str]:
     if end["status"] == "completed":
         return "completed", text_of(read_of(end["result"], call.get("reads"), answer=call.get("answer")))
     return end["status"], text_of(f"Error: {end['error']}")
-
-
-def _with_ids(calls: Sequence[Json], *, number: int) -> list[Json]:
-    """Return the calls as the next request has them. Some providers give them no ids."""
-    return [
-        {
-            "id": call.get("id") or f"call_{number}_{index}",
-            "type": "function",
-            "function": {
-                "name": call["function"].get("name") or "",
-                "arguments": call["function"].get("arguments") or "{}",
-            },
-        }
-        for index, call in enumerate(calls)
-    ]
-
-
-def _sums(steps: Sequence[Json]) -> Json:
-    """Return the usage and the cost of all steps together; the cost is None if that of one is unknown."""
-    names = {name for step in steps for name in step["usage"]}
-    costs = [step["cost_usd"] for step in steps]
-    return {
-        "usage": {name: sum(step["usage"].get(name) or 0 for step in steps) for name in sorted(names)},
-        "cost_usd": None if None in costs else round(sum(costs), 10),
-    }

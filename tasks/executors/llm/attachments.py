@@ -7,7 +7,7 @@ fetches the file, and it is sent as data.
 import asyncio
 import base64
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from aipartnerupflow.executors import ExecutorError, Json
 from aipartnerupflow.executors.http import Fetch
@@ -85,13 +85,12 @@ async def with_files(messages: Sequence[Json], fetch: Fetch) -> list[Json]:
     found = dict(
         zip(addresses, await asyncio.gather(*(_fetched(address, fetch) for address in addresses)), strict=True)
     )
-    return [message | {"content": _content(message.get("content"), found)} for message in messages]
-
-
-def _content(content: Any, found: dict[str, str]) -> Any:
-    if not isinstance(content, list):
-        return content
-    return [_checked(part, found) for part in content]
+    filled = list[Json]()
+    for message in messages:
+        content = message.get("content")
+        parts = [_checked(part, found) for part in content] if isinstance(content, list) else content
+        filled.append(message | {"content": parts})
+    return filled
 
 
 def _checked(part: Json, found: dict[str, str]) -> Json:

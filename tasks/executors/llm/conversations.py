@@ -48,7 +48,14 @@ class Conversation:
 
     def add(self, asked: Sequence[Json], answer: str) -> None:
         """Add what a task asked, and the answer. The worker stores it with the end of the task."""
-        said = [*_texts(asked), {"role": "assistant", "content": answer}]
+        said = list[Json]()
+        for message in asked:  # files and calls of tools are left out
+            content = message.get("content")
+            if isinstance(content, list):
+                content = "\n".join(part["text"] for part in content if "text" in part)
+            if message["role"] in ROLES and content:
+                said.append({"role": message["role"], "content": content})
+        said.append({"role": "assistant", "content": answer})
         masked = [message | {"content": masked_here(message["content"])} for message in said]
         characters = sum(len(message["content"]) for message in masked)
         if characters <= MOST_TOKENS * CHARACTERS_EACH_TOKEN:  # else no task could read it
@@ -94,29 +101,14 @@ def check(params: Mapping[str, Any]) -> None:
 def _newest(conversation: Conversation, *, run_id: str, task_id: str) -> list[Json]:
     turns = ConversationTurn.objects.filter(user_id=conversation.user_id, name=conversation.name)
     others = turns.exclude(run_id=run_id, task_id=task_id).order_by("-id")
-    fitting = list(_fitting(others.values_list("id", "characters")[:MOST_TURNS], conversation.tokens))
+    fitting, left = list[int](), conversation.tokens * CHARACTERS_EACH_TOKEN
+    for turn, characters in others.values_list("id", "characters")[:MOST_TURNS]:
+        left -= characters
+        if left < 0:  # a turn is taken as a whole
+            break
+        fitting.append(turn)
     found = dict(ConversationTurn.objects.filter(id__in=fitting).values_list("id", "said"))
     return [message for turn in reversed(fitting) for message in found.get(turn, ())]
-
-
-def _fitting(sizes: Any, tokens: int) -> Iterator[int]:
-    """Yield the newest turns that have at most so many tokens together: a turn is taken as a whole."""
-    left = tokens * CHARACTERS_EACH_TOKEN
-    for turn, characters in sizes:
-        left -= characters
-        if left < 0:
-            return
-        yield turn
-
-
-def _texts(messages: Sequence[Json]) -> Iterator[Json]:
-    """Yield the messages of user and model with their texts. Files and calls of tools are left out."""
-    for message in messages:
-        content = message.get("content")
-        if isinstance(content, list):
-            content = "\n".join(part["text"] for part in content if "text" in part)
-        if message["role"] in ROLES and content:
-            yield {"role": message["role"], "content": content}
 
 
 def _refused(message: str) -> ExecutorError:

@@ -7,7 +7,7 @@ real model. Given tools, it calls the first of them once, and then answers with 
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from django.conf import settings
@@ -44,9 +44,21 @@ async def answer(prompt: Prompt, *, spent: Callable[[Json], None], heard: Callab
         called = replace(_said(prompt, [], "tool_calls"), content=None, tool_calls=[call])
         spent(called.usage)
         return called
+    shown = _shown(prompt.messages[-1])
+    if prompt.messages[-1].get("role") == "tool":
+        text = f"{PRESENCE} The tool returned: {shown}"
+    elif TREE_WANTED in _content(prompt.messages[0]):  # a tree that runs, but only echoes the requirement
+        echo = {"schemas": {"method": "echo_executor"}, "inputs": {"note": PRESENCE, "wanted": shown}}
+        tree = [
+            {"id": "demo", "name": "Demo: a tree of the demo model"},
+            {"id": "demo-wanted", "name": "Say what was wanted", "parent_id": "demo", **echo},
+        ]
+        text = orjson.dumps({"tasks": tree}).decode()
+    else:
+        text = f"{PRESENCE} You asked: {shown}"
     words: list[str] = []
     try:
-        for word in _text(prompt).split(" "):
+        for word in text.split(" "):
             await asyncio.sleep(SECONDS_EACH_WORD)
             words.append(word)
             heard(f"{word} ")
@@ -66,17 +78,15 @@ def _call(prompt: Prompt) -> Json | None:
         return None
     schema = tools[0].get("parameters") or {}
     rules = schema.get("properties") or {}
-    values = {name: _value(rules.get(name) or {}, prompt) for name in schema.get("required", rules)}
+    shown = _shown(prompt.messages[-1])
+    kinds: Json = {"integer": 1, "number": 1, "boolean": True, "array": [], "object": {}}
+    values: Json = {}
+    for name in schema.get("required", rules):  # that fit, or nearly: the model understands nothing
+        rule = rules.get(name) or {}
+        default = rule.get("default", kinds.get(str(rule.get("type")), shown))
+        values[name] = rule["enum"][0] if "enum" in rule else default
     function = {"name": tools[0].get("name", ""), "arguments": orjson.dumps(values).decode()}
     return {"id": f"demo_{len(prompt.messages)}", "type": "function", "function": function}
-
-
-def _value(rule: Json, prompt: Prompt) -> Any:
-    """Return a value that fits the rule of an argument, or nearly: the model understands nothing."""
-    if "enum" in rule:
-        return rule["enum"][0]
-    kinds: Json = {"integer": 1, "number": 1, "boolean": True, "array": [], "object": {}}
-    return rule.get("default", kinds.get(str(rule.get("type")), _shown(prompt.messages[-1])))
 
 
 def _said(prompt: Prompt, words: list[str], finish_reason: str | None = None) -> Completion:
@@ -86,28 +96,10 @@ def _said(prompt: Prompt, words: list[str], finish_reason: str | None = None) ->
     return Completion(content=" ".join(words), model=prompt.model, usage=usage, finish_reason=finish_reason)
 
 
-def _text(prompt: Prompt) -> str:
-    shown = _shown(prompt.messages[-1])
-    if prompt.messages[-1].get("role") == "tool":
-        return f"{PRESENCE} The tool returned: {shown}"
-    if TREE_WANTED in _content(prompt.messages[0]):
-        return orjson.dumps({"tasks": _tree(shown)}).decode()
-    return f"{PRESENCE} You asked: {shown}"
-
-
 def _shown(message: Json) -> str:
     lines = _content(message).strip().splitlines() or [""]
     text = " ".join(lines[0].split())
     return text if len(text) <= QUOTED_CHARACTERS else f"{text[:QUOTED_CHARACTERS]}…"
-
-
-def _tree(wanted: str) -> list[Json]:
-    """Return a tree that runs, but only echoes the requirement."""
-    echo = {"schemas": {"method": "echo_executor"}, "inputs": {"note": PRESENCE, "wanted": wanted}}
-    return [
-        {"id": "demo", "name": "Demo: a tree of the demo model"},
-        {"id": "demo-wanted", "name": "Say what was wanted", "parent_id": "demo", **echo},
-    ]
 
 
 def _content(message: Json) -> str:

@@ -43,7 +43,11 @@ def problem(
     `status` None: there was no response. `code` is the provider's word for the error. `key` must
     not be quoted.
     """
-    retry_after_seconds = _wait_seconds(headers)
+    milliseconds = headers.get("retry-after-ms", "").strip()  # of OpenAI and Azure, and more exact
+    if milliseconds.isascii() and milliseconds.isdigit() and len(milliseconds) < 12:
+        retry_after_seconds: float | None = int(milliseconds) / 1000
+    else:
+        retry_after_seconds = wanted_wait_seconds(headers.get("retry-after", ""))
     if code in QUOTA_CODES:
         return ExecutorError(
             f"The quota of the key for {provider} is used up ({code}). Check its plan and billing.", permanent=True
@@ -156,14 +160,6 @@ def _error_within(wire: Wire, *, provider: str, model: str, key: str | None) -> 
         f"{provider} reported an error {when}{name}{_quoted(str(said or ''), key, f'. {TRY_AGAIN}')}",
         permanent=code in FINAL_CODES,
     )
-
-
-def _wait_seconds(headers: Mapping[str, str]) -> float | None:
-    """Return the wait that the provider asks for. OpenAI and Azure give it in milliseconds too, which is more exact."""
-    milliseconds = headers.get("retry-after-ms", "").strip()
-    if milliseconds.isascii() and milliseconds.isdigit() and len(milliseconds) < 12:
-        return int(milliseconds) / 1000
-    return wanted_wait_seconds(headers.get("retry-after", ""))
 
 
 def _quoted(said: str, key: str | None, otherwise: str = ". Check the messages and options.") -> str:

@@ -14,7 +14,6 @@ from tasks.executors.llm.prompt import (
     CUT_OFF,
     PARAMETERS,
     TEXT,
-    Completion,
     Prompt,
     api_base_for,
     check_given,
@@ -208,28 +207,37 @@ class Llm(Executor):
         before, asked = _messages(inputs)
         conversation = conversations.conversation_of(context)
         earlier = [] if conversation is None else await conversation.earlier(context)
-        result = await self._talk([*before, *earlier, *asked], inputs, context)
-        if conversation is not None and not isinstance(result, Spawn) and result["content"]:
-            conversation.add(asked, result["content"])
-        return result
-
-    async def _talk(self, said: list[Json], inputs: Json, context: Context) -> Json | Spawn:
-        messages = await with_files(said, context.fetch)
+        messages = await with_files([*before, *earlier, *asked], context.fetch)
         by_name = await tools.tools_of(inputs, user_id=context.user_id, log=context.log)
-        if by_name is None:
-            return await self._answered(messages, inputs, context)
 
         async def ask_with(said: list[Json], more: Json, step: int) -> Json:
             return await self._answered(said, inputs | more, context, step=step)
 
-        return await go_on(messages, by_name, context, ask=ask_with, choice=inputs.get("tool_choice"))
+        result: Json | Spawn
+        if by_name is None:
+            result = await self._answered(messages, inputs, context)
+        else:
+            result = await go_on(messages, by_name, context, ask=ask_with, choice=inputs.get("tool_choice"))
+        if conversation is not None and not isinstance(result, Spawn) and result["content"]:
+            conversation.add(asked, result["content"])
+        return result
 
     async def _answered(self, messages: list[Json], inputs: Json, context: Context, *, step: int | None = None) -> Json:
         """Return the answer as a result, once it is what response_format asks for, or has calls of tools."""
         schema = wanted_in(inputs)
         left = repairs_in(dict(context.params))
         while True:
-            answer = await self._answer(inputs, messages, context, step)
+            prompt = Prompt(
+                model=model_for(context, inputs.get("model")),
+                messages=messages,
+                options={name: inputs[name] for name in PARAMETERS if name in inputs},
+                streams=inputs.get("stream", True),
+                run_id=context.run_id,
+                user_id=context.user_id,
+                api_base=api_base_for(context),
+                step=step,
+            )
+            answer = await ask(prompt, spent=context.spent)
             if answer.is_cut_off and fails_on_length(dict(context.params)):
                 raise ExecutorError(CUT_OFF)
             if schema is None or answer.tool_calls:
@@ -247,19 +255,6 @@ class Llm(Executor):
                 {"role": "assistant", "content": answer.content or ""},
                 {"role": "user", "content": REPAIR.format(fault=fault)},
             ]
-
-    async def _answer(self, inputs: Json, messages: list[Json], context: Context, step: int | None) -> Completion:
-        prompt = Prompt(
-            model=model_for(context, inputs.get("model")),
-            messages=messages,
-            options={name: inputs[name] for name in PARAMETERS if name in inputs},
-            streams=inputs.get("stream", True),
-            run_id=context.run_id,
-            user_id=context.user_id,
-            api_base=api_base_for(context),
-            step=step,
-        )
-        return await ask(prompt, spent=context.spent)
 
 
 def fails_on_length(params: Json) -> bool:
@@ -289,13 +284,13 @@ def _messages(inputs: Json) -> tuple[list[Json], list[Json]]:
 def _filled(content: Any, filler: Filler) -> Any:
     if isinstance(content, str):
         return filler.fill(content)
-    if isinstance(content, list):
-        return [_filled_part(part, filler) for part in content]
-    return content
-
-
-def _filled_part(part: Json, filler: Filler) -> Json:
-    if "text" in part:
-        return part | {"text": filler.fill(part["text"])}
-    file = file_of(part)
-    return part if file is None else with_file(part, filler.fill(file))
+    if not isinstance(content, list):
+        return content
+    filled = list[Json]()
+    for part in content:
+        if "text" in part:
+            filled.append(part | {"text": filler.fill(part["text"])})
+        else:
+            file = file_of(part)
+            filled.append(part if file is None else with_file(part, filler.fill(file)))
+    return filled

@@ -35,15 +35,15 @@ def _session() -> ClientSession:
     """Open the connections of a loop. As many calls as there are may be open at once: no user waits for those of another."""
     connector = TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS)
     session = ClientSession(connector=connector, cookie_jar=DummyCookieJar())
-    atexit.register(_close, session, asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+
+    def close() -> None:
+        if loop.is_running():  # on another thread; otherwise Python logs at its end that the session is open
+            with suppress(TimeoutError):
+                asyncio.run_coroutine_threadsafe(session.close(), loop).result(timeout=CLOSE_SECONDS)
+
+    atexit.register(close)
     return session
-
-
-def _close(session: ClientSession, loop: asyncio.AbstractEventLoop) -> None:
-    """Close the session, if its loop still runs on another thread: otherwise Python logs at its end that it is open."""
-    if loop.is_running():
-        with suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(session.close(), loop).result(timeout=CLOSE_SECONDS)
 
 
 class ModelLoop:

@@ -252,19 +252,13 @@ async def _chunks(request: Mapping[str, Any]) -> AsyncIterator[Any]:
         async for chunk in stream:
             yield chunk
             is_finished |= bool(chunk.choices and chunk.choices[0].finish_reason)
-            if is_finished and (usage := _last_usage(stream)) is not None:
-                yield usage
-                return  # then LiteLLM builds and counts the answer twice
+            chunks = getattr(stream, "chunks", []) if is_finished else []
+            counted = [each for each in chunks if getattr(each, "usage", None)]
+            if len(counted) == 1 and counted[0] is chunks[-1]:
+                yield counted[0].model_copy(update={"choices": []})
+                return  # the usage came once, as the last thing; LiteLLM would build and count the answer twice
             if next(numbers) % CHUNKS_EACH_TURN == 0:
                 await asyncio.sleep(0)  # what has arrived already does not let others go on
-
-
-def _last_usage(stream: Any) -> Any:
-    """Return the usage as a chunk of its own, if the provider has sent it, once and as the last thing; else None."""
-    chunks = getattr(stream, "chunks", [])
-    counted = [each for each in chunks if getattr(each, "usage", None)]
-    is_last = len(counted) == 1 and counted[0] is chunks[-1]
-    return counted[0].model_copy(update={"choices": []}) if is_last else None
 
 
 async def access(prompt: Prompt) -> Credentials:
@@ -300,7 +294,10 @@ async def access(prompt: Prompt) -> Credentials:
 
 
 async def _request(prompt: Prompt, granted: Credentials, stack: AsyncExitStack) -> Json:
-    """Return the arguments for LiteLLM. Resources that they need are closed with the stack."""
+    """Return the arguments for LiteLLM. Resources that they need are closed with the stack.
+
+    A user's own address gets a client that does not lead into the operator's network. Raises ExecutorError.
+    """
     key = granted.api_key.reveal() if granted.api_key else NO_KEY
     request = {
         "model": name_for_litellm(prompt.model, granted.provider),
@@ -312,30 +309,28 @@ async def _request(prompt: Prompt, granted: Credentials, stack: AsyncExitStack) 
     }
     if granted.api_base:
         request["api_base"] = granted.api_base
-    if prompt.api_base:
-        request["client"] = await _guarded(prompt.api_base, granted.provider, key, stack)
-    return request
-
-
-async def _guarded(api_base: str, provider: str, key: str, stack: AsyncExitStack) -> openai.AsyncOpenAI:
-    """Return a client for a user's own address, which must not lead into the operator's network.
-
-    Raises ExecutorError.
-    """
-    if provider != "openai":
+    if not prompt.api_base:
+        return request
+    if granted.provider != "openai":
         raise ExecutorError(
-            f"`params.api_base` is for services with OpenAI's API: name the model openai/…, not {provider}/….",
+            f"`params.api_base` is for services with OpenAI's API: name the model openai/…, not {granted.provider}/….",
             permanent=True,
         )
-    await judged_addresses(parse_url(api_base), egress=egress_of_tasks())
-    transport = Watched(GuardedTransport(verify=True, egress=egress_of_tasks()), is_foreign=True)
+    egress = egress_of_tasks()
+    await judged_addresses(parse_url(prompt.api_base), egress=egress)
+    transport = Watched(GuardedTransport(verify=True, egress=egress), is_foreign=True)
     http = await stack.enter_async_context(httpx.AsyncClient(transport=transport, trust_env=False))
-    return openai.AsyncOpenAI(api_key=key, base_url=api_base, http_client=http, max_retries=0, timeout=SILENCE_SECONDS)
+    request["client"] = openai.AsyncOpenAI(
+        api_key=key, base_url=prompt.api_base, http_client=http, max_retries=0, timeout=SILENCE_SECONDS
+    )
+    return request
 
 
 def _answer(prompt: Prompt, streamed: Streamed, wire: Wire) -> Completion:
     """Join the chunks. Tokens that the provider does not count are counted here."""
-    whole = None if wire.is_silent else _whole(prompt, streamed)
+    whole = None if wire.is_silent else streamed.whole
+    if whole is None and not wire.is_silent and (chunks := streamed.chunks()):
+        whole = litellm.stream_chunk_builder(chunks, messages=list(prompt.messages))
     if whole is None:
         return Completion(content=None, model=prompt.model, usage=_usage(prompt, None))
     message = whole.choices[0].message
@@ -353,36 +348,25 @@ def _answer(prompt: Prompt, streamed: Streamed, wire: Wire) -> Completion:
     )
 
 
-def _whole(prompt: Prompt, streamed: Streamed) -> Any:
-    """Return LiteLLM's answer, or None."""
-    if streamed.whole is not None:
-        return streamed.whole
-    chunks = streamed.chunks()
-    return litellm.stream_chunk_builder(chunks, messages=list(prompt.messages)) if chunks else None
-
-
 def _usage(prompt: Prompt, whole: Any) -> Json:
+    """Return the counts and the cost, which is None for a model whose price is unknown."""
     usage = getattr(whole, "usage", None)
+    try:
+        cost = litellm.completion_cost(completion_response=whole, model=prompt.model) if usage else None
+    except Exception:  # noqa: BLE001  (it raises nothing more exact for a model that is not in its table)
+        cost = None
     return {
         "prompt_tokens": getattr(usage, "prompt_tokens", 0),
         "completion_tokens": getattr(usage, "completion_tokens", 0),
         "total_tokens": getattr(usage, "total_tokens", 0),
         "cached_tokens": _part(usage, "prompt_tokens_details", "cached_tokens"),
         "reasoning_tokens": _part(usage, "completion_tokens_details", "reasoning_tokens"),
-        "cost_usd": _cost_usd(prompt, whole) if usage else None,
+        "cost_usd": None if cost is None else round(cost, 10),
     }
 
 
 def _part(usage: Any, details: str, name: str) -> int:
     return getattr(getattr(usage, details, None), name, None) or 0
-
-
-def _cost_usd(prompt: Prompt, whole: Any) -> float | None:
-    """Return the cost; None for a model whose price is unknown."""
-    try:
-        return round(litellm.completion_cost(completion_response=whole, model=prompt.model), 10)
-    except Exception:  # noqa: BLE001  (it raises nothing more exact for a model that is not in its table)
-        return None
 
 
 def _problem(error: Exception, prompt: Prompt, granted: Credentials, wire: Wire) -> ExecutorError:

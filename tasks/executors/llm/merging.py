@@ -76,15 +76,16 @@ class Merger:
 
     def _add_other(self, raw: bytes, frame: Mapping[str, Any] | None, before: bytes, after: bytes) -> None:
         """Add a part that is not joined with others, but for the usage with the end before it, as OpenAI sends them."""
-        if self._end is not None and (usage := _usage_of_openai(frame)):
-            self._done.append(before + orjson.dumps(self._end[1] | usage) + after)
-            self._end = None
-            return
-        self._flush()
-        if frame is not None and _is_end_of_openai(frame):
-            self._end = raw, dict(frame)
-        else:
-            self._done.append(raw)
+        match frame or {}:
+            case {"choices": [], "usage": {} as usage, **fields} if self._end is not None:
+                self._done.append(before + orjson.dumps(self._end[1] | fields | {"usage": usage}) + after)
+                self._end = None
+            case {"choices": [{"finish_reason": str()}]} as end if not end.get("usage"):
+                self._flush()
+                self._end = raw, dict(end)
+            case _:
+                self._flush()
+                self._done.append(raw)
 
     def _flush(self) -> None:
         if self._end is not None:
@@ -129,20 +130,6 @@ def _of_openai(delta: dict[str, Any], index: Any) -> Slot | None:
             is_bare = not any(function.values()) and not call.get("id")
             return (("call", number), delta["tool_calls"][0]["function"], "arguments") if is_bare else None
     return None
-
-
-def _is_end_of_openai(frame: Mapping[str, Any]) -> bool:
-    match frame:
-        case {"choices": [{"finish_reason": str()}]}:
-            return not frame.get("usage")
-    return False
-
-
-def _usage_of_openai(frame: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the fields of a part that has no choices, but the usage; empty for another."""
-    if frame is None or frame.get("choices") != [] or not isinstance(frame.get("usage"), dict):
-        return {}
-    return {name: value for name, value in frame.items() if name != "choices"}
 
 
 def _slot(kind: Any, place: Any, name: str) -> Slot | None:

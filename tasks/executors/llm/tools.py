@@ -14,12 +14,12 @@ import msgspec
 import orjson
 from django.conf import settings
 
-from aipartnerupflow.executors import Executor, ExecutorError, Json
+from aipartnerupflow.executors import ExecutorError, Json
 from aipartnerupflow.executors.functions import Function, given_schema
 from tasks.executors import get_executor
 from tasks.executors.approval import Approval
 from tasks.executors.llm.tool import MCP, CannotCall, Tool, check_flow, flow_tool, function_name, is_flow
-from tasks.executors.mcp.offered import PLACE, SERVERS, Offered, is_of_server, server_and_tool
+from tasks.executors.mcp.offered import PLACE, SERVERS, is_of_server, server_and_tool
 from tasks.executors.plugins import plugins
 from tasks.rules.exceptions import ExecutorNotFound
 from tasks.status import OnInterrupt
@@ -92,24 +92,19 @@ def schema_of(function: Function) -> Json:
         hints = {}
     properties, defs = dict[str, Any](), dict[str, Any]()
     for each in named:
-        properties[each.name], more = _schema(hints.get(each.name, Any))
+        try:
+            (schema,), more = msgspec.json.schema_components([hints.get(each.name, Any)], ref_template=REFS)
+        except TypeError:
+            schema, more = {}, {}
+        properties[each.name] = schema
         defs |= more
-    schema: Json = {
+    of_all: Json = {
         "type": "object",
         "properties": properties,
         "required": [each.name for each in named if each.default is each.empty],
         "additionalProperties": any(each.kind is each.VAR_KEYWORD for each in parameters),
     }
-    return schema | ({"$defs": defs} if defs else {})
-
-
-def _schema(hint: Any) -> tuple[Json, Json]:
-    """Return the schema of one parameter, and the definitions that it refers to."""
-    try:
-        (schema,), defs = msgspec.json.schema_components([hint], ref_template=REFS)
-    except TypeError:
-        return {}, {}
-    return schema, defs
+    return of_all | ({"$defs": defs} if defs else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,25 +179,30 @@ async def tools_of(inputs: Json, *, user_id: str, log: Callable[[str], None]) ->
         return None
     tools = dict[str, Tool]()
     for name in names:
-        tools |= {tool.name: _with_interrupt(tool, inputs) for tool in await _tools(name, user_id, log)}
+        tools |= {tool.name: tool for tool in await _tools(name, user_id, log)}
+    for name, tool in tools.items():
+        said = inputs.get("on_interrupt")  # by the agent about the tool, or about all tools of its server
+        if isinstance(said, dict):
+            said = said.get(name, said.get(name.partition(".")[0]) if is_of_server(name) else None)
+        if said is not None:
+            tools[name] = replace(tool, on_interrupt=said)
     check_bounds([tool.definition() for tool in tools.values()], place="inputs.tools")
     by_function = {tool.function: tool for tool in tools.values()}
     if len(by_function) < len(tools):
         raise _fault("inputs.tools has two names that are the same to the model; rename one")
+    confirm = set[str]()
+    for name in inputs.get("confirm", []):
+        is_whole_server = is_of_server(name) and "." not in name
+        found = [tool for tool in tools if tool == name or (is_whole_server and tool.startswith(f"{name}."))]
+        if not found:
+            raise _fault(f"inputs.confirm: '{name}' is none of the tools {', '.join(tools)}")
+        confirm.update(found)
     return Tools(
         by_function=by_function,
-        confirm=frozenset(name for each in inputs.get("confirm", []) for name in _confirmed(each, tools)),
+        confirm=frozenset(confirm),
         approval=inputs.get("approval", {}),
         max_steps=inputs.get("max_steps", STEPS),
     )
-
-
-def _with_interrupt(tool: Tool, inputs: Json) -> Tool:
-    """Let the tool have what the agent says about it, or about all tools of its server."""
-    said = inputs.get("on_interrupt")
-    if isinstance(said, dict):
-        said = said.get(tool.name, said.get(tool.name.partition(".")[0]) if is_of_server(tool.name) else None)
-    return tool if said is None else replace(tool, on_interrupt=said)
 
 
 def check_bounds(definitions: Sequence[Json], *, place: str) -> None:
@@ -211,15 +211,6 @@ def check_bounds(definitions: Sequence[Json], *, place: str) -> None:
         raise _fault(f"{place} has more than {MOST_TOOLS} tools. Name those that the model needs: mcp:server.tool")
     if (size := sum(len(orjson.dumps(each)) for each in definitions)) > MOST_BYTES:
         raise _fault(f"{place}: the definitions have {size:,} bytes; at most {MOST_BYTES:,} are allowed")
-
-
-def _confirmed(name: str, tools: Collection[str]) -> list[str]:
-    """Return the tools that a name of `confirm` means. Raises ExecutorError if there are none."""
-    is_whole_server = is_of_server(name) and "." not in name
-    found = [tool for tool in tools if tool == name or (is_whole_server and tool.startswith(f"{name}."))]
-    if not found:
-        raise _fault(f"inputs.confirm: '{name}' is none of the tools {', '.join(tools)}")
-    return found
 
 
 def check(params: Json, inputs: Json) -> None:
@@ -234,19 +225,14 @@ def check(params: Json, inputs: Json) -> None:
         else:
             _tool(name)
     if isinstance(approval := inputs.get("approval"), dict):
-        _check_approval(approval, inputs)
+        if not inputs.get("confirm"):
+            raise _fault("inputs.approval is for the tools in inputs.confirm, which is missing")
+        try:
+            Approval().check_with_inputs({}, {name: approval[name] for name in approval if name in APPROVAL})
+        except ExecutorError as error:
+            raise ExecutorError(str(error).replace("inputs.", "inputs.approval.", 1), permanent=True) from None
     if names and "spawn" in params:
         raise _fault("params.spawn and tools by name exclude each other: the calls are the tasks that this one adds")
-
-
-def _check_approval(approval: Json, inputs: Json) -> None:
-    """Raise ExecutorError."""
-    if not inputs.get("confirm"):
-        raise _fault("inputs.approval is for the tools in inputs.confirm, which is missing")
-    try:
-        Approval().check_with_inputs({}, {name: approval[name] for name in approval if name in APPROVAL})
-    except ExecutorError as error:
-        raise ExecutorError(str(error).replace("inputs.", "inputs.approval.", 1), permanent=True) from None
 
 
 async def _tools(name: str, user_id: str, log: Callable[[str], None]) -> list[Tool]:
@@ -258,20 +244,20 @@ async def _tools(name: str, user_id: str, log: Callable[[str], None]) -> list[To
     for each in offered:
         if each.problem:
             log(f"The tool {each.name[:200]} is left out, because {each.problem}")
-    return [_of_server(each) for each in offered if not each.problem]
-
-
-def _of_server(offered: Offered) -> Tool:
-    return Tool(
-        name=offered.name,
-        function=function_name(offered.name),
-        description=offered.description,
-        schema=offered.schema,
-        executor_id=MCP,
-        beside={"server": offered.server, "tool": offered.tool},
-        reads="result",
-        on_interrupt=OnInterrupt.REPEAT if offered.is_safe else None,
-    )
+    return [
+        Tool(
+            name=each.name,
+            function=function_name(each.name),
+            description=each.description,
+            schema=each.schema,
+            executor_id=MCP,
+            beside={"server": each.server, "tool": each.tool},
+            reads="result",
+            on_interrupt=OnInterrupt.REPEAT if each.is_safe else None,
+        )
+        for each in offered
+        if not each.problem
+    ]
 
 
 def _tool(name: str) -> Tool:
@@ -289,18 +275,6 @@ def _tool(name: str) -> Tool:
     allowed = settings.APFLOW.executors.llm.tools
     if name not in allowed:
         raise _unknown(name, [*functions, *allowed])
-    executor = _executor(name)
-    return Tool(
-        name=name,
-        function=function_name(name),
-        description=executor.description,
-        schema=executor.input_schema,
-        executor_id=name,
-        verbatim=executor.verbatim,
-    )
-
-
-def _executor(name: str) -> Executor:
     try:
         executor = get_executor(name)
     except ExecutorNotFound as error:
@@ -310,7 +284,14 @@ def _executor(name: str) -> Executor:
         raise _fault(
             f"inputs.tools: '{name}' cannot be a tool, because it fills templates ({fields}), and arguments are no templates"
         )
-    return executor
+    return Tool(
+        name=name,
+        function=function_name(name),
+        description=executor.description,
+        schema=executor.input_schema,
+        executor_id=name,
+        verbatim=executor.verbatim,
+    )
 
 
 def _unknown(name: str, known: Sequence[str]) -> ExecutorError:

@@ -93,8 +93,23 @@ class Wire:
             return
         *lines, rest = b"".join((*self._rest, data)).split(b"\n")
         self._rest = [rest]
-        for line in lines:
-            self._read_line(line)
+        for raw in lines:
+            line = raw.strip()
+            if line.startswith(b"{") and not self._lines:
+                self.merger.add(raw + b"\n", self._read_frame(line), before=b"", after=b"\n")
+                continue
+            self._lines.append(raw)
+            if line.startswith(b"data:"):
+                self._data.append(line[5:].strip())
+            elif not line:  # the end of an event
+                event = b"\n".join(self._lines) + b"\n"
+                frame = self._read_frame(b"\n".join(self._data)) if self._data else None
+                head = b"".join(line + b"\n" for line in self._lines if line.startswith(b"event:"))
+                self.merger.add(event, frame, before=head + b"data: ")
+                self._lines.clear()
+                self._data.clear()
+            elif not line.startswith((b":", b"event:", b"id:", b"retry:")):
+                self._stray(line)
 
     def read_whole(self, body: bytes) -> None:
         """Look at an answer that comes at once."""
@@ -103,27 +118,6 @@ class Wire:
     def close(self) -> None:
         """Read what is left when the stream is over."""
         self.read(b"\n\n")
-
-    def _read_line(self, raw: bytes) -> None:
-        line = raw.strip()
-        if line.startswith(b"{") and not self._lines:
-            self.merger.add(raw + b"\n", self._read_frame(line), before=b"", after=b"\n")
-            return
-        self._lines.append(raw)
-        if line.startswith(b"data:"):
-            self._data.append(line[5:].strip())
-        elif not line:
-            self._end_event()
-        elif not line.startswith((b":", b"event:", b"id:", b"retry:")):
-            self._stray(line)
-
-    def _end_event(self) -> None:
-        raw = b"\n".join(self._lines) + b"\n"
-        frame = self._read_frame(b"\n".join(self._data)) if self._data else None
-        head = b"".join(line + b"\n" for line in self._lines if line.startswith(b"event:"))
-        self.merger.add(raw, frame, before=head + b"data: ")
-        self._lines.clear()
-        self._data.clear()
 
     def _read_frame(self, text: bytes) -> dict[str, Any] | None:
         """Look at a part, and return its JSON, if it has any."""
@@ -149,7 +143,8 @@ class Wire:
         kind = frame.get("type")
         response = _object(frame.get("response"))
         self.error = self.error or frame.get("error") or response.get("error")
-        self.answer_id = self.answer_id or _id_of(frame)
+        ids = (frame.get("id"), _object(frame.get("message")).get("id"), response.get("id"), frame.get("responseId"))
+        self.answer_id = self.answer_id or next((each for each in ids if isinstance(each, str) and each), None)
         self.has_known_format |= kind in BEGINS or any(name in frame for name in ("choices", "candidates", "done"))
         self.is_done |= kind in ENDS or frame.get("done") is True
         self.has_reached_length |= frame.get("done_reason") == "length"
@@ -283,13 +278,3 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 def _objects(value: Any) -> list[Mapping[str, Any]]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
-
-def _id_of(frame: Mapping[str, Any]) -> str | None:
-    places = (
-        frame.get("id"),
-        _object(frame.get("message")).get("id"),
-        _object(frame.get("response")).get("id"),
-        frame.get("responseId"),
-    )
-    return next((place for place in places if isinstance(place, str) and place), None)

@@ -76,7 +76,9 @@ async def result_of(session: Session, inputs: Json) -> Json:
         return _with_content(_texts_of(contents), contents)
     arguments = inputs.get("arguments", {})
     if operation == GET_PROMPT:
-        params = {"name": inputs["prompt"], "arguments": {name: _text(value) for name, value in arguments.items()}}
+        if not all(isinstance(value, str) for value in arguments.values()):
+            raise ExecutorError("inputs.arguments: the arguments of a prompt are texts.", permanent=True)
+        params = {"name": inputs["prompt"], "arguments": arguments}
         return {"result": _list_in(session, await session.request("prompts/get", params), "messages")}
     return await _call(session, inputs["tool"], arguments)
 
@@ -142,13 +144,6 @@ def _text_in(part: Json) -> str | None:
     return text if isinstance(text, str) and part.get("type", "text") == "text" else None
 
 
-def _text(value: Any) -> str:
-    """Return the argument of a prompt, which is a text."""
-    if not isinstance(value, str):
-        raise ExecutorError("inputs.arguments: the arguments of a prompt are texts.", permanent=True)
-    return value
-
-
 def _list_in(session: Session, answer: Json, field: str) -> list[Json]:
     items = answer.get(field, [])
     if not isinstance(items, list) or not all(isinstance(each, dict) for each in items):
@@ -205,7 +200,14 @@ class OfferedTools:
         now = asyncio.get_running_loop().time()
         until, tools = self._known.get(server, (0.0, {}))
         if until <= now:
-            tools = await _listed(server)
+            try:
+                async with asyncio.timeout(LIST_SECONDS), opened(configured(server)) as session:
+                    found = session.target.masked(await listed(session, LISTINGS["list_tools"]))
+            except TimeoutError:
+                raise ExecutorError(
+                    f"The MCP server '{server}' did not list its tools within {LIST_SECONDS:g} s."
+                ) from None
+            tools = {each.tool: each for each in (offered_tool(server, described) for described in found)}
             self._known[server] = now + KEPT_SECONDS, tools  # as many as the operator has configured
         if not tool:
             return list(tools.values())
@@ -215,15 +217,6 @@ class OfferedTools:
         if problem := tools[tool].problem:
             raise ExecutorError(f"{place}: '{name}' cannot be a tool, because {problem}.", permanent=True)
         return [tools[tool]]
-
-
-async def _listed(server: str) -> Mapping[str, Offered]:
-    try:
-        async with asyncio.timeout(LIST_SECONDS), opened(configured(server)) as session:
-            found = session.target.masked(await listed(session, LISTINGS["list_tools"]))
-    except TimeoutError:
-        raise ExecutorError(f"The MCP server '{server}' did not list its tools within {LIST_SECONDS:g} s.") from None
-    return {each.tool: each for each in (offered_tool(server, tool) for tool in found)}
 
 
 def offered_tool(server: str, described: Json) -> Offered:

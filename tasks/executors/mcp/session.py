@@ -215,7 +215,12 @@ class Session:
         if "id" in message:
             await self._answer(message)
         elif message["method"] == "notifications/progress" and params.get("progressToken") == number:
-            self._progress(params)
+            done, total, said = params.get("progress"), params.get("total"), params.get("message")
+            text = self.target.masked(said[:SHOWN]) if isinstance(said, str) else ""
+            if _is_number(done) and _is_number(total) and total > 0:
+                self._hearing.report(min(max(done / total, 0.0), 1.0), text)
+            elif text:
+                self._log("progress", text)
         elif message["method"] == "notifications/message":
             self._log(str(params.get("level", "info"))[:20], params.get("data"))
 
@@ -231,14 +236,6 @@ class Session:
         else:
             answer = {"error": {"code": METHOD_NOT_FOUND, "message": "The client does not support this method"}}
         await self._line.send({"jsonrpc": "2.0", "id": request["id"]} | answer)
-
-    def _progress(self, params: Json) -> None:
-        done, total, said = params.get("progress"), params.get("total"), params.get("message")
-        text = self.target.masked(said[:SHOWN]) if isinstance(said, str) else ""
-        if _is_number(done) and _is_number(total) and total > 0:
-            self._hearing.report(min(max(done / total, 0.0), 1.0), text)
-        elif text:
-            self._log("progress", text)
 
     def _log(self, level: str, data: Any) -> None:
         self._lines += 1

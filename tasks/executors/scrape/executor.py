@@ -103,7 +103,12 @@ async def _page(url: str, context: Context, *, seconds: float) -> HttpResponse:
         target = reply.headers.get("location") if reply.status_code in REDIRECTS else None
         if not target:
             break
-        url = _joined(url, target)
+        try:
+            joined = urljoin(url, target).partition("#")[0]
+            host_of(joined)
+        except (ValueError, ExecutorError):
+            raise ExecutorError(f"{_shown(url)} redirects to an address that is refused.", permanent=True) from None
+        url = joined
     else:
         raise ExecutorError(f"{_shown(url)}: more than {MOST_REDIRECTS} redirects.", permanent=True)
     if not 200 <= reply.status_code < 300:
@@ -116,15 +121,6 @@ async def _page(url: str, context: Context, *, seconds: float) -> HttpResponse:
     if media_type not in MEDIA_TYPES:
         raise ExecutorError(f"{_shown(url)} is {media_type[:100]}, and not a web page.", permanent=True)
     return reply
-
-
-def _joined(url: str, target: str) -> str:
-    try:
-        joined = urljoin(url, target).partition("#")[0]
-        host_of(joined)
-    except (ValueError, ExecutorError):
-        raise ExecutorError(f"{_shown(url)} redirects to an address that is refused.", permanent=True) from None
-    return joined
 
 
 async def _read(reply: HttpResponse, inputs: Json, *, seconds: float) -> Json:

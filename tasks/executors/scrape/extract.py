@@ -19,17 +19,6 @@ def main() -> None:
     _limit(resource.RLIMIT_CPU, asked["cpu_seconds"])
     _limit(resource.RLIMIT_AS, asked["memory_bytes"])
     page = sys.stdin.buffer.read()
-    json.dump(_extracted(page, asked), sys.stdout)
-
-
-def _limit(which: int, most: int) -> None:
-    """Lower a limit, unless it is lower already."""
-    _, hard = resource.getrlimit(which)
-    lowest = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(which, (lowest, lowest))
-
-
-def _extracted(page: bytes, asked: dict[str, Any]) -> dict[str, Any]:
     from trafilatura.baseline import html2txt  # noqa: PLC0415  (under the limits)
     from trafilatura.core import bare_extraction  # noqa: PLC0415
 
@@ -39,7 +28,14 @@ def _extracted(page: bytes, asked: dict[str, Any]) -> dict[str, Any]:
     if asked["metadata"]:
         fields = {name: getattr(found, name, None) for name in ("title", *METADATA)}
         result |= {name: value[:SHOWN] if isinstance(value, str) else None for name, value in fields.items()}
-    return result
+    json.dump(result, sys.stdout)
+
+
+def _limit(which: int, most: int) -> None:
+    """Lower a limit, unless it is lower already."""
+    _, hard = resource.getrlimit(which)
+    lowest = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(which, (lowest, lowest))
 
 
 if __name__ == "__main__":

@@ -102,18 +102,26 @@ async def connected(
     sent = checked_headers(headers)
     if reserved := [name for name in sent if name.lower().startswith("sec-websocket-")]:
         raise ExecutorError(f"The header {reserved[0]!r} cannot be set by a task. Remove it.", permanent=True)
+    limited = partial(Connection, most_bytes=most_bytes + OVERHEAD_BYTES)
     opened: Connection | None = None
     for address in addresses:
         try:
-            opened = await _opened(
+            connecting = _Connect(
                 url,
+                create_connection=cast("type[Connection]", limited),
                 host=str(address),
                 port=target.port or (443 if secure else 80),
                 additional_headers=sent,
                 subprotocols=[Subprotocol(each) for each in subprotocols] or None,
+                compression=None,  # a few bytes could become many
+                proxy=None,
+                user_agent_header="aipartnerupflow",
+                open_timeout=CONNECT_TIMEOUT_SECONDS,
+                close_timeout=CLOSE_SECONDS,
                 max_size=most_bytes,
                 **secure,
             )
+            opened = cast("Connection", await connecting)
             break
         except (OSError, InvalidHandshake) as error:
             is_last = address == addresses[-1]
@@ -122,21 +130,6 @@ async def connected(
     assert opened is not None  # noqa: S101  (a name has at least one address)
     async with opened as connection:
         yield connection
-
-
-async def _opened(url: str, **options: Any) -> Connection:
-    limited = partial(Connection, most_bytes=options["max_size"] + OVERHEAD_BYTES)
-    connection = await _Connect(
-        url,
-        create_connection=cast("type[Connection]", limited),
-        compression=None,  # a few bytes could become many
-        proxy=None,
-        user_agent_header="aipartnerupflow",
-        open_timeout=CONNECT_TIMEOUT_SECONDS,
-        close_timeout=CLOSE_SECONDS,
-        **options,
-    )
-    return cast("Connection", connection)
 
 
 def shown(url: str) -> str:
@@ -252,21 +245,19 @@ async def _exchanged(connection: Connection, inputs: Json, context: Context) -> 
             message = inputs["message"]
             await connection.send(message if isinstance(message, str) else orjson.dumps(message).decode())
         while len(messages) < wanted:
-            messages.append(_value(await connection.recv()))
+            received = await connection.recv()
+            if isinstance(received, bytes):
+                messages.append({"base64": base64.b64encode(received).decode()})
+            else:
+                try:
+                    messages.append(orjson.loads(received))
+                except orjson.JSONDecodeError:
+                    messages.append(received)
             context.report(len(messages) / wanted, f"{len(messages)} of {wanted} messages")
     except ConnectionClosed as closed:
         if not messages or closed.rcvd is None or closed.rcvd.code not in NORMAL:
             raise _failure(shown(inputs["url"]), connection, closed) from None
     return messages
-
-
-def _value(message: str | bytes) -> Any:
-    if isinstance(message, bytes):
-        return {"base64": base64.b64encode(message).decode()}
-    try:
-        return orjson.loads(message)
-    except orjson.JSONDecodeError:
-        return message
 
 
 def _failure(what: str, connection: Connection, closed: ConnectionClosed) -> ExecutorError:
