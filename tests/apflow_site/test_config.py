@@ -483,10 +483,10 @@ pools: {ray: {address: auto}}
     faults = faults_of(configure, file)
     for key, line in {
         "a2a.grpc_port": "'grpcio-reflection<2,>=1.75' 'grpcio<2,>=1.75' 'protobuf<8,>=6', or in a clone",
-        "executors.crewai.tools": "pip install 'crewai<2,>=1.15' 'litellm<2,>=1.84', or in a clone",
-        "executors.crewai.crews": "pip install 'crewai<2,>=1.15' 'litellm<2,>=1.84', or in a clone",
+        "executors.crewai.tools": "pip install 'crewai<2,>=1.15' 'litellm<2,>=1.110', or in a clone",
+        "executors.crewai.crews": "pip install 'crewai<2,>=1.15' 'litellm<2,>=1.110', or in a clone",
         "executors.langgraph.graphs": "pip install 'langgraph<2,>=1.2.24', or in a clone of the repository: make serve SET=all",
-        "executors.llm.tools": "pip install 'litellm<2,>=1.84', or in a clone",
+        "executors.llm.tools": "pip install 'litellm<2,>=1.110', or in a clone",
         "executors.ssh.hosts": "pip install 'asyncssh<3,>=2.21', or in a clone",
         "pools.ray.address": "or in a clone of the repository: .venv/bin/pip install -e '.[ray]'",
     }.items():
