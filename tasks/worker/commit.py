@@ -26,7 +26,7 @@ from tasks.services.trees import task_states
 from tasks.status import Status
 from tasks.storage import usage
 from tasks.storage.bulk import insert_many, records
-from tasks.storage.writes import Row, SomeRowUnchanged, is_unchanged, write
+from tasks.storage.writes import SomeRowUnchanged, is_unchanged, write
 from tasks.telemetry import metrics
 from tasks.worker.changes import (
     IN_ORDER,
@@ -139,7 +139,10 @@ def commit(changes: Sequence[Change]) -> list[BaseException | None]:
         if is_unchanged(error):
             raise SomeRowUnchanged from error
         raise
-    _count(live)
+    metrics.published(sum(len(change.events) for change in live))
+    for change in live:
+        if change.tally:
+            change.tally()
     return [
         too_many.get(id(change)) if is_held else LeaseLost(change.run_id)
         for change, is_held in zip(changes, held, strict=True)
@@ -169,38 +172,29 @@ def _without_orphans(live: list[Change], held: Collection[str]) -> list[Change]:
     return [change for change in live if not change.NEEDS_RUN or change.run_id in held or change.run_id in there]
 
 
-def _count(committed: Sequence[Change]) -> None:
-    metrics.published(sum(len(change.events) for change in committed))
-    for change in committed:
-        if change.tally:
-            change.tally()
-
-
 def _write_all(live: Sequence[Change], before: Mapping[Fence, int]) -> None:
-    rows = rows_of(live)
-    _write_rows(rows)
-    _add_up(rows)
+    """Write the rows kind by kind, each in the state that its change expects, then what follows from them, and the events."""
+    by_kind = defaultdict[type[Change], list[Change]](list)
+    for change in rows_of(live):
+        by_kind[type(change)].append(change)
+    for kind in filter(by_kind.__contains__, IN_ORDER):
+        if kind.WRITE is not None:
+            write(kind.WRITE, [change.row for change in by_kind[kind]])
+    _add_up(by_kind[UsageAdded])
     if spawned := [row for change in live for row in change.rows]:
         insert_many(spawned, Task)
-    _note_questions(rows)
+    asking = {change.run_id for kind in (QuestionAsked, QuestionClosed) for change in by_kind[kind]}
+    _execute(NOTE_QUESTION, [(run_id,) for run_id in asking])
     _write_states(live)
     ended = {change.run_id: change for change in live if isinstance(change, RunClosed)}
     if ended:
         run_secrets.erase(list(ended))
     _append_events(live, before)
     _add_notifications(live, ended)
-    _end_waits([change for change in ended.values() if change.wait_id is not None])
+    if awaited := [change for change in ended.values() if change.wait_id is not None]:
+        _execute(waits.END_FOR_RUN, [(change.at, change.wait_id) for change in awaited])
+        waits.resume_after([str(change.wait_id) for change in awaited])
     notify.send(notify.EVENTS)
-
-
-def _write_rows(rows: Sequence[Change]) -> None:
-    """Write the rows kind by kind, but for those of the runs. Each must be in the state that its change expects."""
-    by_kind = defaultdict[type[Change], list[Row]](list)
-    for change in rows:
-        by_kind[type(change)].append(change.row)
-    for kind in filter(by_kind.__contains__, IN_ORDER):
-        if kind.WRITE is not None:
-            write(kind.WRITE, by_kind[kind])
 
 
 def _execute(statement: str, rows: Sequence[Sequence[Any]]) -> CursorWrapper:
@@ -213,13 +207,12 @@ def _execute(statement: str, rows: Sequence[Sequence[Any]]) -> CursorWrapper:
     return cursor
 
 
-def _add_up(rows: Sequence[Change]) -> None:
+def _add_up(added: Iterable[Any]) -> None:
     """Add what model calls used to the sums of their runs."""
     sums: dict[str, list[int]] = {}
-    for change in rows:
-        if isinstance(change, UsageAdded):
-            of_run = sums.get(change.run_id, [0] * len(usage.OF_RUN))
-            sums[change.run_id] = [old + new for old, new in zip(of_run, (1, *change.spending[1:]), strict=True)]
+    for change in added:
+        of_run = sums.get(change.run_id, [0] * len(usage.OF_RUN))
+        sums[change.run_id] = [old + new for old, new in zip(of_run, (1, *change.spending[1:]), strict=True)]
     _execute(usage.ADD_TO_RUN, [(*sums[run_id], run_id) for run_id in sorted(sums)])
 
 
@@ -232,12 +225,6 @@ def _write_states(live: Sequence[Change]) -> None:
             _execute(task_states.STORE, [(*task, key, value) for key, value in change.stored.items()])
         elif isinstance(change, TaskFinished) and change.keeps_state:
             _execute(task_states.DELETE_ALL, [(change.run_id, change.task_id)])
-
-
-def _note_questions(rows: Sequence[Change]) -> None:
-    """Update the status time of each run that asked a question, or closed one."""
-    run_ids = {change.run_id for change in rows if isinstance(change, QuestionAsked | QuestionClosed)}
-    _execute(NOTE_QUESTION, [(run_id,) for run_id in run_ids])
 
 
 def _add_notifications(live: Sequence[Change], ended: Mapping[str, RunClosed]) -> None:
@@ -253,13 +240,6 @@ def _add_notifications(live: Sequence[Change], ended: Mapping[str, RunClosed]) -
     ]
     if asked:
         _execute(notifications.add_for_question(), asked)
-
-
-def _end_waits(ended: Sequence[RunClosed]) -> None:
-    """End the waits of other runs for these."""
-    if ended:
-        _execute(waits.END_FOR_RUN, [(change.at, change.wait_id) for change in ended])
-        waits.resume_after([str(change.wait_id) for change in ended])
 
 
 def _append_events(live: Sequence[Change], before: Mapping[Fence, int]) -> None:

@@ -136,9 +136,9 @@ class GroupCommit:
 
     def _write_for_ever(self) -> None:
         while True:
-            for is_call, items in groupby(self._taken(), key=is_a_call):
-                carry_out = _call if is_call else _write
-                self._loop.call_soon_threadsafe(self._answer, carry_out(list(items)))
+            for is_call, items in groupby(self._taken(), key=lambda item: isinstance(item, Call)):
+                answers = map(_call, items) if is_call else _write(list(items))  # noqa: B031  (one use in each case)
+                self._loop.call_soon_threadsafe(self._answer, list(answers))
 
     def _answer(self, answers: Iterable[Answer]) -> None:
         """End the waits on the loop, in their order."""
@@ -176,15 +176,7 @@ class GroupCommit:
         return items + own
 
 
-def is_a_call(item: Change | Call) -> bool:
-    return isinstance(item, Call)
-
-
-def _call(calls: Sequence[Any]) -> list[Answer]:
-    return [_call_one(call) for call in calls]
-
-
-def _call_one(call: Call) -> Answer:
+def _call(call: Any) -> Answer:
     refresh()
     try:
         return call.done, call.function(), None

@@ -110,7 +110,7 @@ class MortalJournal(GroupCommit):
 
 
 def _carry_out(items: Sequence[Change | Call]) -> None:
-    for is_call, some in groupby(items, key=group_commit.is_a_call):
+    for is_call, some in groupby(items, key=lambda item: isinstance(item, group_commit.Call)):
         (group_commit._call if is_call else group_commit._write)(list(some))
 
 
