@@ -13,8 +13,6 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Final
 
-import bytecode
-
 ROOT: Final = Path(__file__).resolve().parents[1]
 VENV: Final = ROOT / ".venv"
 STAMP: Final = VENV / "installed"
@@ -44,7 +42,6 @@ def main(name: str, started: float) -> None:
     run(UV, "pip", *COMMANDS[name])
     run(UV, "pip", "install", "--no-deps", "--no-build-isolation", "--editable", ".")
     STAMP.write_text(fingerprint(name))
-    bytecode.restore()
     packages, gigabytes = len(list(distributions())), bytes_of(VENV) / 1e9
     say(f"Installed {packages} packages, {gigabytes:.1f} GB, in {time.time() - started:.0f} s\n")
     if sys.version_info >= (3, 14):

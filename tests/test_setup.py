@@ -2,12 +2,10 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.util import cache_from_source
 from pathlib import Path
 from shutil import which
 from typing import Final, NamedTuple
@@ -309,34 +307,3 @@ def test_make_test_is_all_that_an_empty_clone_needs(machine: Machine) -> None:
     assert gigabytes(done.stdout) == documented("CONTRIBUTING.md", r"`requirements/dev.txt`, (?P<size>[\d.]+)\s+GB")
     again = machine.run("make", ".venv/serving")
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
-
-
-def test_a_new_environment_has_the_byte_code_of_the_last_one(tmp_path: Path) -> None:
-    scripts, module = tmp_path / "scripts", tmp_path / ".venv/lib/package/module.py"
-    for folder in (scripts, module.parent):
-        folder.mkdir(parents=True)
-    (scripts / "bytecode.py").write_text((ROOT / "scripts/bytecode.py").read_text())
-    (tmp_path / ".venv/installed").write_text("the hash of the requirements")
-    module.write_text("value = 1\n")
-
-    def run(code: str) -> None:
-        subprocess.run(
-            [sys.executable, "-c", code], cwd=scripts, env={"HOME": str(tmp_path / "home")}, check=True, text=True
-        )
-
-    compiled = Path(cache_from_source(str(module)))
-    run(f"import sys; sys.path.insert(0, {str(module.parent)!r}); import module")
-    first = compiled.stat()
-    run("import bytecode; bytecode.keep()")
-    shutil.rmtree(compiled.parent)
-    run("import bytecode; bytecode.restore()")
-    run(f"import sys; sys.path.insert(0, {str(module.parent)!r}); import module")
-    assert compiled.stat().st_ino == first.st_ino
-    assert compiled.stat().st_mtime == first.st_mtime
-
-    (tmp_path / ".venv/installed").write_text("that of others")
-    shutil.rmtree(compiled.parent)
-    run("import bytecode; bytecode.restore()")
-    assert not compiled.exists()
-    run("import bytecode; bytecode.keep()")
-    assert [kept.name for kept in (tmp_path / "home/.cache/aipartnerupflow/bytecode").iterdir()] == []
