@@ -254,22 +254,17 @@ def _run(name: str, title: str, description: str, start: Start, given: type[Para
     )
 
 
-def _tree_schema() -> Json:
-    """Return the schema of the arguments of `run_tree`, with that of a task."""
-    _, parts = json.schema_components([NewTask], ref_template=DEFINITIONS)
-    for name in ("user_id", "status", "progress", "result", "error"):  # the server sets them
-        parts["NewTask"]["properties"].pop(name)
-    return schema_of(RunTree) | {"$defs": parts}
-
-
 @cache
 def builtin_tools() -> Sequence[Tool]:
     """Return the server's own tools."""
+    _, parts = json.schema_components([NewTask], ref_template=DEFINITIONS)
+    for name in ("user_id", "status", "progress", "result", "error"):  # the server sets them
+        parts["NewTask"]["properties"].pop(name)
     run_tree_tool = Tool(
         name="run_tree",
         title="Run a tree of tasks",
         description=RUN_TREE,
-        input_schema=_tree_schema(),
+        input_schema=schema_of(RunTree) | {"$defs": parts},
         output_schema=outcome_schema(),
         call=RunTool(run_tree, with_tree=True),
         hints=RUNS,

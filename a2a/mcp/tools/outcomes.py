@@ -20,6 +20,8 @@ from tasks.services.trees import queries
 from tasks.services.waits import questions
 from tasks.status import Status
 
+RESULT_TEXT: Final = f"result{TEXT}"
+"""The name of the result of a task that was loaded with texts."""
 SCHEME: Final = "task://"
 TOO_LARGE: Final = "The tree is too large for one reply (limits.response_bytes). Read its tasks one by one."
 CONTINUES: Final = "The run {run_id} continues. Call get_run with this run_id for its result."
@@ -67,7 +69,7 @@ def outcome_of(*, caller: Caller, run_id: str, with_tree: bool) -> Json:
     tasks, note = _tasks(caller, run, with_tree=with_tree)
     root = next(task for task in tasks if task.id == run.target_id)
     tree = native_tree(tasks) if with_tree and note is None else None
-    result = _result(root)
+    result = root.result if RESULT_TEXT not in vars(root) else orjson.loads(vars(root)[RESULT_TEXT] or "null")
     error = next((failure.error for failure in history.failures_of(run)), root.error)
     data = _data(run, result=result, error=None if run.status == Status.COMPLETED else error, tree=tree)
     answer = answer_in(result, executor_id=root.executor_id)
@@ -90,15 +92,6 @@ def _tasks(caller: Caller, run: Run, *, with_tree: bool) -> tuple[list[Task], st
         except ResponseTooLarge:
             return [queries.get_task(caller=caller, task_id=run.target_id)], TOO_LARGE
     return [queries.get_task(caller=caller, task_id=run.target_id)], None
-
-
-def _result(task: Task) -> Any:
-    """Return the result of a task that was loaded with texts or without."""
-    name = f"result{TEXT}"
-    if name not in vars(task):
-        return task.result
-    found = vars(task)[name]
-    return None if found is None else orjson.loads(found)
 
 
 def _data(run: Run, *, result: Any = None, error: str | None = None, tree: Json | None = None, **more: Any) -> Json:
