@@ -15,6 +15,9 @@ import pytest
 import uvicorn
 from django.conf import LazySettings
 from django.core.exceptions import ImproperlyConfigured
+from uvicorn.lifespan.on import LifespanOn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.sync.client import connect
 
 from apflow_site.uvicorn_limits import connections as pace
@@ -197,6 +200,25 @@ def test_headers_are_limited_also_when_uvicorn_logs_each_message(site: Site) -> 
 def test_limits_that_cannot_apply_stop_the_start() -> None:
     with pytest.raises(ImproperlyConfigured, match="The web server is not uvicorn"):
         limit_connections(asyncio.Queue[Any]().get)
+
+
+@pytest.mark.parametrize(
+    ("kind", "member"),
+    [
+        (HttpToolsProtocol, "send_400_response"),
+        (HttpToolsProtocol, "on_body"),
+        (WebSocketsSansIOProtocol, "handle_connect"),
+    ],
+)
+async def test_a_uvicorn_without_what_the_limits_need_does_not_start(
+    kind: type, member: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it, the limits would be there and never apply."""
+    lifespan = LifespanOn(uvicorn.Config(lambda *_: None, log_config=None))
+    limit_connections(lifespan.receive)
+    monkeypatch.delattr(kind, member)
+    with pytest.raises(ImproperlyConfigured, match=f"uvicorn .* has no {member}"):
+        limit_connections(lifespan.receive)
 
 
 @pytest.mark.parametrize(
