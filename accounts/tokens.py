@@ -9,9 +9,9 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Exists, QuerySet
-from rest_framework_simplejwt import tokens as simplejwt
 from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.exceptions import TokenBackendError
+from rest_framework_simplejwt.tokens import RefreshToken
 from rest_framework_simplejwt.utils import get_md5_hash_password
 
 from accounts import audit
@@ -46,24 +46,12 @@ class TokenPair(TypedDict):
 
 
 def _backend() -> TokenBackend:
-    # Read each time: simplejwt caches the first key.
+    # Made each time: simplejwt's own tokens keep the first key.
     return _backend_with(str(settings.SIMPLE_JWT["SIGNING_KEY"]))
 
 
 def _backend_with(secret: str) -> TokenBackend:
     return TokenBackend("HS256", signing_key=secret, leeway=CLOCK_SKEW_SECONDS)
-
-
-class AccessToken(simplejwt.AccessToken):
-    def get_token_backend(self) -> TokenBackend:
-        return _backend()
-
-
-class RefreshToken(simplejwt.RefreshToken):
-    access_token_class = AccessToken
-
-    def get_token_backend(self) -> TokenBackend:
-        return _backend()
 
 
 def issue(user: User, *, login: str | None = None) -> TokenPair:
@@ -74,10 +62,10 @@ def issue(user: User, *, login: str | None = None) -> TokenPair:
     refresh = RefreshToken.for_user(user)
     refresh["iss"] = ISSUER
     refresh[LOGIN] = login or uuid4().hex
-    access = str(refresh.access_token)
+    access = _backend().encode(refresh.access_token.payload)
     return {
         "access": access,
-        "refresh": str(refresh),
+        "refresh": _backend().encode(refresh.payload),
         "token": access,
         "token_type": "Bearer",
         "expires_in": settings.APFLOW.auth.access_minutes * 60,

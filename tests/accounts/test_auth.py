@@ -11,10 +11,11 @@ import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import User
 from django.test import Client
+from rest_framework_simplejwt.tokens import AccessToken
 
 from accounts.auth import AuthenticationFailed, caller_from_token
 from accounts.callers import LOCAL, Caller, Role
-from accounts.tokens import AccessToken, issue
+from accounts.tokens import issue
 from tests.accounts.conftest import SECRET, minted
 from tests.sections import replace
 

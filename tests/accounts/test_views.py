@@ -10,11 +10,12 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
+from rest_framework_simplejwt.tokens import RefreshToken
 from rest_framework_simplejwt.utils import get_md5_hash_password
 
 from a2a.rest.openapi import openapi_document
 from accounts.models import SpentToken
-from accounts.tokens import InvalidToken, RefreshToken, issue, log_out, rotate
+from accounts.tokens import InvalidToken, issue, log_out, rotate
 from accounts.urls import urlpatterns
 from tests.accounts.conftest import PASSWORD, minted
 from tests.accounts.hashers import CountingHasher
