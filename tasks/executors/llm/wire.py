@@ -200,7 +200,9 @@ class Watched(httpx.AsyncBaseTransport):
         return response
 
     async def aclose(self) -> None:
-        await self._inner.aclose()
+        """Close the connections, unless those of other calls are among them: LiteLLM closes clients that it makes after an error."""
+        if self._is_foreign:
+            await self._inner.aclose()
 
 
 def refuse_templates(request: httpx.Request) -> None:

@@ -18,6 +18,7 @@ from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.llm.wire import WIRE
 from tasks.worker.models_of_task import MAX_CHARACTERS, Lines
 from tests.lazy_modules import LazyModule
+from tests.llm_formats import Says
 from tests.llm_server import llm_server
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")  # of LiteLLM
@@ -207,3 +208,29 @@ async def test_no_client_with_a_key_is_kept_after_a_call(monkeypatch: pytest.Mon
     # type(), because isinstance() asks the object itself for its class, and lazy objects of other tests then evaluate.
     clients = [found for found in gc.get_objects() if issubclass(type(found), openai.AsyncOpenAI)]
     assert [client for client in clients if client.api_key == key.reveal()] == []
+
+
+async def test_a_provider_that_is_away_ends_no_other_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LiteLLM asks a second time after a lost connection, with a client of its own, which it closes."""
+    with llm_server() as llm:
+        bases = {"openai/gpt-4": llm.openai_base, "anthropic/claude-sonnet-4-5": "http://127.0.0.1:9"}
+
+        async def access(prompt: Prompt) -> Credentials:
+            provider, _, _ = prompt.model.partition("/")
+            key = Secret("canary-of-two-calls")
+            return Credentials(provider=provider, api_key=key, api_base=bases[prompt.model], source="user")
+
+        monkeypatch.setattr("tasks.executors.llm.litellm_calls.access", access)
+        llm.will(Says(text="one two three", stalls_after=2))
+        begun = asyncio.Event()
+        asking = asyncio.create_task(ask(lambda text: begun.set()))
+        await begun.wait()
+        other = Prompt(model="anthropic/claude-sonnet-4-5", messages=MESSAGES, run_id="run-1", user_id="alice")
+        with pytest.raises(ExecutorError, match="anthropic could not be reached"):
+            await litellm_calls.ask(other, heard=lambda _: None, spent=lambda _: None)
+        assert not llm.hung_up.is_set()
+        asking.cancel()
+        with pytest.raises(Stopped) as stopped:
+            await asking
+        assert llm.hung_up.wait(60)
+    assert stopped.value.result["content"].startswith("one")

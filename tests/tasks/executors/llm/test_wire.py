@@ -79,7 +79,9 @@ def test_an_input_that_is_no_parameter_is_refused() -> None:
 
 async def test_a_stream_of_bedrock_is_left_to_litellm() -> None:
     with llm_server() as llm:
-        async with httpx.AsyncClient(transport=Watched(httpx.AsyncHTTPTransport()), timeout=60) as client:
+        async with httpx.AsyncClient(
+            transport=Watched(httpx.AsyncHTTPTransport(), is_foreign=True), timeout=60
+        ) as client:
             llm.will(Says(raw="\0\0\1\n\2", content_type="application/vnd.amazon.eventstream"))
             wire = Wire()
             token = WIRE.set(wire)
@@ -93,7 +95,9 @@ async def test_a_stream_of_bedrock_is_left_to_litellm() -> None:
 async def test_a_request_without_the_sound_is_not_sent() -> None:
     sound = "UklGRiQAAABXQVZF"
     with llm_server() as llm:
-        async with httpx.AsyncClient(transport=Watched(httpx.AsyncHTTPTransport()), timeout=60) as client:
+        async with httpx.AsyncClient(
+            transport=Watched(httpx.AsyncHTTPTransport(), is_foreign=True), timeout=60
+        ) as client:
             wire = Wire(sounds=[sound])
             token = WIRE.set(wire)
             message = {"role": "user", "content": "Hi"}
