@@ -124,10 +124,6 @@ def _status_update_out(update: Json, encoding: Encoding) -> Json:
     return shown | {"final": is_final(update["status"]["state"])}
 
 
-def _artifact_update_out(update: Json, encoding: Encoding) -> Json:
-    return update | {"artifact": _artifact_out(update["artifact"], encoding)} | _kind("artifactUpdate", encoding)
-
-
 def _kind(name: str, encoding: Encoding) -> Json:
     return {"kind": KINDS[name]} if encoding.has_kinds else {}
 
@@ -216,14 +212,6 @@ def _status_in(status: Json) -> Json:
     return shown
 
 
-def _status_update_in(update: Json) -> Json:
-    return _without(update, "kind", "final") | {"status": _status_in(update.get("status", {}))}
-
-
-def _artifact_update_in(update: Json) -> Json:
-    return _without(update, "kind") | {"artifact": _artifact_in(update.get("artifact", {}))}
-
-
 def _artifact_in(artifact: Json) -> Json:
     return artifact | {"parts": _parts_in(artifact.get("parts") or [])}
 
@@ -303,15 +291,21 @@ OUT: Final[Mapping[str, Callable[[Json, Encoding], Json]]] = MappingProxyType(
         "task": task_out,
         "message": message_out,
         "statusUpdate": _status_update_out,
-        "artifactUpdate": _artifact_update_out,
+        "artifactUpdate": lambda update, encoding: (
+            update | {"artifact": _artifact_out(update["artifact"], encoding)} | _kind("artifactUpdate", encoding)
+        ),
     }
 )
 IN: Final[Mapping[str, Callable[[Json], Json]]] = MappingProxyType(
     {
         "task": task_in,
         "message": _answer_in,
-        "statusUpdate": _status_update_in,
-        "artifactUpdate": _artifact_update_in,
+        "statusUpdate": lambda update: (
+            _without(update, "kind", "final") | {"status": _status_in(update.get("status", {}))}
+        ),
+        "artifactUpdate": lambda update: (
+            _without(update, "kind") | {"artifact": _artifact_in(update.get("artifact", {}))}
+        ),
     }
 )
 

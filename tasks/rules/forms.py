@@ -27,10 +27,6 @@ def fault_of_format(name: Any, text: Any) -> str | None:
     return None if len(text) <= MOST_CHARACTERS and is_fit(text) else f"must be {what}"
 
 
-def _is_date(text: str) -> bool:
-    return len(text) == len("2027-01-31") and _is_read(date.fromisoformat, text)
-
-
 def _is_time(text: str) -> bool:
     """Return whether it is a date, a time and a zone."""
     return (
@@ -59,7 +55,7 @@ FORMATS: Final[Mapping[str, tuple[Callable[[str], bool], str]]] = MappingProxyTy
     {
         "email": (lambda text: EMAIL.fullmatch(text) is not None, "an e-mail address"),
         "uri": (_is_uri, "a URL with its scheme, such as https://example.com/"),
-        "date": (_is_date, "a date, such as 2027-01-31"),
+        "date": (lambda text: len(text) == 10 and _is_read(date.fromisoformat, text), "a date, such as 2027-01-31"),
         "date-time": (_is_time, "a time with its zone, such as 2027-01-31T09:00:00+01:00"),
     }
 )

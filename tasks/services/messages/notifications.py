@@ -11,7 +11,6 @@ import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -247,7 +246,7 @@ async def send_test(*, caller: Caller, name: str) -> WebhookResponse:
     except CannotUnseal as error:
         return unreadable(error)
     finally:
-        await pools.write(partial(_end, found))
+        await pools.write(Notification.objects.filter(id=found.id).update, testing_since=None)
 
 
 @transaction.atomic
@@ -262,10 +261,6 @@ def _begin(*, caller: Caller, name: str) -> Notification:
         raise LimitReached("Another test message of yours is being sent. Wait until it has ended.")
     own.filter(id=found.id).update(testing_since=Now())
     return found
-
-
-def _end(notification: Notification) -> None:
-    Notification.objects.filter(id=notification.id).update(testing_since=None)
 
 
 def _flow_of(notification: Notification) -> str | None:

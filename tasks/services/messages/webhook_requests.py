@@ -104,7 +104,8 @@ async def send(webhook: Webhook, request: Request) -> WebhookResponse:
     After an error in between, a retry starts with the first request.
     """
     if webhook.kind in MAILS:
-        return await send_by_mail(webhook, request, user_id=await pools.read(_owner_of, webhook))
+        owner = Run.objects.filter(id=webhook.run_id).values_list("user_id", flat=True)
+        return await send_by_mail(webhook, request, user_id=await pools.read(owner.get))
     answer = await send_one(webhook, request)
     if answer.error is not None or request.then is None:
         return answer
@@ -120,10 +121,6 @@ async def send_by_mail(webhook: Webhook, request: Request, *, user_id: str) -> W
     except NotSent as error:
         return WebhookResponse(error=str(error), may_retry=not error.permanent)
     return WebhookResponse()
-
-
-def _owner_of(webhook: Webhook) -> str:
-    return Run.objects.values_list("user_id", flat=True).get(id=webhook.run_id)
 
 
 async def send_one(webhook: Webhook, request: Request) -> WebhookResponse:
