@@ -151,33 +151,32 @@ def _without_dependency(
                 place,
                 f"'{source}' is the name of {sources[source]} tasks. Give them ids, and write the id of one of them.",
             )
-        elif not is_copy and ".inputs." not in place.partition(".inputs.")[2]:  # not in the data of other tasks
-            others = known | _inputs_named(task)
-            if problem := _names_nothing(path, is_whole=place in whole, known=others, tasks=sources):
-                yield place, problem
+        elif is_copy or ".inputs." in place.partition(".inputs.")[2]:  # in the data of other tasks
+            continue
+        elif problem := _names_nothing(path, task, is_whole=place in whole, known=known, tasks=sources):
+            yield place, problem
 
 
-def _names_nothing(path: str, *, is_whole: bool, known: Collection[str], tasks: Collection[str]) -> str | None:
+def _names_nothing(
+    path: str, task: TaskSpec, *, is_whole: bool, known: Collection[str], tasks: Collection[str]
+) -> str | None:
     """Describe the problem of a place that names no task and no value; None if it may be meant as a text.
 
     It is no text if a path is all that there is, or if the name is nearly that of a task or value.
     """
     source = source_of(path)
-    if source in known or source in tasks or source in (RUN, SECRET):
+    schemas = [(task.schemas or {}).get("input_schema") or {}]
+    if task.executor_id is not None:
+        schemas.append(get_executor(task.executor_id).input_schema)
+    from_dependencies = {name for schema in schemas for name in schema.get("properties", {})}
+    names = {*known, *from_dependencies, *tasks}
+    if source in names or source in (RUN, SECRET):
         return None
-    close = get_close_matches(source[:255], {*known, *tasks}, n=1, cutoff=SIMILAR)
+    close = get_close_matches(source[:255], names, n=1, cutoff=SIMILAR)
     if not close and not (is_whole and "." in path):
         return None
     hint = f"Did you mean '{close[0]}'? Else write" if close else "Write the id of a dependency, or"
     return f"'{{{{{path}}}}}' names no task: there is no '{source}'. {hint} four braces for two that stay."
-
-
-def _inputs_named(task: TaskSpec) -> set[str]:
-    """Return the inputs that the task may get from its dependencies, beside those that it has."""
-    schemas = [(task.schemas or {}).get("input_schema") or {}]
-    if task.executor_id is not None:
-        schemas.append(get_executor(task.executor_id).input_schema)
-    return {name for schema in schemas for name in schema.get("properties", {})}
 
 
 def _misplaced(task: TaskSpec) -> Iterator[tuple[str, str]]:

@@ -39,11 +39,17 @@ def plugins() -> Plugins:
 
     Raises ImproperlyConfigured naming the module, entry point or class that is wrong.
     """
-    modules = [_load_module(name) for name in settings.APFLOW_EXECUTOR_MODULES]
-    from_modules = [(cls.id, cls) for module in modules for cls in _executors_of(module)]
-    executors = _by_name("executor id", [*_executors_of_entry_points(), *from_modules])
-    functions = [(function.__name__, function) for module in modules for function in _functions_of(module)]
-    return Plugins(executors=executors, functions=_by_name("function", functions))
+    modules = [vars(_load_module(name)) for name in settings.APFLOW_EXECUTOR_MODULES]
+    executors, functions = list(_executors_of_entry_points()), list[tuple[str, Function]]()
+    for name, value in [(module["__name__"], value) for module in modules for value in module.values()]:
+        if not (inspect.isclass(value) or inspect.isfunction(value)) or value.__module__ != name:
+            continue  # what the module imports is not its own
+        if inspect.isclass(value) and issubclass(value, Executor) and not inspect.isabstract(value):
+            executors.append((_checked(value).id, value))
+        elif inspect.isfunction(value) and is_python_function(value):
+            _check_schema(given_schema(value) or {}, f"Function {_path(value)}: its schema")
+            functions.append((value.__name__, value))
+    return Plugins(executors=_by_name("executor id", executors), functions=_by_name("function", functions))
 
 
 def _load_module(name: str) -> ModuleType:
@@ -63,21 +69,6 @@ def _name_is_ours(error: Exception) -> str | None:
     other errors.
     """
     return taken_name(error.name) if isinstance(error, ImportError) else None
-
-
-def _executors_of(module: ModuleType) -> Iterator[type[Executor]]:
-    """Yield the executors that the module defines itself, without imported and abstract ones."""
-    for value in vars(module).values():
-        is_its_own = inspect.isclass(value) and issubclass(value, Executor) and value.__module__ == module.__name__
-        if is_its_own and not inspect.isabstract(value):
-            yield _checked(value)
-
-
-def _functions_of(module: ModuleType) -> Iterator[Function]:
-    for value in vars(module).values():
-        if inspect.isfunction(value) and is_python_function(value) and value.__module__ == module.__name__:
-            _check_schema(given_schema(value) or {}, f"Function {_path(value)}: its schema")
-            yield value
 
 
 @cache

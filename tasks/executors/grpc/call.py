@@ -32,7 +32,7 @@ def pool_for(channel: Any, service: str, *, left: Callable[[], float]) -> Descri
     """
     for version in VERSIONS:
         try:
-            return _filled(_files(channel, service, version=version, left=left))
+            return _pool_of(_files(channel, service, version=version, left=left))
         except grpc.RpcError as error:
             if error.code() != grpc.StatusCode.UNIMPLEMENTED:
                 raise
@@ -67,7 +67,7 @@ def _files(channel: Any, service: str, *, version: str, left: Callable[[], float
         request = reflection_pb2.ServerReflectionRequest(file_by_filename=missing)
 
 
-def _filled(files: dict[str, FileDescriptorProto]) -> DescriptorPool:
+def _pool_of(files: dict[str, FileDescriptorProto]) -> DescriptorPool:
     """Return a pool to which each file is added after those that it depends on. Raises ExecutorError, also for a circle."""
     pool, waiting, known = DescriptorPool(), dict(files), set[str]()
     try:

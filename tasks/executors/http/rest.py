@@ -159,7 +159,16 @@ class Rest(Executor):
             begin=context.begin,
         )
         what = f"{method} {httpx.URL(reply.url).copy_with(query=None)}"
-        _check_status(what, reply, inputs.get("expected_status", []))
+        status, expected = reply.status_code, inputs.get("expected_status", [])
+        if not 200 <= status < 300 and status not in (expected if isinstance(expected, list) else [expected]):
+            known = {item.value: item.phrase for item in HTTPStatus}
+            hint = "Redirects are not followed: use the final url. " if 300 <= status < 400 else ""
+            raise ExecutorError(
+                f"{what} answered {status} {known.get(status, '')}".rstrip()
+                + f". {hint}To accept this status, add {status} to `expected_status`.",
+                permanent=status < 500 and status not in PASSING,
+                retry_after_seconds=reply.retry_after_seconds if status in BUSY else None,
+            )
         return _result(what, reply)
 
 
@@ -196,21 +205,6 @@ def merged_headers(defaults: Mapping[str, str], given: Mapping[str, str], auth: 
     if twice := [name for name in auth if name.lower() in given_names]:
         raise ExecutorError(f"The header {twice[0]!r} is given in `headers` and by `auth`. Drop one.", permanent=True)
     return {**{name: value for name, value in defaults.items() if name.lower() not in given_names}, **given, **auth}
-
-
-def _check_status(what: str, reply: HttpResponse, expected: int | list[int]) -> None:
-    """Raise ExecutorError for a status that is neither 2xx nor expected."""
-    status = reply.status_code
-    if 200 <= status < 300 or status in (expected if isinstance(expected, list) else [expected]):
-        return
-    known = {item.value: item.phrase for item in HTTPStatus}
-    hint = "Redirects are not followed: use the final url. " if 300 <= status < 400 else ""
-    raise ExecutorError(
-        f"{what} answered {status} {known.get(status, '')}".rstrip()
-        + f". {hint}To accept this status, add {status} to `expected_status`.",
-        permanent=status < 500 and status not in PASSING,
-        retry_after_seconds=reply.retry_after_seconds if status in BUSY else None,
-    )
 
 
 def _result(what: str, reply: HttpResponse) -> Json:

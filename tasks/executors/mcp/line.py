@@ -144,23 +144,17 @@ class HttpLine:
         key = f"executors.mcp.servers.{self._target.name}.headers"
         credentials = f"the operator sets {key}" if self._target.is_configured else "give inputs.auth or inputs.headers"
         remedy = REMEDIES.get(status, "Redirects are not followed." if 300 <= status < 400 else "")
-        said = _said(body)
+        said = ""  # the message of a JSON-RPC error in the body, as a sentence
+        with suppress(orjson.JSONDecodeError, KeyError, TypeError):
+            error: Any = orjson.loads(body)["error"]
+            message = error["message"] if isinstance(error, dict) else error
+            said = f"{message[:SAID].rstrip('.')}." if isinstance(message, str) and message else ""
         text = f"{self._what} answered {status}{f': {said}' if said else '.'} {remedy.format(credentials=credentials)}"
         return ExecutorError(
             self._target.masked(text.rstrip()),
             permanent=status < 500 and status not in PASSING,
             retry_after_seconds=wanted_wait_seconds(response.headers.get("retry-after", "")),
         )
-
-
-def _said(body: bytes) -> str:
-    """Return the message of a JSON-RPC error in the body, as a sentence; empty if there is none."""
-    try:
-        error: Any = orjson.loads(body)["error"]
-        message = error["message"] if isinstance(error, dict) else error
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return ""
-    return f"{message[:SAID].rstrip('.')}." if isinstance(message, str) and message else ""
 
 
 @asynccontextmanager
@@ -283,27 +277,23 @@ async def stdio_line(target: Target) -> AsyncIterator[StdioLine]:
     ours.setblocking(False)
     try:
         with theirs:
-            process = await _start(target, theirs.fileno(), folder.name)
+            limits = (theirs.fileno(), WEEK_SECONDS, NO_LIMIT, NO_LIMIT, PROCESSES, UNCONFINED, 0)
+            arguments = (*map(str, limits), folder.name, target.command[0], *target.command)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-I", "-S", "-X", "utf8", GUARD, *arguments),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                cwd=folder.name,
+                env={name: os.environ[name] for name in INHERITED if name in os.environ} | dict(target.env),
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+                limit=MAX_BODY_BYTES,
+            )
         yield StdioLine(process, ours, target)
     except OSError as error:
         raise ExecutorError(f"The MCP server '{target.name}' could not be started: {error.strerror}.") from error
     finally:
         ours.close()
         await asyncio.to_thread(folder.cleanup)
-
-
-async def _start(target: Target, guard: int, folder: str) -> asyncio.subprocess.Process:
-    limits = (guard, WEEK_SECONDS, NO_LIMIT, NO_LIMIT, PROCESSES, UNCONFINED, 0)
-    program = target.command[0]
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-I", "-S", "-X", "utf8", GUARD, *map(str, limits), folder, program, *target.command),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=folder,
-        env={name: os.environ[name] for name in INHERITED if name in os.environ} | dict(target.env),
-        pass_fds=(guard,),
-        start_new_session=True,
-        limit=MAX_BODY_BYTES,
-    )

@@ -212,8 +212,16 @@ class Session:
         """Process a notification, or a request of the server."""
         params = message.get("params")
         params = params if isinstance(params, dict) else {}
-        if "id" in message:
-            await self._answer(message)
+        if "id" in message:  # a request: a question, or whether we are alive
+            if message["method"] == "ping":
+                answer: Json = {"result": {}}
+            elif message["method"] == METHOD and self._hearing.answers is not None:
+                if problem := problem_of(params):
+                    self._log("warning", f"A question of the server is declined, because {problem}")
+                answer = {"result": self._hearing.answers.result_for(params)}
+            else:
+                answer = {"error": {"code": METHOD_NOT_FOUND, "message": "The client does not support this method"}}
+            await self._line.send({"jsonrpc": "2.0", "id": message["id"]} | answer)
         elif message["method"] == "notifications/progress" and params.get("progressToken") == number:
             done, total, said = params.get("progress"), params.get("total"), params.get("message")
             text = self.target.masked(said[:SHOWN]) if isinstance(said, str) else ""
@@ -223,19 +231,6 @@ class Session:
                 self._log("progress", text)
         elif message["method"] == "notifications/message":
             self._log(str(params.get("level", "info"))[:20], params.get("data"))
-
-    async def _answer(self, request: Json) -> None:
-        """Answer a request of the server: a question, or whether we are alive."""
-        if request["method"] == "ping":
-            answer: Json = {"result": {}}
-        elif request["method"] == METHOD and self._hearing.answers is not None:
-            params = request["params"] if isinstance(request.get("params"), dict) else {}
-            if problem := problem_of(params):
-                self._log("warning", f"A question of the server is declined, because {problem}")
-            answer = {"result": self._hearing.answers.result_for(params)}
-        else:
-            answer = {"error": {"code": METHOD_NOT_FOUND, "message": "The client does not support this method"}}
-        await self._line.send({"jsonrpc": "2.0", "id": request["id"]} | answer)
 
     def _log(self, level: str, data: Any) -> None:
         self._lines += 1
