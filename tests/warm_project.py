@@ -52,7 +52,10 @@ MODULES: Final = """
     tasks.worker.lifeline
 """.split()
 
-LIBRARIES_OF_MODELS: Final = ("litellm", "langgraph.graph", "langchain_core.language_models", "crewai")
+LIBRARIES_OF_MODELS: Final = (
+    *("litellm", "langgraph.graph", "langchain_core.language_models"),
+    *(["crewai"] if importlib.util.find_spec("crewai") else []),  # Python 3.14 has none
+)
 """What calls models. None of them starts a thread when it is imported."""
 
 

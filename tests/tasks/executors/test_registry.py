@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import inspect
 import os
 import re
 import subprocess
@@ -436,4 +437,4 @@ def test_the_entry_point_of_the_page_is_the_one_that_is_read(
     entry_points = "\n".join(f"{name} = {value}" for name, value in groups["aipartnerupflow.executors"].items())
     install_distribution(tmp_path, entry_points)
     executor: Executor = get_executor("word_count_executor")
-    assert asyncio.iscoroutinefunction(executor.execute)
+    assert inspect.iscoroutinefunction(executor.execute)
