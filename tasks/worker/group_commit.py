@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final, TypeVar
@@ -136,9 +136,8 @@ class GroupCommit:
 
     def _write_for_ever(self) -> None:
         while True:
-            for is_call, items in groupby(self._taken(), key=lambda item: isinstance(item, Call)):
-                answers = map(_call, items) if is_call else _write(list(items))  # noqa: B031  (one use in each case)
-                self._loop.call_soon_threadsafe(self._answer, list(answers))
+            for answers in carry_out(self._taken()):
+                self._loop.call_soon_threadsafe(self._answer, answers)
 
     def _answer(self, answers: Iterable[Answer]) -> None:
         """End the waits on the loop, in their order."""
@@ -174,6 +173,13 @@ class GroupCommit:
                 size += work.size
                 self._awaited -= work.is_awaited
         return items + own
+
+
+def carry_out(items: Iterable[Change | Call]) -> Iterator[list[Answer]]:
+    """Carry out the items in their order, changes that follow each other in one commit. Yields the ends of their waits."""
+    for is_call, some in groupby(items, key=lambda item: isinstance(item, Call)):
+        group = list(some)
+        yield [_call(each) for each in group] if is_call else _write(group)
 
 
 def _call(call: Any) -> Answer:

@@ -11,7 +11,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from dataclasses import replace as dataclass_replace
 from datetime import timedelta
-from itertools import groupby
 from typing import Any, ClassVar, TypeVar
 
 import pytest
@@ -37,9 +36,9 @@ from tasks.models import Run
 from tasks.queue import leases, notify
 from tasks.queue.notify import Listener, Topic
 from tasks.services.runs.cancels import Cancel
-from tasks.worker import engine, group_commit, worker
+from tasks.worker import engine, worker
 from tasks.worker.changes import Change
-from tasks.worker.group_commit import Call, GroupCommit, Together
+from tasks.worker.group_commit import Call, GroupCommit, Together, carry_out
 from tasks.worker.watchdog import Watchdog
 from tasks.worker.worker import Worker
 from tests.sections import replace
@@ -105,13 +104,8 @@ class MortalJournal(GroupCommit):
             if fuse is not None:
                 fuse.items -= len(items)
             return items
-        _carry_out(items[: fuse.items + fuse.after])
+        list(carry_out(items[: fuse.items + fuse.after]))
         raise Death
-
-
-def _carry_out(items: Sequence[Change | Call]) -> None:
-    for is_call, some in groupby(items, key=lambda item: isinstance(item, group_commit.Call)):
-        (group_commit._call if is_call else group_commit._write)(list(some))
 
 
 class MortalListener(Listener):
