@@ -15,6 +15,7 @@ class Gone(OSError):
     """What the web server raises."""
 
 
+@pytest.mark.django_db(transaction=True)
 async def test_a_client_that_has_gone_is_no_internal_error(
     settings: LazySettings, caplog: pytest.LogCaptureFixture
 ) -> None:
