@@ -1,4 +1,7 @@
-"""Lets nothing but a change end an open stream. A server loads it as a module of executors, of which it has none."""
+"""Setting for a server under test: open streams are checked once a day, so that only a change of the user ends one.
+
+The server imports it as a module of executors (`executors.modules`). It defines none.
+"""
 
 from a2a.live import stream_limits
 

@@ -42,7 +42,7 @@ STARTS_ANOTHER: Final = "resume with tasks.execute and the task_id of the reply;
 
 
 class Starts(Params, frozen=True, kw_only=True):
-    """Base class for methods that start a run: what to return, and what the run gets besides its tree."""
+    """Base class of the parameters of methods that start a run: waiting, streaming and webhook, the run's tags and its demo mode."""
 
     CONDITIONS: ClassVar[tuple[Condition, ...]] = (
         NotWith("wait", "use_streaming", "cannot be combined with use_streaming: choose one"),

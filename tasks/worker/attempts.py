@@ -16,7 +16,7 @@ from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, 
 from aipartnerupflow.executors.base import unstored
 from tasks.executors.filling import filled_inputs, left_fields
 from tasks.executors.http import client, fetch
-from tasks.executors.llm.client import MODELS, MadeLater, Models, with_own_calls
+from tasks.executors.llm.client import MODELS, Models, with_own_calls
 from tasks.executors.llm.conversations import heard_turns
 from tasks.executors.placement import pool_name
 from tasks.executors.states import STATES
@@ -200,7 +200,7 @@ class Attempts:
                 is_checked=not (run.claim.is_demo and task.has_places),
                 is_demo=run.claim.is_demo,
             )
-            MODELS.set(MadeLater(partial(self._models_of, task)))
+            MODELS.set(self._models_of(task))
             if task.executor_id in task_states.KEEPERS:
                 STATES.set(KeptState(task, run_id=run.claim.run_id, recorder=run.recorder, secrets=run.secrets))
             why_cancelled = partial(run.cancellations.message_of, task.id)

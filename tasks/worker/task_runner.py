@@ -6,7 +6,7 @@
 
 A task that comes back from a wait passes them again. Its work is one of these: a loop, a map, a group, the end of what it has
 spawned, or the attempts of its executor (`tasks.worker.attempts`). Parts that its definition does not use are not there: the
-spawner is made for the first task that adds others, the budget for a run with limits, traced models with the first call.
+spawner is made for the first task that adds others, and the budget for a run with limits.
 """
 
 import asyncio

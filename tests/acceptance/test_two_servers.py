@@ -1,6 +1,6 @@
-"""What uvicorn (`serve`) and daphne (`manage.py runserver`) both have to do: refuse what is too big, and notice who goes away.
+"""Uvicorn (`serve`) and daphne (`manage.py runserver`) refuse large requests, and notice clients that disconnect.
 
-Only `serve` refuses it before it has come: `runserver` is for development.
+Only `serve` refuses a large request before it has arrived: `runserver` is for development.
 """
 
 import re

@@ -73,29 +73,6 @@ class _Direct:
         await (await load("tasks.executors.llm.litellm_calls.access"))(prompt)
 
 
-class MadeLater:
-    """Models that are made with the first call: most tasks make none."""
-
-    def __init__(self, make: Callable[[], Models]) -> None:
-        self._make = make
-        self._made: Models | None = None
-
-    async def ask(
-        self,
-        prompt: Prompt,
-        *,
-        spent: Callable[[Json], None],
-        heard: Callable[[str], None],
-        thought: Callable[[str], None] = ignore,
-    ) -> Completion:
-        self._made = self._made or self._make()
-        return await self._made.ask(prompt, spent=spent, heard=heard, thought=thought)
-
-    async def check(self, prompt: Prompt) -> None:
-        self._made = self._made or self._make()
-        await self._made.check(prompt)
-
-
 DIRECT: Final[Models] = _Direct()
 MODELS: Final[ContextVar[Models]] = ContextVar("the way to the models", default=DIRECT)
 

@@ -1,4 +1,4 @@
-"""The queue of a cluster's workers, some of which are killed while they wait for work or take it."""
+"""The queue of a cluster survives workers that are killed while they wait for a job or take one."""
 
 import threading
 from multiprocessing.connection import Connection, wait
@@ -14,7 +14,7 @@ MOST_OF_ONE = 16
 """A queue for one item has room for some more, which Linux grants to any socket."""
 
 
-def told(answers: Connection, process: BaseProcess) -> Any:
+def receive(answers: Connection, process: BaseProcess) -> Any:
     wait([answers, process.sentinel], PATIENCE_SECONDS)
     assert answers.poll(), f"nothing came; the exit code of the process is {process.exitcode}"
     return answers.recv()
@@ -30,11 +30,11 @@ def test_a_reader_that_is_killed_while_it_waits_stops_no_other() -> None:
     answers, sent = FORK.Pipe(duplex=False)
     for _ in range(3):
         with forked(read, queue, sent) as reader:
-            assert told(answers, reader) == "reads"
+            assert receive(answers, reader) == "reads"
     with forked(read, queue, sent) as reader:
-        assert told(answers, reader) == "reads"
+        assert receive(answers, reader) == "reads"
         queue.put("work")
-        assert told(answers, reader) == "work"
+        assert receive(answers, reader) == "work"
     queue.close()
 
 
@@ -57,7 +57,7 @@ def test_readers_that_are_killed_at_any_moment_leave_no_half_of_an_item() -> Non
     for _ in range(20):
         answers, sent = FORK.Pipe(duplex=False)
         with forked(take_for_ever, queue, sent) as reader:
-            assert told(answers, reader) == ("work", LONG)
+            assert receive(answers, reader) == ("work", LONG)
     is_over.set()
     while (item := queue.get()) != "STOP":
         assert item == ("work", LONG)
@@ -76,13 +76,13 @@ def test_a_writer_waits_while_the_queue_is_full_and_when_it_is_killed_stops_no_o
     queue = KillableQueue(1)
     written, writes = FORK.Pipe(duplex=False)
     with forked(fill, queue, writes) as writer:
-        first = [told(written, writer)]
+        first = [receive(written, writer)]
         while written.poll(0.2):
             first.append(written.recv())
         assert len(first) <= MOST_OF_ONE, "it does not wait for a reader"
         assert queue.qsize() == 1
         assert [queue.get() for _ in first] == first
-        assert told(written, writer) == len(first)
+        assert receive(written, writer) == len(first)
     while not queue.empty():
         queue.get()
     queue.put("work")
