@@ -45,6 +45,7 @@ from apflow_site.edge.bodies import Receive, Scope, Send  # noqa: E402
 from apflow_site.edge.handler import Http, load_views  # noqa: E402
 from apflow_site.edge.hosts import is_own_host  # noqa: E402
 from apflow_site.embedded_worker import EmbeddedWorker  # noqa: E402
+from apflow_site.logs import flush_requests  # noqa: E402
 from apflow_site.metrics import begin_at_zero  # noqa: E402
 from apflow_site.origins import is_allowed_origin, is_own_origin  # noqa: E402
 from apflow_site.prepare import PREPARED_VARIABLE, await_database, prepare  # noqa: E402
@@ -184,6 +185,7 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         elif message["type"] == "lifespan.shutdown":
             await grpc_server.close()
             await embedded.stop_gracefully()
+            flush_requests()  # a signal that uvicorn raises again may end the process without Python's own end
             await send({"type": "lifespan.shutdown.complete"})
             return
 

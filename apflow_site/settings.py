@@ -231,7 +231,10 @@ LOGGING = {
         "unexpected": {"()": "django.utils.log.CallbackFilter", "callback": lambda record: bool(record.exc_info)},
         "redaction": {"()": "llmkeys.redact.Redaction"},
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["redaction"]}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["redaction"]},
+        "requests": {"class": "apflow_site.logs.RequestLines", "formatter": "line", "filters": ["redaction"]},
+    },
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
         "django.request": {"filters": ["unexpected"]},
@@ -243,7 +246,7 @@ LOGGING = {
         "llmkeys": {"level": APFLOW.log.level.upper()},
         "apflow_site": {"level": APFLOW.log.level.upper()},
         "aipartnerupflow": {"level": APFLOW.log.level.upper()},
-        "requests": {"level": APFLOW.log.level.upper()},
+        "requests": {"handlers": ["requests"], "propagate": False, "level": APFLOW.log.level.upper()},
         "runs": {"level": APFLOW.log.level.upper()},
     },
 }

@@ -1,7 +1,10 @@
 """What is logged: lines for programs or for people, with the ids of what they belong to, and without secrets."""
 
+import io
 import logging
 import re
+import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +12,8 @@ import orjson
 import pytest
 from django.conf import LazySettings
 
-from apflow_site.logs import JsonLines, TextLines, formatter
+from apflow_site import logs
+from apflow_site.logs import JsonLines, RequestLines, TextLines, formatter, log_answered
 from tasks.telemetry.run_log import is_logged, queued
 from tasks.telemetry.tracing import with_log_ids
 from tests.executors_for_tests import SECRET
@@ -170,3 +174,77 @@ def test_the_start_is_a_line_for_programs_too(server: Server) -> None:
     [line] = lines(server, event="server.starting")
     assert line["url"] == server.url.replace("127.0.0.1", "localhost")
     assert "╭" not in server.log.read_text()
+
+
+class HeldStream(io.StringIO):
+    """A stream that does not write until it may, as standard error into a full pipe."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_asked, self.may_write = threading.Event(), threading.Event()
+
+    def write(self, text: str) -> int:
+        self.is_asked.set()
+        assert self.may_write.wait(60)
+        return super().write(text)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldStream]:
+    """Where the lines of requests go."""
+    stream, handler = HeldStream(), RequestLines()
+    handler.setStream(stream)
+    handler.setFormatter(TextLines())
+    monkeypatch.setattr(logs.logger, "handlers", [handler])
+    monkeypatch.setattr(logs.logger, "level", logging.INFO)
+    yield stream
+    stream.may_write.set()
+    handler.close()
+
+
+def answer(number: int) -> None:
+    with with_log_ids(request=f"r{number}"):
+        noted = {"rpc_method": ["tasks.get"], "user": ["an admin"]}
+        log_answered(method="GET", route="/tasks", status=number, seconds=0.0015, noted=noted)
+
+
+def test_a_request_does_not_wait_for_its_line(held: HeldStream) -> None:
+    answer(0)
+    assert held.is_asked.wait(60)
+    for number in range(1, 100):
+        answer(number)
+    held.may_write.set()
+    logs.flush_requests()
+    written = held.getvalue().splitlines()
+    assert [line.partition(" requests: ")[2] for line in written] == [
+        f"GET /tasks {number} in 1.5 ms rpc_method=tasks.get user='an admin' [request=r{number}]"
+        for number in range(100)
+    ]
+
+
+def test_a_request_waits_rather_than_drop_a_line(held: HeldStream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MOST_WAITING", 5)
+    answer(0)
+    assert held.is_asked.wait(60)
+    for number in range(1, 6):
+        answer(number)
+    one_more = threading.Thread(target=answer, args=[6])
+    one_more.start()
+    one_more.join(0.1)
+    assert one_more.is_alive()
+    held.may_write.set()
+    one_more.join(60)
+    logs.flush_requests()
+    assert re.findall(r"request=r(\d)", held.getvalue()) == [*"0123456"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_stops_has_written_the_line_of_every_request(number: signal.Signals) -> None:
+    with new_database() as database_url, running_server(database_url, env=JSON) as server:
+        ids = [f"last-{each}" for each in range(200)]
+        for each in ids:
+            server.http.get("/health", headers={"X-Request-Id": each})
+        server.process.send_signal(number)
+        server.process.wait(60)
+        found = [line["request"] for line in lines(server, event="request.answered")]
+    assert [each for each in found if each in ids] == ids
