@@ -15,7 +15,7 @@ export PATH := $(PATH):/usr/sbin
 export PYTHONDONTWRITEBYTECODE :=
 
 .NOTPARALLEL:
-.PHONY: always install serve conformance-server mcp-conformance testing test nightly faults check fmt bench bench-peers mutants reference release-check sbom audit docs lock
+.PHONY: always install serve conformance-server mcp-conformance testing benching test nightly faults check fmt bench bench-peers mutants reference release-check sbom audit docs lock
 
 install: .venv/installed
 
@@ -28,9 +28,12 @@ SET ?= serve
 .venv/serving: always
 	@sh scripts/set-up $(SET)
 
-# The tests also need programs that are not on PyPI.
+# The tests also need programs that are not on PyPI, and so do the benchmarks.
 testing:
 	@sh scripts/set-up dev chromium nginx pgbouncer systemd-analyze dockerd busybox
+
+benching:
+	@sh scripts/set-up dev wrk
 
 serve: .venv/serving
 	@$(BIN)/aipartnerupflow serve $(ARGS)
@@ -73,7 +76,7 @@ fmt: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install
+bench: benching
 	$(BIN)/python -m benchmarks.engine $(ARGS)
 	$(BIN)/python -m benchmarks.http $(ARGS)
 	$(BIN)/python -m benchmarks.mcp $(ARGS)
@@ -86,7 +89,7 @@ bench: install
 	$(BIN)/python -m benchmarks.pages
 
 # Installs the other systems into build/peers on first use.
-bench-peers: install
+bench-peers: benching
 	$(BIN)/python -m benchmarks.peers $(ARGS)
 
 mutants: install

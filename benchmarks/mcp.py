@@ -4,19 +4,18 @@
 
 Starts `aipartnerupflow serve` with authentication and a new database for each engine. One task that
 echoes its input is run by `tasks.execute` with `wait`, and by a call of a tool in both eras of MCP.
-The same client measures them in turns, round by round, for machines are shared and noisy. Prints
+`wrk` asks for them in turns, round by round, for machines are shared and noisy. Prints
 the medians of the calls per second, and the ratio to JSON-RPC.
 """
 
 import argparse
-import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from statistics import median
 from types import MappingProxyType
 from typing import Any, Final
 
-from benchmarks.http import WIDTHS, Client, access_token, per_second, serving_on, task
+from benchmarks.http import WIDTHS, Call, access_token, requests_per_second, require_wrk, rpc, serving_on, task
 
 NATIVE: Final = "tasks.execute, wait"
 TOOL: Final = "echo_executor"
@@ -28,50 +27,41 @@ Json = dict[str, Any]
 Figures = Mapping[str, Mapping[int, list[float]]]
 
 
-class McpClient(Client):
-    """A client that calls tools, in one era."""
-
-    async def tool(self, version: str, name: str, arguments: Json) -> Json:
-        params: Json = {"name": name, "arguments": arguments}
-        headers = f"MCP-Protocol-Version: {version}\r\n"
-        if version == MODERN:
-            params["_meta"] = {f"{PREFIX}protocolVersion": version, f"{PREFIX}clientCapabilities": {}}
-            headers += f"Mcp-Method: tools/call\r\nMcp-Name: {name}\r\n"
-        plain, self._head = self._head, self._head + headers
-        try:
-            body = {"jsonrpc": "2.0", "method": "tools/call", "params": params, "id": 1}
-            reply = json.loads(await self.ask("POST", "/mcp", json.dumps(body).encode()))
-        finally:
-            self._head = plain
-        result: Json = reply["result"]
-        assert result["structuredContent"]["status"] == "completed", reply
-        return result
-
-
-async def native(client: McpClient) -> None:
-    reply = await client.rpc("tasks.execute", {"tasks": [task()], "wait": True})
-    assert reply["status"] == "completed", reply
-
-
-CALLS: Final[Mapping[str, Callable[[McpClient], Any]]] = MappingProxyType(
-    {
-        NATIVE: native,
-        f"MCP {MODERN}, {TOOL}": lambda client: client.tool(MODERN, TOOL, task()["inputs"]),
-        f"MCP {LEGACY}, {TOOL}": lambda client: client.tool(LEGACY, TOOL, task()["inputs"]),
-        f"MCP {MODERN}, run_tree": lambda client: client.tool(MODERN, "run_tree", {"tasks": [task()]}),
+def tool(version: str, name: str, arguments: Json, *, token: str) -> Call:
+    """Return the call of a tool in one era."""
+    params: Json = {"name": name, "arguments": arguments}
+    headers = {
+        "Content-Type": "application/json",
+        "Accept": "application/json, text/event-stream",
+        "Authorization": f"Bearer {token}",
+        "MCP-Protocol-Version": version,
     }
-)
+    if version == MODERN:
+        params["_meta"] = {f"{PREFIX}protocolVersion": version, f"{PREFIX}clientCapabilities": {}}
+        headers |= {"Mcp-Method": "tools/call", "Mcp-Name": name}
+    body = json.dumps({"jsonrpc": "2.0", "method": "tools/call", "params": params, "id": 1})
+    return Call(path="/mcp", bodies=[body], headers=headers, is_right=has_completed)
 
 
-async def measure(port: int, *, rounds: int) -> Figures:
+def has_completed(reply: Json) -> bool:
+    return bool(reply["result"]["structuredContent"]["status"] == "completed")
+
+
+def measure(port: int, *, rounds: int) -> Figures:
     """Calls per second by name and number in flight, one figure for each round."""
-    token = await asyncio.to_thread(access_token, port)
-    figures: dict[str, dict[int, list[float]]] = {name: {width: [] for width in WIDTHS} for name in CALLS}
+    token = access_token(port)
+    native = {"tasks": [task()], "wait": True}
+    calls = {
+        NATIVE: rpc("tasks.execute", native, token=token, is_right=lambda it: it["status"] == "completed"),
+        f"MCP {MODERN}, {TOOL}": tool(MODERN, TOOL, task()["inputs"], token=token),
+        f"MCP {LEGACY}, {TOOL}": tool(LEGACY, TOOL, task()["inputs"], token=token),
+        f"MCP {MODERN}, run_tree": tool(MODERN, "run_tree", {"tasks": [task()]}, token=token),
+    }
+    figures: dict[str, dict[int, list[float]]] = {name: {width: [] for width in WIDTHS} for name in calls}
     for _ in range(rounds):
         for width in WIDTHS:
-            for name, call in CALLS.items():
-                clients: list[Any] = [await McpClient.connected(port, token=token) for _ in range(width)]
-                figures[name][width].append(await per_second(call, clients))  # type: ignore[arg-type]  # of this client
+            for name, call in calls.items():
+                figures[name][width].append(requests_per_second(port, call, width=width)[0])
     return figures
 
 
@@ -95,9 +85,10 @@ def main() -> None:
     parser.add_argument("engines", nargs="*", default=["sqlite", "postgres"])
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
+    require_wrk()
     for engine in given.engines:
         with serving_on(engine, with_authentication=True, settings=SETTINGS) as port:
-            print(table(engine, asyncio.run(measure(port, rounds=given.rounds))), end="\n\n", flush=True)
+            print(table(engine, measure(port, rounds=given.rounds)), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -148,6 +148,15 @@ def test_without_apt_get_the_programs_are_named(machine: Machine) -> None:
     assert installed_nothing(machine)
 
 
+def test_the_benchmarks_name_their_client(machine: Machine) -> None:
+    done = machine.run("make", "bench")
+    assert done.stderr.splitlines()[:2] == [
+        "Missing: wrk. Install them and try again.",
+        "On Debian: apt-get install -y --no-install-recommends wrk. On macOS: brew install wrk.",
+    ]
+    assert installed_nothing(machine)
+
+
 def test_root_is_told_before_packages_are_installed(root: Machine) -> None:
     done = root.run(*SET_UP)
     assert (

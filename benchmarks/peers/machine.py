@@ -1,12 +1,12 @@
 """How fast the machine is at the moment, in figures that depend on no system."""
 
-import asyncio
 import os
 import time
 from pathlib import Path
 from typing import Final
 
-from benchmarks.http import BARE, Ask, Client, per_second, serving_bare, task
+from benchmarks.bare_app import make_database
+from benchmarks.http import BARE, DIFFERENT, requests_per_second, rpc, serving_bare
 from benchmarks.peers.work import WIDTH, Figures
 
 LOOPS: Final = 5_000_000
@@ -17,21 +17,18 @@ BLOCK: Final = bytes(4096)
 def measure_machine(folder: Path) -> Figures:
     """Flushes are measured in the folder in which the systems keep their data."""
     return {
-        f"{BARE}, requests/s": bare_route(),
+        f"{BARE}, requests/s": bare_route(folder),
         "fsyncs/s": fsyncs(folder),
         "Python loop, million additions/s": python_loop(),
     }
 
 
-def bare_route() -> float:
-    """The requests per second of a bare ASGI route that runs one SELECT, with 16 in flight."""
-    with serving_bare() as port:
-        return asyncio.run(_requests(port))
-
-
-async def _requests(port: int) -> float:
-    get: Ask = lambda one: one.rpc("tasks.get", {"task_id": "the-task", "tasks": [task()]})  # noqa: E731
-    return await per_second(get, [await Client.connected(port) for _ in range(WIDTH)])
+def bare_route(folder: Path) -> float:
+    """The requests per second of a bare ASGI route that runs one SELECT on SQLite, with 16 in flight."""
+    database = str(folder / "bare.sqlite3")
+    gets = [{"task_id": each} for each in make_database(database, DIFFERENT)]
+    with serving_bare(database) as port:
+        return requests_per_second(port, rpc("tasks.get", *gets), width=WIDTH)[0]
 
 
 def fsyncs(folder: Path) -> float:
