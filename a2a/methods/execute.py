@@ -1,8 +1,9 @@
 """tasks.execute: start a run or find the current one; wait for its end or stream its events. Other methods that start a run use it."""
 
 import asyncio
+import time
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -12,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from a2a.core.mapping import native_tree
 from a2a.core.parsing import Condition, EventId, NotWith, OnlyWith, Params, Problem, Text
-from a2a.live.sse import Stream, events, open_stream
+from a2a.live.sse import open_stream
 from a2a.methods.method import OPERATOR, TREE_ERRORS, Rest, method
 from a2a.methods.params import NewTasks, Tags, WebhookConfig
 from a2a.methods.responses import Execution
@@ -20,7 +21,8 @@ from a2a.methods.results import TaskResult
 from accounts.callers import Caller
 from apflow_site.db import pools
 from llmkeys.providers import SentKey
-from tasks.models import Run
+from tasks.events import end_of
+from tasks.models import Task
 from tasks.rules import exceptions as errors
 from tasks.rules.exceptions import ResponseTooLarge
 from tasks.rules.strict_json import Json
@@ -31,12 +33,14 @@ from tasks.services.trees import queries
 from tasks.services.trees.idempotency import Token, once
 from tasks.services.upkeep.demo import as_demo
 from tasks.status import TERMINAL, Status
+from tasks.storage import loads
 
 TOO_LARGE: Final = (
     "The tree is too large for one response (limits.response_bytes), so this reply has no task. "
     "Read its tasks one by one with tasks.get."
 )
 
+_TREES: Final = pools.SharedCalls(queries.small_trees)
 RESUMES: Final = "resume with the task_id of the reply; this request would start another run"
 STARTS_ANOTHER: Final = "resume with tasks.execute and the task_id of the reply; this request would start another run"
 
@@ -155,16 +159,28 @@ async def start(
         verb = partial(as_demo, verb)
     if given.webhook_config is not None:
         verb = partial(with_webhook, verb, given.webhook_config.arguments)
-    return await pools.write(partial(once, verb, caller=caller, token=token, llm_key=llm_key, **arguments))
+    since = time.monotonic()
+    execution = await pools.write(partial(once, verb, caller=caller, token=token, llm_key=llm_key, **arguments))
+    return replace(execution, since=since)
 
 
 async def replied(caller: Caller, given: Starts, execution: trees.Execution, **facts: Any) -> TaskResult:
     """Reply to a method that has started a run, with `wait` at its end; with further members of the reply."""
+    run, task = execution.run, execution.task
+    status = run.status if run.finished_at is not None else None
     tree: Json = {}
     notes: list[str] = []
-    if given.wait and await _waited(execution, given):
-        execution, tree, notes = await pools.read(_at_the_end, caller, execution)
-    metadata: Json = {"message": _message(execution, is_waiting=given.wait), "ids": execution.ids}
+    if given.wait:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(given.wait_timeout_seconds):
+                status = await end_of(run, since=execution.since)
+    if given.wait and status is not None:
+        try:
+            tree = {"task": await _tree_of(caller, task)}
+        except ResponseTooLarge:  # what has been carried out cannot be refused
+            notes = [TOO_LARGE]
+    message = _message(execution, status, is_waiting=given.wait)
+    metadata: Json = {"message": message, "ids": execution.ids}
     if execution.original_task_id is not None:
         metadata["original_task_id"] = execution.original_task_id
     if warnings := [*execution.warnings, *notes]:
@@ -173,10 +189,10 @@ async def replied(caller: Caller, given: Starts, execution: trees.Execution, **f
         metadata["webhook"] = given.webhook_config.facts_of(execution.webhook)
     metadata |= facts
     return TaskResult(
-        native=_native(execution, metadata) | tree,
-        task=execution.task,
-        run=execution.run,
-        stream=await open_stream(execution.run, after=given.after) if given.use_streaming else None,
+        native=_native(execution, status, metadata) | tree,
+        task=task,
+        run=run,
+        stream=await open_stream(run, after=given.after) if given.use_streaming else None,
         metadata=metadata,
     )
 
@@ -194,45 +210,17 @@ async def _resumed(caller: Caller, given: Execute) -> trees.Execution | None:
     )
 
 
-async def _waited(execution: trees.Execution, given: Starts) -> bool:
-    """Wait for the end of the run. False at the time limit."""
-    try:
-        async with asyncio.timeout(given.wait_timeout_seconds):
-            await end_of(execution.run)
-    except TimeoutError:
-        return False
-    return True
+async def _tree_of(caller: Caller, task: Task) -> Json:
+    """Return the tree of the task. Small ones that are wanted at the same time are read together."""
+    tasks = await _TREES.result(caller, task.root_id)
+    if tasks is None:
+        return await pools.read(lambda: native_tree(queries.get_tree(caller=caller, task_id=task.id, with_texts=True)))
+    loads.spend(sum(vars(each)["size"] for each in tasks))
+    return native_tree(tasks)
 
 
-def _at_the_end(caller: Caller, execution: trees.Execution) -> tuple[trees.Execution, Json, list[str]]:
-    """Return the execution with the run as it is now, the member `task` of the reply, and warnings.
-
-    The run is over, so a reply that is too large cannot be refused: it has no tree, and says so. It also has none if
-    the run is not over: this process is shutting down.
-    """
-    run = queries.run_now(execution.run)
-    execution = replace(execution, run=run)
-    if run.finished_at is None:
-        return execution, {}, []
-    try:
-        tree = queries.get_tree(caller=caller, task_id=execution.task.id, with_texts=True)
-    except ResponseTooLarge:
-        return execution, {}, [TOO_LARGE]
-    return execution, {"task": native_tree(tree)}, []
-
-
-async def end_of(run: Run) -> None:
-    """Wait for the end of the run."""
-    # The final event of an unfinished run comes after the last event in its row.
-    async with aclosing(events(Stream(run=run, after=run.last_seq))) as rest:
-        async for _ in rest:
-            pass
-
-
-def _native(execution: trees.Execution, metadata: Json) -> Json:
-    status = "started" if execution.started else "already_running"
-    if execution.run.finished_at is not None:
-        status = execution.run.status
+def _native(execution: trees.Execution, status: str | None, metadata: Json) -> Json:
+    status = status or ("started" if execution.started else "already_running")
     return {
         "success": status not in (Status.FAILED, Status.CANCELLED),
         "protocol": "jsonrpc",
@@ -242,9 +230,10 @@ def _native(execution: trees.Execution, metadata: Json) -> Json:
     } | metadata
 
 
-def _message(execution: trees.Execution, *, is_waiting: bool) -> str:
-    if execution.run.finished_at is not None:
-        return f"The run has ended: {execution.run.status}."
+def _message(execution: trees.Execution, status: str | None, *, is_waiting: bool) -> str:
+    """`status` is that of a run that has ended."""
+    if status is not None:
+        return f"The run has ended: {status}."
     if is_waiting:
         return "The run did not end within wait_timeout_seconds and continues. Follow its events, or call tasks.tree."
     if execution.started:

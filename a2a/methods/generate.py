@@ -11,7 +11,6 @@ from django.conf import settings
 from msgspec import UNSET, Meta, UnsetType
 
 from a2a.core.parsing import Params, Text
-from a2a.methods.execute import end_of
 from a2a.methods.method import OPERATOR, Response, method
 from a2a.methods.results import DataResult
 from a2a.methods.task_schemas import NewTask
@@ -19,6 +18,7 @@ from accounts.callers import Caller
 from apflow_site.db import pools
 from llmkeys import named_secrets
 from llmkeys.providers import SentKey
+from tasks.events import end_of
 from tasks.rules.exceptions import GenerationFailed, InvalidParams
 from tasks.rules.places import escaped
 from tasks.rules.strict_json import Json

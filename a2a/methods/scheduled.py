@@ -9,7 +9,6 @@ from msgspec import UNSET, Meta, UnsetType
 
 from a2a.core.mapping import native_task
 from a2a.core.parsing import Params, Text
-from a2a.methods.execute import end_of
 from a2a.methods.method import OPERATOR, VIEWER, Response, method
 from a2a.methods.params import MOST_NAMED
 from a2a.methods.responses import ScheduleType, Task
@@ -18,7 +17,7 @@ from a2a.methods.schedules import Reason, WallTime
 from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks import models
-from tasks.models import Run
+from tasks.events import end_of
 from tasks.rules.strict_json import Json
 from tasks.services.schedules import task_schedules
 from tasks.services.trees import queries
@@ -189,19 +188,18 @@ async def trigger(caller: Caller, given: Trigger) -> DataResult:
     if not given.async_execution:
         with suppress(TimeoutError):
             async with asyncio.timeout(WAIT_SECONDS):
-                await end_of(run)
-                return DataResult(native=await _ended(caller, run, given.task_id))
+                if (status := await end_of(run)) is not None:
+                    return DataResult(native=await _ended(caller, status, given.task_id))
     message = "The task runs in the background. Follow its events, or call tasks.tree."
     return DataResult(native={"success": True, "status": "triggered", "task_id": given.task_id, "message": message})
 
 
-async def _ended(caller: Caller, run: Run, task_id: str) -> Json:
-    ended = await pools.read(queries.run_now, run)
+async def _ended(caller: Caller, status: str, task_id: str) -> Json:
     task = await pools.read(queries.get_task, caller=caller, task_id=task_id)
     shown = native_task(task)
     return {
-        "success": ended.status == Status.COMPLETED,
-        "status": ended.status,
+        "success": status == Status.COMPLETED,
+        "status": status,
         "task_id": task_id,
         "result": shown["result"],
         "error": shown["error"],

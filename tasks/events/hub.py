@@ -1,10 +1,11 @@
 """The hub: one thread per process that reads each new event once, for all subscribers."""
 
+import math
 import threading
 import time
 from asyncio import AbstractEventLoop
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
 from functools import cache, partial
 from itertools import groupby
@@ -17,7 +18,7 @@ from django.db import DatabaseError
 from accounts.callers import Caller
 from apflow_site.db.connections import refresh
 from tasks.events.log import Event, LogReader, Row
-from tasks.events.subscription import Room, Subscription
+from tasks.events.subscription import EndOfRun, Follower, Room, Subscription
 from tasks.queue import notify
 from tasks.queue.notify import Notifier
 
@@ -36,18 +37,26 @@ REST_SECONDS: Final = 20e-6
 together.
 """
 
+MOST_ENDS: Final = 1_000
+"""The number of runs of which the end is remembered: a wait for one of them may begin just after it."""
+
 T = TypeVar("T")
+F = TypeVar("F", bound=Follower)
 Following = AbstractAsyncContextManager[Subscription]
 """While it is entered, the subscription misses nothing that is committed."""
-Delivery = tuple[Subscription, str, list[Event], int]
+Delivery = tuple[Follower, str, list[Event], int]
 
 
 class Hub:
     """Delivers new events to subscriptions. It sleeps while there are none."""
 
     def __init__(self) -> None:
-        self._of_runs: defaultdict[str, set[Subscription]] = defaultdict(set)
-        self._of_callers: defaultdict[Caller, set[Subscription]] = defaultdict(set)
+        self._of_runs: defaultdict[str, set[Follower]] = defaultdict(set)
+        self._of_callers: defaultdict[Caller, set[Follower]] = defaultdict(set)
+        self._ended: dict[str, tuple[str, float]] = {}
+        """The status of runs that have ended, and when this was delivered."""
+        self._knows_since = math.inf
+        """The time after which each end that was committed is in `_ended`, or will be delivered."""
         self._room = Room()
         self._lock = threading.Lock()
         self._is_followed = threading.Event()
@@ -57,33 +66,45 @@ class Hub:
 
     def of_run(self, run_id: str) -> Following:
         """Return a subscription to the events of a run."""
-        return self._following(self._of_runs, run_id)
+        return self._following(self._of_runs, run_id, Subscription(self._room))
 
     def of_caller(self, caller: Caller) -> Following:
         """Return a subscription to the events of all runs that the caller may see."""
-        return self._following(self._of_callers, caller)
+        return self._following(self._of_callers, caller, Subscription(self._room))
+
+    async def end_of(self, run_id: str, *, since: float, look: Callable[[], Awaitable[str | None]]) -> str | None:
+        """Wait for the end of a run that had not ended at `since`, on the monotonic clock. Returns its status.
+
+        If this hub does not know of all ends since then, it calls `look`, which reads the status of the
+        run if that has ended. None: the process is stopping.
+        """
+        end = EndOfRun()
+        async with self._following(self._of_runs, run_id, end):
+            with self._lock:
+                ended, _ = self._ended.get(run_id, (None, 0.0))
+                is_known = since > self._knows_since
+            if ended is None and not is_known:
+                ended = await look()
+            return ended or await end.status
 
     @asynccontextmanager
-    async def _following(
-        self, subscriptions: defaultdict[T, set[Subscription]], topic: T
-    ) -> AsyncIterator[Subscription]:
-        subscription = Subscription(self._room)
+    async def _following(self, followers: defaultdict[T, set[Follower]], topic: T, follower: F) -> AsyncIterator[F]:
         with self._lock:
-            subscriptions[topic].add(subscription)
+            followers[topic].add(follower)
             self._is_followed.set()
             if self._is_closed:
-                subscription.close()
+                follower.close()
             elif self._is_listening:
-                subscription.open()
+                follower.open()
         try:
-            await subscription.opened()
-            yield subscription
+            await follower.opened()
+            yield follower
         finally:
-            subscription.close()
+            follower.close()
             with self._lock:
-                subscriptions[topic].discard(subscription)
-                if not subscriptions[topic]:
-                    del subscriptions[topic]
+                followers[topic].discard(follower)
+                if not followers[topic]:
+                    del followers[topic]
 
     def close(self) -> None:
         """End all subscriptions, present and future: the process is stopping.
@@ -92,15 +113,13 @@ class Hub:
         """
         with self._lock:
             self._is_closed = True
-            subscriptions = self._all_subscriptions()
-        for subscription in subscriptions:
-            _call(subscription.loop, subscription.close)
+            followers = self._all_followers()
+        for follower in followers:
+            _call(follower.loop, follower.close)
 
-    def _all_subscriptions(self) -> list[Subscription]:
+    def _all_followers(self) -> list[Follower]:
         return [
-            subscription
-            for subscriptions in [*self._of_runs.values(), *self._of_callers.values()]
-            for subscription in subscriptions
+            follower for followers in [*self._of_runs.values(), *self._of_callers.values()] for follower in followers
         ]
 
     # --- on the hub's own thread ---
@@ -117,10 +136,10 @@ class Hub:
                     time.sleep(AWAY_SECONDS)  # subscribers keep waiting
                 else:
                     with self._lock:
-                        self._is_listening = True
-                        subscriptions = self._all_subscriptions()
-                    for subscription in subscriptions:
-                        _call(subscription.loop, subscription.open)
+                        self._is_listening, self._knows_since = True, time.monotonic()
+                        followers = self._all_followers()
+                    for follower in followers:
+                        _call(follower.loop, follower.open)
                     self._hand_out(log, notifier)
 
     def _hand_out(self, log: LogReader, notifier: Notifier) -> None:
@@ -128,7 +147,7 @@ class Hub:
         while time.monotonic() < followed_at + LINGER_SECONDS or not self._has_stopped():
             notifier.wait(LOOK_SECONDS)
             with self._lock:
-                followers = len(self._all_subscriptions())
+                followers = len(self._all_followers())
             if followers:
                 followed_at = time.monotonic()
                 self._read_log(log)
@@ -148,9 +167,10 @@ class Hub:
     def _has_stopped(self) -> bool:
         """Stop listening if there are no subscribers. Returns whether it stopped."""
         with self._lock:
-            if self._all_subscriptions():
+            if self._all_followers():
                 return False
-            self._is_listening = False
+            self._is_listening, self._knows_since = False, math.inf
+            self._ended.clear()
             self._is_followed.clear()
             return True
 
@@ -159,15 +179,20 @@ class Hub:
         deliveries: defaultdict[AbstractEventLoop, list[Delivery]] = defaultdict(list)
         for run_id, of_run in groupby(sorted(rows, key=attrgetter("run_id")), key=attrgetter("run_id")):
             news = list(of_run)
+            status = orjson.loads(news[-1].payload)["status"] if news[-1].type == "final" else None
             with self._lock:
-                subscriptions = set(self._of_runs.get(run_id, ()))
+                if status is not None:
+                    self._ended[run_id] = status, time.monotonic()
+                    if len(self._ended) > MOST_ENDS:
+                        _, self._knows_since = self._ended.pop(next(iter(self._ended)))
+                followers = set(self._of_runs.get(run_id, ()))
                 for caller, of_caller in self._of_callers.items():
                     if caller.sees_all or caller.user_id == news[0].owner:  # the rule of `Run.objects.for_caller`
-                        subscriptions |= of_caller
-            events = [orjson.loads(row.payload) for row in news] if subscriptions else []
+                        followers |= of_caller
+            events = [orjson.loads(row.payload) for row in news] if followers else []
             size = sum(len(row.payload) for row in news)
-            for subscription in subscriptions:
-                deliveries[subscription.loop].append((subscription, run_id, events, size))
+            for follower in followers:
+                deliveries[follower.loop].append((follower, run_id, events, size))
         taken = {loop: threading.Event() for loop in deliveries}
         for loop, batch in deliveries.items():
             _call(loop, partial(_put_all, batch, taken[loop]))
@@ -175,8 +200,8 @@ class Hub:
 
 
 def _put_all(deliveries: Iterable[Delivery], taken: threading.Event) -> None:
-    for subscription, run_id, events, size in deliveries:
-        subscription.put(run_id, events, size=size)
+    for follower, run_id, events, size in deliveries:
+        follower.put(run_id, events, size=size)
     taken.set()
 
 

@@ -32,17 +32,18 @@ IDS: Final = "SELECT id FROM tasks_taskevent WHERE id > %s AND id <= %s ORDER BY
 NEWS: Final = sized(
     "WITH news AS (SELECT e.id, octet_length(e.payload) AS size, sum(octet_length(e.payload)) OVER (ORDER BY e.id) AS upto "
     "FROM tasks_taskevent e JOIN tasks_run r ON r.id = e.run_id WHERE e.id > %s{holes} ORDER BY e.id LIMIT %s) "
-    "SELECT e.id, e.run_id, r.user_id, e.payload, news.upto FROM news JOIN tasks_taskevent e ON e.id = news.id "
+    "SELECT e.id, e.run_id, r.user_id, e.type, e.payload, news.upto FROM news JOIN tasks_taskevent e ON e.id = news.id "
     "JOIN tasks_run r ON r.id = e.run_id WHERE news.upto - news.size < %s ORDER BY e.id"
 )
 
 
 class Row(NamedTuple):
-    """An event of any run: `payload` is its JSON, `owner` the id of the run's owner."""
+    """An event of any run, of a `type`: `payload` is its JSON, `owner` the id of the run's owner."""
 
     id: int
     run_id: str
     owner: str
+    type: str
     payload: str
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from apflow_site.db import pools
 from tasks.events.log import Event, read_page
@@ -42,6 +42,52 @@ class Room:
 
 def everything(event: Event) -> bool:
     return True
+
+
+class Follower(Protocol):
+    """A receiver of the hub's events. It belongs to its event loop."""
+
+    loop: asyncio.AbstractEventLoop
+
+    async def opened(self) -> None:
+        """Wait for `open` or `close`."""
+
+    def open(self) -> None:
+        """Note that no event that is committed from now on can be missed."""
+
+    def close(self) -> None:
+        """Note that no more events come."""
+
+    def put(self, run_id: str, events: list[Event], *, size: int = 0) -> None:
+        """Take some events of a run, in order; all of them have `size` bytes."""
+
+
+class EndOfRun:
+    """A wait for the end of one run. `status` ends with the run's status, or with None if no more events come."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.status: asyncio.Future[str | None] = self.loop.create_future()
+        self._opened = asyncio.Event()
+
+    async def opened(self) -> None:
+        """Wait until an end that is committed from now on cannot be missed."""
+        await self._opened.wait()
+
+    def open(self) -> None:
+        self._opened.set()
+
+    def close(self) -> None:
+        self._end(None)
+        self._opened.set()
+
+    def put(self, run_id: str, events: list[Event], *, size: int = 0) -> None:
+        if events[-1]["type"] == "final":
+            self._end(events[-1]["status"])
+
+    def _end(self, status: str | None) -> None:
+        if not self.status.done():
+            self.status.set_result(status)
 
 
 class Subscription:

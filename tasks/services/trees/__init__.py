@@ -5,6 +5,7 @@ The functions here and in `queries`, `editing` and `copies` are what every inter
 They are sync, take keyword arguments only, and run in one transaction each.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, replace
@@ -79,6 +80,8 @@ class Execution:
     warnings: list[str]
     webhook: Webhook | None = None
     is_idle: bool = False
+    since: float = -math.inf
+    """A time of the monotonic clock at which `run`, if it is unfinished, had not ended yet."""
 
 
 def create_tree(

@@ -24,6 +24,8 @@ T = TypeVar("T")
 SUMMARY: Final = tuple(name for name in loads.TASK_COLUMNS if name not in loads.JSON_COLUMNS)
 """The columns of a task in a summary that may be large."""
 FEW_TASKS: Final = 20_000
+SMALL_TREE_BYTES: Final = 64 * 1024
+"""A tree of this size is made into a reply on the event loop, in less time than a turn of a thread takes."""
 NOT_A_CURSOR: Final = ("cursor", "is not a cursor of this server: omit it to get the first page")
 
 
@@ -114,6 +116,28 @@ def _root_and_size(rights: Caller, *, user_id: str, task_id: str) -> QuerySet[Ta
 def _tree(with_texts: bool, *, root_id: str) -> QuerySet[Task]:
     tree = Task.objects.tree(root_id)
     return loads.with_texts(tree) if with_texts else tree
+
+
+def small_trees(caller: Caller, root_ids: Sequence[str]) -> dict[str, list[Task]]:
+    """Return the trees of these roots that take up to SMALL_TREE_BYTES, with texts, in the order of their requests.
+
+    A caller that uses one spends the `size` of its tasks.
+    """
+    width = 1 << (len(root_ids) - 1).bit_length()
+    padded = [*root_ids, *[root_ids[-1]] * (width - len(root_ids))]
+    found: defaultdict[str, list[Task]] = defaultdict(list)
+    for task in _small_trees.rows(caller.rights, width, user_id=caller.user_id, **_named(padded)):
+        found[task.root_id].append(task)
+    return found
+
+
+@Prepared
+def _small_trees(rights: Caller, width: int, *, user_id: str) -> QuerySet[Task]:
+    size = loads.size_of(*loads.TASK_COLUMNS)
+    of_caller = Task.objects.for_caller(rights).filter(root_id__in=[*_named([""] * width)])
+    small = of_caller.order_by().values("root_id").annotate(all=Sum(size)).filter(all__lte=SMALL_TREE_BYTES)
+    tasks = Task.objects.filter(root_id__in=small.values("root_id")).order_by("root_id", "position")
+    return loads.with_texts(tasks).annotate(size=size)
 
 
 def tree_of(task: Task, *, without: Sequence[str] = ()) -> list[Task]:
@@ -255,17 +279,6 @@ def tasks_with_ids(task_ids: Sequence[str], *, summary: bool = False) -> list[Ta
 def _tasks(count: int, summary: bool) -> QuerySet[Task]:
     found = Task.objects.filter(id__in=[*_named([""] * count)])
     return loads.without_texts(found) if summary else loads.with_texts(found)
-
-
-def run_now(run: Run) -> Run:
-    """Read the run again. Raises Run.DoesNotExist if it has been deleted."""
-    found = _RUN.first(run_id=run.id)
-    if found is None:
-        raise Run.DoesNotExist
-    return found
-
-
-_RUN: Final = Prepared(lambda *, run_id: Run.objects.filter(id=run_id))
 
 
 def latest_run(*, caller: Caller, task_id: str) -> Run | None:

@@ -1,15 +1,23 @@
 """Following a run: all of it from any point, in order, without gap or duplicate, live and afterwards."""
 
 import asyncio
+import threading
+import time
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.db.backends.utils import CursorWrapper
 
+from a2a.methods.execute import Execute
+from a2a.methods.execute import execute as execute_method
 from accounts.callers import LOCAL
 from apflow_site.db import pools
 from tasks import events
+from tasks.events import hub
+from tasks.events.hub import Hub, this_hub
 from tasks.models import Run
 from tasks.services import trees
 from tests.workers import Json, WorkerThread, group, step
@@ -97,3 +105,68 @@ async def test_runs_are_told_apart(worker: WorkerThread, execute: Run) -> None:
     logs = await asyncio.wait_for(asyncio.gather(*followers), 60)
     assert [{event["run_id"] for event in log} for log in logs] == [{execute.id}, {other.run.id}]
     assert [len(log) for log in logs] == [SIZE, 3]
+
+
+async def never() -> str | None:
+    pytest.fail("It looks, although it knows")
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_the_end_of_a_run_is_learned_without_a_query(worker: WorkerThread, is_late: bool) -> None:
+    """Also if the wait begins after the end, as it may when a run ends at once."""
+    async with this_hub().of_run("any"):
+        since = time.monotonic()
+        run = (await pools.write(trees.execute_tree, caller=LOCAL, tasks=TREE)).run
+        wait = partial(this_hub().end_of, run.id, since=since, look=never)
+        end = None if is_late else asyncio.create_task(wait())
+        async with this_hub().of_run(run.id) as followed:
+            await asyncio.to_thread(worker.work)
+            while (await followed.next())[-1]["type"] != "final":
+                pass
+        assert await asyncio.wait_for(end or wait(), 60) == "completed"
+
+
+async def test_a_run_that_may_have_ended_before_is_looked_at(worker: WorkerThread, execute: Run) -> None:
+    since = time.monotonic()
+    await asyncio.to_thread(worker.work)
+    assert await asyncio.wait_for(events.end_of(execute), 60) == "completed"
+    look = partial(asyncio.sleep, 0, "completed")
+    assert await asyncio.wait_for(Hub().end_of(execute.id, since=since, look=look), 60) == "completed"
+
+
+async def test_ends_that_were_forgotten_are_looked_for(worker: WorkerThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "MOST_ENDS", 1)
+    async with this_hub().of_run("any"):
+        since = time.monotonic()
+        runs = [(await pools.write(trees.execute_tree, caller=LOCAL, tasks=TREE)).run for _ in range(3)]
+        await asyncio.to_thread(worker.work)
+        for run in runs:
+            assert await asyncio.wait_for(events.end_of(run, since=since), 60) == "completed"
+
+
+async def test_a_wait_ends_without_a_status_when_the_process_stops(execute: Run) -> None:
+    hub = Hub()
+    wait = asyncio.create_task(hub.end_of(execute.id, since=0, look=partial(asyncio.sleep, 0)))
+    async with hub.of_run("any"):  # so that it listens
+        hub.close()
+        assert await asyncio.wait_for(wait, 60) is None
+
+
+async def test_a_request_that_waits_for_its_run_reads_once(
+    worker: WorkerThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, execute = [], CursorWrapper.execute
+
+    def noted(self: CursorWrapper, *given: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return execute(self, *given)
+
+    async with this_hub().of_run("any"):
+        monkeypatch.setattr(CursorWrapper, "execute", noted)
+        reply = asyncio.create_task(execute_method(LOCAL, Execute.parse({"tasks": TREE, "wait": True})))
+        while not reply.done():
+            await asyncio.to_thread(worker.work)
+    result = reply.result().native
+    assert (result["status"], result["task"]["status"]) == ("completed", "completed")
+    assert len(result["task"]["children"]) == 2
+    assert threads.count("read") == 1
