@@ -27,12 +27,17 @@ class SomeRowUnchanged(DatabaseError):
 class Write(ABC):
     """A statement that writes rows of one kind."""
 
+    key: Columns = ()
+
     @abstractmethod
     def one(self, columns: Columns) -> str:
         """Return the statement for one row, whose values it names as `%(column)s`."""
 
     def many(self, columns: Columns) -> str | None:
-        """Return PostgreSQL's statement for many rows, `%(rows)s` as JSON; None if each is written alone."""
+        """Return PostgreSQL's statement for many rows, `%(rows)s` as JSON; None if each is written alone.
+
+        `%(keys)s` are their values in the first column of `key`.
+        """
         return None
 
 
@@ -53,12 +58,14 @@ class Update(Write):
 
     def many(self, columns: Columns) -> str:
         rows = f"json_populate_recordset(NULL::{self.table}, %(rows)s::json) AS new"
-        return self._statement({name: f"new.{name}" for name in columns}, f" FROM {rows}")
+        # With the join alone, a plan that was made while the table was small would read all of it.
+        known = f"{self.table}.{self.key[0]} = ANY(%(keys)s)"
+        return self._statement({name: f"new.{name}" for name in columns}, f" FROM {rows}", known)
 
-    def _statement(self, values: Mapping[str, str], origin: str = "") -> str:
+    def _statement(self, values: Mapping[str, str], origin: str = "", *which: str) -> str:
         values = dict(values) | {name: f"COALESCE({values[name]}, {self.table}.{name})" for name in self.kept}
         changes = ", ".join(f"{name} = {value}" for name, value in values.items() if name not in self.key)
-        conditions = [f"{self.table}.{name} = {values[name]}" for name in self.key]
+        conditions = [*which, *(f"{self.table}.{name} = {values[name]}" for name in self.key)]
         return f"UPDATE {self.table} SET {changes}{origin} WHERE {' AND '.join([*conditions, self.guard])}"  # noqa: S608  (names of ours)
 
 
@@ -102,7 +109,8 @@ def write(how: Write, rows: Sequence[Row]) -> None:
     columns = tuple(rows[0])
     with connection.cursor() as cursor:
         if not IS_SQLITE and len(rows) > 1 and (statement := _many(how, columns)) is not None:
-            cursor.execute(statement, {"rows": orjson.dumps(rows).decode(), "expected": len(rows)})
+            keys = [row[name] for row in rows for name in how.key[:1]]
+            cursor.execute(statement, {"rows": orjson.dumps(rows).decode(), "keys": keys, "expected": len(rows)})
             return
         statement = _one(how, columns)
         if not IS_SQLITE:

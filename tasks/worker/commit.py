@@ -47,7 +47,9 @@ RETURNED: Final = "RETURNING tasks_run.id, epoch, claim_token, last_seq"
 
 
 def _is_held(run_id: str, epoch: str, token: str) -> str:
-    return f"id = {run_id} AND epoch = {epoch} AND claim_token {IS_SAME} {token} AND finished_at IS NULL"
+    # For a plain `finished_at IS NULL`, a plan that was made while there were few runs would read all unfinished ones.
+    is_unfinished = "CAST(finished_at IS NULL AS integer) = 1"
+    return f"id = {run_id} AND epoch = {epoch} AND claim_token {IS_SAME} {token} AND {is_unfinished}"
 
 
 HELD: Final = _is_held("%s", "%s", "%s")
@@ -63,7 +65,7 @@ WITH held AS MATERIALIZED (
     JOIN json_to_recordset(%s::json) AS
         move(run_id varchar, of_epoch integer, of_token varchar, added integer, ended_as varchar, ended_at timestamptz)
     ON {_is_held("move.run_id", "move.of_epoch", "move.of_token")}
-    ORDER BY id FOR UPDATE OF tasks_run
+    WHERE id = ANY(%s) ORDER BY id FOR UPDATE OF tasks_run
 )
 UPDATE tasks_run SET last_seq = last_seq + added, status = COALESCE(ended_as, status), finished_at = ended_at,
     lease_owner = CASE WHEN ended_as IS NULL THEN lease_owner END,
@@ -103,7 +105,7 @@ def _moved_together(added: "Counter[Fence]", ends: dict[Fence, RunClosed]) -> li
     ended = [(end.status, end.at) if (end := ends.get(fence)) else (None, None) for fence in added]
     moves = [(*fence, added[fence], *end) for fence, end in zip(added, ended, strict=True)]
     with connection.cursor() as cursor:
-        cursor.execute(MOVE_MANY, [records(moves, MOVE)])
+        cursor.execute(MOVE_MANY, [records(moves, MOVE), [run_id for run_id, _, _ in added]])
         return list(cursor.fetchall())
 
 

@@ -1,8 +1,10 @@
 """What a run of one step asks of the database: the statements, and which commits wait for the disk.
 
-`python -m benchmarks.commands` counts the same in PostgreSQL's log, for a whole server.
+`python -m benchmarks.commands` counts the same for a whole server.
 """
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -107,6 +109,54 @@ def test_steps_of_many_runs_that_start_and_end_together_take_as_many_statements_
     began = datetime.fromisoformat(AT).replace(tzinfo=UTC)
     assert set(Task.objects.values_list("status", "attempt", "started_at")) == {("completed", 1, began)}
     assert set(Run.objects.values_list("status", "last_seq", "lease_owner")) == {("completed", 3, None)}
+
+
+def test_a_plan_that_is_made_while_there_are_few_rows_finds_them_by_their_ids() -> None:
+    """PostgreSQL keeps it for thousands of further rows."""
+    changes, seen = list[Change](), list[tuple[str, Any]]()
+    for number in range(3):
+        trees.execute_tree(caller=LOCAL, tasks=[{"id": f"t{number}", "name": "echo_executor"}])
+        ((claim, _, _),) = polled().claimed
+        fence = Fence(run_id=claim.run_id, epoch=claim.epoch, token=claim.token, owner="")
+        event = {"type": "final", "task_id": f"t{number}", "seq": 0}
+        changes.append(TaskFinished(**fence, task_id=f"t{number}", status="completed", result="{}", at=AT))
+        changes.append(RunClosed(**fence, event=event, status="completed", at=AT))
+
+    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        seen.append((sql, params[0] if many else params))
+        return execute(sql, params, many, context)
+
+    reader = events.log.LogReader()
+    with connection.execute_wrapper(note):
+        assert commit(changes[:2]) == [None] * 2
+        assert commit(changes[2:]) == [None] * 4
+        assert len(reader.news(limit=10)) == 3
+    read = [(sql, params) for sql, params in seen if sql.split()[0] in ("UPDATE", "WITH")]
+    assert len(read) == (6 if IS_SQLITE else 5)
+    for sql, params in read:
+        assert without_a_key(sql, params) == [], sql
+
+
+def without_a_key(sql: str, params: Any) -> list[str]:
+    """The places of the plan that read rows of runs or tasks without the value of a key."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {'QUERY PLAN' if IS_SQLITE else '(FORMAT JSON)'} {sql}", params)
+        found = cursor.fetchall()
+    if IS_SQLITE:
+        return [detail for *_, detail in found if re.match("SCAN tasks_(run|task)$", detail)]
+    plan = found[0][0]
+    nodes = json.loads(plan) if isinstance(plan, str) else plan
+    nodes, read = [each["Plan"] for each in nodes], list[str]()
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("Plans", [])
+        index = node.get("Index Name", "")
+        tables = ("tasks_run", "tasks_task")
+        is_of_them = index.startswith(("run_", "tasks_run_")) or node.get("Relation Name") in tables
+        is_read = node["Node Type"] in ("Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Index Scan")
+        if is_of_them and is_read and "Index Cond" not in node:
+            read.append(f"{node['Node Type']} {index}")
+    return read
 
 
 @pytest.fixture
