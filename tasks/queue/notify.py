@@ -24,7 +24,6 @@ from contextlib import contextmanager, suppress
 from functools import cache, partial
 from importlib import import_module
 from multiprocessing.util import Finalize
-from queue import Empty, SimpleQueue
 from typing import Any, Final, Literal, NamedTuple
 
 from django.conf import settings
@@ -47,6 +46,10 @@ SCHEDULES: Final = "apflow_schedules"
 """The channel for the processes that fire schedules: one has changed, or is new."""
 LISTEN_SECONDS = 5.0
 """The seconds after which a listener reads the rows without a notification: one is lost with a process that ends before it sends it."""
+TOGETHER_SECONDS: Final = 0.002
+"""The pause of a process after what it has sent: what comes meanwhile is sent together."""
+LATER_SECONDS: Final = 0.01
+"""The seconds that a notification may wait for others if no request waits for it: those of a chain's steps are sent together."""
 FLUSH_SECONDS: Final = 2.0
 """The seconds that the end of a process waits for its last notifications."""
 
@@ -195,10 +198,13 @@ class SqliteNotifier(Notifier):
         self._watch, self._looks = None, POLLED
 
 
-def send(topic: Topic) -> None:
-    """Notify once the current transaction has committed. On SQLite the commit itself is the notification."""
+def send(topic: Topic, *, can_wait: bool = False) -> None:
+    """Notify once the current transaction has committed. On SQLite the commit itself is the notification.
+
+    One that `can_wait` is sent up to LATER_SECONDS later, together with others.
+    """
     if not IS_SQLITE:
-        transaction.on_commit(partial(_sender(os.getpid()).send, topic))
+        transaction.on_commit(partial(_sender(os.getpid()).send, topic, can_wait=can_wait))
 
 
 class Sender:
@@ -209,35 +215,45 @@ class Sender:
     """
 
     def __init__(self) -> None:
-        self._waiting: SimpleQueue[Topic | threading.Event] = SimpleQueue()
+        self._changed = threading.Condition()
+        self._waiting = set[Topic]()
+        self._is_urgent = False
+        self._is_sending = False
         url = settings.APFLOW.redis.url
         self._redis = _redis_notifier().Publisher(url) if url is not None else None
         self._postgres = _postgres_notifier().Publisher(connection.get_connection_params())
         threading.Thread(target=self._send_forever, name="notify", daemon=True).start()
         Finalize(None, self.flush, exitpriority=0)  # at the end of this process
 
-    def send(self, topic: Topic) -> None:
+    def send(self, topic: Topic, *, can_wait: bool = False) -> None:
         """Send soon. Returns at once."""
-        self._waiting.put(topic)
+        with self._changed:
+            is_news = not self._waiting or not (can_wait or self._is_urgent)
+            self._waiting.add(topic)
+            self._is_urgent |= not can_wait
+            if is_news:
+                self._changed.notify_all()
 
     def flush(self) -> None:
         """Wait until what was to be sent is sent, for a while."""
-        is_sent = threading.Event()
-        self._waiting.put(is_sent)
-        is_sent.wait(FLUSH_SECONDS)
+        with self._changed:
+            self._is_urgent = bool(self._waiting)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._waiting and not self._is_sending, FLUSH_SECONDS)
 
     def _send_forever(self) -> None:
         while True:
-            taken = {self._waiting.get()}
-            with suppress(Empty):
-                while True:
-                    taken.add(self._waiting.get_nowait())
-            topics = sorted(each for each in taken if isinstance(each, str))
-            if topics and not (self._redis and self._redis.publish(topics)):
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                self._changed.wait_for(lambda: self._is_urgent, LATER_SECONDS)
+                topics, self._waiting = sorted(self._waiting), set()
+                self._is_urgent, self._is_sending = False, True
+            if not (self._redis and self._redis.publish(topics)):
                 self._postgres.publish(topics)
-            for each in taken:
-                if isinstance(each, threading.Event):
-                    each.set()
+            with self._changed:
+                self._is_sending = False
+                self._changed.notify_all()
+            time.sleep(TOGETHER_SECONDS)
 
 
 @cache

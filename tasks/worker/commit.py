@@ -196,7 +196,7 @@ def _write_all(live: Sequence[Change], before: Mapping[Fence, int]) -> None:
     if awaited := [change for change in ended.values() if change.wait_id is not None]:
         _execute(waits.END_FOR_RUN, [(change.at, change.wait_id) for change in awaited])
         waits.resume_after([str(change.wait_id) for change in awaited])
-    notify.send(notify.EVENTS)
+    notify.send(notify.EVENTS, can_wait=not ended)
 
 
 def _execute(statement: str, rows: Sequence[Sequence[Any]]) -> CursorWrapper:

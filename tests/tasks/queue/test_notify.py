@@ -33,10 +33,10 @@ def bell() -> Iterator[Notifier]:
     bell.close()
 
 
-def write(topic: Topic = notify.RUNS) -> None:
+def write(topic: Topic = notify.RUNS, *, can_wait: bool = False) -> None:
     with transaction.atomic():
         OrmQ.objects.create(key="k", payload="p")
-        notify.send(topic)
+        notify.send(topic, can_wait=can_wait)
 
 
 def meanwhile(action: Callable[[], None]) -> threading.Thread:
@@ -94,6 +94,19 @@ def test_every_listener_hears(bell: Notifier) -> None:
 def test_postgresql_tells_topics_apart_and_for_sqlite_each_commit_is_a_ring(bell: Notifier) -> None:
     meanwhile(lambda: write(notify.EVENTS)).join()
     assert bell.wait(LONG_SECONDS if IS_SQLITE else 0.05) is IS_SQLITE
+
+
+def test_what_can_wait_is_sent_with_what_cannot(bell: Notifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "LATER_SECONDS", 10 * LONG_SECONDS)
+    meanwhile(partial(write, can_wait=True)).join()
+    assert bell.wait(0.05) is IS_SQLITE
+    meanwhile(partial(write, notify.EVENTS)).join()
+    assert bell.wait(LONG_SECONDS)
+
+
+def test_what_can_wait_is_sent_without_anything_else_too(bell: Notifier) -> None:
+    meanwhile(partial(write, can_wait=True)).join()
+    assert bell.wait(LONG_SECONDS)
 
 
 def test_who_is_not_attentive_holds_nobody_up() -> None:

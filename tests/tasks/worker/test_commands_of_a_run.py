@@ -18,7 +18,7 @@ from accounts.callers import LOCAL
 from apflow_site.db.connections import IS_SQLITE
 from tasks import events
 from tasks.models import Run, Task
-from tasks.queue import leases
+from tasks.queue import leases, notify
 from tasks.services import trees
 from tasks.worker.changes import Change, RunClosed, TaskFinished, TaskStarted
 from tasks.worker.commit import commit
@@ -157,6 +157,20 @@ def without_a_key(sql: str, params: Any) -> list[str]:
         if is_of_them and is_read and "Index Cond" not in node:
             read.append(f"{node['Node Type']} {index}")
     return read
+
+
+def test_only_the_end_of_a_run_is_notified_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps of a chain would wake every listener of the server, one by one."""
+    sent = []
+    monkeypatch.setattr(notify, "send", lambda topic, *, can_wait=False: sent.append((topic, can_wait)))
+    trees.execute_tree(caller=LOCAL, tasks=[{"id": "t", "name": "echo_executor"}])
+    ((claim, _, _),) = polled().claimed
+    fence = Fence(run_id=claim.run_id, epoch=claim.epoch, token=claim.token, owner="")
+    event = {"type": "task_start", "task_id": "t", "seq": 0}
+    commit([TaskStarted(**fence, event=event, task_id="t", attempt=1, at=AT)])
+    end = TaskFinished(**fence, event={**event}, task_id="t", status="completed", result="{}", at=AT)
+    commit([end, RunClosed(**fence, event={**event}, status="completed", at=AT)])
+    assert sent[-2:] == [(notify.EVENTS, True), (notify.EVENTS, False)]
 
 
 @pytest.fixture
