@@ -141,7 +141,7 @@ def require_wrk() -> None:
         )
 
 
-def requests_per_second(port: int, call: Call, *, width: int) -> tuple[float, int]:
+def requests_per_second(port: int, call: Call, *, width: int, seconds: int = SECONDS) -> tuple[float, int]:
     """Ask for some seconds with so many connections. Returns the requests per second, and their number.
 
     Raises AssertionError if a request fails. Before and after, one answer is checked as a whole.
@@ -156,7 +156,7 @@ def requests_per_second(port: int, call: Call, *, width: int) -> tuple[float, in
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(script)
         file.flush()
-        command = ["wrk", "-t1", f"-c{width}", f"-d{SECONDS}s", "-s", file.name, f"http://127.0.0.1:{port}{call.path}"]
+        command = ["wrk", "-t1", f"-c{width}", f"-d{seconds}s", "-s", file.name, f"http://127.0.0.1:{port}{call.path}"]
         output = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
     found = json.loads(output.splitlines()[-1])
     assert found["failed"] == 0, output

@@ -67,6 +67,11 @@ def cpu_of_workers(port: int) -> float:
     return sum(each.cpu for each in _server(port) if WORKER in each.name)
 
 
+def cpu_of_all(pid: int) -> float:
+    """The processor time in seconds of this process and all below it."""
+    return sum(each.cpu for each in (_process(pid), *processes_below(pid)) if each is not None)
+
+
 def _server(port: int) -> list[Process]:
     for each in processes_below(os.getpid()):
         arguments = Path(f"/proc/{each.pid}/cmdline").read_text().split("\0")

@@ -1,7 +1,7 @@
 """Keys sent with a request: encrypted rows, written and erased by the transactions of their run."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -77,9 +77,9 @@ def erase(run_ids: Sequence[str]) -> None:
         cursor.execute(f"DELETE FROM llmkeys_runsecret WHERE run_id IN ({marks})", run_ids)  # noqa: S608  (only marks)
 
 
-def erase_of_tree(tree_id: str) -> None:
-    """Delete the keys of a deleted tree."""
-    RunSecret.objects.filter(tree_id=tree_id).delete()
+def erase_of_trees(tree_ids: Collection[str]) -> None:
+    """Delete the keys of deleted trees."""
+    RunSecret.objects.filter(tree_id__in=tree_ids).delete()
 
 
 def erase_expired() -> None:

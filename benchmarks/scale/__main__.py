@@ -40,7 +40,7 @@ def measure(roots: int) -> None:
     rows.add_up_counts()
     asked = {**questions.questions(roots), **questions.trees()}
     figures = {name: questions.milliseconds(question) for name, question in asked.items()}
-    print(json.dumps(figures | questions.pruning()))
+    print(json.dumps(figures | questions.prunings()))
 
 
 def main() -> None:

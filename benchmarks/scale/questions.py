@@ -16,7 +16,7 @@ from benchmarks.scale.rows import LARGE_OWNER, LARGE_TREES, NEEDLE, large_tree, 
 from tasks.dashboard.filters import Filters
 from tasks.dashboard.listing import list_trees
 from tasks.dashboard.picture import picture_of
-from tasks.events.pruning import remove_batch as pruning_of_events
+from tasks.events import pruning
 from tasks.models import Run, Task
 from tasks.services.trees import create_tree, queries
 from tasks.services.upkeep import housekeeping
@@ -77,7 +77,7 @@ def trees() -> Mapping[str, Question]:
     return found
 
 
-def pruning() -> dict[str, float]:
+def prunings() -> dict[str, float]:
     """How long pruning takes, and how long a writer waits at most that creates a tree every 5 ms meanwhile."""
     waits, is_over = list[float](), threading.Event()
 
@@ -92,17 +92,17 @@ def pruning() -> dict[str, float]:
     writer.start()
     oldest = Run.objects.filter(number=1).order_by("finished_at")[:1].get()
     before = (oldest.finished_at or oldest.created_at) + timedelta(days=1)
-    seconds = dict[str, float]()
+    milliseconds = dict[str, float]()
     for name, prune in (
-        ("pruning of 20 trees", partial(housekeeping.prune, Status.COMPLETED, before=before)),
-        ("pruning of the events of 50 runs", partial(pruning_of_events, before)),
+        ("pruning, of each tree", partial(housekeeping.prune, Status.COMPLETED, before=before)),
+        ("pruning, of each 1,000 events", lambda: pruning.remove_batch(before, since=pruning.BEGINNING)[0] / 1_000),
     ):
         begun = perf_counter()
-        prune()
-        seconds[name] = (perf_counter() - begun) * 1_000
+        removed = prune()
+        milliseconds[name] = (perf_counter() - begun) * 1_000 / removed
     is_over.set()
     writer.join()
-    return seconds | {"a writer meanwhile, at most": max(waits)}
+    return milliseconds | {"a writer meanwhile, at most": max(waits)}
 
 
 def milliseconds(question: Question, *, times: int = 7, most_seconds: float = 3.0) -> float:

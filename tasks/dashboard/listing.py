@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Final
 
 from django.db import connection
-from django.db.models import Avg, Count, Exists, OuterRef, Q, Subquery
+from django.db.models import Avg, Count, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
 from accounts.callers import Caller
@@ -25,6 +25,7 @@ MOST_NAMES: Final = 5_000
 """Different names that are looked through."""
 FEW: Final = 20
 MOST_RUNS: Final = 1_000
+MOST_TASKS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,9 @@ def _matching(roots: TaskQuerySet, filters: Filters) -> TaskQuerySet:
     if filters.text:
         roots = roots.filter(Q(name__icontains=filters.text) | _starts_with(filters.text))
     if filters.executor:
-        roots = roots.filter(Exists(Task.objects.filter(executor_id=filters.executor, root_id=OuterRef("id"))))
+        # PostgreSQL would answer an EXISTS by reading all tasks of the executor first.
+        tasks = Task.objects.filter(executor_id=filters.executor, root_id=OuterRef("id"))
+        roots = roots.alias(has_executor=Subquery(tasks.values("root_id")[:1])).filter(has_executor__isnull=False)
     if filters.status:
         newest = Run.objects.filter(root_id=OuterRef("id")).order_by("-number").values("status")[:1]
         roots = roots.annotate(tree_status=Coalesce(Subquery(newest), "status")).filter(tree_status=filters.status)
@@ -115,9 +118,17 @@ def _rare(wanted: Wanted, cursor: str) -> list[str] | None:
     None: no index has them, or they are not rare.
     """
     filters = wanted.filters
+    if filters.executor and (rare := _of_executor(filters.executor)) is not None:
+        return rare
     if filters.text:
         return None if filters.status or filters.executor else _of_text(wanted, cursor)
     return _of_unfinished(wanted, cursor) if filters.status in (Status.PENDING, Status.IN_PROGRESS) else None
+
+
+def _of_executor(executor_id: str) -> list[str] | None:
+    """Return the ids of all roots with a task of this executor; None if it has many tasks."""
+    ids = list(Task.objects.filter(executor_id=executor_id).values_list("root_id", flat=True)[: MOST_TASKS + 1])
+    return None if len(ids) > MOST_TASKS else list(set(ids))
 
 
 def _of_text(wanted: Wanted, cursor: str) -> list[str] | None:

@@ -5,6 +5,7 @@ newest of a million runs that ended long ago have been pruned, and looking at ea
 """
 
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any, Final
 
 from django.conf import settings
@@ -13,15 +14,14 @@ from django.db.models import Exists, OuterRef, QuerySet
 from tasks.models import InstallationFact, ModelCall, Run, TaskEvent
 
 PREFIX: Final = "swept_"
-STEP: Final = timedelta(hours=1)
+STEP: Final = timedelta(minutes=1)
 """The progress is stored in steps, not at every sweep."""
 BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 BATCH: Final = 2_000
 """The number of events one transaction removes. It blocks other writers meanwhile."""
-BATCHES: Final = 5
 CALLS: Final = 200
 """The number of model calls: each may have 64 KiB."""
-RUNS: Final = 50
+RUNS: Final = 500
 SWEEP: Final = "events"
 
 
@@ -43,36 +43,38 @@ def forget_sweeps() -> None:
     InstallationFact.objects.filter(name__startswith=PREFIX).delete()
 
 
-def prune_events() -> int:
-    """Delete some of the events and model calls of runs that ended more than `events.keep_days` ago.
+def prune_events(*, give_up_at: float = 0.0) -> int:
+    """Delete a batch of the events and model calls of runs that ended more than `events.keep_days` ago.
 
-    Returns how many.
+    Until `give_up_at` it continues with the next batch. Returns how many.
     """
     keep_days = settings.APFLOW.events.keep_days
     if not keep_days:
         return 0
-    before = datetime.now(UTC) - timedelta(days=keep_days)
+    before, since = datetime.now(UTC) - timedelta(days=keep_days), swept_until(SWEEP)
     removed = 0
-    for _ in range(BATCHES):
-        count = remove_batch(before)
+    while True:
+        count, since = remove_batch(before, since=since)
         removed += count
-        if count < BATCH:
-            break
-    return removed
+        if not count or monotonic() >= give_up_at:
+            return removed
 
 
-def remove_batch(before: datetime) -> int:
-    """Delete events of some runs that ended before this time, and before them their model calls. Returns how many."""
-    since = swept_until(SWEEP)
+def remove_batch(before: datetime, *, since: datetime) -> tuple[int, datetime]:
+    """Delete events of some runs that ended between these times, and before them their model calls.
+
+    Returns how many, and the time before which no run has any.
+    """
     kept = TaskEvent.objects.filter(run_id=OuterRef("id"))
     runs = Run.objects.filter(Exists(kept), finished_at__gte=since, finished_at__lt=before).order_by("finished_at")
     first = list(runs.values_list("id", "finished_at")[:RUNS])
-    note_sweep(SWEEP, first[0][1] or before if first else before, since=since)
+    until = first[0][1] or before if first else before
+    note_sweep(SWEEP, until, since=since)
     run_ids = [run_id for run_id, _ in first]
-    calls = _delete(ModelCall.objects.filter(run_id__in=run_ids).order_by("run_id"), most=CALLS)
-    if calls == CALLS:  # the events are deleted last: by them the runs are found
-        return BATCH
-    return calls + _delete(TaskEvent.objects.filter(run_id__in=run_ids).order_by("run_id", "seq"), most=BATCH)
+    count = _delete(ModelCall.objects.filter(run_id__in=run_ids).order_by("run_id"), most=CALLS)
+    if count < CALLS:  # the events are deleted last: by them the runs are found
+        count += _delete(TaskEvent.objects.filter(run_id__in=run_ids).order_by("run_id", "seq"), most=BATCH)
+    return count, until
 
 
 def _delete(rows: "QuerySet[Any]", *, most: int) -> int:

@@ -1,6 +1,6 @@
 """Tasks and how many there are of each status."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Self
@@ -33,6 +33,11 @@ class TaskQuerySet(models.QuerySet["Task"]):
         would cause deadlocks.
         """
         self.filter(id=root_id).select_for_update().values_list("id").first()
+
+    def hold_trees(self, root_ids: Collection[str]) -> list[str]:
+        """Lock these trees, but for those that another transaction holds: it does not wait. Returns their ids."""
+        held = self.filter(id__in=root_ids).select_for_update(skip_locked=True)
+        return list(held.values_list("id", flat=True))
 
     def state_of_tree(self, root_id: str) -> tuple[int, datetime]:
         """Return what differs after a change of the tree while it does not run: how many tasks it has, and its latest change."""
@@ -101,6 +106,11 @@ class Task(models.Model):
                 fields=["user_id", "name", "-created_at", "-id"], name="root_name_of_owner", condition=IS_ROOT
             ),
             models.Index(fields=["name", "-created_at", "-id"], name="root_name", condition=IS_ROOT),
+            models.Index(
+                fields=["executor_id", "root_id"],
+                name="task_of_executor",
+                condition=models.Q(executor_id__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:

@@ -128,7 +128,7 @@ class Sweeps:
             if self._is_due("runs", SWEEP_SECONDS):
                 _sweep_runs()
             if self._is_due("upkeep", UPKEEP_SECONDS) and _keep_up():
-                self._due_at["upkeep"] = self._due_at["runs"]
+                self._due_at["upkeep"] = self._due_at["leases"]
         except DatabaseError:
             logger.warning("Could not sweep: the database is unavailable", extra={"event": "sweep.failed"})
             connection.close()

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from tasks.dashboard import listing
 from tasks.dashboard.filters import Filters
@@ -29,6 +31,7 @@ def trees(monkeypatch: pytest.MonkeyPatch) -> None:
     Run.objects.filter(root_id="tree01").update(status=Status.FAILED)
     start("tree02")
     Run.objects.filter(root_id="tree02").update(status=Status.IN_PROGRESS)
+    Task.objects.filter(id__in=["tree00", "tree05", "tree of bob"]).update(executor_id="rest_executor")
     monkeypatch.setattr(listing, "PIECE", 3)
     monkeypatch.setattr(listing, "SECONDS", 0)
     monkeypatch.setattr(listing, "PAGE", 2)
@@ -60,11 +63,13 @@ FILTERS = [
     ({"status": "completed"}, [], "none"),
     ({"executor": "echo_executor"}, [], "no names"),
     ({"executor": "sleep_executor", "status": "pending"}, [], "index"),
+    ({"executor": "rest_executor"}, [0, 5], "index"),
+    ({"executor": "rest_executor", "text": "report"}, [5], "none"),
 ]
 LIMITS: dict[str, dict[str, int]] = {
     "index": {},
     "no names": {"FEW": 0},
-    "none": {"MOST_NAMES": 1, "MOST_RUNS": 0},
+    "none": {"MOST_NAMES": 1, "MOST_RUNS": 0, "MOST_TASKS": 0},
 }
 SEARCHES = [
     pytest.param(
@@ -100,6 +105,19 @@ def test_a_rare_match_far_down_is_on_the_first_page(filters: dict[str, str]) -> 
     page = list_trees(caller=ALICE, filters=Filters(**filters))
     assert [row.root.id for row in page.rows] == ["tree02" if "status" in filters else "tree00"]
     assert page.next_cursor is None
+
+
+@pytest.mark.both_engines
+@pytest.mark.parametrize(("executor", "found"), [("llm_executor", []), ("rest_executor", ["tree05", "tree00"])])
+def test_a_rare_executor_takes_no_search_through_all_trees(
+    executor: str, found: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index has the trees with its tasks, so only the first piece is searched, however many there are."""
+    monkeypatch.setattr(listing, "SECONDS", 3600)
+    with CaptureQueriesContext(connection) as queries:
+        page = list_trees(caller=ALICE, filters=Filters(executor=executor))
+    assert ([row.root.id for row in page.rows], page.next_cursor) == (found, None)
+    assert len([each for each in queries if '"created_at" >=' in each["sql"]]) == 1
 
 
 @pytest.mark.both_engines

@@ -1,5 +1,6 @@
 """Update and delete stored tasks: only while the tree does not run, and only if it stays valid."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -142,18 +143,25 @@ def _checked(task: Task, changes: Json) -> tuple[TaskSpec, datetime]:
 
 
 def _remove_tree(root: Task, *, force: bool) -> int:
-    """Delete all tasks of the tree without reading them: other writers of SQLite wait meanwhile."""
     _check_ended(root)
     tree = Task.objects.tree(root.root_id).order_by()
     begun = [] if force else list(tree.exclude(status=Status.PENDING).order_by("position").values_list("id", flat=True))
     _check_pending_or_forced(root, begun, force=force)
-    run_secrets.erase_of_tree(root.root_id)
-    runs = Run.objects.filter(root_id=root.root_id)
+    return remove_trees([root.root_id])
+
+
+def remove_trees(root_ids: Sequence[str]) -> int:
+    """Delete all tasks of these locked trees, and their runs. Returns how many tasks.
+
+    They are deleted without reading them, by a statement for each table: other writers of SQLite wait meanwhile.
+    """
+    run_secrets.erase_of_trees(root_ids)
+    runs = Run.objects.filter(root_id__in=root_ids)
     for model in (TaskEvent, ModelCall, CancelRequest, ConversationTurn, RunInputs, RunTag, RunBudget, TaskState):
         model.objects.filter(run_id__in=runs.values("id")).delete()
     fairness.keep_turn(runs)
     runs.delete()
-    count, _ = tree.delete()
+    count, _ = Task.objects.filter(root_id__in=root_ids).delete()
     return count
 
 

@@ -4,12 +4,14 @@ Sessions, tokens, links and failed logins go when they have expired, idempotency
 hours, the log of webhook deliveries with the events that it is about (`events.keep_days`), events from
 outside after `events.sent_days`, and entries of the audit log after `retention.audit_days`.
 
-Trees whose last run ended long ago (`retention`) go unless they have `params.keep`. Each is deleted in a
-transaction of its own, so that other writers get their turn in between.
+Trees whose last run ended long ago (`retention`) go unless they have `params.keep`: many small ones in a
+transaction, which ends soon, so that other writers get their turn in between.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
+from time import monotonic
 from typing import Any, Final
 
 from django.conf import settings
@@ -19,22 +21,23 @@ from django.db.models import BooleanField, Exists, F, Func, OuterRef, QuerySet, 
 from django.db.models.functions import Coalesce
 
 from accounts.audit import old_entries
-from accounts.callers import Caller, Role
 from accounts.logins import WINDOW
 from accounts.models import LoginLink, LoginTry, SpentToken
 from tasks.events import pruning
 from tasks.executors.email.mail import old_counts
 from tasks.models import DayAllowance, DayCount, Run, Schedule, Task, WebhookDelivery
-from tasks.rules.exceptions import CannotDelete, TaskNotFound
 from tasks.services.trees import idempotency
-from tasks.services.trees.editing import remove_task
+from tasks.services.trees.editing import remove_trees
 from tasks.services.waits import sent_events
 from tasks.status import Status
 from tasks.telemetry import metrics
 
-TREES_AT_ONCE: Final = 20
-"""The number of trees with the same status that one call deletes."""
-RETENTION: Final = Caller(user_id="retention", role=Role.ADMIN)
+TREES_AT_ONCE: Final = 200
+"""The most trees that one transaction deletes."""
+EVENTS_AT_ONCE: Final = 2_000
+"""The most events of the last runs of trees that one transaction deletes, unless one run has more."""
+SECONDS: Final = 1.0
+"""The time for which one call prunes events and trees. The sweep for expired leases waits meanwhile."""
 BATCH: Final = 1_000
 """The number of rows of a kind that one statement removes. It blocks other writers of SQLite meanwhile."""
 BATCHES: Final = 10
@@ -42,25 +45,33 @@ EVENTS: Final = "events"
 TREES: Final = "trees"
 
 
-def prune_trees() -> int:
-    """Delete some of the trees that need not be kept any longer. Returns how many."""
+def prune_trees(*, give_up_at: float = 0.0) -> int:
+    """Delete trees that need not be kept any longer, a batch of each status and more until this moment. Returns how many."""
     now, retention = datetime.now(UTC), settings.APFLOW.retention
     kept_days = {
         Status.COMPLETED: retention.completed_days,
         Status.FAILED: retention.failed_days,
         Status.CANCELLED: retention.cancelled_days,
     }
-    return sum(prune(status, before=now - timedelta(days=days)) for status, days in kept_days.items() if days)
+    befores = {status: now - timedelta(days=days) for status, days in kept_days.items() if days}
+    return sum(prune(status, before=before, give_up_at=give_up_at) for status, before in befores.items())
 
 
-def prune(status: Status, *, before: datetime) -> int:
-    """Delete some of the trees that ended like this before that time. Returns how many."""
+def prune(status: Status, *, before: datetime, give_up_at: float = 0.0) -> int:
+    """Delete a batch of the trees that ended like this before that time, and more until `give_up_at`. Returns how many."""
     sweep = f"{status}_trees"
     since = pruning.swept_until(sweep)
-    expired = _expired(status, before).filter(finished_at__gte=since).order_by("finished_at")
-    first = list(expired.only("root_id", "finished_at")[:TREES_AT_ONCE])
-    pruning.note_sweep(sweep, first[0].finished_at or before if first else before, since=since)
-    return sum(_delete(run, status, before=before) for run in first)
+    expired = _expired(status, before).order_by("finished_at").only("root_id", "finished_at", "last_seq")
+    removed = 0
+    while True:
+        first = list(expired.filter(finished_at__gte=since)[:TREES_AT_ONCE])
+        pruning.note_sweep(sweep, first[0].finished_at or before if first else before, since=since)
+        events = accumulate(run.last_seq for run in first)
+        few = [run for run, total in zip(first, events, strict=True) if total <= EVENTS_AT_ONCE] or first[:1]
+        count = _delete(few, status, before=before) if few else 0
+        removed += count
+        if not count or monotonic() >= give_up_at:
+            return removed
 
 
 def _expired(status: Status, before: datetime) -> "QuerySet[Run]":
@@ -93,22 +104,23 @@ class IsKept(Func):
 
 
 @transaction.atomic
-def _delete(run: Run, status: Status, *, before: datetime) -> bool:
-    """Delete the tree of its last run, unless it has started again meanwhile."""
-    Task.objects.hold_tree(run.root_id)
-    if not _expired(status, before).filter(id=run.id).exists():
-        return False
-    try:
-        remove_task(caller=RETENTION, task_id=run.root_id, force=True)
-    except (CannotDelete, TaskNotFound):
-        return False
-    return True
+def _delete(runs: Sequence[Run], status: Status, *, before: datetime) -> int:
+    """Delete the trees of these last runs, but for those that others use or that have started again. Returns how many."""
+    root_ids = Task.objects.hold_trees([run.root_id for run in runs])
+    unfinished = Run.objects.unfinished().filter(root_id=OuterRef("root_id"))
+    expired = _expired(status, before).filter(
+        ~Exists(unfinished), id__in=[run.id for run in runs], root_id__in=root_ids
+    )
+    if expired_ids := list(expired.values_list("root_id", flat=True)):
+        remove_trees(expired_ids)
+    return len(expired_ids)
 
 
 def keep_house() -> bool:
     """Remove some of the rows of each kind. Returns whether there were any: then more may be left."""
     removed = {kind: _remove(expired) for kind, expired in EXPIRED.items()}
-    removed |= {EVENTS: pruning.prune_events(), TREES: prune_trees()}
+    give_up_at = monotonic() + SECONDS
+    removed |= {EVENTS: pruning.prune_events(give_up_at=give_up_at), TREES: prune_trees(give_up_at=give_up_at)}
     for kind, number in removed.items():
         metrics.removed(kind, number)
     return any(removed.values())

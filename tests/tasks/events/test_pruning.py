@@ -41,7 +41,6 @@ def test_only_the_events_of_runs_that_ended_long_ago_are_removed() -> None:
 
 def test_they_go_in_batches_and_the_oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pruning, "BATCH", 2)
-    monkeypatch.setattr(pruning, "BATCHES", 1)
     run = store("old", ended_days_ago=31)
     assert pruning.prune_events() == 2
     assert kept() == {"old": [3]}

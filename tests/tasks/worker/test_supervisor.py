@@ -16,7 +16,7 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 def test_what_has_expired_is_looked_for_seldom_but_again_while_there_is_any(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(housekeeping, "BATCH", 2)
     monkeypatch.setattr(housekeeping, "BATCHES", 1)
-    monkeypatch.setattr(supervisor, "SWEEP_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "LEASE_SWEEP_SECONDS", 0.0)
     monkeypatch.setattr(supervisor, "UPKEEP_SECONDS", 1e6)
     add_expired(5)
     sweeps = Sweeps()

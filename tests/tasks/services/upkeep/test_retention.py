@@ -1,10 +1,14 @@
 """Retention: trees go by the status and the age of their last run, a few at a time; by default all stay."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from math import inf
 
 import pytest
 import yaml
 from django.conf import LazySettings
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from accounts.callers import LOCAL
 from tasks.models import Run, Task, TaskEvent, Webhook
@@ -94,3 +98,47 @@ def test_a_marked_tree_is_kept_and_delays_no_other(settings: LazySettings, monke
 def test_the_mark_is_true_or_false() -> None:
     with pytest.raises(InvalidParams, match=r"params\.keep: must be true or false"):
         trees.create_tree(caller=LOCAL, tasks=[{"name": "echo_executor", "params": {"keep": "yes"}}])
+
+
+def test_the_trees_of_a_batch_go_by_one_statement_for_each_table(settings: LazySettings) -> None:
+    keep(settings, completed_days=1)
+
+    def commands(count: int) -> int:
+        for number in range(count):
+            tree(f"tree{number}", "completed", days=10 - number)
+        with CaptureQueriesContext(connection) as queries:
+            assert prune_trees() == count
+        return len(queries)
+
+    commands(1)  # what is looked up once
+    assert commands(2) == commands(9)
+
+
+def test_a_batch_ends_with_the_events_of_a_large_run(settings: LazySettings) -> None:
+    keep(settings, completed_days=1)
+    for number in range(4):
+        tree(f"tree{number}", "completed", days=10 - number)
+    for name, events in (("tree0", 10_000), ("tree1", 1), ("tree2", housekeeping.EVENTS_AT_ONCE)):
+        Run.objects.filter(root_id=name).update(last_seq=events)
+    assert (prune_trees(), roots()) == (1, {"tree1", "tree2", "tree3"})
+    assert (prune_trees(), roots()) == (1, {"tree2", "tree3"})
+    assert prune_trees(give_up_at=inf) == 2
+
+
+def test_a_tree_that_another_transaction_holds_is_not_waited_for(settings: LazySettings) -> None:
+    if connection.vendor == "sqlite":
+        return  # its writers wait for each other anyway
+    keep(settings, completed_days=1)
+    for name in ("held", "free"):
+        tree(name, "completed", days=10)
+    with ThreadPoolExecutor(1) as other, transaction.atomic():
+        Task.objects.hold_tree("held")
+        assert other.submit(_prune_and_close).result() == 1
+    assert roots() == {"held"}
+
+
+def _prune_and_close() -> int:
+    try:
+        return prune_trees()
+    finally:
+        connection.close()
