@@ -39,9 +39,14 @@ class AuthenticationFailed(Exception):
 
 async def authenticate(request: HttpRequest, check: Check | None = None) -> Caller:
     """Return the caller of a request; LOCAL if authentication is off. Raises AuthenticationFailed."""
+    return await authenticate_by(request.headers.get("Authorization", ""), request.headers.get("X-API-Key", ""), check)
+
+
+async def authenticate_by(authorization: str, key: str, check: Check | None = None) -> Caller:
+    """Do the same for the values of the headers `Authorization` and `X-API-Key`, which are empty if they were not sent."""
     if not settings.APFLOW.auth.is_on:
         return LOCAL
-    return await caller_of(token_in(request.headers), check)
+    return await caller_of(token_of(authorization, key), check)
 
 
 async def caller_of(token: str, check: Check | None = None) -> Caller:
@@ -68,7 +73,11 @@ def token_in(headers: Mapping[str, str]) -> str:
 
     `Authorization` wins if both are present. Raises AuthenticationFailed if there is neither.
     """
-    authorization, key = headers.get("Authorization", ""), headers.get("X-API-Key")
+    return token_of(headers.get("Authorization", ""), headers.get("X-API-Key", ""))
+
+
+def token_of(authorization: str, key: str) -> str:
+    """Return the token in the values of these headers, which are empty if they were not sent. Raises AuthenticationFailed."""
     if key and not authorization:
         return key.strip()
     scheme, _, token = authorization.partition(" ")

@@ -1,8 +1,8 @@
 """The caller of a request: one frozen value that every service and query takes."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import Self
+from functools import cache
 
 LOCAL_USER = "local"
 ROLE_PREFIX = "role:"
@@ -38,9 +38,9 @@ class Caller:
         return self.role is Role.ADMIN
 
     @property
-    def rights(self) -> Self:
+    def rights(self) -> "Caller":
         """This caller with the placeholder USER_ID for the user, for queries that are compiled once for all users."""
-        return replace(self, user_id=USER_ID)
+        return _with_rights(self.role, self.is_read_only)
 
     @property
     def names(self) -> frozenset[str]:
@@ -54,6 +54,11 @@ class Caller:
     def may(self, needed: Role) -> bool:
         """Return whether the caller has at least this role; a read-only caller counts as a viewer."""
         return needed <= (Role.VIEWER if self.is_read_only else self.role)
+
+
+@cache
+def _with_rights(role: Role, is_read_only: bool) -> Caller:
+    return Caller(user_id=USER_ID, role=role, is_read_only=is_read_only)
 
 
 #: The caller while authentication is off.

@@ -46,6 +46,8 @@ NOT_KEPT: Final = httpx.Limits(max_keepalive_connections=0)
 """The server closes connections that are idle for 5 seconds. One that is used just then would break."""
 NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Trusts no certificate. To load those that the system trusts takes 12 ms, and a test server has none."""
+LONG_WAY: Final[Mapping[str, str]] = {"X-Unknown-To-Us": "yes"}
+"""A header with which a call goes the way of all requests, and not the short one."""
 MODULES: Final = f"{EXECUTORS},tests.patient"
 LEASE: Final[Mapping[str, str]] = {"AIPARTNERUPFLOW_WORKER_LEASE_SECONDS": "60"}
 """On a busy machine a worker may not reach its database for ten seconds. With the default it would begin its runs again."""

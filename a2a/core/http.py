@@ -201,9 +201,13 @@ def json_response(value: Any, *, status: int = 200) -> HttpResponse:
 
 def encoded_response(body: bytes, *, status: int = 200) -> HttpResponse:
     """Return a response whose body is JSON already."""
-    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Content-Length": str(len(body))}
-    headers |= STATUS_HEADERS.get(status, {})
-    return HttpResponse(body, content_type="application/json", status=status, headers=headers)
+    return HttpResponse(body, status=status, headers=json_headers(status) | {"Content-Length": str(len(body))})
+
+
+def json_headers(status: int) -> dict[str, str]:
+    """Return the headers of each JSON response with this status, but for its length."""
+    always = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return always | STATUS_HEADERS.get(status, {})
 
 
 def refusal(error: Exception, *, shape: Callable[[Exception], Any] = as_rpc) -> HttpResponse:

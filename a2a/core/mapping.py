@@ -24,7 +24,7 @@ from tasks.status import Status
 if TYPE_CHECKING:
     from tasks.models import ModelCall, Question, Run, Schedule, SentEvent, Task
     from tasks.services.history.task_detail import Detail
-    from tasks.services.trees.queries import StatusReport
+    from tasks.services.trees.queries import RunRow, StatusReport, TaskRow
 
 
 A2A_STATES: Mapping[str, str] = MappingProxyType(
@@ -74,6 +74,10 @@ def native_task(task: Task) -> Json:
     return {name: read(task) for name, read in _readers(type(task))} | added
 
 
+NAMES: Final = MappingProxyType({"root_id": "root_task_id"})
+"""The names in replies of columns that have another one there."""
+
+
 @cache
 def _readers(model: type[Task]) -> Sequence[tuple[str, Callable[[Task], Any]]]:
     """Return the fields of each task, in the order of a reply, and how their values are read from a row."""
@@ -85,10 +89,34 @@ def _readers(model: type[Task]) -> Sequence[tuple[str, Callable[[Task], Any]]]:
             return lambda task: native_time(getattr(task, column))
         return attrgetter(column)
 
-    columns = {"id": "id", "parent_id": "parent_id", "root_task_id": "root_id"}
-    hidden = {*model.PRIVATE, *columns.values(), "spawned_by"}
-    columns |= {field.attname: field.attname for field in model._meta.concrete_fields if field.attname not in hidden}
-    return [(name, reader(column)) for name, column in columns.items()]
+    return [(NAMES.get(column, column), reader(column)) for column in model.SHOWN]
+
+
+def native_row(row: TaskRow, columns: type[Task], *, schedule: Schedule | None = None) -> Json:
+    """Return a task in native format, as `native_task` does, without its model: its JSON and times are passed on as they are stored."""
+    names, conversions = _conversions(columns)
+    native = dict(zip(names, row.values, strict=False))  # the values behind them are not in every reply
+    for name, convert in conversions:
+        if (value := native[name]) is not None:
+            native[name] = convert(value)
+    if row.spawned_by is not None:
+        native["spawned_by"] = row.spawned_by
+    if schedule is not None:
+        native |= native_schedule_of_task(schedule)
+    return native
+
+
+@cache
+def _conversions(columns: type[Task]) -> tuple[Sequence[str], Sequence[tuple[str, Callable[[Any], Any]]]]:
+    """Return the fields of each task in the order of a reply, and how the stored values of some of them become JSON."""
+
+    def time(value: datetime | str) -> str | None:
+        if isinstance(value, str):
+            return f"{value.replace(' ', 'T')}+00:00"
+        return native_time(value if value.tzinfo else value.replace(tzinfo=UTC))
+
+    kinds = ((columns.JSON, Fragment), (columns.TIMES, time), (columns.TRUTHS, bool))
+    return [NAMES.get(name, name) for name in columns.SHOWN], [(name, to) for names, to in kinds for name in names]
 
 
 def native_schedule_of_task(schedule: Schedule) -> Json:
@@ -108,18 +136,26 @@ def native_schedule_of_task(schedule: Schedule) -> Json:
 
 
 def native_listed(
-    task: Task, *, run: Run | None, counts: Mapping[str, int] | None, is_light: bool, has_counts: bool
+    row: TaskRow,
+    columns: type[Task],
+    *,
+    runs: Mapping[str, RunRow],
+    schedules: Mapping[str, Schedule],
+    counts: Mapping[str, Mapping[str, int]] | None,
+    is_light: bool,
 ) -> Json:
-    """Return a task in a list: a root with its latest run and, with `has_counts`, with the numbers of its tasks; `is_light`: without its JSON."""
-    shown = native_task(task)
+    """Return a task in a list, a root with its latest run and, unless they are None, the counts of its tasks; `is_light`: without its JSON."""
+    shown = native_row(row, columns, schedule=schedules.get(row.id))
     if is_light:
         shown = {name: value for name, value in shown.items() if name not in JSON_FIELDS}
-    if not task.is_root:
-        return shown
-    return shown | run_facts(run) | ({"task_counts": counts} if has_counts else {})
+    if row.is_root:
+        shown |= run_facts(runs.get(row.id))
+        if counts is not None:
+            shown["task_counts"] = counts.get(row.id)
+    return shown
 
 
-def run_facts(run: Run | None) -> Json:
+def run_facts(run: Run | RunRow | None) -> Json:
     """Return the fields that a root has about its latest run; null before the first."""
     return {
         "run_status": run.status if run else None,

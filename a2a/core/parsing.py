@@ -162,6 +162,11 @@ class Params(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
             raise InvalidParams([("params", "must be an object with the parameters by name")])
         return value
 
+    @property
+    def is_short(self) -> bool:
+        """Whether a method that only reads may do so in the event loop (`apflow_site.db.at_once`)."""
+        return False
+
     def contradictions(self) -> list[Problem]:
         """One problem for each condition between parameters that is violated."""
         return [problem for condition in self.CONDITIONS if (problem := condition.problem(self))]

@@ -39,6 +39,7 @@ NOT_A_COPY: Problem = (
 )
 SAYS_NOTHING: Mapping[str, Any] = MappingProxyType({"recursive": True, "link_task_ids": None, "reset_fields": {}})
 """Parameters that the predecessor's command sends with each clone, with the values that ask for what a copy is."""
+FEW = 20
 Expression = Annotated[str, Meta(max_length=LONGEST_TEXT)]
 
 
@@ -189,7 +190,7 @@ async def create(
     if created.webhook is not None and given.webhook_config is not None:
         metadata["webhook"] = given.webhook_config.facts_of(created.webhook)
     return TaskResult(
-        native=await pools.read(_native, created.tasks) | metadata,
+        native=await _native(created.tasks) | metadata,
         task=created.root,
         run=created.run,
         with_children=True,
@@ -197,9 +198,12 @@ async def create(
     )
 
 
-def _native(tasks: Sequence[models.Task]) -> Json:
-    task_schedules.attach(tasks)
-    return native_tree(tasks)
+async def _native(tasks: Sequence[models.Task]) -> Json:
+    """Return the new tree with its schedule. That of a few tasks takes less time than the turn of a thread."""
+    if len(tasks) <= FEW and all(task.schedule_id is None for task in tasks):
+        return native_tree(tasks)
+    await pools.read(task_schedules.attach, tasks)
+    return await pools.read(native_tree, tasks)
 
 
 @method(

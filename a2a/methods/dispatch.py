@@ -25,6 +25,7 @@ from a2a.methods import METHODS, SYSTEM_METHODS
 from a2a.methods.method import Method
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
+from apflow_site.db.at_once import at_once
 from tasks.ids import new_id
 from tasks.rules.exceptions import InvalidParams, ResponseTooLarge, RoleTooLow
 from tasks.rules.strict_json import Json
@@ -130,7 +131,8 @@ async def perform(call: Call, *, caller: Caller, dialect: Dialect, headers: Head
         shape = partial(_shaped, dialect, method, caller)
         if not method.is_async:
             read = partial(method.function, caller, params, **keys)
-            return Reply(id=call.id, result=await pools.read(lambda: encoded(shape(read())))), None
+            made = at_once(lambda: encoded(shape(read()))) if params.is_short and not dialect.reads else None
+            return Reply(id=call.id, result=made or await pools.read(lambda: encoded(shape(read())))), None
         result = await method.function(caller, params, **keys)
         shown = await pools.read(lambda: encoded(shape(result))) if dialect.reads else shape(result)
         return Reply(id=call.id, result=shown), result.stream

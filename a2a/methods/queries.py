@@ -1,15 +1,24 @@
 """Methods that read tasks."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
 from a2a.core.exceptions import NotRunYet
-from a2a.core.mapping import JSON_FIELDS, native_detail, native_listed, native_node, native_task, native_tree, run_facts
+from a2a.core.mapping import (
+    JSON_FIELDS,
+    native_detail,
+    native_listed,
+    native_node,
+    native_row,
+    native_task,
+    native_tree,
+    run_facts,
+)
 from a2a.core.parsing import NotWith, Params, Problem, Text
 from a2a.methods.method import VIEWER, Response, Rest, method
 from a2a.methods.params import (
@@ -41,6 +50,7 @@ from a2a.methods.responses import (
 from a2a.methods.results import DataResult, TaskListResult, TaskResult
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
+from apflow_site.db.at_once import at_once
 from tasks import models
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
 from tasks.rules.strict_json import Json
@@ -58,7 +68,7 @@ UNFINISHED: Final = (
     "needed for this search, because one request reads only a part of the runs: send '' for the first page, and then "
     "next_cursor, also after a page with few tasks"
 )
-_TASKS: Final = pools.SharedCalls(queries.tasks_by_id)
+_TASKS: Final = pools.SharedCalls(queries.rows_by_id)
 
 
 class Timings(Response, frozen=True, kw_only=True):
@@ -207,6 +217,13 @@ class ListTasks(Params, frozen=True, kw_only=True):
     def is_search(self) -> bool:
         return self.tag is not None or self.text is not None
 
+    @property
+    def is_short(self) -> bool:
+        """Whether the page is found by one index, near its beginning, and shows nothing that is counted."""
+        is_first = not self.cursor and self.offset == 0 and self.since is None and self.until is None
+        is_one_walk = self.root_only and len(self.statuses) <= 1 and not self.is_by_run
+        return is_first and is_one_walk and not self.has_counts
+
     def contradictions(self) -> list[Problem]:
         no_tag = [] if self.tag is None or TAG.fullmatch(self.tag) else [("tag", RULE)]
         unknown = problems_of_fields(self.fields, ListedTask)
@@ -229,6 +246,46 @@ class ListTasks(Params, frozen=True, kw_only=True):
         return tuple(self.status) if isinstance(self.status, list) else (self.status,)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageResult:
+    """A page of tasks, which are loaded in the form that the reply needs."""
+
+    caller: Caller
+    given: ListTasks
+    task_ids: list[str]
+    next_cursor: str | None
+    stream: None = None
+
+    @property
+    def native(self) -> Any:
+        """Return the tasks; with a cursor, a page."""
+        given = self.given
+        rows = queries.rows_with_ids(self.task_ids, summary=given.is_light)
+        facts = listed.facts_of_roots(
+            caller=self.caller, tasks=rows, with_runs=given.has_runs, with_counts=given.has_counts
+        )
+        shown = partial(
+            native_listed,
+            columns=models.Task,
+            runs=facts.runs,
+            schedules=task_schedules.schedules_of(rows),
+            counts=facts.counts if given.has_counts else None,
+            is_light=given.is_light,
+        )
+        chosen = given.chosen
+        tasks = [picked(shown(row), chosen) for row in rows]
+        return tasks if given.cursor is None else {"tasks": tasks, "next_cursor": self.next_cursor}
+
+    def as_a2a(self, caller: Caller) -> Any:
+        tasks = queries.tasks_with_ids(self.task_ids, summary=self.given.is_light)
+        task_schedules.attach(tasks)
+        by_cursor = self.given.cursor is not None
+        page = TaskListResult(
+            native=None, tasks=tasks, fields=self.given.chosen, by_cursor=by_cursor, next_cursor=self.next_cursor
+        )
+        return page.as_a2a(caller)
+
+
 @method(
     "tasks.get",
     role=VIEWER,
@@ -248,13 +305,16 @@ class ListTasks(Params, frozen=True, kw_only=True):
 )
 async def get(caller: Caller, given: Get) -> TaskResult:
     """Return one task, without its children."""
-    task = await _TASKS.result(caller, given.task_id)
+    found = at_once(queries.rows_by_id, caller, [given.task_id]) or {}
+    task = found.get(given.task_id) or await _TASKS.result(caller, given.task_id)
     if task is None:
         raise TaskNotFound(given.task_id)
-    loads.spend(vars(task)["size"])
-    if task.schedule_id is not None:
-        await pools.read(task_schedules.attach, [task])
-    return TaskResult(native=native_task(task), task=task)
+    loads.spend(task.size)
+    schedules = await pools.read(task_schedules.schedules_of, [task]) if task.schedule_id is not None else {}
+    native = native_row(task, models.Task, schedule=schedules.get(task.id))
+    if task.is_root:
+        native["run_status"] = task.run_status
+    return TaskResult(native=native, task=task)
 
 
 @method("tasks.detail", role=VIEWER, answer=Detail, rest=[Rest("getTaskDetail", "GET tasks/<task_id>/detail/")])
@@ -302,25 +362,15 @@ def children(caller: Caller, given: Children) -> TaskListResult:
         )
     ],
 )
-def list_tasks(caller: Caller, given: ListTasks) -> TaskListResult:
+def list_tasks(caller: Caller, given: ListTasks) -> PageResult:
     """Return a page of tasks; each root with its latest run."""
-    tasks, next_cursor = (_page_by_run if given.is_by_run else _page)(caller, given)
-    facts = listed.facts_of_roots(caller=caller, tasks=tasks, with_runs=given.has_runs, with_counts=given.has_counts)
-    task_schedules.attach(tasks)
-    if given.is_search and given.cursor is None and next_cursor is not None and len(tasks) < given.limit:
+    task_ids, next_cursor = (_page_by_run if given.is_by_run else _page)(caller, given)
+    if given.is_search and given.cursor is None and next_cursor is not None and len(task_ids) < given.limit:
         raise InvalidParams([("cursor", UNFINISHED)])
-    fields = given.chosen
-    shown = partial(native_listed, is_light=given.is_light, has_counts=given.has_counts)
-    native = [
-        picked(shown(task, run=facts.runs.get(task.id), counts=facts.counts.get(task.id)), fields) for task in tasks
-    ]
-    if given.cursor is None:
-        return TaskListResult(native=native, tasks=tasks, fields=fields)
-    page = {"tasks": native, "next_cursor": next_cursor}
-    return TaskListResult(native=page, tasks=tasks, fields=fields, by_cursor=True, next_cursor=next_cursor)
+    return PageResult(caller=caller, given=given, task_ids=task_ids, next_cursor=next_cursor)
 
 
-def _page(caller: Caller, given: ListTasks) -> tuple[list[models.Task], str | None]:
+def _page(caller: Caller, given: ListTasks) -> tuple[list[str], str | None]:
     return queries.list_tasks(
         caller=caller,
         user_id=given.user_id,
@@ -336,7 +386,7 @@ def _page(caller: Caller, given: ListTasks) -> tuple[list[models.Task], str | No
     )
 
 
-def _page_by_run(caller: Caller, given: ListTasks) -> tuple[list[models.Task], str | None]:
+def _page_by_run(caller: Caller, given: ListTasks) -> tuple[list[str], str | None]:
     root_ids, next_cursor = history.roots_by_run(
         caller=caller,
         wanted=history.RootFilter(
@@ -352,7 +402,7 @@ def _page_by_run(caller: Caller, given: ListTasks) -> tuple[list[models.Task], s
         limit=given.limit,
         cursor=given.cursor or "",
     )
-    return queries.listed_tasks(root_ids, summary=given.is_light), next_cursor
+    return queries.counted_roots(root_ids, summary=given.is_light), next_cursor
 
 
 @method("tasks.count", role=VIEWER, answer=Counts)

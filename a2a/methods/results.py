@@ -16,6 +16,7 @@ from tasks.models import Run, Task
 from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json
 from tasks.services.trees import queries
+from tasks.services.trees.queries import TaskRow
 from tasks.storage import loads
 
 
@@ -27,7 +28,7 @@ class TaskResult:
     """
 
     native: Json
-    task: Task
+    task: Task | TaskRow
     run: Run | None = None
     stream: Stream | None = None
     with_children: bool = False

@@ -13,6 +13,8 @@ from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import QuerySet
 from django.db.models.base import ModelState
 
+from apflow_site.db.at_once import reader
+
 Row = TypeVar("Row")
 MOST_SHAPES: Final = 256
 """The number of forms of one query that stay compiled. The least recently used ones are compiled again."""
@@ -41,6 +43,13 @@ class Prepared(Generic[Row]):
         """Return all rows of the query for these values."""
         return self._statement(*shape).rows(values)
 
+    def tuples(self, *shape: Hashable, **values: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query of columns, as the driver of the database returns them.
+
+        On SQLite a time, in UTC, is a text in an event loop (`at_once`), has no zone on a thread, and a truth may be 0 or 1.
+        """
+        return self._statement(*shape).tuples(values)
+
     def _compiled(self, *shape: Hashable) -> "Statement[Row]":
         return Statement(self._build(*shape, **{name: name for name in self._names}))
 
@@ -51,17 +60,27 @@ class Statement(Generic[Row]):
     def __init__(self, queryset: QuerySet[Any, Row]) -> None:
         self._compiler = queryset.query.get_compiler(DEFAULT_DB_ALIAS)
         self._sql, self._places = self._compiler.as_sql()
+        self._sql_of_sqlite = self._sql % (("?",) * len(self._places))
+        self._texts = [(number, place) for number, place in enumerate(self._places) if isinstance(place, str)]
         self._converters = self._compiler.get_converters([column for column, *_ in self._compiler.select])
         is_of_models = queryset.query.default_cols  # else the columns are those of `values_list`
         self._made: Callable[[Sequence[Any]], Any] = _instances(self._compiler) if is_of_models else tuple
 
     def rows(self, values: Mapping[str, str]) -> list[Row]:
         """Return the rows for these values of the placeholders."""
-        parameters = [values.get(place, place) if isinstance(place, str) else place for place in self._places]
+        return [self._made(row) for row in self._compiler.apply_converters(self.tuples(values), self._converters)]
+
+    def tuples(self, values: Mapping[str, str]) -> list[tuple[Any, ...]]:
+        """Return the rows for these values as they are in the database."""
+        parameters = [*self._places]
+        for number, text in self._texts:
+            parameters[number] = values.get(text, text)  # it is a placeholder, or a constant of the query
+        if (here := reader()) is not None:
+            return here.execute(self._sql_of_sqlite, parameters).fetchall()
         with connection.cursor() as cursor:
             cursor.execute(self._sql, parameters)
-            found = cursor.fetchall()
-        return [self._made(row) for row in self._compiler.apply_converters(found, self._converters)]
+            found: list[tuple[Any, ...]] = cursor.fetchall()
+            return found
 
 
 def _instances(compiler: Any) -> Callable[[Sequence[Any]], Any]:

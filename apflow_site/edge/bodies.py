@@ -55,3 +55,25 @@ async def read_into(body: Body, receive: Receive) -> bool:
         if not message.get("more_body", False):
             body.seek(0)
             return True
+
+
+async def read_whole(receive: Receive) -> bytes | None:
+    """Return the body of a request, which is known to be short. None: the client has left before its end."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def first(body: bytes, receive: Receive) -> Receive:
+    """Wrap `receive` to begin again with the body, which has been read."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return receive_again

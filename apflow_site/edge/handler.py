@@ -1,14 +1,11 @@
 """The ASGI application for HTTP. It calls the views for programs itself, and leaves pages to Django's handler."""
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import Any, BinaryIO, Final, TypeVar, cast, overload
-from uuid import uuid4
 
 from asgiref.sync import ThreadSensitiveContext, markcoroutinefunction
 from django.conf import settings
@@ -23,17 +20,25 @@ from django.utils.module_loading import import_string
 from a2a.core.metrics import request_facts
 from a2a.core.process import this_drain
 from accounts.audit import ADDRESS
-from apflow_site.edge.bodies import IN_MEMORY_BYTES, Body, Message, Receive, Scope, Send, limited, read_into
+from apflow_site.edge.bodies import (
+    IN_MEMORY_BYTES,
+    Body,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    first,
+    limited,
+    read_into,
+    read_whole,
+)
+from apflow_site.edge.calls import REQUEST_ID_HEADER, plain_headers, reply_to, request_id_of
 from apflow_site.edge.hosts import foreign, is_page
 from apflow_site.logs import log_request
 from tasks.storage.loads import limited_loads
 from tasks.telemetry.tracing import span, with_log_ids
 
 GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
-
-REQUEST_ID_HEADER: Final = "X-Request-Id"
-REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""Request ids that are accepted from a proxy; a request with any other id gets a new one."""
 
 
 @async_only_middleware
@@ -65,8 +70,7 @@ def _edge(get_response: GetResponse, *, page_response: GetResponse) -> GetRespon
         return other_origin_response if "Origin" in request.headers else own_response
 
     async def answer(request: HttpRequest) -> HttpResponseBase:
-        sent = request.headers.get(REQUEST_ID_HEADER, "")
-        request_id = sent if REQUEST_ID.fullmatch(sent) else str(uuid4())
+        request_id = request_id_of(request.headers.get(REQUEST_ID_HEADER, ""))
         parent = request.headers.get("traceparent")
         facts = {"http.request.method": request.method, "apflow.request.id": request_id}
         address = ADDRESS.set(_address_of(request))
@@ -204,11 +208,11 @@ EMPTY: Final = QueryDict("")
 
 
 class Http(ASGIHandler):
-    """Django's handler, and a shorter way for the views that need nothing of it.
+    """Django's handler, and two shorter ways: for most JSON-RPC calls, and for other views that need nothing of Django's handler.
 
     Django's handler sends signals and joins a thread for each request, which takes longer than reading a task. A view
     of a program's interface is a coroutine function and reads the database on threads of its own, so it is called
-    directly. Both ways pass the same layers of `edge`.
+    directly, through the same layers of `edge`. A plain call needs not even these (`apflow_site.edge.calls`).
     """
 
     def __init__(self) -> None:
@@ -216,9 +220,18 @@ class Http(ASGIHandler):
         self._answer = guarded(program_edge(_call_view))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        receive = limited(receive, headers=scope["headers"])
         if this_drain().is_on:
             send = closing(send)
+        if (headers := plain_headers(scope)) is not None:
+            if (whole := await read_whole(receive)) is None:
+                return
+            with limited_loads(), until_left(receive):
+                if (reply := await reply_to(scope, headers, whole)) is not None:
+                    await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+                    await send({"type": "http.response.body", "body": reply.body})
+                    return
+            receive = first(whole, receive)
+        receive = limited(receive, headers=scope["headers"])
         with limited_loads(), Body(IN_MEMORY_BYTES) as body:
             request = program_request(scope, body)
             if request is None:
@@ -293,39 +306,31 @@ def closing(send: Send) -> Send:
     return send_last
 
 
-@contextmanager
-def until_left(receive: Receive) -> Iterator[None]:
-    """Cancel the block when the client leaves.
+class until_left:
+    """Cancels the block when the client leaves. A class, because every request enters it.
 
     The client is watched after WATCHED_AFTER_SECONDS only: a task for each request would cost more
     than most requests.
     """
-    watch = _Watch(receive)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not watch.has_left or watch.request.uncancel():
-            raise
-    finally:
-        watch.end()
 
-
-class _Watch:
-    """Cancels the current task when its client leaves."""
+    __slots__ = ("_has_left", "_listening", "_loop", "_receive", "_request", "_timer")
 
     def __init__(self, receive: Receive) -> None:
-        self.has_left = False
-        self.request = cast("asyncio.Task[None]", asyncio.current_task())
         self._receive = receive
-        self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(WATCHED_AFTER_SECONDS, self._begin)
-        self._listening: asyncio.Task[None] | None = None
 
-    def end(self) -> None:
-        """Stop to listen: the response has been sent."""
+    def __enter__(self) -> None:
+        self._has_left = False
+        self._listening: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._request = cast("asyncio.Task[None]", asyncio.current_task())
+        self._timer = self._loop.call_later(WATCHED_AFTER_SECONDS, self._begin)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
         self._timer.cancel()
         if self._listening is not None:
             self._listening.cancel()
+        is_ours = kind is not None and issubclass(kind, asyncio.CancelledError) and self._has_left
+        return is_ours and not self._request.uncancel()
 
     def _begin(self) -> None:
         self._listening = self._loop.create_task(self._listen())
@@ -333,5 +338,5 @@ class _Watch:
     async def _listen(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self.has_left = True
-        self.request.cancel()
+        self._has_left = True
+        self._request.cancel()

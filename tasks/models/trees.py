@@ -1,6 +1,6 @@
 """Tasks and how many there are of each status."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Self
@@ -56,6 +56,12 @@ class Task(models.Model):
 
     PRIVATE: ClassVar = frozenset({"position", "executor_id", "effect", "label", "steps", "schedule_id"})
     """The columns that callers do not see."""
+    SHOWN: ClassVar[Sequence[str]]
+    """The columns of each task in a reply, in its order. Only tasks that were added to their tree show `spawned_by`, too."""
+    JSON: ClassVar[Sequence[str]]
+    TIMES: ClassVar[Sequence[str]]
+    TRUTHS: ClassVar[Sequence[str]]
+    """The columns in SHOWN that are JSON, times, or true or false."""
 
     id = models.CharField(primary_key=True, max_length=255, default=new_id)
     root_id = models.CharField(max_length=255)
@@ -121,7 +127,13 @@ class Task(models.Model):
         return self.id == self.root_id
 
 
+_IDS: Final = ("id", "parent_id", "root_id")
 COLUMNS: Final = tuple(field.attname for field in Task._meta.concrete_fields)
+Task.SHOWN = (*_IDS, *(name for name in COLUMNS if name not in {*Task.PRIVATE, *_IDS, "spawned_by"}))
+Task.JSON, Task.TIMES, Task.TRUTHS = (
+    [name for name in Task.SHOWN if isinstance(Task._meta.get_field(name), kind)]
+    for kind in (JsonTextField, models.DateTimeField, models.BooleanField)
+)
 TO_RUN_AGAIN: Final[Mapping[str, Any]] = MappingProxyType(
     {
         field.attname: field.get_default()

@@ -9,8 +9,10 @@ import msgspec
 import orjson
 import pytest
 
+from apflow_site.edge.calls import DIALECTS
 from tests.hostile.cases import CORPUS, Case, cases_of
 from tests.hostile.conftest import Target
+from tests.servers import LONG_WAY
 
 TIMEOUT_SECONDS: Final = 60.0
 """A server that gives no answer is a failure; how long an answer takes is not measured here."""
@@ -52,6 +54,9 @@ def _check_case(target_of_engine: Mapping[str, Target], case: Case, *, is_decode
 
 def _check_answers(target_of_engine: Mapping[str, Target], case: Case, path: str, content: bytes) -> None:
     answers = {engine: _answer_of(target, case, path, content) for engine, target in target_of_engine.items()}
+    if path in DIALECTS:
+        longer = msgspec.structs.replace(case, headers={**case.headers, **LONG_WAY})
+        answers["sqlite, the long way"] = _answer_of(target_of_engine["sqlite"], longer, path, content)
     for answer in answers.values():
         _check(answer, case)
     assert len(set(map(_normal, answers.values()))) == 1, _texts(answers)

@@ -12,6 +12,7 @@ import httpx
 import orjson
 import pytest
 from hypothesis import HealthCheck, example, given, seed, settings
+from hypothesis.strategies import booleans
 
 from a2a.core.errors import RULES
 from a2a.core.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
@@ -19,7 +20,7 @@ from tasks.rules.strict_json import MalformedJson, decode
 from tests.hostile.conftest import SEEDS
 from tests.hostile.grammar import requests
 from tests.hostile.test_corpus import OF_EXCEPTIONS, TIMEOUT_SECONDS
-from tests.servers import Server, new_database, running_server, until
+from tests.servers import LONG_WAY, Server, new_database, running_server, until
 from tests.sizes import size
 
 EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", size(100, full=1000)))
@@ -57,15 +58,17 @@ STREAM: Final = (
 
 @seed(SEED)
 @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@example(request=("/", STREAM))
-@example(request=("/tasks", STREAM))
-@example(request=("/tasks", b"[" + STREAM + b"]"))
-@given(request=requests())
+@example(request=("/", STREAM), is_long_way=False)
+@example(request=("/tasks", STREAM), is_long_way=False)
+@example(request=("/tasks", b"[" + STREAM + b"]"), is_long_way=False)
+@given(request=requests(), is_long_way=booleans())
 @pytest.mark.timeout(0)
 @pytest.mark.sized
-def test_a_spoilt_request_gets_a_proper_answer(connection: httpx.Client, request: tuple[str, bytes]) -> None:
+def test_a_spoilt_request_gets_a_proper_answer(
+    connection: httpx.Client, request: tuple[str, bytes], is_long_way: bool
+) -> None:
     path, body = request
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", **(LONG_WAY if is_long_way else {})}
     with connection.stream("POST", path, content=body, headers=headers) as response:
         replies = _replies_of(response, body)
     try:

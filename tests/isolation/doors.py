@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 from a2a.mcp.eras import CAPABILITIES_FIELD, MODERN, VERSION_FIELD
@@ -17,11 +18,14 @@ from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.versions import VERSIONS
 from a2a.rest.operations import ROUTES
 from accounts.callers import Role
+from apflow_site.edge.calls import DIALECTS
 from tests.isolation.rows import A2A, AG_UI, MCP, NATIVE, REST, SYSTEM, TOOLS, Json, Row
+from tests.servers import LONG_WAY
 
 NAMED: Final = re.compile(r"\(\?P<(\w+)>[^)]*\)")
 """A parameter in a path."""
 IN_ROUTE: Final = re.compile(r"<(\w+)>")
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 CHANGING: Final = frozenset({"tasks/update", "tasks/cancel"})
 """The methods of MCP, besides calls of tools, that change something."""
 PLACES: Final = {
@@ -98,6 +102,9 @@ def _json_rpc() -> Iterator[Door]:
     ):
         for name, method in methods.items():
             yield Door(name=f"{path} {name}", role=method.role, row=rows.get(name), shot=_call(path, name))
+            if path in DIALECTS:
+                shot = _call(path, name, headers=LONG_WAY)
+                yield Door(name=f"{path} {name}, the long way", role=method.role, row=rows.get(name), shot=shot)
 
 
 def _web_socket() -> Iterator[Door]:
@@ -152,9 +159,9 @@ def _a2a_json_rpc() -> Iterator[Door]:
             yield Door(name=f"/ {name}", role=OPERATIONS[operation].role, row=A2A.get(name), shot=_call("/", name))
 
 
-def _call(path: str, name: str) -> Callable[[Any], Shot]:
+def _call(path: str, name: str, *, headers: Mapping[str, str] = NO_HEADERS) -> Callable[[Any], Shot]:
     envelope = {"jsonrpc": "2.0", "method": name, "id": 1}
-    return lambda params: Shot(method="POST", path=path, body=envelope | {"params": params})
+    return lambda params: Shot(method="POST", path=path, body=envelope | {"params": params}, headers=headers)
 
 
 def _a2a_http() -> Iterator[Door]:

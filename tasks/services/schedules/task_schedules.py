@@ -35,7 +35,7 @@ from tasks.rules.task_schedules import (
 from tasks.services import schedules
 from tasks.services.schedules.firings import REPORTED, RUNS_ALREADY
 from tasks.services.trees import Created, editing, execute_again, held_task
-from tasks.services.trees.queries import listed_tasks
+from tasks.services.trees.queries import TaskRow, listed_tasks
 from tasks.status import Status
 
 NO_SCHEDULE: Final = "has no schedule: set schedule_type and schedule_expression with tasks.update"
@@ -264,11 +264,20 @@ def _changed(task: Task, before: Schedule | None, wanted: _Wanted, *, caller: Ca
 
 
 def attach(tasks: Sequence[Task]) -> None:
-    """Give each of the tasks that have one its schedule, as `schedule`. Without any, the database is not asked."""
-    with_one = {task.schedule_id: task for task in tasks if task.schedule_id}
-    if with_one:
-        for schedule in Schedule.objects.defer(*schedules.LARGE).filter(id__in=list(with_one)):
-            vars(with_one[schedule.id])["schedule"] = schedule
+    """Give each of the tasks that have one its schedule, as `schedule`."""
+    found = schedules_of(tasks)
+    for task in tasks:
+        if task.id in found:
+            vars(task)["schedule"] = found[task.id]
+
+
+def schedules_of(tasks: Sequence[Task | TaskRow]) -> dict[str, Schedule]:
+    """Return the schedules of those of the tasks that have one, by task. Without any, the database is not asked."""
+    with_one = {task.schedule_id: task.id for task in tasks if task.schedule_id}
+    if not with_one:
+        return {}
+    found = Schedule.objects.defer(*schedules.LARGE).filter(id__in=list(with_one))
+    return {with_one[schedule.id]: schedule for schedule in found}
 
 
 def list_scheduled(
@@ -306,6 +315,6 @@ def _of_tasks(caller: Caller, user_id: str | None) -> ScheduleQuerySet:
 
 
 def _tasks_of(found: ScheduleQuerySet) -> list[Task]:
-    tasks = listed_tasks([str(task_id) for task_id in found.values_list("task_id", flat=True)], summary=False)
+    tasks = listed_tasks([str(task_id) for task_id in found.values_list("task_id", flat=True)])
     attach(tasks)
     return tasks

@@ -10,8 +10,8 @@ from django.db.models import Count, OuterRef, QuerySet, Subquery
 
 from accounts.callers import Caller
 from apflow_site.db.prepared import Prepared
-from tasks.models import Run, Task
-from tasks.services.trees.queries import latest_runs
+from tasks.models import Task
+from tasks.services.trees.queries import RunRow, TaskRow, latest_run_rows
 from tasks.status import Status
 
 MOST_COUNTED: Final = 20_000
@@ -22,11 +22,13 @@ MOST_COUNTED: Final = 20_000
 class RootFacts:
     """The latest run of each root, if there is one, and the numbers of its tasks by status, if they were counted."""
 
-    runs: dict[str, Run]
+    runs: dict[str, RunRow]
     counts: dict[str, dict[str, int]]
 
 
-def facts_of_roots(*, caller: Caller, tasks: Sequence[Task], with_counts: bool, with_runs: bool = True) -> RootFacts:
+def facts_of_roots(
+    *, caller: Caller, tasks: Sequence[Task | TaskRow], with_counts: bool, with_runs: bool = True
+) -> RootFacts:
     """Return the facts of those of the tasks that are roots.
 
     If the trees of a page have more than MOST_COUNTED tasks together, the first ones are counted.
@@ -41,7 +43,7 @@ def facts_of_roots(*, caller: Caller, tasks: Sequence[Task], with_counts: bool, 
         counted = Task.objects.filter(root_id__in=few).order_by().values_list("root_id", "status")
         for root_id, status, number in counted.annotate(Count("id")):
             counts[root_id][status] = number
-    runs = latest_runs(caller=caller, root_ids=root_ids) if with_runs else {}
+    runs = latest_run_rows(caller=caller, root_ids=root_ids) if with_runs else {}
     return RootFacts(runs=runs, counts=dict(counts))
 
 

@@ -2,17 +2,27 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import reduce
-from itertools import islice
 from operator import or_
-from typing import Final, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
-from django.db.models import Avg, F, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models import (
+    Avg,
+    F,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Sum,
+    TextField,
+    Value,
+)
 
 from accounts.callers import Caller
+from apflow_site.db.at_once import SHORT_BYTES, NotShort, is_at_once
 from apflow_site.db.connections import IS_SQLITE
 from apflow_site.db.prepared import Prepared
 from tasks.models import Run, RunQuerySet, Schedule, Task, TaskCount, TaskQuerySet
@@ -52,26 +62,69 @@ class StatusReport:
         return self.task.is_root or self.task.status == Status.IN_PROGRESS
 
 
+BESIDE: Final = ("spawned_by", "schedule_id")
+"""Columns behind those of each task in a reply."""
+_COUNT: Final = len(Task.SHOWN)
+_ID, _ROOT_ID = map(Task.SHOWN.index, ("id", "root_id"))
+
+
+class TaskRow(NamedTuple):
+    """A task as it is in the database (`Prepared.tuples`), for a reply. `values` are those of Task.SHOWN."""
+
+    id: str
+    root_id: str
+    values: tuple[Any, ...]
+    spawned_by: str | None
+    schedule_id: str | None
+    size: int = 0
+    """The size of the row in bytes, if it was asked for."""
+    run_status: str | None = None
+    """The status of the latest run of its tree, if it was asked for."""
+
+    @classmethod
+    def of(cls, values: tuple[Any, ...]) -> Self:
+        return cls(values[_ID], values[_ROOT_ID], values, *values[_COUNT:])
+
+    @property
+    def is_root(self) -> bool:
+        return self.id == self.root_id
+
+
+def rows_by_id(caller: Caller, task_ids: Sequence[str]) -> dict[str, TaskRow]:
+    """Return the tasks that the caller may see, by id, with size and status of the run. A caller that uses one spends its `size` (`loads.spend`).
+
+    At once, in an event loop, only those that are short.
+    """
+    width = 1 << (len(task_ids) - 1).bit_length()  # few forms of the query, so that all of them stay compiled
+    padded = [*task_ids, *[task_ids[-1]] * (width - len(task_ids))]
+    is_short = is_at_once()
+    found = _rows_of_caller.tuples(caller.rights, width, is_short, user_id=caller.user_id, **_named(padded))
+    return {row.id: row for row in map(TaskRow.of, found)}
+
+
+@Prepared
+def _rows_of_caller(rights: Caller, width: int, is_short: bool, *, user_id: str) -> QuerySet[Task, tuple[Any, ...]]:
+    found = _with_extra(Task.objects.for_caller(rights).filter(id__in=[*_named([""] * width)]))
+    return (found.filter(size__lte=SHORT_BYTES) if is_short else found).values_list(
+        *Task.SHOWN, *BESIDE, "size", "run_status"
+    )
+
+
 def get_task(*, caller: Caller, task_id: str) -> Task:
     """Return a task. Raises TaskNotFound, also for a task of another owner, or ResponseTooLarge."""
-    task = tasks_by_id(caller, [task_id]).get(task_id)
+    task = _task_of_caller.first(caller.rights, user_id=caller.user_id, task_id=task_id)
     if task is None:
         raise TaskNotFound(task_id)
     loads.spend(vars(task)["size"])
     return task
 
 
-def tasks_by_id(caller: Caller, task_ids: Sequence[str]) -> dict[str, Task]:
-    """Return the tasks that the caller may see, by id. A caller that uses one spends its `size` (`loads.spend`)."""
-    width = 1 << (len(task_ids) - 1).bit_length()  # few forms of the query, so that all of them stay compiled
-    padded = [*task_ids, *[task_ids[-1]] * (width - len(task_ids))]
-    found = _tasks_of_caller.rows(caller.rights, width, user_id=caller.user_id, **_named(padded))
-    return {task.id: task for task in found}
-
-
 @Prepared
-def _tasks_of_caller(rights: Caller, width: int, *, user_id: str) -> QuerySet[Task]:
-    found = Task.objects.for_caller(rights).filter(id__in=[*_named([""] * width)])
+def _task_of_caller(rights: Caller, *, user_id: str, task_id: str) -> QuerySet[Task]:
+    return _with_extra(Task.objects.for_caller(rights).filter(id=task_id))
+
+
+def _with_extra(found: TaskQuerySet) -> QuerySet[Any]:
     newest = Run.objects.filter(root_id=OuterRef("id")).order_by("-number").values("status")[:1]
     return found.annotate(size=loads.size_of(*loads.TASK_COLUMNS), run_status=Subquery(newest))
 
@@ -164,10 +217,11 @@ def list_tasks(
     order: str = "-created_at",
     summary: bool = False,
     created: Q | None = None,
-) -> tuple[list[Task], str | None]:
-    """Return a page of the caller's tasks, with texts, and the cursor of the next page (None at the end).
+) -> tuple[list[str], str | None]:
+    """Return the ids of a page of the caller's tasks, and the cursor of the next page (None at the end).
 
-    With `summary`, the tasks have none of their JSON. `created` are conditions on the time of their creation. `order` is `created_at` or `-created_at`. With a cursor (also ""), a page that would be too large ends early.
+    The page is counted as it will be loaded: with `summary`, without the JSON of the tasks. `created` are conditions on the time of
+    their creation. `order` is `created_at` or `-created_at`. With a cursor (also ""), a page that would be too large ends early.
     Raises InvalidParams for an invalid cursor, or ResponseTooLarge.
     """
     owner = user_id if user_id is not None or caller.sees_all else caller.user_id
@@ -184,13 +238,16 @@ def list_tasks(
     )
     texts = {"owner": user_id or "", "name": name or ""}
     if not cursor and not created:
-        sizes = dict(_FIRST_PAGE.rows(page, caller.rights, user_id=caller.user_id, **texts))
+        found = _FIRST_PAGE.tuples(page, caller.rights, user_id=caller.user_id, **texts)
     else:
         after = after_cursor(cursor, descending=page.is_descending) if cursor else Q()
-        sizes = dict(page.rows(Task.objects.for_caller(caller), after=after & (created or Q()), **texts))
-    shown = dict(islice(sizes.items(), limit))
-    loaded = _loaded_page(shown, may_end_early=cursor is not None, summary=summary)
-    return loaded, cursor_of(loaded[-1]) if loaded and len(loaded) < len(sizes) else None
+        found = list(page.rows(Task.objects.for_caller(caller), after=after & (created or Q()), **texts))
+    shown = {task_id: size for task_id, size, _ in found[:limit]}
+    loaded = counted(shown, least=1 if cursor is not None else len(shown))
+    if not loaded or len(loaded) == len(found):
+        return loaded, None
+    last_id, _, created_at = found[len(loaded) - 1]
+    return loaded, cursor_at(as_moment(created_at), last_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,8 +264,10 @@ class Page:
     order: str
     columns: tuple[str, ...]
 
-    def rows(self, found: TaskQuerySet, *, owner: str, name: str, after: Q) -> QuerySet[Task, tuple[str, int]]:
-        """Return the ids of the page and of the task behind it, each with the size of its row."""
+    def rows(
+        self, found: TaskQuerySet, *, owner: str, name: str, after: Q
+    ) -> QuerySet[Task, tuple[str, int, datetime]]:
+        """Return the ids of the page and of the task behind it, each with the size of its row and its time."""
         if self.is_of_owner:
             found = found.filter(user_id=owner)
         if self.is_named:
@@ -225,7 +284,7 @@ class Page:
             found = found.filter(reduce(or_, firsts))
         elif self.statuses:
             found = found.filter(status__in=self.statuses)
-        return found[self.offset : end].values_list("id", loads.size_of(*self.columns))
+        return found[self.offset : end].values_list("id", loads.size_of(*self.columns), "created_at")
 
     @property
     def is_descending(self) -> bool:
@@ -245,33 +304,39 @@ _NUMBER: Final[Prepared[tuple[int]]] = Prepared(
 )
 
 
-_FIRST_PAGE: Final[Prepared[tuple[str, int]]] = Prepared(
+_FIRST_PAGE: Final[Prepared[tuple[str, int, datetime]]] = Prepared(
     lambda page, rights, *, user_id, owner, name: page.rows(
         Task.objects.for_caller(rights), owner=owner, name=name, after=Q()
     )
 )
 
 
-def _loaded_page(sizes: dict[str, int], *, may_end_early: bool, summary: bool = False) -> list[Task]:
-    """Load these tasks, or as many as a page that ends early may have. Raises ResponseTooLarge."""
-    task_ids = loads.spend_on_page(sizes, least=1 if may_end_early else len(sizes))
-    return tasks_with_ids(task_ids, summary=summary)
+def counted(sizes: dict[str, int], *, least: int) -> list[str]:
+    """Return the ids of those of these tasks, each with its size, that the reply may load, and count them.
+
+    Raises ResponseTooLarge if these are fewer than `least`, and NotShort.
+    """
+    if is_at_once() and sum(sizes.values()) > SHORT_BYTES:
+        raise NotShort
+    return loads.spend_on_page(sizes, least=least)
 
 
-def listed_tasks(root_ids: Sequence[str], *, summary: bool) -> list[Task]:
-    """Return these roots, which the caller may see, in this order. Raises ResponseTooLarge."""
+def counted_roots(root_ids: Sequence[str], *, summary: bool) -> list[str]:
+    """Return these roots, which the caller may see, in this order, and count them. Raises ResponseTooLarge."""
     found = Task.objects.filter(id__in=root_ids)
     sizes = dict(found.values_list("id", loads.size_of(*(SUMMARY if summary else loads.TASK_COLUMNS))))
     shown = {root_id: sizes[root_id] for root_id in root_ids if root_id in sizes}
-    return _loaded_page(shown, may_end_early=False, summary=summary)
+    return counted(shown, least=len(shown))
+
+
+def listed_tasks(root_ids: Sequence[str]) -> list[Task]:
+    """Return these roots, which the caller may see, in this order, with texts. Raises ResponseTooLarge."""
+    return tasks_with_ids(counted_roots(root_ids, summary=False))
 
 
 def tasks_with_ids(task_ids: Sequence[str], *, summary: bool = False) -> list[Task]:
     """Return these tasks in this order, with texts or, for a `summary`, with none; without those that are gone."""
-    if not task_ids:
-        return []
-    found = _tasks.rows(len(task_ids), summary, **_named(task_ids))
-    tasks = {task.id: task for task in found}
+    tasks = {task.id: task for task in _with_ids(_tasks, task_ids, summary)}
     return [tasks[task_id] for task_id in task_ids if task_id in tasks]
 
 
@@ -279,6 +344,23 @@ def tasks_with_ids(task_ids: Sequence[str], *, summary: bool = False) -> list[Ta
 def _tasks(count: int, summary: bool) -> QuerySet[Task]:
     found = Task.objects.filter(id__in=[*_named([""] * count)])
     return loads.without_texts(found) if summary else loads.with_texts(found)
+
+
+def rows_with_ids(task_ids: Sequence[str], *, summary: bool) -> list[TaskRow]:
+    """Return these tasks in this order, for a `summary` without their JSON; without those that are gone."""
+    if not task_ids:
+        return []
+    found = _rows.tuples(len(task_ids), summary, **_named(task_ids))
+    rows = {row.id: row for row in map(TaskRow.of, found)}
+    return [rows[task_id] for task_id in task_ids if task_id in rows]
+
+
+@Prepared
+def _rows(count: int, summary: bool) -> QuerySet[Task, tuple[Any, ...]]:
+    """For a summary, the columns of JSON are null."""
+    nothing = Value(None, output_field=TextField())
+    columns = [nothing if summary and name in loads.JSON_COLUMNS else F(name) for name in (*Task.SHOWN, *BESIDE)]
+    return Task.objects.filter(id__in=[*_named([""] * count)]).values_list(*columns)
 
 
 def latest_run(*, caller: Caller, task_id: str) -> Run | None:
@@ -305,15 +387,36 @@ def later_runs(*, caller: Caller, run: Run) -> list[Run]:
 
 def latest_runs(*, caller: Caller, root_ids: Collection[str]) -> dict[str, Run]:
     """Map each root id to its newest run; trees that never ran are omitted."""
-    run_ids = [run_id for (run_id,) in _with_ids(_latest_ids, list(root_ids)) if run_id is not None]
     # The same rule as `for_caller`. In the query, SQLite would read all runs of the owner instead of those of the trees.
-    found = _with_ids(_RUNS, run_ids)
+    found = _with_ids(_RUNS, _latest_ids_of(root_ids))
     return {run.root_id: run for run in found if caller.sees_all or run.user_id == caller.user_id}
 
 
-def _with_ids(query: Prepared[T], ids: Sequence[str]) -> list[T]:
-    """Return the rows of a query whose shape is the number of ids."""
-    return query.rows(len(ids), **_named(ids)) if ids else []
+class RunRow(NamedTuple):
+    """The facts about a run that lists have."""
+
+    root_id: str
+    user_id: str
+    id: str
+    number: int
+    status: str
+
+
+def latest_run_rows(*, caller: Caller, root_ids: Collection[str]) -> dict[str, RunRow]:
+    """Map each root id to the facts about its newest run; trees that never ran are omitted."""
+    run_ids = _latest_ids_of(root_ids)
+    found = [RunRow(*values) for values in _RUN_ROWS.tuples(len(run_ids), **_named(run_ids))] if run_ids else []
+    return {run.root_id: run for run in found if caller.sees_all or run.user_id == caller.user_id}
+
+
+def _latest_ids_of(root_ids: Collection[str]) -> list[str]:
+    found = _latest_ids.tuples(len(root_ids), **_named([*root_ids])) if root_ids else []
+    return [run_id for (run_id,) in found if run_id is not None]
+
+
+def _with_ids(query: Prepared[T], ids: Sequence[str], *shape: Hashable) -> list[T]:
+    """Return the rows of a query whose shape begins with the number of ids."""
+    return query.rows(len(ids), *shape, **_named(ids)) if ids else []
 
 
 def _named(ids: Sequence[str]) -> dict[str, str]:
@@ -328,6 +431,9 @@ def _latest_ids(count: int) -> QuerySet[Task, tuple[str | None]]:
 
 
 _RUNS: Final = Prepared(lambda count: Run.objects.filter(id__in=[*_named([""] * count)]))
+_RUN_ROWS: Final = Prepared(
+    lambda count: Run.objects.filter(id__in=[*_named([""] * count)]).values_list(*RunRow._fields)
+)
 
 
 def children(*, caller: Caller, task_id: str) -> list[Task]:
@@ -360,7 +466,7 @@ def running_list(*, caller: Caller, user_id: str | None = None, limit: int = 100
     root_ids = list(
         _unfinished(caller, user_id).order_by("-created_at", "-id").values_list("root_id", flat=True)[:limit]
     )
-    return listed_tasks(root_ids, summary=False)
+    return listed_tasks(root_ids)
 
 
 def running_count(*, caller: Caller, user_id: str | None = None) -> int:
@@ -422,6 +528,12 @@ def after_cursor(cursor: str, *, descending: bool, column: str = "created_at") -
 def cursor_of(row: Task | Run | Schedule) -> str:
     """Return the cursor of the page after this row."""
     return cursor_at(row.created_at, row.id)
+
+
+def as_moment(value: datetime | str) -> datetime:
+    """Return a time as `Prepared.tuples` has it: on SQLite it is a text or has no zone, in UTC."""
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def cursor_at(moment: datetime, row_id: str) -> str:

@@ -27,12 +27,15 @@ async def test_a_search_that_is_not_through_asks_for_a_cursor(monkeypatch: pytes
     monkeypatch.setattr(run_search, "SECONDS", -1)
     for number in range(2):
         await pools.write(trees.execute_tree, caller=LOCAL, tasks={"name": f"tree {number}"})
-    whole = await pools.read(list_tasks, LOCAL, ListTasks.parse({"text": "tree", "limit": 1}))
-    assert [task["name"] for task in whole.native] == ["tree 1"]
+
+    def page(**asked: Any) -> Any:
+        return list_tasks(LOCAL, ListTasks.parse(asked)).native
+
+    assert [task["name"] for task in await pools.read(page, text="tree", limit=1)] == ["tree 1"]
     with pytest.raises(InvalidParams, match="reads only a part of the runs: send ''"):
-        await pools.read(list_tasks, LOCAL, ListTasks.parse({"text": "tree 0"}))
-    first = await pools.read(list_tasks, LOCAL, ListTasks.parse({"text": "tree 0", "cursor": ""}))
-    assert (first.native["tasks"], first.native["next_cursor"] is None) == ([], False)
+        await pools.read(page, text="tree 0")
+    first = await pools.read(page, text="tree 0", cursor="")
+    assert (first["tasks"], first["next_cursor"] is None) == ([], False)
 
 
 def stored(status: Status) -> tuple[Task, Run]:
