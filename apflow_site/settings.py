@@ -169,7 +169,10 @@ Q_CLUSTER = {
     "log_level": "WARNING",
 }
 
-REST_FRAMEWORK = {"EXCEPTION_HANDLER": "a2a.rest.views.refuse"}
+REST_FRAMEWORK = {
+    "EXCEPTION_HANDLER": "a2a.rest.views.refuse",
+    "DEFAULT_SCHEMA_CLASS": "a2a.rest.openapi.OperationSchema",  # imported for the first request for the document
+}
 SIMPLE_JWT = {
     "SIGNING_KEY": APFLOW.auth.jwt_secret or generated("jwt_secret"),
     "ALGORITHM": "HS256",

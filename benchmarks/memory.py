@@ -3,16 +3,17 @@
     python -m benchmarks.memory [sqlite] [postgres] [--followers 1000] [--runs 2000]
 
 Starts `aipartnerupflow serve` with one worker process and a new database for each engine. Prints for each process its
-resident memory, the part of it that it shares with no other process, and its processor time until the server is ready
-and while it is idle; then how much the memory of all processes grows with runs that wait for an answer, with event
-streams (SSE), and with WebSockets.
+resident memory (RSS), the same with its share of what processes share (PSS), the part that it shares with no other
+process (USS), and its processor time until the server is ready and while it is idle; then how much the memory of all
+processes grows with runs that wait for an answer, with event streams (SSE), and with WebSockets. With `--followers 0`
+and `--runs 0` it prints the first table only.
 """
 
 import argparse
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from benchmarks.http import MANY_CONNECTIONS, Client, serving_on, task
 from benchmarks.live import Watcher
 from benchmarks.processes import Process, processes_below
 
-IDLE_SECONDS: Final = 30
+IDLE_SECONDS: Final = 20
 SETTLE_SECONDS: Final = 5
 OPENED_AT_ONCE: Final = 50
 
@@ -49,17 +50,17 @@ async def measure(engine: str, port: int, *, runs: int, followers: int) -> None:
     before, began = server.processes(), time.monotonic()
     await asyncio.sleep(IDLE_SECONDS)
     seconds = time.monotonic() - began
-    idle = {process.pid: process.cpu for process in server.processes()}
-    print(f"\n| {engine} | MiB | own MiB | CPU s to ready | idle, CPU ms/s |\n|---|---:|---:|---:|---:|")
+    idle = {process.pid: process.cpu_now for process in server.processes()}
+    print(f"\n| {engine} | RSS, MiB | PSS | USS | CPU s to ready | idle, CPU ms/s |\n|---|---:|---:|---:|---:|---:|")
+    sums = [0.0] * 5
     for first, then in zip(ready, before, strict=True):
-        used = 1_000 * (idle.get(then.pid, then.cpu) - then.cpu) / seconds
-        print(f"| `{then.name}` | {then.resident:.0f} | {then.own:.0f} | {first.cpu:.2f} | {used:.1f} |")
-    cpu, used = (
-        sum(each.cpu for each in ready),
-        1_000 * (sum(idle.values()) - sum(each.cpu for each in before)) / seconds,
-    )
-    own = sum(each.own for each in before)
-    print(f"| all | {sum(each.resident for each in before):.0f} | {own:.0f} | {cpu:.2f} | {used:.1f} |\n")
+        used = 1_000 * (idle.get(then.pid, then.cpu_now) - then.cpu_now) / seconds
+        figures = [then.resident, then.proportional, then.own, first.cpu, used]
+        sums = [total + figure for total, figure in zip(sums, figures, strict=True)]
+        print(row(f"`{then.name}`", figures))
+    print(row("all", sums), flush=True)
+    if not (runs or followers):
+        return
     kept: list[Any] = []  # connections, which stay open to the end
     grown: dict[str, tuple[int, Callable[[], Awaitable[Any]]]] = {
         "run that waits for an answer": (runs, lambda: park(port, runs)),
@@ -69,7 +70,13 @@ async def measure(engine: str, port: int, *, runs: int, followers: int) -> None:
     await run_one(port, kept)
     print("| each | number | KiB |\n|---|---:|---:|")
     for name, (number, work) in grown.items():
-        print(f"| {name} | {number:,} | {1024 * await server.growth(work()) / number:.1f} |", flush=True)
+        if number:
+            print(f"| {name} | {number:,} | {1024 * await server.growth(work()) / number:.1f} |", flush=True)
+
+
+def row(name: str, figures: Sequence[float]) -> str:
+    resident, proportional, own, cpu, used = figures
+    return f"| {name} | {resident:.0f} | {proportional:.0f} | {own:.0f} | {cpu:.2f} | {used:.1f} |"
 
 
 async def run_one(port: int, kept: list[Any]) -> None:

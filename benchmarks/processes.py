@@ -13,13 +13,19 @@ WORKER: Final = "tasks.worker"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """A process of the server, in MiB and seconds. `cpu` includes ended children that it has waited for."""
+    """A process of the server, in MiB and seconds.
+
+    `cpu` includes ended children that it has waited for. `cpu_now` does not; the kernel counts it in nanoseconds, and the
+    other in hundredths of a second.
+    """
 
     pid: int
     name: str
     resident: float
+    proportional: float
     own: float
     cpu: float
+    cpu_now: float
 
 
 def processes_below(pid: int) -> list[Process]:
@@ -45,11 +51,20 @@ def _process(pid: int) -> Process | None:
         usage = (folder / "smaps_rollup").read_text()
         arguments = (folder / "cmdline").read_text().split("\0")
         ticks = sum(map(int, (folder / "stat").read_text().rpartition(")")[2].split()[11:15]))
+        now = sum(int((thread / "schedstat").read_text().split()[0]) for thread in (folder / "task").iterdir()) / 1e9
     except OSError:
         return None
     sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in usage.splitlines()[1:]}
     own = sizes["Private_Clean"] + sizes["Private_Dirty"]
-    return Process(pid=pid, name=_name(arguments), resident=sizes["Rss"], own=own, cpu=ticks / TICKS)
+    return Process(
+        pid=pid,
+        name=_name(arguments),
+        resident=sizes["Rss"],
+        proportional=sizes["Pss"],
+        own=own,
+        cpu=ticks / TICKS,
+        cpu_now=now,
+    )
 
 
 def _name(arguments: list[str]) -> str:

@@ -1,9 +1,12 @@
-"""The protection of the server's processes from other programs of its user, which read neither memory nor secrets of the environment."""
+"""The server's own processes: protection from other programs of its user, which read neither memory nor secrets, and small imports."""
 
 import ctypes
 import os
 import signal
 import sys
+import threading
+from collections.abc import Sequence
+from types import ModuleType
 from typing import Final
 
 PR_SET_PDEATHSIG: Final = 1
@@ -49,3 +52,25 @@ def environment_of_servers() -> dict[str, str]:
     from django.conf import settings  # noqa: PLC0415
 
     return os.environ | settings.APFLOW_SECRET_ENVIRONMENT
+
+
+class without:
+    """Lets libraries that this thread imports in the block do without modules that they import only if they are installed.
+
+    Modules that are imported already stay, and all may be imported after the block, and by other threads.
+    """
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+        self._thread = threading.get_ident()
+
+    def __enter__(self) -> None:
+        sys.meta_path.insert(0, self)
+
+    def __exit__(self, *_: object) -> None:
+        sys.meta_path.remove(self)
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
+        """Say that a module is not there, as a finder of Python's import system."""
+        if name in self._names and threading.get_ident() == self._thread:
+            raise ModuleNotFoundError(f"{name} is left out", name=name)

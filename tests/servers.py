@@ -97,7 +97,6 @@ class Processes:
     web: list[int]
     sentinel: int | None
     workers: list[int]
-    monitor: int | None
     pusher: int | None
 
 
@@ -151,7 +150,7 @@ class Server:
         return processes_of(self.mark)
 
     def pids(self) -> Processes:
-        """A cluster forks its workers first, then its monitor and its pusher; call this while none was replaced."""
+        """A cluster forks its pusher first, then its workers; call this while none was replaced."""
         every = [process for process in self.processes() if not self.runs(process, QUARANTINE, NURSERY)]
         clusters = [process for process in every if self.runs(process, CLUSTER)]
         ids = {process.pid for process in clusters}
@@ -160,9 +159,8 @@ class Server:
         return Processes(
             web=[process.pid for process in every if process.pid not in ids],
             sentinel=sentinels[0] if sentinels else None,
-            workers=[process.pid for process in forked[:-2]],
-            monitor=forked[-2].pid if len(forked) > 1 else None,
-            pusher=forked[-1].pid if forked else None,
+            workers=[process.pid for process in forked[1:]],
+            pusher=forked[0].pid if forked else None,
         )
 
     def runs(self, process: psutil.Process, *programs: str) -> bool:

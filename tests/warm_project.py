@@ -39,7 +39,8 @@ READ_AGAIN: Final = frozenset({"Q_CLUSTER", "SIMPLE_JWT", "SECRET_KEY"})
 MODULES: Final = """
     apflow_site.edge.handler a2a.endpoints.consumers a2a.protocol.agent_card apflow_site.embedded_worker
     apflow_site.metrics apflow_site.prepare apflow_site.db.schema apflow_site.uvicorn_limits apflow_site.web_server
-    apflow_site.urls tasks.services.secrets.shared_secrets tasks.services.upkeep.examples tasks.events.hub
+    apflow_site.urls apflow_site.admin_urls tasks.services.secrets.shared_secrets tasks.services.upkeep.examples
+    a2a.rest.openapi tasks.events.hub
     django_q.cluster tasks.jobs tasks.queue.broker tasks.worker.process tasks.worker.supervisor aipartnerupflow.server
     aipartnerupflow.doctor accounts.users accounts.api_keys llmkeys.keys
     apflow_site.page_middleware apflow_site.static_files

@@ -17,7 +17,6 @@ from django.views.decorators.http import require_safe
 
 from a2a.core.http import public_url
 from a2a.protocol.agent_card import etag_of
-from a2a.rest.openapi import openapi_document
 
 FILES: Final = files("drf_spectacular_sidecar") / "static" / "drf_spectacular_sidecar" / "swagger-ui-dist"
 #: The files under `/docs/`, with their media types.
@@ -74,6 +73,8 @@ def asset(request: HttpRequest, name: str) -> HttpResponseBase:
 
 @cache
 def _openapi(*, with_authentication: bool) -> bytes:
+    from a2a.rest.openapi import openapi_document  # noqa: PLC0415  it imports drf-spectacular, for few clients
+
     return orjson.dumps(openapi_document(with_authentication=with_authentication))
 
 

@@ -15,9 +15,13 @@ from urllib.parse import quote, unquote_to_bytes
 from django.http import HttpRequest, HttpResponseBase, QueryDict
 from django.urls import path, register_converter, resolve
 from django.views.decorators.csrf import csrf_exempt
-from rest_framework.authentication import BaseAuthentication
-from rest_framework.request import Request
-from rest_framework.viewsets import ViewSet
+
+from tasks.own_process import without
+
+with without("requests", "markdown", "pygments", "psycopg"):  # DRF has a client and pages for them that we do not use
+    from rest_framework.authentication import BaseAuthentication
+    from rest_framework.request import Request
+    from rest_framework.viewsets import ViewSet
 
 from a2a.core.errors import as_rest
 from a2a.core.exceptions import WrongHttpMethod
@@ -27,7 +31,6 @@ from a2a.core.parsing import MOST_SHOWN, Params, unknown_reason
 from a2a.live.sse import events_response, stream_of_task
 from a2a.methods.dispatch import REST, perform
 from a2a.methods.params import Get
-from a2a.rest.openapi import OperationSchema
 from a2a.rest.operations import ROUTES, Operation
 from accounts.auth import authenticate, caller_from_token, token_in
 from accounts.callers import Caller
@@ -100,7 +103,6 @@ class Endpoint(ViewSet):
     authentication_classes = (TokenAuthentication,)
     permission_classes = ()
     http_method_names: ClassVar[list[str]] = ["get", "head", "post", "put", "patch", "delete"]
-    schema = OperationSchema()
 
     async def dispatch(self, request: HttpRequest, *args: Any, **path: str) -> HttpResponseBase:
         """Authenticate the caller, and carry out the operation for the HTTP method."""

@@ -58,6 +58,8 @@ NO_OWNER: Final = ""
 QUEUE_KEY: Final = "apflow"
 SUPERVISOR_VARIABLE: Final = "APFLOW_INTERNAL_SUPERVISOR"
 """The environment variable with the name of the process that records how the worker processes below it end."""
+CLUSTER_VARIABLE: Final = "APFLOW_INTERNAL_CLUSTER_ID"
+"""The environment variable with the id of a worker's cluster."""
 ENQUEUE: Final = "INSERT INTO django_q_ormq (key, payload, lock) VALUES (%s, %s, %s)"
 
 

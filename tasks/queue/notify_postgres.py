@@ -1,5 +1,7 @@
 """PostgreSQL's notifications."""
 
+import math
+import select
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -73,8 +75,11 @@ class PostgresNotifier(Notifier):
                 if self._connection is None:
                     self._listen()
                     return True  # notifications in the meantime are lost: tell the caller to read
-                left = max(0.0, deadline - time.monotonic())
-                return any(True for _ in self._connection.notifies(timeout=left, stop_after=1))
+                # psycopg itself wakes up ten times a second, to look for signals.
+                if not self._ready.poll(math.ceil(max(0.0, deadline - time.monotonic()) * 1000)):
+                    return False
+                if any(True for _ in self._connection.notifies(timeout=0, stop_after=1)):
+                    return True
             except psycopg.OperationalError:
                 self.close()
                 if time.monotonic() >= deadline:
@@ -95,4 +100,6 @@ class PostgresNotifier(Notifier):
 
     def _listen(self) -> None:
         self._connection = _connect(self._parameters)
+        self._ready = select.poll()
+        self._ready.register(self._connection, select.POLLIN)
         self._connection.execute(f"LISTEN {self._topic}")

@@ -1,4 +1,4 @@
-"""The cluster process: django-q2's sentinel, pusher, monitor and workers, with a safe shutdown.
+"""The cluster process: django-q2's sentinel, pusher and workers, with a safe shutdown.
 
 `tasks.worker.supervisor` runs it as `python -m tasks.worker.cluster ID` and owns the other end of
 its standard input (`tasks.worker.lifeline`).
@@ -10,8 +10,9 @@ import signal
 import sys
 import threading
 import uuid
+from importlib import import_module
 from multiprocessing import Event
-from multiprocessing.process import BaseProcess
+from multiprocessing.process import BaseProcess, current_process
 from typing import Any
 
 import django
@@ -23,6 +24,7 @@ gc.disable()  # while modules are imported, nothing becomes garbage
 django.setup()
 keep_secrets()
 
+from django.utils.module_loading import import_string  # noqa: E402
 from django_q.cluster import Sentinel  # noqa: E402  (needs the apps)
 from django_q.conf import Conf  # noqa: E402
 from django_q.signals import post_spawn  # noqa: E402
@@ -30,9 +32,8 @@ from django_q.signals import post_spawn  # noqa: E402
 from apflow_site.db.connections import name_sessions  # noqa: E402  (needs the apps)
 from tasks.queue import black_box, leases  # noqa: E402
 from tasks.queue.black_box import End  # noqa: E402
-from tasks.worker.killable_queue import ClusterStop, KillableQueue  # noqa: E402
+from tasks.worker.killable_queue import ClusterStop, KillableQueue, Results  # noqa: E402
 from tasks.worker.lifeline import die_with_parent  # noqa: E402
-from tasks.worker.process import CLUSTER_VARIABLE, drain_on_sigterm  # noqa: E402
 
 # What is imported lives as long as the process: no collection has to look at it, also not at the
 # end, and its memory stays shared with the processes that are forked.
@@ -51,15 +52,29 @@ class DrainingSentinel(Sentinel):
         signal.signal(signal.SIGTERM, self._stop_soon)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.task_queue = KillableQueue(Conf.QUEUE_LIMIT or 0)
-        self.result_queue = KillableQueue()
-        self.stop_event = ClusterStop(lambda: (*self.pool, self.monitor, self.pusher))
+        self.result_queue = Results()
+        self.stop_event = ClusterStop(lambda: (*self.pool, self.pusher))
         self._names: dict[int, str] = {}
+        # The pusher is forked before the engine is imported: it reads a queue, and has 14 MiB less to inherit.
+        self._first_pusher: BaseProcess | None = super().spawn_pusher()
+        gc.disable()
+        import_module("tasks.worker.process")
+        gc.freeze()
+        gc.enable()
         super().start()
+
+    def spawn_pusher(self) -> BaseProcess:
+        first, self._first_pusher = self._first_pusher, None
+        return first or super().spawn_pusher()
 
     def spawn_worker(self) -> None:
         super().spawn_worker()
         pid = self.pool[-1].pid
         self._names[pid] = leases.process_name(pid)
+
+    def spawn_monitor(self) -> BaseProcess:
+        """Return this process, which lives: there are no results for which a monitor would have to wait."""
+        return current_process()
 
     def reincarnate(self, process: BaseProcess) -> None:
         """Replace a process that has ended. The end of a worker is evidence (`tasks.queue.suspicion`)."""
@@ -68,11 +83,9 @@ class DrainingSentinel(Sentinel):
         super().reincarnate(process)
 
     def stop(self) -> None:
-        """Let the pusher and the workers end, in this order, and then kill the monitor.
+        """Let the pusher and the workers end, in this order.
 
-        django-q2 looks ten times a second whether they have ended, and asks the monitor to end, too.
-        A monitor that has replaced a killed one may never get this request, and has nothing to lose:
-        results are not stored.
+        django-q2 looks ten times a second whether they have ended.
         """
         self.event_out.set()
         for process in (self.pusher, *self.pool):
@@ -82,7 +95,6 @@ class DrainingSentinel(Sentinel):
             self.task_queue.put("STOP")
         for worker in self.pool:
             worker.join()
-        self.monitor.kill()
 
     def _stop_soon(self, *_: object) -> None:
         """Handle SIGTERM: in the sentinel end the guard's wait, in the pusher the broker's."""
@@ -96,7 +108,7 @@ class DrainingSentinel(Sentinel):
 
 
 def main(cluster_id: str) -> None:
-    os.environ[CLUSTER_VARIABLE] = cluster_id
+    os.environ[leases.CLUSTER_VARIABLE] = cluster_id
     die_with_parent()
     post_spawn.connect(_become_worker)
     DrainingSentinel(stop_event=None, start_event=Event(), cluster_id=uuid.UUID(cluster_id))
@@ -104,7 +116,7 @@ def main(cluster_id: str) -> None:
 
 def _become_worker(**_: Any) -> None:
     end_with_parent()  # the main thread of the sentinel starts the workers
-    drain_on_sigterm()
+    import_string("tasks.worker.process.drain_on_sigterm")()
 
 
 if __name__ == "__main__":

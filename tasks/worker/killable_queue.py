@@ -1,4 +1,4 @@
-"""The queue and the stop event that the cluster of django-q2 gets from us. They have the methods that it calls."""
+"""The queues and the stop event that the cluster of django-q2 gets from us. They have the methods that it calls."""
 
 import errno
 import pickle
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from multiprocessing import Event, Pipe
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
 from typing import Any, Final
 
 PACKET_BYTES: Final = 2048
@@ -60,6 +61,26 @@ class KillableQueue:
     def close(self) -> None:
         self._reader.close()
         self._writer.close()
+
+
+class Results:
+    """A queue for the results of jobs that needs no process to read it: a worker records by itself that a job of it failed."""
+
+    def put(self, job: dict[str, Any]) -> None:
+        """Log and store the job, as django-q2's monitor does, if it failed. Other results are not stored."""
+        if not job["success"]:
+            from django_q.monitor import monitor  # noqa: PLC0415  it needs Django's apps
+
+            of_one = SimpleQueue[Any]()
+            for each in (job, "STOP"):
+                of_one.put(each)
+            monitor(of_one)
+
+    def empty(self) -> bool:
+        return True
+
+    def qsize(self) -> int:
+        return 0
 
 
 class ClusterStop:

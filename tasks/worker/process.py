@@ -18,14 +18,12 @@ from tasks.executors import executor_ids
 from tasks.executors.llm import demo
 from tasks.executors.llm.loading import load_now
 from tasks.models import Usage
+from tasks.queue import leases
 from tasks.worker.webhook_deliveries import Courier
 from tasks.worker.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-#: The environment variable with the id of the worker's cluster; set by
-#: `tasks.worker.cluster`.
-CLUSTER_VARIABLE = "APFLOW_INTERNAL_CLUSTER_ID"
 LITELLM: Final = "tasks.executors.llm.litellm_calls.ask"
 CREWAI: Final = "tasks.executors.crewai.kickoff.kickoff"
 LOADED_BY: Final[Mapping[str, str]] = MappingProxyType(
@@ -68,7 +66,7 @@ def this_process() -> tuple[asyncio.AbstractEventLoop, Worker]:
     gc.set_threshold(*GC_THRESHOLDS)
 
     async def make() -> Worker:
-        return Worker(cluster_id=os.environ.get(CLUSTER_VARIABLE, ""), on_webhook=_this_courier().wake)
+        return Worker(cluster_id=os.environ.get(leases.CLUSTER_VARIABLE, ""), on_webhook=_this_courier().wake)
 
     return loop, loop.run_until_complete(make())
 

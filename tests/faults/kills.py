@@ -32,7 +32,7 @@ class Kill:
 
 
 def victims(server: Server) -> dict[str, list[psutil.Process]]:
-    """The living processes by role: `cluster` has the supervising process, the monitor and the pusher."""
+    """The living processes by role: `cluster` has the supervising process and the pusher."""
     found: dict[str, list[psutil.Process]] = {role: [] for role in WEIGHTS}
     pids = {pid for (pid,) in server.query("SELECT pid FROM tasks_workerprocess")}
     for process in server.processes():

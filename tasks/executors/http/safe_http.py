@@ -17,11 +17,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 
-import httpx
 from django.conf import settings
 
 from aipartnerupflow.executors import ExecutorError, HttpResponse
 from aipartnerupflow.executors.http import MAX_BODY_BYTES
+from tasks.own_process import without
+
+with without("click", "pygments", "rich"):  # those of its command line take 6 MiB in each process
+    import httpx
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 MAX_STREAM_BYTES = 64 * 2**20

@@ -1,6 +1,7 @@
 """The doorbell: it hears what other connections commit, at once, and nothing before."""
 
 import errno
+import resource
 import sqlite3
 import threading
 import time
@@ -79,6 +80,13 @@ def test_silence_lasts_as_long_as_asked(bell: Notifier) -> None:
     assert not bell.wait(0.1)
     assert time.monotonic() >= started_at + 0.1
     assert not bell.wait(0)
+
+
+def test_a_listener_sleeps_while_nothing_happens(bell: Notifier) -> None:
+    """The system counts how often this thread has gone to sleep."""
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+    assert not bell.wait(2)
+    assert resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before < 10
 
 
 def test_every_listener_hears(bell: Notifier) -> None:

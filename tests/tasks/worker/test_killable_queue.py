@@ -1,11 +1,15 @@
-"""The queue of a cluster survives workers that are killed while they wait for a job or take one."""
+"""The queue of a cluster survives workers that are killed while they wait for a job or take one; results need no reader."""
 
 import threading
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from tasks.worker.killable_queue import KillableQueue
+import pytest
+from django.utils import timezone
+from django_q.models import Failure, Success
+
+from tasks.worker.killable_queue import KillableQueue, Results
 from tests.forks import FORK, forked
 
 PATIENCE_SECONDS = 60.0
@@ -99,3 +103,23 @@ def test_readers_take_turns() -> None:
             queue.put(number)
         assert sorted(answers.recv() for _ in range(30) if answers.poll(PATIENCE_SECONDS)) == list(range(30))
     queue.close()
+
+
+@pytest.mark.django_db
+def test_only_a_job_that_fails_is_recorded(caplog: pytest.LogCaptureFixture) -> None:
+    now = timezone.now()
+    job: dict[str, Any] = {
+        "id": "1" * 32,
+        "name": "tasks.jobs.probe",
+        "func": "tasks.jobs.probe",
+        "args": (),
+        "kwargs": {},
+    }
+    job |= {"started": now, "stopped": now, "result": None, "success": True}
+    job["sync"] = True  # keeps the connection of the test
+    Results().put(job)
+    Results().put(job | {"id": "2" * 32, "success": False, "result": "the database has gone"})
+    assert (Success.objects.count(), [each.result for each in Failure.objects.all()]) == (0, ["the database has gone"])
+    assert [record.getMessage() for record in caplog.records if record.name == "django-q"] == [
+        "Failed 'tasks.jobs.probe' (tasks.jobs.probe) - the database has gone"
+    ]
