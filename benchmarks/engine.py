@@ -57,12 +57,11 @@ def waiting_chain() -> list[Task]:
 async def run_to_the_end(tasks: list[Task]) -> float:
     """Submit a tree and follow its run. Returns the seconds until its `final` event was read."""
     from accounts.callers import LOCAL
-    from apflow_site.db import pools
     from tasks import events
-    from tasks.services import trees
+    from tasks.services.trees.submissions import submit
 
     started = time.perf_counter()
-    execution = await pools.write(trees.execute_tree, caller=LOCAL, tasks=tasks)
+    execution = await submit(caller=LOCAL, tasks=tasks)
     async for event in events.follow(execution.run.id):
         if event["type"] == "final":
             assert event["status"] == "completed", event

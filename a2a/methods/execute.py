@@ -31,6 +31,7 @@ from tasks.services.messages.webhooks import with_webhook
 from tasks.services.runs.run_inputs import with_inputs, with_tags
 from tasks.services.trees import queries
 from tasks.services.trees.idempotency import Token, once
+from tasks.services.trees.submissions import submit
 from tasks.services.upkeep.demo import as_demo
 from tasks.status import TERMINAL, Status
 from tasks.storage import loads
@@ -160,7 +161,10 @@ async def start(
     if given.webhook_config is not None:
         verb = partial(with_webhook, verb, given.webhook_config.arguments)
     since = time.monotonic()
-    execution = await pools.write(partial(once, verb, caller=caller, token=token, llm_key=llm_key, **arguments))
+    if verb is trees.execute_tree and token is None and llm_key is None:
+        execution = await submit(caller=caller, **arguments)
+    else:
+        execution = await pools.write(partial(once, verb, caller=caller, token=token, llm_key=llm_key, **arguments))
     return replace(execution, since=since)
 
 

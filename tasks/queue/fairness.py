@@ -37,6 +37,8 @@ USER_LOCK: Final = 0x72_75_6E_73
 """The first number of PostgreSQL's advisory locks of users; the second is a hash of the user."""
 MARGIN: Final = 100
 """So far below the limit, transactions that do not see each other's runs could not exceed it together."""
+MARGIN_OF_MANY: Final = 500
+"""So far below the limit, transactions that add up to 64 runs each could not."""
 
 
 def next_turn(user_id: str) -> int:
@@ -84,6 +86,14 @@ def refuse_if_full(user_id: str) -> None:
             f"This user already has {most:,} unfinished runs (limits.runs_per_user). Retry when one of them has ended, or cancel some.",
             data={"retry_after_seconds": RETRY_SECONDS},
         )
+
+
+def is_far_from_full(user_id: str) -> bool:
+    """Return whether a transaction can add many runs of the user, and `refuse_if_full` need not be asked for each."""
+    most: int = settings.APFLOW.limits.runs_per_user
+    return not settings.APFLOW.auth.is_on or (
+        most > MARGIN_OF_MANY and not _has_more_than(most - MARGIN_OF_MANY, user_id)
+    )
 
 
 def _has_more_than(count: int, user_id: str) -> bool:

@@ -44,7 +44,7 @@ from tasks.queue.suspicion import (
     is_suspected,
 )
 from tasks.status import Interruption
-from tasks.storage.bulk import db_time, marks
+from tasks.storage.bulk import insert_many, marks
 
 ALIVE_SECONDS: Final = 15
 """A worker process whose last heartbeat is older counts as gone, however long its lease is."""
@@ -60,7 +60,6 @@ SUPERVISOR_VARIABLE: Final = "APFLOW_INTERNAL_SUPERVISOR"
 """The environment variable with the name of the process that records how the worker processes below it end."""
 CLUSTER_VARIABLE: Final = "APFLOW_INTERNAL_CLUSTER_ID"
 """The environment variable with the id of a worker's cluster."""
-ENQUEUE: Final = "INSERT INTO django_q_ormq (key, payload, lock) VALUES (%s, %s, %s)"
 
 
 DB_NOW: Final = "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW') || '000'" if IS_SQLITE else "CLOCK_TIMESTAMP()"
@@ -254,10 +253,10 @@ def pid_of(process: str) -> int:
     return int(process.rsplit("/", 2)[1])
 
 
-def enqueue(run_id: str) -> None:
-    """Queue a wake-up for the run, in the caller's transaction."""
-    with connection.cursor() as cursor:
-        cursor.execute(ENQUEUE, [QUEUE_KEY, run_id, db_time(datetime.now(UTC))])
+def enqueue(*run_ids: str) -> None:
+    """Queue a wake-up for each run, in the caller's transaction."""
+    now = datetime.now(UTC)
+    insert_many([OrmQ(key=QUEUE_KEY, payload=run_id, lock=now) for run_id in run_ids], OrmQ)
     notify.send(notify.RUNS)
 
 

@@ -7,7 +7,7 @@ They are sync, take keyword arguments only, and run in one transaction each.
 
 import math
 from collections.abc import Iterable, Sequence
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -101,16 +101,16 @@ def create_tree(
     Raises InvalidParams, InvalidTree, InvalidParent, InvalidDependency, CircularDependency or
     ExecutorNotFound; then nothing is stored.
     """
-    make = partial(_new_tree, caller, tasks, id_conflict)
+    make = partial(new_tree, caller, tasks, id_conflict)
     new = beforehand("tree", make, tasks, id_conflict) if _is_large(tasks) else make()
     while True:
-        spec, rows, root = new.spec, new.rows, new.root
+        rows, root = new.rows, new.root
         try:
             # A reserved run is taken by an UPDATE whose count of rows matters.
             begin = in_one_go if reserved_id is None else transaction.atomic
             with begin(savepoint=new.may_collide):
                 if id_conflict == REFUSE:
-                    _refuse_ids_in_use(spec)
+                    _refuse_ids_in_use(new.spec)
                 store(rows)
                 run = _start_run(root, context_id=context_id, reserved_id=reserved_id) if execute else None
                 if llm_key is not None:
@@ -120,17 +120,11 @@ def create_tree(
                 raise
             new = make()
             continue
-        warnings, named = [*spec.warnings], spec.tasks[0].user_id
-        if named and named != root.user_id:
-            warnings.append(
-                f"user_id '{named}' was replaced by yours, '{root.user_id}': "
-                "only administrators may create tasks for other users."
-            )
-        return Created(tasks=rows, root=root, ids=new.ids, warnings=warnings, run=run)
+        return new.created(run)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _NewTree:
+class NewTree:
     """A checked tree that is not stored. `ids` maps each id of the request to that of its row."""
 
     spec: TreeSpec
@@ -140,15 +134,26 @@ class _NewTree:
     may_collide: bool
     """Whether another tree may have one of the ids."""
 
+    def created(self, run: Run | None) -> Created:
+        """Return the tree as stored with this run."""
+        warnings, named = [*self.spec.warnings], self.spec.tasks[0].user_id
+        if named and named != self.root.user_id:
+            warnings.append(
+                f"user_id '{named}' was replaced by yours, '{self.root.user_id}': "
+                "only administrators may create tasks for other users."
+            )
+        return Created(tasks=self.rows, root=self.root, ids=self.ids, warnings=warnings, run=run)
 
-def _new_tree(caller: Caller, tasks: object, id_conflict: str) -> _NewTree:
+
+def new_tree(caller: Caller, tasks: object, id_conflict: str) -> NewTree:
+    """Check the tree, and make its rows. Raises what `create_tree` raises."""
     spec = checked(tasks)
     owner = owner_of(caller, spec)
     refuse_unusable(spec, owner=owner)
     taken = ids_in_use([task.id for task in spec.tasks if not task.has_new_id]) if id_conflict == RENAME else ()
     ids = {task.id: new_id() if id_conflict == NEW or task.id in taken else task.id for task in spec.tasks}
     rows = rows_of(spec, ids=ids, user_id=owner)
-    return _NewTree(
+    return NewTree(
         spec=spec,
         rows=rows,
         root=next(row for row in rows if row.is_root),
@@ -179,6 +184,11 @@ def execute_tree(
         reserved_id=reserved_id,
         llm_key=llm_key,
     )
+    return executed(created)
+
+
+def executed(created: Created) -> Execution:
+    """Return the execution of a tree that was stored with its run."""
     assert created.run is not None  # noqa: S101  (`execute=True`)
     return Execution(
         task=created.root,
@@ -301,22 +311,35 @@ def _start_run(
     if reserved_id is not None:
         return pending_runs.take(reserved_id, task=task, number=number)
     fairness.refuse_if_full(task.user_id)
-    run = Run(
+    run = new_run(task, context_id=context_id, number=number, after=after)
+    insert_computed(run, "turn", fairness.next_turn_of(task.user_id))
+    leases.enqueue(run.id)
+    log_queued(run, copy_context())
+    return run
+
+
+def new_run(
+    task: Task, *, context_id: str | None = None, number: int = 1, after: Run | None = None, turn: int = 0
+) -> Run:
+    """Return an unsaved run of the task."""
+    return Run(
         root_id=task.root_id,
         target_id=task.id,
         user_id=task.user_id,
         context_id=context_id or task.root_id,
         number=number,
+        turn=turn,
         flow_id=after.flow_id if after else None,
         flow_version=after.flow_version if after else None,
         trace=tracing.current(),
         created_at=datetime.now(UTC),
     )
-    insert_computed(run, "turn", fairness.next_turn_of(task.user_id))
-    leases.enqueue(run.id)
+
+
+def log_queued(run: Run, context: Context) -> None:
+    """Log the run after the commit; the line has the id of the request of the context."""
     log = partial(run_log.queued, run_id=run.id, root_id=run.root_id, user_id=run.user_id)
-    transaction.on_commit(partial(copy_context().run, log))  # the line has the id of this request
-    return run
+    transaction.on_commit(partial(context.run, log))
 
 
 def keep_key(llm_key: SentKey, *, caller: Caller, tree: Iterable[Task], run: Run | None) -> None:
