@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from apflow_site.db.connections import IS_SQLITE
 
@@ -33,7 +33,7 @@ class _Reader(threading.local):
     is_in_use = False
 
     def connected(self) -> sqlite3.Connection:
-        path = connection.settings_dict["NAME"]
+        path = connections.settings[DEFAULT_DB_ALIAS]["NAME"]  # `connection` is another one for each request here
         if self.opened is None or self.path != path:
             url = f"{Path(path).as_uri()}?mode=ro"
             self.opened, self.path = sqlite3.connect(url, uri=True, timeout=0, isolation_level=None), path

@@ -86,6 +86,48 @@ def pace_of_reader(transport: asyncio.Transport) -> Pace:
     return Pace(lambda: -transport.get_write_buffer_size(), transport.abort)
 
 
+JOINED_BYTES: Final = 64 * 1024
+
+
+class JoinedWrites:
+    """A transport that sends at once what is written in one turn of the event loop, up to JOINED_BYTES.
+
+    Uvicorn writes the head and the body of a response one after the other. Sent one by one, each takes a call of the kernel and
+    wakes the client. Everything but writing, and the ends of it, is as in the transport itself.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._waiting: list[bytes] = []
+        self._size = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._waiting:
+            self._loop.call_soon(self._send)
+        self._waiting.append(data)
+        self._size += len(data)
+        if self._size > JOINED_BYTES:
+            self._send()
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def write_eof(self) -> None:
+        self._send()
+        self._transport.write_eof()
+
+    def _send(self) -> None:
+        if self._waiting:
+            data, self._waiting, self._size = b"".join(self._waiting), [], 0
+            if not self._transport.is_closing():
+                self._transport.write(data)
+
+
 PROBE_SECONDS: Final = 30
 """After so long without a packet, and then as often, the kernel asks whether the peer is alive."""
 PROBES: Final = 3

@@ -16,7 +16,7 @@ from websockets.http11 import Request
 from a2a.core.errors import as_rpc, rule_of
 from a2a.core.exceptions import HeadersTooLarge, RequestRefused, RequestTooSlow, TooManyConnections
 from a2a.endpoints.consumers import BEFORE_LOGIN_BYTES, LARGE_MESSAGES
-from apflow_site.uvicorn_limits.connections import Pace, end_if_dead, open_connections, pace_of_reader
+from apflow_site.uvicorn_limits.connections import JoinedWrites, Pace, end_if_dead, open_connections, pace_of_reader
 
 LINE_OVERHEAD: Final = len(b": \r\n")
 LINGER_SECONDS: Final = 1.0
@@ -35,7 +35,7 @@ class LimitedHttp(HttpToolsProtocol):
     """
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", JoinedWrites(transport, self.loop)))
         self._limits = settings.APFLOW.limits
         self._deadline: asyncio.TimerHandle | None = None
         self._refusal: RequestRefused | None = None
@@ -54,7 +54,7 @@ class LimitedHttp(HttpToolsProtocol):
             self._reply(
                 TooManyConnections(f"Your address has {most} open connections (limits.connections_per_address).")
             )
-            transport.close()
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect(None)

@@ -22,7 +22,7 @@ from websockets.sync.client import connect
 
 from apflow_site.uvicorn_limits import connections as pace
 from apflow_site.uvicorn_limits import limit_connections
-from apflow_site.uvicorn_limits.connections import UNFINISHED_REQUESTS, open_connections
+from apflow_site.uvicorn_limits.connections import JOINED_BYTES, UNFINISHED_REQUESTS, JoinedWrites, open_connections
 from tests.sections import replace
 from tests.servers import until
 
@@ -375,3 +375,26 @@ def test_no_minimum_is_a_choice(site: Site, limit: Limit, monkeypatch: pytest.Mo
             assert not select.select([connection], [], [], 0.02)[0]
             connection.sendall(b"x")
         assert everything(connection).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_what_is_written_in_one_turn_is_sent_in_order_and_before_the_end() -> None:
+    ours, peers = socket.socketpair()
+    with peers:
+        peers.setblocking(False)
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        joined = JoinedWrites(transport, loop)
+        joined.write(b"head, ")
+        joined.write(b"body; ")
+        with pytest.raises(BlockingIOError):  # nothing before the turn ends
+            peers.recv(100)
+        assert await loop.sock_recv(peers, 100) == b"head, body; "
+        joined.write(bytes(JOINED_BYTES + 1))
+        assert peers.recv(10) == bytes(10)  # so much is not kept
+        joined.write(b"the last")
+        joined.close()
+        assert joined.is_closing()
+        received = b""
+        while data := await loop.sock_recv(peers, 65_536):
+            received += data
+        assert received == bytes(JOINED_BYTES - 9) + b"the last"
