@@ -4,14 +4,14 @@ The ORM needs ten times longer to build and compile such a query than the databa
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from inspect import Parameter, signature
 from operator import itemgetter
 from typing import Any, Final, Generic, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import QuerySet
-from django.db.models.base import ModelState
+from django.db.models.base import Model, ModelState
 
 from apflow_site.db.at_once import reader
 
@@ -102,3 +102,22 @@ def _instances(compiler: Any) -> Callable[[Sequence[Any]], Any]:
         return made
 
     return instance
+
+
+M = TypeVar("M", bound=Model)
+
+
+def unsaved(model: type[M], values: Mapping[str, Any]) -> M:
+    """Return an instance that is not stored, with these values of columns and the defaults of the others.
+
+    It does what the constructor does, but without its signals, as `_instances`, and in a third of the time.
+    """
+    made = model.__new__(model)
+    state = {name: values[name] if name in values else default() for name, default in _defaults(model)}
+    vars(made).update(state, _state=ModelState())
+    return made
+
+
+@cache
+def _defaults(model: type[Model]) -> list[tuple[str, Callable[[], Any]]]:
+    return [(field.attname, field.get_default) for field in model._meta.concrete_fields]

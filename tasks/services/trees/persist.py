@@ -8,6 +8,7 @@ from typing import Final
 
 from django.db import transaction
 
+from apflow_site.db.prepared import unsaved
 from tasks.models import Task
 from tasks.models.trees import COLUMNS
 from tasks.rules.maps import templates_of
@@ -60,21 +61,19 @@ def _row(
     needs = labelled(task, names, ids)
     renamed = {names[item.id]: ids[item.id] for item in needs if item.label is None and ids[item.id] != names[item.id]}
     inputs = rename_placeholders(task.inputs, renamed)
-    changed = {
+    values = {name: getattr(task, name) for name in GIVEN} | {
         "id": ids[task.id],
+        "root_id": root_id,
         "parent_id": ids[task.parent_id] if task.parent_id else None,
         "user_id": user_id,
         "dependencies": [item.stored(ids) for item in needs],
         "inputs": sealed_inputs(inputs, executor_id=task.executor_id, schemas=task.schemas, owner=user_id),
         "params": renamed_params(task.params, renamed),
+        "label": None if task.has_new_id or ids[task.id] == task.id else task.id,
+        "created_at": now,
+        "updated_at": now,
     }
-    return Task(
-        **{name: getattr(task, name) for name in GIVEN} | changed,
-        root_id=root_id,
-        label=None if task.has_new_id or ids[task.id] == task.id else task.id,
-        created_at=now,
-        updated_at=now,
-    )
+    return unsaved(Task, values)
 
 
 def store(rows: Sequence[Task]) -> None:
