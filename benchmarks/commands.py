@@ -133,6 +133,7 @@ def main(*, runs: int, with_statements: bool) -> None:
             database.execute("CREATE EXTENSION pg_stat_statements")
             database.execute("CREATE EXTENSION pg_walinspect")
             asyncio.run(execute(port, one, count=100, width=16))
+            time.sleep(REPORTED_SECONDS)
             for workload, (tasks, count, width, parts) in workloads.items():
                 work = execute(port, tasks, count=count, width=width)
                 columns[workload], statements[workload] = counted(database, work, parts=parts)
