@@ -142,6 +142,7 @@ def beside_pruning(seconds: int) -> None:
             database.execute(
                 "UPDATE tasks_run SET finished_at = finished_at - interval '9 days' WHERE finished_at < now()"
             )
+            database.execute("DELETE FROM tasks_installationfact WHERE name LIKE 'swept_%'")  # the past has changed
             database.commit()
             database.autocommit = True
             database.execute("VACUUM ANALYZE")

@@ -2,11 +2,13 @@
 
 import argparse
 from collections.abc import Sequence
+from xml.etree import ElementTree
 
 import pytest
 
 from benchmarks.peers.__main__ import chosen
 from benchmarks.peers.environments import ROOT, Environment
+from benchmarks.peers.picture import picture, summary, tables_of
 from benchmarks.peers.registry import SYSTEMS, System
 from benchmarks.peers.table import cell, table_of_ratios, table_of_systems, table_of_the_machine
 
@@ -76,3 +78,22 @@ def test_every_system_has_a_name_of_its_own_a_script_and_pinned_packages() -> No
 
 def test_the_version_shown_is_that_of_the_npm_package_if_there_is_one() -> None:
     assert Environment(name="peer", npm=("@peer/server@2.0",), python=("peer==1.2",)).version == "2.0"
+
+
+def test_the_summary_of_the_page_has_the_medians_and_marks_the_best_that_lose_nothing() -> None:
+    ours = [{"W1 p50 ms": 1.0, "W1 runs/s": 30.0}]
+    peer = [{"W1 p50 ms": 2.0, "W1 runs/s": 40.0}]
+    other = System(name="other", title="other", script="other")
+    rounds = {OURS: ours, PEER: peer, other: [{"W1 p50 ms": 3.0}]}
+    figures, ratios = tables_of(f"{table_of_systems(rounds)}\n\n{table_of_ratios(rounds, base=PEER)}\n")
+    assert summary(figures).splitlines() == [
+        "| | W1 p50 ms | W1 runs/s |",
+        "|---|---:|---:|",
+        "| ours * | 1.00 | 30.0 |",
+        "| Peer 1.2 | **2.00** | **40.0** |",
+        "| other | 3.00 | – |",
+    ]
+    drawn = ElementTree.fromstring(picture(ratios))
+    texts = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert [text for text in texts if text in {"0.75", "2.00", "–"}] == ["2.00", "0.75", "–"]
+    assert len(list(drawn.iter("{http://www.w3.org/2000/svg}rect"))) == 6
