@@ -235,7 +235,7 @@ def running(arguments: list[str], env: Mapping[str, str], *, port: int, path: st
 
 
 async def _until_it_answers(process: subprocess.Popen[bytes], port: int, path: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while True:
         try:
             await (await Client.connected(port)).ask("GET", path)

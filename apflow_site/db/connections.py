@@ -82,3 +82,13 @@ def free_session(connection: BaseDatabaseWrapper) -> None:
 
 def _limit(cursor: CursorWrapper, *, statement: int, idle: int) -> None:
     cursor.execute(TIMEOUTS, [str(statement * 1000), str(idle * 1000)])
+
+
+def plan_by_values() -> None:
+    """Let PostgreSQL plan the queries of this transaction by their values.
+
+    A query that is repeated soon has a plan for any value: for few rows, although these may be most of the table.
+    """
+    if not IS_SQLITE:
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL plan_cache_mode = force_custom_plan")

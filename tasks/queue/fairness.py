@@ -11,7 +11,7 @@ from typing import Final
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Exists, Max, OuterRef
+from django.db.models import Exists, OuterRef
 
 from apflow_site.db.connections import IS_SQLITE
 from apflow_site.db.turns import take_turns
@@ -57,7 +57,8 @@ def next_turn_of(user_id: str) -> Computed:
 
 def keep_turn(runs: RunQuerySet) -> None:
     """Remember the highest turn of these runs, which are about to be deleted, if they have started."""
-    highest = runs.filter(started_at__isnull=False).aggregate(highest=Max("turn"))["highest"]
+    # PostgreSQL would look for MAX among all runs, from the highest turn downwards.
+    highest = max(runs.filter(started_at__isnull=False).values_list("turn", flat=True), default=None)
     if highest is not None:
         with connection.cursor() as cursor:
             cursor.execute(KEEP, [REACHED, str(highest)])

@@ -17,12 +17,13 @@ from typing import Any, Final
 from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db import transaction
-from django.db.models import BooleanField, Exists, F, Func, OuterRef, QuerySet, Value
+from django.db.models import BooleanField, Exists, F, Func, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 
 from accounts.audit import old_entries
 from accounts.logins import WINDOW
 from accounts.models import LoginLink, LoginTry, SpentToken
+from apflow_site.db.connections import plan_by_values
 from tasks.events import pruning
 from tasks.executors.email.mail import old_counts
 from tasks.models import DayAllowance, DayCount, Run, Schedule, Task, WebhookDelivery
@@ -61,10 +62,9 @@ def prune(status: Status, *, before: datetime, give_up_at: float = 0.0) -> int:
     """Delete a batch of the trees that ended like this before that time, and more until `give_up_at`. Returns how many."""
     sweep = f"{status}_trees"
     since = pruning.swept_until(sweep)
-    expired = _expired(status, before).order_by("finished_at").only("root_id", "finished_at", "last_seq")
     removed = 0
     while True:
-        first = list(expired.filter(finished_at__gte=since)[:TREES_AT_ONCE])
+        first = _first_expired(status, before, since)
         pruning.note_sweep(sweep, first[0].finished_at or before if first else before, since=since)
         events = accumulate(run.last_seq for run in first)
         few = [run for run, total in zip(first, events, strict=True) if total <= EVENTS_AT_ONCE] or first[:1]
@@ -74,18 +74,31 @@ def prune(status: Status, *, before: datetime, give_up_at: float = 0.0) -> int:
             return removed
 
 
+@transaction.atomic
+def _first_expired(status: Status, before: datetime, since: datetime) -> list[Run]:
+    """Return some last runs of such trees that ended between these times, the oldest first."""
+    plan_by_values()
+    expired = _expired(status, before).filter(finished_at__gte=since).order_by("finished_at")
+    return list(expired.only("root_id", "finished_at", "last_seq")[:TREES_AT_ONCE])
+
+
 def _expired(status: Status, before: datetime) -> "QuerySet[Run]":
     """Return the last runs of trees, if they ended like this before that time.
 
-    A database without statistics would search the index of the status, which nearly all runs share: COALESCE keeps it
-    from that.
+    A database without statistics would search
+    the index of the status, which nearly all runs share: COALESCE keeps it from that. PostgreSQL would answer an EXISTS
+    for all old runs at once.
     """
     later = Run.objects.filter(root_id=OuterRef("root_id"), number__gt=OuterRef("number"))
-    ended = Run.objects.alias(ended_as=Coalesce("status", Value(""))).filter(ended_as=status, finished_at__lt=before)
-    found = ended.exclude(root_id=F("id"))
     kept = Task.objects.filter(id=OuterRef("root_id"), params__contains='"keep"').filter(IsKept())
     scheduled = Schedule.objects.filter(task_id=OuterRef("root_id"))
-    return found.filter(~Exists(later), ~Exists(kept), ~Exists(scheduled))
+    ended = Run.objects.alias(ended_as=Coalesce("status", Value(""))).filter(ended_as=status, finished_at__lt=before)
+    found = ended.exclude(root_id=F("id")).alias(
+        later=Subquery(later.values("id")[:1]),
+        kept=Subquery(kept.values("id")[:1]),
+        scheduled=Subquery(scheduled.values("id")[:1]),
+    )
+    return found.filter(later=None, kept=None, scheduled=None)
 
 
 class IsKept(Func):

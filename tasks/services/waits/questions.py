@@ -20,6 +20,7 @@ from orjson import loads
 
 from accounts.callers import Caller
 from aipartnerupflow.executors import Reply
+from apflow_site.db.connections import plan_by_values
 from tasks.models import Assignee, Question, QuestionQuerySet
 from tasks.queue import notify, suspension
 from tasks.rules.budgets import STOP, asked_in, read_answer
@@ -121,11 +122,13 @@ def open_questions(
     return list(found.order_by("asked_at", "id")[:limit])
 
 
+@transaction.atomic
 def inbox_of(caller: Caller, *, limit: int = MOST_SHOWN) -> list[Question]:
     """Return the open questions of the caller's own runs, and those that the caller may answer as an assignee, oldest first.
 
     If they are too many, the caller's own come first: others can assign any number of them.
     """
+    plan_by_values()
     own = open_questions(caller, limit=limit)
     if caller.sees_all:
         return own

@@ -25,7 +25,7 @@ from tasks.services.history import run_search
 from tasks.services.spending import usage
 from tasks.services.trees import queries
 from tasks.services.upkeep import housekeeping
-from tasks.services.waits.questions import count_inbox
+from tasks.services.waits.questions import count_inbox, inbox_of
 from tasks.status import Status
 from tests.tasks.trees import BOB
 
@@ -35,6 +35,9 @@ ROOTS = 3_000 if connection.vendor == "postgresql" else 1_000
 PAGE = 5
 """Of a page of 50 runs PostgreSQL looks up the tags by the index, or reads these few tags whole: it depends on where the rows
 of tests before were."""
+GENERIC_PLANS = """
+    SELECT generic_plans FROM pg_prepared_statements WHERE statement ~ '"tasks_question"|ended_as|COALESCE\\("tasks_run"'
+"""
 TABLES = ("tasks_task", "tasks_run", "tasks_taskevent", "tasks_runtag")
 
 
@@ -102,6 +105,21 @@ def test_pruning_looks_at_the_oldest_runs_and_not_at_all_that_ended_alike(monkey
     plans = plans_of(pruning)
     assert plans
     assert [plan for plan in plans if "run_status" in plan or _reads_a_table(plan)] == []
+
+
+def test_queries_for_most_rows_of_a_table_are_planned_for_them() -> None:
+    """PostgreSQL plans a query that is repeated for any value, and would sort all questions of an owner for a page of them."""
+    if connection.vendor == "sqlite":
+        return  # it has no such plans
+    rows.fill(100)
+    rows.park(100)
+    connection.close()  # with its prepared statements
+    for _ in range(10):
+        assert len(inbox_of(LARGE, limit=5)) == 5
+        assert housekeeping.prune(Status.COMPLETED, before=datetime(2020, 1, 1, tzinfo=UTC)) == 0
+    with connection.cursor() as cursor:
+        cursor.execute(GENERIC_PLANS)
+        assert [number for (number,) in cursor.fetchall()] == [0, 0]
 
 
 def test_the_model_calls_of_a_run_are_found_by_their_index() -> None:
