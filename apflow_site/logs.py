@@ -7,11 +7,9 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TextIO
 
 import orjson
-from django.http import HttpRequest, HttpResponseBase
 
 from llmkeys.redact import mask
 from tasks.telemetry.tracing import log_ids, with_log_ids
@@ -144,18 +142,6 @@ def log_answered(
         for handler in logger.handlers:
             if isinstance(handler, RequestLines):
                 handler.add(line)
-
-
-def log_request(
-    request: HttpRequest,
-    response: HttpResponseBase,
-    *,
-    route: str | None,
-    seconds: float,
-    noted: Mapping[str, Sequence[str]] = MappingProxyType({}),
-) -> None:
-    """Log the request of a view, as `log_answered`."""
-    log_answered(method=request.method, route=route, status=response.status_code, seconds=seconds, noted=noted)
 
 
 def flush_requests() -> None:

@@ -34,7 +34,7 @@ from apflow_site.edge.bodies import (
 )
 from apflow_site.edge.calls import REQUEST_ID_HEADER, plain_headers, reply_to, request_id_of
 from apflow_site.edge.hosts import foreign, is_page
-from apflow_site.logs import log_request
+from apflow_site.logs import log_answered
 from tasks.storage.loads import limited_loads
 from tasks.telemetry.tracing import span, with_log_ids
 
@@ -90,7 +90,8 @@ def _edge(get_response: GetResponse, *, page_response: GetResponse) -> GetRespon
                 note({"http.route": route, "http.response.status_code": response.status_code})
                 if settings.APFLOW.log.requests:
                     seconds = time.perf_counter() - started
-                    log_request(request, response, route=route, seconds=seconds, noted=noted)
+                    status = response.status_code
+                    log_answered(method=request.method, route=route, status=status, seconds=seconds, noted=noted)
         finally:
             ADDRESS.reset(address)
         response.headers.setdefault(REQUEST_ID_HEADER, request_id)
