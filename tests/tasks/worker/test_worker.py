@@ -254,7 +254,7 @@ def test_a_request_to_a_busy_worker_of_which_it_is_not_notified_is_carried_out(
     run = execute(step("t", inputs={"gate": str(tmp_path / "gate"), "effects": str(effects)}))
     working = in_background(worker)
     until(effects.exists, seconds=60, what="the task's start")
-    monkeypatch.setattr(notify, "send", lambda topic: None)
+    monkeypatch.setattr(notify, "send", lambda topic, *, can_wait=False: None)
     monkeypatch.setattr(notify, "LISTEN_SECONDS", 0.05)
     cancels.ask(caller=LOCAL, task_ids=["t"], force=False, message="")
     working.join()
