@@ -126,6 +126,20 @@ async def test_the_end_of_a_run_is_learned_without_a_query(worker: WorkerThread,
         assert await asyncio.wait_for(end or wait(), 60) == "completed"
 
 
+async def test_an_end_is_known_that_came_before_anybody_waited_for_it(
+    worker: WorkerThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a run ends before the request that submitted it begins to wait."""
+    monkeypatch.setattr(hub, "LOOK_SECONDS", 60.0)
+    own = Hub()
+    async with own.of_run("any"):  # it listens from now on, and for some seconds after
+        since = time.monotonic()
+    run = (await pools.write(trees.execute_tree, caller=LOCAL, tasks=TREE)).run
+    await asyncio.to_thread(worker.work)
+    look = partial(pools.read, lambda: Run.objects.get(id=run.id).status)  # if the machine has stood still for so long
+    assert await asyncio.wait_for(own.end_of(run.id, since=since, look=look), 30) == "completed"
+
+
 async def test_a_run_that_may_have_ended_before_is_looked_at(worker: WorkerThread, execute: Run) -> None:
     since = time.monotonic()
     await asyncio.to_thread(worker.work)
