@@ -148,7 +148,7 @@ class Hub:
             notifier.wait(LOOK_SECONDS)
             with self._lock:
                 followers = len(self._all_followers())
-                if not followers:  # this news is read with the next one; a run that begins to be waited for may be in it
+                if not followers:  # this news is read with the next one: the end of a run may be in it
                     self._knows_since = time.monotonic()
             if followers:
                 followed_at = time.monotonic()
