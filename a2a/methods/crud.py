@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from django.conf import settings
 from msgspec import UNSET, Meta, UnsetType
@@ -39,7 +39,8 @@ NOT_A_COPY: Problem = (
 )
 SAYS_NOTHING: Mapping[str, Any] = MappingProxyType({"recursive": True, "link_task_ids": None, "reset_fields": {}})
 """Parameters that the predecessor's command sends with each clone, with the values that ask for what a copy is."""
-FEW = 20
+FEW: Final = 20
+"""A reply with so many new tasks is made in the event loop."""
 Expression = Annotated[str, Meta(max_length=LONGEST_TEXT)]
 
 

@@ -38,7 +38,7 @@ together.
 """
 
 MOST_ENDS: Final = 1_000
-"""The number of runs of which the end is remembered: a wait for one of them may begin just after it."""
+"""The maximum number of finished runs whose status is cached, for requests that start to wait after the end."""
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Follower)
