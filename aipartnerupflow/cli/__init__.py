@@ -193,7 +193,10 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Store, run and inspect trees of tasks for AI agents."""
+    """Store, run and inspect trees of tasks for AI agents.
+
+    --url, --token and --config, which name a server, may also precede the command.
+    """
 
 
 complete_help(app)

@@ -11,6 +11,8 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 WORDS: Final = MappingProxyType({"str": "TEXT", "int": "NUMBER", "float": "NUMBER", "path": "FILE"})
 """Type of Python → its word in the help."""
 
+OF_SERVER: Final = ("--url", "--token", "--config")
+
 
 class PlainCommand(TyperCommand):
     """A command with plain help."""
@@ -24,10 +26,27 @@ class PlainCommand(TyperCommand):
 
 
 class PlainGroup(TyperGroup):
-    """A group of commands with plain help."""
+    """A group of commands with plain help. The options that name a server may precede the command."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _plain(super().get_params(ctx), ctx)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Move these options behind the words of the command, which has them."""
+        words, moved, rest = list[str](), list[str](), [*args]
+        command: Any = self
+        while rest and isinstance(command, TyperGroup):
+            name, equals, _ = rest[0].partition("=")
+            if name in OF_SERVER:
+                count = 1 if equals else 2
+                moved, rest = [*moved, *rest[:count]], rest[count:]
+            elif found := command.commands.get(rest[0]):
+                command, words, rest = found, [*words, rest[0]], rest[1:]
+            else:  # another option, or no command: the error is about that
+                break
+        if not isinstance(command, TyperGroup):
+            words += moved
+        return super().parse_args(ctx, [*words, *rest])
 
 
 def _plain(params: Iterable[Any], ctx: Any) -> list[Any]:

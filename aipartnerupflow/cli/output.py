@@ -14,7 +14,9 @@ from typing import Any, Final, NoReturn
 import orjson
 from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 READER_GONE: Final = 141
 """The exit code after a closed pipe, by the convention of shells: 128 plus the number of SIGPIPE.
@@ -140,8 +142,8 @@ def clean_lines(text: str) -> str:
 
 
 GAP: Final = 2
-NARROWEST: Final = 10
-"""The least width of a wrapped column, in characters: that of a date."""
+NARROWEST: Final = 20
+"""The least width of a wrapped column, in characters."""
 
 
 def table(*headings: str, folded: Collection[str] = ()) -> Table:
@@ -159,12 +161,45 @@ def table(*headings: str, folded: Collection[str] = ()) -> Table:
 def put(made: Table) -> None:
     """Print the table.
 
-    If the terminal is narrower than the columns need, the terminal wraps the lines.
+    If the terminal is too narrow, empty columns are left out. If that is not enough, each row becomes a record: the
+    first cell, and indented below it the others behind their headings. Without headings, the terminal wraps the lines.
     """
     console = out()
-    least = 0  # in characters
-    for column in made.columns:
-        widest = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
-        least += GAP + min(widest, (column.max_width or widest) if column.no_wrap else NARROWEST)
+    least = _least_width(made)
+    if least > console.width and any(column.header for column in made.columns):
+        made.columns = [column for column in made.columns if not column.header or any(map(str, column.cells))]
+        least = _least_width(made)
+        if least > console.width:
+            _put_records(made, console)
+            return
     console.width = max(console.width, least)
     console.print(made, crop=False)
+
+
+def _least_width(made: Table) -> int:
+    """Return the width that the columns need, in characters."""
+    least = 0
+    for column in made.columns:
+        widest = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
+        if not column.no_wrap:
+            widest = min(widest, NARROWEST)
+        least += GAP + min(widest, column.max_width or widest)
+    return least
+
+
+def _put_records(made: Table, console: Console) -> None:
+    for cells in zip(*(column.cells for column in made.columns), strict=True):
+        named = [(str(column.header).lower(), cell) for column, cell in zip(made.columns, cells, strict=True)]
+        (_, first), *others = [pair for pair in named if pair[0]]
+        console.print(*(cell for heading, cell in named if not heading), first, soft_wrap=True)
+        lines = [Text()]
+        for heading, cell in others:
+            if not str(cell):
+                continue
+            text = Text.assemble((f"{heading} ", "bright_black"), cell)
+            if lines[-1] and GAP + lines[-1].cell_len + GAP + text.cell_len > console.width:
+                lines.append(Text())
+            lines[-1].append(" " * GAP if lines[-1] else "").append_text(text)
+        for line in lines:  # an id is never cut
+            is_wide = any(cell_len(word) > console.width - GAP for word in line.plain.split())
+            console.print(Padding(line, (0, 0, 0, GAP)) if not is_wide else Text(" " * GAP) + line, soft_wrap=is_wide)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aipartnerupflow.cli import output
-from aipartnerupflow.cli.files import RunInputs, Tags, inputs_of, read_tasks
+from aipartnerupflow.cli.files import InputsFile, RunInputs, Tags, inputs_of, read_tasks
 from aipartnerupflow.cli.flows import PREFIX
 from aipartnerupflow.cli.options import asks
 from aipartnerupflow.cli.output import clean, note, put, table
+from aipartnerupflow.cli.show import moment
 from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def show_schedules(answer: "Schedules") -> None:
     """Print a table of schedules."""
     made = table("ID", "NAME", "WHEN", "NEXT", "LAST", "RUNS", folded=("NAME", "WHEN"))
     for each in answer["schedules"]:
-        last = f"{_time(each['last_run_at'])} {each['last_status'] or ''}".strip() if each["last_run_at"] else "never"
+        last = f"{moment(each['last_run_at'])} {each['last_status'] or ''}".strip() if each["last_run_at"] else "never"
         made.add_row(
             each["id"], clean(each["name"]), clean(each["in_words"]), _next(each), last, f"{each['run_count']:,}"
         )
@@ -108,7 +109,7 @@ def show_runs(answer: "ScheduledRuns") -> None:
     made = table("TIME", "OUTCOME", "STATUS", "TASK", "WHY", folded=("WHY",))
     for run in answer["runs"]:
         made.add_row(
-            _time(run["scheduled_for"]),
+            moment(run["scheduled_for"]),
             run["outcome"],
             run["status"] or "",
             clean(run["task_id"] or ""),
@@ -147,6 +148,7 @@ def create(
     flow_version: FlowVersion = None,
     name: Name = None,
     inputs: RunInputs = None,
+    inputs_file: InputsFile = None,
     tags: Tags = None,
     cron: Cron = None,
     every: Every = None,
@@ -172,7 +174,7 @@ def create(
         flow=flow,
         flow_version=flow_version,
         name=name,
-        inputs=inputs_of(inputs),
+        inputs=inputs_of(inputs, inputs_file),
         tags=tags,
         cron=cron,
         every_seconds=every,
@@ -198,6 +200,7 @@ def update(
     file: Annotated[Path | None, typer.Option("--tasks", help="JSON or YAML file of another tree.")] = None,
     name: Name = None,
     inputs: RunInputs = None,
+    inputs_file: InputsFile = None,
     tags: Tags = None,
     cron: Cron = None,
     every: Every = None,
@@ -216,7 +219,7 @@ def update(
     fields = _fields(
         tasks=None if file is None else read_tasks(file),
         name=name,
-        inputs=inputs_of(inputs),
+        inputs=inputs_of(inputs, inputs_file),
         tags=tags,
         cron=cron,
         every_seconds=every,
@@ -339,8 +342,4 @@ def _fields(**given: Any) -> Any:
 def _next(schedule: "Schedule") -> str:
     if schedule["is_paused"]:
         return "paused"
-    return "none" if schedule["next_run_at"] is None else _time(schedule["next_run_at"])
-
-
-def _time(moment: str) -> str:
-    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    return "none" if schedule["next_run_at"] is None else moment(schedule["next_run_at"])

@@ -82,8 +82,8 @@ def sign(status: str) -> Text:
 
 
 def moment(time: str | None) -> str:
-    """Format an ISO 8601 timestamp in the local time zone, to the second."""
-    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S") if time else ""
+    """Format an ISO 8601 timestamp in the local time zone, to the second, with the zone."""
+    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z") if time else ""
 
 
 def age(time: str) -> str:

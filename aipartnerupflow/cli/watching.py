@@ -230,7 +230,7 @@ def follow(server: Server, task_id: str, *, is_all: bool, as_json: bool) -> None
                 output.as_lines(event)
             else:
                 name = names.get(event["task_id"], event["task_id"])
-                at = datetime.fromisoformat(event["timestamp"]).astimezone().strftime("%H:%M:%S.%f")[:-3]
+                at = datetime.fromisoformat(event["timestamp"]).astimezone()
                 kind = "" if event["type"] == "log" else f"{event['type'].removeprefix('task_')}: "
                 text = output.clean(event["error"] or event["message"] or "")
-                out.print(f"{at}  {name}  {kind}{text}", soft_wrap=True)
+                out.print(f"{at:%H:%M:%S}.{at.microsecond // 1000:03} {at:%Z}  {name}  {kind}{text}", soft_wrap=True)

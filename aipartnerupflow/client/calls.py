@@ -142,6 +142,7 @@ def execute(
     copy_execution: bool = False,
     copy_children: bool = False,
     use_demo: bool = False,
+    inputs: Json | None = None,
     run_inputs: Json | None = None,
     replace_inputs: bool = False,
     id_conflict: IdConflict | None = None,
@@ -151,7 +152,7 @@ def execute(
 ) -> Call[Execution]:
     """Run new tasks, or a stored task by its id.
 
-    `run_inputs` are the values for `{{run.inputs.topic}}` in the tree. A further run also has those of the run before
+    `inputs`, also called `run_inputs`, are the values for `{{run.inputs.topic}}` in the tree. A further run also has those of the run before
     it with other names, unless `replace_inputs` is set. `tags` are words by which `runs` finds the run. With `use_demo`,
     each executor returns its example result, and nothing is called. With `wait`, the server replies when the run has ended, or after `wait_timeout_seconds`.
     `llm_key` is a key, or `<provider>:<key>`, for this run only. A call with the same
@@ -165,7 +166,7 @@ def execute(
         copy_execution=copy_execution,
         copy_children=copy_children,
         use_demo=use_demo,
-        run_inputs=run_inputs,
+        run_inputs=inputs_of_run(inputs, run_inputs),
         replace_inputs=replace_inputs or None,
         tags=None if tags is None else list(tags),
         id_conflict=id_conflict,
@@ -176,6 +177,13 @@ def execute(
         wait_seconds=wait_timeout_seconds if wait else 0,
         headers=headers_of(idempotency_key, llm_key),
     )
+
+
+def inputs_of_run(inputs: Json | None, run_inputs: Json | None) -> Json | None:
+    """Return the inputs of a run, which have two names. Raises TypeError if both are given."""
+    if inputs is not None and run_inputs is not None:
+        raise TypeError("inputs and run_inputs are two names of the inputs of the run. Give one of them.")
+    return run_inputs if inputs is None else inputs
 
 
 def create(

@@ -216,18 +216,16 @@ class Client(Methods[httpx.Client]):
     ) -> Run:
         """Run new tasks, a stored task or a flow, and return a handle of the run at once.
 
-        `run_inputs` are the inputs of the run, also of a flow. Other `options` are those of `execute` or of `run_flow`.
+        `inputs`, also called `run_inputs`, are the inputs of the run. Other `options` are those of `execute` or of `run_flow`.
         Raises TypeError unless one of the three is given, and RpcError.
         """
         return Run(self, self.send(starting(tasks, task_id=task_id, flow=flow, options=options)))
 
-    def stream(self, tasks: Tasks | None = None, *, task_id: str | None = None) -> Generator[Event]:
-        """Run new tasks or a stored task, and yield every event up to `final`.
-
-        The run starts at the first `next`.
-        """
-        started = self.execute(tasks, task_id=task_id)
-        yield from self.follow(started["root_task_id"])
+    def stream(
+        self, tasks: Tasks | None = None, *, task_id: str | None = None, flow: str | None = None, **options: Any
+    ) -> Generator[Event]:
+        """Run as `start` does, and yield every event up to `final`. The run starts at the first `next`."""
+        yield from self.start(tasks, task_id=task_id, flow=flow, **options).events()
 
     def follow(self, task_id: str, *, after: int = 0, tokens: bool = False) -> Generator[Event]:
         """Yield the events of the task's latest run after sequence number `after`, up to `final`.
@@ -303,10 +301,12 @@ class AsyncClient(Methods[httpx.AsyncClient]):
         """Like `Client.start`."""
         return AsyncRun(self, await self.send(starting(tasks, task_id=task_id, flow=flow, options=options)))
 
-    async def stream(self, tasks: Tasks | None = None, *, task_id: str | None = None) -> AsyncGenerator[Event]:
+    async def stream(
+        self, tasks: Tasks | None = None, *, task_id: str | None = None, flow: str | None = None, **options: Any
+    ) -> AsyncGenerator[Event]:
         """Like `Client.stream`."""
-        started = await self.execute(tasks, task_id=task_id)
-        async with aclosing(self.follow(started["root_task_id"])) as events:
+        run = await self.start(tasks, task_id=task_id, flow=flow, **options)
+        async with aclosing(run.events()) as events:
             async for event in events:
                 yield event
 

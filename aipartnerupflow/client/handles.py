@@ -100,10 +100,8 @@ def starting(tasks: Tasks | None, *, task_id: str | None, flow: str | None, opti
     """Return the call that starts a run: of new tasks, of a stored task, or of a flow. Raises TypeError unless one is given."""
     if sum(each is not None for each in (tasks, task_id, flow)) != 1:
         raise TypeError("Give one of tasks, task_id and flow.")
-    if "inputs" in options:
-        raise TypeError("start has no argument inputs: give the inputs of the run as run_inputs.")
     if flow is not None:
-        return run_calls.run_flow(flow, options.pop("run_inputs", None), **options)
+        return run_calls.run_flow(flow, **options)
     return calls.execute(tasks, task_id=task_id, **options)
 
 

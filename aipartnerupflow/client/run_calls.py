@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict, Unpack
 
-from .calls import Call, Tasks, given, headers_of
+from .calls import Call, Tasks, given, headers_of, inputs_of_run
 from .types import (
     Comparison,
     Execution,
@@ -58,6 +58,7 @@ def run_flow(
     name: str,
     inputs: Json | None = None,
     *,
+    run_inputs: Json | None = None,
     version: int | None = None,
     wait: bool = False,
     wait_timeout_seconds: float = 30,
@@ -67,13 +68,13 @@ def run_flow(
     idempotency_key: str | None = None,
     llm_key: str | None = None,
 ) -> Call[FlowExecution]:
-    """Run a flow with inputs, as a new tree; the newest version, unless `version` says otherwise.
+    """Run a flow with inputs, also called `run_inputs`, as a new tree; the newest version, unless `version` says otherwise.
 
     The other options are those of `execute`.
     """
     params = given(
         name=name,
-        inputs=inputs,
+        inputs=inputs_of_run(inputs, run_inputs),
         version=version,
         wait=wait,
         wait_timeout_seconds=wait_timeout_seconds if wait else None,

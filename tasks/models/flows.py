@@ -1,6 +1,7 @@
 """Flows: definitions of trees that run again and again with inputs, and their versions."""
 
-from typing import ClassVar, Self
+from difflib import get_close_matches
+from typing import ClassVar, Final, Self
 
 from django.db import models
 
@@ -8,11 +9,19 @@ from accounts.callers import Caller
 from tasks.fields import JsonTextField
 from tasks.ids import new_id
 
+MOST_COMPARED: Final = 1_000
+"""The number of names that are compared with a name that is missing."""
+
 
 class FlowQuerySet(models.QuerySet["Flow"]):
     def for_caller(self, caller: Caller) -> Self:
         """Return the flows that the caller may see, run and change: the single home of this authorization."""
         return self if caller.sees_all else self.filter(user_id=caller.user_id)
+
+    def names_like(self, name: str) -> list[str]:
+        """Return up to two names that are nearly this one."""
+        names = sorted(set(self.values_list("name", flat=True)[:MOST_COMPARED]))
+        return get_close_matches(name[:100], names, n=2)
 
 
 class Flow(models.Model):

@@ -1,7 +1,8 @@
 """Runs, with their events and what a caller asks of them."""
 
 from datetime import datetime
-from typing import ClassVar, Self
+from difflib import get_close_matches
+from typing import ClassVar, Final, Self
 
 from django.db import models
 from django.db.models.functions import Coalesce, Greatest
@@ -18,6 +19,10 @@ FAILURES = 10
 """The number of failed tasks that a run names."""
 LONGEST_ERROR = 4_000
 """The number of characters of an error that a run names."""
+MOST_COMPARED: Final = 100
+"""The number of new runs whose ids are compared with an id that is missing."""
+SIMILAR: Final = 0.85
+"""The similarity from which an id may be meant: ids of the same second have half of their characters in common."""
 UNFINISHED = models.Q(finished_at=None)
 HAS_FLOW = models.Q(flow_id__isnull=False)
 HAS_WAIT = models.Q(wait_id__isnull=False)
@@ -29,6 +34,17 @@ class RunQuerySet(models.QuerySet["Run"]):
     def for_caller(self, caller: Caller) -> Self:
         """Return the runs of the caller's own trees."""
         return self if caller.sees_all else self.filter(user_id=caller.user_id)
+
+    def ids_like(self, given: str) -> list[str]:
+        """Return up to two ids for one that names no run: of the latest run of that root, of runs whose id begins so, or of a new run with nearly that id."""
+        newest = self.order_by("-created_at")
+        of_root = newest.filter(root_id=given[:255]).values_list("id", flat=True)[:1]
+        begun = newest.filter(id__startswith=given[:36]).values_list("id", flat=True)[:2]
+        return (
+            list(of_root)
+            or (list(begun) if given else [])
+            or get_close_matches(given[:36], newest.values_list("id", flat=True)[:MOST_COMPARED], n=1, cutoff=SIMILAR)
+        )
 
     def unfinished(self) -> Self:
         return self.filter(UNFINISHED)

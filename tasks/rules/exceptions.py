@@ -60,6 +60,10 @@ class ResponsesTooLarge(ResponseTooLarge):
         self.data = {"retry_after_seconds": RETRY_SECONDS}
 
 
+def _did_you_mean(close_matches: Sequence[str]) -> str:
+    return f"Did you mean {' or '.join(map(repr, close_matches))}?" if close_matches else ""
+
+
 class TaskNotFound(TasksError):
     """Task not found."""
 
@@ -72,20 +76,21 @@ class TaskNotFound(TasksError):
 class RunNotFound(TasksError):
     """Run not found."""
 
-    def __init__(self, run_id: str) -> None:
-        super().__init__(
-            f"Run '{run_id}' not found. Check the id, and that the run belongs to you.", data={"run_id": run_id}
-        )
+    def __init__(self, run_id: str, *, close_matches: Sequence[str] = ()) -> None:
+        hint = _did_you_mean(close_matches) or "Check the id, and that the run belongs to you."
+        super().__init__(f"Run '{run_id}' not found. {hint}", data={"run_id": run_id})
 
 
 class FlowNotFound(TasksError):
     """Flow not found."""
 
-    def __init__(self, name: str, *, version: int | None = None, newest: int = 0) -> None:
+    def __init__(
+        self, name: str, *, version: int | None = None, newest: int = 0, close_matches: Sequence[str] = ()
+    ) -> None:
         """Give `version` if the flow has no such version, or no longer."""
         if version is None:
-            message = f"Flow '{name}' not found. Check the name, and that the flow belongs to you."
-            super().__init__(message, data={"flow": name})
+            hint = _did_you_mean(close_matches) or "Check the name, and that the flow belongs to you."
+            super().__init__(f"Flow '{name}' not found. {hint}", data={"flow": name})
         else:
             message = f"Flow '{name}' has no version {version:,}; its newest is {newest:,}. flows.versions lists those that are kept."
             super().__init__(message, data={"flow": name, "version": version})
@@ -127,7 +132,7 @@ class ExecutorNotFound(TasksError):
     ) -> None:
         """`task` is the id or name by which the request refers to the task."""
         subject = f"Task '{task}': executor" if task else "Executor"
-        hint = f" Did you mean {' or '.join(map(repr, close_matches))}?" if close_matches else ""
+        hint = f" {_did_you_mean(close_matches)}" if close_matches else ""
         hint += f" Enable it with: {enable_with}" if enable_with else ""
         data: Mapping[str, Any] = {
             "executor_id": executor_id,

@@ -23,6 +23,17 @@ const doings: Record<string, () => Promise<unknown>> = {
     return { seen, status: [tree.run_status, ended.run_status], result: tree.result };
   },
 
+  async inputs() {
+    const client = new Client(url);
+    const tasks = [{ name: "echo_executor", inputs: { text: "{{run.inputs.word}}" } }];
+    const name = "typescript-inputs";
+    await client.call("flows.save", { name, tasks });
+    const runs = [client.start({ tasks, inputs: { word: "a" } }), client.start({ tasks, run_inputs: { word: "b" } })];
+    runs.push(client.start({ flow: name, inputs: { word: "c" } }), client.start({ flow: name, run_inputs: { word: "d" } }));
+    const ended = await Promise.all(runs.map(async (run) => (await run).wait()));
+    return ended.map((tree) => tree.result);
+  },
+
   async resumes() {
     const run = await new Client(url).start({ tasks: [steps] });
     const seen = [];

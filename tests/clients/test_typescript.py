@@ -38,6 +38,10 @@ def test_a_run_is_started_followed_and_awaited(server: Server) -> None:
     assert seen["status"] == ["completed", "completed"]
 
 
+def test_the_inputs_of_a_run_have_two_names(server: Server) -> None:
+    assert done("inputs", server.url) == [{"text": word} for word in "abcd"]
+
+
 def test_a_stream_goes_on_over_connections_that_break(server: Server) -> None:
     with cut_often(server.url, every_bytes=1_000, cuts=3) as proxy:
         seen = done("resumes", server.url, proxy.url)
@@ -101,9 +105,9 @@ def test_the_sources_and_the_programs_of_the_readme_have_the_right_types(folder:
         'import { Client } from "aipartnerupflow-client";\n'
         '// @ts-expect-error the path has no such method\nawait new Client().request("put", "/api/tasks/");\n'
         '// @ts-expect-error a page has no such field\n(await new Client().request("get", "/api/tasks/")).nothing;\n'
-        "// @ts-expect-error the inputs of a run are run_inputs\n"
-        'await new Client().start({ task_id: "report", inputs: {} });\n'
-        '// @ts-expect-error also of a flow\nawait new Client().start({ flow: "tea", inputs: {} });\n'
+        "// @ts-expect-error the inputs of a run have two names\n"
+        'await new Client().start({ task_id: "report", inputs: {}, run_inputs: {} });\n'
+        'await new Client().start({ flow: "tea", inputs: {} });\n'
         'await new Client().start({ flow: "tea", run_inputs: { topic: "mate" } });\n'
     )
     programs["program.ts"] = PROGRAM.read_text().replace(

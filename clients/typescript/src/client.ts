@@ -27,12 +27,17 @@ export interface CallOptions {
   llmKey?: string;
 }
 
-/** New tasks, a stored task, or a flow. Other fields are those of `tasks.execute` and `flows.run`. */
-export type Start = { run_inputs?: Record<string, unknown>; use_demo?: boolean } & (
+/** New tasks, a stored task, or a flow, with the inputs of the run. Other fields are those of `tasks.execute` and `flows.run`. */
+export type Start = { use_demo?: boolean } & Inputs & (
   | { tasks: NewTask | NewTask[] }
   | { task_id: string; replace_inputs?: boolean }
   | { flow: string; version?: number }
 );
+
+/** The inputs of the run, which have two names. */
+type Inputs =
+  | { inputs?: Record<string, unknown>; run_inputs?: never }
+  | { run_inputs?: Record<string, unknown>; inputs?: never };
 
 export class Client {
   readonly url: string;
@@ -71,9 +76,11 @@ export class Client {
 
   /** Start a run and return at once. */
   async start(what: Start, options: CallOptions = {}): Promise<Run> {
-    if (!("flow" in what)) return new Run(this, await this.call<Execution>("tasks.execute", what, options));
-    const { flow, ...rest } = what;
-    return new Run(this, await this.call<Execution>("flows.run", { name: flow, ...rest }, options));
+    if (what.inputs && what.run_inputs) throw new TypeError("inputs and run_inputs are two names of the inputs of the run. Give one of them.");
+    const { inputs = what.run_inputs, run_inputs: _, ...rest } = what;
+    if (!("flow" in rest)) return new Run(this, await this.call<Execution>("tasks.execute", { ...rest, run_inputs: inputs }, options));
+    const { flow, ...others } = rest;
+    return new Run(this, await this.call<Execution>("flows.run", { name: flow, ...others, inputs }, options));
   }
 
   /**

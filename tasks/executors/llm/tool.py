@@ -6,7 +6,6 @@ The arguments of the model are data in the inputs of the task: nothing in it is 
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Final
 
 import orjson
@@ -104,8 +103,6 @@ def text_of(value: Any, *, most: int = RESULT_CHARACTERS) -> str:
 
 
 PREFIX: Final = "flow:"
-MOST_COMPARED: Final = 1_000
-"""The number of names of flows that are compared with a name that is missing."""
 
 
 def is_flow(name: str) -> bool:
@@ -134,8 +131,7 @@ def _flow_tool(name: str, user_id: str) -> Tool:
     flow_name = name.removeprefix(PREFIX)
     newest = FlowVersion.objects.filter(flow__in=flows.filter(name=flow_name), number=F("flow__version"))
     if (version := newest.first()) is None:
-        known = sorted(flows.values_list("name", flat=True)[:MOST_COMPARED])
-        close = get_close_matches(flow_name, known, n=2)
+        close = flows.names_like(flow_name)
         hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise ExecutorError(f"inputs.tools: you have no flow '{flow_name}'.{hint}", permanent=True)
     definition: Sequence[Json] | Json = version.definition

@@ -98,9 +98,10 @@ def save_flow(
 
 def get_flow(*, caller: Caller, name: str, user_id: str | None = None) -> Flow:
     """Return a flow of the caller or, for administrators, of another user. Raises FlowNotFound."""
-    flow = Flow.objects.for_caller(caller).filter(user_id=user_id or caller.user_id, name=name).first()
+    flows = Flow.objects.for_caller(caller).filter(user_id=user_id or caller.user_id)
+    flow = flows.filter(name=name).first()
     if flow is None:
-        raise FlowNotFound(name[:100])
+        raise FlowNotFound(name[:100], close_matches=flows.names_like(name))
     return flow
 
 

@@ -187,12 +187,12 @@ def _of_subject(caller: Caller, wanted: RunFilter) -> RunQuerySet:
     if wanted.task_id is not None:
         found = found.filter(root_id=root_of(caller=caller, task_id=wanted.task_id))
     if wanted.flow is not None:
-        flows = Flow.objects.for_caller(caller).filter(name=wanted.flow)
+        flows = Flow.objects.for_caller(caller)
         if wanted.user_id is not None or not caller.sees_all:
             flows = flows.filter(user_id=wanted.user_id or caller.user_id)
-        ids = list(flows.values_list("id", flat=True))
+        ids = list(flows.filter(name=wanted.flow).values_list("id", flat=True))
         if not ids:
-            raise FlowNotFound(wanted.flow)
+            raise FlowNotFound(wanted.flow, close_matches=flows.names_like(wanted.flow))
         found = found.filter(flow_id__in=ids)
     return found
 
@@ -263,9 +263,10 @@ def search_runs(*, caller: Caller, wanted: RunFilter, limit: int) -> tuple[list[
 
 def own_run(*, caller: Caller, run_id: str) -> Run:
     """Return a run that has a tree. Raises RunNotFound, also for a run of another owner."""
-    run = Run.objects.for_caller(caller).filter(id=run_id).exclude(root_id=F("id")).first()
+    own = Run.objects.for_caller(caller).exclude(root_id=F("id"))
+    run = own.filter(id=run_id).first()
     if run is None:
-        raise RunNotFound(run_id)
+        raise RunNotFound(run_id, close_matches=own.ids_like(run_id))
     return run
 
 
@@ -291,9 +292,10 @@ def get_run(*, caller: Caller, run_id: str) -> RunDetail:
 
 def facts_of(*, caller: Caller, run_id: str) -> RunFacts:
     """Return a run. Raises RunNotFound, also for a run of another owner, or if its tree is being deleted."""
-    found = with_facts(list(Run.objects.for_caller(caller).filter(id=run_id)))
+    own = Run.objects.for_caller(caller)
+    found = with_facts(list(own.filter(id=run_id)))
     if not found:
-        raise RunNotFound(run_id)
+        raise RunNotFound(run_id, close_matches=own.exclude(root_id=F("id")).ids_like(run_id))
     return found[0]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from django.db.models import QuerySet, Sum
+from django.db.models import F, QuerySet, Sum
 
 from accounts.callers import Caller
 from tasks.models import ModelCall, Run, Usage
@@ -97,8 +97,9 @@ def list_calls(
     A page ends early when the response is full. Raises RunNotFound, InvalidParams for an invalid cursor, or
     ResponseTooLarge.
     """
-    if not Run.objects.for_caller(caller).filter(id=run_id).exists():
-        raise RunNotFound(run_id)
+    own = Run.objects.for_caller(caller)
+    if not own.filter(id=run_id).exists():
+        raise RunNotFound(run_id, close_matches=own.exclude(root_id=F("id")).ids_like(run_id))
     found = _calls(run_id, task_id)
     if cursor:
         found = found.filter(after_cursor(cursor, descending=False, column="started_at"))

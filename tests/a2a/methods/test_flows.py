@@ -44,6 +44,43 @@ def test_a_flow_runs_with_inputs_each_time_as_a_new_tree(rpc: Rpc) -> None:
     assert ids[0].isdisjoint(ids[1]) and set(ran[0]["ids"]) == {"brew", "pour"}
 
 
+@pytest.mark.both_engines
+def test_a_mistyped_flow_or_run_is_answered_with_the_nearest_one(rpc: Rpc, refusal: Rpc) -> None:
+    saved(rpc, "water-the-plants")
+    ran = rpc("flows.run", {"name": "water-the-plants", "inputs": {"topic": "x"}, "wait": True})
+    (run,) = rpc("runs.list", {"task_id": ran["task_id"]})["runs"]
+    id_of_run = run["id"]
+    one_off = id_of_run[:-1] + ("0" if id_of_run[-1] != "0" else "1")
+    for method, params, meant in (
+        ("flows.run", {"name": "water-the-plant"}, "water-the-plants"),
+        ("runs.list", {"flow": "water-teh-plants"}, "water-the-plants"),
+        ("runs.get", {"run_id": id_of_run[:30]}, id_of_run),
+        ("runs.tree", {"run_id": one_off}, id_of_run),
+        ("runs.calls", {"run_id": ran["task_id"]}, id_of_run),
+    ):
+        error = refusal(method, params)
+        assert (error["code"], f"not found. Did you mean '{meant}'" in error["message"]) == (-32001, True), error
+    assert refusal("runs.get", {"run_id": "%"})["message"].endswith("that the run belongs to you.")
+
+
+def test_a_flow_or_run_of_another_user_is_never_suggested(auth_server: Server) -> None:
+    def post(user_id: str, method: str, params: Json) -> Json:
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        reply: Json = auth_server.http.post("/tasks", json=body, headers=as_(user_id)).json()
+        return reply
+
+    post("nearest-ada", "flows.save", {"name": "only-of-ada", "tasks": TASKS})
+    started = post("nearest-ada", "flows.run", {"name": "only-of-ada", "inputs": {"topic": "x", "n": 1}})["result"]
+    (run,) = post("nearest-ada", "runs.list", {"task_id": started["task_id"]})["result"]["runs"]
+    for method, params in (
+        ("flows.run", {"name": "only-of-ad"}),
+        ("runs.get", {"run_id": run["id"][:30]}),
+        ("runs.get", {"run_id": started["task_id"]}),
+    ):
+        said = {user: post(user, method, params)["error"]["message"] for user in ("nearest-ada", "nearest-bob")}
+        assert ["Did you mean" in each for each in said.values()] == [True, False], said
+
+
 def test_a_run_stays_on_its_version(rpc: Rpc) -> None:
     saved(rpc, "versions")
     again = saved(rpc, "versions")

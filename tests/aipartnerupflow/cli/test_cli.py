@@ -74,6 +74,35 @@ def test_without_an_address_the_local_server_is_meant(server: Server, tmp_path: 
     assert '"id": "example-machine"' in done.stdout
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--url", "SERVER", "tasks", "list"),
+        ("tasks", "--url=SERVER", "list"),
+        ("--token", "a", "tasks", "--url", "SERVER", "list", "--limit", "1"),
+        ("--url", "http://127.0.0.1:1", "tasks", "list", "--url", "SERVER"),
+    ],
+)
+def test_the_server_may_be_named_before_the_command(server: Server, cli: Cli, words: tuple[str, ...]) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    named = cli(*(word.replace("SERVER", server.url) for word in words), AIPARTNERUPFLOW_URL=nobody)
+    assert named.code == 0, named.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--url", "http://x", "taks", "list"], "Did you mean 'tasks'"),
+        (["--url", "http://x", "serve"], "No such option: --url"),
+        (["--url", "http://x", "tasks", "--nothing", "list"], "--nothing"),
+    ],
+)
+def test_a_server_before_a_command_hides_no_mistake(cli: Cli, words: list[str], said: str) -> None:
+    done = cli(*words)
+    assert (done.code, said in done.err) == (2, True), done.err
+    assert "list" in cli("--url", "http://x", "tasks", "--help").out
+
+
 def test_the_flag_wins_over_the_environment(server: Server, cli: Cli) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     assert cli("tasks", "list", "--url", server.url, AIPARTNERUPFLOW_URL=nobody).code == 0

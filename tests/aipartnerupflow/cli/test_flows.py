@@ -73,6 +73,17 @@ def test_a_flow_is_saved_from_yaml_run_with_inputs_listed_and_deleted(cli: Cli, 
     assert cli("flows", "show", "cli-tea").code == 3
 
 
+def test_a_schedule_takes_inputs_from_a_file(cli: Cli, flow_file: Path, tmp_path: Path) -> None:
+    cli("flows", "save", str(flow_file))
+    (tmp_path / "inputs.yaml").write_text("topic: mate\n")
+    words = ("--inputs-file", str(tmp_path / "inputs.yaml"), "--json")
+    made = cli("schedules", "create", "flow:cli-tea", "--every", "3600", *words).json
+    assert cli("schedules", "get", made["id"], "--json").json["inputs"]["topic"] == "mate"
+    cli("schedules", "update", made["id"], *words, "--input", "topic=oolong")
+    assert cli("schedules", "get", made["id"], "--json").json["inputs"]["topic"] == "oolong"
+    cli("schedules", "delete", made["id"])
+
+
 def test_what_show_prints_can_be_saved(cli: Cli, flow_file: Path, tmp_path: Path) -> None:
     cli("flows", "save", str(flow_file))
     copy = tmp_path / "copy.json"

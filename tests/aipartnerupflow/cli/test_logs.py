@@ -1,6 +1,8 @@
 """`aipartnerupflow logs` against a real server."""
 
+import re
 from collections.abc import Callable
+from datetime import datetime
 
 from aipartnerupflow.client import Client
 from tests.aipartnerupflow.conftest import Said
@@ -41,6 +43,8 @@ def test_lines_of_all_tasks_are_printed_with_times_and_names(server: Server, scr
     assert words.startswith("This is the built-in demo model")
     assert "  Call  failed: " in said.out
     assert "started" not in said.out
+    zone = datetime.now().astimezone().tzname()
+    assert all(re.match(rf"\d\d:\d\d:\d\d\.\d{{3}} {zone}  ", line) for line in said.out.splitlines())
     own = cli("logs", "log-asks")
     assert "  Model  " in own.out
     assert "  Call  " not in own.out

@@ -1,7 +1,9 @@
 """`aipartnerupflow runs …`, `tasks fork`, and what lists say of a run that failed."""
 
 import json
+import re
 from collections.abc import Callable
+from datetime import datetime
 from uuid import uuid4
 
 import pytest
@@ -37,6 +39,8 @@ def test_a_run_is_shown_with_what_failed_and_its_tree(cli: Cli, screen: Show, fa
     (run,) = cli("runs", "list", "--task", failed["id"], "--status", "failed").lines
     shown = screen("runs", "show", run["id"])
     assert failed["name"] in shown.out and "echo_executor" in shown.err and "tasks fork" in shown.err
+    zone = datetime.now().astimezone().tzname()
+    assert re.search(rf"created_at +\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d {zone} ", shown.out)
     assert "✗" in screen("runs", "tree", run["id"]).out
     whole = json.loads(cli("runs", "export", run["id"], "--events").out)
     assert whole["events"][-1]["type"] == "final"

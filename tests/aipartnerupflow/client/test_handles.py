@@ -28,7 +28,12 @@ def test_a_run_is_started_followed_and_waited_for(server: Server) -> None:
 def test_a_flow_is_started_with_inputs(server: Server) -> None:
     with Client(server.url) as client:
         client.save_flow("handle", [ECHO])
-        assert client.start(flow="handle", run_inputs={"word": "tea"}).wait()["result"] == {"text": "tea"}
+        for name in ("inputs", "run_inputs"):
+            options: Json = {name: {"word": "tea"}}
+            assert client.start(flow="handle", **options).wait()["result"] == {"text": "tea"}
+            assert client.start(ECHO, **options).wait()["result"] == {"text": "tea"}
+            assert list(client.stream(flow="handle", **options))[-1]["result"] == {"text": "tea"}
+            assert client.run_flow("handle", wait=True, **options)["task"]["result"] == {"text": "tea"}
 
 
 def test_a_run_is_cancelled(server: Server) -> None:
@@ -58,8 +63,9 @@ def test_what_cannot_be_started_says_so(server: Server) -> None:
             client.start()
         with pytest.raises(TypeError, match="one of tasks, task_id and flow"):
             client.start(ECHO, flow="handle")
-        with pytest.raises(TypeError, match="as run_inputs"):
-            client.start(flow="handle", inputs={"word": "tea"})
+        for started in ({"tasks": ECHO}, {"flow": "handle"}):
+            with pytest.raises(TypeError, match="two names"):
+                client.start(**started, inputs={"word": "tea"}, run_inputs={"word": "tea"})
         with pytest.raises(TypeError, match="unexpected keyword"):
             client.start(ECHO, no_such_option=1)
         with pytest.raises(InvalidRequest):
