@@ -23,6 +23,7 @@ OF_EXCEPTIONS: Final = re.compile(rb'Traceback|File \\?"|psycopg|sqlite3|django\
 MADE_BY_SERVERS: Final = re.compile(
     rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
     rb"|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)"
+    rb'|(?<="next_cursor":")[^"]+'  # of such an id and time
 )
 HEADERS: Final = ("content-type", "allow", "cache-control", "www-authenticate", "retry-after", "x-content-type-options")
 
