@@ -4,7 +4,6 @@ Pure: works on replies of the server.
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from signal import Signals
@@ -15,8 +14,6 @@ from aipartnerupflow.growth import NOUNS, counted, growth_of
 from aipartnerupflow.program import command
 
 Json = Mapping[str, Any]
-NOT_RUN: Final = re.compile(r"Not run: required dependency '(.*)' failed", re.DOTALL)
-"""The error of a task that did not run, with the id or the name of the dependency."""
 ENDED: Final = frozenset({"completed", "failed", "cancelled", "skipped"})
 STATES: Final = MappingProxyType(
     {
@@ -65,7 +62,7 @@ def explain(
     grown = [*_part_of(task, tasks), *_parts("It", task)]
     if template_of := _template_of(task, tasks):
         return [f"{named(task)} is part of the template of {named(template_of)}, which runs copies of it."]
-    state = f"{named(task)} {STATES[task['status']]}."
+    state = f"{named(task)} {'was not run' if task.get('not_run') else STATES[task['status']]}."
     if task["status"] == "completed" and task.get("run_status") in ("failed", "cancelled"):
         # Of a root that has completed: other tasks of the tree failed its run.
         state = f"The run of {named(task)} {STATES[task['run_status']]}."
@@ -280,7 +277,7 @@ def _completed(task: Json, root_id: str) -> Iterator[str]:
     """Yield the reasons for a completed task, which may have descendants that failed or were cancelled."""
     yield f"It completed at {task['completed_at']}, in attempt {max(1, task['attempt'])}."
     bad = [each for each in _walk(task) if each["status"] in ("failed", "cancelled")]
-    causes = [each for each in bad if not NOT_RUN.match(each["error"] or "")]
+    causes = [each for each in bad if not each.get("not_run")]
     for each in causes[:MOST_NAMED]:
         yield f"Its descendant '{each['name']}' ({each['id']}) {STATES[each['status']]}: {each['error']}"
     if more := len(causes[MOST_NAMED:]):
@@ -292,17 +289,10 @@ def _completed(task: Json, root_id: str) -> Iterator[str]:
 
 
 def _failed(task: Json, tasks: Mapping[str, Json], root_id: str) -> Iterator[str]:
-    seen = {task["id"]}
-    while found := NOT_RUN.match(task["error"] or ""):
-        # The dependency that kept the task from running.
-        named_so = [each for each in tasks.values() if found[1] in (each["id"], each["name"])]
-        needed = {each["id"] for each in task["dependencies"]}
-        cause = min(named_so, key=lambda each: each["id"] not in needed, default=None)
-        if cause is None or cause["id"] in seen:
-            break
+    if cause := tasks.get(task.get("cause_id") or ""):
+        through = "" if cause["id"] in {each["id"] for each in task["dependencies"]} else "through other tasks "
+        yield f"It {through}requires {named(cause)}, which {STATES[cause['status']]}."
         task = cause
-        seen.add(task["id"])
-        yield f"It was not run because it requires '{task['name']}' ({task['id']}), which {STATES[task['status']]}."
     yield f"Error: {task['error']}"
     if task["attempt"] > 1:
         yield f"It was tried {task['attempt']} times."

@@ -63,10 +63,10 @@ def facts_of(tasks: Sequence[Task]) -> TreeFacts:
 def native_task(task: Task) -> Json:
     """Return a task in native format, without its children.
 
-    Only tasks that were added to their tree have `spawned_by`, only roots that were loaded with it `run_status`, and only
-    those with a schedule of their own its fields.
+    Only tasks that were added to their tree have `spawned_by`, only those that did not run `not_run` and `cause_id`, only
+    roots that were loaded with it `run_status`, and only those with a schedule of their own its fields.
     """
-    added: Json = {} if task.spawned_by is None else {"spawned_by": task.spawned_by}
+    added = native_extra(task)
     if "run_status" in vars(task) and task.parent_id is None:
         added["run_status"] = vars(task)["run_status"]
     if "schedule" in vars(task):
@@ -99,11 +99,16 @@ def native_row(row: TaskRow, columns: type[Task], *, schedule: Schedule | None =
     for name, convert in conversions:
         if (value := native[name]) is not None:
             native[name] = convert(value)
-    if row.spawned_by is not None:
-        native["spawned_by"] = row.spawned_by
+    native |= native_extra(row)
     if schedule is not None:
         native |= native_schedule_of_task(schedule)
     return native
+
+
+def native_extra(task: Task | TaskRow) -> Json:
+    """Return the fields that only some tasks have: those added to their tree, and those that failed without having run."""
+    added: Json = {} if task.spawned_by is None else {"spawned_by": task.spawned_by}
+    return added if task.cause_id is None else added | {"not_run": True, "cause_id": task.cause_id}
 
 
 @cache

@@ -131,6 +131,8 @@ def _held(request: HttpRequest, caller: Caller, frames: AsyncGenerator[bytes]) -
 def slim(event: Event) -> Json:
     """Return the fields of an event that the page needs; of words, also what they belong to, the agent and whether it is reasoning."""
     shown = {name: event[name] for name in SHOWN}
+    if event.get("not_run"):
+        shown["not_run"] = True
     if event["type"] != TOKEN:
         return shown
     return shown | {

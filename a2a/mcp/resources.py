@@ -107,7 +107,11 @@ def _read(caller: Caller, run_id: str, part: str, after: int) -> str:
     run = history.own_run(caller=caller, run_id=run_id)
     if part == "/tree":
         past = past_tree(caller=caller, run_id=run.id)
-        shown: Json = {"run": native_run(past.facts), "tree": native_tree(past.tasks), "warnings": past.warnings}
+        shown: Json = {
+            "run": native_run(past.facts),
+            "tree": native_tree(past.tasks) | {"run_status": past.facts.run.status},
+            "warnings": past.warnings,
+        }
     elif part:
         page, _ = read_page(run_id=run.id, after=after)
         shown = {"events": [as_sent(event, has_tokens=False) for event in page]}

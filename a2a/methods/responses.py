@@ -100,6 +100,8 @@ class TaskSummary(TaskSchedule, frozen=True, kw_only=True):
     original_task_id: str | None
     origin_type: Literal["create", "copy"]
     spawned_by: str | UnsetType = UNSET
+    not_run: bool | UnsetType = UNSET
+    cause_id: str | UnsetType = UNSET
     run_status: RunStatus | UnsetType | None = UNSET
     created_at: str
     updated_at: str
@@ -200,6 +202,8 @@ class Event(Response, frozen=True, kw_only=True):
     message: str
     result: Any
     error: str | None
+    not_run: bool | UnsetType = UNSET
+    cause_id: str | UnsetType = UNSET
     timestamp: str
     protocol: Literal["jsonrpc", "a2a"]
 

@@ -372,7 +372,11 @@ def calls(caller: Caller, given: ListCalls) -> DataResult:
 def tree(caller: Caller, given: GetRunTree) -> DataResult:
     """Return the tree of a run as it stood when the run ended."""
     past = past_tree(caller=caller, run_id=given.run_id)
-    shown = {"run": native_run(past.facts), "tree": native_tree(past.tasks), "warnings": past.warnings}
+    shown = {
+        "run": native_run(past.facts),
+        "tree": native_tree(past.tasks) | {"run_status": past.facts.run.status},
+        "warnings": past.warnings,
+    }
     return DataResult(native=shown)
 
 
@@ -387,7 +391,7 @@ def native_export(found: past_trees.RunExport) -> Json:
     """Return a whole run, as clients get it."""
     shown = {
         "run": native_detail(found.detail),
-        "tree": native_tree(found.past.tasks),
+        "tree": native_tree(found.past.tasks) | {"run_status": found.past.facts.run.status},
         "warnings": found.past.warnings,
     }
     if found.events is None:

@@ -21,7 +21,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from aipartnerupflow.cli import output, show
-from aipartnerupflow.growth import Growth, growth_of, with_copies
+from aipartnerupflow.growth import ENDED, HANDLED, NOT_RUN, Growth, growth_of, looks, shown_status, with_copies
 
 if TYPE_CHECKING:
     from aipartnerupflow.client.types import Event, Task
@@ -34,7 +34,16 @@ LINES_AROUND: Final = 3
 """Lines of the terminal that are not available for tasks."""
 MOST_QUESTIONS: Final = 2
 LINES_OF_QUESTION: Final = 4
-MOST_INTERESTING_FIRST: Final = ("in_progress", "failed", "cancelled", "pending", "completed", "skipped")
+MOST_INTERESTING_FIRST: Final = (
+    "in_progress",
+    "failed",
+    "cancelled",
+    NOT_RUN,
+    "pending",
+    HANDLED,
+    "completed",
+    "skipped",
+)
 
 
 class Prompt:
@@ -151,7 +160,7 @@ class Lines(View):
         if event["type"] == "final":
             return
         detail = output.clean(event["error"] or event["message"] or "")
-        what = event["type"].removeprefix("task_")
+        what = "not run" if event.get("not_run") else event["type"].removeprefix("task_")
         name = self._names.get(event["task_id"], event["task_id"])
         self._out.print(
             f"{event['tree_progress']:>4.0%}  {what:<9}  {name}{'  ' if detail else ''}{detail}", soft_wrap=True
@@ -174,11 +183,13 @@ def names_of(root: "Task") -> dict[str, str]:
 class Row:
     """A task on the terminal. Times are POSIX timestamps of the server's clock, in seconds."""
 
+    task_id: str
     name: str
     guides: str
     status: str
     progress: float
     detail: str = ""
+    params: Mapping[str, Any] | None = None
     started_at: float | None = None
     ended_at: float | None = None
     growth: Growth | None = None
@@ -186,21 +197,21 @@ class Row:
     """Whether the row is one of many parts, and is shown only if it has failed."""
 
     def tell(self, event: "Event") -> None:
-        self.status, self.progress = event["status"], event["progress"]
+        self.status, self.progress = shown_status({**event, "params": self.params}), event["progress"]
         detail = "needs an answer" if question_in(event) else event["error"] or event["message"] or ""
         self.detail = output.clean(detail)  # a question is whole below the tree
         at = _seconds(event["timestamp"])
         if event["type"] == "task_start":
             self.started_at, self.ended_at = at, None
-        elif self.status in ("completed", "failed", "cancelled", "skipped"):
+        elif self.status in ENDED:
             self.ended_at = at
 
-    def cells(self, summary: str) -> Iterator[RenderableType]:
-        """Yield the cells of the row. `summary` says how far its parts are."""
-        is_pending = self.status == "pending"
+    def cells(self, look: str, summary: str) -> Iterator[RenderableType]:
+        """Yield the cells of the row. `look` is the status that people see, and `summary` says how far its parts are."""
+        is_pending = look in ("pending", NOT_RUN)
         name = Text(self.name, "bright_black" if is_pending else "")
-        yield Text.assemble((self.guides, "bright_black"), show.sign(self.status), " ", name)
-        yield "" if is_pending else _bar(self.status, self.progress)
+        yield Text.assemble((self.guides, "bright_black"), show.sign(look), " ", name)
+        yield "" if is_pending else _bar(look, self.progress)
         yield "" if is_pending else f"{self.progress:.0%}"
         duration = ""
         if self.started_at is not None:
@@ -217,6 +228,7 @@ class LiveTree(View):
 
     def __init__(self, root: "Task", *, is_brief: bool) -> None:
         self._rows = _rows_of(root)
+        self._root = {**root, "run_status": "in_progress"}
         self._early: dict[str, Event] = {}
         self._asked: dict[str, Mapping[str, Any]] = {}
         self.prompt: Prompt | None = None
@@ -237,6 +249,7 @@ class LiveTree(View):
     def tell(self, event: "Event") -> None:
         self._progress = event["tree_progress"]
         if event["type"] == "final":
+            self._root["run_status"] = event["status"]
             return
         task_id = event["task_id"]
         self._asked.pop(task_id, None)
@@ -256,7 +269,7 @@ class LiveTree(View):
                 rows[task_id] = known
             elif early := self._early.pop(task_id, None):
                 row.tell(early)
-        self._rows = rows
+        self._rows, self._root = rows, {**root, "run_status": self._root["run_status"]}
 
     def render(self) -> RenderableType:
         """Return the content of the terminal."""
@@ -276,8 +289,10 @@ class LiveTree(View):
             expand=True,
         )
         statuses = {task_id: row.status for task_id, row in self._rows.items()}
+        seen = looks(self._root, statuses)
         for row in shown:
-            table.add_row(*row.cells("" if row.growth is None else row.growth.summary(statuses)))
+            summary = "" if row.growth is None else row.growth.summary(statuses)
+            table.add_row(*row.cells(seen[row.task_id], summary))
         hidden = len(rows) - len(shown)
         more = [Text(f"… and {hidden:,} more", "bright_black")] if hidden else []
         return Group(table, *more, self._summary(all_rows), *questions)
@@ -342,14 +357,16 @@ def _rows_of(root: "Task") -> dict[str, Row]:
     rows = {}
     for task, guides in show.walk(root, children=with_copies):
         rows[task["id"]] = Row(
+            task_id=task["id"],
             name=output.clean(task["name"]),
             guides=guides,
-            status=task["status"],
+            status=shown_status(task),
             progress=task["progress"],
             detail=output.clean(task["error"] or ""),
             started_at=_seconds(task["started_at"]),
             ended_at=_seconds(task["completed_at"]),
             growth=growth_of(task),
+            params=task["params"],
         )
     for row in list(rows.values()):
         if row.growth is not None and row.growth.has_many:

@@ -15,7 +15,16 @@ from rich.text import Text
 
 from aipartnerupflow.cli.output import GAP, as_document, clean, clean_lines, note, out, put
 from aipartnerupflow.cli.output import table as new_table
-from aipartnerupflow.growth import growth_of, shown_children, template_ids
+from aipartnerupflow.growth import (
+    NOT_RUN,
+    growth_of,
+    looks,
+    shown_children,
+    shown_status,
+    statuses_of,
+    template_ids,
+    troubles,
+)
 from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:
@@ -48,6 +57,8 @@ SIGNS: Final = MappingProxyType(
         "in_progress": ("●", "cyan"),
         "completed": ("✓", "green"),
         "failed": ("✗", "red"),
+        "handled": ("✗", "yellow"),
+        "not_run": ("–", "bright_black"),
         "cancelled": ("■", "yellow"),
         "skipped": ("↷", "bright_black"),
     }
@@ -153,10 +164,15 @@ def fields(found: Mapping[str, Any], *, without: Sequence[str] = ()) -> None:
     table.add_row("id", clean(found["id"]))
     table.add_row("name", clean(found["name"]))
     progress = f", {found['progress']:.0%}" if "progress" in found else ""
-    status = found.get("run_status") or found["status"]
-    table.add_row("status", Text.assemble(sign(status), f" {status}{progress}"))
+    status = found.get("run_status") or shown_status(found)
+    table.add_row("status", Text.assemble(sign(status), f" {status.replace(NOT_RUN, 'not run')}{progress}"))
     for name, value in found.items():
-        if name in ("id", "name", "status", "run_status", "progress", *without) or value in (None, {}, [], ""):
+        if name in ("id", "name", "status", "run_status", "progress", "not_run", *without) or value in (
+            None,
+            {},
+            [],
+            "",
+        ):
             continue
         table.add_row(name, moment(str(value)) if name.endswith("_at") else _compact(value))
     out().print(table)
@@ -177,7 +193,7 @@ def tree(root: "Task") -> None:
     """Print a tree with one line per task. If a map or loop has many parts, only those that failed have lines."""
     rows = list(walk(root, children=shown_children))
     tasks = [task for task, _ in rows]
-    templates = template_ids(root)
+    templates, seen = template_ids(root), looks(root)
     notes = {
         task["id"]: Text("template", "bright_black") if task["id"] in templates else note_of(task) for task in tasks
     }
@@ -190,9 +206,11 @@ def tree(root: "Task") -> None:
         padding=(0, GAP, 0, 0),
     )
     for task, guides in rows:
-        name = Text.assemble((guides, "bright_black"), sign(task["status"]), " ", clean(task["name"]))
+        name = Text.assemble((guides, "bright_black"), sign(seen[task["id"]]), " ", clean(task["name"]))
         table.add_row(name, clean(task["id"]), f"{task['progress']:.0%}", notes[task["id"]])
     put(table)
+    if trouble := troubles(root):
+        note(f"{trouble}.")
     if limits := cast("Json", root).get("budget"):
         note(f"Budget of the latest run: spent {', '.join(clean(limit['text']) for limit in limits)}.")
 
@@ -202,9 +220,13 @@ def note_of(task: "Task") -> Text:
     growth = growth_of(task)
     summary = growth.summary() if growth is not None else ""
     error = clean(task["error"] or "")
-    if task["status"] == "skipped":
+    if shown_status(task) in ("skipped", NOT_RUN):
         return Text(error, "bright_black")
-    return Text.assemble((summary, "bright_black"), "  " if summary and error else "", (error, "red"))
+    return Text.assemble(
+        (summary, "bright_black"),
+        "  " if summary and error else "",
+        (error, "red" if shown_status(task) == "failed" else "bright_black"),
+    )
 
 
 def _room_for_names(tasks: "Sequence[Task | ListedTask]", *, beside: int) -> int:
@@ -254,8 +276,8 @@ def started(execution: "Execution") -> None:
 def ended(final: "Event", root: "Task") -> None:
     """Print the tasks that caused a failure, the result of the root, and the status of the run."""
     console = out()
-    # The others did not run because of these.
-    failed = [task for task, _ in walk(root) if task["status"] == "failed" and task["started_at"]]
+    seen = statuses_of(root)
+    failed = [task for task, _ in walk(root) if seen[task["id"]] == "failed"]
     for task in failed[:MOST_LINES]:
         console.print(Text(clean(f"{task['name']} ({task['id']}): {task['error']}"), "red"), soft_wrap=True)
     if len(failed) > MOST_LINES:
@@ -268,7 +290,8 @@ def ended(final: "Event", root: "Task") -> None:
             text = "\n".join([*lines[:MOST_LINES], f"… {more:,} more lines: {command('get', root['id'])}"])
         console.print(text, soft_wrap=True)
     _, colour = SIGNS[final["status"]]
-    console.print(f"Run {final['status']}", style=colour)
+    trouble = troubles(root)
+    console.print(f"Run {final['status']}{': ' if trouble else ''}{trouble}", style=colour)
     if final["status"] == "failed":
         note(f"After you fix the cause, run the rest: {command('run', root['id'])}")
 
@@ -365,7 +388,7 @@ def counts(answer: "Counts") -> None:
     table.add_column()
     table.add_column(justify="right")
     numbers: Mapping[str, Any] = answer
-    for status in (*SIGNS, "total"):
+    for status in (*(each for each in SIGNS if each in numbers), "total"):
         table.add_row(sign(status) if status in SIGNS else "", status, f"{numbers[status]:,}")
     out().print(table)
 

@@ -98,6 +98,8 @@ class TaskSummary(TaskSchedule):
     original_task_id: str | None
     origin_type: Literal["create", "copy"]
     spawned_by: NotRequired[str]
+    not_run: NotRequired[bool]
+    cause_id: NotRequired[str]
     run_status: NotRequired[RunStatus | None]
     created_at: str
     updated_at: str
@@ -509,6 +511,8 @@ class Event(TypedDict):
     message: str
     result: Any
     error: str | None
+    not_run: NotRequired[bool]
+    cause_id: NotRequired[str]
     timestamp: str
     protocol: Literal["jsonrpc", "a2a"]
 

@@ -7,6 +7,8 @@ from typing import Any, Final, NamedTuple
 
 from django.db.models.functions import Length
 
+from aipartnerupflow.growth import ENDED, URGENT, status_of
+from tasks.dashboard.looks import mark_handled
 from tasks.dashboard.words import summary
 from tasks.models import Task
 from tasks.rules.maps import templates_of
@@ -21,8 +23,6 @@ LONGEST_PARAMS: Final = 100_000
 MAP: Final = "map"
 LOOP: Final = "loop"
 SPAWNER: Final = "spawner"
-URGENT: Final = (Status.FAILED, Status.CANCELLED, Status.IN_PROGRESS)
-"""Parts with these statuses are shown first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +51,14 @@ class Box:
 
     @property
     def part_statuses(self) -> list[str]:
-        return [_status_of(part) for part in self.parts]
+        return [status_of({task.shown_status for task in part}) for part in self.parts]
 
     @property
     def statuses(self) -> list[str]:
         """The statuses that count: those of items or rounds, or of all tasks of a spawner."""
-        return [task.status for part in self.parts for task in part] if self.kind == SPAWNER else self.part_statuses
+        return (
+            [task.shown_status for part in self.parts for task in part] if self.kind == SPAWNER else self.part_statuses
+        )
 
     @property
     def left_out(self) -> int:
@@ -67,7 +69,7 @@ class Box:
     def summary(self) -> str:
         """The number and state of the parts in words, without failures."""
         counts = Counter(self.statuses)
-        done = sum(number for status, number in counts.items() if Status(status).is_terminal)
+        done = sum(number for status, number in counts.items() if status in ENDED)
         is_over = Status(self.task.status).is_terminal
         return summary(self.kind, done=done, count=counts.total(), most=self.most, is_over=is_over)
 
@@ -171,7 +173,7 @@ def _box(task: Task, settings: Json, template: list[Task], spawned: list[Task], 
 
 def rank_of(status: str) -> int:
     """Return which status is shown first: a lower number comes before a higher one."""
-    return URGENT.index(Status(status)) if status in URGENT else len(URGENT)
+    return URGENT.index(status) if status in URGENT else len(URGENT)
 
 
 def _subtrees(spawned: Iterable[Task]) -> list[list[Task]]:
@@ -184,17 +186,6 @@ def _subtrees(spawned: Iterable[Task]) -> list[list[Task]]:
             top = rows[top.parent_id]
         found[top.id].append(task)
     return list(found.values())
-
-
-def _status_of(part: Iterable[Task]) -> str:
-    """Failed if one of its tasks has failed, running if some are over and others not."""
-    statuses = {task.status for task in part}
-    for status in URGENT:
-        if status in statuses:
-            return status
-    if Status.PENDING in statuses:
-        return Status.PENDING if len(statuses) == 1 else Status.IN_PROGRESS
-    return Status.COMPLETED if Status.COMPLETED in statuses else Status.SKIPPED
 
 
 def _around(boxes: Boxes, task_id: str) -> dict[str, int]:
@@ -223,7 +214,7 @@ def _places(tasks: Sequence[Task], boxes: Boxes, copied: Collection[str]) -> dic
 
 
 PARTS_SHOWN: Final = 50
-COLUMNS: Final = ("id", "name", "status", "parent_id", "executor_id", "spawned_by", "root_id")
+COLUMNS: Final = ("id", "name", "status", "cause_id", "parent_id", "executor_id", "spawned_by", "root_id")
 WORDS: Final = {MAP: "Item", LOOP: "Round"}
 
 
@@ -258,11 +249,13 @@ def family_of(task: Task) -> Family | None:
     tree = Task.objects.tree(task.root_id)
     if not settings and not tree.exclude(spawned_by=None).exists():
         return None
-    boxes = boxes_of(list(tree.only(*COLUMNS)), settings, Folds())
+    tasks = list(tree.only(*COLUMNS))
+    mark_handled(tasks)
+    boxes = boxes_of(tasks, settings, Folds())
     box = boxes.by_id.get(task.id)
     # The task of each part that says most: the first urgent one, or the first.
-    urgent = [min(part, key=lambda task: rank_of(task.status)) for part in box.parts] if box else []
-    urgent.sort(key=lambda task: rank_of(task.status))
+    urgent = [min(part, key=lambda task: rank_of(task.shown_status)) for part in box.parts] if box else []
+    urgent.sort(key=lambda task: rank_of(task.shown_status))
     place = None
     if task.id in boxes.part_of:
         around, number = boxes.part_of[task.id]

@@ -40,6 +40,7 @@ def graph_of(tasks: Sequence[Task], boxes: Boxes, folds: Folds, run: Run | None,
         at = NO_TASK if place is None else number[place]
         rows.append(_basics(task) | {"executor": task.executor_id, "at": at} | _membership(task, boxes, number))
     return {
+        "run_status": run.status if run else None,
         "is_running": run is not None and run.finished_at is None,
         "created_ms": round(run.created_at.timestamp() * 1000) if run else None,
         "now_ms": round(now.timestamp() * 1000),
@@ -58,7 +59,9 @@ def in_order(tasks: Sequence[Task], boxes: Boxes) -> tuple[list[Task], list[Task
 
 
 def _basics(task: Task) -> Json:
-    found: Json = {"id": task.id, "name": task.name, "status": task.status}
+    found: Json = {"id": task.id, "name": task.name, "status": task.shown_status}
+    if "may_fail" in vars(task):
+        found["may_fail"] = True
     return found | {"progress": task.progress} if task.status == Status.IN_PROGRESS else found
 
 

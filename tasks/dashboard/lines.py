@@ -34,14 +34,15 @@ def lines_of(picture: Picture, *, selected_id: str) -> SafeString:
 def _row(line: Line, span_ms: int, *, is_selected: bool) -> str:
     task = line.task
     chosen, current = (" selected", ' aria-current="true"') if is_selected else ("", "")
+    whole = " whole" if task.is_root or (task.executor_id is None and line.box is None) else ""
     spent = '<span title="Result of an earlier run">reused</span>' if line.is_kept else duration(line.seconds)
     bars = "".join(
         f'<rect class="{bar.kind}{" open" if bar.is_open else ""}" x="{bar.start}" width="{bar.width}" height="1"/>'
         for bar in line.bars
     )
     return (
-        f'<tr class="{task.status} depth-{line.depth}{chosen}" data-n="{line.number}"><td>{_toggle(line)}'
-        f'<svg class="i status-icon" role="img" aria-label="{word(task.status)}"><use href="#i-{task.status}"></use></svg>'
+        f'<tr class="{line.look}{whole} depth-{line.depth}{chosen}" data-n="{line.number}"><td>{_toggle(line)}'
+        f'<svg class="i status-icon" role="img" aria-label="{word(line.look)}"><use href="#i-{line.look}"></use></svg>'
         f'<a href="{escape(path_of(task.id))}{"?root" if task.is_root else ""}"{current}>{escape(task.name)}</a>{_marks(line)}</td>'
         f'<td class="num">{spent}</td><td class="bars"><svg viewBox="0 0 {span_ms} 1" preserveAspectRatio="none" '
         f'aria-hidden="true">{bars}</svg></td></tr>\n{_rest(line)}'

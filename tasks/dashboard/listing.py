@@ -8,10 +8,11 @@ from time import monotonic
 from typing import Final
 
 from django.db import connection
-from django.db.models import Avg, Count, OuterRef, Q, Subquery
+from django.db.models import Avg, Case, Count, F, OuterRef, Q, Subquery, Value, When
 from django.db.models.functions import Coalesce
 
 from accounts.callers import Caller
+from aipartnerupflow.growth import HANDLED, NOT_RUN
 from apflow_site.db.connections import IS_SQLITE
 from tasks.dashboard.filters import Filters
 from tasks.models import Question, Run, Task, TaskQuerySet
@@ -179,7 +180,16 @@ PAGE: Final = 50
 TEMPLATE: Final = "Template: "
 """The reason of a skipped template, of which copies run, begins with this. It is none of the tasks that are counted."""
 #: The order of statuses in a tree's status bar.
-BAR: Final = (Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.SKIPPED, Status.IN_PROGRESS, Status.PENDING)
+BAR: Final = (
+    Status.COMPLETED,
+    Status.FAILED,
+    NOT_RUN,
+    Status.CANCELLED,
+    HANDLED,
+    Status.SKIPPED,
+    Status.IN_PROGRESS,
+    Status.PENDING,
+)
 
 StatusBar = list[tuple[str, float, float]]
 """(status, start, width) in percent of the tasks."""
@@ -243,9 +253,16 @@ def _rows(caller: Caller, roots: Sequence[Task]) -> list[Row]:
     counts: defaultdict[str, dict[str, int]] = defaultdict(dict)
     progress: dict[str, float] = {}
     tasks = Task.objects.filter(root_id__in=root_ids).exclude(status=Status.SKIPPED, error__startswith=TEMPLATE)
-    per_status = tasks.order_by().values_list("root_id", "status")
+    handled = Q(status=Status.FAILED, params__contains='"allow_failure":true')
+    shown = Case(
+        When(cause_id__isnull=False, then=Value(NOT_RUN)), When(handled, then=Value(HANDLED)), default=F("status")
+    )
+    per_status = tasks.order_by().annotate(shown=shown).values_list("root_id", "shown")
     for root_id, status, number, mean in per_status.annotate(Count("id"), Avg("progress")):
-        counts[root_id][status] = number
+        run = runs.get(root_id)
+        if status == Status.FAILED and run is not None and run.status == Status.COMPLETED:
+            status = HANDLED  # a map has collected it
+        counts[root_id][status] = counts[root_id].get(status, 0) + number
         if status == Status.IN_PROGRESS:
             progress[root_id] = mean
     asking = set(Question.objects.waiting().filter(run__in=runs.values()).values_list("run__root_id", flat=True))
@@ -272,8 +289,8 @@ def bar_of(counts: Mapping[str, int], progress: float) -> StatusBar:
     parts, start = [], 0.0
     for status in BAR:
         width = 100 * counts.get(status, 0) / total
-        done = width * progress if status is Status.IN_PROGRESS else width
-        parts += [(status.value, start, done), (f"{status.value} rest", start + done, width - done)]
+        done = width * progress if status == Status.IN_PROGRESS else width
+        parts += [(str(status), start, done), (f"{status} rest", start + done, width - done)]
         start += width
     return [(kind, round(first, 3), round(width, 3)) for kind, first, width in parts if width]
 

@@ -12,6 +12,7 @@ from tasks.dashboard.boxes import Box, Boxes, Folds, boxes_of, settings_of_boxes
 from tasks.dashboard.graph import graph_of, in_order
 from tasks.dashboard.listing import StatusBar, bar_of, seconds_of
 from tasks.dashboard.logs import join_words, name_in
+from tasks.dashboard.looks import looks_of, mark_handled
 from tasks.models import Firing, Question, Run, Schedule, Task, TaskEvent
 from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json
@@ -54,6 +55,8 @@ class Line:
     """A task, its depth, and its time spans in the latest run. `is_kept`: the result is of an earlier run."""
 
     task: Task
+    look: str
+    """Its status in the drawing (`looks_of`)."""
     number: int
     """Its index in the data of the scripts."""
     depth: int
@@ -91,7 +94,7 @@ class Picture:
     budget: list[Limit]
     """The amounts of its budget that the run has spent."""
     failed: list[Task]
-    """Tasks that ran and failed, without those skipped because of a failed dependency."""
+    """The tasks that failed the run, in the order in which they ended."""
     asking: list[tuple[Question, str]]
     """Open questions, with the names of their tasks."""
     waits: list[tuple[Question, str]]
@@ -153,6 +156,7 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
     tasks = list(Task.objects.tree(root_id).defer("inputs", "result", "schemas", "params", "steps"))
     now = datetime.now(UTC)
     root = next(task for task in tasks if task.is_root)
+    mark_handled(tasks, is_live=run is not None and run.finished_at is None)
     boxes = boxes_of(tasks, settings_of_boxes(root_id), folds)
     drawn, _ = in_order(tasks, boxes)
     bars = _bars(tasks, drawn, run, now) if run else {}
@@ -161,10 +165,10 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
     place = next((number for number, (task, _) in enumerate(ordered) if task.id == folds.selected_id), 0)
     first = place - place % MAX_LINES
     end = min(first + MAX_LINES, len(ordered))
-    counts = Counter(task.status for task in tasks if boxes.counts(task))
+    counts = Counter(task.shown_status for task in tasks if boxes.counts(task))
     used = [task.token_usage for task in tasks if task.token_usage]
     token_usage = {name: sum(usage.get(name) or 0 for usage in used) for name in USAGE} if used else None
-    failed = [task for task in tasks if task.status == Status.FAILED and task.started_at is not None]
+    failed = [task for task in tasks if task.shown_status == Status.FAILED]
     is_running = run is not None and run.finished_at is None
     names = {task.id: task.name for task in tasks}
     asking = open_questions(caller, run_ids=[run.id]) if run and is_running else []
@@ -174,7 +178,7 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
         root=root,
         run=run,
         status=run.status if run else root.status,
-        lines=_lines(ordered[first:end], drawn, boxes, bars, run, now),
+        lines=_lines(ordered[first:end], drawn, boxes, bars, run, now, looks_of(tasks, run=run, boxes=boxes.by_id)),
         first=first,
         earlier=ordered[first - 1][0] if first else None,
         later=ordered[end][0] if end < len(ordered) else None,
@@ -214,8 +218,10 @@ def first_failure(*, caller: Caller, root_id: str) -> str | None:
     run = Run.objects.filter(root_id=root_id).order_by("-number").first() if is_root else None
     if run is None or run.status != Status.FAILED:
         return None
-    failed = Task.objects.tree(root_id).filter(status=Status.FAILED).exclude(started_at=None)
-    return failed.order_by("completed_at").values_list("id", flat=True).first()
+    found = Task.objects.tree(root_id).filter(status=Status.FAILED, cause_id=None).order_by("completed_at")
+    failed = list(found.only("id", "root_id", "parent_id", "status", "cause_id"))
+    mark_handled(failed)
+    return next((task.id for task in failed if task.shown_status == Status.FAILED), None)
 
 
 def _in_order(tasks: Sequence[Task], root: Task) -> list[tuple[Task, int]]:
@@ -237,11 +243,13 @@ def _lines(
     bars: Mapping[str, list[Bar]],
     run: Run | None,
     now: datetime,
+    looks: Mapping[str, str],
 ) -> list[Line]:
     numbers = {task.id: number for number, task in enumerate(drawn)}
     return [
         Line(
             task=task,
+            look=looks[task.id],
             number=numbers[task.id],
             depth=depth,
             bars=bars.get(task.id, []),

@@ -10,7 +10,9 @@ import orjson
 from django.http import HttpRequest
 
 from accounts.callers import Caller
+from tasks.dashboard.boxes import settings_of_boxes
 from tasks.dashboard.filters import SPANS, STATUSES, read_run_filters
+from tasks.dashboard.looks import looks_of, mark_handled
 from tasks.dashboard.pages import Context, read_page
 from tasks.models import Run, Task
 from tasks.models.runs import FAILURES
@@ -112,9 +114,12 @@ def run(request: HttpRequest, caller: Caller, run_id: str) -> Context:
     runs = Run.objects.for_caller(caller).filter(**same).exclude(id=run.id).order_by("-created_at", "-id")
     others = history.with_facts(list(runs[:OTHERS_SHOWN]))
     may_retry = run.status == Status.FAILED and history.is_latest(run)
-    # Failed tasks that had begun, and did not fail because of another one.
+    mark_handled(past.tasks)
+    boxes = {*settings_of_boxes(run.root_id), *(task.spawned_by for task in past.tasks if task.spawned_by)}
+    looks = looks_of(past.tasks, run=run, boxes=boxes)
+    # Failed tasks that did not fail because of another one.
     failed = {failure.task_id for failure in found.failures}
-    ran = {task.id: task.executor_id for task in past.tasks if task.id in failed and task.started_at is not None}
+    ran = {task.id: task.executor_id for task in past.tasks if task.id in failed and task.cause_id is None}
     return {
         "place": "runs",
         "facts": found.facts,
@@ -128,7 +133,8 @@ def run(request: HttpRequest, caller: Caller, run_id: str) -> Context:
         "most_failures": FAILURES,
         "editable": {task_id for task_id, executor_id in ran.items() if executor_id} if may_retry else (),
         "warnings": past.warnings,
-        "tasks": [(task, seconds_of(task)) for task in past.tasks[:TASKS_SHOWN]],
+        "tasks": [(task, looks[task.id], seconds_of(task)) for task in past.tasks[:TASKS_SHOWN]],
+        "counts": Counter(task.shown_status for task in past.tasks),
         "task_count": len(past.tasks),
         "others": others,
         "before": next((other for other in others if other.run.created_at < run.created_at), None),

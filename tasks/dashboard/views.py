@@ -9,7 +9,9 @@ import orjson
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from accounts.callers import Caller, Role
+from aipartnerupflow.growth import HANDLED, NOT_RUN
 from apflow_site.db import pools
+from tasks.dashboard import boxes
 from tasks.dashboard.boxes import Folds, family_of
 from tasks.dashboard.conversation import conversation_of
 from tasks.dashboard.filters import ORDERS, read_filters
@@ -17,12 +19,13 @@ from tasks.dashboard.inbox import fields_of_question
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.listing import list_trees
 from tasks.dashboard.logs import join_words
+from tasks.dashboard.looks import looks_of, mark_handled
 from tasks.dashboard.pages import Context, base_url, has_owners, page, read_page, render_page
 from tasks.dashboard.picture import Picture, events_of, first_failure, picture_of
 from tasks.executors import describe, disabled_executors, executor_ids
 from tasks.models import Task
 from tasks.services.history.run_search import views_of
-from tasks.services.history.task_detail import detail
+from tasks.services.history.task_detail import Detail, detail
 from tasks.services.secrets.write_only import for_pages
 from tasks.services.upkeep.workforce import workforce
 from tasks.services.waits.event_waits import hook_url
@@ -123,7 +126,7 @@ def _of_tree(request: HttpRequest, picture: Picture, task_id: str) -> Context:
         "place": "tasks",
         "picture": picture,
         "selected_id": task_id,
-        "statuses": list(Status),
+        "statuses": [*Status, NOT_RUN, HANDLED],
         "code": as_code(
             picture.root.id,
             base_url=base_url(request),
@@ -139,9 +142,17 @@ def _panel(request: HttpRequest, caller: Caller, task_id: str) -> Context:
     path = hook_url(found.wait) if found.wait else None
     question = next(iter(open_questions(caller, task_id=task_id)), None)
     required = {item["id"]: item["required"] for item in found.task.dependencies}
-    tasks = Task.objects.tree(found.task.root_id).filter(id__in=list(required)).only("id", "name", "status")
+    tasks = (
+        Task.objects.tree(found.task.root_id)
+        .filter(id__in=list(required))
+        .only("id", "name", "status", "cause_id", "root_id", "parent_id")
+    )
+    mark_handled([found.task, *tasks, *found.dependants])
+    cause_id = found.task.cause_id
     return {
         "detail": found,
+        "look": _look(found),
+        "cause": cause_id and Task.objects.filter(id=cause_id).only("id", "name").first(),
         "inputs": for_pages(found.task, found.task.inputs),
         "resolved_inputs": None if found.resolved_inputs is None else for_pages(found.task, found.resolved_inputs),
         "dependencies": [(task, required[task.id]) for task in tasks[:RELATIVES_SHOWN]],
@@ -158,6 +169,16 @@ def _panel(request: HttpRequest, caller: Caller, task_id: str) -> Context:
         "is_running": found.run is not None and found.run.finished_at is None,
         "hook_url": path and urljoin(base_url(request), path),
     }
+
+
+def _look(found: Detail) -> str:
+    """Return the status of the task in the panel, as the drawings of its tree show it."""
+    if found.task.executor_id is not None or not found.task.has_children:
+        return found.run.status if found.task.is_root and found.run else found.task.shown_status
+    tasks = list(Task.objects.tree(found.task.root_id).only(*boxes.COLUMNS))
+    mark_handled(tasks)
+    grown = {*boxes.settings_of_boxes(found.task.root_id), *(task.spawned_by for task in tasks if task.spawned_by)}
+    return looks_of(tasks, run=found.run, boxes=grown)[found.task.id]
 
 
 WAITS: Final = {

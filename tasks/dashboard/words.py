@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote
 
-from tasks.status import TERMINAL, Status
+from aipartnerupflow.growth import ENDED, HANDLED, NOT_RUN
+from tasks.status import Status
 
 MINUTE: Final = 60
 HOUR: Final = 3600
 DAY: Final = 86_400
-WORDS: Final = {"in_progress": "running"}
+WORDS: Final = {"in_progress": "running", NOT_RUN: "not run", HANDLED: "failed, handled"}
 
 
 def duration(seconds: float | None) -> str:
@@ -47,11 +48,11 @@ def summary(kind: str, *, done: int, count: int, most: int | None, is_over: bool
 
 
 def counts(by_status: Mapping[str, int], *, noun: str = " task") -> str:
-    """Return how many tasks are over, with failures: 3 of 7 tasks · 1 failed, or 1 completed · 6 failed. `tree.js` has the same."""
-    total, done = sum(by_status.values()), sum(by_status.get(status, 0) for status in TERMINAL)
-    bad = _named(by_status, Status.FAILED, Status.CANCELLED)
+    """Return how many tasks are over, with failures: 3 of 7 tasks · 1 failed, or 1 completed · 1 failed · 5 not run. `tree.js` has the same."""
+    total, done = sum(by_status.values()), sum(by_status.get(status, 0) for status in ENDED)
+    bad = _named(by_status, Status.FAILED, NOT_RUN, Status.CANCELLED, HANDLED)
     if bad and done == total:
-        return " · ".join(_named(by_status, Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.SKIPPED))
+        return " · ".join([*_named(by_status, Status.COMPLETED), *bad, *_named(by_status, Status.SKIPPED)])
     named = f"{noun}{'' if total == 1 or not noun else 's'}"
     return " · ".join([f"{done:,} of {total:,}{named}", *bad])
 
@@ -62,4 +63,5 @@ def brief_counts(by_status: Mapping[str, int]) -> str:
 
 
 def _named(by_status: Mapping[str, int], *statuses: str) -> list[str]:
-    return [f"{by_status[status]:,} {word(status)}" for status in statuses if by_status.get(status)]
+    found = [(by_status.get(status, 0), status) for status in statuses]
+    return [f"{count:,} {'handled' if status == HANDLED else word(status)}" for count, status in found if count]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, Self
 from django.db import models
 
 from accounts.callers import Caller
+from aipartnerupflow.growth import HANDLED, NOT_RUN
 from tasks.fields import JsonTextField
 from tasks.ids import new_id
 from tasks.models.choices import STATUS_CHOICES, choices_of
@@ -54,10 +55,11 @@ class Task(models.Model):
     a time.
     """
 
-    PRIVATE: ClassVar = frozenset({"position", "executor_id", "effect", "label", "steps", "schedule_id"})
+    PRIVATE: ClassVar = frozenset({"position", "executor_id", "effect", "label", "steps", "schedule_id", "cause_id"})
     """The columns that callers do not see."""
     SHOWN: ClassVar[Sequence[str]]
-    """The columns of each task in a reply, in its order. Only tasks that were added to their tree show `spawned_by`, too."""
+    """The columns of each task in a reply, in its order. Only tasks that were added to their tree show `spawned_by`, too, and only
+    those that did not run `not_run` and `cause_id`."""
     JSON: ClassVar[Sequence[str]]
     TIMES: ClassVar[Sequence[str]]
     TRUTHS: ClassVar[Sequence[str]]
@@ -89,6 +91,7 @@ class Task(models.Model):
     label = models.CharField(max_length=255, null=True)  # its id in the request, if another one is stored
     spawned_by = models.CharField(max_length=255, null=True)  # the task that added it to the tree while that ran
     steps = JsonTextField(null=True)  # of a task that takes steps (`tasks.rules.steps`); private to the executor
+    cause_id = models.CharField(max_length=255, null=True)  # the failed task because of which it did not run
     schedule_id = models.CharField(max_length=36, null=True)  # of a root that runs again at times
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
@@ -126,6 +129,13 @@ class Task(models.Model):
     def is_root(self) -> bool:
         return self.id == self.root_id
 
+    @property
+    def shown_status(self) -> str:
+        """The status for people. `tasks.dashboard.looks` marks the tasks that may fail."""
+        if self.cause_id is not None:
+            return NOT_RUN
+        return HANDLED if self.status == Status.FAILED and "may_fail" in vars(self) else self.status
+
 
 _IDS: Final = ("id", "parent_id", "root_id")
 COLUMNS: Final = tuple(field.attname for field in Task._meta.concrete_fields)
@@ -138,7 +148,7 @@ TO_RUN_AGAIN: Final[Mapping[str, Any]] = MappingProxyType(
     {
         field.attname: field.get_default()
         for field in Task._meta.concrete_fields
-        if field.attname in {*RUN_FIELDS, "effect"}
+        if field.attname in {*RUN_FIELDS, "effect", "cause_id"}
     }
 )
 """The values of a task that is to run again, by column."""

@@ -203,6 +203,8 @@ SET_BY_SERVER = (
     "original_task_id",
     "origin_type",
     "spawned_by",
+    "not_run",
+    "cause_id",
     *COUNTED,
 )
 

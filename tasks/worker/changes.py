@@ -396,6 +396,7 @@ class TaskFinished(Change):
     at: str | None
     result: str | None = None
     error: str | None = None
+    cause_id: str | None = None
     progress: float = 1.0
     token_usage: str | None = None
     start: TaskStarted | None = None
@@ -423,6 +424,7 @@ class TaskFinished(Change):
             "status": self.status,
             "result": self.result,
             "error": self.error,
+            "cause_id": self.cause_id,
             "progress": self.progress,
             "token_usage": self.token_usage,
             "steps": self.steps,

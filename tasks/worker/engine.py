@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AsyncExitStack
 from contextvars import copy_context
+from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
 from typing import Final
@@ -211,9 +212,10 @@ class TreeRun:
     def _advance(self, step: Step) -> None:
         """Fail or skip the tasks that can no longer run, and start those that are ready."""
         for node, cause in step.blocked:
-            self._ends.append(
-                partial(self._end_unrun, node.id, failed(f"{NOT_RUN} {self._standing.named(cause)} failed"))
-            )
+            task, needed = self._tasks[node.id], self._tasks[cause]
+            task.cause_id = needed.cause_id or needed.id
+            not_run = replace(failed(f"{NOT_RUN} {self._standing.named(cause)} failed"), cause_id=task.cause_id)
+            self._ends.append(partial(self._end_unrun, node.id, not_run))
         for node, cause in step.skipped:
             why = f"Skipped: required dependency {self._standing.named(cause)} was skipped"
             self._ends.append(partial(self._end_unrun, node.id, skipped(why)))

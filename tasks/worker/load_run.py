@@ -64,6 +64,8 @@ class LoadedTask:
     """Its id in the request, if another one is stored."""
     effect: str | None = None
     """`tasks.status.Effect`."""
+    cause_id: str | None = None
+    """The failed task because of which it did not run."""
     step: Step | None = None
     """Its latest step, if it takes any."""
     token_usage: Json | None = None

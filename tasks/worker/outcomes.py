@@ -34,6 +34,7 @@ class Outcome:
     """A terminal status with its result or its error. `stored` is the result as JSON text.
 
     `spawn`: the tasks that are added to the tree before that. `turn`: what the task said in a conversation, stored with its end.
+    `cause_id`: the failed task because of which it did not run.
     """
 
     status: Status
@@ -45,6 +46,7 @@ class Outcome:
     retry_after_seconds: float | None = None
     spawn: Spawn | None = None
     turn: Turn | None = None
+    cause_id: str | None = None
 
 
 def completed(result: Any, *, max_bytes: int) -> Outcome:

@@ -418,6 +418,8 @@ class RunRecorder:
         usage = outcome.token_usage or task.token_usage
         result = None if outcome.stored is None else orjson.Fragment(outcome.stored)
         event = self._event(f"task_{outcome.status}", task, outcome.status, result=result, error=outcome.error)
+        if outcome.cause_id is not None:
+            event |= {"not_run": True, "cause_id": outcome.cause_id}
         seconds = self._seconds_of(task)
         if outcome.status is Status.FAILED and seconds is not None:
             run_log.task_failed(run_id=self._claim.run_id, task=task, seconds=seconds, will_retry=False)
@@ -431,6 +433,7 @@ class RunRecorder:
             status=outcome.status,
             result=_text(outcome.stored),
             error=outcome.error,
+            cause_id=outcome.cause_id,
             progress=self._progress[task.id],
             token_usage=_text(orjson.dumps(usage)) if usage else None,
             at=self._now(),

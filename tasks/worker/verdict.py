@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 
 from tasks.queue.leases import Claim
-from tasks.rules.plan import NOT_RUN
 from tasks.rules.tree import scope_of
 from tasks.status import Status
 from tasks.worker.load_run import LoadedTask
@@ -45,12 +44,12 @@ class Verdict:
         decisive = self._standing.nodes.keys() - self.spared()
         causes, blocked, seen = dict[str, None](), list[LoadedTask](), set[str]()
         for task in (tasks[task_id] for task_id in self._failed if task_id in decisive):
-            if _is_blocked(task):
+            if task.cause_id is not None:
                 blocked.append(task)
             cause: LoadedTask | None = task
             while cause is not None and cause.id not in seen:
                 seen.add(cause.id)
-                if not _is_blocked(cause):
+                if cause.cause_id is None:
                     causes[cause.id] = None
                     break
                 required = (item["id"] for item in cause.dependencies if item["required"] and item["id"] in tasks)
@@ -60,10 +59,6 @@ class Verdict:
                 cause = next(map(tasks.__getitem__, unmet), None)
         yield from (tasks[task_id] for task_id in causes)
         yield from blocked
-
-
-def _is_blocked(task: LoadedTask) -> bool:
-    return (task.error or "").startswith(NOT_RUN)
 
 
 def _failed_before(tasks: Iterable[LoadedTask]) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from aipartnerupflow.explain import explain
-from aipartnerupflow.growth import MANY, growth_of, shown_children, template_ids, with_copies
+from aipartnerupflow.growth import MANY, growth_of, looks, shown_children, template_ids, troubles, with_copies
 
 Json = dict[str, Any]
 FOR_EACH: Json = {"for_each": {"items": []}}
@@ -129,3 +129,31 @@ def test_a_template_is_no_task_that_was_skipped_or_waits() -> None:
 def test_a_task_that_waits_for_a_map_says_how_far_that_is() -> None:
     root = task("root", "pending", map_of("completed", "pending"), dependencies=[{"id": "each", "required": True}])
     assert "'EACH' (each) is a map over 2 items: 1 completed, 1 pending." in said("root", root)
+
+
+def test_a_root_has_the_status_of_its_run_and_a_group_that_of_its_children() -> None:
+    bad, late = task("bad", "failed"), task("late", "failed", not_run=True, cause_id="bad", started_at=None)
+    inner = task("inner", "completed", bad, late)
+    agent = task("agent", "completed", task("tool", "failed", by="agent", params={"allow_failure": True}))
+    agent["params"] = {"executor_id": "llm_executor"}
+    calm = task("calm", "completed", agent)
+    root = task("root", "completed", inner, calm, run_status="failed")
+    assert looks(root) == {
+        "root": "failed",
+        "inner": "failed",
+        "bad": "failed",
+        "late": "not_run",
+        "calm": "completed",
+        "agent": "completed",
+        "tool": "handled",
+    }
+    assert troubles(root) == "1 failed, 1 not run"
+    assert looks({**root, "run_status": "in_progress"}, {"bad": "in_progress"})["inner"] == "in_progress"
+
+
+def test_a_failure_that_a_map_collects_is_handled() -> None:
+    each = map_of("completed", "failed", status="completed") | {
+        "params": {"for_each": {"items": [], "on_failure": "collect"}}
+    }
+    assert looks(task("root", "completed", each, run_status="completed"))["part[1]"] == "handled"
+    assert troubles(each) == ""

@@ -83,8 +83,8 @@ def task(task_id: str, status: str = "pending", *children: Json, after: tuple[st
                 "r",
                 "failed",
                 task("a", "failed", error="boom", attempt=3),
-                task("b", "failed", error="Not run: required dependency 'a' failed"),
-                task("c", "failed", error="Not run: required dependency 'B' failed"),
+                task("b", "failed", error="Not run: required dependency 'a' failed", not_run=True, cause_id="a"),
+                task("c", "failed", error="Not run: required dependency 'B' failed", not_run=True, cause_id="a"),
             ),
             False,
             WELL,
@@ -192,9 +192,9 @@ def test_a_real_failure_is_followed_to_its_cause(server: Server, cli: Cli) -> No
     ids = server.rpc("tasks.execute", {"tasks": tree(*below), "wait": True})["ids"]
     said = cli("explain", ids["late"])
     assert said.code == 0
-    assert "has failed" in said.out
+    assert "was not run" in said.out
     assert f"requires 'Step early' ({ids['early']}), which has failed" in said.out
-    assert json.loads(cli("explain", ids["late"], "--json").out)[0].endswith("has failed.")
+    assert json.loads(cli("explain", ids["late"], "--json").out)[0].endswith("was not run.")
 
 
 def test_a_refusal_says_what_to_type(server: Server, cli: Cli) -> None:

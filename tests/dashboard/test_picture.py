@@ -105,7 +105,7 @@ def test_a_result_of_an_earlier_run_is_kept_and_has_no_bar(run: Run) -> None:
 
 def test_a_task_that_never_started_has_no_bar(run: Run) -> None:
     at(run, "a", 10, 20, status=Status.FAILED)
-    at(run, "b", None, 20, status=Status.FAILED)
+    at(run, "b", None, 20, status=Status.FAILED, cause_id="a")
     shown = picture()
     assert bars(shown, "b") == []
     assert [task.id for task in shown.causes] == ["a"]

@@ -1165,6 +1165,7 @@ export interface components {
          */
         Detail: {
             attempt: number;
+            cause_id?: string;
             child_run: components["schemas"]["ChildRun"] | null;
             children: components["schemas"]["Task"][];
             completed_at: string | null;
@@ -1183,6 +1184,7 @@ export interface components {
             model_calls: components["schemas"]["ModelCall"][];
             name: string;
             next_run_at?: string | null;
+            not_run?: boolean;
             /** @enum {unknown} */
             origin_type: "copy" | "create";
             original_task_id: string | null;
@@ -1226,8 +1228,10 @@ export interface components {
          * @description An event of a run. `seq` is 1, 2, 3 … within the run; `final` occurs once, when the run ends.
          */
         Event: {
+            cause_id?: string;
             error: string | null;
             message: string;
+            not_run?: boolean;
             progress: number;
             /** @enum {unknown} */
             protocol: "a2a" | "jsonrpc";
@@ -1435,6 +1439,7 @@ export interface components {
          */
         ListedTask: {
             attempt: number;
+            cause_id?: string;
             completed_at: string | null;
             created_at: string;
             dependencies: components["schemas"]["Dependency"][];
@@ -1447,6 +1452,7 @@ export interface components {
             max_runs?: number | null;
             name: string;
             next_run_at?: string | null;
+            not_run?: boolean;
             /** @enum {unknown} */
             origin_type: "copy" | "create";
             original_task_id: string | null;
@@ -1483,6 +1489,7 @@ export interface components {
          */
         ListedTaskFields: {
             attempt?: number;
+            cause_id?: string;
             completed_at?: string | null;
             created_at?: string;
             dependencies?: components["schemas"]["Dependency"][];
@@ -1495,6 +1502,7 @@ export interface components {
             max_runs?: number | null;
             name?: string;
             next_run_at?: string | null;
+            not_run?: boolean;
             /** @enum {unknown} */
             origin_type?: "copy" | "create";
             original_task_id?: string | null;
@@ -2243,6 +2251,7 @@ export interface components {
          */
         StoredTree: {
             attempt: number;
+            cause_id?: string;
             children: components["schemas"]["Tree"][];
             completed_at: string | null;
             created_at: string;
@@ -2259,6 +2268,7 @@ export interface components {
             max_runs?: number | null;
             name: string;
             next_run_at?: string | null;
+            not_run?: boolean;
             /** @enum {unknown} */
             origin_type: "copy" | "create";
             original_task_id: string | null;
@@ -2312,6 +2322,7 @@ export interface components {
          */
         Task: {
             attempt: number;
+            cause_id?: string;
             completed_at: string | null;
             created_at: string;
             dependencies: components["schemas"]["Dependency"][];
@@ -2324,6 +2335,7 @@ export interface components {
             max_runs?: number | null;
             name: string;
             next_run_at?: string | null;
+            not_run?: boolean;
             /** @enum {unknown} */
             origin_type: "copy" | "create";
             original_task_id: string | null;
@@ -2524,6 +2536,7 @@ export interface components {
          */
         Tree: {
             attempt: number;
+            cause_id?: string;
             children: components["schemas"]["Tree"][];
             completed_at: string | null;
             created_at: string;
@@ -2537,6 +2550,7 @@ export interface components {
             max_runs?: number | null;
             name: string;
             next_run_at?: string | null;
+            not_run?: boolean;
             /** @enum {unknown} */
             origin_type: "copy" | "create";
             original_task_id: string | null;
@@ -2571,6 +2585,7 @@ export interface components {
         TreeNode: {
             attempt: number;
             budget?: components["schemas"]["BudgetLimit"][];
+            cause_id?: string;
             children: components["schemas"]["TreeNode"][];
             completed_at: string | null;
             created_at: string;
@@ -2584,6 +2599,7 @@ export interface components {
             max_runs?: number | null;
             name: string;
             next_run_at?: string | null;
+            not_run?: boolean;
             /** @enum {unknown} */
             origin_type: "copy" | "create";
             original_task_id: string | null;
@@ -4393,11 +4409,12 @@ export interface operations {
                     pause_after_failures?: number | null;
                     starts_at?: string | null;
                     tags?: string[] | null;
+                    task_id?: string | null;
                     tasks?: (components["schemas"]["NewTask"] | components["schemas"]["NewTask"][]) | null;
                     timezone?: string | null;
                     /** @default null */
                     user_id?: string | null;
-                } & (unknown & unknown & unknown & unknown)) | {
+                } & (unknown & unknown & unknown & unknown & unknown & unknown)) | {
                     tasks: unknown;
                 } | {
                     task_id: unknown;
@@ -5394,7 +5411,7 @@ export interface operations {
         parameters: {
             query?: {
                 cursor?: string;
-                fields?: string | ("schedule_type" | "schedule_expression" | "schedule_enabled" | "schedule_start_at" | "schedule_end_at" | "next_run_at" | "last_run_at" | "max_runs" | "run_count" | "id" | "parent_id" | "root_task_id" | "user_id" | "name" | "status" | "priority" | "dependencies" | "error" | "progress" | "attempt" | "token_usage" | "has_children" | "has_copy" | "original_task_id" | "origin_type" | "spawned_by" | "run_status" | "created_at" | "updated_at" | "started_at" | "completed_at" | "inputs" | "schemas" | "params" | "result" | "run_id" | "run_number" | "task_counts")[];
+                fields?: string | ("schedule_type" | "schedule_expression" | "schedule_enabled" | "schedule_start_at" | "schedule_end_at" | "next_run_at" | "last_run_at" | "max_runs" | "run_count" | "id" | "parent_id" | "root_task_id" | "user_id" | "name" | "status" | "priority" | "dependencies" | "error" | "progress" | "attempt" | "token_usage" | "has_children" | "has_copy" | "original_task_id" | "origin_type" | "spawned_by" | "not_run" | "cause_id" | "run_status" | "created_at" | "updated_at" | "started_at" | "completed_at" | "inputs" | "schemas" | "params" | "result" | "run_id" | "run_number" | "task_counts")[];
                 limit?: number;
                 name?: string;
                 order?: "-created_at" | "created_at";
@@ -6280,7 +6297,7 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
-            /** @description Not Found: `not_run_yet`, `task_not_found` */
+            /** @description Not Found: `task_not_found`, `not_run_yet` */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -6597,7 +6614,7 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
-            /** @description Not Found: `flow_not_found`, `task_not_found` */
+            /** @description Not Found: `task_not_found`, `flow_not_found` */
             404: {
                 headers: {
                     [name: string]: unknown;

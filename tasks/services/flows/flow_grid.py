@@ -5,8 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from aipartnerupflow.growth import HANDLED
 from tasks.models import Run, Task
 from tasks.services.flows.flow_lists import seconds_of
+from tasks.status import Status
 
 ROWS: Final = 200
 """Tasks shown; a flow may have more."""
@@ -70,14 +72,16 @@ def grid_of(runs: Sequence[Run], definition: Sequence[Mapping[str, str]]) -> Gri
     names = {str(task["id"]): str(task["name"]) for task in definition}
     roots = set()
     tasks = Task.objects.filter(root_id__in=[run.root_id for run in shown], position__lt=ROWS, spawned_by=None)
-    columns = ("id", "root_id", "label", "name", "status", "started_at", "completed_at")
+    columns = ("id", "root_id", "label", "name", "status", "cause_id", "started_at", "completed_at")
     for task in tasks.order_by("root_id", "position").only(*columns):
         label = task.label or task.id
         roots.add(task.root_id)
         names.setdefault(label, task.name)
         start, end = task.started_at, task.completed_at
         seconds = None if start is None or end is None else max(0.0, (end - start).total_seconds())
-        cells[label][task.root_id] = Cell(task_id=task.id, status=task.status, seconds=seconds)
+        cells[label][task.root_id] = Cell(
+            task_id=task.id, status=_status_of(task, newest[task.root_id]), seconds=seconds
+        )
     lines = [
         Line(label=label, name=names[label], cells=[cells[label].get(run.root_id) for run in shown])
         for label in [*names][:ROWS]
@@ -99,6 +103,13 @@ def grid_of(runs: Sequence[Run], definition: Sequence[Mapping[str, str]]) -> Gri
         lines=lines,
         more=max(0, len(names) - ROWS),
     )
+
+
+def _status_of(task: Task, run: Run) -> str:
+    """Return the status for people: a root has that of its run, and what failed in a completed run is handled."""
+    if task.is_root:
+        return run.status
+    return HANDLED if task.status == Status.FAILED and run.status == Status.COMPLETED else task.shown_status
 
 
 def _percent(value: float | None, values: Iterable[float | None]) -> float | None:

@@ -19,7 +19,7 @@ from tasks.ids import named
 from tasks.models import CancelRequest, Run, Task
 from tasks.queue import notify, suspension
 from tasks.rules.maps import templates_of
-from tasks.rules.plan import Plan
+from tasks.rules.plan import NOT_RUN, Plan
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, covered_by, descendants, node_of
 from tasks.services.runs import unstarted
@@ -154,10 +154,12 @@ def _cancel_unrun(task: Task, run: Run | None, message: str) -> Run | None:
         ends = {"completed_at": now, "updated_at": now}
         pending = Task.objects.filter(status=Status.PENDING)
         pending.filter(id__in=uncovered).update(status=Status.CANCELLED, error=message, **ends)
+        causes = {row.id: row.cause_id for row in tree if row.cause_id is not None}
         failed = {node.id: cause for node, cause in blocked if node.id not in covered}
         for task_id, cause in failed.items():  # those that require them
-            error = f"Not run: required dependency {named(cause, names[cause])} failed"
-            pending.filter(id=task_id).update(status=Status.FAILED, error=error, **ends)
+            error = f"{NOT_RUN} {named(cause, names[cause])} failed"
+            first = causes[task_id] = causes.get(cause, cause)
+            pending.filter(id=task_id).update(status=Status.FAILED, error=error, cause_id=first, **ends)
         ended = dict.fromkeys(uncovered, Status.CANCELLED) | dict.fromkeys(failed, Status.FAILED)
         transaction.on_commit(lambda: _count(tree, ended))
     return run if covered.intersection(doomed) else None

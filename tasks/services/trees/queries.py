@@ -62,7 +62,7 @@ class StatusReport:
         return self.task.is_root or self.task.status == Status.IN_PROGRESS
 
 
-BESIDE: Final = ("spawned_by", "schedule_id")
+BESIDE: Final = ("spawned_by", "schedule_id", "cause_id")
 """Columns behind those of each task in a reply."""
 _COUNT: Final = len(Task.SHOWN)
 _ID, _ROOT_ID = map(Task.SHOWN.index, ("id", "root_id"))
@@ -76,6 +76,7 @@ class TaskRow(NamedTuple):
     values: tuple[Any, ...]
     spawned_by: str | None
     schedule_id: str | None
+    cause_id: str | None
     size: int = 0
     """The size of the row in bytes, if it was asked for."""
     run_status: str | None = None

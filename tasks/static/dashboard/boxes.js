@@ -1,7 +1,11 @@
 // Maps, loops and spawners: how far their parts are, as the server counts it (boxes.py, words.py).
 
 const URGENT = ["failed", "cancelled", "in_progress"];
-export const isTerminal = (status) => ["completed", "failed", "cancelled", "skipped"].includes(status);
+// The statuses that people see, in the order of bars (listing.py).
+export const STATUSES = ["completed", "failed", "not_run", "cancelled", "handled", "skipped", "in_progress", "pending"];
+export const isTerminal = (status) => !["in_progress", "pending"].includes(status);
+const WORDS = { in_progress: "running", not_run: "not run", handled: "failed, handled" };
+export const wordOf = (status) => WORDS[status] ?? status;
 
 // The parts of each box: `partsOf.get(box)` are lists of task numbers. The tasks of a spawner are a part each.
 export function partsOf(tasks) {
@@ -42,7 +46,8 @@ export function statusOf(statuses) {
   const urgent = URGENT.find((status) => statuses.has(status));
   if (urgent) return urgent;
   if (statuses.has("pending")) return statuses.size === 1 ? "pending" : "in_progress";
-  return statuses.has("completed") ? "completed" : "skipped";
+  if (statuses.has("not_run")) return "not_run";
+  return statuses.size === 1 && statuses.has("skipped") ? "skipped" : "completed";
 }
 
 function textOf(kind, done, count, most, isOver) {

@@ -37,7 +37,7 @@ export function eventLogOf(list, { nameOf }) {
 
 function lineOf(event, name) {
   const item = document.createElement("li");
-  item.className = event.status;
+  item.className = event.not_run ? "not_run" : event.status;
   item.dataset.of = event.task_id;
   const time = item.appendChild(document.createElement("time"));
   time.dateTime = event.timestamp;

@@ -1,6 +1,6 @@
 // The dependency graph as SVG. Many similar tasks are drawn as one box of small squares.
 
-import { statusOf, sumOfTasks } from "./boxes.js";
+import { STATUSES, statusOf, sumOfTasks, wordOf } from "./boxes.js";
 import { outline } from "./outline.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -89,7 +89,7 @@ function graphOf({ tasks, marks, centers, edges, paths, nodes, nodeOf, place, fi
   }
 
   function showDots() {
-    for (const number of stale) zoom.dot(number, statusOf(new Set(nodes[number].map((n) => tasks[n].status))));
+    for (const number of stale) zoom.dot(number, statusOf(new Set(nodes[number].map((n) => tasks[n].look))));
     stale.clear();
   }
 
@@ -100,11 +100,11 @@ function graphOf({ tasks, marks, centers, edges, paths, nodes, nodeOf, place, fi
     show(n) {
       const mark = marks[n];
       if (!mark) return; // a closed box stands for it
-      const { status, progress } = tasks[n];
-      if (!mark.classList.contains(status)) {
-        mark.classList.remove("pending", "in_progress", "completed", "failed", "cancelled", "skipped");
-        mark.classList.add(status);
-        mark.querySelector("use")?.setAttribute("href", `#i-${status}`);
+      const { look, status, progress } = tasks[n];
+      if (!mark.classList.contains(look)) {
+        mark.classList.remove(...STATUSES);
+        mark.classList.add(look);
+        mark.querySelector("use")?.setAttribute("href", `#i-${look}`);
         if (mark.matches(".cell")) mark.setAttribute("aria-label", titleOf(tasks[n]));
         const title = mark.querySelector("title");
         if (title) title.textContent = titleOf(tasks[n]);
@@ -175,13 +175,13 @@ function drawTask(task, urlOf, fold) {
   const below = task.is_template ? "template" : task.executor ?? task.box?.kind;
   const link = element("a", { href: urlOf(task.id), "data-task": task.id, tabindex: "-1" });
   const node = fold ? element("g", {}) : link;
-  node.setAttribute("class", `node ${task.status}${task.is_template ? " template" : ""}`);
+  node.setAttribute("class", `node ${task.look}${task.is_template ? " template" : ""}${isWhole(task) ? " whole" : ""}`);
   const room = BOX.width - 46 - (fold ? TOGGLE - 8 : 0);
   link.append(
     titled(task),
     element("rect", { class: "box", ...BOX, rx: 8 }),
     element("rect", { class: "done", x: 0, y: BOX.height - 3, height: 3, rx: 1.5, width: task.status === "in_progress" ? task.progress * BOX.width : 0 }),
-    icon(task.status, { x: 11, y: below ? 8 : 14 }),
+    icon(task.look, { x: 11, y: below ? 8 : 14 }),
     text(fitting(task.name, 500, 13, "Inter", room), { x: 34, y: below ? 20 : 27 }),
   );
   if (below) link.append(text(fitting(below, 400, SMALL_TEXT, "JetBrains Mono", room), { x: 34, y: 36, class: "by" }));
@@ -191,13 +191,13 @@ function drawTask(task, urlOf, fold) {
 
 // A map, loop, spawner or folded group: the state of its parts, and a button that opens or closes it.
 function drawBox(task, urlOf, { isOpen, fold }) {
-  const node = element("g", { class: `node growing ${task.status}` });
+  const node = element("g", { class: `node growing ${task.look}${isWhole(task) ? " whole" : ""}` });
   const link = element("a", { href: urlOf(task.id), "data-task": task.id, tabindex: "-1" });
   const name = fitting(task.name, 500, 13, "Inter", GROWING.width - 46 - TOGGLE);
   link.append(
     titled(task),
     element("rect", { class: "box", ...GROWING, rx: 8 }),
-    icon(task.status, { x: 11, y: 8 }),
+    icon(task.look, { x: 11, y: 8 }),
     text(name, { x: 34, y: 20 }),
     element("text", { x: 34, y: 36, class: "sum" }),
     element("svg", { class: "parts", x: 12, y: 46, width: GROWING.width - 24, height: 6, viewBox: "0 0 100 1", preserveAspectRatio: "none" }),
@@ -221,7 +221,7 @@ function showSum(node, { text: words, failed, counts, count }) {
   line.textContent = failed && count >= 1000 ? words.replace(/ \w+$/, "") : words; // for want of room
   if (failed) line.append(Object.assign(element("tspan", { class: "bad" }), { textContent: ` · ${failed.toLocaleString("en")} failed` }));
   let x = 0;
-  const rects = ["completed", "failed", "cancelled", "skipped", "in_progress", "pending"].flatMap((status) => {
+  const rects = STATUSES.flatMap((status) => {
     const width = (100 * (counts[status] ?? 0)) / count;
     x += width;
     return width ? [element("rect", { class: status, x: x - width, width, height: 1 })] : [];
@@ -234,7 +234,7 @@ function drawCluster(members, size, tasks, urlOf, marks) {
   const title = `${members.length} × ${tasks[members[0]].executor ?? "group"}`;
   node.append(element("rect", { class: "box", width: size.width, height: size.height, rx: 8 }), text(title, { x: MARGIN, y: 18, class: "by" }));
   members.forEach((n, number) => {
-    const cell = element("a", { class: `cell ${tasks[n].status}`, href: urlOf(tasks[n].id), "data-task": tasks[n].id, tabindex: "-1", "aria-label": titleOf(tasks[n]) });
+    const cell = element("a", { class: `cell ${tasks[n].look}`, href: urlOf(tasks[n].id), "data-task": tasks[n].id, tabindex: "-1", "aria-label": titleOf(tasks[n]) });
     const [column, row] = [number % size.columns, Math.floor(number / size.columns)];
     cell.append(element("rect", { x: MARGIN + column * PITCH, y: TITLE + row * PITCH, width: CELL, height: CELL, rx: 2.5 }));
     marks[n] = cell;
@@ -275,8 +275,13 @@ function titled(task) {
   return title;
 }
 
-function titleOf({ name, status }) {
-  return `${name}: ${status === "in_progress" ? "running" : status}`;
+function titleOf({ name, look }) {
+  return `${name}: ${wordOf(look)}`;
+}
+
+// A root or group shows how others are.
+function isWhole({ parent, executor, box }) {
+  return parent === null || (executor === null && !box);
 }
 
 function text(content, attributes) {

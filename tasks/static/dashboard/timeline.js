@@ -1,5 +1,7 @@
 // The timeline: one row per task, with its time spans in milliseconds since the run was created.
 
+import { STATUSES, wordOf } from "./boxes.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 const MOST_FOUND = 200; // rows for tasks that are found and have none
 const ROW = 30; // pixels
@@ -88,15 +90,17 @@ export function timelineOf(table, axis, { span, isOpen }) {
       sum.textContent = text;
       bad.textContent = failed ? `${failed.toLocaleString("en")} failed` : "";
     },
-    show(n, { status, label }, at) {
+    show(n, { look }) {
       const row = lines.get(n);
-      if (!row || row.classList.contains(status)) return;
-      row.classList.remove("pending", "in_progress", "completed", "failed", "cancelled", "skipped");
-      row.classList.add(status);
+      if (!row || row.classList.contains(look)) return;
+      row.classList.remove(...STATUSES);
+      row.classList.add(look);
       const icon = row.querySelector(".status-icon");
-      icon.setAttribute("aria-label", label);
-      icon.firstElementChild.setAttribute("href", `#i-${status}`);
-      if (at !== undefined) close(row, at);
+      icon.setAttribute("aria-label", wordOf(look));
+      icon.firstElementChild.setAttribute("href", `#i-${look}`);
+    },
+    close(n, at) {
+      if (lines.has(n)) close(lines.get(n), at);
     },
     open(n, kind, at) {
       const row = lines.get(n);
@@ -124,13 +128,13 @@ export function timelineOf(table, axis, { span, isOpen }) {
   };
 }
 
-function shortRow({ id, name, status, executor }, urlOf) {
+function shortRow({ id, name, look, executor }, urlOf) {
   const row = document.createElement("tr");
-  row.className = status;
+  row.className = look;
   const cell = row.insertCell();
   const icon = cell.appendChild(document.createElementNS(SVG, "svg"));
-  for (const [key, value] of Object.entries({ class: "i status-icon", role: "img", "aria-label": status.replace("in_progress", "running") })) icon.setAttribute(key, value);
-  icon.appendChild(document.createElementNS(SVG, "use")).setAttribute("href", `#i-${status}`);
+  for (const [key, value] of Object.entries({ class: "i status-icon", role: "img", "aria-label": wordOf(look) })) icon.setAttribute(key, value);
+  icon.appendChild(document.createElementNS(SVG, "use")).setAttribute("href", `#i-${look}`);
   const link = cell.appendChild(Object.assign(document.createElement("a"), { href: urlOf(id), textContent: name }));
   link.dataset.task = id;
   if (executor && executor !== name) cell.appendChild(Object.assign(document.createElement("span"), { className: "by", textContent: executor }));

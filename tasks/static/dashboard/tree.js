@@ -1,6 +1,6 @@
 // The page of a tree: applies the events of its run. It never polls the server.
 
-import { isTerminal, partsOf, sumOf } from "./boxes.js";
+import { isTerminal, partsOf, STATUSES, statusOf, sumOf, wordOf } from "./boxes.js";
 import { isLost, onReturn, showButtons } from "./connection.js";
 import { eventLogOf } from "./event_log.js";
 import { draw, HIGHEST, READABLE, showTooltip } from "./graph.js";
@@ -18,8 +18,8 @@ const data = JSON.parse(document.querySelector("#graph-data").textContent);
 let tasks = filledIn(data.tasks); // those that are drawn, then those that boxes stand for
 let numbers = numbersOf(tasks);
 let parts = partsOf(tasks);
-const words = { in_progress: "running" };
-const ORDER = ["completed", "failed", "cancelled", "skipped", "in_progress", "pending"];
+let below = childrenOf(tasks);
+relook(tasks.keys());
 const MOST_AT_ONCE = 250; // events: the rest waits for the next frame
 const TICK_MS = 200;
 const HEAD_REST_MS = 250; // minimum time between two reloads of the head
@@ -64,6 +64,39 @@ const search = findIn(page.querySelector("[data-find-bar]"), { all: () => tasks,
 // The server leaves out what is empty (graph.py).
 function filledIn(all) {
   return all.map((task) => ({ progress: 0, parent: null, executor: null, needs: [], likes: [], after: [], ...task }));
+}
+
+// --- looks: a root has the status of its run, a group that of its children (growth.py) ---
+
+function childrenOf(all) {
+  const found = all.map(() => []);
+  all.forEach(({ parent }, n) => { if (parent !== null) found[parent].push(n); });
+  return found;
+}
+
+function lookOf(n) {
+  const { status, parent, executor, box } = tasks[n];
+  if (parent === null && n < data.drawn && data.run_status) return data.run_status;
+  if (executor !== null || box || !below[n].length || !["pending", "in_progress", "completed"].includes(status)) return status;
+  const looks = new Set(below[n].map((each) => tasks[each].look));
+  return statusOf(status === "completed" ? looks : looks.add(status));
+}
+
+// Updates the looks of these tasks, and of those above whose looks follow from them. Returns those that have changed.
+function relook(some) {
+  const changed = new Set();
+  for (let next = new Set(some); next.size;) {
+    const above = new Set();
+    for (const n of next) {
+      const look = lookOf(n);
+      if (look === tasks[n].look) continue;
+      tasks[n].look = look;
+      changed.add(n);
+      if (tasks[n].parent !== null) above.add(tasks[n].parent);
+    }
+    next = above;
+  }
+  return changed;
 }
 
 // --- dependencies ---
@@ -124,10 +157,19 @@ function applied(events) {
     changed.add(n);
   }
   changed.delete(undefined);
-  if (graph) changed.forEach((n) => graph.show(n));
+  if (data.run_status === "pending" && events.some(({ type }) => type === "task_start")) data.run_status = "in_progress";
+  showLooks(changed);
   showSums([...changed].flatMap((n) => [n, tasks[n].of]));
   search.soon();
   return changed;
+}
+
+// Shows these tasks, and those whose looks follow from theirs.
+function showLooks(some) {
+  for (const n of new Set([...some, ...relook([tasks.findIndex(({ parent }) => parent === null), ...some])])) {
+    timeline.show(n, tasks[n]);
+    if (n < data.drawn) graph?.show(n);
+  }
 }
 
 // Shows how far the parts of these boxes are.
@@ -150,22 +192,23 @@ function apply(event, n) {
   } else if (event.type === "task_retry") {
     timeline.open(n, "pause", at);
   }
-  if (task.status === event.status) return;
-  task.status = event.status;
-  timeline.show(n, { status: task.status, label: words[task.status] ?? task.status }, isTerminal(task.status) ? at : undefined);
-  if (!isTerminal(task.status)) return;
+  const status = event.not_run ? "not_run" : event.status === "failed" && task.may_fail ? "handled" : event.status;
+  if (task.status === status) return;
+  task.status = status;
+  if (!isTerminal(status)) return;
+  timeline.close(n, at);
   for (const freed of waiting.freedBy(n)) timeline.open(freed, "wait", at);
 }
 
 // Updates the statuses of the selected task's dependencies and dependents.
 function showRelations() {
   for (const link of document.querySelectorAll("#panel .relations [data-task]")) {
-    const { status } = tasks[numbers.get(link.dataset.task)] ?? {};
+    const { look: status } = tasks[numbers.get(link.dataset.task)] ?? {};
     if (!status) continue; // it has been added since
     const mark = link.previousElementSibling;
     mark.className = `status ${status}`;
     mark.querySelector("use").setAttribute("href", `#i-${status}`);
-    mark.querySelector("svg").setAttribute("aria-label", words[status] ?? status);
+    mark.querySelector("svg").setAttribute("aria-label", wordOf(status));
   }
 }
 
@@ -177,7 +220,7 @@ function asks({ type, message }) {
 // Whether the event outdates the head: a new failure, question or wait, its end, or the first start.
 function agesHead(event) {
   if (asks(event)) return asking.add(event.task_id);
-  if (asking.delete(event.task_id) || event.type === "task_failed") return true;
+  if (asking.delete(event.task_id) || (event.type === "task_failed" && !event.not_run)) return true;
   return event.type === "task_start" && head.querySelector("[data-tree-status] .pending") !== null;
 }
 
@@ -192,6 +235,8 @@ function end(final) {
   const at = Math.max(0, Date.parse(final.timestamp) - data.created_ms);
   clearInterval(ticking);
   timeline.end(at);
+  data.run_status = final.status;
+  showLooks([]);
   document.querySelector(".message.start")?.remove();
   document.title = `${{ completed: "✓", failed: "✗", cancelled: "⊘" }[final.status]} ${title}`;
   refreshHead();
@@ -200,15 +245,15 @@ function end(final) {
 }
 
 function showCounts() {
-  const counts = Object.fromEntries(ORDER.map((status) => [status, 0]));
+  const counts = Object.fromEntries(STATUSES.map((status) => [status, 0]));
   const counted = tasks.filter(({ at, is_template: isTemplate, status }) => at !== -1 && !(isTemplate && status === "skipped")); // as in boxes.py
   for (const { status } of counted) counts[status] += 1;
-  const done = ORDER.slice(0, 4).reduce((sum, status) => sum + counts[status], 0);
+  const done = STATUSES.filter(isTerminal).reduce((sum, status) => sum + counts[status], 0);
   page.querySelector("[data-done]").textContent = countsText(counts, counted.length, done);
   const running = tasks.filter(({ status }) => status === "in_progress");
   const progress = running.reduce((sum, task) => sum + task.progress, 0) / (running.length || 1);
   let x = 0;
-  const rects = ORDER.flatMap((status) => {
+  const rects = STATUSES.flatMap((status) => {
     const width = (100 * counts[status]) / counted.length;
     const done = status === "in_progress" ? width * progress : width;
     const parts = [part(status, x, done), part(`${status} rest`, x + done, width - done)];
@@ -220,9 +265,9 @@ function showCounts() {
 
 // As `words.counts`.
 function countsText(counts, total, done) {
-  const named = (...some) => some.filter((status) => counts[status]).map((status) => `${counts[status].toLocaleString("en")} ${status}`);
-  const bad = named("failed", "cancelled");
-  if (bad.length && done === total) return named("completed", "failed", "cancelled", "skipped").join(" · ");
+  const named = (...some) => some.filter((status) => counts[status]).map((status) => `${counts[status].toLocaleString("en")} ${status === "not_run" ? "not run" : status}`);
+  const bad = named("failed", "not_run", "cancelled", "handled");
+  if (bad.length && done === total) return [...named("completed"), ...bad, ...named("skipped")].join(" · ");
   return [`${done.toLocaleString("en")} of ${total.toLocaleString("en")} task${total === 1 ? "" : "s"}`, ...bad].join(" · ");
 }
 
@@ -254,6 +299,8 @@ function showGrowth({ graph: fresh, lines, span, left_out: leftOut }) {
   tasks = filledIn(data.tasks);
   numbers = numbersOf(tasks);
   parts = partsOf(tasks);
+  below = childrenOf(tasks);
+  relook(tasks.keys());
   waiting = waiters();
   chosen = numbers.get(selected) ?? 0;
   timeline.replace(lines, span);

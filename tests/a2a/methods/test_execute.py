@@ -57,6 +57,14 @@ def test_who_waits_for_a_tree_that_fails_is_told_so(rpc: Rpc) -> None:
     bad, after = result["task"]["children"]
     assert bad["status"] == after["status"] == "failed"
     assert after["error"] == f"Not run: required dependency '{bad['id']}' failed"
+    assert (after["not_run"], after["cause_id"]) == (True, bad["id"])
+    assert not {"not_run", "cause_id"} & (bad.keys() | result["task"].keys())
+    single = rpc("tasks.get", {"task_id": after["id"]})
+    detail = rpc("tasks.detail", {"task_id": after["id"]})
+    for each in (single, detail, *(event for event in detail["events"] if event["type"] == "task_failed")):
+        assert (each["status"], each["not_run"], each["cause_id"]) == ("failed", True, bad["id"])
+    tree = rpc("tasks.tree", {"task_id": after["id"]})
+    assert tree["children"][1]["task"]["cause_id"] == bad["id"]
 
 
 def test_who_waits_too_short_is_told_that_it_goes_on(rpc: Rpc) -> None:

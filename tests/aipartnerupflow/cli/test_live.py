@@ -11,7 +11,7 @@ from aipartnerupflow.program import program
 from tests.aipartnerupflow.conftest import Json
 
 STATUSES = ["in_progress", "completed", "pending", "failed", "in_progress", "cancelled", "pending", "completed"]
-ROWS = [Row(name=str(place), guides="", status=status, progress=0) for place, status in enumerate(STATUSES)]
+ROWS = [Row(task_id="", name=str(place), guides="", status=status, progress=0) for place, status in enumerate(STATUSES)]
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def file(tmp_path: Path) -> Callable[[list[Json]], str]:
     ("tasks", "code", "end"),
     [
         (STEPS, 0, "Run completed\n"),
-        (FAILS, 1, "Step a (a): It failed, as it was told to.\nRun failed\n"),
+        (FAILS, 1, "Step a (a): It failed, as it was told to.\nRun failed: 1 failed, 1 not run\n"),
     ],
 )
 def test_a_run_is_waited_for(screen: Show, tasks: list[Json], code: int, end: str) -> None:
@@ -294,6 +294,21 @@ def test_tasks_that_are_added_while_a_tree_is_watched_are_shown(screen: Show) ->
     assert re.search(r"├── ✓ Step part \[0\] ", last)
     assert re.search(r"├── ✗ Step part \[1\] ", last)
     assert "Step part  " not in last
+
+
+def test_a_task_that_was_not_run_is_told_from_its_cause(screen: Show, client: Client) -> None:
+    below = [step("bad", then="fail"), step("late"), step("later"), step("apart")]
+    below[1]["dependencies"], below[2]["dependencies"] = ["bad"], ["late"]
+    last = screen("run", "-", "--watch", stdin=tree(*below)).at_the_end
+    assert re.search(r"✗ Step bad ", last)
+    assert re.search(r"├── – Step late ", last)
+    assert re.search(r"├── – Step later ", last)
+    assert re.search(r"├── ✓|└── ✓ Step apart", last)
+    assert "Run failed: 1 failed, 2 not run" in last
+    root_id = next(iter(client.list()))["root_task_id"]
+    lines = screen("tasks", "tree", root_id)
+    assert [line.strip("├└─ ")[0] for line in lines.out.splitlines()[:5]] == ["✗", "✗", "–", "–", "✓"]
+    assert "1 failed, 2 not run" in lines.out + lines.err
 
 
 def test_of_many_items_only_the_failed_one_has_a_line(screen: Show, client: Client) -> None:

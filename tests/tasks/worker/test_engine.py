@@ -236,6 +236,12 @@ def test_a_failure_fails_what_required_it_and_nothing_else(run: RunTree) -> None
     assert ran.tasks["needs"].error == "Not run: required dependency 'bad' failed"
     assert ran.tasks["needs"].started_at is None
     assert ran.tasks["needs too"].error == "Not run: required dependency 'needs' failed"
+    assert {id_: task.cause_id for id_, task in ran.tasks.items() if task.cause_id} == {
+        "needs": "bad",
+        "needs too": "bad",
+    }
+    told = {event["task_id"]: (event["not_run"], event["cause_id"]) for event in ran.events if "not_run" in event}
+    assert told == {"needs": (True, "bad"), "needs too": (True, "bad")}
     assert sorted(ran.order("task_start")) == ["apart", "bad", "g", "would like"]
 
 
