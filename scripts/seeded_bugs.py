@@ -43,6 +43,7 @@ TESTS: Final = (
     "tests/tasks/services/flows/test_flows.py",
     "tests/tasks/worker/test_model_calls.py",
     "tests/tasks/rules/test_call_content.py",
+    "tests/a2a/methods/test_audit.py",
     "tests/a2a/methods/test_calls.py",
     "tests/tasks/services/history/test_history.py",
     "tests/a2a/methods/test_runs.py",

@@ -34,6 +34,8 @@ def test_a_user_reads_what_they_did_and_an_administrator_reads_all(auth_server: 
     assert {entry["user_id"] for entry in entries} == {"audit-alice"}
     assert (saved["target"], saved["address"], saved["details"]) == ("greet", "127.0.0.1", {"version": 1})
     assert deleted["details"] == {"owner": "audit-alice", "versions": 1}
+    auth_server.http.put("/api/flows/greet/", json={"tasks": [{"name": "echo_executor"}]}, headers=as_("audit-carol"))
+    assert read(auth_server, "audit-carol")["entries"][0]["address"] == "127.0.0.1"
     assert read(auth_server, "audit-bob", user_id="audit-alice")["entries"] == []
     for user, action, found in (("audit-alice", "flow", entries), ("audit-bob", "flow.deleted", [])):
         admin = read(auth_server, "audit-carol", ["admin"], user_id=user, action=action)
