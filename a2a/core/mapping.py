@@ -144,17 +144,16 @@ def native_listed(
     row: TaskRow,
     columns: type[Task],
     *,
-    runs: Mapping[str, RunRow],
     schedules: Mapping[str, Schedule],
     counts: Mapping[str, Mapping[str, int]] | None,
     is_light: bool,
 ) -> Json:
-    """Return a task in a list, a root with its latest run and, unless they are None, the counts of its tasks; `is_light`: without its JSON."""
+    """Return a task in a list, a root with its latest run, if it was loaded, and, unless they are None, the counts of its tasks; `is_light`: without its JSON."""
     shown = native_row(row, columns, schedule=schedules.get(row.id))
     if is_light:
         shown = {name: value for name, value in shown.items() if name not in JSON_FIELDS}
     if row.is_root:
-        shown |= run_facts(runs.get(row.id))
+        shown |= run_facts(row.run)
         if counts is not None:
             shown["task_counts"] = counts.get(row.id)
     return shown

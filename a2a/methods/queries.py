@@ -260,16 +260,12 @@ class PageResult:
     def native(self) -> Any:
         """Return the tasks; with a cursor, a page."""
         given = self.given
-        rows = queries.rows_with_ids(self.task_ids, summary=given.is_light)
-        facts = listed.facts_of_roots(
-            caller=self.caller, tasks=rows, with_runs=given.has_runs, with_counts=given.has_counts
-        )
+        rows = queries.rows_with_ids(self.caller, self.task_ids, summary=given.is_light, with_runs=given.has_runs)
         shown = partial(
             native_listed,
             columns=models.Task,
-            runs=facts.runs,
             schedules=task_schedules.schedules_of(rows),
-            counts=facts.counts if given.has_counts else None,
+            counts=listed.counts_of_roots(rows) if given.has_counts else None,
             is_light=given.is_light,
         )
         chosen = given.chosen
@@ -334,8 +330,8 @@ def tree(caller: Caller, given: GetTree) -> TaskResult:
     tasks = queries.get_tree(caller=caller, task_id=given.task_id, with_texts=True, times=2)
     task_schedules.attach(tasks)
     root = next(task for task in tasks if task.is_root)
-    facts = listed.facts_of_roots(caller=caller, tasks=[root], with_counts=False)
-    native = native_tree(tasks, fields=native_node) | run_facts(facts.runs.get(root.id))
+    runs = queries.latest_runs(caller=caller, root_ids=[root.id])
+    native = native_tree(tasks, fields=native_node) | run_facts(runs.get(root.id))
     if limits := budgets.limits_of_tree(root.id):
         native["budget"] = [asdict(limit) | {"text": limit.text} for limit in limits]
     return TaskResult(native=native, task=root, with_children=True)

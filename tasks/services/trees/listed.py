@@ -1,41 +1,29 @@
-"""The facts that lists have about a root besides its row: its latest run, and the number of its tasks with each status."""
+"""The number of tasks with each status in the trees of a list."""
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 
-from accounts.callers import Caller
 from apflow_site.db.prepared import Prepared
 from tasks.models import Task
-from tasks.services.trees.queries import RunRow, TaskRow, latest_run_rows
+from tasks.services.trees.queries import TaskRow
 from tasks.status import Status
 
 MOST_COUNTED: Final = 20_000
 """The number of tasks that one page counts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RootFacts:
-    """The latest run of each root, if there is one, and the numbers of its tasks by status, if they were counted."""
-
-    runs: dict[str, RunRow]
-    counts: dict[str, dict[str, int]]
-
-
-def facts_of_roots(
-    *, caller: Caller, tasks: Sequence[Task | TaskRow], with_counts: bool, with_runs: bool = True
-) -> RootFacts:
-    """Return the facts of those of the tasks that are roots.
+def counts_of_roots(tasks: Sequence[TaskRow]) -> dict[str, dict[str, int]]:
+    """Return the number of tasks with each status in the trees of those of the tasks that are roots.
 
     If the trees of a page have more than MOST_COUNTED tasks together, the first ones are counted.
     """
     root_ids = [task.id for task in tasks if task.is_root]
     counts: defaultdict[str, dict[str, int]] = defaultdict(lambda: {status.value: 0 for status in Status})
-    if with_counts and root_ids:
+    if root_ids:
         ids = {f"id{number}": root_id for number, root_id in enumerate(root_ids)}
         sizes = dict(_sizes.rows(len(root_ids), **ids))
         upto = accumulate(sizes.get(root_id, 0) + 1 for root_id in root_ids)
@@ -43,8 +31,7 @@ def facts_of_roots(
         counted = Task.objects.filter(root_id__in=few).order_by().values_list("root_id", "status")
         for root_id, status, number in counted.annotate(Count("id")):
             counts[root_id][status] = number
-    runs = latest_run_rows(caller=caller, root_ids=root_ids) if with_runs else {}
-    return RootFacts(runs=runs, counts=dict(counts))
+    return dict(counts)
 
 
 @Prepared

@@ -9,9 +9,11 @@ from functools import reduce
 from operator import or_
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
+import orjson
 from django.db.models import (
     Avg,
     F,
+    Func,
     OuterRef,
     Q,
     QuerySet,
@@ -36,6 +38,7 @@ SUMMARY: Final = tuple(name for name in loads.TASK_COLUMNS if name not in loads.
 FEW_TASKS: Final = 20_000
 SMALL_TREE_BYTES: Final = 64 * 1024
 """A tree of this size is made into a reply on the event loop, in less time than a turn of a thread takes."""
+JSON_ARRAY: Final = "JSON_ARRAY" if IS_SQLITE else "JSONB_BUILD_ARRAY"
 NOT_A_CURSOR: Final = ("cursor", "is not a cursor of this server: omit it to get the first page")
 
 
@@ -81,6 +84,8 @@ class TaskRow(NamedTuple):
     """The size of the row in bytes, if it was asked for."""
     run_status: str | None = None
     """The status of the latest run of its tree, if it was asked for."""
+    run: "RunRow | None" = None
+    """The latest run of its tree, if it was asked for and the caller may see it."""
 
     @classmethod
     def of(cls, values: tuple[Any, ...]) -> Self:
@@ -347,21 +352,26 @@ def _tasks(count: int, summary: bool) -> QuerySet[Task]:
     return loads.without_texts(found) if summary else loads.with_texts(found)
 
 
-def rows_with_ids(task_ids: Sequence[str], *, summary: bool) -> list[TaskRow]:
-    """Return these tasks in this order, for a `summary` without their JSON; without those that are gone."""
+def rows_with_ids(caller: Caller, task_ids: Sequence[str], *, summary: bool, with_runs: bool) -> list[TaskRow]:
+    """Return these tasks in this order, for a `summary` without their JSON; without those that are gone. Roots may have their runs."""
     if not task_ids:
         return []
-    found = _rows.tuples(len(task_ids), summary, **_named(task_ids))
-    rows = {row.id: row for row in map(TaskRow.of, found)}
+    rows = {}
+    for *values, latest in _rows.tuples(len(task_ids), summary, with_runs, **_named(task_ids)):
+        row, run = TaskRow.of(tuple(values)), RunRow(*orjson.loads(latest)) if latest else None
+        rows[row.id] = row._replace(run=run) if run and run.is_seen_by(caller) else row
     return [rows[task_id] for task_id in task_ids if task_id in rows]
 
 
 @Prepared
-def _rows(count: int, summary: bool) -> QuerySet[Task, tuple[Any, ...]]:
-    """For a summary, the columns of JSON are null."""
+def _rows(count: int, summary: bool, with_runs: bool) -> QuerySet[Task, tuple[Any, ...]]:
+    """For a summary, the columns of JSON are null. The last column is a JSON array, the fields of a RunRow, or null."""
     nothing = Value(None, output_field=TextField())
     columns = [nothing if summary and name in loads.JSON_COLUMNS else F(name) for name in (*Task.SHOWN, *BESIDE)]
-    return Task.objects.filter(id__in=[*_named([""] * count)]).values_list(*columns)
+    newest = Run.objects.filter(root_id=OuterRef("id")).order_by("-number")
+    latest = newest.values(values=Func(*RunRow._fields, function=JSON_ARRAY, output_field=TextField()))[:1]
+    found = Task.objects.filter(id__in=[*_named([""] * count)])
+    return found.values_list(*columns, Subquery(latest) if with_runs else nothing)
 
 
 def latest_run(*, caller: Caller, task_id: str) -> Run | None:
@@ -389,30 +399,22 @@ def later_runs(*, caller: Caller, run: Run) -> list[Run]:
 def latest_runs(*, caller: Caller, root_ids: Collection[str]) -> dict[str, Run]:
     """Map each root id to its newest run; trees that never ran are omitted."""
     # The same rule as `for_caller`. In the query, SQLite would read all runs of the owner instead of those of the trees.
-    found = _with_ids(_RUNS, _latest_ids_of(root_ids))
+    newest = _latest_ids.tuples(len(root_ids), **_named([*root_ids])) if root_ids else []
+    found = _with_ids(_RUNS, [run_id for (run_id,) in newest if run_id is not None])
     return {run.root_id: run for run in found if caller.sees_all or run.user_id == caller.user_id}
 
 
 class RunRow(NamedTuple):
     """The facts about a run that lists have."""
 
-    root_id: str
     user_id: str
     id: str
     number: int
     status: str
 
-
-def latest_run_rows(*, caller: Caller, root_ids: Collection[str]) -> dict[str, RunRow]:
-    """Map each root id to the facts about its newest run; trees that never ran are omitted."""
-    run_ids = _latest_ids_of(root_ids)
-    found = [RunRow(*values) for values in _RUN_ROWS.tuples(len(run_ids), **_named(run_ids))] if run_ids else []
-    return {run.root_id: run for run in found if caller.sees_all or run.user_id == caller.user_id}
-
-
-def _latest_ids_of(root_ids: Collection[str]) -> list[str]:
-    found = _latest_ids.tuples(len(root_ids), **_named([*root_ids])) if root_ids else []
-    return [run_id for (run_id,) in found if run_id is not None]
+    def is_seen_by(self, caller: Caller) -> bool:
+        """Return whether the caller may see the run, by the rule of `for_caller`."""
+        return caller.sees_all or self.user_id == caller.user_id
 
 
 def _with_ids(query: Prepared[T], ids: Sequence[str], *shape: Hashable) -> list[T]:
@@ -432,9 +434,6 @@ def _latest_ids(count: int) -> QuerySet[Task, tuple[str | None]]:
 
 
 _RUNS: Final = Prepared(lambda count: Run.objects.filter(id__in=[*_named([""] * count)]))
-_RUN_ROWS: Final = Prepared(
-    lambda count: Run.objects.filter(id__in=[*_named([""] * count)]).values_list(*RunRow._fields)
-)
 
 
 def children(*, caller: Caller, task_id: str) -> list[Task]:

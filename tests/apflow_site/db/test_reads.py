@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from pytest_django import DjangoAssertNumQueries
 
 from accounts.callers import LOCAL, Caller
 from apflow_site.db import pools
@@ -26,6 +27,36 @@ def test_an_instance_without_the_constructor_is_as_with_it() -> None:
     assert made.dependencies is not unsaved(Task, values).dependencies  # no list that instances share
     made.save()
     assert Task.objects.get() == made
+
+
+@pytest.mark.both_engines
+def test_a_time_is_read_as_it_was_written() -> None:
+    times = [
+        datetime(1, 1, 1, tzinfo=UTC),
+        datetime(1999, 12, 31, 23, 59, 59, 100_000, tzinfo=UTC),
+        datetime.max.replace(tzinfo=UTC),
+    ]
+    for number, time in enumerate(times):
+        Task.objects.create(
+            id=str(number), root_id=str(number), user_id="local", name="one", created_at=time, updated_at=time
+        )
+    found = [*Task.objects.order_by("id").values_list("created_at", flat=True)]
+    assert found == times
+    assert {time.tzinfo for time in found} == {UTC}
+
+
+@pytest.mark.both_engines
+def test_a_page_of_roots_with_their_runs_takes_two_queries(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    ran = trees.execute_tree(caller=LOCAL, tasks={"name": "one"})
+    trees.create_tree(caller=LOCAL, tasks={"name": "two"})
+    with django_assert_num_queries(2):
+        task_ids, _ = queries.list_tasks(caller=LOCAL)
+        rows = queries.rows_with_ids(LOCAL, task_ids, summary=True, with_runs=True)
+    runs = {row.id: row.run and (row.run.id, row.run.number, row.run.status) for row in rows}
+    assert runs[ran.task.id] == (ran.run.id, 1, "pending")
+    assert [run for task_id, run in runs.items() if task_id != ran.task.id] == [None]
+    eve = Caller(user_id="eve")
+    assert {row.run for row in queries.rows_with_ids(eve, task_ids, summary=True, with_runs=True)} == {None}
 
 
 async def stored(inputs: dict[str, str], owner: Caller = LOCAL) -> str:
