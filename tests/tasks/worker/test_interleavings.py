@@ -23,7 +23,7 @@ from tasks.queue.leases import Claim
 from tasks.rules.exceptions import LeaseLost
 from tasks.services import trees
 from tasks.services.runs import cancels
-from tasks.status import Status
+from tasks.status import TERMINAL, Status
 from tasks.storage.bulk import db_time
 from tasks.worker.changes import Change, RunClosed, TaskFinished, TaskStarted
 from tasks.worker.commit import commit
@@ -46,7 +46,9 @@ def start(owner: str, hands: Hands) -> Hands:
 
 
 def finish(owner: str, hands: Hands) -> Hands:
-    """The task ends, unless it is to be cancelled: then it is, by whoever holds the run."""
+    """The task ends, unless it is to be cancelled: then it is, by whoever holds the run, who runs no task again that has ended."""
+    if owner in hands and _holds(hands[owner]) and Task.objects.get(id="a").status in TERMINAL:
+        return hands
     now = db_time(datetime.now(UTC))
     status = Status.CANCELLED if cancels.pending_cancels() else Status.COMPLETED
     change = _change(hands, owner, f"task_{status}", partial(TaskFinished, task_id="a", status=status, at=now))
@@ -73,13 +75,16 @@ def _change(hands: Hands, owner: str, type_: str, make: Callable[..., Change]) -
     )
 
 
+def _holds(given: Claim | Change) -> bool:
+    """Return whether the run is still that of this claim."""
+    return Run.objects.filter(id=given.run_id, epoch=given.epoch, claim_token=given.token, finished_at=None).exists()
+
+
 def _written(owner: str, hands: Hands, change: Change | None) -> Hands:
     """A worker drops the run when its write is refused, and only then; and it is refused just when another one has claimed."""
     if change is None:
         return hands
-    is_current = Run.objects.filter(
-        id=change.run_id, epoch=change.epoch, claim_token=change.token, finished_at=None
-    ).exists()
+    is_current = _holds(change)
     (error,) = commit([change])
     assert isinstance(error, LeaseLost) is not is_current
     return {name: held for name, held in hands.items() if name != owner or is_current}
