@@ -47,7 +47,7 @@ MOST_INTERESTING_FIRST: Final = (
 
 
 class Prompt:
-    """The line below a tree on which the person at the terminal types the answer to a question.
+    """The line below a tree on which the person at the terminal types the answer to a question: of a form, field by field.
 
     `note` is why the answer before was not taken.
     """
@@ -57,35 +57,102 @@ class Prompt:
         self.note = ""
         self._hint = ""
         self._typed = ""
+        self._form: Mapping[str, Any] = {}
+        self._filled: dict[str, Any] = {}
+        self._fields: list[str] = []
+        """The fields that are still to be asked."""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def ask(self, task_id: str, question: Mapping[str, Any]) -> None:
         """Ask a question. Text that was typed for another one is dropped."""
         if task_id != self.task_id:
-            self.task_id, self.note, self._typed = task_id, "", ""
-        options = [output.clean(option) for option in question["options"] or []]
-        form = json.dumps(_form(question["schema"]), ensure_ascii=False) if question["schema"] else ""
-        self._hint = form or "/".join(options)
+            self.task_id, self.note, self._typed, self._fields = task_id, "", "", []
+        self._hint = "/".join(output.clean(option) for option in question["options"] or [])
+        self._form = question["schema"] or {}
+        if self._form and not self._fields:
+            self._fields, self._filled = list(self._form["properties"]), {}
 
     def line(self) -> str:
-        return f"{self.note}{'  ' if self.note else ''}Answer{f' [{self._hint}]' if self._hint else ''}: {self._typed}_"
+        asked = f"Answer{f' [{self._hint}]' if self._hint else ''}" if not self._fields else self._field()
+        return f"{self.note}{'  ' if self.note else ''}{asked}: {self._typed}_"
 
-    def take(self, keys: bytes) -> str:
-        """Take what was typed. Returns the answer if that ends the line, else an empty text."""
+    def _field(self) -> str:
+        """Describe the field that is asked: its title, its values, and what an empty answer means."""
+        name, count = self._fields[0], len(self._form["properties"])
+        rule = self._form["properties"][name]
+        kind = "/".join(map(_as_typed, rule["enum"])) if "enum" in rule else KINDS.get(rule["type"], rule["type"])
+        if "default" in rule:
+            kind += f"; empty: {_as_typed(rule['default'])}"
+        elif name not in self._form.get("required", []):
+            kind += "; may be empty"
+        return output.clean(f"{count - len(self._fields) + 1}/{count} {rule.get('title') or name} [{kind}]")
+
+    def take(self, keys: bytes) -> Any:
+        """Take what was typed. Returns the answer if that ends the line and, of a form, was the last field; else None."""
         text = self._decoder.decode(keys)
         if text.startswith("\x1b"):  # an arrow or another key that edits nothing here
-            return ""
+            return None
         for character in text:
             if character in "\r\n":
-                answer, self._typed = self._typed.strip(), ""
-                return answer
-            if character in "\b\x7f":
+                line, self._typed = self._typed.strip(), ""
+                answer = self._fill(line) if self._fields else line or None
+                if answer is not None:
+                    return answer
+            elif character in "\b\x7f":
                 self._typed = self._typed[:-1]
             elif character == "\x15":  # Ctrl+U
                 self._typed = ""
             elif character.isprintable():
                 self._typed += character
-        return ""
+        return None
+
+    def _fill(self, line: str) -> Any:
+        """Fill the field that is asked with a line, or the whole form with a JSON object. Returns the answer when it is whole."""
+        from tasks.rules.forms import filled_form
+
+        name, *others = self._fields
+        if line.startswith("{") and not self._filled:
+            try:
+                answer = json.loads(line)
+            except ValueError as error:
+                self.note = f"This is not JSON: {error}."
+                return None
+            self._fields = []
+            return answer
+        rule = self._form["properties"][name]
+        given = {name: _value_of(line, rule)} if line else {}
+        alone = {"properties": {name: rule}, "required": [name] if name in self._form.get("required", []) else []}
+        _, problems = filled_form(alone, given)
+        self.note = output.clean("".join(f"{name}: {reason}." for _, reason in problems))
+        if problems:
+            return None
+        self._filled |= given
+        self._fields = others
+        return None if others else self._filled
+
+
+KINDS: Final = {"string": "text", "boolean": "yes/no"}
+"""Type of a field → its word, unless it is the same."""
+BOOLEANS: Final = {"yes": True, "y": True, "true": True, "no": False, "n": False, "false": False}
+
+
+def _as_typed(value: Any) -> str:
+    """Return the text that a person types for a value of a form."""
+    return ("yes" if value else "no") if isinstance(value, bool) else value if isinstance(value, str) else str(value)
+
+
+def _value_of(line: str, rule: Mapping[str, Any]) -> Any:
+    """Return the value that a person means, of the type of the field; if there is none, the text, which the form refuses."""
+    if "enum" in rule:
+        return next((each for each in rule["enum"] if _as_typed(each) == line), line)
+    if rule["type"] == "boolean":
+        return BOOLEANS.get(line.lower(), line)
+    if rule["type"] in ("number", "integer"):
+        try:
+            return json.loads(line)
+        except ValueError:
+            return line
+    return line
 
 
 def question_in(event: "Event") -> Mapping[str, Any] | None:
@@ -281,7 +348,7 @@ class LiveTree(View):
         shown = most_interesting(rows, self._out.height - LINES_AROUND - len(questions))
         table = Table.grid(
             Column(no_wrap=True, overflow="ellipsis", ratio=3),
-            Column(width=BAR_WIDTH),
+            Column(width=min(BAR_WIDTH, self._out.width // 10)),
             Column(width=4, justify="right"),
             Column(width=8, justify="right"),
             Column(no_wrap=True, overflow="ellipsis", ratio=2),

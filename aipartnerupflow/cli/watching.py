@@ -165,13 +165,13 @@ async def _answering(client: AsyncClient, view: View) -> AsyncIterator[None]:
         yield
         return
     prompt = view.prompt = live.Prompt()
-    answers = asyncio.Queue[tuple[str, str]]()
+    answers = asyncio.Queue[tuple[str, Any]]()
 
     def read() -> None:
         keys = os.read(keyboard, KEYS_AT_ONCE)
         if not keys:
             loop.remove_reader(keyboard)
-        elif (task_id := view.asking()) and (answer := prompt.take(keys)):
+        elif (task_id := view.asking()) and (answer := prompt.take(keys)) is not None:
             answers.put_nowait((task_id, answer))
 
     async def send() -> None:

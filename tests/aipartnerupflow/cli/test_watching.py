@@ -219,6 +219,45 @@ def test_a_question_is_answered_below_the_tree(environment: dict[str, str], file
     assert done.at_the_end.endswith("Run completed\n")
 
 
+def test_a_form_is_filled_in_below_the_tree_field_by_field(
+    client: Client, environment: dict[str, str], file: Callable[[list[Json]], str]
+) -> None:
+    form = {
+        "properties": {
+            "amount": {"type": "number", "title": "Amount in EUR", "minimum": 0},
+            "department": {"enum": ["sales", "support"]},
+            "express": {"type": "boolean", "default": False},
+            "note": {"type": "string", "maxLength": 5},
+        },
+        "required": ["amount", "department"],
+    }
+    task_id = uuid4().hex
+    tasks = [{"id": task_id, "name": "approval_executor", "inputs": {"question": "Who pays?", "schema": form}}]
+    answers = {
+        "1/4 Amount in EUR [number]: _": "-1",
+        "amount: the value is less than the minimum of 0.": "much",
+        "amount: the value is not of type": "",
+        "amount: is required.": "12.5",
+        "2/4 department [sales/support]: _": "sale",
+        "department: the value is not one of": "sales",
+        "3/4 express [yes/no; empty: no]: _": "yes",
+        "4/4 note [text; may be empty]: _": "too long",
+        "note: the value is longer than 5": "",
+    }
+    done = at_the_keyboard("run", file(tasks), "--watch", env=environment, answers=answers)
+    assert done.code == 0, done.out + done.err
+    assert client.get(task_id)["result"].items() >= {"amount": 12.5, "department": "sales", "express": True}.items()
+    assert "note" not in client.get(task_id)["result"]
+
+
+def test_a_form_may_be_answered_with_json(environment: dict[str, str], file: Callable[[list[Json]], str]) -> None:
+    form = {"properties": {"n": {"type": "number"}, "m": {"type": "number"}}, "required": ["n", "m"]}
+    tasks = [{"id": uuid4().hex, "name": "approval_executor", "inputs": {"question": "Which?", "schema": form}}]
+    answers = {"1/2 n [number]: _": '{"n": 1}', "answer.m": "2", "2/2 m [number]: _": "3"}
+    done = at_the_keyboard("run", file(tasks), "--watch", env=environment, answers=answers)
+    assert (done.code, '"m": 3' in done.out) == (0, True), done.out + done.err
+
+
 def test_without_colour_there_is_none(screen: Show) -> None:
     assert not COLOUR.search(screen("run", "-", "--watch", stdin=STEPS, NO_COLOR="1").drawn)
     assert not COLOUR.search(screen("tasks", "list", NO_COLOR="1").drawn)
