@@ -345,6 +345,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     "docs/how-to/python-client.md": [
         ("Use the Python client", "python", CLIENT),
         ("Build a tree", "python", CLIENT),
+        ("Build a tree", "python", CLIENT),
         ("Start a run and come back to it", "python", CLIENT),
         ("Watch a run", "python", CLIENT),
         ("Watch a run", "python", CLIENT),

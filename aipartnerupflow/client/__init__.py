@@ -14,7 +14,8 @@ from .errors import (
     TimedOut,
     Unreachable,
 )
-from .handles import AsyncRun, Run, Tree, TreeTask
+from .handles import AsyncRun, Run
+from .trees import Condition, Loop, Map, Place, Tree, TreeTask
 from .types import Event, Execution, Task
 
 __all__ = [
@@ -23,11 +24,15 @@ __all__ = [
     "AuthenticationFailed",
     "Call",
     "Client",
+    "Condition",
     "Conflict",
     "Event",
     "Execution",
     "InvalidRequest",
+    "Loop",
+    "Map",
     "NotFound",
+    "Place",
     "RpcError",
     "Run",
     "Task",
