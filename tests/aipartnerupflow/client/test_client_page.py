@@ -29,7 +29,7 @@ def test_the_programs_run_one_after_the_other(server: Server) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     assert lines[0].startswith("completed {'results': {'")
-    assert "completed" in lines
+    assert "completed" in lines and "failed" not in lines
     assert lines[-1] == "final 1.0"
 
 
