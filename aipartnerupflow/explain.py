@@ -10,7 +10,7 @@ from signal import Signals
 from types import MappingProxyType
 from typing import Any, Final
 
-from aipartnerupflow.growth import NOUNS, counted, growth_of
+from aipartnerupflow.growth import NOT_RUN, NOUNS, counted, growth_of, shown_status
 from aipartnerupflow.program import command
 
 Json = Mapping[str, Any]
@@ -276,7 +276,7 @@ def _works(task: Json, last_message: str) -> Iterator[str]:
 def _completed(task: Json, root_id: str) -> Iterator[str]:
     """Yield the reasons for a completed task, which may have descendants that failed or were cancelled."""
     yield f"It completed at {task['completed_at']}, in attempt {max(1, task['attempt'])}."
-    bad = [each for each in _walk(task) if each["status"] in ("failed", "cancelled")]
+    bad = [each for each in _walk(task) if shown_status(each) in ("failed", NOT_RUN, "cancelled")]
     causes = [each for each in bad if not each.get("not_run")]
     for each in causes[:MOST_NAMED]:
         yield f"Its descendant '{each['name']}' ({each['id']}) {STATES[each['status']]}: {each['error']}"
@@ -290,8 +290,8 @@ def _completed(task: Json, root_id: str) -> Iterator[str]:
 
 def _failed(task: Json, tasks: Mapping[str, Json], root_id: str) -> Iterator[str]:
     if cause := tasks.get(task.get("cause_id") or ""):
-        through = "" if cause["id"] in {each["id"] for each in task["dependencies"]} else "through other tasks "
-        yield f"It {through}requires {named(cause)}, which {STATES[cause['status']]}."
+        through = "" if cause["id"] in {each["id"] for each in task["dependencies"]} else ", through other tasks"
+        yield f"It requires {named(cause)}, which {STATES[cause['status']]}{through}."
         task = cause
     yield f"Error: {task['error']}"
     if task["attempt"] > 1:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from orjson import Fragment
 
+from aipartnerupflow.growth import NOT_RUN
 from tasks.rules.strict_json import TEXT, Json
 from tasks.rules.task_schedules import shown
 from tasks.rules.token_usage import COUNTED, MORE, dollars
@@ -155,7 +156,10 @@ def native_listed(
     if row.is_root:
         shown |= run_facts(row.run)
         if counts is not None:
-            shown["task_counts"] = counts.get(row.id)
+            found = dict(counts.get(row.id, {}))
+            if unrun := found.pop(NOT_RUN, 0):
+                shown["not_run_count"] = unrun
+            shown["task_counts"] = found or None
     return shown
 
 
@@ -295,6 +299,7 @@ def native_standing(standing: StatusReport) -> Json:
         "status": standing.status if task else NOT_FOUND,
         "progress": standing.progress,
         "error": task.error if task else None,
+        **({"not_run": True, "cause_id": task.cause_id} if task and task.cause_id and not task.is_root else {}),
         "is_running": standing.is_running,
         "started_at": native_time(task.started_at) if task else None,
         "updated_at": native_time(task.updated_at) if task else None,

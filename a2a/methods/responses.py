@@ -132,6 +132,7 @@ class ListedTask(TaskSummary, frozen=True, kw_only=True):
     run_id: str | UnsetType | None = UNSET
     run_number: int | UnsetType | None = UNSET
     task_counts: dict[Status, int] | UnsetType | None = UNSET
+    not_run_count: int | UnsetType = UNSET
 
 
 class Tree(Task, frozen=True, kw_only=True):

@@ -63,6 +63,8 @@ class Standing(Response, frozen=True, kw_only=True):
     status: Literal["pending", "in_progress", "completed", "failed", "cancelled", "skipped", "not_found"]
     progress: float
     error: str | None
+    not_run: bool | UnsetType = UNSET
+    cause_id: str | UnsetType = UNSET
     is_running: bool
     started_at: str | None
     updated_at: str | None

@@ -159,6 +159,8 @@ class Side(Response, frozen=True, kw_only=True):
     params: Json | None
     result: Any
     error: str | None
+    not_run: bool | UnsetType = UNSET
+    cause_id: str | UnsetType = UNSET
     seconds: float | None
     token_usage: TokenUsage | None
 

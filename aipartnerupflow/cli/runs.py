@@ -10,6 +10,7 @@ from aipartnerupflow.cli import output, show
 from aipartnerupflow.cli.options import Fields, asks, fields_of
 from aipartnerupflow.cli.output import clean, note, put, table
 from aipartnerupflow.costs import price
+from aipartnerupflow.growth import shown_status
 from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def show_comparison(answer: "Comparison") -> None:
 
 
 def _status(side: "Side | None") -> str:
-    return side["status"] if side else "absent"
+    return shown_status(side).replace("_", " ") if side else "absent"
 
 
 @runs.command("list")

@@ -148,7 +148,9 @@ def _counts(task: Mapping[str, Any]) -> str:
     counts = task.get("task_counts")
     if not counts:
         return ""
-    return f"{sum(counts.values()):,}" + (f", {counts['failed']:,} failed" if counts["failed"] else "")
+    unrun = task.get("not_run_count", 0)
+    words = (("failed", counts["failed"] - unrun), ("not run", unrun))
+    return ", ".join([f"{sum(counts.values()):,}", *(f"{number:,} {word}" for word, number in words if number)])
 
 
 def task(found: "Task") -> None:
@@ -321,11 +323,11 @@ def states(found: "Sequence[Standing]") -> None:
     table = new_table("", "ID", "STATUS", "STARTED", "ERROR", folded=("ERROR",))
     for state in found:
         table.add_row(
-            sign(state["status"]),
+            sign(shown_status(state)),
             clean(state["task_id"]),
-            _how_far(state),
+            "not run" if state.get("not_run") else _how_far(state),
             moment(state["started_at"]),
-            Text(clean(state["error"] or ""), "red"),
+            Text(clean(state["error"] or ""), "bright_black" if state.get("not_run") else "red"),
         )
     put(table)
 

@@ -403,6 +403,8 @@ class Side(TypedDict):
     params: Json | None
     result: Any
     error: str | None
+    not_run: NotRequired[bool]
+    cause_id: NotRequired[str]
     seconds: float | None
     token_usage: TokenUsage | None
 
@@ -753,6 +755,7 @@ class ListedTask(TaskSummary):
     run_id: NotRequired[str | None]
     run_number: NotRequired[int | None]
     task_counts: NotRequired[dict[Status, int] | None]
+    not_run_count: NotRequired[int]
 
 
 class Page(TypedDict):
@@ -776,6 +779,8 @@ class Standing(TypedDict):
     status: Literal["pending", "in_progress", "completed", "failed", "cancelled", "skipped", "not_found"]
     progress: float
     error: str | None
+    not_run: NotRequired[bool]
+    cause_id: NotRequired[str]
     is_running: bool
     started_at: str | None
     updated_at: str | None

@@ -148,6 +148,7 @@ def test_a_root_has_the_status_of_its_run_and_a_group_that_of_its_children() -> 
         "tool": "handled",
     }
     assert troubles(root) == "1 failed, 1 not run"
+    assert said("agent", root, is_running=False)[-1].startswith("It completed at")
     assert looks({**root, "run_status": "in_progress"}, {"bad": "in_progress"})["inner"] == "in_progress"
 
 

@@ -156,7 +156,7 @@ def test_a_failed_tree_opens_at_its_first_failure(home: Page, server: Server, fi
     failed = home.locator(f"[data-graph] [data-task='{prefix}-6-1']")
     expect(failed).to_have_class(re.compile("selected"))
     expect(failed).to_be_in_viewport()
-    expect(home.locator("[data-done]")).to_have_text(re.compile(r"^\d+ completed · \d+ failed$"))
+    expect(home.locator("[data-done]")).to_have_text(re.compile(r"^\d+ completed · 1 failed · \d+ not run$"))
     line(home, "Layers").get_by_role("link").click()
     expect(home.locator("#panel h2")).to_have_text("Layers")
     home.reload()

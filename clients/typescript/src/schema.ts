@@ -1453,6 +1453,7 @@ export interface components {
             name: string;
             next_run_at?: string | null;
             not_run?: boolean;
+            not_run_count?: number;
             /** @enum {unknown} */
             origin_type: "copy" | "create";
             original_task_id: string | null;
@@ -1503,6 +1504,7 @@ export interface components {
             name?: string;
             next_run_at?: string | null;
             not_run?: boolean;
+            not_run_count?: number;
             /** @enum {unknown} */
             origin_type?: "copy" | "create";
             original_task_id?: string | null;
@@ -2219,8 +2221,10 @@ export interface components {
          * @description A task in one of two runs. `seconds` is null if it has not both started and ended.
          */
         Side: {
+            cause_id?: string;
             error: string | null;
             inputs: Record<string, unknown>;
+            not_run?: boolean;
             params: Record<string, unknown> | null;
             result: unknown;
             seconds: number | null;
@@ -5411,7 +5415,7 @@ export interface operations {
         parameters: {
             query?: {
                 cursor?: string;
-                fields?: string | ("schedule_type" | "schedule_expression" | "schedule_enabled" | "schedule_start_at" | "schedule_end_at" | "next_run_at" | "last_run_at" | "max_runs" | "run_count" | "id" | "parent_id" | "root_task_id" | "user_id" | "name" | "status" | "priority" | "dependencies" | "error" | "progress" | "attempt" | "token_usage" | "has_children" | "has_copy" | "original_task_id" | "origin_type" | "spawned_by" | "not_run" | "cause_id" | "run_status" | "created_at" | "updated_at" | "started_at" | "completed_at" | "inputs" | "schemas" | "params" | "result" | "run_id" | "run_number" | "task_counts")[];
+                fields?: string | ("schedule_type" | "schedule_expression" | "schedule_enabled" | "schedule_start_at" | "schedule_end_at" | "next_run_at" | "last_run_at" | "max_runs" | "run_count" | "id" | "parent_id" | "root_task_id" | "user_id" | "name" | "status" | "priority" | "dependencies" | "error" | "progress" | "attempt" | "token_usage" | "has_children" | "has_copy" | "original_task_id" | "origin_type" | "spawned_by" | "not_run" | "cause_id" | "run_status" | "created_at" | "updated_at" | "started_at" | "completed_at" | "inputs" | "schemas" | "params" | "result" | "run_id" | "run_number" | "task_counts" | "not_run_count")[];
                 limit?: number;
                 name?: string;
                 order?: "-created_at" | "created_at";

@@ -7,6 +7,7 @@ from typing import Final
 
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 
+from aipartnerupflow.growth import NOT_RUN
 from apflow_site.db.prepared import Prepared
 from tasks.models import Task
 from tasks.services.trees.queries import TaskRow
@@ -17,7 +18,7 @@ MOST_COUNTED: Final = 20_000
 
 
 def counts_of_roots(tasks: Sequence[TaskRow]) -> dict[str, dict[str, int]]:
-    """Return the number of tasks with each status in the trees of those of the tasks that are roots.
+    """Return the number of tasks with each status, and of those that were not run, in the trees of those of the tasks that are roots.
 
     If the trees of a page have more than MOST_COUNTED tasks together, the first ones are counted.
     """
@@ -29,8 +30,8 @@ def counts_of_roots(tasks: Sequence[TaskRow]) -> dict[str, dict[str, int]]:
         upto = accumulate(sizes.get(root_id, 0) + 1 for root_id in root_ids)
         few = [root_id for root_id, total in zip(root_ids, upto, strict=True) if total <= MOST_COUNTED]
         counted = Task.objects.filter(root_id__in=few).order_by().values_list("root_id", "status")
-        for root_id, status, number in counted.annotate(Count("id")):
-            counts[root_id][status] = number
+        for root_id, status, number, unrun in counted.annotate(Count("id"), Count("cause_id")):
+            counts[root_id] |= {status: number} | ({NOT_RUN: unrun} if unrun else {})
     return dict(counts)
 
 

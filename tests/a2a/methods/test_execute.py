@@ -63,6 +63,10 @@ def test_who_waits_for_a_tree_that_fails_is_told_so(rpc: Rpc) -> None:
     detail = rpc("tasks.detail", {"task_id": after["id"]})
     for each in (single, detail, *(event for event in detail["events"] if event["type"] == "task_failed")):
         assert (each["status"], each["not_run"], each["cause_id"]) == ("failed", True, bad["id"])
+    [standing] = rpc("tasks.running.status", {"task_ids": [after["id"]]})
+    assert (standing["not_run"], standing["cause_id"]) == (True, bad["id"])
+    [listed] = rpc("tasks.list", {"summary": True, "limit": 1})
+    assert (listed["id"], listed["task_counts"]["failed"], listed["not_run_count"]) == (result["task"]["id"], 2, 1)
     tree = rpc("tasks.tree", {"task_id": after["id"]})
     assert tree["children"][1]["task"]["cause_id"] == bad["id"]
 

@@ -348,6 +348,7 @@ def test_a_task_that_was_not_run_is_told_from_its_cause(screen: Show, client: Cl
     lines = screen("tasks", "tree", root_id)
     assert [line.strip("├└─ ")[0] for line in lines.out.splitlines()[:5]] == ["✗", "✗", "–", "–", "✓"]
     assert "1 failed, 2 not run" in lines.out + lines.err
+    assert "5, 1 failed, 2 not run" in screen("tasks", "list", "--limit", "1").out
 
 
 def test_of_many_items_only_the_failed_one_has_a_line(screen: Show, client: Client) -> None:
