@@ -47,8 +47,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def serve(*, reload: bool, paused: bool = False) -> None:
-    """Prepare the database, print the URLs, and serve until SIGTERM or SIGINT."""
+def serve(*, reload: bool, paused: bool = False, folder: Path | None = None) -> None:
+    """Prepare the database, print the URLs, and serve until SIGTERM or SIGINT: also the code of the folder, if one is given."""
     config = get_config()
     warnings = _check_exposure(config)
     _check_port(config.server.host, config.server.port, host_option="--host ", port_option="--port ")
@@ -82,10 +82,10 @@ def serve(*, reload: bool, paused: bool = False) -> None:
     _name_sessions("web")
     # After a clean shutdown uvicorn raises the signal again; the default handler would kill us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    _run_uvicorn(config, reload=reload, watched=watched)
+    _run_uvicorn(config, reload=reload, watched=watched, folder=folder)
 
 
-def _run_uvicorn(config: Config, *, reload: bool, watched: list[Path]) -> None:
+def _run_uvicorn(config: Config, *, reload: bool, watched: list[Path], folder: Path | None) -> None:
     from apflow_site.prepare import PREPARED_VARIABLE  # needs Django's apps
     from apflow_site.web_server import WebConfig, WebProcesses, WebServer  # only for this command
     from tasks.own_process import keep_secrets
@@ -103,7 +103,11 @@ def _run_uvicorn(config: Config, *, reload: bool, watched: list[Path]) -> None:
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         timeout_worker_healthcheck=WEB_PROCESS_SECONDS,
     )
-    if reload or options.workers > 1:
+    if folder is not None:
+        from aipartnerupflow import dev  # needs Django's apps, and only for this command
+
+        dev.run(folder, options)
+    elif reload or options.workers > 1:
         WebProcesses(options, drain_seconds=config.server.drain_seconds, watched=watched).run()
     else:
         server = WebServer(options)

@@ -5,11 +5,11 @@ import fcntl
 import hashlib
 import threading
 from pathlib import Path
-from typing import TextIO
+from typing import ClassVar, TextIO
 
 from django.conf import settings
 
-from tasks.worker.supervisor import Stop, supervise
+from tasks.worker.supervisor import Stop, Watched, supervise
 
 
 class EmbeddedWorker:
@@ -19,11 +19,18 @@ class EmbeddedWorker:
     holds the lock of this machine and database.
     """
 
+    cluster: ClassVar[Watched | None] = None
+    """The worker cluster that was forked for this process. Only `aipartnerupflow dev` does so."""
+
     def __init__(self) -> None:
         self._stop = Stop()
         self._lock = _lock_file() if settings.APFLOW.worker.embedded else None
         self._thread = threading.Thread(
-            target=supervise, args=[self._stop], kwargs={"may_start": self._may_start}, name="supervisor", daemon=True
+            target=supervise,
+            args=[self._stop],
+            kwargs={"may_start": self._may_start, "cluster": self.cluster},
+            name="supervisor",
+            daemon=True,
         )
 
     def start(self) -> None:
@@ -34,7 +41,7 @@ class EmbeddedWorker:
         self._stop.interrupt()
 
     def stop(self) -> None:
-        """Drain the cluster; takes up to `worker.drain_seconds`."""
+        """Drain the cluster; takes up to `worker.drain_seconds`, or as long as its runs if it has retired."""
         self._stop.ask()
         self._thread.join()
 
@@ -47,6 +54,8 @@ class EmbeddedWorker:
 
         False: another process holds it. The kernel releases it when this process ends.
         """
+        if self.cluster is not None:
+            return True
         if self._lock is None:
             return False
         try:

@@ -27,7 +27,6 @@ import uvicorn
 from django.conf import settings
 from uvicorn.server import ServerState
 from uvicorn.supervisors import multiprocess
-from watchfiles import PythonFilter, watch
 
 from tasks.own_process import hide_memory
 
@@ -178,6 +177,8 @@ class WebProcesses(multiprocess.Multiprocess):
 
     def _watch(self) -> None:
         """Ask for other processes when code changes: with the signal that asks uvicorn for them."""
+        from watchfiles import PythonFilter, watch  # noqa: PLC0415  only for this option
+
         is_code = PythonFilter(extra_extensions=(".yaml", ".yml"))  # crews are YAML, too
         changes = watch(
             *self._watched, watch_filter=is_code, stop_event=self.should_exit, ignore_permission_denied=True

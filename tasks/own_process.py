@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Final
 
@@ -52,6 +53,45 @@ def environment_of_servers() -> dict[str, str]:
     from django.conf import settings  # noqa: PLC0415
 
     return os.environ | settings.APFLOW_SECRET_ENVIRONMENT
+
+
+class Forked:
+    """A process that this one has forked, with the methods of `subprocess.Popen` that its starter calls."""
+
+    def __init__(self, run: Callable[[], object]) -> None:
+        """Fork a process that calls `run`, and ends. Call it before this process has threads."""
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid:
+            return
+        code = 1
+        try:
+            run()
+            code = 0
+        except Exception:  # noqa: BLE001  as Python does at the end of a process; nothing of the parent may run here
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def poll(self) -> int | None:
+        return self._collect(os.WNOHANG)
+
+    def wait(self) -> int | None:
+        return self._collect(0)
+
+    def terminate(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _collect(self, options: int) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, options)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
 
 
 class without:

@@ -55,6 +55,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("The first five minutes", "sh", f"{README}::test_the_first_command_starts_the_server"),
         ("The first five minutes", "sh", f"{README}::test_the_first_tree_asks_and_posts"),
         ("The first five minutes", "json", f"{README}::test_the_first_tree_asks_and_posts"),
+        ("The first five minutes", "sh", f"{README}::test_a_folder_of_code_is_served"),
         ("The same over HTTP", "sh", f"{README}::test_the_first_task_is_answered_and_followed"),
         ("How it works", "", f"{NOT_RUN}a drawing"),
     ],

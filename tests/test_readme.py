@@ -15,8 +15,10 @@ import pytest
 
 from aipartnerupflow.client import Client
 from tests.curl import curl
+from tests.ports import free_port
 from tests.receiver import Receiver, receiving
-from tests.servers import environment_of, new_database, running_server, until
+from tests.servers import COMMAND as PROGRAM
+from tests.servers import environment_of, new_database, running, running_server, until
 from tests.terminal import Screen, on_a_terminal
 
 ROOT = Path(__file__).parent.parent
@@ -108,8 +110,22 @@ def test_the_first_tree_asks_and_posts(terminal: Terminal, receiver: Receiver, t
     assert shown in json.loads((ROOT / "docs/examples/publish.json").read_text())
 
 
+def test_a_folder_of_code_is_served(tmp_path: Path) -> None:
+    name, *words = shlex.split(blocks("README.md", "sh")[2])
+    assert (name, "`run docs/examples/greet.json`" in (ROOT / "README.md").read_text()) == (COMMAND, True)
+    port = free_port()
+    with (
+        new_database() as database_url,
+        running([*PROGRAM, *words, "--port", str(port)], port=port, database_url=database_url) as server,
+    ):
+        told = on_a_terminal(
+            "run", "docs/examples/greet.json", env=environment_of("", tmp_path) | {"AIPARTNERUPFLOW_URL": server.url}
+        )
+        assert (told.code, "Hello, Ada!" in told.out) == (0, True)
+
+
 def test_the_first_task_is_answered_and_followed(url: str) -> None:
-    answer = curl(blocks("README.md", "sh")[2], base_url=url).json()["result"]
+    answer = curl(blocks("README.md", "sh")[3], base_url=url).json()["result"]
     assert answer["metadata"]["message"].startswith("The run has started. Its events are at /tasks/task1/events;")
     assert answer["metadata"]["warnings"] == [
         "Task 'my_task' names no executor, so it runs no code and completes with its inputs."
@@ -121,7 +137,7 @@ def test_the_first_task_is_answered_and_followed(url: str) -> None:
 
 
 def test_no_command_of_the_readme_is_left_out() -> None:
-    assert len(blocks("README.md", "sh")) == 3
+    assert len(blocks("README.md", "sh")) == 4
 
 
 def test_the_quick_start_goes_from_a_tree_to_a_flow_that_is_repaired(terminal: Terminal, receiver: Receiver) -> None:

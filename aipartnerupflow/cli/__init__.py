@@ -4,8 +4,9 @@ Commands import what is slow to import (Django, httpx) when they run, so that `-
 """
 
 import sys
+from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -84,8 +85,6 @@ def serve(
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Start no workers: they run elsewhere.")] = False,
 ) -> None:
     """Start the server and, unless --no-worker is given, its workers."""
-    from aipartnerupflow import server
-
     flags = {
         "server.host": host,
         "server.port": port,
@@ -93,6 +92,18 @@ def serve(
         "server.workers": workers,
         "worker.embedded": False if no_worker else None,
     }
+    _serve(flags, config, reload=reload, paused=paused)
+
+
+def _serve(
+    flags: dict[str, Any],
+    config: Path | None,
+    *,
+    reload: bool = False,
+    paused: bool = False,
+    folder: Path | None = None,
+) -> None:
+    from aipartnerupflow import server
     from apflow_site.config import ConfigError, check_flags
 
     try:
@@ -100,7 +111,20 @@ def serve(
     except ConfigError as error:
         refuse(str(error))
     configure(config, flags)
-    server.serve(reload=reload, paused=paused)
+    server.serve(reload=reload, paused=paused, folder=folder)
+
+
+@app.command()
+def dev(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of your Python files.")],
+    host: Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on (default: 8000).")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Start a server for development: it finds the functions, executors, graphs and crews of FOLDER, and reloads them."""
+    if not folder.is_dir():
+        refuse(f"{folder} is {'no folder' if folder.exists() else 'not there'}. Name the folder of your Python files.")
+    _serve({"server.host": host, "server.port": port}, config, folder=folder.resolve())
 
 
 @app.command()

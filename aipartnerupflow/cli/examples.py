@@ -72,6 +72,7 @@ def _type(option: Any, ctx: Any) -> str:
 EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "serve": "serve --host 0.0.0.0 --port 8080",
+        "dev": "dev docs/examples/own-code",
         "worker": "worker --config config.yaml",
         "run": "run docs/examples/hello.json --watch",
         "logs": "logs example-diamond",

@@ -21,7 +21,7 @@ from django.conf import settings
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
 from tasks.executors.docker.order import INSTALLATION_VARIABLE, installation
 from tasks.executors.timeouts import declared_timeout
-from tasks.own_process import environment_of_servers
+from tasks.own_process import Forked, environment_of_servers
 from tasks.pools.base import Pool
 from tasks.pools.fair_semaphore import FairSemaphore, Shares
 from tasks.pools.family import CROWDED, TOO_LARGE
@@ -30,6 +30,10 @@ from tasks.pools.line import Line, ProcessDied, job_of
 from tasks.pools.prints import Prints
 from tasks.rules.pools import PROCESS, Resources, resources_of
 from tasks.telemetry import metrics
+
+FORKED_NURSERIES: Final[dict[str | None, tuple[Forked, socket.socket]]] = {}
+"""Nurseries by their paths that were forked when this process began, with their control: `aipartnerupflow dev` has no time to
+start them."""
 
 
 class NurseryLine:
@@ -42,9 +46,22 @@ class NurseryLine:
         self._on_end = on_end
         self._lines: dict[int, Line] = {}
         self._number = 0
-        self._control, theirs = socket.socketpair()
+        self._process: subprocess.Popen[bytes] | Forked
+        self._control: socket.socket
+        self.is_kept = path in FORKED_NURSERIES
+        """Whether it lives as long as this process."""
+        if self.is_kept:
+            self._process, self._control = FORKED_NURSERIES.pop(path)
+        else:
+            self._process, self._control = self._started()
+        self._control.setblocking(False)
+        self._loop.add_reader(self._control, self._hear)
+
+    def _started(self) -> "tuple[subprocess.Popen[bytes], socket.socket]":
+        path = self._path
+        ours, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "tasks.pools.nursery", str(theirs.fileno()), *([path] if path else [])],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -55,8 +72,7 @@ class NurseryLine:
                     INSTALLATION_VARIABLE: installation(),
                 },
             )
-        self._control.setblocking(False)
-        self._loop.add_reader(self._control, self._hear)
+        return process, ours
 
     @property
     def is_closed(self) -> bool:
@@ -194,7 +210,7 @@ class Processes:
             asyncio.get_running_loop().call_later(self._idle_seconds, self._end_if_empty, nursery)
 
     def _end_if_empty(self, nursery: NurseryLine) -> None:
-        if nursery.is_empty and not nursery.is_closed:
+        if nursery.is_empty and not nursery.is_closed and not nursery.is_kept:
             nursery.close()
 
 

@@ -42,14 +42,16 @@ gc.enable()
 
 
 class DrainingSentinel(Sentinel):
-    """On SIGTERM it stops the queue and lets the workers finish their runs.
+    """On SIGTERM it stops the queue and lets the workers finish their steps, on SIGHUP their runs.
 
     A service manager may send the signal to every process, so forked processes inherit a harmless
     handler.
     """
 
     def start(self) -> None:
+        self._farewell = signal.SIGTERM
         signal.signal(signal.SIGTERM, self._stop_soon)
+        signal.signal(signal.SIGHUP, self._retire_soon)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.task_queue = KillableQueue(Conf.QUEUE_LIMIT or 0)
         self.result_queue = Results()
@@ -88,13 +90,19 @@ class DrainingSentinel(Sentinel):
         django-q2 looks ten times a second whether they have ended.
         """
         self.event_out.set()
-        for process in (self.pusher, *self.pool):
-            os.kill(process.pid, signal.SIGTERM)
+        os.kill(self.pusher.pid, signal.SIGTERM)
+        for process in self.pool:
+            os.kill(process.pid, self._farewell)
         self.pusher.join()
         for _ in self.pool:
             self.task_queue.put("STOP")
         for worker in self.pool:
             worker.join()
+
+    def _retire_soon(self, *_: object) -> None:
+        """Handle SIGHUP: another cluster has taken over."""
+        self._farewell = signal.SIGHUP
+        self._stop_soon()
 
     def _stop_soon(self, *_: object) -> None:
         """Handle SIGTERM: in the sentinel end the guard's wait, in the pusher the broker's."""

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from types import MappingProxyType
@@ -43,17 +43,21 @@ middle generation stops the process for 30 to 120 ms of processor time; when 20 
 
 
 def drain_on_sigterm() -> None:
-    """On SIGTERM, claim nothing more and finish the current runs.
+    """On SIGTERM, claim nothing more and finish the current steps; on SIGHUP, finish the current runs.
 
     Call it when the worker process starts.
     """
     loop, worker = this_process()
 
-    def drain(*_: object) -> None:
-        _this_courier().drain()
-        loop.call_soon_threadsafe(worker.drain)
+    def end_after(finish: Callable[[], None]) -> Callable[..., None]:
+        def handle(*_: object) -> None:
+            _this_courier().drain()
+            loop.call_soon_threadsafe(finish)
 
-    signal.signal(signal.SIGTERM, drain)
+        return handle
+
+    signal.signal(signal.SIGTERM, end_after(worker.drain))
+    signal.signal(signal.SIGHUP, end_after(worker.retire))
 
 
 @cache

@@ -14,6 +14,7 @@ from django.db import DatabaseError, connection
 
 from apflow_site.db.connections import refresh
 from llmkeys import run_secrets
+from tasks.own_process import Forked
 from tasks.queue import black_box, leases, suspension
 from tasks.queue.black_box import End
 from tasks.queue.clock import ExpiryWatch
@@ -58,8 +59,8 @@ class Stop:
         (self.is_insisted if self.is_asked.is_set() else self.is_asked).set()
 
 
-def supervise(stop: Stop, *, may_start: Callable[[], bool]) -> None:
-    """Until `stop`: sweep and, when `may_start` allows it, keep workers running.
+def supervise(stop: Stop, *, may_start: Callable[[], bool], cluster: "Watched | None" = None) -> None:
+    """Until `stop`: sweep and, when `may_start` allows it, keep workers running: at first those of the `cluster`, if given.
 
     At the end drain them.
     """
@@ -69,7 +70,7 @@ def supervise(stop: Stop, *, may_start: Callable[[], bool]) -> None:
     threading.Thread(target=watch_schedules, args=[stop.is_asked], name="schedules", daemon=True).start()
     while not stop.is_asked.wait(TICK_SECONDS if workers or sweeps.is_begun else 0):
         if workers is None and may_start():
-            workers = Workers()
+            workers = Workers(cluster)
             _watch_containers(stop.is_asked)
         if workers:
             workers.keep_alive()  # first, so that the sweep finds how workers have ended
@@ -167,15 +168,20 @@ def _keep_up() -> bool:
 class Workers:
     """The cluster and the quarantines of one supervisor."""
 
-    def __init__(self) -> None:
-        self._cluster = Watched("tasks.worker.cluster")
+    def __init__(self, cluster: "Watched | None" = None) -> None:
+        self._cluster = cluster or Watched("tasks.worker.cluster")
         self._replaced: list[Watched] = []  # the clusters of which the ends of the workers are to be recorded
         self._quarantines: list[Watched] = []
         self._suspect: str | None = None  # the first that waits while there is the usual number of quarantines
         self._suspect_since = 0.0
 
     def keep_alive(self) -> None:
-        """Replace what has ended or fallen silent, and start a quarantine if a suspected run waits."""
+        """Replace what has ended or fallen silent, and start a quarantine if a suspected run waits.
+
+        For a cluster that has retired, another process does so.
+        """
+        if self._cluster.is_retired:
+            return
         if self._cluster.has_ended:
             self._replace_cluster(f"ended with code {self._cluster.exit_code}")
         try:
@@ -191,9 +197,11 @@ class Workers:
     def stop(self, stop: Stop) -> None:
         """Let the steps in hand end, within the drain time and until the user insists; then kill the rest."""
         everyone = [self._cluster, *self._quarantines]
-        _log_draining([each.id for each in everyone], is_from_keyboard=stop.is_from_keyboard)
+        if not self._cluster.is_retired:
+            _log_draining([each.id for each in everyone], is_from_keyboard=stop.is_from_keyboard)
         for each in everyone:
-            each.terminate()
+            if not each.is_retired:
+                each.terminate()
         for each in everyone:
             each.wait(stop.is_insisted)
 
@@ -238,8 +246,8 @@ class Workers:
 class Watched(Child):
     """A child whose workers must beat."""
 
-    def __init__(self, module: str) -> None:
-        super().__init__(module)
+    def __init__(self, module: str, *, fork: Callable[[str], Forked] | None = None) -> None:
+        super().__init__(module, fork=fork)
         self.silence = SilenceWatch(self.id)
 
     def kill_silent(self) -> bool:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from django.db.models.functions import Now
 from apflow_site.db.connections import IS_SQLITE, refresh
 from tasks.ids import new_id
 from tasks.models import WorkerProcess
-from tasks.own_process import environment_of_servers
+from tasks.own_process import Forked, environment_of_servers
 from tasks.queue import black_box, clock, leases, maintenance, notify
 from tasks.queue.notify import Notifier
 from tasks.services.schedules import due_schedules, firings
@@ -148,16 +149,25 @@ class Child:
     It ends when this process dies (`tasks.worker.lifeline`). Its workers beat under its `id`.
     """
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, *, fork: Callable[[str], Forked] | None = None) -> None:
+        """Start it, or let `fork` do so, which gets its id."""
         self.id = new_id()
-        self._process = subprocess.Popen(
+        self.is_retired = False
+        self._process = fork(self.id) if fork else self._started(module)
+        self.name = leases.process_name(self._process.pid)
+
+    def _started(self, module: str) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
             [sys.executable, "-P", "-m", module, self.id],
             stdin=subprocess.PIPE,
             start_new_session=True,
             env=environment_of_servers()
             | {"PYTHONPATH": _python_path(), leases.SUPERVISOR_VARIABLE: leases.process_name()},
         )
-        self.name = leases.process_name(self._process.pid)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def has_ended(self) -> bool:
@@ -170,9 +180,18 @@ class Child:
     def terminate(self) -> None:
         self._process.terminate()
 
+    def retire(self) -> None:
+        """Let it finish the runs that it has, and take no other."""
+        self.is_retired = True
+        if not self.has_ended:
+            os.kill(self.pid, signal.SIGHUP)
+
     def wait(self, at_once: threading.Event) -> None:
-        """Let it finish after `terminate`, within the drain time and until `at_once` is set; then kill what is left."""
-        deadline = time.monotonic() + settings.APFLOW.worker.drain_seconds + 5
+        """Let it finish after `terminate`, within the drain time and until `at_once` is set; then kill what is left.
+
+        A retired one has as much time as its runs take.
+        """
+        deadline = float("inf") if self.is_retired else time.monotonic() + settings.APFLOW.worker.drain_seconds + 5
         while not (self.has_ended or time.monotonic() > deadline or at_once.wait(END_POLL_SECONDS)):
             pass
         self.kill()

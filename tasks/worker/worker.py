@@ -95,7 +95,7 @@ class Worker:
         self._trees: dict[str, TreeRun] = {}
         self._wake_up = asyncio.Event()
         self._must_poll = True
-        self._is_draining = False
+        self._is_draining = self._is_winding_down = False
         self._last_beat = 0.0
         self._listener = Listener(notify.RUNS, lambda: self._loop.call_soon_threadsafe(self._poll_soon))
         self._in_quarantine = in_quarantine
@@ -165,12 +165,17 @@ class Worker:
 
         Call it on the loop.
         """
-        if not self._is_draining:
-            self._is_draining = True
+        if not self._is_winding_down:
+            self._is_winding_down = True
             for tree in self._trees.values():
                 tree.wind_down()
-            self._poll_soon()
+            self.retire()
             self._loop.call_later(settings.APFLOW.worker.drain_seconds, self._abandon)
+
+    def retire(self) -> None:
+        """Claim nothing more, and run what it has to its end. Call it on the loop."""
+        self._is_draining = True
+        self._poll_soon()
 
     def _poll_soon(self) -> None:
         self._must_poll = True
