@@ -13,7 +13,8 @@ def test_nothing_moves_for_those_who_do_not_want_it(browser: Browser, server: Se
     for motion, animation in (("no-preference", "turn"), ("reduce", "none")):
         with new_page(browser, reduced_motion=motion) as page:
             open_tree(page, server, f"{prefix}-a")
-            expect(page.locator(".node.in_progress .icon use")).to_have_css("animation-name", animation)
+            running = page.get_by_role("link", name="Step a: running").locator(".icon use")
+            expect(running).to_have_css("animation-name", animation)
     server.rpc("tasks.cancel", {"task_id": f"{prefix}-root"})
 
 
