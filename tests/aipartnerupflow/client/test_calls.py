@@ -42,10 +42,12 @@ def every_call() -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 def with_everything(function: Callable[..., Any]) -> Any:
-    """The call with a value for each of its arguments. No value is looked at before it is sent."""
+    """The call with a value for each of its arguments, for one with two names only by the first. No value is looked at before it is sent."""
     hints = get_type_hints(function)
     given: dict[str, Any] = {}
     for name, parameter in signature(function).parameters.items():
+        if name == "run_inputs":  # `inputs` again
+            continue
         if parameter.kind is Parameter.VAR_KEYWORD:
             given |= {key: [key] for options in get_args(hints[name]) for key in options.__annotations__}
         else:
