@@ -46,7 +46,7 @@ def with_everything(function: Callable[..., Any]) -> Any:
     hints = get_type_hints(function)
     given: dict[str, Any] = {}
     for name, parameter in signature(function).parameters.items():
-        if name == "run_inputs":  # `inputs` again
+        if name == "run_inputs" and function in (calls.execute, run_calls.run_flow):  # `inputs` again
             continue
         if parameter.kind is Parameter.VAR_KEYWORD:
             given |= {key: [key] for options in get_args(hints[name]) for key in options.__annotations__}
