@@ -115,7 +115,7 @@ def scale(workers: list[int], web: list[int], *, seconds: int) -> None:
 def beside_an_idle_transaction(minutes: int) -> None:
     print(f"| minute | runs/s | {' | '.join(f'dead rows of `{each}`' for each in TABLES)} |")
     print(f"|---:|---:|{'---:|' * len(TABLES)}", flush=True)
-    with loaded({}) as load, psycopg.connect(load.url) as idle:
+    with loaded({"AIPARTNERUPFLOW_AUTH_ACCESS_MINUTES": "1440"}) as load, psycopg.connect(load.url) as idle:
         for minute in range(minutes + 2):
             if minute == 1:
                 idle.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")

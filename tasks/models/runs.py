@@ -21,6 +21,8 @@ LONGEST_ERROR = 4_000
 """The number of characters of an error that a run names."""
 MOST_COMPARED: Final = 100
 """The number of new runs whose ids are compared with an id that is missing."""
+SHORTEST: Final = 8
+"""The shortest beginning of an id by which a run is found: all runs of a minute have it in common."""
 SIMILAR: Final = 0.85
 """The similarity from which an id may be meant: ids of the same second have half of their characters in common."""
 UNFINISHED = models.Q(finished_at=None)
@@ -36,13 +38,14 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self if caller.sees_all else self.filter(user_id=caller.user_id)
 
     def ids_like(self, given: str) -> list[str]:
-        """Return up to two ids for one that names no run: of the latest run of that root, of runs whose id begins so, or of a new run with nearly that id."""
+        """Return up to two ids for one that names no run: of the latest run of that root, of runs whose id has this beginning, or of a new run with nearly that id."""
         newest = self.order_by("-created_at")
         of_root = newest.filter(root_id=given[:255]).values_list("id", flat=True)[:1]
-        begun = newest.filter(id__startswith=given[:36]).values_list("id", flat=True)[:2]
+        start = given[:36]
+        begun = self.filter(id__gte=start, id__lt=f"{start}g", id__startswith=start).values_list("id", flat=True)[:2]
         return (
             list(of_root)
-            or (list(begun) if given else [])
+            or (list(begun) if len(start) >= SHORTEST else [])
             or get_close_matches(given[:36], newest.values_list("id", flat=True)[:MOST_COMPARED], n=1, cutoff=SIMILAR)
         )
 
