@@ -91,7 +91,7 @@ class Task(models.Model):
     label = models.CharField(max_length=255, null=True)  # its id in the request, if another one is stored
     spawned_by = models.CharField(max_length=255, null=True)  # the task that added it to the tree while that ran
     steps = JsonTextField(null=True)  # of a task that takes steps (`tasks.rules.steps`); private to the executor
-    cause_id = models.CharField(max_length=255, null=True)  # the failed task because of which it did not run
+    cause_id = models.CharField(max_length=255, null=True)  # the failed task that kept it from running
     schedule_id = models.CharField(max_length=36, null=True)  # of a root that runs again at times
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()

@@ -65,7 +65,7 @@ class LoadedTask:
     effect: str | None = None
     """`tasks.status.Effect`."""
     cause_id: str | None = None
-    """The failed task because of which it did not run."""
+    """The failed task that kept this one from running."""
     step: Step | None = None
     """Its latest step, if it takes any."""
     token_usage: Json | None = None

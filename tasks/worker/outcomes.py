@@ -34,7 +34,7 @@ class Outcome:
     """A terminal status with its result or its error. `stored` is the result as JSON text.
 
     `spawn`: the tasks that are added to the tree before that. `turn`: what the task said in a conversation, stored with its end.
-    `cause_id`: the failed task because of which it did not run.
+    `cause_id`: the failed task that kept it from running.
     """
 
     status: Status

@@ -29,7 +29,7 @@ SHORT: Final = [
 MOST: Final = size(25, full=10_000)
 """The valid and the invalid parameters for a method. A method that takes whole trees has thousands, most have less than 50."""
 NAMED: Final = "0"
-"""The id that schemathesis gives to whatever is named."""
+"""The id that schemathesis uses in its cases."""
 
 
 def same_both_ways(

@@ -84,8 +84,8 @@ def test_without_an_address_the_local_server_is_meant(server: Server, tmp_path: 
     ],
 )
 def test_the_server_may_be_named_before_the_command(server: Server, cli: Cli, words: tuple[str, ...]) -> None:
-    nobody = f"http://127.0.0.1:{free_port()}"
-    named = cli(*(word.replace("SERVER", server.url) for word in words), AIPARTNERUPFLOW_URL=nobody)
+    unused = f"http://127.0.0.1:{free_port()}"
+    named = cli(*(word.replace("SERVER", server.url) for word in words), AIPARTNERUPFLOW_URL=unused)
     assert named.code == 0, named.err
 
 
@@ -104,6 +104,6 @@ def test_a_server_before_a_command_hides_no_mistake(cli: Cli, words: list[str], 
 
 
 def test_the_flag_wins_over_the_environment(server: Server, cli: Cli) -> None:
-    nobody = f"http://127.0.0.1:{free_port()}"
-    assert cli("tasks", "list", "--url", server.url, AIPARTNERUPFLOW_URL=nobody).code == 0
-    assert cli("tasks", "list", AIPARTNERUPFLOW_URL=nobody).code == 6
+    unused = f"http://127.0.0.1:{free_port()}"
+    assert cli("tasks", "list", "--url", server.url, AIPARTNERUPFLOW_URL=unused).code == 0
+    assert cli("tasks", "list", AIPARTNERUPFLOW_URL=unused).code == 6

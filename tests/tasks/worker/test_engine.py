@@ -240,8 +240,8 @@ def test_a_failure_fails_what_required_it_and_nothing_else(run: RunTree) -> None
         "needs": "bad",
         "needs too": "bad",
     }
-    told = {event["task_id"]: (event["not_run"], event["cause_id"]) for event in ran.events if "not_run" in event}
-    assert told == {"needs": (True, "bad"), "needs too": (True, "bad")}
+    unrun = {event["task_id"]: (event["not_run"], event["cause_id"]) for event in ran.events if "not_run" in event}
+    assert unrun == {"needs": (True, "bad"), "needs too": (True, "bad")}
     assert sorted(ran.order("task_start")) == ["apart", "bad", "g", "would like"]
 
 
