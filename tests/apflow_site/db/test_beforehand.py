@@ -177,7 +177,8 @@ async def test_a_change_is_checked_again_if_the_tree_has_changed_meanwhile(monke
     with pytest.raises(CircularDependency):
         await pools.write(editing.update_task, caller=LOCAL, task_id="t1", changes={"dependencies": ["t0"]})
     stored = await pools.read(Task.objects.in_bulk, ["t0", "t1"])
-    assert [task.dependencies for task in stored.values()] == [[{"id": "t1", "required": True}], []]
+    assert stored["t0"].dependencies == [{"id": "t1", "required": True}]
+    assert stored["t1"].dependencies == []
 
 
 async def test_a_preview_of_a_copy_does_not_wait_for_what_is_written() -> None:
