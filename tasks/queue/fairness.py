@@ -16,14 +16,16 @@ from django.db.models import Exists, OuterRef
 from apflow_site.db.connections import IS_SQLITE
 from apflow_site.db.turns import take_turns
 from tasks.models import CancelRequest, Run, RunQuerySet
+from tasks.queue.dead_rows import Rest
 from tasks.rules.exceptions import RETRY_SECONDS, LimitReached
 from tasks.storage.bulk import Computed
 
 REACHED: Final = "turn_reached"
 """The name of the fact with the highest turn of a started run that has been deleted."""
+STARTED: Final = "COALESCE((SELECT MAX(turn) FROM tasks_run WHERE started_at IS NOT NULL), 0)"
 HIGHEST: Final = (
-    "COALESCE((SELECT MAX(turn) FROM tasks_run WHERE started_at IS NOT NULL), 0), "
-    "COALESCE((SELECT MAX(turn) FROM tasks_run WHERE user_id = %s AND finished_at IS NULL), 0), "
+    f"{STARTED}, "  # noqa: S608  (constants of this module; the next line looks only for higher ones: below them may be many dead rows)
+    f"COALESCE((SELECT MAX(turn) FROM tasks_run WHERE user_id = %s AND finished_at IS NULL AND turn > {STARTED}), 0), "
     "COALESCE((SELECT CAST(value AS BIGINT) FROM tasks_installationfact WHERE name = %s), 0)"
 )
 NEXT: Final = f"1 + MAX({HIGHEST})" if IS_SQLITE else f"1 + GREATEST({HIGHEST})"
@@ -97,8 +99,20 @@ def is_far_from_full(user_id: str) -> bool:
     )
 
 
+_rests: Final[dict[str, Rest]] = {}
+"""The rests of users for whom the check was slow. It is not made meanwhile: the limit may be passed by the runs of a second."""
+
+
 def _has_more_than(count: int, user_id: str) -> bool:
     """Check with raw SQL: each run that is queued asks, and the ORM would be costly."""
-    with connection.cursor() as cursor:
+    rest = _rests.get(user_id) or Rest()
+    if not rest.is_over:
+        return False
+    with rest.after(), connection.cursor() as cursor:
         cursor.execute(MORE_THAN, [user_id, count])
-        return cursor.fetchone() is not None
+        has_more = cursor.fetchone() is not None
+    if has_more or rest.is_over:
+        _rests.pop(user_id, None)
+    else:
+        _rests[user_id] = rest
+    return has_more

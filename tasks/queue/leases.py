@@ -34,6 +34,7 @@ from apflow_site.db.connections import IS_SQLITE
 from apflow_site.db.prepared import Prepared
 from tasks.models import Run, RunQuerySet, WorkerProcess
 from tasks.queue import black_box, maintenance, notify
+from tasks.queue.dead_rows import Beginning
 from tasks.queue.suspicion import (
     CONVICTED_STRIKES,
     IS_SUSPECTED,
@@ -140,12 +141,13 @@ def _claim_statement(which: str, order: str = IN_TURN) -> str:
         "UPDATE tasks_run SET status = 'in_progress', lease_owner = %s, claim_token = %s, epoch = epoch + 1, "  # noqa: S608
         f"started_at = COALESCE(started_at, {DB_NOW}), lease_expires_at = {LEASE_END} WHERE id {among} "
         f"RETURNING id, root_id, target_id, epoch, claim_token, losses, strikes, {SECONDS_OLD}, trace, is_demo, wait_id, "
-        f"{ANY_REQUEST}, {ANY_WEBHOOK}, {INPUTS}, {BUDGET}, interruption, {DB_NOW}, {UNFLUSHED}"
+        f"{ANY_REQUEST}, {ANY_WEBHOOK}, {INPUTS}, {BUDGET}, interruption, turn, {DB_NOW}, {UNFLUSHED}"
     )
 
 
-CLAIM: Final = _claim_statement(WAITING)
-FIRST_OF_USER: Final = f"SELECT id FROM tasks_run WHERE {WAITING} AND user_id = %s ORDER BY {IN_TURN} LIMIT %s"  # noqa: S608  (constants of this module)
+FROM_TURN: Final = f"{WAITING} AND turn >= %s"
+CLAIM: Final = _claim_statement(FROM_TURN)
+FIRST_OF_USER: Final = f"SELECT id FROM tasks_run WHERE {FROM_TURN} AND user_id = %s ORDER BY {IN_TURN} LIMIT %s"  # noqa: S608  (constants of this module)
 
 
 def lease_seconds() -> int:
@@ -175,7 +177,7 @@ class Claim:
 
     `is_any_request` and `is_any_webhook`: whether there was a cancel request or an open webhook of
     any run at that moment. `inputs`: those of the run, as JSON text. `wait_id`: the wait that ends with the run.
-    `budget`: what it has used of its budget, as JSON text. `interruption`: how it lost its worker before.
+    `budget`: what it has used of its budget, as JSON text. `interruption`: how it lost its worker before. `turn`: its turn (`tasks.queue.fairness`).
     """
 
     run_id: str
@@ -194,6 +196,7 @@ class Claim:
     inputs: str | None = None
     budget: str | None = None
     interruption: str = ""
+    turn: int = 0
     claimed_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     steady_at_claim: float = field(default_factory=lambda: steady_seconds())
 
@@ -315,15 +318,22 @@ def claim(*, owner: str, limit: int, rooms: Mapping[str, int] | None = None) -> 
     if limit <= 0 or (IS_SQLITE and not is_any_waiting()):  # SQLite would lock the database for nothing
         return []
     rooms = {user_id: room for user_id, room in (rooms or {}).items() if room < limit}
-    if not rooms:
-        return _claimed(CLAIM, owner, limit)
-    values: list[str | int] = list(rooms)
-    which = f"{WAITING} AND (user_id NOT IN ({marks(values)})"
-    for user_id, room in rooms.items():
-        if room > 0:
-            which += f" OR id IN ({FIRST_OF_USER})"
-            values += [user_id, room]
-    return _claimed(_claim_statement(f"{which})"), owner, *values, limit)
+    statement = CLAIM
+    with _beginning.look() as turn:
+        values: list[str | int] = [turn, *rooms]
+        if rooms:
+            which = f"{FROM_TURN} AND (user_id NOT IN ({marks(list(rooms))})"
+            for user_id, room in rooms.items():
+                if room > 0:
+                    which += f" OR id IN ({FIRST_OF_USER})"
+                    values += [turn, user_id, room]
+            statement = _claim_statement(f"{which})")
+        claims = _claimed(statement, owner, *values, limit)
+    _beginning.claimed([each.turn for each in claims])
+    return claims
+
+
+_beginning: Final = Beginning()
 
 
 def claim_suspected(
