@@ -180,7 +180,7 @@ async def replied(caller: Caller, given: Starts, execution: trees.Execution, **f
                 status = await end_of(run, since=execution.since)
     if given.wait and status is not None:
         try:
-            tree = {"task": await _tree_of(caller, task)}
+            tree = {"task": await _tree_of(caller, task) | {"run_status": status}}
         except ResponseTooLarge:  # what has been carried out cannot be refused
             notes = [TOO_LARGE]
     message = _message(execution, status, is_waiting=given.wait)

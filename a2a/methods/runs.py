@@ -1,6 +1,5 @@
 """Methods for the history of runs: list, read and compare them, and run a tree again from the middle."""
 
-from dataclasses import asdict
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -83,11 +82,13 @@ class RunWithInputs(Run, frozen=True, kw_only=True):
 
 
 class Failure(Response, frozen=True, kw_only=True):
-    """A task that failed in a run."""
+    """A task that failed in a run. With `not_run`, it has not run because the task `cause_id` failed."""
 
     task_id: str
     name: str
     error: str | None
+    not_run: bool | UnsetType = UNSET
+    cause_id: str | UnsetType = UNSET
 
 
 class WorkerDeath(Response, frozen=True, kw_only=True):
@@ -340,7 +341,7 @@ def get(caller: Caller, given: GetRun) -> DataResult:
 def native_detail(found: history.RunDetail) -> Json:
     """Return a run with what it got and what failed in it."""
     parent = found.parent and {"run_id": found.parent.run_id, "task_id": found.parent.task_id}
-    more = {"inputs": found.inputs, "parent_run": parent, "failures": [asdict(each) for each in found.failures]}
+    more = {"inputs": found.inputs, "parent_run": parent, "failures": [each.native for each in found.failures]}
     calls = {"model_calls": [native_call(call) for call in found.calls]}
     return native_run(found.facts) | more | calls | {"suspicion": _suspicion(found.facts.run, found.suspects)}
 

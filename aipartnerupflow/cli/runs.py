@@ -107,7 +107,8 @@ def show_detail(answer: "RunDetail") -> None:
     if answer["model_calls"]:
         note(f"The calls of its models: {command_line('runs', 'calls', clean(answer['id']))}")
     for failure in answer["failures"]:
-        note(f"{clean(failure['name'])} ({clean(failure['task_id'])}) failed: {clean(failure['error'] or '')}")
+        named, error = f"{clean(failure['name'])} ({clean(failure['task_id'])})", clean(failure["error"] or "")
+        note(f"{named}: {error}" if failure.get("not_run") else f"{named} failed: {error}")
     if answer["status"] == "failed":
         root = answer["root_task_id"]
         note(

@@ -55,7 +55,7 @@ def run(
     timeout_seconds: float | None,
     as_json: bool,
 ) -> ExitCode:
-    """Send the call, which starts a run.
+    """Send the call, which starts a run. Unless it is watched, its end is text in a pipe, too.
 
     Raises RpcError, or typer.Exit if options contradict each other.
     """
@@ -66,7 +66,7 @@ def run(
     if is_watched or not as_json:  # events contain no warnings
         output.warn(started.get("warnings", []))
     if not is_awaited:
-        output.answer(started, shown=show.started, as_json=as_json)
+        output.answer(started, shown=show.started, piped=show.started, as_json=as_json)
         return ExitCode.OK
     following = _follow(server, started["root_task_id"], is_watched=is_watched, as_json=as_json)
     ending = _await(following, task_id=started["root_task_id"], timeout_seconds=timeout_seconds)
@@ -74,7 +74,10 @@ def run(
         return _report(ending, as_json=as_json)
     status = ending.final["status"] if ending.final else started["status"]
     reply = started | {"success": status == "completed", "status": status, "task": ending.tree}
-    output.answer(reply, shown=lambda _: ending.show_to_people(), as_json=as_json)
+    if as_json:
+        output.as_document(reply)
+    else:
+        ending.show_to_people()
     return ending.exit_code
 
 

@@ -436,11 +436,13 @@ class ParentRun(TypedDict):
 
 
 class Failure(TypedDict):
-    """A task that failed in a run."""
+    """A task that failed in a run. With `not_run`, it has not run because the task `cause_id` failed."""
 
     task_id: str
     name: str
     error: str | None
+    not_run: NotRequired[bool]
+    cause_id: NotRequired[str]
 
 
 class WorkerDeath(TypedDict):

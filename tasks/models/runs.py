@@ -68,7 +68,8 @@ class Run(models.Model):
     `flow_id` and `flow_version` say of which flow its tree was made; the flow may have been deleted.
     `model_calls` and the numbers after it are what its model calls used so far, or null; `cost_nanos` is in billionths
     of a US dollar, without the `unpriced_calls`.
-    `failures` are, of a failed run, the first tasks that failed it, the cause first: each `{task_id, name, error}`.
+    `failures` are, of a failed run, the first tasks that failed it, the cause first: each `{task_id, name, error}`,
+    and `cause_id` if it was not run because that task failed.
     """
 
     id = models.CharField(primary_key=True, max_length=36, default=new_id)

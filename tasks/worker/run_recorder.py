@@ -394,6 +394,7 @@ class RunRecorder:
         """
         named = [
             {"task_id": task.id, "name": task.name, "error": (task.error or "")[:LONGEST_ERROR]}
+            | ({} if task.cause_id is None else {"cause_id": task.cause_id})
             for task in islice(failures, FAILURES)
         ]
         event = self._event("final", target, status, message=f"Run {status}", result=result, error=target.error)

@@ -284,7 +284,7 @@ def test_the_command_line_runs_a_file_and_its_code_tells_the_end(shell: Shell, s
     hello, bad = ROOT / "docs/examples/hello.json", tmp_path / "bad.json"
     bad.write_text('[{"id": "bad", "name": "scripted_executor", "inputs": {"then": "fail"}}]')
     assert shell.typed(f"aipartnerupflow run {hello} --url {server.url}").endswith("Run completed\n")
-    assert json.loads(shell.run(f"aipartnerupflow run {bad} --url {server.url}", code=1))["status"] == "failed"
+    assert json.loads(shell.run(f"aipartnerupflow run {bad} --json --url {server.url}", code=1))["status"] == "failed"
 
 
 @pytest.mark.parametrize("path", ["agent-card.json", "agent-card", "agent.json"])

@@ -104,11 +104,18 @@ class RunFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A task that failed a run."""
+    """A task that failed a run, or was not run because the task `cause_id` failed."""
 
     task_id: str
     name: str
     error: str
+    cause_id: str | None = None
+
+    @property
+    def native(self) -> Json:
+        """The failure in replies and messages: only one that was not run has `not_run` and `cause_id`."""
+        found: Json = {"task_id": self.task_id, "name": self.name, "error": self.error}
+        return found if self.cause_id is None else found | {"not_run": True, "cause_id": self.cause_id}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

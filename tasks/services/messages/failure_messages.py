@@ -1,6 +1,5 @@
 """The message about a run that has failed: as a signed request, or as an e-mail."""
 
-from dataclasses import asdict
 from datetime import datetime
 from typing import Final
 
@@ -65,7 +64,7 @@ def _facts(webhook: Webhook) -> Json | None:
             "type": "run_failed",
             "task_id": run.target_id,
             **facts_of_run(about),
-            "failures": [asdict(failure) for failure in failures_of(run)],
+            "failures": [failure.native for failure in failures_of(run)],
             "started_at": _time(run.started_at),
             "finished_at": _time(run.finished_at),
             "url": f"{base.rstrip('/')}/ui/runs/{run.id}/" if base else None,

@@ -48,12 +48,12 @@ def test_who_waits_gets_the_finished_tree(rpc: Rpc) -> None:
     result = rpc("tasks.execute", GUIDE | {"wait": True})
     assert (result["success"], result["status"]) == (True, "completed")
     assert (result["task"]["status"], result["task"]["result"]) == ("completed", {"key": "value"})
-    assert result["task"]["children"] == []
+    assert (result["task"]["run_status"], result["task"]["children"]) == ("completed", [])
 
 
 def test_who_waits_for_a_tree_that_fails_is_told_so(rpc: Rpc) -> None:
     result = rpc("tasks.execute", broken("waited") | {"wait": True})
-    assert (result["success"], result["status"]) == (False, "failed")
+    assert (result["success"], result["status"], result["task"]["run_status"]) == (False, "failed", "failed")
     bad, after = result["task"]["children"]
     assert bad["status"] == after["status"] == "failed"
     assert after["error"] == f"Not run: required dependency '{bad['id']}' failed"

@@ -47,8 +47,9 @@ def test_a_failed_run_says_so_and_names_the_cause(rpc: Rpc) -> None:
     assert (run["name"], run["status"], run["number"], run["root_task_id"]) == (name, "failed", 1, root)
     detail = rpc("runs.get", {"run_id": run["id"]})
     assert {field: detail[field] for field in run} == run
-    assert [each["name"] for each in detail["failures"]] == ["Use", "After"]
-    assert "number" in detail["failures"][0]["error"]
+    cause, after = detail["failures"]
+    assert (cause["name"], "number" in cause["error"], "not_run" in cause) == ("Use", True, False)
+    assert (after["name"], after["not_run"], after["cause_id"]) == ("After", True, cause["task_id"])
     assert (detail["inputs"], detail["parent_run"]) == ({}, None)
 
 

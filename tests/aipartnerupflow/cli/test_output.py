@@ -64,7 +64,7 @@ def test_a_warning_stands_beside_what_is_piped(cli: Cli) -> None:
     for words in (["tasks", "create", "-"], ["run", "-", "--no-wait"], ["run", "-", "--watch"]):
         done = cli(*words, stdin={"name": "my_task"})
         assert (done.code, done.err.partition(",")[0]) == (0, "Warning: Task 'my_task' names no executor")
-        assert done.lines
+        assert done.out
 
 
 def test_a_draft_of_a_copy_is_a_file_for_another_command(cli: Cli, stored: str) -> None:

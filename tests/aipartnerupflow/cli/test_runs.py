@@ -48,13 +48,29 @@ def test_a_run_is_shown_with_what_failed_and_its_tree(cli: Cli, screen: Show, fa
     assert screen("runs", "list", "--task", failed["id"]).out.count(run["id"]) == 1
 
 
+def test_what_was_not_run_is_not_shown_as_failed(screen: Show, client: Client) -> None:
+    bad, late = (
+        {"name": name, "parent_id": "all", "schemas": {"method": "echo_executor"}, "id": name.lower()}
+        for name in ("Bad", "Late")
+    )
+    tasks = [
+        {"id": "all", "name": "All"},
+        bad | {"inputs": {"n": "{{run.inputs.n}}"}},
+        late | {"dependencies": ["bad"]},
+    ]
+    done = client.execute(tasks, wait=True, wait_timeout_seconds=110)
+    (run,) = client.runs(task_id=done["root_task_id"])["runs"]
+    said = screen("runs", "show", run["id"]).err
+    assert f"Bad ({done['ids']['bad']}) failed: " in said
+    assert f"Late ({done['ids']['late']}): Not run: required dependency " in said
+
+
 def test_a_fork_is_compared_with_the_run_before(cli: Cli, screen: Show, client: Client, failed: Json) -> None:
     (child,) = client.children(failed["id"])
-    forked = cli("tasks", "fork", failed["id"], "--inputs", json.dumps({child["id"]: {"n": 1}}))
+    forked = cli("tasks", "fork", failed["id"], "--json", "--inputs", json.dumps({child["id"]: {"n": 1}}))
     assert forked.code == 0
     before, after = (
-        cli("runs", "list", "--task", task_id).lines[0]["id"]
-        for task_id in (failed["id"], forked.lines[-1]["root_task_id"])
+        cli("runs", "list", "--task", task_id).lines[0]["id"] for task_id in (failed["id"], forked.json["root_task_id"])
     )
     said = " ".join(screen("runs", "compare", before, after, "--changed-only").out.split())
     assert "failed completed" in said and "status, inputs, result, error" in said

@@ -133,11 +133,19 @@ def test_tasks_of_the_same_name_are_told_apart(cli: Cli) -> None:
 
 
 def test_a_run_for_a_program_is_the_reply_with_the_final_tree(cli: Cli, client: Client) -> None:
-    [answer] = cli("run", "-", stdin=STEPS).lines
+    answer = cli("run", "-", "--json", stdin=STEPS).json
     assert (answer["success"], answer["status"], answer["ids"].keys()) == (True, "completed", {"root", "a", "b"})
     assert answer["task"] == client.tree(answer["root_task_id"])
     failed = cli("run", "-", "--json", stdin=FAILS)
     assert (failed.code, failed.json["success"], failed.json["status"], failed.err) == (1, False, "failed", "")
+
+
+def test_a_run_in_a_pipe_ends_with_text_and_has_json_only_if_it_is_asked_for(cli: Cli, client: Client) -> None:
+    ended = cli("run", "-", stdin=FAILS)
+    assert (ended.code, ended.out.splitlines()[-1]) == (1, "Run failed: 1 failed, 1 not run")
+    task_id = client.create(STEPS)["id"]
+    assert cli("tasks", "run", task_id).out.endswith("\nRun completed\n")
+    assert cli("run", "-", "--no-wait", stdin=STEPS).out.startswith("Started: ")
 
 
 def test_a_watched_run_for_a_program_is_a_line_for_each_event(cli: Cli, client: Client) -> None:
@@ -151,7 +159,7 @@ def test_a_watched_run_for_a_program_is_a_line_for_each_event(cli: Cli, client: 
 
 
 def test_a_run_may_go_on_by_itself(cli: Cli, screen: Show) -> None:
-    [started] = cli("run", "-", "--no-wait", stdin=STEPS).lines
+    started = cli("run", "-", "--no-wait", "--json", stdin=STEPS).json
     assert started["status"] == "started"
     told = screen("run", "-", "--no-wait", stdin=STEPS)
     root_id = told.out.splitlines()[0].removeprefix("Started: ")
