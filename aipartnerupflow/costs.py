@@ -7,5 +7,7 @@ CENT: Final = 0.01
 
 
 def price(usd: float) -> str:
-    """Return a cost in US dollars with four decimals; of less than a cent, its first two digits."""
-    return f"${Decimal(f'{usd:.2g}'):f}" if 0 < usd < CENT else f"${usd:,.4f}"
+    """Return a cost in US dollars with four decimals; of less than a cent, its first two digits; of what is free, `$0`."""
+    if usd < CENT:
+        return f"${Decimal(f'{usd:.2g}'):f}"
+    return f"${usd:,.4f}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from django.db import transaction
+from django.db.models.functions import Length
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 
@@ -16,9 +17,14 @@ from tasks.models import Question, Task
 from tasks.rules.exceptions import InvalidParams, TaskNotFound, TasksError
 from tasks.rules.strict_json import Json
 from tasks.services.waits.questions import inbox_of, open_question_of, record_answer
+from tasks.status import Status
 
 #: Prefix of the fields that InvalidParams names.
 ANSWER: Final = "answer."
+OF_ASKING: Final = ("id", "name", "dependencies")
+MOST_RESULTS: Final = 200
+LONGEST_RESULT: Final = 20_000
+"""Larger results are not in the inbox: the page of the task has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,10 +119,16 @@ def _record_answer(*, caller: Caller, task_id: str, post: QueryDict, comment: st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A question in the inbox. An assignee who may not see its task gets no name and no link."""
+    """A question in the inbox. An assignee who may not see its task gets no name and no link, and nothing of the tree.
+
+    `tree` is the name of the tree, None if the task is its root. `decides` are the results that the task has got from its
+    dependencies, by their names: what is to be decided upon.
+    """
 
     question: Question
     name: str | None
+    tree: str | None
+    decides: list[tuple[str, Any]]
     fields: list[Field]
     may_answer: bool
 
@@ -124,14 +136,25 @@ class Entry:
 def entries(*, caller: Caller, filled: Filled | None = None) -> list[Entry]:
     """Return the caller's inbox; the form that was submitted in vain as it was `filled`."""
     questions = inbox_of(caller)
-    names = Task.objects.for_caller(caller).filter(id__in={question.task_id for question in questions})
-    known = dict(names.values_list("id", "name"))
-    return [
-        Entry(
+    seen = Task.objects.for_caller(caller)
+    asking = {task.id: task for task in seen.filter(id__in=[each.task_id for each in questions]).only(*OF_ASKING)}
+    roots = {question.run.root_id for question in questions if question.task_id in asking}
+    names = dict(seen.filter(id__in=roots.difference(asking)).values_list("id", "name"))
+    names |= {task.id: task.name for task in asking.values()}
+    needed = [item["id"] for task in asking.values() for item in task.dependencies][:MOST_RESULTS]
+    done = seen.filter(id__in=needed, status=Status.COMPLETED).annotate(size=Length("result"))
+    rows = done.filter(size__lte=LONGEST_RESULT).values_list("id", "name", "result")
+    results = {task_id: (name, result) for task_id, name, result in rows if result not in (None, {})}
+    found = []
+    for question in questions:
+        task, root_id = asking.get(question.task_id), question.run.root_id
+        entry = Entry(
             question=question,
-            name=known.get(question.task_id),
+            name=task.name if task else None,
+            tree=names.get(root_id) if task and task.id != root_id else None,
+            decides=[results[item["id"]] for item in task.dependencies if item["id"] in results] if task else [],
             fields=fields_of_question(question, filled),
             may_answer=caller.may(Role.OPERATOR) and question.may_be_answered_by(caller),
         )
-        for question in questions
-    ]
+        found.append(entry)
+    return found

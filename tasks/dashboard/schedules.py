@@ -30,6 +30,7 @@ ONE: Final = "dashboard/schedule.html"
 FORM: Final = "dashboard/schedule_form.html"
 PREVIEW: Final = "dashboard/schedule_preview.html"
 PAGE: Final = 100
+MOST_PAGES: Final = 10_000
 HISTORY: Final = 50
 NEXT: Final = 5
 MOST_FLOWS: Final = 200
@@ -55,14 +56,19 @@ class Time:
 
 @read_page(LIST)
 def overview(request: HttpRequest, caller: Caller) -> Context:
-    """`GET /ui/schedules/`: the caller's schedules, the newest first."""
-    found, cursor = schedules.list_schedules(caller=caller, limit=PAGE, cursor=request.GET.get("after", ""))
+    """`GET /ui/schedules/`: the caller's schedules by the time of their next run; `?page=` has further ones."""
+    text = request.GET.get("page", "1")
+    number = int(text) if text.isdecimal() and len(text) < len(str(MOST_PAGES)) else 0
+    if number < 1:
+        raise InvalidParams([("page", f"must be a number from 1 to {MOST_PAGES - 1:,}")])
+    found, has_more = schedules.next_schedules(caller=caller, limit=PAGE, start=PAGE * (number - 1))
     rows = []
     for each in found:
         zone, at = ZoneInfo(each.schedule.timezone), each.schedule.next_run_at
         next_time = None if at is None else Time(at=at, local=at.astimezone(zone))
         rows.append((each, in_words(each.schedule.timing), next_time))
-    return {"place": "schedules", "rows": rows, "cursor": cursor}
+    next_page = number + 1 if has_more else None
+    return {"place": "schedules", "rows": rows, "next_page": next_page, "previous_page": number - 1}
 
 
 @read_page(ONE)

@@ -8,7 +8,7 @@ from aipartnerupflow.costs import price
 @pytest.mark.parametrize(
     ("usd", "shown"),
     [
-        (0.0, "$0.0000"),
+        (0.0, "$0"),
         (0.000000123, "$0.00000012"),
         (0.000012, "$0.000012"),
         (0.00456, "$0.0046"),

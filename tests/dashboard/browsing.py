@@ -27,11 +27,15 @@ def keep_outcomes(page: Page) -> None:
 
 
 def barriers(page: Page, scheme: Literal["light", "dark"]) -> list[tuple[str, list[str]]]:
-    """What axe finds wrong with the page as it is: the rule, and the elements. In the dark it only looks at colours."""
+    """What axe finds wrong with the page as it is: the rule, and the elements. In the dark it only looks at colours.
+
+    In the light also with the rules that axe leaves out by itself: the size of targets, and names that lack the visible text.
+    """
     page.emulate_media(color_scheme=scheme)
     if not page.evaluate("'axe' in window"):
         page.evaluate(Axe().axe_script)
-    rules = {} if scheme == "light" else {"runOnly": ["color-contrast"]}
+    more = {name: {"enabled": True} for name in ("target-size", "label-content-name-mismatch")}
+    rules = {"rules": more} if scheme == "light" else {"runOnly": ["color-contrast"]}
     found = page.evaluate("async (options) => (await axe.run(options)).violations", {**ONLY_VIOLATIONS, **rules})
     return [(each["id"], [node["html"] for node in each["nodes"]][:5]) for each in found]
 

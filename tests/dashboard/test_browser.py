@@ -238,8 +238,8 @@ def test_why_a_tree_failed_comes_first(home: Page, server: Server, finished: Mak
     open_tree(home, server, f"{prefix}-root")
     causes = home.get_by_label("Failed tasks")
     expect(causes).to_contain_text("It failed, as it was told to.")
-    expect(causes.get_by_role("link")).to_have_count(1)  # not what failed only because of it
-    causes.get_by_role("link", name="Step a").click()
+    expect(causes.get_by_role("listitem")).to_have_count(1)  # not what failed only because of it
+    causes.get_by_role("link", name="Step a", exact=True).click()
     expect(home.locator("#panel")).to_contain_text("It failed, as it was told to.")
     expect(home).to_have_url(re.compile(f"/ui/tasks/{prefix}-a$"))
 

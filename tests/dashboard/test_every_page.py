@@ -56,6 +56,24 @@ OUT_OF_REACH: Final = """() => [...document.querySelectorAll("a[href], button, i
   .map((each) => each.outerHTML.slice(0, 200))"""
 
 
+#: The whole screen, half of one or one at a zoom of 200 %, and a phone.
+WIDTHS: Final = (1440, 720, 390)
+#: The title, and all of the navigation, are on the screen, and nothing lies over them; the page does not scroll sideways.
+HIDDEN: Final = """() => {
+  scrollTo(0, 0);
+  const found = document.documentElement.scrollWidth > innerWidth ? ["the page scrolls sideways"] : [];
+  for (const each of document.querySelectorAll(".top a, .top button, h1")) {
+    const text = document.createRange();
+    text.selectNodeContents(each);
+    const { left, right, top, bottom, width } = each.matches("h1") ? text.getClientRects()[0] : each.getBoundingClientRect();
+    if (!width) continue; // no name is shown on a phone
+    const there = document.elementFromPoint((left + right) / 2, (top + bottom) / 2);
+    if (left < 0 || right > innerWidth || !(each.contains(there) || there?.contains(each))) found.push(each.outerHTML.slice(0, 200));
+  }
+  return found;
+}"""
+
+
 def test_every_address_is_that_of_a_page_a_part_or_a_form() -> None:
     names = {pattern.name for pattern in urlpatterns}
     assert names == {*PAGES, *PARTS, *POSTS}
@@ -102,8 +120,11 @@ def test_a_page_has_no_barriers_and_asks_no_other_host(
     tab.goto(server.url + PAGES[name].format(**ids))
     if name == "tree":
         expect(tab.locator("[data-graph] > svg")).to_be_visible()
-    for scheme in SCHEMES:
-        assert barriers(tab, scheme) == []
+    for width in WIDTHS:
+        tab.set_viewport_size({"width": width, "height": 844})
+        assert tab.evaluate(HIDDEN) == [], width
+        for scheme in SCHEMES:
+            assert barriers(tab, scheme) == [], width
     tab.remove_listener("request", note)
     assert tab.evaluate(OUT_OF_REACH) == []
     assert {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))} == {

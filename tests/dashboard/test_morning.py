@@ -58,7 +58,7 @@ def test_what_failed_is_found_mended_and_compared_and_the_schedule_moved(home: P
     expect(home.get_by_text("Use status, inputs")).to_be_visible()
     home.go_back()
 
-    follow(home, "Edit Use and run from there", "Edit and run from “Use”")
+    follow(home, "Edit and run from here: Use", "Edit and run from “Use”")
     tab_to(home, "Inputs")
     home.keyboard.press("Control+A")
     home.keyboard.type('{"n": "{{fetch.rows}}"}')

@@ -258,6 +258,22 @@ def test_what_a_task_asks_is_answered_by_its_owner(as_: As, guarded: Server) -> 
     until_page(as_("alice"), location, "at last")
 
 
+def test_a_question_names_its_tree_and_shows_what_is_decided_upon(as_: As, guarded: Server) -> None:
+    tasks = [
+        {"id": "all", "name": "Monthly report"},
+        {"id": "draft", "name": "Write the draft", "parent_id": "all", "schemas": {"method": "echo_executor"}}
+        | {"inputs": {"text": "Sales rose by 4 %."}},
+        {"id": "ask", "name": "Ask", "parent_id": "all", "dependencies": ["draft"]}
+        | {"schemas": {"method": "approval_executor"}, "inputs": {"question": "Send it?", "options": ["yes", "no"]}},
+    ]
+    location = post(as_("alice"), "/ui/new/tree/", tree=json.dumps(tasks), then="run").headers["Location"]
+    until_page(as_("alice"), "/ui/inbox/", "Send it?")
+    (card,) = [each for each in page(as_("alice"), "/ui/inbox/").split("<article") if "Send it?" in each]
+    assert re.search(rf'in <a class="link" href="{location}">Monthly report</a>', card)
+    assert re.search(r"<h3>Write the draft</h3>.*Sales rose by 4 %\.", card, re.DOTALL)
+    assert post(as_("alice"), f"/ui/cancel/{location.removeprefix('/ui/tasks/')}").status_code == 302
+
+
 FORM: Final = {
     "properties": {
         "amount": {"type": "number", "title": "Amount in EUR", "minimum": 0},

@@ -50,7 +50,7 @@ def test_a_schedule_is_made_with_a_preview_and_moved_to_six(server: Server, page
     page.get_by_role("textbox", name="Cron expression").fill("0 6 * * *")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("At 06:00 every day (Europe/Berlin)")).to_be_visible()
-    page.get_by_role("button", name="Run Morning report now").click()
+    page.get_by_role("button", name="Run now: Morning report").click()
     expect(page.get_by_text("The run was submitted.")).to_be_visible()
     expect(page.get_by_role("cell", name="started")).to_be_visible()
     page.get_by_role("button", name="Pause Morning report").click()
@@ -126,6 +126,27 @@ def test_an_unchanged_form_changes_nothing(server: Server, page: Page) -> None:
         assert {key: value for key, value in after.items() if key not in volatile} == {
             key: value for key, value in before.items() if key not in volatile
         }
+        server.rpc("schedules.delete", {"schedule_id": schedule_id})
+
+
+def test_schedules_are_listed_by_their_next_time_and_say_whether_they_are_paused(
+    server: Server, session: httpx.Client
+) -> None:
+    late, early, paused = (
+        make(server, name=f"Listed {name}", **fields)
+        for name, fields in (
+            ("late", {"cron": "0 5 1 1 *"}),
+            ("early", {}),
+            ("paused", {"is_paused": True}),
+        )
+    )
+    listed = session.get("/ui/schedules/").text
+    assert re.findall(r">Listed (\w+)</a>", listed) == ["early", "late", "paused"]
+    (row,) = re.findall(r">Listed paused</a>.*?</tr>", listed, re.DOTALL)
+    assert '<span class="tag">paused</span>' in row
+    for query, status in (("?page=0", 400), ("?page=x", 400), ("?page=99999999999", 400), ("?page=2", 200)):
+        assert session.get(f"/ui/schedules/{query}").status_code == status
+    for schedule_id in (late, early, paused):
         server.rpc("schedules.delete", {"schedule_id": schedule_id})
 
 

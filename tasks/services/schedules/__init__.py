@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 
 from accounts import audit
 from accounts.audit import Action
@@ -148,6 +149,17 @@ def list_schedules(
         found = found.filter(after_cursor(cursor, descending=True))
     rows = list(found.order_by("-created_at", "-id")[: limit + 1])
     return with_statuses(rows[:limit]), cursor_of(rows[limit - 1]) if len(rows) > limit else None
+
+
+def next_schedules(*, caller: Caller, limit: int, start: int = 0) -> tuple[list[Listed], bool]:
+    """Return some of the caller's schedules without their trees, by the time of their next run, and whether there are more.
+
+    Those without a next run come last: paused ones, then those that have ended.
+    """
+    found = Schedule.objects.for_caller(caller).defer(*LARGE)
+    ordered = found.order_by(F("next_run_at").asc(nulls_last=True), "-is_paused", "name", "id")
+    rows = list(ordered[start : start + limit + 1])
+    return with_statuses(rows[:limit]), len(rows) > limit
 
 
 @transaction.atomic
