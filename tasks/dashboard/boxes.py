@@ -3,12 +3,13 @@
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from django.db.models.functions import Length
 
 from aipartnerupflow.growth import ENDED, URGENT, status_of
-from tasks.dashboard.looks import mark_handled
+from tasks.dashboard.looks import Shown, mark_handled, seen_of
 from tasks.dashboard.words import summary
 from tasks.models import Task
 from tasks.rules.maps import templates_of
@@ -34,26 +35,26 @@ class Folds:
     selected_id: str = ""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class Box:
     """A map, loop or spawner; `most` is the limit of a loop.
 
     `parts` are its items, its rounds, or its tasks with all below them, in order.
     """
 
-    task: Task
+    task: Shown
     kind: str
     most: int | None
-    template: list[Task]
-    parts: list[list[Task]]
+    template: list[Shown]
+    parts: list[list[Shown]]
     is_open: bool = False
     shown: frozenset[int] = frozenset()
 
-    @property
+    @cached_property
     def part_statuses(self) -> list[str]:
         return [status_of({task.shown_status for task in part}) for part in self.parts]
 
-    @property
+    @cached_property
     def statuses(self) -> list[str]:
         """The statuses that count: those of items or rounds, or of all tasks of a spawner."""
         return (
@@ -90,7 +91,7 @@ class Boxes:
     place: dict[str, str | None] = field(default_factory=dict)
     """The task itself, the closed box in its place, or None for a template with copies."""
 
-    def counts(self, task: Task) -> bool:
+    def counts(self, task: Shown) -> bool:
         """Return whether the task is one of the tree's for people: a template is not, once its copies run in its place."""
         is_over = task.id in self.templates and task.status == Status.SKIPPED
         return self.place[task.id] is not None and not is_over
@@ -106,12 +107,14 @@ class _Member(NamedTuple):
     params: Mapping[str, Any] | None
 
 
-def boxes_of(tasks: Sequence[Task], settings: Mapping[str, Json], folds: Folds) -> Boxes:
+def boxes_of(tasks: Sequence[Shown], settings: Mapping[str, Json], folds: Folds) -> Boxes:
     """Find the boxes of a tree. `tasks` are in the order of their positions, `settings` are those of `settings_of_boxes`."""
     rows = {task.id: task for task in tasks}
-    spawned = defaultdict[str, list[Task]](list)
+    if not settings and not any(task.spawned_by in rows for task in tasks):
+        return Boxes(by_id={}, part_of={}, templates={}, place={task.id: task.id for task in tasks})
+    spawned = defaultdict[str, list[Shown]](list)
     for task in tasks:
-        if task.spawned_by in rows:
+        if task.spawned_by is not None and task.spawned_by in rows:
             spawned[task.spawned_by].append(task)
     members = [
         _Member(each.id, each.parent_id, each.executor_id, each.spawned_by, settings.get(each.id)) for each in tasks
@@ -154,7 +157,7 @@ def settings_of_boxes(root_id: str) -> dict[str, Json]:
     return found
 
 
-def _box(task: Task, settings: Json, template: list[Task], spawned: list[Task], copied: Collection[str]) -> Box:
+def _box(task: Shown, settings: Json, template: list[Shown], spawned: list[Shown], copied: Collection[str]) -> Box:
     """Return the box of a task. A map or loop has added the whole template for each part, in order."""
     size = max(1, len(template))
     parts = (
@@ -176,10 +179,10 @@ def rank_of(status: str) -> int:
     return URGENT.index(status) if status in URGENT else len(URGENT)
 
 
-def _subtrees(spawned: Iterable[Task]) -> list[list[Task]]:
+def _subtrees(spawned: Iterable[Shown]) -> list[list[Shown]]:
     """Group tasks with those that are below them. Parents may come later than their children."""
     rows = {task.id: task for task in spawned}
-    found = defaultdict[str, list[Task]](list)
+    found = defaultdict[str, list[Shown]](list)
     for task in rows.values():
         top = task
         while top.parent_id in rows:
@@ -198,7 +201,7 @@ def _around(boxes: Boxes, task_id: str) -> dict[str, int]:
     return found
 
 
-def _places(tasks: Sequence[Task], boxes: Boxes, copied: Collection[str]) -> dict[str, str | None]:
+def _places(tasks: Sequence[Shown], boxes: Boxes, copied: Collection[str]) -> dict[str, str | None]:
     """Return the place of each task. Tasks that another one has added come after it in the order of positions."""
     places: dict[str, str | None] = {}
     for task in tasks:
@@ -214,7 +217,6 @@ def _places(tasks: Sequence[Task], boxes: Boxes, copied: Collection[str]) -> dic
 
 
 PARTS_SHOWN: Final = 50
-COLUMNS: Final = ("id", "name", "status", "cause_id", "parent_id", "executor_id", "spawned_by", "root_id")
 WORDS: Final = {MAP: "Item", LOOP: "Round"}
 
 
@@ -224,8 +226,8 @@ class Place:
 
     box: Box
     number: int
-    previous: Task | None
-    next: Task | None
+    previous: Shown | None
+    next: Shown | None
 
     @property
     def word(self) -> str:
@@ -237,7 +239,7 @@ class Family:
     """`parts` has one task of each part of `box`, urgent ones first; `template_of` is set for a task of a template."""
 
     box: Box | None
-    parts: list[Task]
+    parts: list[Shown]
     more_parts: int
     place: Place | None
     template_of: Box | None
@@ -246,10 +248,9 @@ class Family:
 def family_of(task: Task) -> Family | None:
     """Return the relations of a task by growth. None if it has none."""
     settings = settings_of_boxes(task.root_id)
-    tree = Task.objects.tree(task.root_id)
-    if not settings and not tree.exclude(spawned_by=None).exists():
+    if not settings and not Task.objects.tree(task.root_id).exclude(spawned_by=None).exists():
         return None
-    tasks = list(tree.only(*COLUMNS))
+    tasks = seen_of(task.root_id)
     mark_handled(tasks)
     boxes = boxes_of(tasks, settings, Folds())
     box = boxes.by_id.get(task.id)
@@ -271,7 +272,7 @@ def family_of(task: Task) -> Family | None:
     )
 
 
-def _same(parts: Sequence[Sequence[Task]], number: int, at: int) -> Task | None:
+def _same(parts: Sequence[Sequence[Shown]], number: int, at: int) -> Shown | None:
     if not 0 <= number < len(parts):
         return None
     return parts[number][min(at, len(parts[number]) - 1)]

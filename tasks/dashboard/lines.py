@@ -1,4 +1,4 @@
-"""The rows of the timeline as HTML, without a template: templates are eight times slower, and a tree may have 2,000 rows."""
+"""The rows of the timeline as HTML, without a template: templates are eight times slower, and a page may have 1,000 rows."""
 
 from html import escape
 from typing import Final
@@ -19,19 +19,23 @@ HEAD: Final = (
 
 def lines_of(picture: Picture, *, selected_id: str) -> SafeString:
     """Render tables with a row for each task. User-supplied text is escaped."""
-    rows = [_row(line, picture.span_ms, is_selected=line.task.id == selected_id) for line in picture.lines]
+    rows = []
+    for number, line in enumerate(picture.lines, start=picture.first + 2):  # the heading is the first row
+        place = f' aria-rowindex="{number}"' if picture.is_large else ""
+        rows.append(_row(line, picture.span_ms, place, is_selected=line.task.id == selected_id))
     tables = []
+    of_all = f' aria-rowcount="{picture.total + 1}"' if picture.is_large else ""
     for start in range(0, len(rows), ROWS):
         part, first = rows[start : start + ROWS], picture.first + start
-        caption = f"Tasks {first + 1:,} to {first + len(part):,}"
+        caption = f"Tasks {first + 1:,} to {first + len(part):,}" + (f" of {picture.total:,}" if of_all else "")
         tables.append(
-            f'<div class="part"><table><caption class="visually-hidden">{caption}</caption>{HEAD}<tbody>\n'
+            f'<div class="part"><table{of_all}><caption class="visually-hidden">{caption}</caption>{HEAD}<tbody>\n'
             f"{''.join(part)}</tbody></table></div>\n"
         )
     return mark_safe("".join(tables))  # noqa: S308  (`_row` escapes)
 
 
-def _row(line: Line, span_ms: int, *, is_selected: bool) -> str:
+def _row(line: Line, span_ms: int, place: str, *, is_selected: bool) -> str:
     task = line.task
     chosen, current = (" selected", ' aria-current="true"') if is_selected else ("", "")
     whole = " whole" if task.is_root or (task.executor_id is None and line.box is None) else ""
@@ -41,7 +45,7 @@ def _row(line: Line, span_ms: int, *, is_selected: bool) -> str:
         for bar in line.bars
     )
     return (
-        f'<tr class="{line.look}{whole} depth-{line.depth}{chosen}" data-n="{line.number}"><td>{_toggle(line)}'
+        f'<tr class="{line.look}{whole} depth-{line.depth}{chosen}" data-n="{line.number}"{place}><td>{_toggle(line)}'
         f'<svg class="i status-icon" role="img" aria-label="{word(line.look)}"><use href="#i-{line.look}"></use></svg>'
         f'<a href="{escape(path_of(task.id))}{"?root" if task.is_root else ""}"{current}>{escape(task.name)}</a>{_marks(line)}</td>'
         f'<td class="num">{spent}</td><td class="bars"><svg viewBox="0 0 {span_ms} 1" preserveAspectRatio="none" '

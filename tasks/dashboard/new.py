@@ -34,7 +34,7 @@ Texts = Mapping[str, str]
 Problems = dict[str, str]
 
 TEMPLATE: Final = "dashboard/new.html"
-FIRST: Final = "sleep_executor"
+FIRST: Final = "llm_executor"
 DEMO_MODEL: Final = "demo/demo"
 """Needs no key: the form of a user without keys has it."""
 PRIORITIES: Final = {0: "Urgent", 1: "High", 2: "Normal", 3: "Low"}

@@ -1,22 +1,22 @@
 """The data of a tree's page: hierarchy, timeline and dependency graph."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Final
 
 from accounts.callers import Caller
-from tasks.dashboard.boxes import Box, Boxes, Folds, boxes_of, settings_of_boxes
+from tasks.dashboard.boxes import Box, Boxes, Folds, boxes_of, rank_of, settings_of_boxes
 from tasks.dashboard.graph import graph_of, in_order
 from tasks.dashboard.listing import StatusBar, bar_of, seconds_of
 from tasks.dashboard.logs import join_words, name_in
-from tasks.dashboard.looks import looks_of, mark_handled
+from tasks.dashboard.looks import Shown, looks_of, mark_handled, seen_of
 from tasks.models import Firing, Question, Run, Schedule, Task, TaskEvent
 from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json
-from tasks.rules.tree import children_of, mean_progress, needs_of, node_of
+from tasks.rules.tree import mean_progress, needs_of, node_of
 from tasks.services.history.task_detail import newest_events
 from tasks.services.runs.child_runs import parent_of
 from tasks.services.runs.run_inputs import tags_of
@@ -26,9 +26,18 @@ from tasks.services.waits import open_waits
 from tasks.services.waits.questions import open_questions
 from tasks.status import Status
 
-MAX_LINES: Final = 2_000
-"""Limit of the timeline. The graph has all tasks."""
+WHOLE: Final = 1_000
+"""A tree with more tasks is large: the scripts know only the lines in view and the tasks near the selected one."""
+LINES: Final = 40
+"""The lines of a large tree that are sent at a time: those in view, and some before and after them."""
+BEFORE: Final = 13
+"""The lines before the selected one."""
+NEAR: Final = 10
+"""The tasks of each kind near the selected one in the graph of a large tree."""
+MOST_NEEDED: Final = 200
+"""A group of a large tree with more children has no time at which it was ready."""
 EVENTS_SHOWN: Final = 200
+EVENTS_OF_LARGE: Final = 20
 CAUSES_SHOWN: Final = 3
 WAITS_SHOWN: Final = 3
 SCHEDULES_SHOWN: Final = 5
@@ -68,6 +77,21 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The lines of a large tree that are wanted: those from `start` on, or around the selected task, among the tasks with the
+    text in their name, id or executor and with the status."""
+
+    start: int | None = None
+    text: str = ""
+    status: str = ""
+
+    def has(self, task: Shown) -> bool:
+        if self.status and task.shown_status != self.status:
+            return False
+        return self.text in f"{task.name}\n{task.id}\n{task.executor_id or ''}".lower()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """The current state of a tree and its latest run."""
 
@@ -75,13 +99,15 @@ class Picture:
     run: Run | None
     status: str
     lines: list[Line]
-    """The lines of the timeline: up to MAX_LINES, the selected task among them."""
+    """The lines of the timeline: of a large tree LINES of them."""
+    is_large: bool
     first: int
     """The number of lines of the tree before these."""
-    earlier: Task | None
+    total: int
+    """The number of all lines."""
+    earlier: Shown | None
     """The task of the line before these, and `later` that of the line after them."""
-    later: Task | None
-    left_out: int
+    later: Shown | None
     folds: Folds
     span_ms: int
     counts: dict[str, int]
@@ -93,8 +119,9 @@ class Picture:
     token_usage: Json | None
     budget: list[Limit]
     """The amounts of its budget that the run has spent."""
-    failed: list[Task]
-    """The tasks that failed the run, in the order in which they ended."""
+    causes: list[Task]
+    """The first tasks that failed the run, in the order in which they ended: the banner lists them."""
+    more_causes: int
     asking: list[tuple[Question, str]]
     """Open questions, with the names of their tasks."""
     waits: list[tuple[Question, str]]
@@ -109,13 +136,8 @@ class Picture:
     """The tags of the latest run."""
 
     @property
-    def causes(self) -> list[Task]:
-        """The failed tasks that the banner lists."""
-        return self.failed[:CAUSES_SHOWN]
-
-    @property
-    def more_causes(self) -> int:
-        return max(0, len(self.failed) - CAUSES_SHOWN)
+    def left_out(self) -> int:
+        return self.total - len(self.lines)
 
     @property
     def bar(self) -> StatusBar:
@@ -145,50 +167,80 @@ class Picture:
         return self.run is not None and self.run.finished_at is None
 
 
-def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> Picture:
-    """Load the tree of the task. Raises TaskNotFound, also if no address can contain the id of the root."""
+def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None, wanted: Wanted = Wanted()) -> Picture:
+    """Load the tree of the task; of a large one, the `wanted` lines only.
+
+    Raises TaskNotFound, also if no address can contain the id of the root.
+    """
     folds = folds or Folds(selected_id=task_id)
     root_id = root_of(caller=caller, task_id=task_id)
     if "\0" in root_id:  # stored by SQLite before every interface refused it
         raise TaskNotFound(task_id)
     # Read the run first: the stream may then repeat changes that the rows contain, but it misses none.
     run = Run.objects.filter(root_id=root_id).order_by("-number").first()
-    tasks = list(Task.objects.tree(root_id).defer("inputs", "result", "schemas", "params", "steps"))
+    tree = Task.objects.tree(root_id).defer("inputs", "result", "schemas", "params", "steps")
+    is_large = tree.count() > WHOLE
+    rows = {} if is_large else {task.id: task for task in tree}
+    tasks: Sequence[Shown] = seen_of(root_id) if is_large else list(rows.values())
+    if not any(task.id == root_id for task in tasks):  # it has been deleted meanwhile
+        raise TaskNotFound(task_id)
     now = datetime.now(UTC)
-    root = next(task for task in tasks if task.is_root)
-    mark_handled(tasks, is_live=run is not None and run.finished_at is None)
-    boxes = boxes_of(tasks, settings_of_boxes(root_id), folds)
-    drawn, _ = in_order(tasks, boxes)
-    bars = _bars(tasks, drawn, run, now) if run else {}
-    ordered = _in_order(drawn, root)
-    # The part of the timeline with the selected task.
-    place = next((number for number, (task, _) in enumerate(ordered) if task.id == folds.selected_id), 0)
-    first = place - place % MAX_LINES
-    end = min(first + MAX_LINES, len(ordered))
-    counts = Counter(task.shown_status for task in tasks if boxes.counts(task))
-    used = [task.token_usage for task in tasks if task.token_usage]
-    token_usage = {name: sum(usage.get(name) or 0 for usage in used) for name in USAGE} if used else None
-    failed = [task for task in tasks if task.shown_status == Status.FAILED]
     is_running = run is not None and run.finished_at is None
+    mark_handled(tasks, is_live=is_running)
+    boxes = boxes_of(tasks, settings_of_boxes(root_id), folds)
+    looks = looks_of(tasks, run=run, boxes=boxes.by_id)
+    drawn, others = in_order(tasks, boxes)
+    below = _below(drawn)
+    listed = _in_order(drawn, root_id, below)
+    if is_large and (wanted.text or wanted.status):
+        hidden = [(task, 0) for task in others if boxes.place[task.id] is not None]
+        listed = [(task, depth) for task, depth in [*listed, *hidden] if wanted.has(task)]
+    place = next((number for number, (task, _) in enumerate(listed) if task.id == folds.selected_id), -1)
+    first, end = _range(place, len(listed), wanted) if is_large else (0, len(listed))
+    part = None
+    shown = [task for task, _ in listed[first:end]]
+    if is_large:
+        near = _near(boxes.place.get(folds.selected_id) or root_id, tasks, boxes, below)
+        part = ([task for task in tasks if task.id in near], [task for task in shown if task.id not in near])
+        rows = tree.in_bulk([root_id, *(task.id for task in shown)])
+        if root_id not in rows:
+            raise TaskNotFound(task_id)
+        drawn = [*part[0], *part[1]]
+    graph = graph_of(tasks, boxes, folds, run, now, part=part, looks=looks)
+    counts = Counter(task.shown_status for task in tasks if boxes.counts(task))
+    progress = mean_progress(task.progress for task in tasks if task.status == Status.IN_PROGRESS)
+    if is_large:
+        graph |= {
+            "range": {"first": first, "total": len(listed), "place": place, "at": boxes.place.get(folds.selected_id)},
+            "counts": counts,
+            "progress": progress,
+        }
+    used = list(tree.exclude(token_usage=None).values_list("token_usage", flat=True))
+    token_usage = {name: sum(usage.get(name) or 0 for usage in used) for name in USAGE} if used else None
+    failed = {task.id for task in tasks if task.shown_status == Status.FAILED}
+    causes = _first_ended(root_id, failed)
     names = {task.id: task.name for task in tasks}
     asking = open_questions(caller, run_ids=[run.id]) if run and is_running else []
     waits = open_waits(caller, run_id=run.id, limit=WAITS_SHOWN) if run and is_running else []
     firings = Firing.objects.select_related("schedule").defer("schedule__tasks", "schedule__inputs")
+    numbers = {task.id: number for number, task in enumerate(drawn)}
+    root = rows[root_id]
     return Picture(
         root=root,
         run=run,
         status=run.status if run else root.status,
-        lines=_lines(ordered[first:end], drawn, boxes, bars, run, now, looks_of(tasks, run=run, boxes=boxes.by_id)),
+        lines=_lines(listed[first:end], rows, numbers, boxes, _bars(rows, shown, below, run, now), run, now, looks),
+        is_large=is_large,
         first=first,
-        earlier=ordered[first - 1][0] if first else None,
-        later=ordered[end][0] if end < len(ordered) else None,
-        left_out=len(ordered) - (end - first),
+        total=len(listed),
+        earlier=listed[first - 1][0] if first else None,
+        later=listed[end][0] if end < len(listed) else None,
         folds=folds,
         span_ms=max(1, _ms(run.created_at, run.finished_at or now)) if run else 1,
         counts=dict(counts),
         stored_count=len(tasks),
-        progress=mean_progress(task.progress for task in tasks if task.status == Status.IN_PROGRESS),
-        graph=graph_of(tasks, boxes, folds, run, now),
+        progress=progress,
+        graph=graph,
         token_usage=token_usage,
         budget=limits_of(run, root.params),
         asking=[(question, names[question.task_id]) for question in asking],
@@ -199,17 +251,60 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None) -> P
         ),
         tags=tags_of([run.id]).get(run.id, []) if run else [],
         waits=[(wait, names[wait.task_id]) for wait in waits],
-        failed=sorted(failed, key=lambda task: task.completed_at or datetime.max.replace(tzinfo=UTC)),
+        causes=causes,
+        more_causes=len(failed) - len(causes),
     )
+
+
+def _range(place: int, count: int, wanted: Wanted) -> tuple[int, int]:
+    """Return the lines of a large tree from the first to the one before `end`. `place` is that of the selected task, or -1."""
+    start = place - BEFORE if wanted.start is None else wanted.start
+    first = max(0, min(start, count - LINES))
+    return first, min(first + LINES, count)
+
+
+def _near(selected_id: str, tasks: Sequence[Shown], boxes: Boxes, below: Mapping[str, Sequence[Shown]]) -> set[str]:
+    """Return the ids of the tasks that the graph of a large tree has.
+
+    They are the selected one, some that it needs, that need it and that are below it, urgent ones first, and those above them.
+    """
+    by_id = {task.id: task for task in tasks}
+    needed = [item["id"] for item in by_id[selected_id].dependencies]
+    needing = [task.id for task in tasks if any(item["id"] == selected_id for item in task.dependencies)]
+    children = sorted(below.get(selected_id, ()), key=lambda task: rank_of(task.shown_status))
+    near = {selected_id}
+    for ids in (needed, needing):
+        places = dict.fromkeys(boxes.place.get(each) for each in ids)
+        near.update(islice(filter(None, places), NEAR))
+    near.update(task.id for task in children[:NEAR])
+    for task_id in list(near):
+        above = by_id[task_id].parent_id
+        while above is not None:
+            near.add(above)
+            above = by_id[above].parent_id
+    return near
+
+
+def _first_ended(root_id: str, failed: Collection[str]) -> list[Task]:
+    """Return the first CAUSES_SHOWN of these failed tasks, in the order in which they ended."""
+    if not failed:
+        return []
+    order = Task.objects.tree(root_id).filter(status=Status.FAILED, cause_id=None).order_by("completed_at", "position")
+    first = list(islice((each for each in order.values_list("id", flat=True) if each in failed), CAUSES_SHOWN))
+    found = Task.objects.defer("inputs", "result", "schemas", "params", "steps").in_bulk(first)
+    return [found[each] for each in first if each in found]
 
 
 def events_of(picture: Picture) -> list[Json]:
     """Load the newest events of the run that the picture contains, as many as fit into the response."""
     if picture.run is None:
         return []
-    names = {task["id"]: task["name"] for task in picture.graph["tasks"]}
     shown = TaskEvent.objects.filter(run_id=picture.run.id, seq__lte=picture.run.last_seq)
-    return [event | {"name": name_in(event, names)} for event in join_words(newest_events(shown, count=EVENTS_SHOWN))]
+    count = EVENTS_OF_LARGE if picture.is_large else EVENTS_SHOWN
+    events = join_words(newest_events(shown, count=count))
+    named = Task.objects.filter(id__in={event["task_id"] for event in events})
+    names = dict(named.values_list("id", "name"))
+    return [event | {"name": name_in(event, names)} for event in events]
 
 
 def first_failure(*, caller: Caller, root_id: str) -> str | None:
@@ -224,28 +319,35 @@ def first_failure(*, caller: Caller, root_id: str) -> str | None:
     return next((task.id for task in failed if task.shown_status == Status.FAILED), None)
 
 
-def _in_order(tasks: Sequence[Task], root: Task) -> list[tuple[Task, int]]:
+def _below(tasks: Iterable[Shown]) -> dict[str, list[Shown]]:
+    """Map the ids of tasks to their children, in the order of the tasks."""
+    found = defaultdict[str, list[Shown]](list)
+    for task in tasks:
+        if task.parent_id is not None:
+            found[task.parent_id].append(task)
+    return dict(found)
+
+
+def _in_order(tasks: Iterable[Shown], root_id: str, below: Mapping[str, Sequence[Shown]]) -> list[tuple[Shown, int]]:
     """Sort tasks below their parents, each with its depth. Iterative: a tree may be deep."""
-    by_id = {task.id: task for task in tasks}
-    below = children_of(map(node_of, tasks))
-    ordered, stack = [], [(root.id, 0)]
+    ordered, stack = [], [(next(task for task in tasks if task.id == root_id), 0)]
     while stack:
-        task_id, depth = stack.pop()
-        ordered.append((by_id[task_id], min(depth, DEEPEST)))
-        stack += [(child, depth + 1) for child in reversed(below.get(task_id, []))]
+        task, depth = stack.pop()
+        ordered.append((task, min(depth, DEEPEST)))
+        stack += [(child, depth + 1) for child in reversed(below.get(task.id, ()))]
     return ordered
 
 
 def _lines(
-    part: Sequence[tuple[Task, int]],
-    drawn: Sequence[Task],
+    part: Sequence[tuple[Shown, int]],
+    rows: Mapping[str, Task],
+    numbers: Mapping[str, int],
     boxes: Boxes,
     bars: Mapping[str, list[Bar]],
     run: Run | None,
     now: datetime,
     looks: Mapping[str, str],
 ) -> list[Line]:
-    numbers = {task.id: number for number, task in enumerate(drawn)}
     return [
         Line(
             task=task,
@@ -258,7 +360,7 @@ def _lines(
             box=boxes.by_id.get(task.id),
             is_template=task.id in boxes.templates,
         )
-        for task, depth in part
+        for task, depth in ((rows[each.id], depth) for each, depth in part if each.id in rows)
     ]
 
 
@@ -269,24 +371,36 @@ def _is_kept(task: Task, run: Run | None) -> bool:
 # --- timeline ---
 
 
-def _bars(tasks: Sequence[Task], drawn: Sequence[Task], run: Run, now: datetime) -> dict[str, list[Bar]]:
-    """Return the time spans of tasks that are drawn, by id. Tasks with the result of an earlier run have none."""
-    ended = {task.id: task.completed_at for task in tasks if Status(task.status).is_terminal and task.completed_at}
-    below = children_of(map(node_of, tasks))
+def _bars(
+    rows: Mapping[str, Task],
+    shown: Iterable[Shown],
+    below: Mapping[str, Sequence[Shown]],
+    run: Run | None,
+    now: datetime,
+) -> dict[str, list[Bar]]:
+    """Return the time spans of tasks in the timeline, by id. Tasks with the result of an earlier run have none."""
+    if run is None:
+        return {}
+    drawn = [rows[each.id] for each in shown if each.id in rows and not _is_kept(rows[each.id], run)]
+    needed = {
+        task.id: needs_of(node_of(task), {task.id: [each.id for each in below.get(task.id, ())]}) for task in drawn
+    }
+    others = {each for ids in needed.values() if len(ids) <= MOST_NEEDED for each in ids}.difference(rows)
+    known = [*rows.values(), *Task.objects.filter(id__in=others).only("id", "status", "completed_at")]
+    ended = {task.id: task.completed_at for task in known if Status(task.status).is_terminal and task.completed_at}
     # The starts and retries of tasks with several attempts: the row has only the last attempt.
     borders: defaultdict[str, list[tuple[str, datetime]]] = defaultdict(list)
-    if any(task.attempt > 1 for task in drawn):
-        events = TaskEvent.objects.filter(run_id=run.id, type__in=BORDER_TYPES).order_by("seq")
+    if again := [task.id for task in drawn if task.attempt > 1]:
+        events = TaskEvent.objects.filter(run_id=run.id, type__in=BORDER_TYPES, task_id__in=again).order_by("seq")
         for task_id, kind, moment in events.values_list("task_id", "type", "created_at"):
             borders[task_id].append((kind, moment))
     end = run.finished_at or now
     bars = {}
     for task in drawn:
-        if not _is_kept(task, run):
-            needed, ready_at = needs_of(node_of(task), below), None
-            if all(task_id in ended for task_id in needed):
-                ready_at = max([run.created_at, task.created_at, *(ended[task_id] for task_id in needed)])
-            bars[task.id] = _task_bars(task, ready_at, borders.get(task.id, []), run, end)
+        ready_at = None
+        if all(task_id in ended for task_id in needed[task.id]):
+            ready_at = max([run.created_at, task.created_at, *(ended[task_id] for task_id in needed[task.id])])
+        bars[task.id] = _task_bars(task, ready_at, borders.get(task.id, []), run, end)
     return bars
 
 

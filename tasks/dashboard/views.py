@@ -19,11 +19,12 @@ from tasks.dashboard.inbox import fields_of_question
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.listing import list_trees
 from tasks.dashboard.logs import join_words
-from tasks.dashboard.looks import looks_of, mark_handled
+from tasks.dashboard.looks import looks_of, mark_handled, seen_of
 from tasks.dashboard.pages import Context, base_url, has_owners, page, read_page, render_page
-from tasks.dashboard.picture import Picture, events_of, first_failure, picture_of
+from tasks.dashboard.picture import Picture, Wanted, events_of, first_failure, picture_of
 from tasks.executors import describe, disabled_executors, executor_ids
 from tasks.models import Task
+from tasks.rules.exceptions import InvalidParams
 from tasks.services.history.run_search import views_of
 from tasks.services.history.task_detail import Detail, detail
 from tasks.services.secrets.write_only import for_pages
@@ -34,6 +35,7 @@ from tasks.status import Status
 
 RELATIVES_SHOWN: Final = 50
 MOST_FOLDS: Final = 200
+MOST_LINES: Final = 1_000_000
 ANSWERS_SHOWN: Final = 20
 
 
@@ -82,13 +84,15 @@ async def tree(request: HttpRequest, caller: Caller, task_id: str) -> HttpRespon
 
 @page()
 async def growth(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
-    """`GET /ui/growth/{id}`: the data and lines of the tree's page, which it loads again when the tree has grown."""
+    """`GET /ui/growth/{id}`: the data and lines of the tree's page, which it loads again when the tree has grown.
+
+    A large tree is loaded by its lines: `from` is the number of the first, `q` and `status` select some.
+    """
 
     def read() -> HttpResponse:
-        picture = picture_of(caller=caller, task_id=task_id, folds=_folds(request, task_id))
+        picture = picture_of(caller=caller, task_id=task_id, folds=_folds(request, task_id), wanted=_wanted(request))
         lines = lines_of(picture, selected_id=task_id)
-        found = {"graph": picture.graph, "lines": lines, "span": picture.span_ms, "left_out": picture.left_out}
-        return JsonResponse(found)
+        return JsonResponse({"graph": picture.graph, "lines": lines, "span": picture.span_ms})
 
     return await pools.read(read)
 
@@ -119,6 +123,15 @@ def _folds(request: HttpRequest, task_id: str) -> Folds:
     latest = list(said.items())[-MOST_FOLDS:]
     opened, closed = (frozenset(each for each, name in latest if name == verb) for verb in ("open", "shut"))
     return Folds(opened=opened, closed=closed, selected_id=task_id)
+
+
+def _wanted(request: HttpRequest) -> Wanted:
+    """Return which lines of a large tree the query asks for. Raises InvalidParams."""
+    start = request.GET.get("from")
+    if start is not None and not (start.isdecimal() and len(start) <= len(str(MOST_LINES))):
+        raise InvalidParams([("from", "must be the number of a line")])
+    text, status = request.GET.get("q", "").strip().lower(), request.GET.get("status", "")
+    return Wanted(start=None if start is None else int(start), text=text, status=status)
 
 
 def _of_tree(request: HttpRequest, picture: Picture, task_id: str) -> Context:
@@ -173,9 +186,11 @@ def _panel(request: HttpRequest, caller: Caller, task_id: str) -> Context:
 
 def _look(found: Detail) -> str:
     """Return the status of the task in the panel, as the drawings of its tree show it."""
+    if found.task.is_root and found.run:
+        return found.run.status
     if found.task.executor_id is not None or not found.task.has_children:
-        return found.run.status if found.task.is_root and found.run else found.task.shown_status
-    tasks = list(Task.objects.tree(found.task.root_id).only(*boxes.COLUMNS))
+        return found.task.shown_status
+    tasks = seen_of(found.task.root_id)
     mark_handled(tasks)
     grown = {*boxes.settings_of_boxes(found.task.root_id), *(task.spawned_by for task in tasks if task.spawned_by)}
     return looks_of(tasks, run=found.run, boxes=grown)[found.task.id]

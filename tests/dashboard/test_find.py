@@ -6,12 +6,13 @@ from typing import Final
 
 from playwright.sync_api import Locator, Page, expect
 
+from tasks.dashboard.picture import LINES, WHOLE
 from tests.dashboard.browsing import line, open_tree
 from tests.dashboard.conftest import Make, root, step
 from tests.servers import Server
 
-MANY: Final = 2_100
-"""More than the timeline has rows."""
+MANY: Final = WHOLE + 100
+"""More than a page knows of a tree."""
 
 
 def rows(page: Page) -> Locator:
@@ -67,10 +68,16 @@ def test_a_task_without_a_row_is_found(home: Page, server: Server, make: Make) -
     prefix = make(root("Large work", *names), *[step(name) for name in names])
     open_tree(home, server, f"{prefix}-root")
     last = names[-1]
-    expect(home.locator("[data-lines] tr[data-n]")).to_have_count(2_000)
+    expect(home.locator("[data-lines] tr[data-n]")).to_have_count(LINES)
     home.get_by_label("Find a task").fill(f"Step {last}")
     expect(home.locator("[data-found]")).to_have_text("1 found")
     expect(rows(home)).to_have_text([f"Step {last}"])
     home.keyboard.press("Enter")
     expect(home.locator("#panel h2")).to_contain_text(f"Step {last}")
     expect(home.locator(f"[data-graph] [data-task='{prefix}-{last}']")).to_be_in_viewport()
+    home.get_by_label("Find a task").fill("Step 1")
+    expect(home.locator("[data-found]")).to_have_text("211 of 211")
+    for key, name in [("Enter", "1"), ("Enter", "10"), ("Shift+Enter", "1"), ("Shift+Enter", "1099")]:
+        home.keyboard.press(key)
+        expect(home.locator("#panel h2")).to_contain_text(re.compile(f"Step {name}$"))
+    expect(home.locator("[data-found]")).to_have_text("211 of 211")

@@ -1,17 +1,18 @@
 """A tree as its page shows it: the order of its lines, the stretches of its timeline, its graph."""
 
-from datetime import timedelta
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.listing import rows_of_trees
-from tasks.dashboard.picture import Bar, Picture, events_of, picture_of
+from tasks.dashboard.picture import NEAR, Bar, Picture, Wanted, events_of, picture_of
 from tasks.models import Run, Task, TaskEvent
 from tasks.rules.exceptions import TaskNotFound
 from tasks.status import Status
-from tests.tasks.trees import ALICE, BOB, ROOT, start, step, store
+from tests.tasks.trees import ALICE, BOB, ROOT, group, start, step, store
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_engines_nightly]
 
@@ -122,13 +123,74 @@ def test_children_stand_below_their_parent_in_the_order_of_the_request() -> None
     ]
 
 
-def test_a_long_timeline_shows_the_part_with_the_selected_task(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.dashboard.picture.MAX_LINES", 2)
+@pytest.fixture
+def small_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trees are large from two tasks on, and have two lines at a time."""
+    for name, value in {"WHOLE": 1, "LINES": 2, "BEFORE": 1}.items():
+        monkeypatch.setattr(f"tasks.dashboard.picture.{name}", value)
+
+
+@pytest.mark.usefixtures("small_lines")
+def test_a_large_tree_has_the_lines_around_the_selected_task(run: Run) -> None:
     parts = [picture_of(caller=ALICE, task_id=task_id) for task_id in ("root", "b", "a")]
-    assert [[line.task.id for line in part.lines] for part in parts] == [["root", "b"], ["root", "b"], ["a"]]
+    assert [[line.task.id for line in part.lines] for part in parts] == [["root", "b"], ["root", "b"], ["b", "a"]]
     around = [(part.first, part.left_out, part.earlier and part.earlier.id, part.later and part.later.id) for part in parts]  # fmt: skip
-    assert around == [(0, 1, None, "a"), (0, 1, None, "a"), (2, 2, "b", None)]
-    assert "Tasks 3 to 3" in lines_of(parts[2], selected_id="a")
+    assert around == [(0, 1, None, "a"), (0, 1, None, "a"), (1, 1, "root", None)]
+    html = lines_of(parts[2], selected_id="a")
+    assert "Tasks 2 to 3 of 3" in html and 'aria-rowcount="4"' in html
+    assert re.findall(r'data-n="(\d)" aria-rowindex="(\d)"', html) == [("1", "3"), ("2", "4")]
+
+
+@pytest.mark.usefixtures("small_lines")
+def test_a_large_tree_has_the_lines_that_are_wanted(run: Run) -> None:
+    at(run, "a", 10, 110)
+
+    def shown(**wanted: Any) -> tuple[int, list[str], int]:
+        part = picture_of(caller=ALICE, task_id="b", wanted=Wanted(**wanted))
+        return part.first, [line.task.id for line in part.lines], part.graph["range"]["place"]
+
+    assert shown(start=1) == (1, ["b", "a"], 1)
+    assert shown(start=999) == (1, ["b", "a"], 1)
+    assert shown(status="completed") == (0, ["a"], -1)
+    assert shown(text="b") == (0, ["b"], 0)
+    assert shown(text="nothing like it") == (0, [], -1)
+
+
+@pytest.mark.usefixtures("small_lines")
+def test_the_graph_of_a_large_tree_has_what_is_near_the_selected_task() -> None:
+    names = [f"s{number}" for number in range(30)]
+    store(ROOT, step("end", *names), *[step(name) for name in names], step("apart"))
+    graphs = {task_id: picture_of(caller=ALICE, task_id=task_id).graph for task_id in ("end", "s3", "root")}
+    drawn = {task_id: [each["id"] for each in graph["tasks"][: graph["drawn"]]] for task_id, graph in graphs.items()}
+    assert drawn == {
+        "end": ["root", "end", *names[:NEAR]],
+        "s3": ["root", "end", "s3"],
+        "root": ["root", "end", *names[: NEAR - 1]],
+    }
+    assert graphs["s3"]["tasks"][1]["needs"] == [2]
+    assert (graphs["s3"]["counts"], graphs["s3"]["range"]["total"]) == ({"pending": 33}, 33)
+
+
+@pytest.mark.usefixtures("small_lines")
+def test_boxes_of_a_large_tree_have_their_sums() -> None:
+    each = group("each", "list") | {"params": {"for_each": {"items": {"task": "list"}}}}
+    store(ROOT, step("list"), each, step("item", parent="each"))
+    now = datetime.now(UTC)
+    common = {
+        "root_id": "root",
+        "parent_id": "each",
+        "spawned_by": "each",
+        "user_id": "alice",
+        "executor_id": "echo_executor",
+    }
+    Task.objects.bulk_create(
+        Task(id=f"i{n}", position=9 + n, name=f"i{n}", created_at=now, updated_at=now, **common) for n in range(20)
+    )
+    Task.objects.filter(id="i0").update(status=Status.COMPLETED)
+    shown = picture_of(caller=ALICE, task_id="each").graph
+    (box,) = [task["box"] for task in shown["tasks"] if "box" in task]
+    counts = {"completed": 1, "pending": 19}
+    assert box["sum"] == {"text": "1 of 20 items", "failed": 0, "counts": counts, "count": 20}
 
 
 def test_the_graph_names_tasks_by_their_place(run: Run) -> None:

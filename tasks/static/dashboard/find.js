@@ -2,8 +2,10 @@
 
 const REST_MS = 1000; // the least time between two searches while statuses change
 
-// `all` returns the tasks, `show` gets the numbers of those found or null, `choose` selects one of them.
-export function findIn(bar, { all, chosen, show, choose }) {
+// `all` returns the tasks, `show` gets the numbers of those found or null, `choose` selects one of them. Of a `large` tree the server
+// finds them: `large.search` asks it, `large.state` returns how many there are and at which of them the selected task is, and
+// `large.go` selects one by its place.
+export function findIn(bar, { all, chosen, show, choose, large = null }) {
   const [text, status, count] = ["[data-find]", "[data-find-status]", "[data-found]"].map((each) => bar.querySelector(each));
   const buttons = bar.querySelectorAll("[data-step]");
   let found = [];
@@ -22,22 +24,35 @@ export function findIn(bar, { all, chosen, show, choose }) {
     tell();
   }
 
+  function ask() {
+    search();
+    if (!large) return;
+    count.textContent = "";
+    large.search();
+  }
+
   function tell() {
     const number = (value) => value.toLocaleString("en");
-    const at = found.indexOf(chosen());
-    count.textContent = !isOn() ? "" : !found.length ? "No task found" : at === -1 ? `${number(found.length)} found` : `${number(at + 1)} of ${number(found.length)}`;
-    for (const button of buttons) button.disabled = !found.length;
+    const { all: many, at } = state();
+    count.textContent = !isOn() ? "" : !many ? "No task found" : at === -1 ? `${number(many)} found` : `${number(at + 1)} of ${number(many)}`;
+    for (const button of buttons) button.disabled = !isOn() || !many;
+  }
+
+  function state() {
+    return large ? large.state() : { all: found.length, at: found.indexOf(chosen()) };
   }
 
   function step(by) {
-    if (!found.length) return;
-    const at = found.indexOf(chosen());
-    choose(found[at === -1 ? (by > 0 ? 0 : found.length - 1) : (at + by + found.length) % found.length]);
+    const { all: many, at } = state();
+    if (!isOn() || !many) return;
+    const next = at === -1 ? (by > 0 ? 0 : many - 1) : (at + by + many) % many;
+    if (large) return large.go(next);
+    choose(found[next]);
     tell();
   }
 
-  text.addEventListener("input", search);
-  status.addEventListener("change", search);
+  text.addEventListener("input", ask);
+  status.addEventListener("change", ask);
   bar.addEventListener("submit", (event) => event.preventDefault());
   buttons.forEach((button) => button.addEventListener("click", () => step(Number(button.dataset.step))));
   text.addEventListener("keydown", (event) => {
@@ -45,15 +60,17 @@ export function findIn(bar, { all, chosen, show, choose }) {
     event.preventDefault();
     if (event.key === "Enter") return step(event.shiftKey ? -1 : 1);
     text.value = "";
-    search();
+    ask();
   });
   bar.hidden = false;
-  search(); // browsers fill in fields again when a page is loaded again
+  search();
+  if (isOn()) ask(); // browsers fill in fields again when a page is loaded again
 
   return {
     tell,
     isOn,
     again: search,
+    wanted: () => ({ q: text.value.trim(), status: status.value }),
     // The statuses have changed.
     soon() {
       if (!isOn()) return;

@@ -5,17 +5,39 @@ import { STATUSES, wordOf } from "./boxes.js";
 const SVG = "http://www.w3.org/2000/svg";
 const MOST_FOUND = 200; // rows for tasks that are found and have none
 const ROW = 30; // pixels
+const BEFORE = 9; // rows of a large tree that are loaded before those in view
+const LEAD = 4; // rows above one that is scrolled into view (picture.py has the sum of both)
+const SPARE = 3; // rows: closer to the end of what is loaded, more is loaded
 const ROOM = 1.25; // the scale grows in steps of this factor, so that bars seldom move
 
-export function timelineOf(table, axis, { span, isOpen }) {
+// `range` says which rows of a large tree are loaded, `{first, total, place}`, and `load` loads those in view. The others are empty room.
+export function timelineOf(table, axis, { span, isOpen, range, load }) {
   let lines = rowsOf(table);
+  const rooms = ["before", "after"].map(() => document.createElement("div"));
+  let frame = null;
   const seen = new Set(); // only visible rows are updated
   const watcher = new IntersectionObserver((entries) => entries.forEach(({ target, isIntersecting }) => (isIntersecting ? seen.add(target) : seen.delete(target))), { rootMargin: "100px" });
   let scale = span;
   let isHidden = () => false; // in a folded group
   let found = null;
 
+  function settle() {
+    if (!range) return;
+    const sizes = [range.first, Math.max(0, range.total - range.first - lines.size)];
+    rooms.forEach((room, number) => { room.style.blockSize = `${ROW * sizes[number]}px`; });
+    table.prepend(rooms[0]);
+    table.append(rooms[1]);
+  }
+
+  function look() {
+    frame = null;
+    const [top, bottom] = [table.scrollTop, table.scrollTop + table.clientHeight].map((each) => each / ROW);
+    const end = range.first + lines.size;
+    if ((range.first && top < range.first + SPARE) || (end < range.total && bottom > end - SPARE)) load();
+  }
+
   function hide() {
+    if (range) return; // the server chooses the rows
     const shown = new Map([...table.children].map((part) => [part, 0]));
     for (const [n, row] of lines) {
       row.hidden = found ? !found.has(n) : isHidden(n);
@@ -51,13 +73,31 @@ export function timelineOf(table, axis, { span, isOpen }) {
     rescale(span * ROOM);
     lines.forEach((row) => watcher.observe(row));
   }
+  if (range) {
+    settle();
+    table.scrollTop = ROW * Math.max(0, range.place - LEAD);
+    table.addEventListener("scroll", () => { frame ??= requestAnimationFrame(look); }, { passive: true });
+  }
   return {
+    has: (n) => lines.has(n),
+    // The number of the row that is wanted first, and the task of the row with this number if it is loaded.
+    start: () => Math.max(0, Math.floor(table.scrollTop / ROW) - BEFORE),
+    at: (number) => [...lines.keys()][number - range.first],
+    // Scrolls the row with this number into view.
+    reveal(number) {
+      const top = ROW * number;
+      if (top < table.scrollTop || top + ROW > table.scrollTop + table.clientHeight) table.scrollTop = Math.max(0, top - ROW * LEAD);
+    },
     // Shows other rows, as the server writes them.
-    replace(html, to) {
+    replace(html, to, fresh) {
+      const { scrollTop } = table;
+      range = fresh;
       watcher.disconnect();
       seen.clear();
       table.innerHTML = html;
       lines = rowsOf(table);
+      settle();
+      if (range) table.scrollTop = scrollTop;
       rescale(isOpen ? Math.max(scale, to) : to);
       if (isOpen) lines.forEach((row) => watcher.observe(row));
     },
@@ -74,6 +114,7 @@ export function timelineOf(table, axis, { span, isOpen }) {
     },
     // Shows only the rows of these tasks, in short those that have no row. Null: all rows.
     find(numbers, tasks, urlOf) {
+      if (range) return;
       found = numbers && new Set(numbers);
       hide();
       table.querySelector("[data-others]")?.remove();

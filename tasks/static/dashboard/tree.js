@@ -15,6 +15,7 @@ import { zoomOf } from "./zoom.js";
 
 const page = document.querySelector("#tree");
 const data = JSON.parse(document.querySelector("#graph-data").textContent);
+const isLarge = data.range !== undefined; // then only the rows in view and the tasks near the selected one are known (picture.py)
 let tasks = filledIn(data.tasks); // those that are drawn, then those that boxes stand for
 let numbers = numbersOf(tasks);
 let parts = partsOf(tasks);
@@ -23,15 +24,15 @@ relook(tasks.keys());
 const MOST_AT_ONCE = 250; // events: the rest waits for the next frame
 const TICK_MS = 200;
 const HEAD_REST_MS = 250; // minimum time between two reloads of the head
-const LARGE = 1000; // tasks: above this, the head waits as long as the panel
-const PANEL_REST_MS = 1000; // the same, for the panel of a box
+const PANEL_REST_MS = 1000; // the same, for the panel of a box, and for the head of a large tree
+const CHOICE_REST_MS = 150; // before a large tree is loaded around another task
 
 const title = document.title;
 const skew = data.now_ms - Date.now();
 const serverNow = () => Date.now() + skew;
 const now = () => serverNow() - data.created_ms;
 const urlOf = (id) => page.dataset.page + encodeURIComponent(id);
-const timeline = timelineOf(page.querySelector("[data-lines]"), page.querySelector("[data-axis]"), { span: Number(page.dataset.span), isOpen: data.is_running });
+const timeline = timelineOf(page.querySelector("[data-lines]"), page.querySelector("[data-axis]"), { span: Number(page.dataset.span), isOpen: data.is_running, range: data.range, load: () => growth.now() });
 const eventLog = eventLogOf(page.querySelector("[data-log]"), {
   nameOf: (id) => tasks[numbers.get(id)]?.name ?? id,
 });
@@ -59,7 +60,13 @@ const growth = growthOf(loadGrowth);
 let chosen = numbers.get(document.querySelector("#panel").dataset.selected);
 const news = [];
 let found = null; // the numbers of the tasks that the search finds
-const search = findIn(page.querySelector("[data-find-bar]"), { all: () => tasks, chosen: () => chosen, show: showFound, choose: (n) => choose(n) });
+let jumps = 0; // to tasks whose rows are not in view
+let shownJumps = 0;
+let wantedRow = null; // the number of a row that is selected when it is loaded
+let choiceTimer = null;
+let centered = null; // the id of the task that was selected when the graph was drawn
+const large = isLarge ? { search: searchLarge, state: () => ({ all: data.range.total, at: data.range.place }), go: goTo } : null;
+const search = findIn(page.querySelector("[data-find-bar]"), { all: () => tasks, chosen: () => chosen, show: showFound, choose: (n) => choose(n), large });
 
 // The server leaves out what is empty (graph.py).
 function filledIn(all) {
@@ -75,8 +82,9 @@ function childrenOf(all) {
 }
 
 function lookOf(n) {
-  const { status, parent, executor, box } = tasks[n];
+  const { status, parent, executor, box, shown } = tasks[n];
   if (parent === null && n < data.drawn && data.run_status) return data.run_status;
+  if (isLarge) return shown ?? status;
   if (executor !== null || box || !below[n].length || !["pending", "in_progress", "completed"].includes(status)) return status;
   const looks = new Set(below[n].map((each) => tasks[each].look));
   return statusOf(status === "completed" ? looks : looks.add(status));
@@ -136,7 +144,7 @@ function showNews() {
   if (growth.isBusy()) late.push(...events);
   const changed = applied(events);
   eventLog.add(events);
-  if (events.some(({ type }) => type === "task_spawned")) growth.soon();
+  if (events.some(({ type }) => type === "task_spawned" || (isLarge && type.startsWith("task_") && type !== "task_progress"))) growth.soon();
   showCounts();
   const last = events.at(-1);
   if (changed.has(chosen) && !isFillingIn()) showPanel(chosen);
@@ -176,7 +184,7 @@ function showLooks(some) {
 function showSums(some) {
   for (const n of new Set(some)) {
     if (n >= data.drawn || !tasks[n]?.box) continue;
-    const sum = sumOf(tasks[n], parts.get(n), tasks);
+    const sum = tasks[n].box.sum ?? sumOf(tasks[n], parts.get(n), tasks);
     timeline.sum(n, sum);
     if (sum.count) graph?.sum(n, sum);
   }
@@ -228,7 +236,7 @@ function refreshHead() {
   headTimer ??= setTimeout(() => {
     headTimer = null;
     loadHead(page.dataset.head);
-  }, tasks.length > LARGE ? PANEL_REST_MS : HEAD_REST_MS);
+  }, isLarge ? PANEL_REST_MS : HEAD_REST_MS);
 }
 
 function end(final) {
@@ -241,26 +249,33 @@ function end(final) {
   document.title = `${{ completed: "✓", failed: "✗", cancelled: "⊘" }[final.status]} ${title}`;
   refreshHead();
   showPanel(chosen);
-  growth.finish();
+  isLarge ? growth.now() : growth.finish();
 }
 
 function showCounts() {
-  const counts = Object.fromEntries(STATUSES.map((status) => [status, 0]));
-  const counted = tasks.filter(({ at, is_template: isTemplate, status }) => at !== -1 && !(isTemplate && status === "skipped")); // as in boxes.py
-  for (const { status } of counted) counts[status] += 1;
+  const counts = countsNow();
+  const total = STATUSES.reduce((sum, status) => sum + counts[status], 0);
   const done = STATUSES.filter(isTerminal).reduce((sum, status) => sum + counts[status], 0);
-  page.querySelector("[data-done]").textContent = countsText(counts, counted.length, done);
+  page.querySelector("[data-done]").textContent = countsText(counts, total, done);
   const running = tasks.filter(({ status }) => status === "in_progress");
-  const progress = running.reduce((sum, task) => sum + task.progress, 0) / (running.length || 1);
+  const progress = isLarge ? data.progress : running.reduce((sum, task) => sum + task.progress, 0) / (running.length || 1);
   let x = 0;
   const rects = STATUSES.flatMap((status) => {
-    const width = (100 * counts[status]) / counted.length;
+    const width = (100 * counts[status]) / total;
     const done = status === "in_progress" ? width * progress : width;
     const parts = [part(status, x, done), part(`${status} rest`, x + done, width - done)];
     x += width;
     return parts;
   });
   page.querySelector("[data-strip]").replaceChildren(...rects);
+}
+
+function countsNow() {
+  const counts = Object.fromEntries(STATUSES.map((status) => [status, 0]));
+  if (isLarge) return Object.assign(counts, data.counts);
+  const counted = tasks.filter(({ at, is_template: isTemplate, status }) => at !== -1 && !(isTemplate && status === "skipped")); // as in boxes.py
+  for (const { status } of counted) counts[status] += 1;
+  return counts;
 }
 
 // As `words.counts`.
@@ -287,12 +302,42 @@ function addressOf(base, id) {
 
 async function loadGrowth() {
   late = [];
-  const reply = await fetch(addressOf(page.dataset.growth, tasks[chosen].id));
+  const [asked, jump] = [tasks[chosen].id, jumps];
+  const address = new URL(addressOf(page.dataset.growth, asked), location);
+  if (isLarge) {
+    if (jump === shownJumps) address.searchParams.set("from", timeline.start());
+    for (const [name, value] of Object.entries(search.wanted())) if (value) address.searchParams.set(name, value);
+  }
+  const reply = await fetch(address);
   if (!reply.ok || reply.redirected) return location.reload();
-  showGrowth(await reply.json());
+  const fresh = await reply.json();
+  if (isLarge !== (fresh.graph.range !== undefined)) return location.reload(); // it has grown large
+  if (asked !== tasks[chosen].id && isLarge && !fresh.graph.tasks.some(({ id }) => id === tasks[chosen].id)) return growth.now(); // another one is selected meanwhile
+  showGrowth(fresh);
+  if (!isLarge) return;
+  if (jump !== shownJumps) timeline.reveal(data.range.place);
+  shownJumps = jump;
+  const n = wantedRow === null ? undefined : timeline.at(wantedRow);
+  wantedRow = null;
+  choose(n);
 }
 
-function showGrowth({ graph: fresh, lines, span, left_out: leftOut }) {
+// Shows the first of the tasks of a large tree that the search finds.
+function searchLarge() {
+  timeline.reveal(0);
+  growth.now();
+}
+
+// Selects the task in the row with this number, which is loaded if it is not.
+function goTo(number) {
+  timeline.reveal(number);
+  const n = timeline.at(number);
+  if (n !== undefined) return choose(n);
+  wantedRow = number;
+  growth.now();
+}
+
+function showGrowth({ graph: fresh, lines, span }) {
   const selected = tasks[chosen].id;
   const refocus = focusKept();
   Object.assign(data, fresh);
@@ -302,10 +347,8 @@ function showGrowth({ graph: fresh, lines, span, left_out: leftOut }) {
   below = childrenOf(tasks);
   relook(tasks.keys());
   waiting = waiters();
-  chosen = numbers.get(selected) ?? 0;
-  timeline.replace(lines, span);
-  page.querySelector("[data-left-out]").hidden = !leftOut;
-  page.querySelector("[data-left-out] span").textContent = leftOut;
+  chosen = numbers.get(selected) ?? numbers.get(data.range?.at) ?? 0;
+  timeline.replace(lines, span, data.range);
   redraw().then(refocus);
   applied(late.filter(({ seq }) => seq > data.seq));
   showCounts();
@@ -328,14 +371,14 @@ function focusKept() {
   const name = ["data-fold", "data-group", "href"].find((each) => focused.hasAttribute(each));
   const value = focused.getAttribute(name);
   return () => {
-    if (!focused.isConnected) place.querySelector(`[${name}="${CSS.escape(value)}"]`)?.focus({ preventScroll: true });
+    if (!focused.isConnected) (place.querySelector(`[${name}="${CSS.escape(value)}"]`) ?? place).focus({ preventScroll: true });
   };
 }
 
 // Lays the graph out again if it has other boxes or edges.
 function redraw() {
   const drawn = tasks.slice(0, data.drawn);
-  groups = groupsOf(drawn);
+  groups = isLarge ? new Map() : groupsOf(drawn);
   const shut = new Set([...folded].map((id) => numbers.get(id)).filter((n) => groups.has(n)));
   const place = placesOf(drawn, shut);
   timeline.fold([...groups.keys()].map((n) => ({ n, name: tasks[n].name, id: tasks[n].id, isOpen: !shut.has(n) })), (n) => place[n] !== n);
@@ -362,6 +405,8 @@ function showGraph(made, { isFirst = false } = {}) {
   graph?.choose(chosen, { scroll: false });
   graph?.find(found);
   if (isFirst) graph?.center(matter());
+  else if (isLarge && centered !== tasks[chosen].id) graph?.center(chosen);
+  centered = tasks[chosen].id;
 }
 
 // What one wants to see first: the selected task, what runs, or the beginning.
@@ -400,6 +445,12 @@ function isWithin(n, box) {
 // Opens the boxes around a task that is not drawn.
 function reveal(n) {
   for (let around = tasks[n].of; around !== undefined; around = tasks[around].of) folds.shut.delete(tasks[around].id);
+  if (isLarge) {
+    if (!timeline.has(n)) jumps += 1;
+    clearTimeout(choiceTimer);
+    choiceTimer = setTimeout(() => growth.now(), CHOICE_REST_MS);
+    return;
+  }
   if (n >= data.drawn) return growth.now();
   let wasFolded = false;
   for (let around = tasks[n].parent; around !== null; around = tasks[around].parent) wasFolded = folded.delete(tasks[around].id) || wasFolded;
@@ -495,6 +546,7 @@ onReturn(() => {
   refreshHead();
   showPanel(chosen);
 });
+page.querySelector("[data-left-out]").hidden = true; // that is for pages without scripts
 redraw().then(() => performance.mark("graph"));
 let stream;
 let ticking;
