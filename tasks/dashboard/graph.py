@@ -31,7 +31,7 @@ def graph_of(
     left out, as is the progress of tasks that do not run.
     A task that is not drawn has its box, or -1, as `at`. An added one has the task that added it as `of`, and its part as `part`.
 
-    Of a large tree, `part` are the tasks near the selected one, which are drawn, and the others that the timeline lists. The
+    For a large tree, `part` are the tasks near the selected one, which are drawn, and the others that the timeline lists. The
     scripts know no more of it, so these also have their looks as `shown` if that is not their status, and boxes their `sum`.
     """
     drawn, others = part or in_order(tasks, boxes)
