@@ -7,6 +7,7 @@ in 20 layers, and opens each in a new tab. Prints the medians of the rounds:
 
 - first paint and interactive: milliseconds from the navigation; interactive is the end of the last
   task of the main thread that took over 50 ms, at least until the graph is drawn,
+- HTML and nodes: the size of the page before compression, and the number of its elements,
 - on the wire: the bytes of all responses as sent, with an empty cache,
 - longest task: the longest task of the main thread while the page is open for five seconds of a run
   whose tasks start and end all the time,
@@ -51,6 +52,8 @@ FIGURES: Final = """() => {
   return {
     first_paint: performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? 0,
     interactive: Math.max(graph, ...longTasks.map(([start, duration]) => start + duration)),
+    html: performance.getEntriesByType("navigation")[0].decodedBodySize / 1024,
+    nodes: document.querySelectorAll("*").length,
   };
 }"""
 
@@ -126,8 +129,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     print(
-        "| tasks | first paint ms | interactive ms | on the wire KB | longest task live ms | event p50 ms | event p95 ms |"
-        "\n|---|---:|---:|---:|---:|---:|---:|"
+        "| tasks | first paint ms | interactive ms | HTML KB | nodes | on the wire KB | longest task live ms | event p50 ms "
+        "| event p95 ms |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|"
     )
     with TemporaryDirectory() as folder, serving_at(None, folder=folder) as port:
         for count in arguments.tasks:

@@ -26,14 +26,13 @@ from tasks.executors import describe, disabled_executors, executor_ids
 from tasks.models import Task
 from tasks.rules.exceptions import InvalidParams
 from tasks.services.history.run_search import views_of
-from tasks.services.history.task_detail import Detail, detail
+from tasks.services.history.task_detail import RELATIVES_SHOWN, Detail, detail
 from tasks.services.secrets.write_only import for_pages
 from tasks.services.upkeep.workforce import workforce
 from tasks.services.waits.event_waits import hook_url
 from tasks.services.waits.questions import answers_in, open_questions
 from tasks.status import Status
 
-RELATIVES_SHOWN: Final = 50
 MOST_FOLDS: Final = 200
 MOST_LINES: Final = 1_000_000
 ANSWERS_SHOWN: Final = 20
@@ -157,7 +156,7 @@ def _panel(request: HttpRequest, caller: Caller, task_id: str) -> Context:
     required = {item["id"]: item["required"] for item in found.task.dependencies}
     tasks = (
         Task.objects.tree(found.task.root_id)
-        .filter(id__in=list(required))
+        .filter(id__in=list(required)[:RELATIVES_SHOWN])
         .only("id", "name", "status", "cause_id", "root_id", "parent_id")
     )
     mark_handled([found.task, *tasks, *found.dependants])
@@ -168,10 +167,10 @@ def _panel(request: HttpRequest, caller: Caller, task_id: str) -> Context:
         "cause": cause_id and Task.objects.filter(id=cause_id).only("id", "name").first(),
         "inputs": for_pages(found.task, found.task.inputs),
         "resolved_inputs": None if found.resolved_inputs is None else for_pages(found.task, found.resolved_inputs),
-        "dependencies": [(task, required[task.id]) for task in tasks[:RELATIVES_SHOWN]],
-        "dependants": found.dependants[:RELATIVES_SHOWN],
+        "dependencies": [(task, required[task.id]) for task in tasks],
+        "dependants": found.dependants,
         "more_dependencies": max(0, len(found.task.dependencies) - RELATIVES_SHOWN),
-        "more_dependants": max(0, len(found.dependants) - RELATIVES_SHOWN),
+        "more_dependants": found.dependant_count - len(found.dependants),
         "events": join_words(found.events),
         "family": family_of(found.task),
         "conversation": conversation_of(found.calls) if found.calls else None,

@@ -24,6 +24,8 @@ from tasks.status import Status
 from tasks.storage import loads
 
 EVENTS_SHOWN: Final = 100
+RELATIVES_SHOWN: Final = 50
+"""The dependents of a task that its page shows."""
 SHOWN: Final = ("id", "name", "status", "cause_id", "root_id", "parent_id")
 """The fields of other tasks that pages show."""
 
@@ -34,8 +36,8 @@ class Detail:
 
     `events` are its own in the latest run of its tree, oldest first.
 
-    For a page, `dependants` have the columns SHOWN only, and `children` is empty. `resolved_inputs` are
-    None if they are too large and not required.
+    For a page, `dependants` are the first ones with the columns SHOWN only, and `children` is empty. `resolved_inputs`
+    are None if they are too large and not required.
 
     `queued_seconds` counts from the start of the run to that of the task, `run_seconds` from there
     to the task's end; either keeps counting until then, and is None if it does not apply.
@@ -46,6 +48,7 @@ class Detail:
     events: list[dict[str, Any]]
     children: list[Task]
     dependants: list[Task]
+    dependant_count: int
     resolved_inputs: Json | None
     queued_seconds: float | None
     run_seconds: float | None
@@ -76,6 +79,9 @@ def detail(*, caller: Caller, task_id: str, is_page: bool = False) -> Detail:
         loads.spend(sum(sizes.get(each, 0) for each in {*child_ids, *dependant_ids}))
     whole = loads.with_texts(Task.objects.tree(task.root_id))
     children = [] if is_page else list(whole.filter(parent_id=task_id))
+    dependant_count = len(dependant_ids)
+    if is_page:
+        dependant_ids = dependant_ids[:RELATIVES_SHOWN]
     relatives = (Task.objects.only(*SHOWN) if is_page else whole).in_bulk(dependant_ids)
     dependants = [relatives[each] for each in dependant_ids if each in relatives]
     runs = list(Run.objects.filter(root_id=task.root_id).order_by("-number"))
@@ -93,6 +99,7 @@ def detail(*, caller: Caller, task_id: str, is_page: bool = False) -> Detail:
         events=newest_events(TaskEvent.objects.filter(run_id=latest.id, task_id=task_id)) if latest else [],
         children=children,
         dependants=dependants,
+        dependant_count=dependant_count,
         resolved_inputs=resolved,
         queued_seconds=queued_seconds,
         run_seconds=run_seconds,
