@@ -28,16 +28,16 @@ from tasks.status import Status
 
 WHOLE: Final = 1_000
 """A tree with more tasks is large: the scripts know only the lines in view and the tasks near the selected one."""
-LINES: Final = 40
+LINES: Final = 32
 """The lines of a large tree that are sent at a time: those in view, and some before and after them."""
-BEFORE: Final = 13
+BEFORE: Final = 11
 """The lines before the selected one."""
 NEAR: Final = 10
 """The tasks of each kind near the selected one in the graph of a large tree."""
 MOST_NEEDED: Final = 200
 """A group of a large tree with more children has no time at which it was ready."""
 EVENTS_SHOWN: Final = 200
-EVENTS_OF_LARGE: Final = 20
+EVENTS_OF_LARGE: Final = 12
 CAUSES_SHOWN: Final = 3
 WAITS_SHOWN: Final = 3
 SCHEDULES_SHOWN: Final = 5

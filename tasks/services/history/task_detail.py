@@ -24,7 +24,7 @@ from tasks.status import Status
 from tasks.storage import loads
 
 EVENTS_SHOWN: Final = 100
-RELATIVES_SHOWN: Final = 50
+RELATIVES_SHOWN: Final = 20
 """The dependents of a task that its page shows."""
 SHOWN: Final = ("id", "name", "status", "cause_id", "root_id", "parent_id")
 """The fields of other tasks that pages show."""

@@ -5,7 +5,7 @@ import { STATUSES, wordOf } from "./boxes.js";
 const SVG = "http://www.w3.org/2000/svg";
 const MOST_FOUND = 200; // rows for tasks that are found and have none
 const ROW = 30; // pixels
-const BEFORE = 9; // rows of a large tree that are loaded before those in view
+const BEFORE = 7; // rows of a large tree that are loaded before those in view
 const LEAD = 4; // rows above one that is scrolled into view (picture.py has the sum of both)
 const SPARE = 3; // rows: closer to the end of what is loaded, more is loaded
 const ROOM = 1.25; // the scale grows in steps of this factor, so that bars seldom move
