@@ -3,7 +3,7 @@ never ran because a dependency failed is no failure of its own.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import starmap
 from typing import Any, Final, Protocol
 
@@ -56,7 +56,7 @@ class Seen:
         return HANDLED if self.status == Status.FAILED and "may_fail" in vars(self) else self.status
 
 
-COLUMNS: Final = tuple(Seen.__dataclass_fields__)
+COLUMNS: Final = tuple(field.name for field in fields(Seen))
 
 
 def seen_of(root_id: str) -> list[Seen]:

@@ -180,7 +180,7 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None, want
     run = Run.objects.filter(root_id=root_id).order_by("-number").first()
     tree = Task.objects.tree(root_id).defer("inputs", "result", "schemas", "params", "steps")
     is_large = tree.count() > WHOLE
-    rows = {} if is_large else {task.id: task for task in tree}
+    rows: dict[str, Task] = {} if is_large else {task.id: task for task in tree}
     tasks: Sequence[Shown] = seen_of(root_id) if is_large else list(rows.values())
     if not any(task.id == root_id for task in tasks):  # it has been deleted meanwhile
         raise TaskNotFound(task_id)
@@ -197,7 +197,7 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None, want
         listed = [(task, depth) for task, depth in [*listed, *hidden] if wanted.has(task)]
     place = next((number for number, (task, _) in enumerate(listed) if task.id == folds.selected_id), -1)
     first, end = _range(place, len(listed), wanted) if is_large else (0, len(listed))
-    part = None
+    part: tuple[list[Shown], list[Shown]] | None = None
     shown = [task for task, _ in listed[first:end]]
     if is_large:
         near = _near(boxes.place.get(folds.selected_id) or root_id, tasks, boxes, below)
