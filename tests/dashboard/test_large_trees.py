@@ -65,6 +65,7 @@ def test_of_a_large_tree_only_what_is_in_view_exists_and_it_opens_at_its_first_c
     expect(line(home, "Step 701").locator(".status-icon")).to_have_attribute("aria-label", "not run")
 
     assert len(server.http.get(f"/ui/tasks/{prefix}-root").content) < MOST_BYTES
+    assert server.http.get(f"/ui/growth/{prefix}-root?from=second").status_code == 400
     open_tree(home, server, f"{prefix}-root")
     expect(panel.locator("h2")).to_contain_text(f"Step {CAUSE}")
     expect(rows).to_have_count(LINES)

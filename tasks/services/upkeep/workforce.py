@@ -10,7 +10,7 @@ from django.db.models import Count, Min, Q
 from django.db.models.functions import Now
 
 from tasks.models import Question, Run, WorkerProcess
-from tasks.queue import leases, maintenance
+from tasks.queue import leases
 
 MOST_WORKERS: Final = 500
 MOST_USERS: Final = 20
@@ -52,7 +52,6 @@ class Workforce:
     suspects: leases.Suspects
     parked: dict[str, int]
     users: Sequence[UserLoad]
-    maintenance_since: datetime | None
 
 
 def workforce() -> Workforce:
@@ -77,7 +76,6 @@ def workforce() -> Workforce:
         suspects=leases.suspects(),
         parked=dict(parked),
         users=_users(),
-        maintenance_since=maintenance.since(),
     )
 
 

@@ -543,6 +543,7 @@ function panelShown() {
 }
 
 onReturn(() => {
+  if (isLarge) growth.now();
   refreshHead();
   showPanel(chosen);
 });
