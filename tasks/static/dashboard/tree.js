@@ -16,6 +16,7 @@ import { zoomOf } from "./zoom.js";
 const page = document.querySelector("#tree");
 const data = JSON.parse(document.querySelector("#graph-data").textContent);
 const isLarge = data.range !== undefined; // then only the rows in view and the tasks near the selected one are known (picture.py)
+const names = new Map(); // of a large tree: id → name of each task that has been loaded
 let tasks = filledIn(data.tasks); // those that are drawn, then those that boxes stand for
 let numbers = numbersOf(tasks);
 let parts = partsOf(tasks);
@@ -34,7 +35,7 @@ const now = () => serverNow() - data.created_ms;
 const urlOf = (id) => page.dataset.page + encodeURIComponent(id);
 const timeline = timelineOf(page.querySelector("[data-lines]"), page.querySelector("[data-axis]"), { span: Number(page.dataset.span), isOpen: data.is_running, range: data.range, load: () => growth.now() });
 const eventLog = eventLogOf(page.querySelector("[data-log]"), {
-  nameOf: (id) => tasks[numbers.get(id)]?.name ?? id,
+  nameOf: (id) => tasks[numbers.get(id)]?.name ?? names.get(id) ?? id,
 });
 let waiting = waiters();
 const head = document.querySelector("#tree-head");
@@ -70,6 +71,7 @@ const search = findIn(page.querySelector("[data-find-bar]"), { all: () => tasks,
 
 // The server leaves out what is empty (graph.py).
 function filledIn(all) {
+  if (isLarge) all.forEach(({ id, name }) => names.set(id, name));
   return all.map((task) => ({ progress: 0, parent: null, executor: null, needs: [], likes: [], after: [], ...task }));
 }
 
