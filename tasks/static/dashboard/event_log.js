@@ -2,9 +2,8 @@
 
 import { clock } from "./page.js";
 
-const LINES = 500;
-
-export function eventLogOf(list, { nameOf }) {
+// `most`: the number of lines that stay.
+export function eventLogOf(list, { nameOf, most }) {
   const texts = new Map(); // id of a model call → the line of its words
   for (const item of list.querySelectorAll("[data-call]")) texts.set(item.dataset.call, item);
   list.scrollTop = list.scrollHeight;
@@ -20,7 +19,7 @@ export function eventLogOf(list, { nameOf }) {
   return {
     add(events) {
       const isAtEnd = list.scrollTop + list.clientHeight >= list.scrollHeight - 30;
-      for (const event of events.slice(-LINES)) {
+      for (const event of events.slice(-most)) {
         if (isJoined(event)) continue;
         const name = nameOf(event.task_id);
         const parts = [name];
@@ -29,7 +28,7 @@ export function eventLogOf(list, { nameOf }) {
         const item = list.appendChild(lineOf(event, parts.join(" · ")));
         if (event.call_id) texts.set(event.call_id, item);
       }
-      for (let left = list.childElementCount - LINES; left > 0; left -= 1) list.firstElementChild.remove();
+      for (let left = list.childElementCount - most; left > 0; left -= 1) list.firstElementChild.remove();
       if (isAtEnd) list.scrollTop = list.scrollHeight;
     },
   };

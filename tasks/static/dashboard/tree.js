@@ -36,6 +36,7 @@ const urlOf = (id) => page.dataset.page + encodeURIComponent(id);
 const timeline = timelineOf(page.querySelector("[data-lines]"), page.querySelector("[data-axis]"), { span: Number(page.dataset.span), isOpen: data.is_running, range: data.range, load: () => growth.now() });
 const eventLog = eventLogOf(page.querySelector("[data-log]"), {
   nameOf: (id) => tasks[numbers.get(id)]?.name ?? names.get(id) ?? id,
+  most: isLarge ? 100 : 500,
 });
 let waiting = waiters();
 const head = document.querySelector("#tree-head");
