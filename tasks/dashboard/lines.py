@@ -40,6 +40,7 @@ def _row(line: Line, span_ms: int, place: str, *, is_selected: bool) -> str:
     chosen, current = (" selected", ' aria-current="true"') if is_selected else ("", "")
     whole = " whole" if task.is_root or (task.executor_id is None and line.box is None) else ""
     spent = '<span title="Result of an earlier run">reused</span>' if line.is_kept else duration(line.seconds)
+    needs = f'<span class="because">needs {escape(line.needs)}</span>' if line.needs and not line.bars else ""
     bars = "".join(
         f'<rect class="{bar.kind}{" open" if bar.is_open else ""}" x="{bar.start}" width="{bar.width}" height="1"/>'
         for bar in line.bars
@@ -48,7 +49,7 @@ def _row(line: Line, span_ms: int, place: str, *, is_selected: bool) -> str:
         f'<tr class="{line.look}{whole} depth-{line.depth}{chosen}" data-n="{line.number}"{place}><td>{_toggle(line)}'
         f'<svg class="i status-icon" role="img" aria-label="{word(line.look)}"><use href="#i-{line.look}"></use></svg>'
         f'<a href="{escape(path_of(task.id))}{"?root" if task.is_root else ""}"{current}>{escape(task.name)}</a>{_marks(line)}</td>'
-        f'<td class="num">{spent}</td><td class="bars"><svg viewBox="0 0 {span_ms} 1" preserveAspectRatio="none" '
+        f'<td class="num">{spent}</td><td class="bars">{needs}<svg viewBox="0 0 {span_ms} 1" preserveAspectRatio="none" '
         f'aria-hidden="true">{bars}</svg></td></tr>\n{_rest(line)}'
     )
 

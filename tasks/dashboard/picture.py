@@ -2,12 +2,13 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice, pairwise
 from typing import Final
 
 from accounts.callers import Caller
+from aipartnerupflow.growth import NOT_RUN
 from tasks.dashboard.boxes import Box, Boxes, Folds, boxes_of, rank_of, settings_of_boxes
 from tasks.dashboard.graph import graph_of, in_order
 from tasks.dashboard.listing import StatusBar, bar_of, seconds_of
@@ -44,6 +45,7 @@ SCHEDULES_SHOWN: Final = 5
 DEEPEST: Final = 12
 """Deeper levels are not indented further."""
 AXIS_PARTS: Final = 4
+STOPPING: Final = (Status.FAILED, NOT_RUN, Status.CANCELLED)
 BORDER_TYPES: Final = ("task_start", "task_retry")
 USAGE: Final = ("prompt_tokens", "completion_tokens", "total_tokens", "cost_usd")
 
@@ -74,6 +76,8 @@ class Line:
     is_kept: bool
     box: Box | None = None
     is_template: bool = False
+    needs: str = ""
+    """The name of the dependency because of which it was not run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,12 +199,13 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None, want
     if is_large and (wanted.text or wanted.status):
         hidden = [(task, 0) for task in others if boxes.place[task.id] is not None]
         listed = [(task, depth) for task, depth in [*listed, *hidden] if wanted.has(task)]
+    by_id = {task.id: task for task in tasks}
     place = next((number for number, (task, _) in enumerate(listed) if task.id == folds.selected_id), -1)
     first, end = _range(place, len(listed), wanted) if is_large else (0, len(listed))
     part: tuple[list[Shown], list[Shown]] | None = None
     shown = [task for task, _ in listed[first:end]]
     if is_large:
-        near = _near(boxes.place.get(folds.selected_id) or root_id, tasks, boxes, below)
+        near = _near(by_id[boxes.place.get(folds.selected_id) or root_id], by_id, boxes, below)
         part = ([task for task in tasks if task.id in near], [task for task in shown if task.id not in near])
         rows = tree.in_bulk([root_id, *(task.id for task in shown)])
         if root_id not in rows:
@@ -219,7 +224,6 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None, want
     token_usage = {name: sum(usage.get(name) or 0 for usage in used) for name in USAGE} if used else None
     failed = {task.id for task in tasks if task.shown_status == Status.FAILED}
     causes = _first_ended(root_id, failed)
-    names = {task.id: task.name for task in tasks}
     asking = open_questions(caller, run_ids=[run.id]) if run and is_running else []
     waits = open_waits(caller, run_id=run.id, limit=WAITS_SHOWN) if run and is_running else []
     firings = Firing.objects.select_related("schedule").defer("schedule__tasks", "schedule__inputs")
@@ -229,7 +233,12 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None, want
         root=root,
         run=run,
         status=run.status if run else root.status,
-        lines=_lines(listed[first:end], rows, numbers, boxes, _bars(rows, shown, below, run, now), run, now, looks),
+        lines=[
+            replace(line, needs=_stopped_by(line.task, by_id)) if line.look == NOT_RUN else line
+            for line in _lines(
+                listed[first:end], rows, numbers, boxes, _bars(rows, shown, below, run, now), run, now, looks
+            )
+        ],
         is_large=is_large,
         first=first,
         total=len(listed),
@@ -243,14 +252,14 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None, want
         graph=graph,
         token_usage=token_usage,
         budget=limits_of(run, root.params),
-        asking=[(question, names[question.task_id]) for question in asking],
+        asking=[(question, by_id[question.task_id].name) for question in asking],
         parent=parent_of(run),
         firing=firings.filter(run_id=run.id).first() if run else None,
         schedules=list(
             Schedule.objects.filter(task_id=root_id).defer("tasks", "inputs").order_by("name")[:SCHEDULES_SHOWN]
         ),
         tags=tags_of([run.id]).get(run.id, []) if run else [],
-        waits=[(wait, names[wait.task_id]) for wait in waits],
+        waits=[(wait, by_id[wait.task_id].name) for wait in waits],
         causes=causes,
         more_causes=len(failed) - len(causes),
     )
@@ -263,16 +272,21 @@ def _range(place: int, count: int, wanted: Wanted) -> tuple[int, int]:
     return first, min(first + LINES, count)
 
 
-def _near(selected_id: str, tasks: Sequence[Shown], boxes: Boxes, below: Mapping[str, Sequence[Shown]]) -> set[str]:
+def _stopped_by(task: Task, by_id: Mapping[str, Shown]) -> str:
+    """Return the name of the first dependency because of which the task was not run."""
+    needed = [by_id[item["id"]] for item in task.dependencies if item["required"] and item["id"] in by_id]
+    return next((each.name for each in needed if each.shown_status in STOPPING), "")
+
+
+def _near(selected: Shown, by_id: Mapping[str, Shown], boxes: Boxes, below: Mapping[str, Sequence[Shown]]) -> set[str]:
     """Return the ids of the tasks that the graph of a large tree has.
 
     They are the selected one, some that it needs, that need it and that are below it, urgent ones first, and those above them.
     """
-    by_id = {task.id: task for task in tasks}
-    needed = [item["id"] for item in by_id[selected_id].dependencies]
-    needing = [task.id for task in tasks if any(item["id"] == selected_id for item in task.dependencies)]
-    children = sorted(below.get(selected_id, ()), key=lambda task: rank_of(task.shown_status))
-    near = {selected_id}
+    needed = [item["id"] for item in selected.dependencies]
+    needing = [task.id for task in by_id.values() if any(item["id"] == selected.id for item in task.dependencies)]
+    children = sorted(below.get(selected.id, ()), key=lambda task: rank_of(task.shown_status))
+    near = {selected.id}
     for ids in (needed, needing):
         places = dict.fromkeys(boxes.place.get(each) for each in ids)
         near.update(islice(filter(None, places), NEAR))

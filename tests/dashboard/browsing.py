@@ -41,4 +41,5 @@ def barriers(page: Page, scheme: Literal["light", "dark"]) -> list[tuple[str, li
 
 
 def line(page: Page, name: str) -> Locator:
-    return page.locator("[data-lines] tr", has_text=name)
+    """The row of the task with this name, or with it in its name."""
+    return page.locator("[data-lines] tr", has=page.locator("a", has_text=name))

@@ -109,6 +109,8 @@ def test_a_task_that_never_started_has_no_bar(run: Run) -> None:
     at(run, "b", None, 20, status=Status.FAILED, cause_id="a")
     shown = picture()
     assert bars(shown, "b") == []
+    assert [(line.task.id, line.needs) for line in shown.lines] == [("root", ""), ("b", "echo_executor"), ("a", "")]
+    assert '<span class="because">needs echo_executor</span>' in lines_of(shown, selected_id="a")
     assert [task.id for task in shown.causes] == ["a"]
 
 

@@ -58,7 +58,7 @@ def test_a_failure_is_told_from_what_it_stops_while_the_tree_runs(
     expect(home.locator("[data-done]")).to_have_text("3 completed · 1 failed · 2 not run")
     looks = {"Live cause": "failed", "Group": "failed", "Step later": "not run"}
     for name, look in looks.items():
-        expect(line(home, name).locator("svg.status-icon")).to_have_attribute("aria-label", look)
+        expect(line(home, name).first.locator("svg.status-icon")).to_have_attribute("aria-label", look)
         expect(home.locator("[data-graph] title", has_text=f"{name}: {look}")).to_have_count(1)
 
 

@@ -131,9 +131,11 @@ export function timelineOf(table, axis, { span, isOpen, range, load }) {
       sum.textContent = text;
       bad.textContent = failed ? `${failed.toLocaleString("en")} failed` : "";
     },
-    show(n, { look }) {
+    // `because`: the name of the task because of which this one was not run.
+    show(n, { look }, because) {
       const row = lines.get(n);
       if (!row || row.classList.contains(look)) return;
+      if (because && !row.querySelector(".because, .bars rect")) row.cells[2].prepend(Object.assign(document.createElement("span"), { className: "because", textContent: `needs ${because}` }));
       row.classList.remove(...STATUSES);
       row.classList.add(look);
       const icon = row.querySelector(".status-icon");

@@ -178,9 +178,14 @@ function applied(events) {
 // Shows these tasks, and those whose looks follow from theirs.
 function showLooks(some) {
   for (const n of new Set([...some, ...relook([tasks.findIndex(({ parent }) => parent === null), ...some])])) {
-    timeline.show(n, tasks[n]);
+    timeline.show(n, tasks[n], tasks[n].look === "not_run" ? stopperOf(n) : "");
     if (n < data.drawn) graph?.show(n);
   }
+}
+
+// The name of the first dependency because of which a task was not run (picture.py).
+function stopperOf(n) {
+  return tasks[tasks[n].needs.find((other) => ["failed", "not_run", "cancelled"].includes(tasks[other].status))]?.name;
 }
 
 // Shows how far the parts of these boxes are.
