@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice, pairwise
 from typing import Final
@@ -228,17 +228,13 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None, want
     waits = open_waits(caller, run_id=run.id, limit=WAITS_SHOWN) if run and is_running else []
     firings = Firing.objects.select_related("schedule").defer("schedule__tasks", "schedule__inputs")
     numbers = {task.id: number for number, task in enumerate(drawn)}
+    bars = _bars(rows, shown, below, run, now)
     root = rows[root_id]
     return Picture(
         root=root,
         run=run,
         status=run.status if run else root.status,
-        lines=[
-            replace(line, needs=_stopped_by(line.task, by_id)) if line.look == NOT_RUN else line
-            for line in _lines(
-                listed[first:end], rows, numbers, boxes, _bars(rows, shown, below, run, now), run, now, looks
-            )
-        ],
+        lines=_lines(listed[first:end], rows, by_id, numbers, boxes, bars, run, now, looks),
         is_large=is_large,
         first=first,
         total=len(listed),
@@ -355,6 +351,7 @@ def _in_order(tasks: Iterable[Shown], root_id: str, below: Mapping[str, Sequence
 def _lines(
     part: Sequence[tuple[Shown, int]],
     rows: Mapping[str, Task],
+    by_id: Mapping[str, Shown],
     numbers: Mapping[str, int],
     boxes: Boxes,
     bars: Mapping[str, list[Bar]],
@@ -373,6 +370,7 @@ def _lines(
             is_kept=_is_kept(task, run),
             box=boxes.by_id.get(task.id),
             is_template=task.id in boxes.templates,
+            needs=_stopped_by(task, by_id) if looks[task.id] == NOT_RUN else "",
         )
         for task, depth in ((rows[each.id], depth) for each, depth in part if each.id in rows)
     ]
