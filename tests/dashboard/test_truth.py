@@ -89,3 +89,4 @@ def test_the_grid_of_a_flow_shows_which_step_failed(server: Server) -> None:
     grid = server.http.get("/ui/flows/truth/").text
     assert re.findall(r'class="square (\w+)"', grid) == ["failed", "failed", "not_run", "not_run"]
     assert 'title="c: not run"' in grid
+    assert re.findall(r'class="failures[^"]*">(\d)<', grid) == ["1", "1", "0", "0"]

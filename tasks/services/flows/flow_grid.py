@@ -47,6 +47,11 @@ class Line:
     name: str
     cells: Sequence[Cell | None]
 
+    @property
+    def failures(self) -> int:
+        """The number of runs that failed here."""
+        return sum(cell is not None and cell.status == Status.FAILED for cell in self.cells)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
