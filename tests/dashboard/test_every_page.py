@@ -58,6 +58,8 @@ OUT_OF_REACH: Final = """() => [...document.querySelectorAll("a[href], button, i
 
 #: The whole screen, half of one or one at a zoom of 200 %, and a phone.
 WIDTHS: Final = (1440, 720, 390)
+NARROWEST: Final = 320
+"""The width to which pages reflow (WCAG 1.4.10)."""
 #: The title, and all of the navigation, are on the screen, and nothing lies over them; the page does not scroll sideways.
 HIDDEN: Final = """() => {
   scrollTo(0, 0);
@@ -125,6 +127,8 @@ def test_a_page_has_no_barriers_and_asks_no_other_host(
         assert tab.evaluate(HIDDEN) == [], width
         for scheme in SCHEMES:
             assert barriers(tab, scheme) == [], width
+    tab.set_viewport_size({"width": NARROWEST, "height": 844})
+    assert tab.evaluate(HIDDEN) == []
     tab.remove_listener("request", note)
     assert tab.evaluate(OUT_OF_REACH) == []
     assert {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))} == {

@@ -80,7 +80,10 @@ async function laidOut(nodes, edges) {
 
 function graphOf({ tasks, marks, centers, edges, paths, nodes, nodeOf, place, figure, zoom, groups }) {
   let current = null; // the box that the Tab key leads to
-  const stale = new Set(); // boxes whose dot on the map is out of date
+  const stale = new Set(); // boxes whose dot on the map and whose edges are out of date
+  const edgesOf = nodes.map(() => []);
+  const isBlocked = nodes.map(() => false);
+  edges.forEach(({ from, to }, number) => [from, to].forEach((node) => edgesOf[node].push(number)));
 
   function focusable(n) {
     if (current !== null) linkOf(marks[current])?.setAttribute("tabindex", "-1");
@@ -89,7 +92,12 @@ function graphOf({ tasks, marks, centers, edges, paths, nodes, nodeOf, place, fi
   }
 
   function showDots() {
-    for (const number of stale) zoom.dot(number, statusOf(new Set(nodes[number].map((n) => tasks[n].look))));
+    for (const number of stale) {
+      const status = statusOf(new Set(nodes[number].map((n) => tasks[n].look)));
+      zoom.dot(number, status);
+      isBlocked[number] = status === "not_run";
+      for (const edge of edgesOf[number]) paths[edge].classList.toggle("blocked", isBlocked[edges[edge].from] || isBlocked[edges[edge].to]);
+    }
     stale.clear();
   }
 
