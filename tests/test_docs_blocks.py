@@ -123,9 +123,11 @@ def test_a_flow_is_saved_and_run_as_the_page_says(site: DocsSite) -> None:
 def test_a_file_is_the_same_flow(site: DocsSite) -> None:
     (site.shell.folder / "greet.yaml").write_text(text(FLOWS, "From the command line", "yaml"))
     said = site.run(text(FLOWS, "From the command line", "sh"))
-    saved, ran, *listed, version = map(json.loads, said.splitlines())
+    first, *run, last = said.splitlines()
+    end = run.index("Run completed")
+    saved, *listed, version = map(json.loads, [first, *run[end + 1 :], last])
     assert (saved["name"], saved["version"], version["version"]) == ("greet", 1, 1)
-    assert ran["task"]["result"] == {"text": "Hello Ada", "times": 2}
+    assert json.loads("".join(run[:end])) == {"text": "Hello Ada", "times": 2}
     assert [flow["name"] for flow in listed] == ["greet"]
     site.server.rpc("flows.delete", {"name": "greet"})
 
@@ -142,7 +144,7 @@ def test_a_tree_is_forked_as_the_page_says(site: DocsSite) -> None:
     assert site.server.http.post("/tasks", json=body).json()["result"]["status"] == "failed"
     heading = "Run again from the middle"
     forked = site.server.http.post("/tasks", json=json.loads(text(HISTORY, heading, "json"))).json()
-    by_command = json.loads(site.run(text(HISTORY, heading, "sh")).splitlines()[-1])
+    by_command = json.loads(site.run(f"{text(HISTORY, heading, 'sh').rstrip()} --json"))
     for answer in (forked["result"], by_command):
         _, summary = answer["task"]["children"]
         assert (summary["status"], summary["result"]["text"]) == ("completed", "3 orders")
