@@ -220,7 +220,9 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None, want
             "counts": counts,
             "progress": progress,
         }
-    used = list(tree.exclude(token_usage=None).values_list("token_usage", flat=True))
+    used: list[Json] = [task.token_usage for task in rows.values() if task.token_usage is not None]
+    if is_large:
+        used = [each for each in tree.values_list("token_usage", flat=True).exclude(token_usage=None) if each]
     token_usage = {name: sum(usage.get(name) or 0 for usage in used) for name in USAGE} if used else None
     failed = {task.id for task in tasks if task.shown_status == Status.FAILED}
     causes = _first_ended(root_id, failed)

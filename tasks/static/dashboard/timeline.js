@@ -83,6 +83,7 @@ export function timelineOf(table, axis, { span, isOpen, range, load }) {
     // The number of the row that is wanted first, and the task of the row with this number if it is loaded.
     start: () => Math.max(0, Math.floor(table.scrollTop / ROW) - BEFORE),
     at: (number) => [...lines.keys()][number - range.first],
+    numberOf: (n) => range.first + [...lines.keys()].indexOf(n),
     // Scrolls the row with this number into view.
     reveal(number) {
       const top = ROW * number;

@@ -67,7 +67,7 @@ let shownJumps = 0;
 let wantedRow = null; // the number of a row that is selected when it is loaded
 let choiceTimer = null;
 let centered = null; // the id of the task that was selected when the graph was drawn
-const large = isLarge ? { search: searchLarge, state: () => ({ all: data.range.total, at: data.range.place }), go: goTo } : null;
+const large = isLarge ? { search: searchLarge, state: () => ({ all: data.range.total, at: timeline.has(chosen) ? timeline.numberOf(chosen) : data.range.place }), go: goTo } : null;
 const search = findIn(page.querySelector("[data-find-bar]"), { all: () => tasks, chosen: () => chosen, show: showFound, choose: (n) => choose(n), large });
 
 // The server leaves out what is empty (graph.py).

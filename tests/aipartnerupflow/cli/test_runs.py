@@ -53,10 +53,10 @@ def test_what_was_not_run_is_not_shown_as_failed(screen: Show, client: Client) -
         {"name": name, "parent_id": "all", "schemas": {"method": "echo_executor"}, "id": name.lower()}
         for name in ("Bad", "Late")
     )
-    tasks = [
+    tasks: list[Json] = [
         {"id": "all", "name": "All"},
-        bad | {"inputs": {"n": "{{run.inputs.n}}"}},
-        late | {"dependencies": ["bad"]},
+        {**bad, "inputs": {"n": "{{run.inputs.n}}"}},
+        {**late, "dependencies": ["bad"]},
     ]
     done = client.execute(tasks, wait=True, wait_timeout_seconds=110)
     (run,) = client.runs(task_id=done["root_task_id"])["runs"]
