@@ -220,10 +220,6 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None, want
             "counts": counts,
             "progress": progress,
         }
-    used: list[Json] = [task.token_usage for task in rows.values() if task.token_usage is not None]
-    if is_large:
-        used = [each for each in tree.values_list("token_usage", flat=True).exclude(token_usage=None) if each]
-    token_usage = {name: sum(usage.get(name) or 0 for usage in used) for name in USAGE} if used else None
     failed = {task.id for task in tasks if task.shown_status == Status.FAILED}
     causes = _first_ended(root_id, failed)
     asking = open_questions(caller, run_ids=[run.id]) if run and is_running else []
@@ -248,7 +244,7 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None, want
         stored_count=len(tasks),
         progress=progress,
         graph=graph,
-        token_usage=token_usage,
+        token_usage=_used(root_id if is_large else None, rows),
         budget=limits_of(run, root.params),
         asking=[(question, by_id[question.task_id].name) for question in asking],
         parent=parent_of(run),
@@ -261,6 +257,15 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None, want
         causes=causes,
         more_causes=len(failed) - len(causes),
     )
+
+
+def _used(large_id: str | None, rows: Mapping[str, Task]) -> Json | None:
+    """Return the tokens of all tasks together. The rows of a large tree, with the root `large_id`, are not all of its tasks."""
+    used: list[Json] = [task.token_usage for task in rows.values() if task.token_usage is not None]
+    if large_id is not None:
+        found = Task.objects.tree(large_id).exclude(token_usage=None)
+        used = [usage for usage in found.values_list("token_usage", flat=True) if usage is not None]
+    return {name: sum(usage.get(name) or 0 for usage in used) for name in USAGE} if used else None
 
 
 def _range(place: int, count: int, wanted: Wanted) -> tuple[int, int]:
