@@ -154,7 +154,7 @@ def list_schedules(
 def next_schedules(*, caller: Caller, limit: int, start: int = 0) -> tuple[list[Listed], bool]:
     """Return some of the caller's schedules without their trees, by the time of their next run, and whether there are more.
 
-    Those without a next run come last: paused ones, then those that have ended.
+    Schedules without a next run come last: paused ones, then the others.
     """
     found = Schedule.objects.for_caller(caller).defer(*LARGE)
     ordered = found.order_by(F("next_run_at").asc(nulls_last=True), "-is_paused", "name", "id")
