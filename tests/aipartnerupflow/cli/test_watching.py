@@ -144,7 +144,7 @@ def test_a_run_in_a_pipe_ends_with_text_and_has_json_only_if_it_is_asked_for(cli
     ended = cli("run", "-", stdin=FAILS)
     assert (ended.code, ended.out.splitlines()[-1]) == (1, "Run failed: 1 failed, 1 not run")
     task_id = client.create(STEPS)["id"]
-    assert cli("tasks", "run", task_id).out.endswith("\nRun completed\n")
+    assert cli("tasks", "run", task_id).out.endswith("Run completed\n")
     assert cli("run", "-", "--no-wait", stdin=STEPS).out.startswith("Started: ")
 
 
