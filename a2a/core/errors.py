@@ -113,6 +113,7 @@ ERRORS: Mapping[type[Exception], Codes] = MappingProxyType(
             Rule(-32001, 404, "task_not_found"), Kind(-32001, 404, "NOT_FOUND", "TASK_NOT_FOUND")
         ),
         domain.RunNotFound: Codes(Rule(-32001, 404, "run_not_found"), Kind(-32001, 404, "NOT_FOUND")),
+        domain.CallNotFound: Codes(Rule(-32001, 404, "call_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.FlowNotFound: Codes(Rule(-32001, 404, "flow_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.NotificationNotFound: Codes(Rule(-32001, 404, "notification_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.ScheduleNotFound: Codes(Rule(-32001, 404, "schedule_not_found"), Kind(-32001, 404, "NOT_FOUND")),

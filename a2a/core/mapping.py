@@ -220,7 +220,7 @@ def native_call(call: ModelCall) -> Json:
     """Return a call of a model, without what was said."""
     counts = (*COUNTED, *MORE)
     usage = None if call.total_tokens is None else {name: getattr(call, name) for name in counts}
-    names = ("id", "task_id", "attempt", "step", "agent", "crew_task", "model", "status", "duration_ms")
+    names = "id task_id attempt step agent crew_task model status duration_ms first_token_ms feedback".split()
     return {name: getattr(call, name) for name in names} | {
         "executor": call.executor_id,
         "started_at": native_time(call.started_at),
@@ -232,8 +232,9 @@ def native_call(call: ModelCall) -> Json:
 
 
 def native_content(content: Json | None) -> Json | None:
-    """Return the content of a call; None if it is not stored. Older rows have no reasoning and sources."""
-    return None if content is None else {"reasoning": None, "citations": [], "left_out_citations": 0} | content
+    """Return the content of a call; None if it is not stored. Older rows have no reasoning, sources and options."""
+    older: Json = {"reasoning": None, "citations": [], "left_out_citations": 0, "options": None}
+    return None if content is None else older | content
 
 
 def native_answer(question: Question) -> Json:

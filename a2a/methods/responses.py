@@ -38,11 +38,25 @@ class CallUsage(Response, frozen=True, kw_only=True):
     reasoning_tokens: int | None
 
 
+class Feedback(Response, frozen=True, kw_only=True):
+    """The opinion of a person on a model call: a `thumb`, a `score` from 0 to 1 and a `note`, each null if it was not given.
+
+    `by` is the user who changed it last, and `at` when.
+    """
+
+    thumb: Literal["up", "down"] | None
+    score: float | None
+    note: str | None
+    by: str
+    at: str
+
+
 class ModelCall(Response, frozen=True, kw_only=True):
     """One call of a language model by a task.
 
     `agent` and `crew_task` are those of a crew, `step` that of an agent, from 1. `duration_ms` is null for a call that
-    an executor made itself and reported.
+    an executor made itself and reported, and `first_token_ms`, the time to the first word, for an answer that came at once.
+    `feedback` is null until `feedback.set` sets it.
     """
 
     id: str
@@ -56,10 +70,12 @@ class ModelCall(Response, frozen=True, kw_only=True):
     status: Literal["completed", "failed", "cancelled"]
     started_at: str
     duration_ms: int | None
+    first_token_ms: int | None
     usage: CallUsage | None
     cost_usd: float | None
     finish_reason: str | None
     error: str | None
+    feedback: Feedback | None
 
 
 class Dependency(Response, frozen=True, kw_only=True):

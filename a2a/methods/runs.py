@@ -1,5 +1,6 @@
 """Methods for the history of runs: list, read and compare them, and run a tree again from the middle."""
 
+from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -20,9 +21,10 @@ from a2a.methods.params import (
     problems_of_fields,
     several_of,
 )
-from a2a.methods.responses import Event, Execution, FlowRef, ModelCall, ParentRun, RunStatus, TokenUsage, Tree
+from a2a.methods.responses import Event, Execution, Feedback, FlowRef, ModelCall, ParentRun, RunStatus, TokenUsage, Tree
 from a2a.methods.results import DataResult, TaskResult
 from accounts.callers import Caller
+from apflow_site.db import pools
 from llmkeys.providers import SentKey
 from tasks import models
 from tasks.models import Task
@@ -188,7 +190,8 @@ class Comparison(Response, frozen=True, kw_only=True):
 class CallContent(Response, frozen=True, kw_only=True):
     """The content of a call, within bounds. `answer` is null if there was no text, and `reasoning` if the provider shows none.
 
-    `citations` are sources as the provider gives them.
+    `citations` are sources as the provider gives them. `options` are the parameters, such as `temperature` and `tools`; null if
+    they are too long, or in the record of an earlier version.
     """
 
     messages: list[Any]
@@ -199,6 +202,7 @@ class CallContent(Response, frozen=True, kw_only=True):
     left_out_citations: int
     tool_calls: list[Any]
     left_out_tool_calls: int
+    options: Json | None
 
 
 class ModelCallWithContent(ModelCall, frozen=True, kw_only=True):
@@ -267,6 +271,35 @@ class ListCalls(GetRun, frozen=True, kw_only=True):
     """Only the calls of this task."""
     limit: Annotated[int, Meta(ge=1, le=200)] = 20
     cursor: str = ""
+
+
+class SetFeedback(Params, frozen=True, kw_only=True):
+    """feedback.set"""
+
+    NULLABLE = frozenset({"thumb", "score", "note"})
+    call_id: Text
+    """The id of a model call, as in `runs.calls`."""
+    thumb: Literal["up", "down"] | UnsetType | None = UNSET
+    score: Annotated[float, Meta(ge=0, le=1)] | UnsetType | None = UNSET
+    """From 0 (bad) to 1 (good)."""
+    note: Annotated[str, Meta(min_length=1, max_length=10_000)] | UnsetType | None = UNSET
+
+    @property
+    def opinion(self) -> Json:
+        return {name: value for name in usage.OPINION if (value := getattr(self, name)) is not UNSET}
+
+    def contradictions(self) -> list[Problem]:
+        missing = [] if self.opinion else [("thumb", "required, or score or note; null removes one")]
+        return [*super().contradictions(), *missing]
+
+
+class CallFeedback(Response, frozen=True, kw_only=True):
+    """The feedback on a call as it is now; null if there is none."""
+
+    call_id: str
+    run_id: str
+    task_id: str
+    feedback: Feedback | None
 
 
 class ExportRun(Params, frozen=True, kw_only=True):
@@ -369,6 +402,19 @@ def calls(caller: Caller, given: ListCalls) -> DataResult:
     )
     shown = [native_call(call) | {"content": native_content(call.content)} for call in found]
     return DataResult(native={"calls": shown, "next_cursor": next_cursor})
+
+
+@method(
+    "feedback.set",
+    role=OPERATOR,
+    answer=CallFeedback,
+    rest=[Rest("setFeedback", "PUT calls/<call_id>/feedback/", rules={"minProperties": 1})],
+)
+async def set_feedback(caller: Caller, given: SetFeedback) -> DataResult:
+    """Say what is thought of a model call: the given fields are changed, and null removes one."""
+    call = await pools.write(partial(usage.set_feedback, caller=caller, call_id=given.call_id, **given.opinion))
+    names = ("run_id", "task_id", "feedback")
+    return DataResult(native={"call_id": call.id} | {name: getattr(call, name) for name in names})
 
 
 @method("runs.tree", role=VIEWER, answer=RunTree, rest=[Rest("getTreeOfRun", "GET runs/<run_id>/tree/")])

@@ -14,6 +14,7 @@ BODY_ERRORS: Final = (MalformedJson, BodyTooLarge, UnsupportedMediaType)
 MISSING: Final[Mapping[str | None, type[Exception]]] = {
     "task_id": errors.TaskNotFound,
     "run_id": errors.RunNotFound,
+    "call_id": errors.CallNotFound,
     "schedule_id": errors.ScheduleNotFound,
 }
 """Parameter in a URL → the error if there is nothing with this id."""

@@ -88,6 +88,7 @@ class Methods(Generic[H]):
     run_tree = method(run_calls.run_tree)
     export_run = method(run_calls.export_run)
     model_calls = method(run_calls.model_calls)
+    set_feedback = method(run_calls.set_feedback)
     compare_runs = method(run_calls.compare_runs)
     fork = method(run_calls.fork)
     save_flow = method(run_calls.save_flow)

@@ -5,6 +5,7 @@ from typing import Any, Literal, TypedDict, Unpack
 
 from .calls import Call, Tasks, given, headers_of, inputs_of_run
 from .types import (
+    CallFeedback,
     Comparison,
     Execution,
     Flow,
@@ -252,6 +253,19 @@ def model_calls(
 ) -> Call[ModelCalls]:
     """Return a page of the model calls of a run, or of one of its tasks, with what was said, the oldest first."""
     return Call("runs.calls", given(run_id=run_id, task_id=task_id, limit=limit, cursor=cursor))
+
+
+class Opinion(TypedDict, total=False):
+    """The parts of the feedback on a model call. None removes one."""
+
+    thumb: Literal["up", "down"] | None
+    score: float | None
+    note: str | None
+
+
+def set_feedback(call_id: str, **opinion: Unpack[Opinion]) -> Call[CallFeedback]:
+    """Say what you think of a model call: `thumb`, `score` (0 to 1), `note`. Omitted parts stay as they are."""
+    return Call("feedback.set", {"call_id": call_id, **opinion})
 
 
 def compare_runs(a: str, b: str, *, changed_only: bool = False) -> Call[Comparison]:

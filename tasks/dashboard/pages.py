@@ -18,6 +18,7 @@ from apflow_site.db import pools
 from apflow_site.db.calls import TurnTooFar, working_for
 from tasks.queue import maintenance
 from tasks.rules.exceptions import (
+    CallNotFound,
     FlowNotFound,
     InvalidParams,
     RoleTooLow,
@@ -39,6 +40,7 @@ SOUGHT: Final = ("GET", "HEAD")
 REFUSALS: Final = {
     TaskNotFound: 404,
     RunNotFound: 404,
+    CallNotFound: 404,
     FlowNotFound: 404,
     ScheduleNotFound: 404,
     RoleTooLow: 403,

@@ -13,7 +13,6 @@ from aipartnerupflow.growth import HANDLED, NOT_RUN
 from apflow_site.db import pools
 from tasks.dashboard import boxes
 from tasks.dashboard.boxes import Folds, family_of
-from tasks.dashboard.conversation import conversation_of
 from tasks.dashboard.filters import ORDERS, read_filters
 from tasks.dashboard.inbox import fields_of_question
 from tasks.dashboard.lines import lines_of
@@ -173,7 +172,6 @@ def _panel(request: HttpRequest, caller: Caller, task_id: str) -> Context:
         "more_dependants": found.dependant_count - len(found.dependants),
         "events": join_words(found.events),
         "family": family_of(found.task),
-        "conversation": conversation_of(found.calls) if found.calls else None,
         "question": question,
         "answers": answers_in(found.task.root_id, task_id=None if found.task.is_root else task_id, limit=ANSWERS_SHOWN),
         "fields": fields_of_question(question) if question else [],

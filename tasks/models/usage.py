@@ -13,9 +13,10 @@ class ModelCall(models.Model):
     """One call of a language model by a task, also one that failed or was cancelled.
 
     `agent` and `crew_task` name the caller in a crew, and `step` is the step of an agent, from 1. `duration_ms` is null
-    for a call that an executor made itself and reported. Numbers of tokens and `cost_nanos`, in billionths of a US
+    for a call that an executor made itself and reported, and `first_token_ms` for an answer that was not streamed. Numbers of tokens and `cost_nanos`, in billionths of a US
     dollar, are null if they are unknown. `content` has the messages, the answer and the tool calls
-    (`tasks.rules.call_content`); null if it is not stored (`llm.store_content`).
+    (`tasks.rules.call_content`); null if it is not stored (`llm.store_content`). `feedback` is what people think of the
+    call, `{thumb, score, note, by, at}`, or null.
     """
 
     id = models.CharField(primary_key=True, max_length=36)
@@ -32,6 +33,7 @@ class ModelCall(models.Model):
     status = models.CharField(max_length=11, choices=STATUS_CHOICES)
     started_at = models.DateTimeField()
     duration_ms = models.PositiveBigIntegerField(null=True)
+    first_token_ms = models.PositiveBigIntegerField(null=True)
     prompt_tokens = models.BigIntegerField(null=True)
     completion_tokens = models.BigIntegerField(null=True)
     total_tokens = models.BigIntegerField(null=True)
@@ -41,6 +43,7 @@ class ModelCall(models.Model):
     finish_reason = models.CharField(max_length=64, null=True)
     error = models.TextField(null=True)
     content = JsonTextField(null=True)
+    feedback = JsonTextField(null=True)
 
     class Meta:
         indexes: ClassVar[list[models.Index]] = [

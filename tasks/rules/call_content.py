@@ -1,10 +1,10 @@
-"""The stored part of a model call: its messages, the answer, its reasoning and sources, and the tool calls, within bounds. Pure.
+"""The stored part of a model call: its messages, the answer, its reasoning and sources, the tool calls and the options, within bounds. Pure.
 
-`{messages, left_out_messages, answer, reasoning, citations, left_out_citations, tool_calls, left_out_tool_calls}`. A long text loses its middle, an image its
-data, and a long conversation its older messages; the numbers say how many are left out.
+`{messages, left_out_messages, answer, reasoning, citations, left_out_citations, tool_calls, left_out_tool_calls, options}`. `options` are the
+parameters of the call, such as its temperature and tools; null if they are too long. A long text loses its middle, an image its data, and a long conversation its older messages; the numbers say how many are left out.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -33,12 +33,14 @@ def stored_content(
     mask: Mask,
     reasoning: str | None = None,
     citations: Sequence[Any] = (),
+    options: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the content as JSON text. `mask` replaces secrets in a text."""
     said, thought = (None if text is None else _shortened(text, mask) for text in (answer, reasoning))
     calls = _that_fit(tool_calls, CONTENT_BYTES // 4, mask)
     cited = _that_fit(citations, CONTENT_BYTES // 8, mask)
-    room = CONTENT_BYTES - len(orjson.dumps([said, thought, calls, cited]))
+    given = _that_fit([dict(options or {})], CONTENT_BYTES // 4, mask)
+    room = CONTENT_BYTES - len(orjson.dumps([said, thought, calls, cited, given]))
     first = _that_fit(messages[:1], room // 2, mask)  # the first message says what the model is
     room -= len(orjson.dumps(first))
     kept = [*first, *reversed(_that_fit(reversed(messages[1:]), room, mask))]
@@ -51,6 +53,7 @@ def stored_content(
         "left_out_citations": len(citations) - len(cited),
         "tool_calls": calls,
         "left_out_tool_calls": len(tool_calls) - len(calls),
+        "options": given[0] if given else None,
     }
     together = "\n".join(_texts_in(content))
     if mask(together) != together:

@@ -81,6 +81,14 @@ class RunNotFound(TasksError):
         super().__init__(f"Run '{run_id}' not found. {hint}", data={"run_id": run_id})
 
 
+class CallNotFound(TasksError):
+    """Model call not found."""
+
+    def __init__(self, call_id: str) -> None:
+        hint = "Check the id, which runs.calls lists, and that the run belongs to you."
+        super().__init__(f"Model call '{call_id}' not found. {hint}", data={"call_id": call_id})
+
+
 class FlowNotFound(TasksError):
     """Flow not found."""
 

@@ -10,6 +10,7 @@ from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from aipartnerupflow.costs import price
+from tasks.dashboard.conversation import facts, who
 from tasks.dashboard.json_text import format_json, on_one_line
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.picture import Picture
@@ -22,6 +23,8 @@ register.filter(brief_counts)
 register.filter(duration)
 register.filter(path_of)
 register.filter(word)
+register.filter(who)
+register.filter("call_facts", facts)
 
 MAX_CHARACTERS: Final = 20_000
 PANEL_LINE: Final = 46

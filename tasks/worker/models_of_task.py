@@ -97,6 +97,7 @@ class TracedModels:
         began, texts = time.monotonic(), _Start()
         used: Json | None = None
         answer: Completion | None = None
+        first: float | None = None
 
         def counted(usage: Json) -> None:
             nonlocal used
@@ -106,7 +107,13 @@ class TracedModels:
         lines = Lines(partial(self._publish, call, ANSWER))
         thoughts = Lines(partial(self._publish, call, REASONING))
 
+        def arrived() -> None:
+            nonlocal first
+            if first is None and prompt.streams:
+                first = time.monotonic() - began
+
         def listened(text: str) -> None:
+            arrived()
             texts.add(text)
             if prompt.streams:
                 thoughts.flush()
@@ -114,6 +121,7 @@ class TracedModels:
             heard(text)
 
         def considered(text: str) -> None:
+            arrived()
             lines.flush()
             thoughts.add(text)
             thought(text)
@@ -130,7 +138,8 @@ class TracedModels:
             call = replace(call, status=Status.CANCELLED, error=CANCELLED)
             raise
         finally:
-            call = replace(call, usage=used, duration_ms=round((time.monotonic() - began) * 1000))
+            took, first_ms = time.monotonic() - began, None if first is None else round(first * 1000)
+            call = replace(call, usage=used, duration_ms=round(took * 1000), first_token_ms=first_ms)
             await self._record(call, _said(prompt, answer, texts.text))
 
     def _publish(self, call: Call, kind: str, text: str) -> None:
@@ -170,9 +179,11 @@ class _Start:
 def _said(prompt: Prompt, answer: Completion | None, so_far: str | None) -> Json:
     """Return the content of a call, before it is bounded: the arguments of `stored_content`."""
     if answer is None:
-        return {"messages": prompt.messages, "answer": so_far, "reasoning": None, "citations": (), "tool_calls": ()}
+        said: Json = {"answer": so_far, "reasoning": None, "citations": (), "tool_calls": ()}
+        return {"messages": prompt.messages, "options": prompt.options, **said}
     return {
         "messages": prompt.messages,
+        "options": prompt.options,
         "answer": answer.content,
         "reasoning": answer.reasoning or None,
         "citations": answer.citations,
@@ -182,7 +193,7 @@ def _said(prompt: Prompt, answer: Completion | None, so_far: str | None) -> Json
 
 def _size_of(said: Json) -> int:
     """About how many characters there are to look through."""
-    if len(said["messages"]) > FEW or said["tool_calls"] or said["citations"]:
+    if len(said["messages"]) > FEW or said["tool_calls"] or said["citations"] or said["options"].get("tools"):
         return LARGE
     return len(said["answer"] or "") + len(said["reasoning"] or "") + sum(map(_size_of_message, said["messages"]))
 

@@ -67,13 +67,14 @@ SHOWN: Final = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A call of a model. `duration_ms` is None for one that an executor made itself."""
+    """A call of a model. `duration_ms` is None for one that an executor made itself, `first_token_ms` for an answer that came at once."""
 
     id: str
     model: str
     started_at: datetime
     status: Status
     duration_ms: int | None = None
+    first_token_ms: int | None = None
     agent: str | None = None
     crew_task: str | None = None
     step: int | None = None
@@ -212,6 +213,7 @@ class RunRecorder:
             "status": call.status,
             "started_at": db_time(call.started_at),
             "duration_ms": call.duration_ms,
+            "first_token_ms": call.first_token_ms,
             **dict(zip(COUNTS, _counts(call.usage), strict=True)),
             "finish_reason": _short(call.finish_reason, 64),
             "error": _short(call.error, ERROR_CHARACTERS),

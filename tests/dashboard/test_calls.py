@@ -1,19 +1,15 @@
-"""What the models of a task did, on its panel: a conversation for each call, and when each ran."""
+"""What the models of a task did: messages of any form, results beside their calls, and the list of calls in the panel."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from tasks.dashboard.conversation import arrange, message_of
-from tasks.models import ModelCall
-from tests.browser import new_page
+from tasks.dashboard.conversation import answer_of, files_in, message_of, source_of, talk_of, tools_in
 from tests.dashboard.browsing import SCHEMES, barriers, open_tree
 from tests.servers import Server
 
 Json = dict[str, Any]
-START = datetime(2026, 11, 27, 8, tzinfo=UTC)
 WORKS: Json = {
     "agents": {"ada": {"role": "Reader", "llm": "demo/demo"}, "bob": {"role": "Writer", "llm": "demo/demo"}},
     "tasks": {
@@ -23,26 +19,63 @@ WORKS: Json = {
 }
 
 
-def call(seconds: float, took: float, **fields: Any) -> ModelCall:
-    return ModelCall(started_at=START + timedelta(seconds=seconds), duration_ms=round(took * 1000), **fields)
-
-
 def user(text: str) -> Json:
     return {"role": "user", "content": text}
 
 
-def test_bars_say_when_each_call_ran() -> None:
-    found = arrange([(call(0, 2), {}), (call(1, 3), {}), (call(2.5, 0), {})])
-    assert [(row.x, row.width) for row in found.rows] == [(0, 50), (25, 75), (62.5, 1)]
-    assert found.seconds == 4
+def asks(*ids: str) -> Json:
+    calls = [{"id": each, "function": {"name": f"f{number}", "arguments": "{}"}} for number, each in enumerate(ids)]
+    return {"role": "assistant", "content": None, "tool_calls": calls}
 
 
-def test_what_an_agent_has_sent_before_is_not_shown_again() -> None:
-    first = {"messages": [user("Hi")], "answer": "Hello."}
-    again = {"messages": [user("Hi"), {"role": "assistant", "content": "Hello."}, user("More")], "answer": "No."}
-    rows = arrange([(call(0, 1), first), (call(1, 1, agent="bob"), first), (call(2, 1), again)]).rows
-    assert [len(row.earlier) for row in rows] == [0, 0, 1]
-    assert [message.text for message in rows[2].messages] == ["Hello.", "More"]
+def read(call_id: str, text: str) -> Json:
+    return {"role": "tool", "tool_call_id": call_id, "content": text}
+
+
+def test_results_are_beside_their_calls() -> None:
+    messages = [
+        user("Hi"),
+        asks("a", "b"),
+        read("b", "B"),
+        read("a", "A"),
+        asks("a"),
+        read("a", "Error: no"),
+        user("So?"),
+    ]
+    talk = talk_of({"messages": messages})
+    assert [message.role for message in talk] == ["user", "assistant", "assistant", "user"]
+    results = [[(tool.name, tool.result, tool.is_bad) for tool in message.tools] for message in talk]
+    assert results == [[], [("f0", "A", False), ("f1", "B", False)], [("f0", "Error: no", True)], []]
+
+
+def test_results_without_ids_are_in_the_order_of_their_calls() -> None:
+    talk = talk_of({"messages": [asks("", ""), read("", "first"), read("", "second"), read("", "of none")]})
+    assert [tool.result for tool in talk[0].tools] == ["first", "second"]
+    assert [(message.role, message.text) for message in talk[1:]] == [("tool", "of none")]
+
+
+def test_the_results_of_an_answer_are_in_the_next_call() -> None:
+    content = {"messages": [user("Hi")], "answer": "I look.", "tool_calls": asks("a")["tool_calls"]}
+    following = {"messages": [user("Hi"), asks("a"), read("a", "old"), asks("a"), read("a", "12")]}
+    answer = answer_of(content, following)
+    assert answer is not None
+    assert (answer.text, [tool.result for tool in answer.tools]) == ("I look.", ["12"])
+    assert [tool.result for tool in (answer_of(content) or answer).tools] == [None]
+    assert answer_of({"messages": [user("Hi")], "answer": None}) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ('{"product": "tea", "packets": 5, "to": null}', 'product="tea", packets=5, to=null'),
+        ("{}", ""),
+        ("[1]", "[1]"),
+        ('{"cut": "of', '{"cut": "of'),
+    ],
+)
+def test_arguments_are_written_as_in_a_call(arguments: str, shown: str) -> None:
+    (tool,) = tools_in([{"function": {"name": "f", "arguments": arguments}}])
+    assert tool.as_code == shown
 
 
 @pytest.mark.parametrize(
@@ -57,15 +90,14 @@ def test_what_an_agent_has_sent_before_is_not_shown_again() -> None:
     ],
 )  # fmt: skip
 def test_sources_of_any_form_are_shown(citation: Any, title: str, url: str) -> None:
-    rows = arrange([(call(0, 1), {"answer": "It rains.", "reasoning": "Clouds.", "citations": [citation]})]).rows
-    assert [(source.title, source.url) for source in rows[0].sources] == [(title, url)]
-    assert rows[0].reasoning == "Clouds."
+    source = source_of(citation)
+    assert (source.title, source.url) == (title, url)
 
 
 @pytest.mark.parametrize(
     ("message", "role", "text", "tools"),
     [
-        ({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]}, "user", "a\n[image_url]", []),
+        ({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}, "odd"]}, "user", 'a\n"odd"', []),
         ({"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}, "assistant", "", [("f", "{}")]),
         ({"role": "assistant", "tool_calls": ["odd"]}, "assistant", "", [("tool", '"odd"')]),
         ({"role": "assistant", "tool_calls": {"odd": 1}}, "assistant", "", []),
@@ -76,6 +108,28 @@ def test_sources_of_any_form_are_shown(citation: Any, title: str, url: str) -> N
 def test_messages_of_any_form_are_shown(message: Any, role: str, text: str, tools: list[tuple[str, str]]) -> None:
     shown = message_of(message)
     assert (shown.role, shown.text, [(tool.name, tool.arguments) for tool in shown.tools]) == (role, text, tools)
+
+
+PNG = "data:image/png;base64," + "A" * 100
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "src"),
+    [
+        ({"type": "image_url", "image_url": {"url": PNG}}, "image/png", PNG),
+        ({"type": "image_url", "image_url": {"url": f"{PNG[:64]}… (58 more characters)"}}, "image/png", PNG),
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,B… (9 more characters)"}}, "image/png", ""),
+        ({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}, "https://example.com/a.png", ""),
+        ({"type": "image_url", "image_url": {"url": "data:image/svg+xml;base64,AAAA"}}, "image/svg+xml", ""),
+        ({"type": "file", "file": {"file_data": "data:application/pdf;base64,AA", "filename": "a.pdf"}}, "a.pdf", ""),
+        ({"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}, "wav", ""),
+        ({"type": "odd"}, "odd", ""),
+    ],
+)
+def test_images_are_shown_and_other_files_are_named(part: Json, name: str, src: str) -> None:
+    known = dict(files_in({"messages": [{"content": [{"image_url": {"url": PNG}}]}]}))
+    (file,) = message_of({"role": "user", "content": [part]}, known).files
+    assert (file.name, file.src) == (name, src)
 
 
 @pytest.fixture(scope="module")
@@ -91,35 +145,27 @@ def crew(open_server: Server) -> Json:
 
 
 @pytest.mark.crews
-def test_a_call_is_a_conversation(page: Page, server: Server, crew: Json) -> None:
-    open_tree(page, server, crew["ids"]["ask"])
-    calls = page.locator("#panel .calls")
-    expect(calls.locator(".said-by.user")).to_contain_text("Why <i>rivers</i>?")
-    expect(calls.locator(".said-by.assistant")).to_contain_text("This is the built-in demo model")
-    expect(calls.locator("summary").first).to_contain_text("tokens")
+def test_the_panel_lists_the_calls_of_a_crew_with_links_to_their_trace(page: Page, server: Server, crew: Json) -> None:
+    open_tree(page, server, crew["ids"]["crew"])
+    calls = page.locator("#panel .calls li")
+    expect(calls).to_have_count(2)
+    expect(calls.nth(0)).to_contain_text("ada · read")
+    expect(calls.nth(0)).to_contain_text("tokens")
+    assert barriers(page, "light") == []
+    calls.nth(1).get_by_role("link", name="bob · write").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Two agents")
+    expect(page.locator(".conversation h2")).to_contain_text("bob · write")
+    expect(page.locator(".talk .said.user")).to_contain_text("Write.")
     for scheme in SCHEMES:
         assert barriers(page, scheme) == []
 
 
 @pytest.mark.crews
-def test_the_calls_of_a_crew_are_named_and_folded(page: Page, server: Server, crew: Json) -> None:
-    open_tree(page, server, crew["ids"]["crew"])
-    calls = page.locator("#panel .calls > .call")
-    expect(calls).to_have_count(2)
-    expect(calls.nth(0)).to_contain_text("ada · read")
-    expect(calls.nth(1).locator(".call-bar .bar")).to_be_visible()
-    expect(calls.nth(1).locator(".said-by.user")).to_be_hidden()
-    calls.nth(1).locator(":scope > summary").click()
-    expect(calls.nth(1).locator(".said-by.user")).to_contain_text("Write.")
-    assert barriers(page, "light") == []
-
-
-@pytest.mark.crews
-def test_on_a_phone_the_calls_fit(browser: Browser, server: Server, crew: Json) -> None:
-    with new_page(browser, viewport={"width": 390, "height": 800}) as page:
-        open_tree(page, server, crew["ids"]["ask"])
-        expect(page.locator("#panel .calls .said-by.user")).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+def test_a_call_of_a_model_task_is_shown_as_it_was_sent(page: Page, server: Server, crew: Json) -> None:
+    open_tree(page, server, crew["ids"]["ask"])
+    page.get_by_role("link", name="Open the trace").click()
+    expect(page.locator(".talk .said.user")).to_contain_text("Why <i>rivers</i>?")
+    expect(page.locator(".talk .said.assistant")).to_contain_text("This is the built-in demo model")
 
 
 @pytest.mark.crews

@@ -36,18 +36,19 @@ PAGES: Final = {
     "workers": "/ui/workers/",
     "tree": "/ui/tasks/{task}",
     "log": "/ui/logs/{root}",
+    "trace": "/ui/trace/{agent}",
     "run_tree": "/ui/run-with/{root}",
     "save_flow": "/ui/save-flow/{root}",
     "fork": "/ui/fork/{task}",
 }
 """The pages by the names of their addresses."""
-PARTS: Final = {"head", "growth", "panel", "value", "preview_schedule"}
+PARTS: Final = {"head", "growth", "panel", "value", "call", "preview_schedule"}
 """Addresses that scripts of the pages load."""
 POSTS: Final = {
     *("run", "restart", "cancel", "answer", "delete", "delete_flow", "save_view", "delete_view"),
     *("trigger_schedule", "pause_schedule", "resume_schedule", "delete_schedule", "backfill_schedule"),
     *("set_llm_key", "delete_llm_key", "set_secret", "delete_secret", "create_api_key", "revoke_api_key"),
-    *("set_notification", "test_notification", "delete_notification"),
+    *("set_notification", "test_notification", "delete_notification", "replay", "feedback"),
 }
 """Addresses of forms."""
 #: Within the grid of a flow, arrow keys move; the timeline has what the graph has.
@@ -99,7 +100,10 @@ def ids(server: Server) -> Iterator[dict[str, str]]:
     server.rpc("notifications.set", {"name": "every page", "url": "https://hooks.example.com"})
     server.rpc("secrets.set", {"name": "every_page", "value": "a long secret"}, path="/system")
     schedule = server.rpc("schedules.create", {"flow": "every-page", "cron": "0 6 * * *"})["id"]
-    yield {"run": run, "other": other, "root": first["task_id"], "task": first["ids"]["a"], "schedule": schedule}
+    asked = {"prompt": "Name three rivers.", "model": "demo/demo"}
+    agent = server.rpc("tasks.execute", {"tasks": {"name": "llm_executor", "inputs": asked}, "wait": True})["task_id"]
+    of_flow = {"root": first["task_id"], "task": first["ids"]["a"]}
+    yield {"run": run, "other": other, "agent": agent, "schedule": schedule, **of_flow}
     server.rpc("tasks.cancel", {"task_ids": [asking["task_id"]]})
     server.rpc("notifications.delete", {"name": "every page"})
     server.rpc("secrets.delete", {"name": "every_page"}, path="/system")

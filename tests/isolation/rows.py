@@ -75,6 +75,7 @@ EVENT: Final = {"event": "order.paid", "payload": {"order_id": "42"}, "id": "evt
 """Of the name and id that every other user uses too: they do not collide."""
 FLOW: Final = {"name": "mine", "tasks": [{"name": "a"}]}
 RUN: Final = {"run_id": "$run"}
+CALL: Final = {"call_id": "$call"}
 NO_FLOW: Final = {"name": "no-such-flow"}
 
 NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
@@ -130,6 +131,9 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "runs.tree": Row(RUN, runs=True),
         "runs.export": Row(RUN, (RUN | {"events": True},), runs=True),
         "runs.calls": Row(RUN, (RUN | {"task_id": "$leaf"}, RUN | {"limit": 1}), runs=True),
+        "feedback.set": Row(
+            CALL | {"thumb": "up"}, (CALL | {"note": "stolen"}, {"call_id": "$run", "score": 0}), runs=True
+        ),
         "runs.compare": Row({"a": "$run", "b": "$run"}, ({"a": "$run", "b": "no-such-run"},), runs=True),
         "tasks.fork": Row(
             TASK,
@@ -258,6 +262,7 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "getTreeOfRun": Row({}, runs=True),
         "exportRun": Row({}, ({"events": "true"},), runs=True),
         "listModelCallsOfRun": Row({}, ({"task_id": "$leaf"}, {"limit": 1}), runs=True),
+        "setFeedback": Row({"thumb": "up"}, ({"note": "stolen"}, {"score": 1}), runs=True),
         "listWebhooksOfRun": Row({}, runs=True),
         "deleteWebhook": Row({}, runs=True),
         "compareRuns": Row({"a": "$run", "b": "$run"}, runs=True),

@@ -17,6 +17,10 @@ PATHS = [
     "/ui/head/$task",
     "/ui/growth/$leaf",
     "/ui/panel/$leaf",
+    "/ui/trace/$task",
+    "/ui/trace/$task?run=$run&call=$call&replay=open",
+    "/ui/trace/$leaf?q=secret",
+    "/ui/calls/$call/",
     "/ui/logs/$task",
     "/ui/logs/$leaf?format=ndjson",
     "/ui/value/inputs/$leaf",
@@ -104,4 +108,19 @@ def test_a_form_about_anothers_does_what_one_about_nothing_does(
     assert answers[0] == answers[1]
     assert answers[0][0] == 404
     assert browsers["bob"].post(f"/ui/{verb}/{names['$task']}").status_code == 403  # without the form's own token
+    assert people_server.dump() == before
+
+
+@pytest.mark.parametrize("verb", ["feedback", "replay"])
+def test_a_form_about_a_call_of_anothers_does_what_one_about_nothing_does(
+    verb: str, people_server: PeopleServer, browsers: dict[str, httpx.Client], names: dict[str, str]
+) -> None:
+    before = people_server.dump()
+    form = {"csrfmiddlewaretoken": token_of(browsers["bob"]), "thumb": "down", "prompt": "stolen"}
+    answers = [
+        seen(browsers["bob"].post(f"/ui/calls/{given['$call']}/{verb}/", data=form), given)
+        for given in (names, missing(names))
+    ]
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 404
     assert people_server.dump() == before

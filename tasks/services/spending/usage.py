@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
+from django.db import transaction
 from django.db.models import F, QuerySet, Sum
 
 from accounts.callers import Caller
 from tasks.models import ModelCall, Run, Usage
-from tasks.rules.exceptions import InvalidParams, RunNotFound
+from tasks.rules.exceptions import CallNotFound, InvalidParams, RunNotFound
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import COUNTED, dollars
 from tasks.services.spending.budgets import Limit, day_limits
@@ -27,6 +28,8 @@ GROUPS: Final[Mapping[str, str]] = {
 SUMS: Final = ("calls", "prompt_tokens", "completion_tokens", "total_tokens", "cost_nanos", "unpriced")
 DEFAULT_DAYS: Final = 30
 MOST_ROWS: Final = 5_000
+OPINION: Final = ("thumb", "score", "note")
+"""The parts of the feedback on a call."""
 LISTED: Final = 100
 """The number of calls that the details of a run or a task name."""
 Key = tuple[str, str]
@@ -107,6 +110,32 @@ def list_calls(
     ids = loads.spend_on_page(dict(list(sizes.items())[:limit]), least=1 if sizes else 0)
     page = sorted(ModelCall.objects.filter(id__in=ids), key=lambda call: (call.started_at, call.id))
     return page, cursor_at(page[-1].started_at, page[-1].id) if len(ids) < len(sizes) else None
+
+
+def get_call(*, caller: Caller, call_id: str) -> ModelCall:
+    """Return a call of a run that the caller may see, with what was said. Raises CallNotFound or ResponseTooLarge."""
+    found = _own_calls(caller).filter(id=call_id)
+    loads.spend_on(found, "content", "error")
+    if (call := found.first()) is None:
+        raise CallNotFound(call_id)
+    return call
+
+
+@transaction.atomic
+def set_feedback(*, caller: Caller, call_id: str, **opinion: Any) -> ModelCall:
+    """Change these parts of the feedback on a call; None removes one, and the feedback with the last one. Raises CallNotFound."""
+    call = _own_calls(caller).select_for_update().defer("content").filter(id=call_id).first()
+    if call is None:
+        raise CallNotFound(call_id)
+    merged = {name: (call.feedback or {}).get(name) for name in OPINION} | opinion
+    is_given = any(value is not None for value in merged.values())
+    call.feedback = merged | {"by": caller.user_id, "at": datetime.now(UTC).isoformat()} if is_given else None
+    ModelCall.objects.filter(id=call.id).update(feedback=call.feedback)
+    return call
+
+
+def _own_calls(caller: Caller) -> "QuerySet[ModelCall]":
+    return ModelCall.objects.filter(run_id__in=Run.objects.for_caller(caller).values("id"))
 
 
 def first_calls(*, run_id: str | None, task_id: str | None = None) -> list[ModelCall]:

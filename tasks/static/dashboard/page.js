@@ -17,7 +17,7 @@ function move(step) {
   const next = links[Math.min(links.length - 1, Math.max(0, here + step))];
   next.focus();
   next.scrollIntoView({ block: "nearest" });
-  if (next.closest("[data-lines]")) next.click();
+  if (next.matches("[data-lines] a:not([data-opens])")) next.click();
 }
 
 function showKeys() {

@@ -1,5 +1,6 @@
 """`runs.calls` on a real server: what models did, page by page, and only for those who may see the run."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -70,6 +71,53 @@ def test_details_name_the_calls_without_what_was_said(rpc: Rpc, ran: Json) -> No
     assert rpc("runs.get", {"run_id": ran["run"]["id"]})["model_calls"] == light
     assert rpc("tasks.detail", {"task_id": ran["ids"]["two"]})["model_calls"] == light[1:]
     assert rpc("tasks.detail", {"task_id": ran["ids"]["all"]})["model_calls"] == []
+
+
+@pytest.mark.both_engines
+def test_feedback_is_stored_with_its_call(open_server: Server, rpc: Rpc, ran: Json) -> None:
+    run_id = ran["run"]["id"]
+    call, other = rpc("runs.calls", {"run_id": run_id})["calls"]
+    assert (call["feedback"], call["content"]["options"]) == (None, {})
+    given = rpc("feedback.set", {"call_id": call["id"], "thumb": "up", "score": 1})
+    at = given["feedback"].pop("at")
+    assert datetime.fromisoformat(at) >= datetime.fromisoformat(call["started_at"])
+    first = {"thumb": "up", "score": 1, "note": None, "by": "local"}
+    assert given == {"call_id": call["id"], "run_id": run_id, "task_id": call["task_id"], "feedback": first}
+    address = f"/api/calls/{call['id']}/feedback/"
+    by_rest = open_server.http.put(address, json={"score": None, "note": "Too <long>."}).json()
+    stored, unchanged = rpc("runs.calls", {"run_id": run_id})["calls"]
+    assert (
+        stored["feedback"] == by_rest["feedback"] == rpc("runs.get", {"run_id": run_id})["model_calls"][0]["feedback"]
+    )
+    assert {**stored["feedback"], "at": at} == {**first, "score": None, "note": "Too <long>.", "at": at}
+    assert (unchanged, stored["content"]) == (other, call["content"])
+    assert open_server.http.put(address, json={"thumb": None, "note": None}).json()["feedback"] is None
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({}, "thumb: required, or score or note"),
+        ({"thumb": "sideways"}, "thumb: "),
+        ({"score": 1.5}, "score: "),
+        ({"score": True}, "score: "),
+        ({"note": ""}, "note: "),
+        ({"note": "x" * 10_001}, "note: "),
+        ({"thumbs": "up"}, "thumbs: "),
+    ],
+)
+def test_feedback_that_says_nothing_is_refused(open_server: Server, ran: Json, given: Json, problem: str) -> None:
+    (call, *_) = open_server.rpc("runs.calls", {"run_id": ran["run"]["id"]})["calls"]
+    error = open_server.call("feedback.set", {"call_id": call["id"]} | given)["error"]
+    assert error["code"] == -32602
+    assert any(f"{each['field']}: {each['reason']}".startswith(problem) for each in error["data"]), error
+
+
+def test_feedback_on_a_call_that_is_not_there_is_refused(open_server: Server) -> None:
+    error = open_server.call("feedback.set", {"call_id": "none", "thumb": "up"})["error"]
+    assert (error["code"], error["data"]) == (-32001, {"call_id": "none"})
+    reply = open_server.http.put("/api/calls/none/feedback/", json={"thumb": "up"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (404, "call_not_found")
 
 
 def test_calls_of_others_look_like_missing_ones(auth_server: Server) -> None:

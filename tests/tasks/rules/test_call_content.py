@@ -53,6 +53,7 @@ def test_a_small_conversation_is_stored_as_it_is() -> None:
         "left_out_citations": 0,
         "tool_calls": [call],
         "left_out_tool_calls": 0,
+        "options": {},
     }
 
 

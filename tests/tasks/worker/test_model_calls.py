@@ -53,6 +53,14 @@ def test_a_call_is_recorded_with_what_was_said(worker: WorkerThread) -> None:
     assert used == task.token_usage
     assert call.content["messages"] == [{"role": "user", "content": "Name three rivers."}]
     assert call.content["answer"] == task.result["content"]
+    assert call.feedback is None
+
+
+def test_a_call_is_recorded_with_its_options(worker: WorkerThread) -> None:
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+    ran = run_tree(worker, [model("a", inputs={"temperature": 0.5, "tools": [tool], "tool_choice": "none"})])
+    (call,) = calls_of(ran)
+    assert call.content["options"] == {"temperature": 0.5, "tools": [tool], "tool_choice": "none"}
 
 
 @pytest.mark.parametrize("inputs", [{}, {"stream": False}])
@@ -64,6 +72,8 @@ def test_the_words_of_a_call_are_events_that_name_it(worker: WorkerThread, input
     assert said.strip() == ("" if inputs else call.content["answer"])
     by = {"kind": "answer", "call_id": call.id, "model": "demo/demo", "agent": "a", "crew_task": None, "step": None}
     assert all(event["result"] == by for event in words)
+    assert call.duration_ms is not None
+    assert call.first_token_ms is None if inputs else 0 <= (call.first_token_ms or -1) <= call.duration_ms
 
 
 def test_a_call_of_another_pool_is_recorded_once(worker: WorkerThread) -> None:
