@@ -34,9 +34,10 @@ from tasks.dashboard.pages import Context, page, read_page, redirect_with_messag
 from tasks.dashboard.words import duration, path_of
 from tasks.models import ModelCall, Question, Run, RunTag, Task
 from tasks.rules.exceptions import InvalidParams, RunNotFound, TasksError
-from tasks.rules.places import escaped
+from tasks.rules.places import OPENING, escaped
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import dollars
+from tasks.services.flows import Saved, get_version, save_flow
 from tasks.services.flows.flow_lists import flow_of
 from tasks.services.runs.run_inputs import with_tags
 from tasks.services.spending.usage import get_call, set_feedback
@@ -340,6 +341,7 @@ def trace(request: HttpRequest, caller: Caller, task_id: str) -> Context:
 def _context(caller: Caller, task_id: str, given: Mapping[str, str]) -> Context:
     task = get_task(caller=caller, task_id=task_id)
     run, is_newest = _run_of(task, given.get("run", ""))
+    flow = flow_of(run)
     found = _calls_of(run, task)
     sought = given.get("q", "").strip()
     searched = found
@@ -357,6 +359,8 @@ def _context(caller: Caller, task_id: str, given: Mapping[str, str]) -> Context:
     rows = rows_of(task, said, parts, kind=kind)
     axis = Axis(rows, is_true="scale" in given)
     selected = _selected(said, given.get("call", ""))
+    replay = _replay(caller, selected, given.get("replay", "")) if selected else None
+    is_running = run is not None and run.finished_at is None and not Status(task.status).is_terminal
     query = {"run": run.id} if run and given.get("run") else {}
     more = {"q": sought} if sought else {}
     tools = [tool for each in said for tool in each.tools]
@@ -365,8 +369,9 @@ def _context(caller: Caller, task_id: str, given: Mapping[str, str]) -> Context:
         "task": task,
         "kind": kind,
         "run": run,
-        "flow": flow_of(run),
-        "is_running": run is not None and run.finished_at is None and not Status(task.status).is_terminal,
+        "flow": flow,
+        "is_running": is_running,
+        "is_live": is_running or (replay is not None and replay.run is not None and replay.run.finished_at is None),
         "rows": [(row, axis.bars_of(row)) for row in rows],
         "axis": axis,
         "totals": _totals(found),
@@ -381,7 +386,11 @@ def _context(caller: Caller, task_id: str, given: Mapping[str, str]) -> Context:
         "address": f"{reverse('dashboard:trace', args=[task.id])}?{urlencode(query | more)}{'&' if query or more else ''}",
         "others": _others(caller, task, run, selected.call, said) if selected and run else [],
         "pair": _pair(caller, selected, given.get("with", "")) if selected else None,
-        "replay": _replay(caller, selected, given.get("replay", "")) if selected else None,
+        "replay": replay,
+        "may_save": task.executor_id == "llm_executor"
+        and flow is not None
+        and flow.name
+        and flow.user_id == caller.user_id,
     }
 
 
@@ -684,7 +693,7 @@ def replayed(task: Task, call: ModelCall, given: Mapping[str, str]) -> Json:
     known = dict(files_in(task.inputs))
     messages = [_with_files(each, known) for each in content.get("messages", []) if isinstance(each, dict)]
     before = _form_of(call, content)
-    system, prompt = (given.get(name, "").replace("\r\n", "\n").strip() for name in ("system", "prompt"))
+    system, prompt = (_text_in(given, name) for name in ("system", "prompt"))
     if system != before.system:
         rest = messages[1:] if messages and _role_of(messages[0]) in ("system", "developer") else messages
         messages = [*([{"role": "system", "content": system}] if system else []), *rest]
@@ -701,11 +710,7 @@ def replayed(task: Task, call: ModelCall, given: Mapping[str, str]) -> Json:
     if not messages:
         raise InvalidParams([("prompt", "is empty, and there is no other message to send")])
     options: Json = {name: value for name, value in (content.get("options") or {}).items() if name != "temperature"}
-    if text := given.get("temperature", "").strip():
-        try:
-            options["temperature"] = float(text)
-        except ValueError:
-            raise InvalidParams([("temperature", "must be a number from 0 to 2, or empty")]) from None
+    options |= _temperature_in(given)
     model = given.get("model", "").strip() or call.model
     base = (task.params or {}).get("api_base")
     return {
@@ -714,6 +719,61 @@ def replayed(task: Task, call: ModelCall, given: Mapping[str, str]) -> Json:
         "inputs": {"history": messages, "model": escaped(model), **escaped(options)},
         **({"params": {"api_base": base}} if isinstance(base, str) else {}),
     }
+
+
+def changed_definition(definition: Sequence[Json], task: Task, call: ModelCall, given: Mapping[str, str]) -> list[Json]:
+    """Return the tasks of a flow, of which this one has the changes of the form. Raises InvalidParams."""
+    wanted, before = task.label or task.id, _form_of(call, call.content or {})
+    place = next((place for place, each in enumerate(definition) if each.get("id") == wanted), None)
+    if place is None:
+        raise InvalidParams([("flow", f"its newest version has no task '{wanted}'")])
+    inputs: Json = dict(definition[place].get("inputs") or {})
+    for name, old in (("system", before.system), ("prompt", before.prompt)):
+        if (text := _text_in(given, name)) != old:
+            inputs = _with_text(inputs, name, text)
+    if (model := given.get("model", "").strip()) not in ("", before.model):
+        inputs["model"] = escaped(model)
+    if given.get("temperature", "").strip() != before.temperature:
+        inputs.pop("temperature", None)
+        inputs |= _temperature_in(given)
+    changed = [*definition]
+    changed[place] = definition[place] | {"inputs": inputs}
+    return changed
+
+
+def _with_text(inputs: Json, name: str, text: str) -> Json:
+    """Return the inputs of a model task with another system prompt, or another message of the user (`prompt`).
+
+    Raises InvalidParams.
+    """
+    messages = inputs.get("messages")
+    said: list[Any] = messages if isinstance(messages, list) and name not in inputs else []
+    roles = ("user",) if name == "prompt" else ("system", "developer")
+    place = next((place for place in reversed(range(len(said))) if _role_of(said[place]) in roles), None)
+    before = inputs.get(name, "") if place is None else said[place].get("content")
+    is_missing = name == "prompt" and place is None and name not in inputs
+    if not isinstance(before, str) or OPENING in before or is_missing:
+        raise InvalidParams([(name, "has places ({{…}}) or files in the flow, so that it can be changed only there")])
+    if place is not None:
+        changed = [*said]
+        changed[place] = said[place] | {"content": escaped(text)}
+        return inputs | {"messages": changed}
+    rest = {field: value for field, value in inputs.items() if field != name}
+    return rest | ({name: escaped(text)} if text else {})
+
+
+def _text_in(given: Mapping[str, str], name: str) -> str:
+    """Return a text of the form. Browsers end lines as Windows does."""
+    return given.get(name, "").replace("\r\n", "\n").strip()
+
+
+def _temperature_in(given: Mapping[str, str]) -> Json:
+    """Return the temperature of the form as an option; nothing if it is empty. Raises InvalidParams."""
+    text = given.get("temperature", "").strip()
+    try:
+        return {"temperature": float(text)} if text else {}
+    except ValueError:
+        raise InvalidParams([("temperature", "must be a number from 0 to 2, or empty")]) from None
 
 
 def _with_files(message: Json, files: Mapping[str, str]) -> Json:
@@ -737,6 +797,8 @@ def _with_files(message: Json, files: Mapping[str, str]) -> Json:
 async def replay(request: HttpRequest, caller: Caller, call_id: str) -> HttpResponse:
     """`POST /ui/calls/{id}/replay/`: make the call again in a scratch run, which changes nothing of its run."""
     call, task = await pools.read(_call_and_task, caller, call_id)
+    if "save" in request.POST:
+        return await _save(request, caller, call, task)
     times = request.POST.get("times", "1")
     count = int(times) if times.isascii() and times.isdecimal() and 1 <= int(times[:3]) <= MOST_REPLAYS else 0
     try:
@@ -744,17 +806,42 @@ async def replay(request: HttpRequest, caller: Caller, call_id: str) -> HttpResp
             raise InvalidParams([("times", f"must be from 1 to {MOST_REPLAYS}")])
         tree = replayed(task, call, request.POST.dict())
         tags = [REPLAY, tag_of(call.id)]
-        for _ in range(count):
-            start = partial(with_tags, execute_tree, tags, caller=caller, tasks=[tree])
-            execution = await pools.write(start)
-    except InvalidParams as error:
-        problems = [f"{name}: {reason}" for name, reason in error.problems]
+        start = partial(with_tags, execute_tree, tags, caller=caller, tasks=[tree])
+        started = [await pools.write(start) for _ in range(count)]
     except TasksError as error:
-        problems = [error.message]
-    else:
-        return redirect_with_message(
-            request, _address(call, replay=execution.run.id), "The call is replayed in a scratch run."
-        )
+        return await _refused(request, caller, call, task, error)
+    message = "The call is replayed in a scratch run."
+    return redirect_with_message(request, _address(call, replay=started[-1].run.id), message)
+
+
+async def _save(request: HttpRequest, caller: Caller, call: ModelCall, task: Task) -> HttpResponse:
+    """Save the flow of the call's run with the changes of the form as its next version."""
+
+    def save() -> Saved:
+        flow = flow_of(Run.objects.filter(id=call.run_id).first())
+        if flow is None or flow.name is None or flow.user_id != caller.user_id:
+            raise InvalidParams([("flow", "the run is not one of a flow of yours")])
+        _, newest = get_version(caller=caller, name=flow.name)
+        tasks = changed_definition(newest.definition, task, call, request.POST.dict())
+        kept: Json = {"inputs_schema": newest.inputs_schema, "description": newest.description}
+        return save_flow(caller=caller, name=flow.name, tasks=tasks, **kept)
+
+    try:
+        saved = await pools.write(save)
+    except TasksError as error:
+        return await _refused(request, caller, call, task, error)
+    done = "Saved" if saved.is_new else "Nothing was saved: this is"
+    message = f"{done} version {saved.version.number} of {saved.flow.name}."
+    return redirect_with_message(request, reverse("dashboard:flow", args=[saved.flow.name]), message)
+
+
+async def _refused(
+    request: HttpRequest, caller: Caller, call: ModelCall, task: Task, error: TasksError
+) -> HttpResponse:
+    """Show the form again, with the reasons."""
+    problems = [error.message]
+    if isinstance(error, InvalidParams):
+        problems = [f"{name}: {reason}" for name, reason in error.problems]
     kept = {name: request.POST.get(name, "") for name in FIELDS}
 
     def again() -> Context:

@@ -220,6 +220,54 @@ def test_a_replay_that_is_refused_says_why_and_keeps_the_form(home: Page, server
     expect(replay.get_by_label("Last message of the user")).to_have_value("Another question")
 
 
+def test_what_was_replayed_is_saved_as_a_version_of_its_flow(home: Page, server: Server) -> None:
+    inputs = {
+        "system": "Rhyme.",
+        "prompt": "Write about {{run.inputs.topic}}.",
+        "model": "demo/demo",
+        "temperature": 0.9,
+    }
+    tasks = [
+        {"id": "all", "name": "Poems"},
+        {"id": "write", "name": "llm_executor", "parent_id": "all", "inputs": inputs},
+    ]
+    server.rpc("flows.save", {"name": "poems", "tasks": tasks, "description": "Writes."})
+    ran = server.rpc("flows.run", {"name": "poems", "inputs": {"topic": "tea"}, "wait": True})
+    home.goto(f"{server.url}/ui/trace/{ran['ids']['write']}?replay=open")
+    replay = home.locator("#replay")
+    replay.get_by_label("System prompt").fill("Do not rhyme.\nUse {{braces}}.")
+    replay.get_by_label("Temperature").fill("")
+    replay.get_by_role("button", name="Replay", exact=True).click()
+    expect(replay.locator(".replayed .status")).to_contain_text("completed")
+    replay.get_by_role("button", name="Save as flow version").click()
+    expect(home.locator(".message.success")).to_contain_text("Saved version 2 of poems.")
+    saved = server.rpc("flows.get", {"name": "poems"})
+    system = {"system": "Do not rhyme.\nUse {{{{braces}}."}
+    kept = {name: value for name, value in inputs.items() if name != "temperature"}
+    assert [task.get("inputs") for task in saved["tasks"]] == [None, kept | system]
+    assert saved["description"] == "Writes."
+
+    home.go_back()
+    replay.get_by_label("Last message of the user").fill("Write about coffee.")
+    replay.get_by_role("button", name="Save as flow version").click()
+    expect(replay.get_by_role("alert")).to_contain_text("prompt: has places ({{…}})")
+
+
+def test_the_same_calls_of_two_runs_are_compared(home: Page, server: Server) -> None:
+    task = {"name": "llm_executor", "inputs": {"prompt": "Write about\n{{run.inputs.topic}}.", "model": "demo/demo"}}
+    server.rpc("flows.save", {"name": "essays", "tasks": [task]})
+    ran = [
+        server.rpc("flows.run", {"name": "essays", "inputs": {"topic": each}, "wait": True}) for each in ("tea", "ink")
+    ]
+    home.goto(f"{server.url}/ui/trace/{ran[1]['task_id']}")
+    home.get_by_role("button", name="Diff with…").click()
+    home.get_by_role("link", name="version 1").click()
+    compared = home.locator("#diff")
+    expect(compared.locator("del")).to_have_text("−ink.")
+    expect(compared.locator("ins")).to_have_text("+tea.")
+    expect(compared.locator("p", has_text="No difference.")).to_have_count(1)
+
+
 def test_feedback_is_stored_with_the_call(home: Page, server: Server, agent: str) -> None:
     home.goto(f"{server.url}/ui/trace/{agent}")
     home.get_by_role("button", name="Good").click()
