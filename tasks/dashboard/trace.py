@@ -543,10 +543,10 @@ class Delta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Two calls: `a` is the recorded one, `b` the other one."""
+    """Two calls, the older one first."""
 
+    a: ModelCall
     b: ModelCall
-    title: str
     deltas: Sequence[Delta]
     prompt: Sequence[Line]
     answer: Sequence[Line]
@@ -581,15 +581,16 @@ def _pair(caller: Caller, selected: Said, call_id: str) -> Pair | None:
     if not call_id or call_id == selected.call.id:
         return None
     other = get_call(caller=caller, call_id=call_id)
-    return pair_of(selected, Said(call=other, content=other.content, answer=answer_of(other.content or {})))
+    said = Said(call=other, content=other.content, answer=answer_of(other.content or {}))
+    return pair_of(*sorted((selected, said), key=lambda each: each.call.started_at))
 
 
 def pair_of(a: Said, b: Said) -> Pair:
     prompts = [as_text(talk_of(each.content or {})) for each in (a, b)]
     answers = [as_text([each.answer]) if each.answer else "" for each in (a, b)]
     return Pair(
+        a=a.call,
         b=b.call,
-        title=who(b.call),
         deltas=_deltas(a.call, b.call),
         prompt=diff(prompts[0], prompts[1]),
         answer=diff(answers[0], answers[1]),

@@ -263,8 +263,8 @@ def test_the_same_calls_of_two_runs_are_compared(home: Page, server: Server) -> 
     home.get_by_role("button", name="Diff with…").click()
     home.get_by_role("link", name="version 1").click()
     compared = home.locator("#diff")
-    expect(compared.locator("del")).to_have_text("−ink.")
-    expect(compared.locator("ins")).to_have_text("+tea.")
+    expect(compared.locator("del")).to_have_text("−tea.")
+    expect(compared.locator("ins")).to_have_text("+ink.")
     expect(compared.locator("p", has_text="No difference.")).to_have_count(1)
 
 
