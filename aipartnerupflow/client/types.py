@@ -307,11 +307,34 @@ class CallUsage(TypedDict):
     reasoning_tokens: int | None
 
 
+class Feedback(TypedDict):
+    """The opinion of a person on a model call: a `thumb`, a `score` from 0 to 1 and a `note`, each None if it was not given.
+
+    `by` is the user who changed it last, and `at` when.
+    """
+
+    thumb: Literal["up", "down"] | None
+    score: float | None
+    note: str | None
+    by: str
+    at: str
+
+
+class CallFeedback(TypedDict):
+    """The feedback on a call as it is now; None if there is none."""
+
+    call_id: str
+    run_id: str
+    task_id: str
+    feedback: Feedback | None
+
+
 class ModelCall(TypedDict):
     """One call of a language model by a task.
 
     `agent` and `crew_task` are those of a crew, `step` that of an agent, from 1. `duration_ms` is None for a call that
-    an executor made itself and reported.
+    an executor made itself and reported, and `first_token_ms`, the time to the first word, for an answer that came at once.
+    `feedback` is None until `feedback.set` sets it.
     """
 
     id: str
@@ -325,10 +348,12 @@ class ModelCall(TypedDict):
     status: Literal["completed", "failed", "cancelled"]
     started_at: str
     duration_ms: int | None
+    first_token_ms: int | None
     usage: CallUsage | None
     cost_usd: float | None
     finish_reason: str | None
     error: str | None
+    feedback: Feedback | None
 
 
 class CallContent(TypedDict):
@@ -345,6 +370,7 @@ class CallContent(TypedDict):
     left_out_citations: int
     tool_calls: list[Any]
     left_out_tool_calls: int
+    options: Json | None
 
 
 class ModelCallWithContent(ModelCall):

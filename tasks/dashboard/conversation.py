@@ -237,8 +237,8 @@ def _image(_: Any, tokens: Sequence[Token], index: int, *__: Any) -> str:
     return f'<a href="{escape(str(token.attrs.get("src", "")))}">{escape(token.content or "image")}</a>'
 
 
-MARKDOWN: Final = MarkdownIt("js-default")
-"""It escapes HTML in the text."""
+MARKDOWN: Final = MarkdownIt("js-default", {"maxNesting": 20})
+"""It escapes HTML in the text. Deeper nesting, which costs time, is shown as text."""
 MARKDOWN.add_render_rule("image", _image)
 
 

@@ -640,7 +640,7 @@ class Replay:
 
 
 def _replay(caller: Caller, selected: Said, chosen: str) -> Replay | None:
-    """Return the form, and with the id of a scratch run of the call what came of it. None: the replay is not open."""
+    """Return the form and, if `chosen` is a scratch run of the call, its outcome. None: the replay is not open."""
     if not chosen or selected.content is None:
         return None
     form = _form_of(selected.call, selected.content)
@@ -658,10 +658,6 @@ def _replay(caller: Caller, selected: Said, chosen: str) -> Replay | None:
     tried = replace(_form_of(call, sent), is_whole=form.is_whole, earlier=form.earlier) if sent else form
     pair = pair_of(selected, Said(call=call, content=sent, answer=answer_of(sent)))
     return replace(tried, run=run, error=error, pair=pair)
-
-
-FIELDS: Final = ("model", "temperature", "system", "prompt")
-"""The parts of a call that a replay may change."""
 
 
 def _form_of(call: ModelCall, content: Json) -> Replay:
@@ -843,10 +839,17 @@ async def _refused(
     problems = [error.message]
     if isinstance(error, InvalidParams):
         problems = [f"{name}: {reason}" for name, reason in error.problems]
-    kept = {name: request.POST.get(name, "") for name in FIELDS}
+    sent = request.POST
 
     def again() -> Context:
-        form = Replay(**kept, is_whole=_form_of(call, call.content or {}).is_whole, problems=problems)
+        form = Replay(
+            model=sent.get("model", ""),
+            temperature=sent.get("temperature", ""),
+            system=sent.get("system", ""),
+            prompt=sent.get("prompt", ""),
+            is_whole=_form_of(call, call.content or {}).is_whole,
+            problems=problems,
+        )
         return _context(caller, task.id, {"call": call.id, "run": call.run_id}) | {"replay": form}
 
     return await render_page(request, caller, TEMPLATE, await pools.read(again), status=422)
