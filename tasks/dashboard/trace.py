@@ -384,6 +384,7 @@ def _context(caller: Caller, task_id: str, given: Mapping[str, str]) -> Context:
         "later": number + 1 if count > number * PAGE else None,
         "selected": _shown(task, selected, whole="whole" in given) if selected else None,
         "address": f"{reverse('dashboard:trace', args=[task.id])}?{urlencode(query | more)}{'&' if query or more else ''}",
+        "before": _earlier(caller, run).first() if run else None,
         "others": _others(caller, task, run, selected.call, said) if selected and run else [],
         "pair": _pair(caller, selected, given.get("with", "")) if selected else None,
         "replay": replay,
@@ -558,9 +559,7 @@ def _others(caller: Caller, task: Task, run: Run, call: ModelCall, said: Sequenc
     """Return other calls of the task, and the same call of earlier runs."""
     here = [each.call for each in said if each.call.id != call.id and each.call.agent == call.agent]
     others = [Other(call_id=each.id, label=f"{who(each)} of this run") for each in here[-OTHER_RUNS:]]
-    same = {"flow_id": run.flow_id} if run.flow_id else {"root_id": run.root_id}
-    earlier = Run.objects.for_caller(caller).filter(**same, created_at__lt=run.created_at)
-    for before in earlier.order_by("-created_at", "-id")[:OTHER_RUNS]:
+    for before in _earlier(caller, run)[:OTHER_RUNS]:
         tasks = Task.objects.filter(root_id=before.root_id)
         if before.root_id == task.root_id:
             matching = tasks.filter(id=task.id)
@@ -574,6 +573,13 @@ def _others(caller: Caller, task: Task, run: Run, call: ModelCall, said: Sequenc
             label = f"{who(call)} of the run of {before.created_at:%-d %b %H:%M} UTC{version}"
             others.append(Other(call_id=found, label=label))
     return others
+
+
+def _earlier(caller: Caller, run: Run) -> "QuerySet[Run]":
+    """Return the earlier runs of the same flow or, without one, of the same tree, the newest first."""
+    same = {"flow_id": run.flow_id} if run.flow_id else {"root_id": run.root_id}
+    runs = Run.objects.for_caller(caller).filter(**same, created_at__lt=run.created_at)
+    return runs.order_by("-created_at", "-id")
 
 
 def _pair(caller: Caller, selected: Said, call_id: str) -> Pair | None:
