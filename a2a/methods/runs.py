@@ -281,7 +281,7 @@ class SetFeedback(Params, frozen=True, kw_only=True):
     """The id of a model call, as in `runs.calls`."""
     thumb: Literal["up", "down"] | UnsetType | None = UNSET
     score: Annotated[float, Meta(ge=0, le=1)] | UnsetType | None = UNSET
-    """From 0 (bad) to 1 (good)."""
+    """A number from 0 (bad) to 1 (good)."""
     note: Annotated[str, Meta(min_length=1, max_length=10_000)] | UnsetType | None = UNSET
 
     @property
