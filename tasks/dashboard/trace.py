@@ -57,6 +57,8 @@ LEAST_WIDTH: Final = 0.4
 TEXT_SHOWN: Final = 4_000
 """The number of characters of a message that are shown at first."""
 LABEL_CHARACTERS: Final = 160
+AROUND: Final = 40
+"""The number of characters that are shown around a text that was found."""
 OTHER_RUNS: Final = 5
 REPLAYS_SHOWN: Final = 10
 MOST_REPLAYS: Final = 5
@@ -318,15 +320,17 @@ def kind_of(task: Task) -> str:
     return next((kind for start, kind in KINDS.items() if (task.executor_id or "").startswith(start)), "task")
 
 
-def is_found(text: str, said: Said) -> bool:
-    """Return whether the text is in what was said in the call, or was asked of its tools."""
-    sought = text.casefold()
+def excerpt(text: str, said: Said) -> str:
+    """Return the place of the text in the call, with the words around it: in its answer, its tools or its prompt. Empty without one."""
     if said.content is None:
-        return False
-    tools = [f"{tool.name}({tool.as_code}) {tool.result or ''}" for tool in said.tools]
-    whole = as_text(talk_of(said.content))
-    parts = (whole, text_of(said.content.get("answer")), text_of(said.content.get("reasoning")), *tools)
-    return any(sought in part.casefold() for part in parts)
+        return ""
+    answer = as_text([said.answer]) if said.answer else ""
+    for part in (answer, text_of(said.content.get("reasoning")), as_text(talk_of(said.content))):
+        at = part.casefold().find(text.casefold())
+        if at >= 0:
+            before = part[max(0, at - AROUND) : at]
+            return f"{'…' if at > AROUND else ''}{before}{part[at : at + len(text) + AROUND]}"
+    return ""
 
 
 # --- the page ---
@@ -352,11 +356,16 @@ def _context(caller: Caller, task_id: str, given: Mapping[str, str]) -> Context:
     calls = list(searched.defer("content")[(number - 1) * PAGE : number * PAGE])
     contents = _contents(calls)
     said = said_in(calls, contents)
+    excerpts: dict[str, str] = {}
     if sought:  # the database has looked at the names of fields, too
-        said = [each for each in said if is_found(sought, each)]
+        excerpts = {each.call.id: place for each in said if (place := excerpt(sought, each))}
+        said = [each for each in said if each.call.id in excerpts]
     parts = _parts(task, run, said) if is_newest and run else Parts(tools={}, questions=(), children={})
     kind = kind_of(task)
-    rows = rows_of(task, said, parts, kind=kind)
+    rows = [
+        replace(row, args=_short(excerpts[row.call_id])) if row.kind == "model" and excerpts else row
+        for row in rows_of(task, said, parts, kind=kind)
+    ]
     axis = Axis(rows, is_true="scale" in given)
     selected = _selected(said, given.get("call", ""))
     replay = _replay(caller, selected, given.get("replay", "")) if selected else None
@@ -382,6 +391,7 @@ def _context(caller: Caller, task_id: str, given: Mapping[str, str]) -> Context:
         "shown": len(said),
         "page": number,
         "later": number + 1 if count > number * PAGE else None,
+        "as_source": "source" in given,
         "selected": _shown(task, selected, whole="whole" in given) if selected else None,
         "address": f"{reverse('dashboard:trace', args=[task.id])}?{urlencode(query | more)}{'&' if query or more else ''}",
         "before": _earlier(caller, run).first() if run else None,

@@ -145,6 +145,11 @@ def test_a_call_is_a_conversation_with_results_beside_their_calls(home: Page, se
     expect(talk.locator(".pair-of .res")).to_contain_text("product")
     expect(talk.locator(".said.answer")).to_contain_text("The tool returned")
     expect(home.locator(".conversation .facts")).to_contain_text("temp. 0.2")
+    home.get_by_role("link", name="Source").click()
+    expect(talk.locator(".said.user .source")).to_contain_text("How much **tea**?")
+    home.get_by_role("link", name="Text", exact=True).click()
+    expect(talk.locator(".said.user strong")).to_have_text("tea")
+    home.goto(f"{server.url}/ui/trace/{agent}")
     home.get_by_role("link", name="Step 1").click()
     expect(talk.locator(".said.answer .pair-of .res")).to_contain_text("product")
     expect(home).to_have_url(f"{server.url}/ui/trace/{agent}?call={calls_of(server, agent)[0]['id']}")
@@ -163,6 +168,8 @@ def test_prompts_and_arguments_are_searched(home: Page, server: Server, agent: s
         search.fill(text)
         search.press("Enter")
         expect(home.locator(".note").first).to_contain_text(f"{count} call")
+    home.goto(f"{server.url}/ui/trace/{agent}?q=MUCH")
+    assert any("How much **tea**?" in text for text in rows_of(home) if text.startswith("Step"))
 
 
 @pytest.mark.parametrize("query", ["", "?replay=open", "?with={first}"])
