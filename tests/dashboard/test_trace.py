@@ -155,6 +155,18 @@ def test_a_call_is_a_conversation_with_results_beside_their_calls(home: Page, se
     expect(home).to_have_url(f"{server.url}/ui/trace/{agent}?call={calls_of(server, agent)[0]['id']}")
 
 
+def test_the_arrow_keys_select_calls_and_pass_what_is_none(home: Page, server: Server, agent: str) -> None:
+    home.goto(f"{server.url}/ui/trace/{agent}")
+    home.wait_for_load_state()
+    first = home.get_by_role("link", name="Step 1")
+    first.focus()
+    home.keyboard.press("ArrowDown")
+    expect(home.locator(".trace tbody :focus")).to_contain_text("'Restock' wants to call")
+    home.keyboard.press("ArrowUp")
+    expect(home.locator(".conversation h2")).to_have_text("Step 1")
+    expect(home.get_by_role("link", name="Step 1")).to_be_focused()
+
+
 def test_without_scripts_a_call_is_a_page(bare: Page, server: Server, agent: str) -> None:
     bare.goto(f"{server.url}/ui/trace/{agent}")
     bare.get_by_role("link", name="Step 1").click()

@@ -50,9 +50,10 @@ function press(event) {
   }
   if (preference("shortcuts") === "off") return;
   const target = document.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
+  const isInTrace = event.target.closest(".trace tbody");
   if (event.key === "?") showKeys();
-  else if (event.key === "j") move(1);
-  else if (event.key === "k") move(-1);
+  else if (event.key === "j" || (isInTrace && event.key === "ArrowDown")) move(1);
+  else if (event.key === "k" || (isInTrace && event.key === "ArrowUp")) move(-1);
   else if (event.key === "/" && !target) location.assign("/#search");
   else if (target) target.matches("input") ? target.focus() : target.click();
   else return;
