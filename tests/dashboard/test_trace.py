@@ -165,6 +165,9 @@ def test_the_arrow_keys_select_calls_and_pass_what_is_none(home: Page, server: S
     home.keyboard.press("ArrowUp")
     expect(home.locator(".conversation h2")).to_have_text("Step 1")
     expect(home.get_by_role("link", name="Step 1")).to_be_focused()
+    home.keyboard.press("ArrowDown")
+    home.keyboard.press("ArrowDown")
+    expect(home.locator(".trace tbody :focus")).to_contain_text("flow_stock(")
 
 
 def test_without_scripts_a_call_is_a_page(bare: Page, server: Server, agent: str) -> None:

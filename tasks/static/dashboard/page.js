@@ -13,7 +13,8 @@ function isTyping(target) {
 function move(step) {
   const links = [...document.querySelectorAll("[data-lines] a, .trees td.name a")].filter((link) => link.checkVisibility());
   if (!links.length) return;
-  const here = links.findIndex((link) => link === document.activeElement || link.getAttribute("aria-current") === "true");
+  const focused = links.indexOf(document.activeElement);
+  const here = focused < 0 ? links.findIndex((link) => link.getAttribute("aria-current") === "true") : focused;
   const next = links[Math.min(links.length - 1, Math.max(0, here + step))];
   next.focus();
   next.scrollIntoView({ block: "nearest" });
