@@ -339,10 +339,11 @@ def excerpt(text: str, said: Said) -> str:
 @read_page(TEMPLATE)
 def trace(request: HttpRequest, caller: Caller, task_id: str) -> Context:
     """`GET /ui/trace/{id}`: the model calls of a task in its latest run that has some, or in `?run=`; `?call=` is the selected one."""
-    return _context(caller, task_id, request.GET.dict())
+    return context_of(caller, task_id, request.GET.dict())
 
 
-def _context(caller: Caller, task_id: str, given: Mapping[str, str]) -> Context:
+def context_of(caller: Caller, task_id: str, given: Mapping[str, str]) -> Context:
+    """Return the context of the page for this query. Raises TaskNotFound, RunNotFound, CallNotFound or ResponseTooLarge."""
     task = get_task(caller=caller, task_id=task_id)
     run, is_newest = _run_of(task, given.get("run", ""))
     flow = flow_of(run)
@@ -866,7 +867,7 @@ async def _refused(
             is_whole=_form_of(call, call.content or {}).is_whole,
             problems=problems,
         )
-        return _context(caller, task.id, {"call": call.id, "run": call.run_id}) | {"replay": form}
+        return context_of(caller, task.id, {"call": call.id, "run": call.run_id}) | {"replay": form}
 
     return await render_page(request, caller, TEMPLATE, await pools.read(again), status=422)
 

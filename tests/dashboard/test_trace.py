@@ -6,8 +6,11 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from accounts.callers import LOCAL
 from tasks.dashboard.conversation import as_html, diff
-from tasks.dashboard.trace import Axis, Row
+from tasks.dashboard.trace import Axis, Row, context_of
+from tasks.models import ModelCall
+from tasks.services.trees import execute_tree
 from tests.browser import new_page
 from tests.dashboard.browsing import SCHEMES, barriers
 from tests.servers import Server, until
@@ -82,6 +85,45 @@ def test_a_difference_shows_its_surroundings() -> None:
         *[("=", "line 11"), ("=", "line 12"), ("…", "7")],
     ]
     assert diff(before, before) == []
+
+
+@pytest.mark.both_engines
+@pytest.mark.django_db(transaction=True)
+def test_a_long_trace_has_pages_and_is_searched_as_a_whole() -> None:
+    execution = execute_tree(caller=LOCAL, tasks=[{"name": "llm_executor", "inputs": {"prompt": "Hi"}}])
+    task, run = execution.task, execution.run
+    used = {"total_tokens": 7, "prompt_tokens": 5, "completion_tokens": 2, "cached_tokens": 1, "cost_nanos": 1_000}
+    of_task = {"run_id": run.id, "root_id": task.id, "task_id": task.id, "user_id": task.user_id, "model": "demo/demo"}
+    ModelCall.objects.bulk_create(
+        ModelCall(
+            id=f"call-{number:03}",
+            executor_id="llm_executor",
+            attempt=1,
+            step=number + 1,
+            status="completed",
+            started_at=START + timedelta(seconds=number),
+            duration_ms=500,
+            content={"messages": [], "answer": 'It is "quoted" 100%.' if number == 177 else "No.", "tool_calls": []},
+            **of_task,
+            **used,
+        )
+        for number in range(250)
+    )
+    first = context_of(LOCAL, task.id, {})
+    assert (len(first["rows"]), first["count"], first["page"], first["later"]) == (101, 250, 1, 2)
+    assert (first["totals"]["total_tokens"], first["totals"]["cached"], first["totals"]["cost"]) == (
+        1750,
+        0.2,
+        "$0.00025",
+    )
+    chosen = context_of(LOCAL, task.id, {"call": "call-177"})
+    assert (chosen["page"], chosen["later"], chosen["selected"].title) == (2, 3, "Step 178: answer")
+    last = context_of(LOCAL, task.id, {"page": "3"})
+    assert (len(last["rows"]), last["later"]) == (51, None)
+    found = context_of(LOCAL, task.id, {"q": '"QUOTED" 100%'})
+    assert [row.args for row, _ in found["rows"]] == ["model", 'Assistant: It is "quoted" 100%.']
+    for text in ("100_", "No?", 'answer"'):
+        assert context_of(LOCAL, task.id, {"q": text})["rows"] == []
 
 
 @pytest.fixture(scope="module")
