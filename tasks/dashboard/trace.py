@@ -1,10 +1,9 @@
-"""The trace page of a task that calls models: what it did as a waterfall, each call as a conversation, and the replay of a call."""
+"""The trace page of a task that calls models: its waterfall, the selected call as a conversation, two calls side by side, and replays."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 import orjson
@@ -19,7 +18,6 @@ from tasks.dashboard.conversation import (
     Line,
     Message,
     Source,
-    ToolCall,
     answer_of,
     as_text,
     diff,
@@ -29,12 +27,13 @@ from tasks.dashboard.conversation import (
     text_of,
     who,
 )
-from tasks.dashboard.json_text import file_name, on_one_line
+from tasks.dashboard.json_text import file_name
 from tasks.dashboard.pages import Context, page, read_page, redirect_with_message, render_page
-from tasks.dashboard.words import duration, path_of
+from tasks.dashboard.replays import REPLAY, Form, changed_definition, form_of, replayed, tag_of
+from tasks.dashboard.waterfall import Axis, Parts, Said, excerpt, kind_of, rows_of, said_in, short
+from tasks.dashboard.words import duration
 from tasks.models import ModelCall, Question, Run, RunTag, Task
 from tasks.rules.exceptions import InvalidParams, RunNotFound, TasksError
-from tasks.rules.places import OPENING, escaped
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import dollars
 from tasks.services.flows import Saved, get_version, save_flow
@@ -49,291 +48,12 @@ from tasks.storage import loads
 TEMPLATE: Final = "dashboard/trace.html"
 PAGE: Final = 100
 """The number of calls on a page."""
-FOLDED_FROM: Final = 0.3
-"""The part of the whole time from which a wait for an answer is folded."""
-FOLDED_WIDTH: Final = 9.0
-"""The width of a folded wait, in percent."""
-LEAST_WIDTH: Final = 0.4
 TEXT_SHOWN: Final = 4_000
 """The number of characters of a message that are shown at first."""
-LABEL_CHARACTERS: Final = 160
-AROUND: Final = 40
-"""The number of characters that are shown around a text that was found."""
 OTHER_RUNS: Final = 5
 REPLAYS_SHOWN: Final = 10
 MOST_REPLAYS: Final = 5
 """The number of scratch runs that one click starts."""
-REPLAY: Final = "replay"
-"""The tag of a scratch run; that of the replays of one call has the id of the call after a colon."""
-KINDS: Final = {"llm": "model", "crewai": "crew", "batch": "crew", "langgraph": "graph"}
-"""The beginnings of the ids of executors, and what the task is called."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A row of the waterfall: a model call, a tool, a question or a run of another tree, or the task itself."""
-
-    kind: str
-    depth: int
-    label: str
-    call_id: str = ""
-    """The call that a click selects."""
-    href: str = ""
-    """The page of something that is no call."""
-    args: str = ""
-    result: str = ""
-    is_bad: bool = False
-    """Whether it failed; of a tool, whether the model has read that."""
-    start: datetime | None = None
-    seconds: float | None = None
-    first_seconds: float | None = None
-    tokens: int | None = None
-    cost_nanos: int | None = None
-
-    @property
-    def end(self) -> datetime | None:
-        return None if self.start is None else self.start + timedelta(seconds=self.seconds or 0)
-
-    @property
-    def cost(self) -> str:
-        return "" if self.cost_nanos is None else price(dollars(self.cost_nanos))
-
-
-class Axis:
-    """The time of a waterfall, from 0 to 100 percent. Long waits for people are folded, unless it `is_true` to scale."""
-
-    def __init__(self, rows: Iterable[Row], *, is_true: bool = False) -> None:
-        timed = [row for row in rows if row.start is not None and row.end is not None]
-        self.begin = min((row.start for row in timed if row.start), default=datetime.now(UTC))
-        end = max((row.end for row in timed if row.end), default=self.begin)
-        self.seconds = (end - self.begin).total_seconds()
-        waits: list[tuple[float, float]] = []
-        for row in sorted((row for row in timed if row.kind == "asks"), key=lambda row: row.start or self.begin):
-            start, over = (self._seconds(moment) for moment in (row.start, row.end))
-            if waits and start <= waits[-1][1]:
-                waits[-1] = waits[-1][0], max(waits[-1][1], over)
-            else:
-                waits.append((start, over))
-        self.waited = sum(over - start for start, over in waits)
-        long = [(start, over) for start, over in waits if over - start > FOLDED_FROM * self.seconds]
-        self.has_long_waits = bool(long)
-        self.folds = [] if is_true else long
-        shown = self.seconds - sum(over - start for start, over in self.folds)
-        self._scale = (100 - FOLDED_WIDTH * len(self.folds)) / shown if shown > 0 else 0.0
-
-    def _seconds(self, moment: datetime | None) -> float:
-        return ((moment or self.begin) - self.begin).total_seconds()
-
-    def at(self, moment: datetime | None) -> float:
-        """Return the place of a moment, in percent."""
-        seconds = self._seconds(moment)
-        place, before = 0.0, 0.0
-        for start, over in self.folds:
-            if seconds <= start:
-                break
-            place += (start - before) * self._scale + FOLDED_WIDTH * min(1.0, (seconds - start) / (over - start))
-            before = over
-        return min(100.0, place + max(0.0, seconds - before) * self._scale)
-
-    @property
-    def gaps(self) -> list[tuple[float, float, str]]:
-        """The folded waits: place, width and duration."""
-        begun = ((self.begin + timedelta(seconds=start), over - start) for start, over in self.folds)
-        return [(self.at(start), FOLDED_WIDTH, duration(seconds)) for start, seconds in begun]
-
-    @property
-    def ticks(self) -> list[tuple[float, str, str]]:
-        """Times of the run: place, text, and how the text is aligned."""
-        between = [] if self.folds or not self.seconds else [25.0, 50.0, 75.0]
-        inner = [(place, duration(self.seconds * place / 100), "middle") for place in between]
-        return [(0.0, "0", "start"), *inner, (100.0, duration(self.seconds), "end")]
-
-    def bars_of(self, row: Row) -> list[tuple[str, float, float]]:
-        if row.start is None or row.end is None:
-            return []
-        start, end = self.at(row.start), self.at(row.end)
-        kind = "bad" if row.is_bad and row.kind == "model" else row.kind
-        if row.first_seconds is None:
-            return [_bar(kind, start, end)]
-        first = self.at(row.start + timedelta(seconds=min(row.first_seconds, row.seconds or 0)))
-        return [_bar(f"{kind} until", start, first), _bar(kind, first, end)]
-
-
-def _bar(kind: str, start: float, end: float) -> tuple[str, float, float]:
-    width = max(LEAST_WIDTH, end - start)
-    return kind, round(min(start, 100 - width), 3), round(width, 3)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """A call with what was said in it. `content` is None if it is not stored, or too large for the page."""
-
-    call: ModelCall
-    content: Json | None
-    following: Json | None = None
-    """The content of the next call of the same agent."""
-    answer: Message | None = None
-
-    @property
-    def tools(self) -> Sequence[ToolCall]:
-        return self.answer.tools if self.answer else ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """The parts of the tree and the run of a task that belong to its trace, by the ids of tasks."""
-
-    tools: Mapping[str, Task]
-    questions: Sequence[Question]
-    children: Mapping[str, tuple[Run, str]]
-    """A run that a tool has started and waited for, with its name."""
-
-
-def said_in(calls: Sequence[ModelCall], contents: Mapping[str, Json | None]) -> list[Said]:
-    """Return the calls with their answers, and the results of tools from the next call of the same agent."""
-    found: list[Said] = []
-    following: dict[tuple[str | None, str | None], Json | None] = {}
-    for call in reversed(calls):
-        agent, content = (call.agent, call.crew_task), contents.get(call.id)
-        after = following.get(agent)
-        found.append(
-            Said(call=call, content=content, following=after, answer=answer_of(content, after) if content else None)
-        )
-        if content is not None:
-            following[agent] = content
-    return found[::-1]
-
-
-def rows_of(task: Task, calls: Sequence[Said], parts: Parts, *, kind: str) -> list[Row]:
-    """Return the rows of the waterfall in the order in which they began, each below the one that it belongs to."""
-    rows: list[Row] = []
-    for said in calls:
-        call = said.call
-        args = call.error if call.status != Status.COMPLETED else "" if said.tools else "answer" if said.answer else ""
-        if call.attempt > 1:
-            args = f"attempt {call.attempt}{f': {args}' if args else ''}"
-        model = Row(
-            kind="model",
-            depth=1,
-            label=who(call),
-            call_id=call.id,
-            args=_short(args),
-            is_bad=call.status == Status.FAILED,
-            start=call.started_at,
-            seconds=None if call.duration_ms is None else call.duration_ms / 1000,
-            first_seconds=None if call.first_token_ms is None else call.first_token_ms / 1000,
-            tokens=call.total_tokens,
-            cost_nanos=call.cost_nanos,
-        )
-        below: list[tuple[Row, list[Row]]] = []
-        for number, tool in enumerate(said.tools):
-            task_id = f"{task.id}/{call.step}/call_{number}"
-            below.append((_row_of_tool(call, tool, parts.tools.get(task_id)), _below_tool(task_id, parts)))
-            confirm_id = f"{task.id}/{call.step}/confirm_{number}"
-            below += [(_row_of_question(each), []) for each in parts.questions if each.task_id == confirm_id]
-        below.sort(key=lambda pair: (pair[0].start is None, pair[0].start or call.started_at))
-        rows += [model, *(row for tool_row, more in below for row in (tool_row, *more))]
-    own = [_row_of_question(each, depth=1) for each in parts.questions if each.task_id == task.id]
-    for question in own:  # below the calls that were made before it
-        asked_at = question.start or datetime.now(UTC)
-        later = (place for place, row in enumerate(rows) if row.depth == 1 and row.start and row.start > asked_at)
-        rows.insert(next(later, len(rows)), question)
-    starts = [row.start for row in rows if row.start]
-    ends = [row.end for row in rows if row.end]
-    if starts:
-        whole = Row(
-            kind="whole",
-            depth=0,
-            label=task.name,
-            args=kind,
-            href=path_of(task.id),
-            start=min(starts),
-            seconds=(max(ends) - min(starts)).total_seconds(),
-        )
-        rows.insert(0, whole)
-    return rows
-
-
-def _row_of_tool(call: ModelCall, tool: ToolCall, task: Task | None) -> Row:
-    start = task.started_at if task else None
-    ended = (task.completed_at or datetime.now(UTC)) if task and start else None
-    failed = task is not None and task.status == Status.FAILED
-    result = tool.result if tool.result is not None else (task.error or "") if task else ""
-    return Row(
-        kind="tool",
-        depth=2,
-        label=tool.name,
-        call_id=call.id,
-        href=path_of(task.id) if task else "",
-        args=_short(f"({tool.as_code})"),
-        result=_short(result),
-        is_bad=failed or tool.is_bad,
-        start=start,
-        seconds=(ended - start).total_seconds() if ended and start else None,
-    )
-
-
-def _row_of_question(question: Question, *, depth: int = 2) -> Row:
-    ended = question.answered_at or question.closed_at or datetime.now(UTC)
-    text = question.answer if isinstance(question.answer, str) else on_one_line(question.answer)
-    answer = f"{text}, by {question.answered_by}" if question.answered_at and question.answered_by else ""
-    return Row(
-        kind="asks",
-        depth=depth,
-        label=_short(question.text.partition("\n")[0]),
-        href=path_of(question.task_id),
-        result=_short(answer or ("waits for an answer" if question.closed_at is None else "not answered")),
-        start=question.asked_at,
-        seconds=max(0.0, (ended - question.asked_at).total_seconds()),
-    )
-
-
-def _below_tool(task_id: str, parts: Parts) -> list[Row]:
-    rows = [_row_of_question(each, depth=3) for each in parts.questions if each.task_id == task_id]
-    if (child := parts.children.get(task_id)) is not None:
-        run, name = child
-        start, ended = run.started_at or run.created_at, run.finished_at or datetime.now(UTC)
-        rows.append(
-            Row(
-                kind="subrun",
-                depth=3,
-                label=name,
-                href=path_of(run.root_id),
-                args=f"run {run.number}, {run.status}",
-                is_bad=run.status == Status.FAILED,
-                start=start,
-                seconds=max(0.0, (ended - start).total_seconds()),
-            )
-        )
-    return rows
-
-
-def _short(text: str | None) -> str:
-    line = " ".join((text or "")[: 4 * LABEL_CHARACTERS].split())
-    return line if len(line) <= LABEL_CHARACTERS else f"{line[:LABEL_CHARACTERS]}…"
-
-
-def kind_of(task: Task) -> str:
-    """Return what a task with model calls is called: an agent, a crew, a graph, or a model."""
-    if (task.executor_id or "").startswith("llm") and isinstance(task.inputs.get("tools"), list):
-        return "agent"
-    return next((kind for start, kind in KINDS.items() if (task.executor_id or "").startswith(start)), "task")
-
-
-def excerpt(text: str, said: Said) -> str:
-    """Return the place of the text in the call, with the words around it: in its answer, its tools or its prompt. Empty without one."""
-    if said.content is None:
-        return ""
-    answer = as_text([said.answer]) if said.answer else ""
-    for part in (answer, text_of(said.content.get("reasoning")), as_text(talk_of(said.content))):
-        at = part.casefold().find(text.casefold())
-        if at >= 0:
-            before = part[max(0, at - AROUND) : at]
-            return f"{'…' if at > AROUND else ''}{before}{part[at : at + len(text) + AROUND]}"
-    return ""
-
-
-# --- the page ---
 
 
 @read_page(TEMPLATE)
@@ -364,7 +84,7 @@ def context_of(caller: Caller, task_id: str, given: Mapping[str, str]) -> Contex
     parts = _parts(task, run, said) if is_newest and run else Parts(tools={}, questions=(), children={})
     kind = kind_of(task)
     rows = [
-        replace(row, args=_short(excerpts[row.call_id])) if row.kind == "model" and excerpts else row
+        replace(row, args=short(excerpts[row.call_id])) if row.kind == "model" and excerpts else row
         for row in rows_of(task, said, parts, kind=kind)
     ]
     axis = Axis(rows, is_true="scale" in given)
@@ -461,7 +181,7 @@ def _totals(found: "QuerySet[ModelCall]") -> Json:
     sums = ("total_tokens", "prompt_tokens", "cached_tokens", "cost_nanos")
     totals: Json = found.order_by().aggregate(calls=Count("id"), **{name: Sum(name) for name in sums})
     prompt, cached, nanos = totals["prompt_tokens"], totals["cached_tokens"], totals["cost_nanos"]
-    share = cached / prompt if prompt and cached else None
+    share = int(cached) / int(prompt) if prompt and cached else None
     return totals | {"cached": share, "cost": None if nanos is None else price(dollars(int(nanos)))}
 
 
@@ -641,14 +361,9 @@ def _deltas(a: ModelCall, b: ModelCall) -> list[Delta]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """The form of a replay, and the chosen scratch run with its call (`pair`), once it has one."""
+    """The form of a replay, the scratch runs so far, and the chosen one with its call (`pair`), once it has one."""
 
-    model: str
-    temperature: str
-    system: str
-    prompt: str
-    is_whole: bool
-    """Whether the record of the call has all that was sent."""
+    form: Form
     earlier: Sequence[Run] = ()
     run: Run | None = None
     pair: Pair | None = None
@@ -660,151 +375,21 @@ def _replay(caller: Caller, selected: Said, chosen: str) -> Replay | None:
     """Return the form and, if `chosen` is a scratch run of the call, its outcome. None: the replay is not open."""
     if not chosen or selected.content is None:
         return None
-    form = _form_of(selected.call, selected.content)
+    recorded = form_of(selected.call, selected.content)
     tagged = RunTag.objects.filter(tag=tag_of(selected.call.id)).values("run_id")
     runs = Run.objects.for_caller(caller).filter(id__in=tagged).order_by("-created_at", "-id")
-    form = replace(form, earlier=list(runs[:REPLAYS_SHOWN]))
+    found = Replay(form=recorded, earlier=list(runs[:REPLAYS_SHOWN]))
     if (run := runs.filter(id=chosen).first()) is None:
-        return form
+        return found
     error = str(run.failures[0]["error"] or "") if run.failures else ""
     calls = ModelCall.objects.filter(run_id=run.id)
     loads.spend_on(calls, "content")
     if (call := calls.order_by("-started_at").first()) is None:
-        return replace(form, run=run, error=error)
+        return replace(found, run=run, error=error)
     sent = call.content or {}
-    tried = replace(_form_of(call, sent), is_whole=form.is_whole, earlier=form.earlier) if sent else form
+    tried = replace(form_of(call, sent), is_whole=recorded.is_whole) if sent else recorded
     pair = pair_of(selected, Said(call=call, content=sent, answer=answer_of(sent)))
-    return replace(tried, run=run, error=error, pair=pair)
-
-
-def _form_of(call: ModelCall, content: Json) -> Replay:
-    messages = content.get("messages", [])
-    options = content.get("options") or {}
-    system = next((each for each in messages[:1] if _role_of(each) in ("system", "developer")), {})
-    prompt = next((each for each in reversed(messages) if _role_of(each) == "user"), {})
-    return Replay(
-        model=call.model,
-        temperature=str(options.get("temperature", "")),
-        system=text_of(system.get("content")),
-        prompt=text_of(prompt.get("content")),
-        is_whole=not content.get("left_out_messages")
-        and " characters left out) … " not in orjson.dumps(content).decode(),
-    )
-
-
-def _role_of(message: Any) -> str:
-    return str(message.get("role", "")) if isinstance(message, dict) else ""
-
-
-def tag_of(call_id: str) -> str:
-    """Return the tag of the scratch runs that replay the call."""
-    return f"{REPLAY}:{call_id}"
-
-
-def replayed(task: Task, call: ModelCall, given: Mapping[str, str]) -> Json:
-    """Return a task that makes the call again, with the changes of the form. Raises InvalidParams."""
-    content = call.content or {}
-    known = dict(files_in(task.inputs))
-    messages = [_with_files(each, known) for each in content.get("messages", []) if isinstance(each, dict)]
-    before = _form_of(call, content)
-    system, prompt = (_text_in(given, name) for name in ("system", "prompt"))
-    if system != before.system:
-        rest = messages[1:] if messages and _role_of(messages[0]) in ("system", "developer") else messages
-        messages = [*([{"role": "system", "content": system}] if system else []), *rest]
-    if prompt != before.prompt:
-        places = [place for place, each in enumerate(messages) if _role_of(each) == "user"]
-        if places:
-            last = messages[places[-1]]
-            parts = last["content"] if isinstance(last.get("content"), list) else []
-            files = [part for part in parts if isinstance(part, dict) and part.get("type") != "text"]
-            said = [{"type": "text", "text": prompt}] if prompt else []
-            messages[places[-1]] = last | {"content": [*said, *files] if files else prompt}
-        elif prompt:
-            messages.append({"role": "user", "content": prompt})
-    if not messages:
-        raise InvalidParams([("prompt", "is empty, and there is no other message to send")])
-    options: Json = {name: value for name, value in (content.get("options") or {}).items() if name != "temperature"}
-    options |= _temperature_in(given)
-    model = given.get("model", "").strip() or call.model
-    base = (task.params or {}).get("api_base")
-    return {
-        "name": f"Replay of {who(call)} of {task.name}"[:255],
-        "schemas": {"method": "llm_executor"},
-        "inputs": {"history": messages, "model": escaped(model), **escaped(options)},
-        **({"params": {"api_base": base}} if isinstance(base, str) else {}),
-    }
-
-
-def changed_definition(definition: Sequence[Json], task: Task, call: ModelCall, given: Mapping[str, str]) -> list[Json]:
-    """Return the tasks of a flow, of which this one has the changes of the form. Raises InvalidParams."""
-    wanted, before = task.label or task.id, _form_of(call, call.content or {})
-    place = next((place for place, each in enumerate(definition) if each.get("id") == wanted), None)
-    if place is None:
-        raise InvalidParams([("flow", f"its newest version has no task '{wanted}'")])
-    inputs: Json = dict(definition[place].get("inputs") or {})
-    for name, old in (("system", before.system), ("prompt", before.prompt)):
-        if (text := _text_in(given, name)) != old:
-            inputs = _with_text(inputs, name, text)
-    if (model := given.get("model", "").strip()) not in ("", before.model):
-        inputs["model"] = escaped(model)
-    if given.get("temperature", "").strip() != before.temperature:
-        inputs.pop("temperature", None)
-        inputs |= _temperature_in(given)
-    changed = [*definition]
-    changed[place] = definition[place] | {"inputs": inputs}
-    return changed
-
-
-def _with_text(inputs: Json, name: str, text: str) -> Json:
-    """Return the inputs of a model task with another system prompt, or another message of the user (`prompt`).
-
-    Raises InvalidParams.
-    """
-    messages = inputs.get("messages")
-    said: list[Any] = messages if isinstance(messages, list) and name not in inputs else []
-    roles = ("user",) if name == "prompt" else ("system", "developer")
-    place = next((place for place in reversed(range(len(said))) if _role_of(said[place]) in roles), None)
-    before = inputs.get(name, "") if place is None else said[place].get("content")
-    is_missing = name == "prompt" and place is None and name not in inputs
-    if not isinstance(before, str) or OPENING in before or is_missing:
-        raise InvalidParams([(name, "has places ({{…}}) or files in the flow, so that it can be changed only there")])
-    if place is not None:
-        changed = [*said]
-        changed[place] = said[place] | {"content": escaped(text)}
-        return inputs | {"messages": changed}
-    rest = {field: value for field, value in inputs.items() if field != name}
-    return rest | ({name: escaped(text)} if text else {})
-
-
-def _text_in(given: Mapping[str, str], name: str) -> str:
-    """Return a text of the form. Browsers end lines as Windows does."""
-    return given.get(name, "").replace("\r\n", "\n").strip()
-
-
-def _temperature_in(given: Mapping[str, str]) -> Json:
-    """Return the temperature of the form as an option; nothing if it is empty. Raises InvalidParams."""
-    text = given.get("temperature", "").strip()
-    try:
-        return {"temperature": float(text)} if text else {}
-    except ValueError:
-        raise InvalidParams([("temperature", "must be a number from 0 to 2, or empty")]) from None
-
-
-def _with_files(message: Json, files: Mapping[str, str]) -> Json:
-    """Return the message with the whole data of its files; a file of which only a part is known is replaced by a note."""
-    if not isinstance(message.get("content"), list):
-        return message
-    parts = []
-    for part in message["content"]:
-        inner = part.get(str(part.get("type"))) if isinstance(part, dict) else None
-        if isinstance(inner, dict):
-            whole = {
-                name: files.get(value, value) if isinstance(value, str) else value for name, value in inner.items()
-            }
-            is_cut = any(isinstance(value, str) and value.endswith(" more characters)") for value in whole.values())
-            part = {"type": "text", "text": f"[{part['type']} left out]"} if is_cut else part | {part["type"]: whole}
-        parts.append(part)
-    return message | {"content": parts}
+    return replace(found, form=tried, run=run, error=error, pair=pair)
 
 
 @page("POST", needs=Role.OPERATOR)
@@ -859,15 +444,15 @@ async def _refused(
     sent = request.POST
 
     def again() -> Context:
-        form = Replay(
+        form = Form(
             model=sent.get("model", ""),
             temperature=sent.get("temperature", ""),
             system=sent.get("system", ""),
             prompt=sent.get("prompt", ""),
-            is_whole=_form_of(call, call.content or {}).is_whole,
-            problems=problems,
+            is_whole=form_of(call, call.content or {}).is_whole,
         )
-        return context_of(caller, task.id, {"call": call.id, "run": call.run_id}) | {"replay": form}
+        shown = context_of(caller, task.id, {"call": call.id, "run": call.run_id})
+        return shown | {"replay": Replay(form=form, problems=problems)}
 
     return await render_page(request, caller, TEMPLATE, await pools.read(again), status=422)
 

@@ -8,7 +8,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from accounts.callers import LOCAL
 from tasks.dashboard.conversation import as_html, diff
-from tasks.dashboard.trace import Axis, Row, context_of
+from tasks.dashboard.trace import context_of
+from tasks.dashboard.waterfall import Axis, Row
 from tasks.models import ModelCall
 from tasks.services.trees import execute_tree
 from tests.browser import new_page
