@@ -127,8 +127,6 @@ class Said:
 
     call: ModelCall
     content: Json | None
-    following: Json | None = None
-    """The content of the next call of the same agent."""
     answer: Message | None = None
 
     @property
@@ -153,9 +151,7 @@ def said_in(calls: Sequence[ModelCall], contents: Mapping[str, Json | None]) -> 
     for call in reversed(calls):
         agent, content = (call.agent, call.crew_task), contents.get(call.id)
         after = following.get(agent)
-        found.append(
-            Said(call=call, content=content, following=after, answer=answer_of(content, after) if content else None)
-        )
+        found.append(Said(call=call, content=content, answer=answer_of(content, after) if content else None))
         if content is not None:
             following[agent] = content
     return found[::-1]
