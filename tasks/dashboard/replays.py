@@ -117,6 +117,8 @@ def _with_text(inputs: Json, name: str, text: str) -> Json:
     roles = ("user",) if name == "prompt" else ("system", "developer")
     place = next((place for place in reversed(range(len(said))) if _role_of(said[place]) in roles), None)
     before = inputs.get(name, "") if place is None else said[place].get("content")
+    if before == escaped(text):  # the flow has it already
+        return inputs
     is_missing = name == "prompt" and place is None and name not in inputs
     if not isinstance(before, str) or OPENING in before or is_missing:
         raise InvalidParams([(name, "has places ({{…}}) or files in the flow, so that it can be changed only there")])
