@@ -142,6 +142,28 @@ class Execution(TypedDict):
     task: NotRequired[Tree]
 
 
+class Feedback(TypedDict):
+    """The opinion of a person on a model call: a `thumb`, a `score` from 0 to 1 and a `note`, each None if it was not given.
+
+    `by` is the user who changed it last, and `at` when.
+    """
+
+    thumb: Literal["up", "down"] | None
+    score: float | None
+    note: str | None
+    by: str
+    at: str
+
+
+class CallFeedback(TypedDict):
+    """The feedback on a call as it is now; None if there is none."""
+
+    call_id: str
+    run_id: str
+    task_id: str
+    feedback: Feedback | None
+
+
 class FlowDeleted(TypedDict):
     """The number of versions that were deleted with the flow, and of its runs, which are kept."""
 
@@ -307,28 +329,6 @@ class CallUsage(TypedDict):
     reasoning_tokens: int | None
 
 
-class Feedback(TypedDict):
-    """The opinion of a person on a model call: a `thumb`, a `score` from 0 to 1 and a `note`, each None if it was not given.
-
-    `by` is the user who changed it last, and `at` when.
-    """
-
-    thumb: Literal["up", "down"] | None
-    score: float | None
-    note: str | None
-    by: str
-    at: str
-
-
-class CallFeedback(TypedDict):
-    """The feedback on a call as it is now; None if there is none."""
-
-    call_id: str
-    run_id: str
-    task_id: str
-    feedback: Feedback | None
-
-
 class ModelCall(TypedDict):
     """One call of a language model by a task.
 
@@ -359,7 +359,8 @@ class ModelCall(TypedDict):
 class CallContent(TypedDict):
     """The content of a call, within bounds. `answer` is None if there was no text, and `reasoning` if the provider shows none.
 
-    `citations` are sources as the provider gives them.
+    `citations` are sources as the provider gives them. `options` are the parameters, such as `temperature` and `tools`; None if
+    they are too long, or in the record of an earlier version.
     """
 
     messages: list[Any]

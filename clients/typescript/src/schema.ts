@@ -24,6 +24,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/calls/{call_id}/feedback/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Say what is thought of a model call: the given fields are changed, and null removes one.
+         * @description Say what is thought of a model call: the given fields are changed, and null removes one.
+         */
+        put: operations["setFeedback"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/events/": {
         parameters: {
             query?: never;
@@ -1077,7 +1097,8 @@ export interface components {
          * CallContent
          * @description The content of a call, within bounds. `answer` is null if there was no text, and `reasoning` if the provider shows none.
          *
-         *     `citations` are sources as the provider gives them.
+         *     `citations` are sources as the provider gives them. `options` are the parameters, such as `temperature` and `tools`; null if
+         *     they are too long, or in the record of an earlier version.
          */
         CallContent: {
             answer: string | null;
@@ -1086,8 +1107,19 @@ export interface components {
             left_out_messages: number;
             left_out_tool_calls: number;
             messages: unknown[];
+            options: Record<string, unknown> | null;
             reasoning: string | null;
             tool_calls: unknown[];
+        };
+        /**
+         * CallFeedback
+         * @description The feedback on a call as it is now; null if there is none.
+         */
+        CallFeedback: {
+            call_id: string;
+            feedback: components["schemas"]["Feedback"] | null;
+            run_id: string;
+            task_id: string;
         };
         /**
          * CallUsage
@@ -1218,7 +1250,7 @@ export interface components {
         Error: {
             error: {
                 /** @enum {unknown} */
-                code: "already_executing" | "authentication_required" | "cannot_delete" | "circular_dependency" | "database_unavailable" | "events_pruned" | "executor_not_found" | "flow_not_found" | "generation_failed" | "headers_too_large" | "internal" | "invalid_dependency" | "invalid_json" | "invalid_params" | "invalid_parent" | "invalid_tree" | "limit_reached" | "method_not_allowed" | "method_not_found" | "not_found" | "not_run_yet" | "notification_not_found" | "response_too_large" | "role_too_low" | "run_not_found" | "schedule_not_found" | "schema_mismatch" | "status_conflict" | "task_not_found" | "too_large" | "too_slow" | "unsupported_media_type";
+                code: "already_executing" | "authentication_required" | "call_not_found" | "cannot_delete" | "circular_dependency" | "database_unavailable" | "events_pruned" | "executor_not_found" | "flow_not_found" | "generation_failed" | "headers_too_large" | "internal" | "invalid_dependency" | "invalid_json" | "invalid_params" | "invalid_parent" | "invalid_tree" | "limit_reached" | "method_not_allowed" | "method_not_found" | "not_found" | "not_run_yet" | "notification_not_found" | "response_too_large" | "role_too_low" | "run_not_found" | "schedule_not_found" | "schema_mismatch" | "status_conflict" | "task_not_found" | "too_large" | "too_slow" | "unsupported_media_type";
                 data?: unknown;
                 message: string;
             };
@@ -1300,6 +1332,19 @@ export interface components {
             error: string | null;
             name: string;
             task_id: string;
+        };
+        /**
+         * Feedback
+         * @description The opinion of a person on a model call: a `thumb`, a `score` from 0 to 1 and a `note`, each null if it was not given.
+         *
+         *     `by` is the user who changed it last, and `at` when.
+         */
+        Feedback: {
+            at: string;
+            by: string;
+            note: string | null;
+            score: number | null;
+            thumb: ("down" | "up") | null;
         };
         /**
          * Flow
@@ -1585,7 +1630,8 @@ export interface components {
          * @description One call of a language model by a task.
          *
          *     `agent` and `crew_task` are those of a crew, `step` that of an agent, from 1. `duration_ms` is null for a call that
-         *     an executor made itself and reported.
+         *     an executor made itself and reported, and `first_token_ms`, the time to the first word, for an answer that came at once.
+         *     `feedback` is null until `feedback.set` sets it.
          */
         ModelCall: {
             agent: string | null;
@@ -1595,7 +1641,9 @@ export interface components {
             duration_ms: number | null;
             error: string | null;
             executor: string;
+            feedback: components["schemas"]["Feedback"] | null;
             finish_reason: string | null;
+            first_token_ms: number | null;
             id: string;
             model: string;
             started_at: string;
@@ -1626,7 +1674,9 @@ export interface components {
             duration_ms: number | null;
             error: string | null;
             executor: string;
+            feedback: components["schemas"]["Feedback"] | null;
             finish_reason: string | null;
+            first_token_ms: number | null;
             id: string;
             model: string;
             started_at: string;
@@ -2771,6 +2821,90 @@ export interface operations {
             };
             /** @description Unauthorized: `authentication_required` */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    setFeedback: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                call_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    note?: string | null;
+                    score?: number | null;
+                    thumb?: ("down" | "up") | null;
+                };
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CallFeedback"];
+                };
+            };
+            /** @description Bad Request: `invalid_params`, `invalid_json` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `call_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Content Too Large: `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unsupported Media Type: `unsupported_media_type` */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };
