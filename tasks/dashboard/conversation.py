@@ -251,7 +251,9 @@ def as_html(text: str) -> SafeString:
         html,
         tags=set(TAGS),
         attributes={"a": {"href"}},
-        attribute_filter=lambda tag, name, value: value if value.lower().startswith(ADDRESSES) else None,
+        attribute_filter=lambda tag, name, value: (
+            value if name != "href" or value.lower().startswith(ADDRESSES) else None
+        ),
         link_rel="noopener noreferrer nofollow",
     )
     return mark_safe(clean)  # noqa: S308  (just sanitised)

@@ -28,14 +28,14 @@ class Form:
     """Whether the record of the call has all that was sent."""
 
 
-def form_of(call: ModelCall, content: Json) -> Form:
+def form_of(model: str, content: Json) -> Form:
     """Return the form with what the call had."""
     messages = content.get("messages", [])
     options = content.get("options") or {}
     system = next((each for each in messages[:1] if _role_of(each) in ("system", "developer")), {})
     prompt = next((each for each in reversed(messages) if _role_of(each) == "user"), {})
     return Form(
-        model=call.model,
+        model=model,
         temperature=str(options.get("temperature", "")),
         system=text_of(system.get("content")),
         prompt=text_of(prompt.get("content")),
@@ -58,7 +58,7 @@ def replayed(task: Task, call: ModelCall, given: Mapping[str, str]) -> Json:
     content = call.content or {}
     known = dict(files_in(task.inputs))
     messages = [_with_files(each, known) for each in content.get("messages", []) if isinstance(each, dict)]
-    before = form_of(call, content)
+    before = form_of(call.model, content)
     system, prompt = (_text_in(given, name) for name in ("system", "prompt"))
     if system != before.system:
         rest = messages[1:] if messages and _role_of(messages[0]) in ("system", "developer") else messages
@@ -89,7 +89,7 @@ def replayed(task: Task, call: ModelCall, given: Mapping[str, str]) -> Json:
 
 def changed_definition(definition: Sequence[Json], task: Task, call: ModelCall, given: Mapping[str, str]) -> list[Json]:
     """Return the tasks of a flow, of which this one has the changes of the form. Raises InvalidParams."""
-    wanted, before = task.label or task.id, form_of(call, call.content or {})
+    wanted, before = task.label or task.id, form_of(call.model, call.content or {})
     place = next((place for place, each in enumerate(definition) if each.get("id") == wanted), None)
     if place is None:
         raise InvalidParams([("flow", f"its newest version has no task '{wanted}'")])

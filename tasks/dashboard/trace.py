@@ -375,21 +375,25 @@ def _replay(caller: Caller, selected: Said, chosen: str) -> Replay | None:
     """Return the form and, if `chosen` is a scratch run of the call, its outcome. None: the replay is not open."""
     if not chosen or selected.content is None:
         return None
-    recorded = form_of(selected.call, selected.content)
+    recorded = form_of(selected.call.model, selected.content)
     tagged = RunTag.objects.filter(tag=tag_of(selected.call.id)).values("run_id")
     runs = Run.objects.for_caller(caller).filter(id__in=tagged).order_by("-created_at", "-id")
     found = Replay(form=recorded, earlier=list(runs[:REPLAYS_SHOWN]))
     if (run := runs.filter(id=chosen).first()) is None:
         return found
+    scratch = Task.objects.filter(id=run.root_id)
+    loads.spend_on(scratch, "inputs")
+    if (tried := scratch.values_list("inputs", flat=True).first()) is not None:
+        form = form_of(tried["model"], {"messages": tried["history"], "options": tried})
+        found = replace(found, form=replace(form, is_whole=recorded.is_whole))
     error = str(run.failures[0]["error"] or "") if run.failures else ""
     calls = ModelCall.objects.filter(run_id=run.id)
     loads.spend_on(calls, "content")
     if (call := calls.order_by("-started_at").first()) is None:
         return replace(found, run=run, error=error)
     sent = call.content or {}
-    tried = replace(form_of(call, sent), is_whole=recorded.is_whole) if sent else recorded
     pair = pair_of(selected, Said(call=call, content=sent, answer=answer_of(sent)))
-    return replace(found, form=tried, run=run, error=error, pair=pair)
+    return replace(found, run=run, error=error, pair=pair)
 
 
 @page("POST", needs=Role.OPERATOR)
@@ -449,7 +453,7 @@ async def _refused(
             temperature=sent.get("temperature", ""),
             system=sent.get("system", ""),
             prompt=sent.get("prompt", ""),
-            is_whole=form_of(call, call.content or {}).is_whole,
+            is_whole=form_of(call.model, call.content or {}).is_whole,
         )
         shown = context_of(caller, task.id, {"call": call.id, "run": call.run_id})
         return shown | {"replay": Replay(form=form, problems=problems)}
