@@ -32,8 +32,8 @@ def form_of(model: str, content: Json) -> Form:
     """Return the form with what the call had."""
     messages = content.get("messages", [])
     options = content.get("options") or {}
-    system = next((each for each in messages[:1] if _role_of(each) in ("system", "developer")), {})
-    prompt = next((each for each in reversed(messages) if _role_of(each) == "user"), {})
+    system: Json = next((each for each in messages[:1] if _role_of(each) in ("system", "developer")), {})
+    prompt: Json = next((each for each in reversed(messages) if _role_of(each) == "user"), {})
     return Form(
         model=model,
         temperature=str(options.get("temperature", "")),

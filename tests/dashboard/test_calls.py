@@ -154,7 +154,7 @@ def test_the_panel_lists_the_calls_of_a_crew_with_links_to_their_trace(page: Pag
     assert barriers(page, "light") == []
     calls.nth(1).get_by_role("link", name="bob · write").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Two agents")
-    expect(page.locator(".conversation h2")).to_contain_text("bob · write")
+    expect(page.locator(".panel-head h2")).to_contain_text("bob · write")
     expect(page.locator(".talk .said.user")).to_contain_text("Write.")
     for scheme in SCHEMES:
         assert barriers(page, scheme) == []

@@ -206,7 +206,7 @@ def test_the_arrow_keys_select_calls_and_pass_what_is_none(home: Page, server: S
     home.keyboard.press("ArrowDown")
     expect(home.locator(".trace tbody :focus")).to_contain_text("'Restock' wants to call")
     home.keyboard.press("ArrowUp")
-    expect(home.locator(".conversation h2")).to_have_text("Step 1")
+    expect(home.locator(".panel-head h2")).to_have_text("Step 1")
     expect(home.get_by_role("link", name="Step 1")).to_be_focused()
     home.keyboard.press("ArrowDown")
     home.keyboard.press("ArrowDown")
@@ -216,7 +216,7 @@ def test_the_arrow_keys_select_calls_and_pass_what_is_none(home: Page, server: S
 def test_without_scripts_a_call_is_a_page(bare: Page, server: Server, agent: str) -> None:
     bare.goto(f"{server.url}/ui/trace/{agent}")
     bare.get_by_role("link", name="Step 1").click()
-    expect(bare.locator(".conversation h2")).to_contain_text("Step 1")
+    expect(bare.locator(".panel-head h2")).to_contain_text("Step 1")
 
 
 def test_prompts_and_arguments_are_searched(home: Page, server: Server, agent: str) -> None:

@@ -96,10 +96,10 @@ class PeopleServer:
             ((names["$run"],),) = self.server.query("SELECT id FROM tasks_run WHERE root_id = %s", task)
             config = {"taskId": names["$run"], "id": names["$config"], "url": "https://192.0.2.1/hook"}
             self.server.rpc("CreateTaskPushNotificationConfig", config, path="/", **self.people[owner])
-            call = (names["$call"], names["$run"], task, task, owner, "llm_executor", 1, "demo/demo", "completed")
+            recorded = (names["$call"], names["$run"], task, task, owner, "llm_executor", 1, "demo/demo", "completed")
             columns = "id, run_id, root_id, task_id, user_id, executor_id, attempt, model, status, started_at"
-            marks = ", ".join(["%s"] * len(call))
-            self.server.query(f"INSERT INTO tasks_modelcall ({columns}) VALUES ({marks}, CURRENT_TIMESTAMP)", *call)
+            marks = ", ".join(["%s"] * len(recorded))
+            self.server.query(f"INSERT INTO tasks_modelcall ({columns}) VALUES ({marks}, CURRENT_TIMESTAMP)", *recorded)
             ((names["$webhook"],),) = self.server.query("SELECT id FROM tasks_webhook WHERE run_id = %s", names["$run"])
         return names
 
