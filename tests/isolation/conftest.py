@@ -91,12 +91,22 @@ class PeopleServer:
         plan = {"task_id": task, "at": "2999-01-01T00:00"}
         planned = self.server.rpc("schedules.create", plan, **self.people[owner])["id"]
         names = {"$task": task, "$leaf": leaf, "$run": str(uuid4()), "$config": f"hook-{number:04}", "$user": owner}
-        names |= {"$schedule": planned, "$webhook": str(uuid4()), "$call": str(uuid4())}
+        names |= {"$schedule": planned, "$webhook": str(uuid4()), "$model_call": str(uuid4())}
         if runs:
             ((names["$run"],),) = self.server.query("SELECT id FROM tasks_run WHERE root_id = %s", task)
             config = {"taskId": names["$run"], "id": names["$config"], "url": "https://192.0.2.1/hook"}
             self.server.rpc("CreateTaskPushNotificationConfig", config, path="/", **self.people[owner])
-            recorded = (names["$call"], names["$run"], task, task, owner, "llm_executor", 1, "demo/demo", "completed")
+            recorded = (
+                names["$model_call"],
+                names["$run"],
+                task,
+                task,
+                owner,
+                "llm_executor",
+                1,
+                "demo/demo",
+                "completed",
+            )
             columns = "id, run_id, root_id, task_id, user_id, executor_id, attempt, model, status, started_at"
             marks = ", ".join(["%s"] * len(recorded))
             self.server.query(f"INSERT INTO tasks_modelcall ({columns}) VALUES ({marks}, CURRENT_TIMESTAMP)", *recorded)

@@ -31,7 +31,7 @@ CHANGING: Final = frozenset({"tasks/update", "tasks/cancel"})
 PLACES: Final = {
     "task_id": "$task",
     "run_id": "$run",
-    "call_id": "$call",
+    "call_id": "$model_call",
     "schedule_id": "$schedule",
     "webhook_id": "$webhook",
     "name": "token",

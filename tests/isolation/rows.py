@@ -75,7 +75,7 @@ EVENT: Final = {"event": "order.paid", "payload": {"order_id": "42"}, "id": "evt
 """Of the name and id that every other user uses too: they do not collide."""
 FLOW: Final = {"name": "mine", "tasks": [{"name": "a"}]}
 RUN: Final = {"run_id": "$run"}
-CALL: Final = {"call_id": "$call"}
+CALL: Final = {"call_id": "$model_call"}
 NO_FLOW: Final = {"name": "no-such-flow"}
 
 NATIVE: Final[Mapping[str, Row]] = MappingProxyType(

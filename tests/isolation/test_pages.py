@@ -18,9 +18,9 @@ PATHS = [
     "/ui/growth/$leaf",
     "/ui/panel/$leaf",
     "/ui/trace/$task",
-    "/ui/trace/$task?run=$run&call=$call&replay=open",
+    "/ui/trace/$task?run=$run&call=$model_call&replay=open",
     "/ui/trace/$leaf?q=secret",
-    "/ui/calls/$call/",
+    "/ui/calls/$model_call/",
     "/ui/logs/$task",
     "/ui/logs/$leaf?format=ndjson",
     "/ui/value/inputs/$leaf",
@@ -118,7 +118,7 @@ def test_a_form_about_a_call_of_anothers_does_what_one_about_nothing_does(
     before = people_server.dump()
     form = {"csrfmiddlewaretoken": token_of(browsers["bob"]), "thumb": "down", "prompt": "stolen"}
     answers = [
-        seen(browsers["bob"].post(f"/ui/calls/{given['$call']}/{verb}/", data=form), given)
+        seen(browsers["bob"].post(f"/ui/calls/{given['$model_call']}/{verb}/", data=form), given)
         for given in (names, missing(names))
     ]
     assert answers[0] == answers[1]
