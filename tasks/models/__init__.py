@@ -1,8 +1,8 @@
 """The rows: tasks, flows, runs, events, questions, webhooks, and what concerns the installation as a whole."""
 
 from tasks.models.flows import Flow, FlowQuerySet, FlowVersion
-from tasks.models.installation import IdempotencyKey, InstallationFact, SavedView, WorkerProcess
-from tasks.models.runs import STATUS_AT, CancelRequest, Run, RunInputs, RunQuerySet, RunTag, TaskEvent
+from tasks.models.installation import IdempotencyKey, InstallationFact, LastVisit, SavedView, WorkerProcess
+from tasks.models.runs import STATUS_AT, CancelRequest, Run, RunCount, RunInputs, RunQuerySet, RunTag, TaskEvent
 from tasks.models.schedules import Firing, FiringQuerySet, Schedule, ScheduleQuerySet
 from tasks.models.states import ConversationTurn, TaskState
 from tasks.models.trees import Task, TaskCount, TaskQuerySet
@@ -24,6 +24,7 @@ __all__ = [
     "FlowVersion",
     "IdempotencyKey",
     "InstallationFact",
+    "LastVisit",
     "MailCount",
     "ModelCall",
     "Notification",
@@ -32,6 +33,7 @@ __all__ = [
     "QuestionQuerySet",
     "Run",
     "RunBudget",
+    "RunCount",
     "RunInputs",
     "RunQuerySet",
     "RunTag",

@@ -24,6 +24,16 @@ class SavedView(models.Model):
         return f"{self.name} of {self.user_id}"
 
 
+class LastVisit(models.Model):
+    """The time up to which a user has seen what happened (`tasks.services.upkeep.home`)."""
+
+    user_id = models.CharField(primary_key=True, max_length=255)
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.user_id} at {self.at:%Y-%m-%d %H:%M}"
+
+
 class IdempotencyKey(models.Model):
     """A request that its client may repeat: `outcome` is its result, `response` the reply, if any."""
 

@@ -28,6 +28,7 @@ SIMILAR: Final = 0.85
 UNFINISHED = models.Q(finished_at=None)
 HAS_FLOW = models.Q(flow_id__isnull=False)
 HAS_WAIT = models.Q(wait_id__isnull=False)
+HAS_ERROR = models.Q(error_key__isnull=False)
 #: When the status of a run last changed: `Run.status_time` as a database expression.
 STATUS_AT = Coalesce("finished_at", Greatest(Coalesce("started_at", "created_at"), Coalesce("asked_at", "created_at")))
 
@@ -70,6 +71,7 @@ class Run(models.Model):
     of a US dollar, without the `unpriced_calls`.
     `failures` are, of a failed run, the first tasks that failed it, the cause first: each `{task_id, name, error}`,
     and `cause_id` if it was not run because that task failed.
+    `error_key` is that of the error of the first one (`tasks.rules.error_texts`).
     """
 
     id = models.CharField(primary_key=True, max_length=36, default=new_id)
@@ -101,6 +103,7 @@ class Run(models.Model):
     asked_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     failures = JsonTextField(null=True)
+    error_key = models.CharField(max_length=16, null=True)
     model_calls = models.BigIntegerField(null=True)  # these are written with each call (`tasks.storage.usage`)
     prompt_tokens = models.BigIntegerField(null=True)
     completion_tokens = models.BigIntegerField(null=True)
@@ -134,6 +137,7 @@ class Run(models.Model):
             models.Index(STATUS_AT.desc(), models.F("id").desc(), name="run_recent"),
             models.Index(fields=["user_id", "status", "-created_at", "-id"], name="run_status_of_owner"),
             models.Index(fields=["status", "-created_at", "-id"], name="run_status"),
+            models.Index(fields=["error_key", "user_id", "-finished_at"], name="run_of_error", condition=HAS_ERROR),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["root_id"], condition=UNFINISHED, name="one_unfinished_run_per_tree"),
@@ -160,6 +164,48 @@ class Run(models.Model):
         is_priced = self.model_calls > (self.unpriced_calls or 0)
         cost_usd = dollars(self.cost_nanos or 0) if is_priced else None
         return {name: getattr(self, name) or 0 for name in COUNTED} | {"cost_usd": cost_usd}
+
+
+class RunCountQuerySet(models.QuerySet["RunCount"]):
+    def for_caller(self, caller: Caller) -> Self:
+        """Return the numbers of the caller's own runs."""
+        return self if caller.sees_all else self.filter(user_id=caller.user_id)
+
+
+class RunCount(models.Model):
+    """The runs of a user that ended in the hour from `hour` on: of one flow, or of none (""), with one status and error key.
+
+    An hour is counted once, when it is over (`tasks.services.history.run_counts`). The row never changes: deleted runs stay
+    counted. `newest_id` is the run among them that was created last.
+    """
+
+    user_id = models.CharField(max_length=255)
+    hour = models.DateTimeField()
+    flow_id = models.CharField(max_length=36)
+    status = models.CharField(max_length=11, choices=STATUS_CHOICES)
+    error_key = models.CharField(max_length=16)
+    runs = models.PositiveIntegerField()
+    total_tokens = models.BigIntegerField()
+    cost_nanos = models.BigIntegerField()
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+    newest_id = models.CharField(max_length=36)
+
+    objects = RunCountQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["user_id", "hour", "flow_id", "status", "error_key"], name="runs_counted_once"
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["hour"], name="runs_counted_at"),
+            models.Index(fields=["error_key", "hour"], name="runs_counted_of_error"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.runs} {self.status} of {self.user_id} from {self.hour:%Y-%m-%d %H:%M}"
 
 
 class RunInputs(models.Model):

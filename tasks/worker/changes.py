@@ -483,6 +483,8 @@ class RunClosed(Change):
     """The wait of another run's task that ends with this run."""
     failures: str | None = None
     """The first tasks that failed the run, as JSON (`Run.failures`)."""
+    error_key: str | None = None
+    """The key of the error of the first of them; every failed run has one."""
 
 
 @dataclass(slots=True, kw_only=True)

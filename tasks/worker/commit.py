@@ -117,7 +117,7 @@ EVENT_ROWS: Final = (
     else f"SELECT *, {DB_NOW} FROM json_to_recordset(%s::json) "  # noqa: S608  (constants of ours)
     "AS event(run_id varchar, seq integer, type varchar, task_id varchar, payload text)"
 )
-SET_FAILURES: Final = "UPDATE tasks_run SET failures = %s WHERE id = %s"
+SET_FAILURES: Final = "UPDATE tasks_run SET failures = %s, error_key = %s WHERE id = %s"
 ADD_EVENTS: Final = f"INSERT INTO tasks_taskevent ({', '.join(EVENT_COLUMNS)}, created_at) {EVENT_ROWS}"
 
 
@@ -231,7 +231,8 @@ def _write_states(live: Sequence[Change]) -> None:
 
 def _add_notifications(live: Sequence[Change], ended: Mapping[str, RunClosed]) -> None:
     """Say why runs failed, and queue the messages about that, and about questions to people and their reminders."""
-    _execute(SET_FAILURES, [(end.failures, run_id) for run_id, end in ended.items() if end.failures is not None])
+    failures = [(end.failures, end.error_key, run_id) for run_id, end in ended.items() if end.error_key is not None]
+    _execute(SET_FAILURES, failures)
     failed = [(run_id,) for run_id, end in ended.items() if end.status == Status.FAILED]
     if failed:
         _execute(notifications.add_for_failure(), failed)

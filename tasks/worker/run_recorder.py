@@ -14,6 +14,7 @@ from apflow_site.db import pools
 from tasks.ids import new_id
 from tasks.models.runs import FAILURES, LONGEST_ERROR
 from tasks.queue.leases import Claim
+from tasks.rules.error_texts import key_of
 from tasks.rules.exceptions import TooManyWaits
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import more_counts, spending_of
@@ -401,6 +402,7 @@ class RunRecorder:
         ]
         event = self._event("final", target, status, message=f"Run {status}", result=result, error=target.error)
         event["progress"] = event["tree_progress"]
+        cause = named[0]["error"] if named else target.error or ""
         end = RunClosed(
             **self._fence,
             event=event,
@@ -408,6 +410,7 @@ class RunRecorder:
             at=self._now(),
             wait_id=self._claim.wait_id,
             failures=_json(named) if named else None,
+            error_key=key_of(cause) if status is Status.FAILED else None,
         )
         await self._writer.commit_together([*after, end])
 

@@ -18,6 +18,7 @@ from tasks.own_process import Forked
 from tasks.queue import black_box, leases, suspension
 from tasks.queue.black_box import End
 from tasks.queue.clock import ExpiryWatch
+from tasks.services.history import run_counts
 from tasks.services.runs import cancels
 from tasks.services.schedules import firings
 from tasks.services.secrets import shared_secrets
@@ -36,6 +37,8 @@ ALARM_SECONDS: Final = 1.0
 SWEEP_SECONDS: Final = 5.0
 UPKEEP_SECONDS: Final = 20.0
 """Between two looks for what can be removed, unless the last one found something."""
+COUNT_SECONDS: Final = 1.0
+"""The time for which one look counts hours that are over: usually there is at most one."""
 LEAST_PAUSE_SECONDS: Final = 0.02
 """Between two looks for waits that are over."""
 LEASE_SWEEP_SECONDS: Final = 2.0
@@ -162,7 +165,8 @@ def _keep_up() -> bool:
     leases.discard_boxes()
     leases.forget_workers()
     run_secrets.erase_expired()
-    return housekeeping.keep_house()
+    has_more = run_counts.count_hours(give_up_at=time.monotonic() + COUNT_SECONDS)
+    return housekeeping.keep_house() or has_more
 
 
 class Workers:

@@ -26,7 +26,8 @@ from accounts.models import LoginLink, LoginTry, SpentToken
 from apflow_site.db.connections import plan_by_values
 from tasks.events import pruning
 from tasks.executors.email.mail import old_counts
-from tasks.models import DayAllowance, DayCount, Run, Schedule, Task, WebhookDelivery
+from tasks.models import DayAllowance, DayCount, Run, RunCount, Schedule, Task, WebhookDelivery
+from tasks.services.history import run_counts
 from tasks.services.trees import idempotency
 from tasks.services.trees.editing import remove_trees
 from tasks.services.waits import sent_events
@@ -179,4 +180,5 @@ EXPIRED: Final[Mapping[str, Callable[[], "QuerySet[Any] | None"]]] = {
     "mail_counts": old_counts,
     "day_counts": lambda: DayCount.objects.filter(day__lt=_now().date()),
     "day_allowances": lambda: DayAllowance.objects.filter(day__lt=_now().date()),
+    "run_counts": lambda: RunCount.objects.filter(hour__lt=_now() - run_counts.KEPT),
 }
