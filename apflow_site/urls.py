@@ -1,5 +1,7 @@
 """The URLs of the site."""
 
+from typing import Final
+
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.urls import URLResolver, include, path, re_path
 from django.urls.resolvers import RoutePattern
@@ -11,7 +13,10 @@ from a2a.endpoints.views import a2a
 from accounts.pages import login, login_link, logout
 from apflow_site.metrics import metrics
 from tasks.dashboard import answering
+from tasks.dashboard.home import home
 from tasks.dashboard.views import trees
+
+OF_TREES: Final = frozenset({"q", "status", "executor", "owner", "order", "cursor"})
 
 handler404 = "apflow_site.errors.not_found"
 handler500 = "apflow_site.errors.broken"
@@ -19,9 +24,18 @@ handler500 = "apflow_site.errors.broken"
 
 @csrf_exempt
 async def front(request: HttpRequest) -> HttpResponseBase:
-    """`/`: the dashboard for GET requests that accept HTML, JSON-RPC in A2A's format otherwise."""
+    """`/`: the dashboard for GET requests that accept HTML, JSON-RPC in A2A's format otherwise.
+
+    The list of trees had this address, so a query with its filters leads there.
+    """
     takes_html = request.accepts("text/html") or "HX-Request" in request.headers
-    return await (trees if takes_html and request.method in ("GET", "HEAD") else a2a)(request)
+    if not takes_html or request.method not in ("GET", "HEAD"):
+        return await a2a(request)
+    if "HX-Request" in request.headers:
+        return await trees(request)
+    if OF_TREES.intersection(request.GET):
+        return HttpResponseRedirect(f"/ui/tasks/?{request.META['QUERY_STRING']}")
+    return await home(request)
 
 
 @require_safe

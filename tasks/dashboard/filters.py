@@ -152,5 +152,5 @@ def _given(request: HttpRequest) -> tuple[str, str, str]:
 
 
 def _address(place: str, query: str) -> str:
-    address = reverse(f"dashboard:{place}") if place != "trees" else "/"
+    address = reverse(f"dashboard:{place}")
     return f"{address}?{query}" if query else address

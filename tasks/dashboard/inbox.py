@@ -16,7 +16,7 @@ from tasks.dashboard.schema_form import PREFIX, Field, fields_of, read_inputs, r
 from tasks.models import Question, Task
 from tasks.rules.exceptions import InvalidParams, TaskNotFound, TasksError
 from tasks.rules.strict_json import Json
-from tasks.services.waits.questions import inbox_of, open_question_of, record_answer
+from tasks.services.waits.questions import MOST_SHOWN, inbox_of, open_question_of, record_answer
 from tasks.status import Status
 
 #: Prefix of the fields that InvalidParams names.
@@ -133,9 +133,9 @@ class Entry:
     may_answer: bool
 
 
-def entries(*, caller: Caller, filled: Filled | None = None) -> list[Entry]:
+def entries(*, caller: Caller, filled: Filled | None = None, limit: int = MOST_SHOWN) -> list[Entry]:
     """Return the caller's inbox; the form that was submitted in vain as it was `filled`."""
-    questions = inbox_of(caller)
+    questions = inbox_of(caller, limit=limit)
     seen = Task.objects.for_caller(caller)
     asking = {task.id: task for task in seen.filter(id__in=[each.task_id for each in questions]).only(*OF_ASKING)}
     roots = {question.run.root_id for question in questions if question.task_id in asking}

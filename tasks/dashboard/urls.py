@@ -9,6 +9,7 @@ from tasks.dashboard import (
     actions,
     filters,
     flows,
+    home,
     inbox,
     json_text,
     logs,
@@ -29,7 +30,10 @@ def _of_task(place: str, view: Callable[..., Any], name: str) -> URLPattern:
 
 
 urlpatterns = [
-    path("", views.trees, name="trees"),
+    path("", home.home, name="home"),
+    path("seen/", home.seen, name="seen"),
+    path("retry/", home.retry, name="retry_group"),
+    path("tasks/", views.trees, name="trees"),
     path("new/", new.new_task, name="new"),
     path("new/tree/", new.new_tree, name="new_tree"),
     path("flows/", flows.overview, name="flows"),

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, urljoin
 
 import orjson
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import reverse
 
 from accounts.callers import Caller, Role
 from aipartnerupflow.growth import HANDLED, NOT_RUN
@@ -39,7 +40,7 @@ ANSWERS_SHOWN: Final = 20
 
 @page()
 async def trees(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """`GET /`: the list of the caller's trees."""
+    """`GET /ui/tasks/`: the list of the caller's trees."""
     filters = read_filters(request.GET)
     listing = await pools.read(list_trees, caller=caller, filters=filters)
     first_query = replace(filters, cursor="").query()
@@ -58,7 +59,8 @@ async def trees(request: HttpRequest, caller: Caller) -> HttpResponse:
     if "HX-Request" not in request.headers:
         return await render_page(request, caller, "dashboard/trees.html", context)
     response = await render_page(request, caller, "dashboard/listing.html", context)
-    response["HX-Push-Url"] = f"/?{first_query}" if first_query else "/"  # without empty fields
+    address = reverse("dashboard:trees")
+    response["HX-Push-Url"] = f"{address}?{first_query}" if first_query else address  # without empty fields
     return response
 
 

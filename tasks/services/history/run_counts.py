@@ -5,7 +5,7 @@ The commit of a run adds nothing for this but the key of the error of one that f
 runs themselves are summed up: any sum is exact, and reads two hours of runs at most.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,6 +27,8 @@ SETTLED: Final = timedelta(minutes=2)
 KEPT: Final = timedelta(days=60)
 FACT: Final = "runs_counted"
 AT_ONCE: Final = 500
+MOST_MOMENTS: Final = 5_000
+"""The number of failures of a part of an hour in a chart."""
 
 
 def hour_of(moment: datetime) -> datetime:
@@ -233,6 +235,21 @@ def failure_groups(
         for key in keys
     ]
     return groups, len(by_key)
+
+
+def failures_by_hour(*, caller: Caller, keys: Collection[str], since: datetime) -> dict[str, Counter[datetime]]:
+    """Map each of these keys of errors to the number of runs that failed so, by the hour in which they ended."""
+    found = {key: Counter[datetime]() for key in keys}
+    first = since if since == hour_of(since) else hour_of(since) + HOUR
+    last = max(first, counted_until() or first)
+    counted: Any = RunCount.objects.for_caller(caller).filter(error_key__in=keys, hour__gte=first, hour__lt=last)
+    for key, hour, runs in counted.order_by().values_list("error_key", "hour").annotate(Sum("runs")):
+        found[key][hour] += runs
+    for runs_of_part in (_between(caller, since, first), _between(caller, last, None)):
+        failed = runs_of_part.filter(status=Status.FAILED, error_key__in=keys)
+        for key, at in failed.values_list("error_key", "finished_at")[:MOST_MOMENTS]:
+            found[str(key)][hour_of(at)] += 1
+    return found
 
 
 def _names_of(flow_ids: Collection[str]) -> Mapping[str, str]:

@@ -55,7 +55,7 @@ function press(event) {
   if (event.key === "?") showKeys();
   else if (event.key === "j" || (isInTrace && event.key === "ArrowDown")) move(1);
   else if (event.key === "k" || (isInTrace && event.key === "ArrowUp")) move(-1);
-  else if (event.key === "/" && !target) location.assign("/#search");
+  else if (event.key === "/" && !target) location.assign("/ui/tasks/#search");
   else if (target) target.matches("input") ? target.focus() : target.click();
   else return;
   event.preventDefault();
@@ -123,11 +123,15 @@ function updateTimes() {
   }
 }
 
-// Shows a time in the browser's time zone, and in UTC as a tooltip.
+// Shows a time in the browser's time zone, and in UTC as a tooltip: to the minute, with the day unless it is today, or to the millisecond.
 export function clock(time) {
   const moment = new Date(time.dateTime);
   const two = (number) => String(number).padStart(2, "0");
-  time.textContent = `${two(moment.getHours())}:${two(moment.getMinutes())}:${two(moment.getSeconds())}.${String(moment.getMilliseconds()).padStart(3, "0")}`;
+  const minute = `${two(moment.getHours())}:${two(moment.getMinutes())}`;
+  const isToday = moment.toDateString() === new Date().toDateString();
+  if (time.dataset.clock === "minute") time.textContent = minute;
+  else if (time.dataset.clock === "day") time.textContent = isToday ? minute : `${moment.toLocaleDateString("en-GB", { weekday: "short", day: "numeric", month: "short" })}, ${minute}`;
+  else time.textContent = `${minute}:${two(moment.getSeconds())}.${String(moment.getMilliseconds()).padStart(3, "0")}`;
   time.title = moment.toISOString().replace("T", " ").replace("Z", " UTC");
   time.dataset.clock = "";
 }
