@@ -17,6 +17,7 @@ from a2a.methods import (  # noqa: F401  they declare their methods
     execute,
     flows,
     generate,
+    home,
     llm_keys,
     notifications,
     queries,

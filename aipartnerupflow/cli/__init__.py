@@ -33,7 +33,7 @@ from aipartnerupflow.cli.options import (
 )
 from aipartnerupflow.cli.output import error as error_line
 from aipartnerupflow.cli.output import room_to_write
-from aipartnerupflow.cli.runs import runs, usage
+from aipartnerupflow.cli.runs import runs, status, usage
 from aipartnerupflow.cli.schedules import schedules
 from aipartnerupflow.cli.secrets import keys, secrets
 from aipartnerupflow.cli.tasks import events, generate, questions, tasks
@@ -184,6 +184,7 @@ app.command()(generate)
 app.command("import")(import_)
 app.command()(audit)
 operate.register(app)
+app.command()(status)
 app.command()(usage)
 
 

@@ -85,6 +85,7 @@ EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
         "import": "import ~/.aipartnerup/data/aipartnerupflow.duckdb --dry-run",
         "migrate": "migrate --config config.yaml",
         "open": "open example-diamond",
+        "status": "status --since 24h",
         "usage": "usage --by day --by model --since 2026-11-01",
         "version": "version",
         "tasks list": "tasks list --status failed --status cancelled --limit 50",

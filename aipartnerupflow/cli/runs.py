@@ -1,4 +1,4 @@
-"""`aipartnerupflow runs …` and `usage`: what ran, how it went, what differs between two runs, and what model calls cost."""
+"""`aipartnerupflow runs …`, `status` and `usage`: what ran, how it went, what failed and why, and what model calls cost."""
 
 from enum import StrEnum
 from itertools import islice
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from aipartnerupflow.client.types import (
         CallUsage,
         Comparison,
+        FailureGroup,
+        Home,
         ModelCalls,
         ModelCallWithContent,
         Run,
@@ -284,3 +286,48 @@ def usage(
     """Show the tokens and the cost of model calls."""
     groups: Any = [each.value for each in by] if by else None
     return client.usage(since=since, until=until, by=groups, model=model, executor=executor, flow=flow, user_id=user)
+
+
+def show_home(answer: "Home") -> None:
+    """Print what failed by cause, what does not go on, and how much else there was."""
+    totals, load = answer["totals"], answer["load"]
+    of_runs = f"{totals['runs']:,} run{'' if totals['runs'] == 1 else 's'}"
+    output.line(f"{totals['failed']:,} of {of_runs} failed since {show.moment(answer['since'])}.")
+    made = table("FAILED", "ERROR", "FLOWS", "STATE", "LAST", folded={"ERROR", "FLOWS"})
+    for group in answer["failures"]:
+        error = clean(group["error"] or group["pattern"]) or "(deleted)"
+        made.add_row(f"{group['runs']:,}", error, _shares(group), group["state"], show.age(group["last_at"]))
+    if made.row_count:
+        put(made)
+    if (others := answer["causes"] - len(answer["failures"])) > 0:
+        note(f"{others:,} more causes are left out.")
+    troubles = table("", "NAME", "SINCE", "WHY", folded={"WHY"})
+    for trouble in answer["troubles"]:
+        troubles.add_row(trouble["kind"], clean(trouble["name"]), show.moment(trouble["at"]), clean(trouble["reason"]))
+    if troubles.row_count:
+        put(troubles)
+    asked = f"{answer['questions']:,} question{'' if answer['questions'] == 1 else 's'} open"
+    workers = f"{load['workers']:,} worker{'' if load['workers'] == 1 else 's'}"
+    output.line(f"{load['running']:,} running, {load['queued']:,} queued, {workers}, {asked}.")
+    before = answer["week_before"]
+    costs = f"{price(totals['cost_usd'])} (a week before: {price(before['cost_usd'])})"
+    note(f"{totals['total_tokens']:,} tokens (a week before: {before['total_tokens']:,}), {costs}.")
+
+
+def _shares(group: "FailureGroup") -> str:
+    named = (
+        (NAMELESS["flow"] if each["name"] == "" else each["name"] or "deleted flow", each) for each in group["flows"]
+    )
+    return ", ".join(f"{clean(name)} {each['runs']:,}" for name, each in named)
+
+
+@asks(show_home, piped=lambda answer: output.as_lines(answer["failures"]))
+def status(
+    client: "Client",
+    since: Annotated[
+        str | None,
+        typer.Option(help="1h, 24h, 7d, or a time in ISO 8601 (default: the last visit of the first page)."),
+    ] = None,
+) -> Any:
+    """Show what failed since your last visit, by cause, and what is late, stuck or asked."""
+    return client.home(since)

@@ -16,6 +16,7 @@ from .types import (
     Detail,
     Execution,
     Generated,
+    Home,
     Json,
     LLMKeyDeleted,
     LLMKeys,
@@ -311,6 +312,14 @@ def running_count(*, user_id: str | None = None) -> Call[RunningCount]:
 def status(task_ids: str | Sequence[str]) -> Call[list[Standing]]:
     """Return the status of each task, in request order; a root reports its latest run."""
     return Call("tasks.running.status", {"task_ids": _several(task_ids)})
+
+
+def home(since: str | None = None) -> Call[Home]:
+    """Return what failed since the last visit, by cause, and what is late, stuck or asked.
+
+    `since`: `1h`, `24h`, `7d`, or a time in ISO 8601, instead of the last visit.
+    """
+    return Call("home.get", given(since=since))
 
 
 def usage(

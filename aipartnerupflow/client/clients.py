@@ -81,6 +81,7 @@ class Methods(Generic[H]):
     running = method(calls.running)
     running_count = method(calls.running_count)
     status = method(calls.status)
+    home = method(calls.home)
     usage = method(calls.usage)
     audit = method(calls.audit)
     runs = method(run_calls.runs)

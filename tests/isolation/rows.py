@@ -155,6 +155,7 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "notifications.delete": Row({"name": "on-call"}),
         "webhooks.list": Row(RUN, runs=True),
         "webhooks.delete": Row({"webhook_id": "$webhook"}, runs=True),
+        "home.get": Row({}, ({"since": "24h"}, {"since": "2999-01-01T00:00"})),
         "usage.get": Row({"by": ["day", "user"]}, (USER, USER | {"by": "user"}, USER | {"by": "flow"})),
         "audit.list": Row({}, (USER, USER | {"action": "tree"})),
         "rpc.discover": Row({}),
@@ -284,6 +285,7 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "backfillSchedule": Row(PAST, (PAST | {"overlap": "allow"},)),
         "listScheduledRuns": Row({}, ({"limit": 1},)),
         "listAudit": Row({}, (USER, USER | {"action": "tree"})),
+        "getHome": Row({}, ({"since": "7d"},)),
         "getUsage": Row({"by": "user"}, (USER, USER | {"by": "model"})),
         "listNotifications": Row({}),
         "setNotification": Row(

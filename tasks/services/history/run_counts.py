@@ -175,21 +175,31 @@ def _merged(rows: Iterable[Any]) -> list[Ended]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FlowShare:
+    """The runs of a group that are of one flow. `name` is "" for runs of no flow, and None for a deleted flow."""
+
+    name: str | None
+    user_id: str
+    runs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FailureGroup:
-    """Failed runs with one error. `flows` are the names with their numbers of runs, most first: "" for runs of no flow, None for a deleted flow.
+    """Failed runs with one error; of `flows`, those with most of them first.
 
     `error` is that of its newest run, in one line, and `pattern` what all have in common; both are empty if the runs are
     deleted. `state`: `failing` if the latest run of one of its flows failed so, `over` if a run of each flow has completed
-    since, else empty. `is_new`: it did not occur in the 30 days before.
+    since, else empty. `newest_id` is the run that was created last. `is_new`: it did not occur in the 30 days before.
     """
 
     key: str
     error: str
     pattern: str
     runs: int
-    flows: Sequence[tuple[str | None, int]]
+    flows: Sequence[FlowShare]
     first_at: datetime
     last_at: datetime
+    newest_id: str
     state: str
     is_new: bool
 
@@ -213,8 +223,12 @@ def failure_groups(
     states = {key: _state_of(parts, ended) for key, parts in by_key.items()}
     order = {FAILING: 0, "": 1, OVER: 2}
     keys = sorted(by_key, key=lambda key: (order[states[key]], -sum(each.runs for each in by_key[key]), key))[:most]
-    names = _names_of({each.flow_id for key in keys for each in by_key[key]})
-    errors = _errors_of(caller, {key: max(each.newest_id for each in by_key[key]) for key in keys})
+    ids = {each.flow_id for key in keys for each in by_key[key]}
+    found = Flow.objects.filter(id__in=ids).values_list("id", "name", "user_id")
+    flows: dict[str, tuple[str | None, str]] = {"": ("", "")}
+    flows |= {flow_id: (name, user_id) for flow_id, name, user_id in found}
+    newest = {key: max(each.newest_id for each in by_key[key]) for key in keys}
+    errors = _errors_of(caller, newest)
     earlier = RunCount.objects.for_caller(caller).filter(error_key__in=keys, hour__lt=hour_of(since))
     known = set(earlier.filter(hour__gte=since - BEFORE).values_list("error_key", flat=True).distinct())
     groups = [
@@ -224,9 +238,11 @@ def failure_groups(
             pattern=pattern_of(errors.get(key, "")),
             runs=sum(each.runs for each in by_key[key]),
             flows=[
-                (names.get(each.flow_id), each.runs)
+                FlowShare(name=name, user_id=user_id, runs=each.runs)
                 for each in sorted(by_key[key], key=lambda each: (-each.runs, each.flow_id))
+                for name, user_id in [flows.get(each.flow_id, (None, ""))]
             ],
+            newest_id=newest[key],
             first_at=min(each.first_at for each in by_key[key]),
             last_at=max(each.last_at for each in by_key[key]),
             state=states[key],
@@ -250,10 +266,6 @@ def failures_by_hour(*, caller: Caller, keys: Collection[str], since: datetime) 
         for key, at in failed.values_list("error_key", "finished_at")[:MOST_MOMENTS]:
             found[str(key)][hour_of(at)] += 1
     return found
-
-
-def _names_of(flow_ids: Collection[str]) -> Mapping[str, str]:
-    return {"": ""} | dict(Flow.objects.filter(id__in=flow_ids).values_list("id", "name"))
 
 
 def _errors_of(caller: Caller, newest: Mapping[str, str]) -> dict[str, str]:
