@@ -151,7 +151,7 @@ def pictures(browser: Browser, server: Server, folder: Path) -> None:
         for root in server.rpc("tasks.list", {}):
             server.rpc("tasks.cancel", {"task_id": root["id"], "force": True})
             server.rpc("tasks.delete", {"task_id": root["id"], "force": True})
-        page.goto("/")
+        page.goto("/ui/tasks/")
         take(page, folder, "empty")
         stored(server, [task("digest", "Customer digest", "echo_executor", parent="")], execute=False)
         failed = stored(server, flaky("sync"), wait=True)
@@ -168,7 +168,7 @@ def pictures(browser: Browser, server: Server, folder: Path) -> None:
         expect_question(page, second)
         for scheme in SCHEMES:
             with looking(browser, server, scheme) as other:
-                other.goto("/")
+                other.goto("/ui/tasks/")
                 take(other, folder, f"list-{scheme}")
                 tree(other, f"{second}-ask")
                 take(other, folder, f"tree-{scheme}")

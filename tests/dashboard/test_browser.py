@@ -21,7 +21,7 @@ PERCENT: Final = re.compile("^[0-9]+ % · ")
 
 def test_a_row_that_changes_while_it_is_clicked_keeps_the_click(home: Page, server: Server, make: Make) -> None:
     prefix = make(root("Clicked work", "a"), step("a"))
-    home.goto(server.url)
+    home.goto(f"{server.url}/ui/tasks/")
     link = home.get_by_role("link", name="Clicked work")
     link.hover()
     home.mouse.down()
@@ -35,7 +35,7 @@ def test_a_row_that_changes_while_it_is_clicked_keeps_the_click(home: Page, serv
 
 def test_a_run_is_started_watched_cancelled_and_retried(home: Page, server: Server, make: Make) -> None:
     prefix = make(root("Long work", "a", "b"), step("a", seconds=0.4, steps=4), step("b", "a", seconds=600, steps=6000))
-    home.goto(server.url)
+    home.goto(f"{server.url}/ui/tasks/")
     home.get_by_role("link", name="Long work").click()
     expect(home.locator(STATUSES)).to_have_text("pending")
     home.get_by_role("button", name="Run", exact=True).click()
@@ -145,7 +145,7 @@ def test_an_idle_page_shows_a_run_that_somebody_else_starts(home: Page, server: 
 def test_the_list_is_live(home: Page, server: Server, make: Make, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     prefix = make(root("Old work", "a"), step("a", gate=str(gate)))
-    home.goto(server.url)
+    home.goto(f"{server.url}/ui/tasks/")
     row = home.locator(f"tr[data-id='{prefix}-root']")
     expect(row).to_contain_text("not run yet")
     server.rpc("tasks.execute", {"task_id": f"{prefix}-root"})
@@ -166,7 +166,7 @@ def test_a_question_shows_up_everywhere_and_its_answer_lets_the_tree_go_on(
     expect(home.get_by_text("No open questions")).to_be_visible()
     server.rpc("tasks.execute", {"task_id": f"{prefix}-root"})
     expect(home.get_by_text("Ship it?")).to_be_visible()
-    home.goto(server.url)
+    home.goto(f"{server.url}/ui/tasks/")
     expect(home.locator(f"tr[data-id='{prefix}-root']")).to_contain_text("needs an answer")
     expect(home.locator("[data-questions]")).to_have_text("1")
     open_tree(home, server, f"{prefix}-root")
@@ -305,11 +305,11 @@ def test_code_to_run_a_tree_is_copied(browser: Browser, server: Server, make: Ma
 
 def test_everything_is_reached_by_keys(home: Page, server: Server, finished: Make) -> None:
     prefix = finished(root("Keyed work", "a", "b"), step("a"), step("b"))
-    home.goto(server.url)
+    home.goto(f"{server.url}/ui/tasks/")
     home.keyboard.press("/")
     home.keyboard.type("Keyed")
     expect(home.locator("tbody tr")).to_have_count(1)
-    expect(home).to_have_url(re.compile(r"/\?q=Keyed$"))
+    expect(home).to_have_url(re.compile(r"/ui/tasks/\?q=Keyed$"))
     home.keyboard.press("Escape")
     home.keyboard.press("j")
     home.keyboard.press("Enter")
@@ -340,7 +340,7 @@ def test_what_is_typed_before_the_scripts_have_loaded_is_searched(home: Page, se
     finished(root("Premature work", "a"), step("a"))
     held: list[Route] = []
     home.route(re.compile(r"/htmx[^/]*\.js"), lambda route: route.continue_() if held else held.append(route))
-    home.goto(server.url, wait_until="commit")
+    home.goto(f"{server.url}/ui/tasks/", wait_until="commit")
     home.locator("#search").fill("Premature")
     held[0].continue_()
     expect(home.locator("tbody tr")).to_have_count(1)
@@ -361,7 +361,7 @@ def test_times_are_those_of_the_clock_on_the_wall(browser: Browser, server: Serv
 
 def test_without_scripts_everything_can_be_read_and_run(bare: Page, server: Server, make: Make) -> None:
     prefix = make(root("Plain work", "a", "b"), step("a", then="fail"), step("b"))
-    bare.goto(f"{server.url}/?q=Plain")
+    bare.goto(f"{server.url}/ui/tasks/?q=Plain")
     bare.get_by_role("link", name="Plain work").click()
     with bare.expect_navigation():  # a reload in the middle of it would fail
         bare.get_by_role("button", name="Run", exact=True).click()
@@ -398,7 +398,7 @@ def test_hostile_texts_are_shown_as_texts(home: Page, server: Server) -> None:
         },
     ]
     server.rpc("tasks.execute", {"tasks": tasks, "wait": True})
-    home.goto(server.url)
+    home.goto(f"{server.url}/ui/tasks/")
     home.get_by_role("link", name="<img src=x").click()
     expect(home.get_by_role("heading", level=1)).to_have_text(evil)
     home.locator("[data-lines] tr", has_text="echo_executor").get_by_role("link").click()

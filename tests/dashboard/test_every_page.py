@@ -15,7 +15,8 @@ from tests.servers import Server
 
 Json = dict[str, Any]
 PAGES: Final = {
-    "trees": "/",
+    "home": "/?since=1h&group={group}",
+    "trees": "/ui/tasks/",
     "new": "/ui/new/?executor=llm_executor",
     "new_tree": "/ui/new/tree/",
     "flows": "/ui/flows/",
@@ -48,7 +49,7 @@ POSTS: Final = {
     *("run", "restart", "cancel", "answer", "delete", "delete_flow", "save_view", "delete_view"),
     *("trigger_schedule", "pause_schedule", "resume_schedule", "delete_schedule", "backfill_schedule"),
     *("set_llm_key", "delete_llm_key", "set_secret", "delete_secret", "create_api_key", "revoke_api_key"),
-    *("set_notification", "test_notification", "delete_notification", "replay", "feedback"),
+    *("set_notification", "test_notification", "delete_notification", "replay", "feedback", "seen", "retry_group"),
 }
 """Addresses of forms."""
 #: Within the grid of a flow, arrow keys move; the timeline has what the graph has.
@@ -102,7 +103,9 @@ def ids(server: Server) -> Iterator[dict[str, str]]:
     schedule = server.rpc("schedules.create", {"flow": "every-page", "cron": "0 6 * * *"})["id"]
     asked = {"prompt": "Name three rivers.", "model": "demo/demo"}
     agent = server.rpc("tasks.execute", {"tasks": {"name": "llm_executor", "inputs": asked}, "wait": True})["task_id"]
-    of_flow = {"root": first["task_id"], "task": first["ids"]["a"]}
+    failures = server.rpc("home.get", {"since": "1h"})["failures"]
+    group = next(each["key"] for each in failures if "every-page" in (share["name"] for share in each["flows"]))
+    of_flow = {"root": first["task_id"], "task": first["ids"]["a"], "group": group}
     yield {"run": run, "other": other, "agent": agent, "schedule": schedule, **of_flow}
     server.rpc("tasks.cancel", {"task_ids": [asking["task_id"]]})
     server.rpc("notifications.delete", {"name": "every page"})

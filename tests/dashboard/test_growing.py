@@ -94,7 +94,7 @@ def test_parts_are_drawn_in_their_order(home: Page, server: Server, finished: Ma
 
 def test_the_template_does_not_count(home: Page, server: Server, finished: Make) -> None:
     prefix = finished(*map_over(FEW))
-    home.goto(server.url)
+    home.goto(f"{server.url}/ui/tasks/")
     expect(home.locator(f"tr[data-id='{prefix}-root']")).to_contain_text("5 of 5")
     open_tree(home, server, f"{prefix}-root")
     expect(home.locator("[data-done]")).to_have_text("5 of 5 tasks")

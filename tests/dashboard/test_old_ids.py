@@ -13,7 +13,8 @@ OLD: Final = "x\0y"
 COLUMNS: Final = {"tasks_task": ("id", "root_id", "parent_id"), "tasks_run": ("root_id", "target_id")}
 ADDRESSES: Final = {
     "/": 200,
-    "/?q=x": 200,
+    "/?q=x": 302,
+    "/ui/tasks/?q=x": 200,
     "/ui/inbox/": 200,
     "/ui/new/tree/?copy=x%00y": 400,
     "/ui/tasks/x%00y": 404,

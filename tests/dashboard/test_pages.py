@@ -70,20 +70,20 @@ def test_anothers_tree_looks_like_a_missing_one(as_: As) -> None:
         assert theirs.status_code == none.status_code == 404
         assert theirs.text.replace(task_id, "no-such-id") == none.text
     assert as_("bob").get(f"/ui/new/tree/?copy={task_id}").status_code == 404
-    assert "Private" not in as_("bob").get("/", headers={"Accept": "text/html"}).text
+    assert "Private" not in as_("bob").get("/ui/tasks/").text
     assert as_("alice").get(f"/ui/tasks/{task_id}").status_code == 200
 
 
 def test_an_admin_sees_all_trees_and_narrows_them_by_owner(as_: As) -> None:
     made(as_("alice"), "Of alice")
     made(as_("bob"), "Of bob")
-    everything = page(as_("root"), "/")
+    everything = page(as_("root"), "/ui/tasks/")
     assert "Of alice" in everything
     assert "Of bob" in everything
-    narrowed = page(as_("root"), "/?owner=bob")
+    narrowed = page(as_("root"), "/ui/tasks/?owner=bob")
     assert "Of alice" not in narrowed
     assert "Of bob" in narrowed
-    assert 'name="owner"' not in page(as_("alice"), "/")
+    assert 'name="owner"' not in page(as_("alice"), "/ui/tasks/")
 
 
 def test_a_viewer_reads_and_changes_nothing(as_: As) -> None:
@@ -164,7 +164,7 @@ def test_filters_of_a_list_are_saved_under_a_name_for_their_user_only(as_: As) -
         shown = page(as_("vera"), address)
         assert 'href="?days=7&amp;status=failed&amp;tag=night"' in shown
         assert ("Delete this view" in shown) == ("?" in address)
-    assert "Failed at night" not in page(as_("vera"), "/") + page(as_("root"), "/ui/runs/")
+    assert "Failed at night" not in page(as_("vera"), "/ui/tasks/") + page(as_("root"), "/ui/runs/")
     for wrong, why in (
         ({"place": "flows"}, "place"),
         ({"name": " "}, "name"),
@@ -173,8 +173,8 @@ def test_filters_of_a_list_are_saved_under_a_name_for_their_user_only(as_: As) -
     ):
         refused = post(as_("vera"), "/ui/views/", **given | wrong)
         assert (refused.status_code, why in refused.text) == (400, True), refused.text
-    assert post(as_("vera"), "/ui/views/", place="trees", name="Mine", query="q=report").headers["Location"] == "/?q=report"  # fmt: skip
-    assert 'href="?q=report"' in page(as_("vera"), "/")
+    assert post(as_("vera"), "/ui/views/", place="trees", name="Mine", query="q=report").headers["Location"] == "/ui/tasks/?q=report"  # fmt: skip
+    assert 'href="?q=report"' in page(as_("vera"), "/ui/tasks/")
     post(as_("root"), "/ui/views/delete/", **given)
     assert "Failed at night" in page(as_("vera"), "/ui/runs/")
     post(as_("vera"), "/ui/views/delete/", **given)
@@ -251,7 +251,7 @@ def test_what_a_task_asks_is_answered_by_its_owner(as_: As, guarded: Server) -> 
     until_page(as_("alice"), "/ui/inbox/", "Really?")
     assert "Really?" not in page(as_("bob"), "/ui/inbox/")
     assert "data-questions>1</span>" in page(as_("alice"), "/ui/settings/")
-    assert "needs an answer" in page(as_("alice"), "/")
+    assert "needs an answer" in page(as_("alice"), "/ui/tasks/")
     assert post(as_("bob"), f"/ui/answer/{task_id}", option="yes").status_code == 404
     assert post(as_("alice"), f"/ui/answer/{task_id}", option="perhaps").status_code == 409
     assert post(as_("alice"), f"/ui/answer/{task_id}", option="yes", comment="at last").status_code == 302
@@ -446,7 +446,7 @@ def test_every_page_forbids_scripts_from_elsewhere_and_is_not_kept(as_: As) -> N
     "query", ["status=odd", "order=name", "q=a%00b", "cursor=odd", "cursor=%00", "owner=%00", "executor=%00"]
 )
 def test_a_filter_that_cannot_be_is_refused_with_a_page(query: str, as_: As) -> None:
-    response = as_("alice").get(f"/?{query}", headers={"Accept": "text/html"})
+    response = as_("alice").get(f"/ui/tasks/?{query}")
     assert response.status_code == 400
     assert query.split("=")[0] in response.text
 

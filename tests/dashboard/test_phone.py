@@ -34,7 +34,7 @@ def test_on_a_phone_the_types_of_inputs_stay_whole(phone: Page, server: Server) 
 def test_on_a_phone_what_waits_for_an_answer_leaves_room_for_the_name(phone: Page, server: Server, make: Make) -> None:
     ask = step("a", question="Ship it?") | {"schemas": {"method": "approval_executor"}}
     prefix = make(root("Report of all the weeks of the year", "a"), ask, execute=True)
-    phone.goto(server.url)
+    phone.goto(f"{server.url}/ui/tasks/")
     row = phone.locator(f"tr[data-id='{prefix}-root']")
     expect(row.locator(".asks")).to_be_visible()
     # In one call, which looks for the row itself: it is rendered again when its tree changes.
@@ -49,7 +49,7 @@ def test_on_a_phone_what_waits_for_an_answer_leaves_room_for_the_name(phone: Pag
 
 def test_on_a_phone_the_list_has_durations(phone: Page, server: Server, finished: Make) -> None:
     prefix = finished(root("Short work", "a"), step("a"))
-    phone.goto(server.url)
+    phone.goto(f"{server.url}/ui/tasks/")
     duration = phone.locator(f"tr[data-id='{prefix}-root'] .brief")
     expect(duration).to_be_visible()
     expect(duration).to_have_text(re.compile("[0-9] m?s$"))

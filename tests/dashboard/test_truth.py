@@ -76,7 +76,7 @@ def test_a_failure_that_is_handled_is_no_incident(server: Server, finished: Make
         "Step apart": "completed",
     }
     assert '<rect class="failed"' not in shown and '<rect class="handled"' in shown
-    row = server.http.get(f"/?q={prefix}-root").text
+    row = server.http.get(f"/ui/tasks/?q={prefix}-root").text
     assert "3 completed · 1 handled" in row and '<rect class="failed"' not in row
     run_id = server.rpc("runs.list", {"task_id": f"{prefix}-root"})["runs"][0]["id"]
     assert "What failed" not in (page := server.http.get(f"/ui/runs/{run_id}/").text) and "failed, handled" in page

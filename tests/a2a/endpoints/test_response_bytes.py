@@ -174,7 +174,7 @@ def asked(client: Client, method: str, params: Json, number: int) -> Json:
     return message
 
 
-@pytest.mark.parametrize("address", ["/ui/tasks/{}", "/ui/panel/{}", "/ui/head/{}", "/ui/growth/{}", "/"])
+@pytest.mark.parametrize("address", ["/ui/tasks/{}", "/ui/panel/{}", "/ui/head/{}", "/ui/growth/{}", "/ui/tasks/"])
 @pytest.mark.parametrize("name", ["top", "all", "a"])
 def test_pages_show_what_fits(server: Server, tree: Json, address: str, name: str) -> None:
     page = server.http.get(address.format(tree[name]), headers={"Accept": "text/html"})

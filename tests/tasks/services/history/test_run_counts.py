@@ -1,0 +1,199 @@
+"""Runs that ended are added up by hour: the sums are exact, whether an hour is counted or not, and each user has their own."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from operator import attrgetter
+from typing import Any
+
+import pytest
+
+from accounts.callers import LOCAL, Caller, Role
+from tasks.ids import new_id
+from tasks.models import Flow, Run, RunCount
+from tasks.rules.error_texts import key_of
+from tasks.services import flows, trees
+from tasks.services.history import run_counts
+from tasks.services.history.run_counts import HOUR, Ended, ended_runs, failure_groups, failures_by_hour, hour_of
+from tasks.services.upkeep import home
+from tasks.status import Status
+from tasks.worker.supervisor import Sweeps
+from tests.workers import WorkerThread, group, run_tree, step
+
+pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+ADA = Caller(user_id="ada", role=Role.OPERATOR)
+BOB = Caller(user_id="bob", role=Role.OPERATOR)
+CALLERS = [ADA, BOB, LOCAL]
+IDS = count()
+SLOW, GONE = "No connection within {} s", "No file /tmp/{}.csv"
+
+
+@pytest.fixture
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.fixture
+def numbers() -> Iterator[int]:
+    return count(1)
+
+
+def ended(user: str, at: datetime, *, error: str | None = None, flow: str | None = None, **columns: Any) -> Run:
+    """A run that has ended then: with this error if it has failed."""
+    root_id = new_id()
+    failures = None if error is None else [{"task_id": root_id, "name": "a", "error": error}]
+    status = Status.COMPLETED if error is None else Status.FAILED
+    ids = {"root_id": root_id, "target_id": root_id, "context_id": root_id, "user_id": user, "flow_id": flow}
+    times = {"created_at": at, "started_at": at, "finished_at": at}
+    key = None if error is None else key_of(error)
+    row = {"id": f"run-{next(IDS):08}", "status": status, "failures": failures, "error_key": key, **ids, **times}
+    return Run.objects.create(**row | columns)
+
+
+def a_night(now: datetime, numbers: Iterator[int]) -> None:
+    """Runs of two users in each of five hours, at their edges too."""
+    for hours in range(1, 6):
+        hour = hour_of(now) - hours * HOUR
+        ended("ada", hour, flow="f1", total_tokens=100, cost_nanos=7)
+        ended("ada", hour + HOUR - timedelta(microseconds=1), error=SLOW.format(next(numbers)), flow="f1")
+        ended("ada", hour + HOUR / 2, error=GONE.format(next(numbers)))
+        ended("bob", hour + HOUR / 2, error=SLOW.format(next(numbers)), flow="f2", total_tokens=1)
+        ended("bob", hour + HOUR / 3, status=Status.CANCELLED)
+    ended("ada", now - timedelta(seconds=5), error=SLOW.format(99), flow="f1")
+    ended("ada", now - timedelta(seconds=5), root_id="reserved", id="reserved")  # it has no tree
+
+
+def sums(caller: Caller, since: datetime, until: datetime | None = None) -> list[Ended]:
+    key = attrgetter("flow_id", "status", "error_key")
+    return sorted(ended_runs(caller=caller, since=since, until=until), key=key)
+
+
+def test_sums_are_the_same_whether_hours_are_counted_or_not(now: datetime, numbers: Iterator[int]) -> None:
+    a_night(now, numbers)
+    hour = hour_of(now)
+    periods = [
+        *((hour - hours * HOUR, None) for hours in (1, 3, 5)),
+        *((hour - hours * HOUR - HOUR / 2, until) for hours in (1, 2) for until in (None, now - HOUR, hour)),
+        (hour - 4 * HOUR, hour - 2 * HOUR),
+        (hour - 4 * HOUR + HOUR / 4, hour - 4 * HOUR + HOUR * 3 / 4),
+        (now - timedelta(minutes=1), None),
+    ]
+    before = [sums(caller, *period) for caller in CALLERS for period in periods]
+    assert not run_counts.count_hours(give_up_at=float("inf"))
+    assert set(RunCount.objects.values_list("hour", flat=True)) >= {hour - hours * HOUR for hours in (2, 3, 4, 5)}
+    assert [sums(caller, *period) for caller in CALLERS for period in periods] == before
+    (completed,) = (each for each in sums(ADA, hour - 5 * HOUR) if each.status == Status.COMPLETED)
+    assert (completed.runs, completed.total_tokens, completed.cost_nanos, completed.flow_id) == (5, 500, 35, "f1")
+    assert sum(each.runs for each in sums(BOB, hour - 5 * HOUR)) == 10
+    assert sum(each.runs for each in sums(LOCAL, hour - 5 * HOUR)) == 26
+
+
+def test_an_hour_is_counted_once(now: datetime, numbers: Iterator[int]) -> None:
+    a_night(now, numbers)
+    assert run_counts.count_hours()  # one, and others are left
+    counted = list(RunCount.objects.order_by("id").values())
+    assert {row["hour"] for row in counted} == {hour_of(now) - 5 * HOUR}
+    run_counts._count(hour_of(now) - 5 * HOUR)  # as another process that was slower
+    assert list(RunCount.objects.order_by("id").values()) == counted
+    Run.objects.all().delete()
+    assert sum(each.runs for each in sums(LOCAL, hour_of(now) - 5 * HOUR)) == 5
+
+
+def test_a_sweep_counts_the_hours_and_gives_old_failures_their_keys(now: datetime) -> None:
+    run = ended("ada", now - 3 * HOUR, error=SLOW.format(10), error_key=None)
+    Sweeps().sweep()
+    run.refresh_from_db()
+    assert run.error_key == key_of(SLOW.format(10))
+    assert list(RunCount.objects.values_list("error_key", "runs")) == [(run.error_key, 1)]
+
+
+def test_failures_are_grouped_by_what_their_errors_have_in_common(now: datetime, numbers: Iterator[int]) -> None:
+    f1 = Flow.objects.create(user_id="ada", name="fetch", created_at=now, updated_at=now)
+    for minutes in (50, 40, 30):
+        ended("ada", now - timedelta(minutes=minutes), error=SLOW.format(next(numbers)), flow=f1.id)
+    ended("ada", now - timedelta(minutes=20), error=GONE.format(next(numbers)), flow="deleted")
+    last = ended("ada", now - timedelta(minutes=10), error=GONE.format("b"))
+    ended("bob", now - timedelta(minutes=5), error=GONE.format("c"))
+    since = now - HOUR
+    slow, gone = groups(ADA, since)
+    assert (slow.pattern, slow.error, slow.runs) == ("No connection within N s", "No connection within 3 s", 3)
+    assert [(share.name, share.user_id, share.runs) for share in slow.flows] == [("fetch", "ada", 3)]
+    assert {(share.name, share.runs) for share in gone.flows} == {("", 1), (None, 1)}
+    assert (gone.error, gone.newest_id, gone.runs) == ("No file /tmp/b.csv", last.id, 2)
+    assert (gone.first_at, gone.last_at) == (now - timedelta(minutes=20), now - timedelta(minutes=10))
+    assert [found.runs for found in groups(BOB, since)] == [1]
+    assert [found.runs for found in groups(LOCAL, since)] == [3, 3]
+    assert sum(failures_by_hour(caller=ADA, keys=[gone.key], since=since)[gone.key].values()) == 2
+
+
+def groups(caller: Caller, since: datetime) -> list[run_counts.FailureGroup]:
+    found, number = failure_groups(caller=caller, ended=ended_runs(caller=caller, since=since), since=since, most=20)
+    assert len(found) == number
+    return found
+
+
+def test_a_group_is_over_when_each_of_its_flows_completes_again(now: datetime) -> None:
+    def state() -> str:
+        (found,) = groups(ADA, now - HOUR)
+        return found.state
+
+    ended("ada", now - timedelta(minutes=50), flow="f1")
+    ended("ada", now - timedelta(minutes=40), error="no", flow="f1")
+    ended("ada", now - timedelta(minutes=40), error="no", flow="f2")
+    assert state() == run_counts.FAILING
+    ended("ada", now - timedelta(minutes=30), flow="f1")
+    assert state() == run_counts.FAILING
+    ended("ada", now - timedelta(minutes=20), flow="f2")
+    assert state() == run_counts.OVER
+    ended("ada", now - timedelta(minutes=10), error="no")
+    assert state() == ""
+
+
+def test_an_error_is_new_unless_it_occurred_in_the_month_before(now: datetime) -> None:
+    ended("ada", now - timedelta(days=3), error=SLOW.format(1))
+    ended("bob", now - timedelta(days=3), error=GONE.format("x"))
+    for error in (SLOW.format(2), GONE.format("y")):
+        ended("ada", now - timedelta(minutes=1), error=error)
+    run_counts.count_hours(give_up_at=float("inf"))
+    assert {found.pattern: found.is_new for found in groups(ADA, now - HOUR)} == {
+        "No connection within N s": False,
+        "No file PATH": True,
+    }
+
+
+def test_a_run_that_fails_has_the_key_of_its_cause(worker: WorkerThread) -> None:
+    tasks = group("all", step("a", inputs={"then": "fail"}), step("b", dependencies=["a"]))
+    ran = run_tree(worker, tasks)
+    assert ran.run.status == Status.FAILED
+    assert ran.run.error_key == key_of(ran.tasks["a"].error or "")
+    assert run_tree(worker, [step("c")]).run.error_key is None
+
+
+def test_a_group_is_retried_with_a_corrected_input(worker: WorkerThread, now: datetime) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"then": {"type": "string", "default": "fail"}, "says": {"type": "string"}},
+        "additionalProperties": False,
+    }
+    tasks = [step("a", inputs={"then": "{{run.inputs.then}}", "says": "{{run.inputs.says}}"})]
+    flows.save_flow(caller=ADA, name="talk", tasks=tasks, inputs_schema=schema)
+    for says in ("x", "x", "y"):
+        flows.run_flow(caller=ADA, name="talk", inputs={"says": says})
+    trees.execute_tree(caller=BOB, tasks=[step("a", inputs={"then": "fail"})])
+    worker.work()
+    (found,) = groups(ADA, now)
+    wanted: dict[str, Any] = {"key": found.key, "since": now, "until": found.last_at, "most": 10}
+    runs = run_counts.runs_to_retry(caller=ADA, **wanted)
+    assert len(runs) == found.runs == 3
+    assert {run.user_id for run in run_counts.runs_to_retry(caller=BOB, **wanted)} <= {"bob"}
+    shared = home.shared_inputs(runs)
+    assert list(shared.schema["properties"]) == ["then", "says"]
+    assert (dict(shared.values["then"]), dict(shared.values["says"])) == ({"fail": 3}, {"x": 2, "y": 1})
+    for run in runs:
+        assert home.retry_run(caller=ADA, run=run, inputs={"then": "ok"}).started
+    worker.work()
+    again = Run.objects.filter(user_id="ada", number=2)
+    assert [run.status for run in again] == [Status.COMPLETED] * 3
+    assert run_counts.runs_to_retry(caller=ADA, **wanted) == []
+    (over,) = groups(ADA, now)
+    assert (over.state, over.runs) == (run_counts.OVER, 3)
