@@ -33,6 +33,8 @@ MOST_BARS: Final = 56
 FEWEST_BARS: Final = 6
 LEAST_SCALE: Final = 4
 """A bar of the chart has its full height with so many failures, or more."""
+WHOLE: Final = "start"
+"""The choice to run whole trees again, and not only what has not completed."""
 VALUES_NAMED: Final = 3
 LONGEST_VALUE: Final = 60
 SPAN_WORDS: Final = {LAST_VISIT: "Last visit", "1h": "1 h", "24h": "24 h", "7d": "7 d"}
@@ -80,7 +82,9 @@ async def retry(request: HttpRequest, caller: Caller) -> HttpResponse:
     started, refused = 0, []
     for run in runs[:most]:
         try:
-            execution = await pools.write(retry_run, caller=caller, run=run, inputs=inputs)
+            execution = await pools.write(
+                retry_run, caller=caller, run=run, inputs=inputs, is_whole=post.get("begin") == WHOLE
+            )
         except InvalidParams as error:
             refused.append("; ".join(f"{field}: {reason}" for field, reason in error.problems))
         except TasksError as error:
@@ -119,7 +123,7 @@ def _context(
 ) -> Context:
     since = query.get("since", "").strip() or LAST_VISIT
     found = read_home(caller=caller, since=since)
-    key, bars = query.get("group"), _bars(caller, found)
+    key, bars = query.get("group") or None, _bars(caller, found)
     groups = [
         (
             group,
@@ -136,6 +140,7 @@ def _context(
         "since": since,
         "spans": SPAN_WORDS,
         "is_chosen": since not in SPAN_WORDS,
+        "is_whole": query.get("begin") == WHOLE,
         "bar_count": _bar_count(found)[0],
         "questions": entries(caller=caller, limit=ANSWERED_HERE),
         "comparisons": _comparisons(found),

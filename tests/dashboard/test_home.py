@@ -36,11 +36,11 @@ def _letters() -> Iterator[str]:
 
 @pytest.fixture
 def name(server: Server, _letters: Iterator[str]) -> str:
-    """The name of a flow whose runs fail, for a cause of their own, unless their input `rows` has a field of its name."""
+    """The name of a flow whose runs fail, for a cause of their own, unless their input `rows` has the field of the flow."""
     name = f"home-{next(_letters)}"
     echo = {"schemas": {"method": "echo_executor"}}
-    given = {"rows": "{{run.inputs.rows}}", "limit": "{{run.inputs.limit}}"}
-    used = {"n": f"{{{{fetch.rows.{name}}}}}"}
+    given = {"limit": "{{run.inputs.limit}}"}
+    used = {"n": f"{{{{run.inputs.rows.{field_of(name)}}}}}"}
     tasks = [
         {"id": "all", "name": "Figures", "dependencies": ["use"], "schemas": {"method": "aggregate_results_executor"}},
         {"id": "fetch", "name": "Fetch", "parent_id": "all", "inputs": given, **echo},
@@ -48,6 +48,10 @@ def name(server: Server, _letters: Iterator[str]) -> str:
     ]
     server.rpc("flows.save", {"name": name, "tasks": tasks, "inputs_schema": SCHEMA})
     return name
+
+
+def field_of(name: str) -> str:
+    return f"field_{name[-1]}"
 
 
 def ran(server: Server, name: str, **inputs: Any) -> Json:
@@ -89,13 +93,13 @@ def test_a_cause_is_shown_with_its_flows_and_retried_with_a_corrected_input(serv
     wrong = sent(server, path, **{"in.limit": "many", "in.rows": '{"x": 1}', "then": "all"})
     assert (wrong.status_code, "This must be a number" in wrong.text, "x&quot;: 1" in wrong.text) == (422, True, True)
     assert statuses(server, name) == ["failed"] * 3
-    moved = sent(server, path, **{"in.rows": f'{{"{name}": 7}}', "then": "one"})
+    moved = sent(server, path, **{"in.rows": f'{{"{field_of(name)}": 7}}', "then": "one"})
     assert moved.status_code == 302 and moved.headers["Location"] == path
     until(
         lambda: statuses(server, name) == ["completed", "failed", "failed", "failed"], seconds=20, what="a retried run"
     )
     assert "Retry 2 runs" in server.http.get(path).text
-    done = sent(server, path, **{"in.rows": f'{{"{name}": 7}}', "then": "all"})
+    done = sent(server, path, **{"in.rows": f'{{"{field_of(name)}": 7}}', "then": "all"})
     assert done.headers["Location"] == "/?since=1h&group="
     assert "2 runs were retried." in server.http.get(done.headers["Location"]).text
     until(lambda: statuses(server, name) == ["completed"] * 3 + ["failed"] * 3, seconds=20, what="all retried runs")
@@ -150,7 +154,7 @@ def test_home_is_read_and_a_cause_retried_by_keys_in_light_and_dark(home: Page, 
     expect(home.get_by_label("Rows")).to_be_visible()
     for scheme in SCHEMES:
         assert barriers(home, scheme) == []
-    home.get_by_label("Rows").fill(f'{{"{name}": 1}}')
+    home.get_by_label("Rows").fill(f'{{"{field_of(name)}": 1}}')
     home.get_by_role("button", name="Retry 2 runs").focus()
     home.keyboard.press("Enter")
     expect(home.locator(".messages")).to_contain_text("2 runs were retried.")

@@ -22,7 +22,7 @@ from tasks.rules.token_usage import dollars
 from tasks.services.flows.flow_lists import median_seconds, newest_runs
 from tasks.services.history.run_counts import Ended, FailureGroup, ended_runs, failure_groups
 from tasks.services.runs.run_inputs import with_inputs
-from tasks.services.trees import Execution, execute_task
+from tasks.services.trees import Execution, execute_again, execute_task
 from tasks.status import Status
 from tasks.storage import loads
 
@@ -286,10 +286,11 @@ def _values(runs: Sequence[Run], rules: Mapping[str, Json]) -> dict[str, Counter
     return values
 
 
-def retry_run(*, caller: Caller, run: Run, inputs: Json) -> Execution:
-    """Run what has not completed in the tree of a run again, with its inputs and these instead of those with the same names.
+def retry_run(*, caller: Caller, run: Run, inputs: Json, is_whole: bool = False) -> Execution:
+    """Run what has not completed in the tree of a run again, or the whole tree, with the inputs of the run.
 
-    Raises TasksError.
+    These `inputs` replace those with the same names. Raises TasksError.
     """
-    verb = partial(with_inputs, execute_task, inputs) if inputs else execute_task
+    again = execute_again if is_whole else execute_task
+    verb = partial(with_inputs, again, inputs) if inputs else again
     return verb(caller=caller, task_id=run.root_id)
