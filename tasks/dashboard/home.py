@@ -124,6 +124,7 @@ def _context(
     since = query.get("since", "").strip() or LAST_VISIT
     found = read_home(caller=caller, since=since)
     key, bars = query.get("group") or None, _bars(caller, found)
+    now, before = found.totals, found.week_before
     groups = [
         (
             group,
@@ -143,7 +144,12 @@ def _context(
         "is_whole": query.get("begin") == WHOLE,
         "bar_count": _bar_count(found)[0],
         "questions": entries(caller=caller, limit=ANSWERED_HERE),
-        "comparisons": _comparisons(found),
+        "comparisons": [
+            Comparison(name="Cost", now=now.cost_usd, before=before.cost_usd, is_cost=True),
+            Comparison(name="Tokens", now=now.total_tokens, before=before.total_tokens),
+            Comparison(name="Runs", now=now.runs, before=before.runs),
+            Comparison(name="Failed", now=now.failed, before=before.failed),
+        ],
     }
 
 
@@ -199,7 +205,7 @@ def _bars(caller: Caller, found: Home) -> dict[str, Bars]:
         bars = Counter[int]()
         for hour, failures in hours.items():
             bars[(hour - hour_of(found.since)) // width] += failures
-        most = max(LEAST_SCALE, *bars.values())
+        most = max([LEAST_SCALE, *bars.values()])
         charts[key] = [(x, round(1 - bars[x] / most, 3), round(bars[x] / most, 3)) for x in sorted(bars)]
     return charts
 
@@ -223,11 +229,3 @@ class Comparison:
         return (round(100 * self.now / most, 1), round(100 * self.before / most, 1)) if most else (0.0, 0.0)
 
 
-def _comparisons(found: Home) -> list[Comparison]:
-    now, before = found.totals, found.week_before
-    return [
-        Comparison(name="Cost", now=now.cost_usd, before=before.cost_usd, is_cost=True),
-        Comparison(name="Tokens", now=now.total_tokens, before=before.total_tokens),
-        Comparison(name="Runs", now=now.runs, before=before.runs),
-        Comparison(name="Failed", now=now.failed, before=before.failed),
-    ]

@@ -72,6 +72,7 @@ READS: Final[dict[str, Json | None]] = {
     "runs.compare": {"a": "$run", "b": "$run"},
     "notifications.list": {},
     "webhooks.list": RUN,
+    "home.get": {},
     "usage.get": {},
     "audit.list": PAGE,
     "rpc.discover": {},
