@@ -48,7 +48,7 @@ TAGGED: Final = {
     "executors": "The executors with their schemas.",
     "webhooks": "Webhooks of runs.",
     "notifications": "Mails and webhooks about failures and questions.",
-    "home": "What failed since the last visit, and what waits.",
+    "home": "Failures since the last visit, and what is late, stuck or asked.",
     "usage": "Tokens and costs of model calls.",
     "LLM keys": "Keys of the providers of language models.",
     "secrets": "Secrets that inputs of tasks name.",

@@ -289,7 +289,7 @@ def usage(
 
 
 def show_home(answer: "Home") -> None:
-    """Print what failed by cause, what does not go on, and how much else there was."""
+    """Print what failed by cause, what is held up, and how much else there was."""
     totals, load = answer["totals"], answer["load"]
     of_runs = f"{totals['runs']:,} run{'' if totals['runs'] == 1 else 's'}"
     output.line(f"{totals['failed']:,} of {of_runs} failed since {show.moment(answer['since'])}.")

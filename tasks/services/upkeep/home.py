@@ -59,7 +59,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """A run or a schedule that does not go on: `stuck`, `late`, `missed` or `paused`.
+    """A run or a schedule that is held up: `stuck`, `late`, `missed` or `paused`.
 
     `at`: of the last event, the time that is due, the last time that was missed. `count` is how many times were missed.
     """

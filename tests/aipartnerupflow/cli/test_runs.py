@@ -85,7 +85,7 @@ def test_what_failed_is_shown_by_cause(cli: Cli, screen: Show, failed: Json) -> 
     (group,) = (each for each in cli("status", "--since", "1h").lines if "run.inputs.n" in each["error"])
     assert (group["runs"] >= 1, group["flows"][0]["name"]) == (True, "")
     for columns in (60, 100):
-        shown = screen("status", "--since", "1h", columns=columns)
+        shown = screen("status", "--since", "1h", COLUMNS=str(columns))
         assert re.match(r"[\d,]+ of [\d,]+ runs? failed since ", shown.out) and "no flow" in shown.out
         assert max(map(len, shown.out.splitlines())) <= columns
     refused = cli("status", "--since", "2h")

@@ -1,4 +1,4 @@
-"""The first page below its interfaces: since when it tells, and what does not go on."""
+"""The first page below its interfaces: since when, and what is held up."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
