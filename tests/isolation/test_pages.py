@@ -32,7 +32,6 @@ PATHS = [
     "/ui/events/run/$run",
     "/ui/events/next/$task",
     "/ui/tasks/?owner=$user",
-    "/?since=24h&group=$run",
     "/ui/fork/$leaf",
     "/ui/runs/?task=$task",
     "/ui/runs/?q=$task&tag=nightly",

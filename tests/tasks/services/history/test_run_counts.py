@@ -10,15 +10,16 @@ import pytest
 
 from accounts.callers import LOCAL, Caller, Role
 from tasks.ids import new_id
-from tasks.models import Flow, Run, RunCount
+from tasks.models import Flow, Run, RunCount, Task
 from tasks.rules.error_texts import key_of
 from tasks.services import flows, trees
 from tasks.services.history import run_counts
 from tasks.services.history.run_counts import HOUR, Ended, ended_runs, failure_groups, failures_by_hour, hour_of
+from tasks.services.runs.run_inputs import with_inputs
 from tasks.services.upkeep import home
 from tasks.status import Status
 from tasks.worker.supervisor import Sweeps
-from tests.workers import WorkerThread, group, run_tree, step
+from tests.workers import WorkerThread, group, result_of, run_tree, step
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 ADA = Caller(user_id="ada", role=Role.OPERATOR)
@@ -197,3 +198,30 @@ def test_a_group_is_retried_with_a_corrected_input(worker: WorkerThread, now: da
     assert run_counts.runs_to_retry(caller=ADA, **wanted) == []
     (over,) = groups(ADA, now)
     assert (over.state, over.runs) == (run_counts.OVER, 3)
+
+
+def test_a_whole_tree_is_retried_where_a_completed_task_had_the_wrong_input(worker: WorkerThread) -> None:
+    a = step("a", inputs={"says": "{{run.inputs.says}}"})
+    b = step("b", dependencies=["a"], inputs={"then": "{{run.inputs.then}}"})
+    given = {"says": "x", "then": "fail"}
+    execution = with_inputs(trees.execute_tree, given, caller=ADA, tasks=group("all", a, b))
+    worker.work()
+    for is_whole, said in ((False, "x"), (True, "y")):
+        Task.objects.filter(id=execution.ids["b"]).update(status=Status.FAILED)
+        again = {"says": "y", "then": "ok"}
+        run = home.retry_run(caller=ADA, run=execution.run, inputs=again, is_whole=is_whole).run
+        worker.work()
+        ran = result_of(run, ids=execution.ids)
+        assert (ran.run.status, ran.tasks["a"].result["inputs"]["says"]) == (Status.COMPLETED, said)
+
+
+def test_only_inputs_that_all_flows_take_in_the_same_way_are_corrected_together(now: datetime) -> None:
+    shared = {"type": "string", "enum": ["eu", "us"], "default": "eu"}
+    for name, limit in (("one", {"type": "integer"}), ("two", {"type": "string"})):
+        schema = {"type": "object", "properties": {"region": shared, "limit": limit, name: {}}}
+        flows.save_flow(caller=ADA, name=name, tasks=[step("a")], inputs_schema=schema)
+    ids = list(Flow.objects.order_by("name").values_list("id", flat=True))
+    runs = [ended("ada", now, error="no", flow=flow_id, flow_version=1) for flow_id in ids]
+    assert home.shared_inputs(runs).schema["properties"] == {"region": {"type": "string", "enum": ["eu", "us"]}}
+    assert home.shared_inputs([*runs, ended("ada", now, error="no")]).schema == {}
+    assert home.shared_inputs([]).schema == {}
