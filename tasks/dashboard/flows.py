@@ -29,7 +29,7 @@ from tasks.rules.tags import tags_in
 from tasks.services.flows import delete_flow, get_version, read_version, run_flow, save_flow, tasks_of_tree
 from tasks.services.flows.flow_grid import COLUMNS, grid_of
 from tasks.services.flows.flow_lists import list_flows, median_cost, median_seconds, runs_of, success_rate
-from tasks.services.runs.run_inputs import tags_of, with_inputs, with_tags
+from tasks.services.runs.run_inputs import FIELD, tags_of, with_inputs, with_tags
 from tasks.services.secrets.write_only import for_pages
 from tasks.services.trees import Execution
 from tasks.services.trees.queries import get_task, latest_run
@@ -53,6 +53,7 @@ class Row:
     rate: float | None
     seconds: float | None
     address: str
+    run_address: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +67,8 @@ class Step:
 @read_page("dashboard/flows.html")
 def overview(request: HttpRequest, caller: Caller) -> Context:
     """`GET /ui/flows/`: the flows that the caller may see."""
-    cursor = request.GET.get("cursor", "")
-    listed, next_cursor = list_flows(caller=caller, limit=PAGE, cursor=cursor or None, runs=SQUARES)
+    cursor, text = request.GET.get("cursor", ""), request.GET.get("q", "").strip()
+    listed, next_cursor = list_flows(caller=caller, text=text, limit=PAGE, cursor=cursor or None, runs=SQUARES)
     rows = [
         Row(
             flow=each.flow,
@@ -76,10 +77,11 @@ def overview(request: HttpRequest, caller: Caller) -> Context:
             rate=success_rate(each.runs),
             seconds=median_seconds(each.runs),
             address=address_of(caller, each.flow),
+            run_address=address_of(caller, each.flow, "run_flow"),
         )
         for each in listed
     ]
-    return {"place": "flows", "rows": rows, "next_cursor": next_cursor, "cursor": cursor}
+    return {"place": "flows", "rows": rows, "next_cursor": next_cursor, "cursor": cursor, "text": text}
 
 
 @read_page("dashboard/flow.html")
@@ -197,26 +199,27 @@ async def run(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
 
 @page("GET", "HEAD", "POST", needs=Role.OPERATOR)
 async def run_tree(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponse:
-    """`/ui/run-with/{id}`: run a stored tree with inputs; a completed one as a copy."""
+    """`/ui/run-with/{id}`: run a stored tree with inputs; a completed one as a copy. The form of a tree of a flow is made of its schema."""
     context = await pools.read(_of_tree, caller=caller, task_id=task_id)
     if request.method != "POST":
         return await render_page(request, caller, RUN_TEMPLATE, context)
     texts, tags = _texts_in(request), tags_in(request.POST.get("tags", ""))
-    try:
-        inputs = read_object(texts.get(MORE, ""))
-        verb = partial(with_tags, _run_tree, tags)
-        execution = await pools.write(partial(verb, caller=caller, task_id=task_id, inputs=inputs))
-    except ValueError as error:
-        problems = {f"inputs.{MORE}": str(error)}
-    except InvalidParams as error:
-        problems = dict(error.problems)
-    except TasksError as error:
-        problems = {"": error.message}
-    else:
-        for warning in execution.warnings:
-            messages.warning(request, warning)
-        return redirect_with_message(request, path_of(execution.task.id), f"Run {execution.run.number} was submitted.")
-    again = context | _form({}, texts, problems) | {"tags": " ".join(tags)}
+    inputs, wrong = read_inputs(context["schema"], texts)
+    problems = {f"inputs.{name}": reason for name, reason in wrong.items()}
+    if not problems:
+        try:
+            verb = partial(with_tags, _run_tree, tags)
+            execution = await pools.write(partial(verb, caller=caller, task_id=task_id, inputs=inputs))
+        except InvalidParams as error:
+            problems = {re.sub(rf"^{FIELD}\b", "inputs", where): why for where, why in error.problems}
+        except TasksError as error:
+            problems = {"": error.message}
+        else:
+            for warning in execution.warnings:
+                messages.warning(request, warning)
+            message = f"Run {execution.run.number} was submitted."
+            return redirect_with_message(request, path_of(execution.task.id), message)
+    again = context | _form(context["schema"], texts, problems) | {"tags": " ".join(tags)}
     return await render_page(request, caller, RUN_TEMPLATE, again, status=422)
 
 
@@ -302,17 +305,20 @@ def _of_tree(*, caller: Caller, task_id: str) -> Context:
     task = get_task(caller=caller, task_id=task_id)
     newest = latest_run(caller=caller, task_id=task.root_id)
     last = RunInputs.objects.filter(run_id=newest.id).values_list("inputs", flat=True).first() if newest else None
-    inputs = dict.fromkeys(_used(caller, task_id), "") | (last or {})
+    of_flow = newest and FlowVersion.objects.filter(flow_id=newest.flow_id, number=newest.flow_version).first()
+    schema = (of_flow and of_flow.inputs_schema) or {}
+    inputs = dict.fromkeys([] if schema else _used(caller, task_id), "") | (last or {})
     root = get_task(caller=caller, task_id=task.root_id)
-    texts = {MORE: format_json(inputs) if inputs else ""}
+    texts = texts_of(schema, inputs)
     is_copy = newest is not None and newest.status == Status.COMPLETED
     about = "It has completed, so a copy of it runs." if is_copy else ""
-    return _form({}, texts, {}) | {
+    return _form(schema, texts, {}) | {
+        "schema": schema,
         "place": "tasks",
         "tags": " ".join(tags_of([newest.id]).get(newest.id, ())) if newest else "",
         "title": f"Run {root.name} with inputs",
-        "about": about if inputs else f"No task of this tree uses an input of the run yet. {about}".strip(),
-        "takes_more": True,
+        "about": about if inputs or schema else f"No task of this tree uses an input of the run yet. {about}".strip(),
+        "takes_more": closed_names(schema or None) is None,
         "back": path_of(task_id),
         "address": reverse("dashboard:run_tree", args=[task_id]),
     }

@@ -227,5 +227,3 @@ class Comparison:
     def widths(self) -> tuple[float, float]:
         most = max(self.now, self.before)
         return (round(100 * self.now / most, 1), round(100 * self.before / most, 1)) if most else (0.0, 0.0)
-
-

@@ -117,6 +117,30 @@ def test_the_form_is_made_of_the_schema_and_keeps_what_was_typed(server: Server,
     assert server.rpc("tasks.detail", {"task_id": task_id})["flow"] == {"name": name, "version": 1}
 
 
+def test_a_run_of_a_flow_is_corrected_in_the_form_of_the_flow(server: Server, name: str) -> None:
+    failed = ran(server, name, topic="green", then="fail")
+    path = f"/ui/run-with/{failed['task_id']}"
+    form = server.http.get(path).text
+    assert 'name="in.topic" value="green"' in form and 'name="in.n" value="3"' in form  # the values of that run
+    assert 'name="in."' not in form
+    wrong = sent(server.http, path, **{"in.topic": "green", "in.n": "three", "in.then": "ok"})
+    assert (wrong.status_code, "This must be a number" in wrong.text) == (422, True)
+    missing = sent(server.http, path, **{"in.then": "ok"})
+    assert (missing.status_code, "is required" in missing.text, 'class="field wrong"' in missing.text) == (422, True, True)  # fmt: skip
+    moved = sent(server.http, path, **{"in.topic": "black", "in.n": "4", "in.then": "ok"})
+    assert (moved.status_code, moved.headers["Location"]) == (302, f"/ui/tasks/{failed['task_id']}")
+    newest = server.rpc("runs.list", {"task_id": failed["task_id"]})["runs"][0]
+    inputs = server.rpc("runs.get", {"run_id": newest["id"]})["inputs"]
+    assert (newest["number"], inputs) == (2, {"topic": "black", "n": 4, "then": "ok"})
+
+
+def test_flows_are_searched_by_name_and_run_from_the_list(server: Server, name: str) -> None:
+    found = server.http.get("/ui/flows/", params={"q": name.upper()}).text
+    shown = re.findall(r'class="main" href="/ui/flows/([^/]+)/"', found)
+    assert name in shown and all(name in each for each in shown) and f'href="/ui/flows/{name}/run/"' in found
+    assert "No flow has “&lt;none” in its name" in server.http.get("/ui/flows/", params={"q": "<none"}).text
+
+
 def test_a_tree_becomes_a_flow_and_runs_with_inputs(server: Server, make: Make, _names: Iterator[str]) -> None:
     root = {"id": "root", "name": "Say it", "dependencies": ["a"], "schemas": {"method": "aggregate_results_executor"}}
     prefix = make(root, step("a", words="{{run.inputs.words}}"))

@@ -100,15 +100,23 @@ class Listed:
 
 
 def list_flows(
-    *, caller: Caller, user_id: str | None = None, limit: int = 100, cursor: str | None = None, runs: int = 1
+    *,
+    caller: Caller,
+    user_id: str | None = None,
+    text: str = "",
+    limit: int = 100,
+    cursor: str | None = None,
+    runs: int = 1,
 ) -> tuple[list[Listed], str | None]:
     """Return a page of the flows that the caller may see, by name, and the cursor of the next page (None at the end).
 
-    `runs` is how many of each flow. A page that would be too large ends early. Raises InvalidParams for an invalid cursor.
+    `text` is a part of their names, and `runs` how many of each flow. A page that would be too large ends early. Raises InvalidParams for an invalid cursor.
     """
     rows = Flow.objects.for_caller(caller).order_by("name", "user_id")
     if user_id is not None:
         rows = rows.filter(user_id=user_id)
+    if text:
+        rows = rows.filter(name__icontains=text)
     if cursor:
         try:
             name, owner = orjson.loads(urlsafe_b64decode(cursor.encode()))

@@ -13,6 +13,7 @@ from django.db.models import Count, F, Max, Min, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Now
 
 from accounts.callers import Caller
+from llmkeys.sealed_texts import has_sealed
 from tasks.models import Firing, FlowVersion, LastVisit, Run, RunInputs, Schedule, Task, TaskEvent, WorkerProcess
 from tasks.queue import leases
 from tasks.rules.exceptions import InvalidParams
@@ -280,8 +281,7 @@ def _values(runs: Sequence[Run], rules: Mapping[str, Json]) -> dict[str, Counter
     values = {name: Counter[str]() for name in shown}
     for inputs in short.values_list("inputs", flat=True):
         for name in shown:
-            if name in inputs:
-                value = inputs[name]
+            if name in inputs and not has_sealed(value := inputs[name]):
                 values[name][value if isinstance(value, str) else orjson.dumps(value).decode()] += 1
     return values
 
