@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import urlencode
 
@@ -14,6 +14,7 @@ from apflow_site.db import pools
 from tasks.dashboard.pages import page, redirect_with_message
 from tasks.rules.exceptions import InvalidParams
 from tasks.services.history import run_search
+from tasks.services.upkeep.home import moment_of
 from tasks.status import Status
 
 ORDERS: Final = {"-created_at": "Newest first", "created_at": "Oldest first"}
@@ -78,11 +79,17 @@ STATUSES: Final = ("completed", "failed", "cancelled", "in_progress", "pending")
 """The statuses from the bottom of a bar to its top."""
 
 
+EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+LEAST: Final = timedelta(minutes=1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFilters:
-    """The filters in the URL. An empty one does not filter."""
+    """The filters in the URL. An empty one does not filter. A time of its own, `since` or `until`, replaces the `span`."""
 
     span: str = "7"
+    since: str = ""
+    until: str = ""
     status: str = ""
     flow: str = ""
     task_id: str = ""
@@ -91,18 +98,37 @@ class RunFilters:
     owner: str = ""
     cursor: str = ""
 
+    def period(self, now: datetime) -> tuple[datetime, datetime]:
+        """Return the times between which the runs were created. Raises InvalidParams."""
+        found, problems = {"since": now - SPANS[self.span][1], "until": now}, []
+        for name, text in (("since", self.since), ("until", self.until)):
+            try:
+                found[name] = moment_of(text) if text else found[name]
+            except ValueError:
+                problems.append((name, "must be a time such as 2026-11-30T18:00"))
+        if self.until and not self.since:
+            found["since"] = max(found["until"], EARLIEST) - SPANS[self.span][1]
+        if not problems and (found["since"] < EARLIEST or found["until"] - found["since"] < LEAST):
+            problems.append(("since", "must be after 2000-01-01, and at least a minute before the end of the time"))
+        if problems:
+            raise InvalidParams(problems)
+        return found["since"], found["until"]
+
     def query(self, **changes: str) -> str:
         """Return the URL query for these filters with `changes` applied."""
         values = {"days": self.span, "status": self.status, "flow": self.flow, "task": self.task_id, "user": self.owner}
-        values |= {"tag": self.tag, "q": self.text}
+        values |= {"tag": self.tag, "q": self.text, "since": self.since, "until": self.until}
         return urlencode({name: value for name, value in (values | changes).items() if value})
 
 
 def read_run_filters(query: Mapping[str, str]) -> RunFilters:
-    """Read the filters. Raises InvalidParams for an unknown time or status."""
-    given = _read(query, "flow", "task", "user", "tag", "q", "cursor", days=SPANS, status=STATUSES)
-    return RunFilters(
+    """Read the filters. Raises InvalidParams for an invalid time or an unknown status."""
+    names = ("flow", "task", "user", "tag", "q", "cursor", "since", "until")
+    given = _read(query, *names, days=SPANS, status=STATUSES)
+    found = RunFilters(
         span=given["days"] or "7",
+        since=given["since"],
+        until=given["until"],
         status=given["status"],
         flow=given["flow"],
         task_id=given["task"],
@@ -111,6 +137,8 @@ def read_run_filters(query: Mapping[str, str]) -> RunFilters:
         text=given["q"],
         cursor=given["cursor"],
     )
+    found.period(datetime.now(UTC))
+    return found
 
 
 LONGEST_NAME: Final = 100

@@ -14,7 +14,7 @@ from tasks.dashboard.boxes import settings_of_boxes
 from tasks.dashboard.filters import SPANS, STATUSES, read_run_filters
 from tasks.dashboard.looks import looks_of, mark_handled
 from tasks.dashboard.pages import Context, read_page
-from tasks.models import Run, Task
+from tasks.models import Flow, Run, Task
 from tasks.models.runs import FAILURES
 from tasks.rules.strict_json import TEXT
 from tasks.services import history
@@ -25,6 +25,9 @@ from tasks.services.secrets.write_only import for_pages
 from tasks.status import Status
 
 PAGE: Final = 50
+BARS: Final = 28
+"""The number of bars of a chart of a time that is chosen by hand."""
+NAMES_OFFERED: Final = 200
 TASKS_SHOWN: Final = 1_000
 PAIRS_SHOWN: Final = 100
 OTHERS_SHOWN: Final = 20
@@ -44,8 +47,8 @@ class Bar:
 def overview(request: HttpRequest, caller: Caller) -> Context:
     """`GET /ui/runs/`: the runs that the caller may see, newest first."""
     filters = read_run_filters(request.GET)
-    _, span, width = SPANS[filters.span]
-    now = datetime.now(UTC)
+    since, until = filters.period(datetime.now(UTC))
+    width = (until - since) / BARS if filters.since or filters.until else SPANS[filters.span][2]
     wanted = history.RunFilter(
         task_id=filters.task_id or None,
         flow=filters.flow or None,
@@ -53,7 +56,8 @@ def overview(request: HttpRequest, caller: Caller) -> Context:
         user_id=filters.owner or None,
         tag=filters.tag or None,
         text=filters.text or None,
-        since=now - span,
+        since=since,
+        until=until if filters.until else None,
     )
     if wanted.text is not None and not filters.cursor:  # a text is searched once: its first page has the chart
         rows, next_cursor, times = history.search_runs(caller=caller, wanted=wanted, limit=PAGE)
@@ -62,14 +66,17 @@ def overview(request: HttpRequest, caller: Caller) -> Context:
         times = history.Times(moments={}, cut=())
         if wanted.text is None:
             times = history.times_of(caller=caller, wanted=wanted)
-    bars = bars_of(times.moments, now=now, count=round(span / width), width=width)
+    bars = bars_of(times.moments, now=until, count=round((until - since) / width), width=width)
+    flows = Flow.objects.for_caller(caller).order_by("name").values_list("name", flat=True)
     return {
         "place": "runs",
         "rows": rows,
         "filters": filters,
         "spans": {key: words for key, (words, _, _) in SPANS.items()},
         "statuses": STATUSES,
+        "flow_names": list(flows.distinct()[:NAMES_OFFERED]),
         "bars": bars,
+        "until": until,
         "most": max((sum(bar.counts.values()) for bar in bars), default=0),
         "totals": [
             (status, len(times.moments.get(status, ())), status in times.cut, filters.query(status=status))

@@ -1,9 +1,12 @@
 """The pages of runs: the list with its chart, one run as it was, two side by side; and a task that runs again with other inputs."""
 
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from playwright.sync_api import Page, expect
 
 from tasks.dashboard.words import path_of
 from tests.admin.conftest import csrf_token
@@ -59,6 +62,24 @@ def test_a_run_is_listed_with_how_it_went_and_filtered(server: Server, failed: J
     assert of_tree.count("/ui/runs/0") == 1
     assert server.http.get("/ui/runs/?days=8").status_code == 400
     assert server.http.get("/ui/runs/?flow=no-such-flow").status_code == 404
+
+
+def test_runs_are_listed_of_any_time(server: Server, failed: Json) -> None:
+    now = datetime.now(UTC)
+    before, after = (f"{now + timedelta(minutes=minutes):%Y-%m-%dT%H:%M}" for minutes in (-10, 10))
+    shown = page(server, f"/ui/runs/?since={before}&until={after}")
+    assert failed["name"] in shown and "<figure" in shown and f'value="{before}"' in shown
+    assert failed["name"] not in page(server, f"/ui/runs/?until={before}")
+    for query in ("since=soon", f"since={after}", f"since={after}&until={before}", "until=0001-01-01T00:00%2B14:00"):
+        assert server.http.get(f"/ui/runs/?{query}").status_code == 400
+
+
+def test_a_filter_acts_when_it_changes_and_keeps_the_focus(home: Page, server: Server, failed: Json) -> None:
+    home.goto(f"{server.url}/ui/runs/")
+    home.get_by_label("Status").select_option("failed")
+    expect(home).to_have_url(re.compile("status=failed"))
+    expect(home.get_by_label("Status")).to_be_focused()
+    expect(home.get_by_role("link", name=failed["name"]).first).to_be_visible()
 
 
 def test_a_run_shows_what_failed_and_its_tree_as_it_was(server: Server, failed: Json) -> None:

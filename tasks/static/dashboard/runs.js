@@ -1,6 +1,8 @@
-// The list of runs: says how many are selected, and selects all of the page.
+// The list of runs: filters act when they change; says how many are selected, and selects all of the page.
 
+const FOCUS = "filter";
 const form = document.querySelector("#selected");
+const filters = document.querySelector(".run-filters");
 
 function show() {
   const boxes = [...document.querySelectorAll("input[name=run][form=selected]")];
@@ -19,3 +21,12 @@ if (form) {
   document.addEventListener("live", show);
   show();
 }
+
+// The page that a filter loads has the focus where it was.
+filters.addEventListener("change", ({ target }) => {
+  if (target.type === "datetime-local") return; // it changes with each part that is typed
+  sessionStorage.setItem(FOCUS, target.name);
+  filters.requestSubmit();
+});
+filters.elements[sessionStorage.getItem(FOCUS)]?.focus();
+sessionStorage.removeItem(FOCUS);
