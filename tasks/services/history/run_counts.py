@@ -18,12 +18,13 @@ from django.db.models.functions import Coalesce, Now
 
 from accounts.callers import Caller
 from tasks.models import STATUS_AT, Flow, InstallationFact, Run, RunCount, RunQuerySet
+from tasks.queue import leases
 from tasks.rules.error_texts import first_line, key_of, pattern_of
 from tasks.status import Status
 
 HOUR: Final = timedelta(hours=1)
 SETTLED: Final = timedelta(minutes=2)
-"""A worker tries a commit again for some seconds: until then a run may still come to an hour that is over."""
+"""A worker tries a commit again until it loses its lease: until then a run may still come to an hour that is over."""
 KEPT: Final = timedelta(days=60)
 FACT: Final = "runs_counted"
 AT_ONCE: Final = 500
@@ -61,8 +62,8 @@ def _next_hour() -> datetime | None:
     first = ended.annotate(now=Now()).values_list("finished_at", "now").first()
     if first is None or first[0] is None:
         return None
-    hour = hour_of(first[0])
-    return hour if hour + HOUR + SETTLED <= first[1] else None
+    hour, settled = hour_of(first[0]), max(SETTLED, timedelta(seconds=leases.lease_seconds()))
+    return hour if hour + HOUR + settled <= first[1] else None
 
 
 def _count(hour: datetime) -> None:
