@@ -256,6 +256,86 @@ class FlowVersions(TypedDict):
     versions: list[FlowVersion]
 
 
+class EndedRuns(TypedDict):
+    """Sums of the runs that ended in a time; `cost_usd` is the known part of their cost."""
+
+    runs: int
+    completed: int
+    failed: int
+    total_tokens: int
+    cost_usd: float
+
+
+class FlowShare(TypedDict):
+    """The failed runs of one flow of `user_id`. `name` is empty for runs of no flow, None for a deleted flow."""
+
+    name: str | None
+    user_id: str
+    runs: int
+
+
+class FailureGroup(TypedDict):
+    """Failed runs with one error.
+
+    `error` is that of the newest of them, and `pattern` what all have in common: ids, numbers, times, paths and URLs are
+    replaced. `state`: `failing` if the latest run of one of the flows failed so, `over` if a run of each has completed
+    since, else empty. `is_new`: it did not occur in the 30 days before.
+    """
+
+    key: str
+    error: str
+    pattern: str
+    runs: int
+    flows: list[FlowShare]
+    first_at: str
+    last_at: str
+    newest_run_id: str
+    state: Literal["failing", "over", ""]
+    is_new: bool
+
+
+class Trouble(TypedDict):
+    """A run (`task_id` is its root) that is stuck, or a schedule that is late, missed times, or is paused for a reason.
+
+    `at`: of the last event, the time that is due, the last time that was missed, or when it was paused.
+    """
+
+    kind: Literal["stuck", "late", "missed", "paused"]
+    name: str
+    at: str | None
+    reason: str
+    count: int
+    task_id: str | None
+    schedule_id: str | None
+
+
+class Load(TypedDict):
+    """The worker processes that are alive, with their places, and the caller's runs that run or wait for a worker."""
+
+    workers: int
+    places: int
+    running: int
+    queued: int
+    queued_since: str | None
+
+
+class Home(TypedDict):
+    """What happened from `since` until now; `week_before` are the same hours seven days before.
+
+    `failures` are the largest of so many groups (`causes`). `questions` is how many wait for an answer of the caller.
+    """
+
+    since: str
+    until: str
+    totals: EndedRuns
+    week_before: EndedRuns
+    causes: int
+    failures: list[FailureGroup]
+    troubles: list[Trouble]
+    questions: int
+    load: Load
+
+
 class NotificationDeleted(TypedDict):
     """Whether there was a notification with that name."""
 

@@ -172,6 +172,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/home/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Return what failed since the last visit, by cause, what is late or stuck, and what the runs cost.
+         * @description Return what failed since the last visit, by cause, what is late or stuck, and what the runs cost.
+         */
+        get: operations["getHome"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/llm-keys/": {
         parameters: {
             query?: never;
@@ -1247,6 +1267,17 @@ export interface components {
             user_id: string;
             wait: components["schemas"]["Wait"] | null;
         };
+        /**
+         * EndedRuns
+         * @description Sums of the runs that ended in a time; `cost_usd` is the known part of their cost.
+         */
+        EndedRuns: {
+            completed: number;
+            cost_usd: number;
+            failed: number;
+            runs: number;
+            total_tokens: number;
+        };
         Error: {
             error: {
                 /** @enum {unknown} */
@@ -1347,6 +1378,27 @@ export interface components {
             thumb: ("down" | "up") | null;
         };
         /**
+         * FailureGroup
+         * @description Failed runs with one error.
+         *
+         *     `error` is that of the newest of them, and `pattern` what all have in common: ids, numbers, times, paths and URLs are
+         *     replaced. `state`: `failing` if the latest run of one of the flows failed so, `over` if a run of each has completed
+         *     since, else empty. `is_new`: it did not occur in the 30 days before.
+         */
+        FailureGroup: {
+            error: string;
+            first_at: string;
+            flows: components["schemas"]["FlowShare"][];
+            is_new: boolean;
+            key: string;
+            last_at: string;
+            newest_run_id: string;
+            pattern: string;
+            runs: number;
+            /** @enum {unknown} */
+            state: "" | "failing" | "over";
+        };
+        /**
          * Flow
          * @description One version of a flow. `newest_version` is what runs by default. `is_tool`: MCP clients of its owner get it as a tool.
          */
@@ -1423,6 +1475,15 @@ export interface components {
             next_cursor: string | null;
         };
         /**
+         * FlowShare
+         * @description The failed runs of one flow of `user_id`. `name` is empty for runs of no flow, null for a deleted flow.
+         */
+        FlowShare: {
+            name: string | null;
+            runs: number;
+            user_id: string;
+        };
+        /**
          * FlowVersion
          * @description A version of a flow, without its tasks.
          */
@@ -1451,6 +1512,23 @@ export interface components {
             max_parallel?: number;
             /** @enum {unknown} */
             on_failure?: "collect" | "fail";
+        };
+        /**
+         * Home
+         * @description What happened from `since` until now; `week_before` are the same hours seven days before.
+         *
+         *     `failures` are the largest of so many groups (`causes`). `questions` is how many wait for an answer of the caller.
+         */
+        Home: {
+            causes: number;
+            failures: components["schemas"]["FailureGroup"][];
+            load: components["schemas"]["Load"];
+            questions: number;
+            since: string;
+            totals: components["schemas"]["EndedRuns"];
+            troubles: components["schemas"]["Trouble"][];
+            until: string;
+            week_before: components["schemas"]["EndedRuns"];
         };
         /**
          * ItemsOf
@@ -1624,6 +1702,17 @@ export interface components {
             provider: string;
             success: boolean;
             user_id: string;
+        };
+        /**
+         * Load
+         * @description The worker processes that are alive, with their places, and the caller's runs that run or wait for a worker.
+         */
+        Load: {
+            places: number;
+            queued: number;
+            queued_since: string | null;
+            running: number;
+            workers: number;
         };
         /**
          * ModelCall
@@ -2683,6 +2772,22 @@ export interface components {
             user_id: string;
         };
         /**
+         * Trouble
+         * @description A run (`task_id` is its root) that is stuck, or a schedule that is late, missed times, or is paused for a reason.
+         *
+         *     `at`: of the last event, the time that is due, the last time that was missed, or when it was paused.
+         */
+        Trouble: {
+            at: string | null;
+            count: number;
+            /** @enum {unknown} */
+            kind: "late" | "missed" | "paused" | "stuck";
+            name: string;
+            reason: string;
+            schedule_id: string | null;
+            task_id: string | null;
+        };
+        /**
          * Usage
          * @description The usage of model calls from `since` to `until`, both included, in UTC.
          *
@@ -3501,6 +3606,55 @@ export interface operations {
             };
             /** @description Not Found: `flow_not_found` */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    getHome: {
+        parameters: {
+            query?: {
+                since?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Home"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -152,8 +152,10 @@ def _between(caller: Caller, since: datetime, until: datetime | None) -> RunQuer
     ended = ended if until is None else ended.filter(finished_at__lt=until)
     if caller.sees_all:
         return ended
-    ended = ended.alias(at=STATUS_AT).filter(at__gte=since)
-    return ended if until is None else ended.filter(at__lt=until)
+    of_owner: Any = ended.alias(at=STATUS_AT)
+    of_owner = of_owner.filter(at__gte=since)
+    found: RunQuerySet = of_owner if until is None else of_owner.filter(at__lt=until)
+    return found
 
 
 def _merged(rows: Iterable[Any]) -> list[Ended]:
@@ -263,9 +265,9 @@ def failures_by_hour(*, caller: Caller, keys: Collection[str], since: datetime) 
     for key, hour, runs in counted.order_by().values_list("error_key", "hour").annotate(Sum("runs")):
         found[key][hour] += runs
     for runs_of_part in (_between(caller, since, first), _between(caller, last, None)):
-        failed = runs_of_part.filter(status=Status.FAILED, error_key__in=keys)
+        failed: Any = runs_of_part.filter(status=Status.FAILED, error_key__in=keys)
         for key, at in failed.values_list("error_key", "finished_at")[:MOST_MOMENTS]:
-            found[str(key)][hour_of(at)] += 1
+            found[key][hour_of(at)] += 1
     return found
 
 

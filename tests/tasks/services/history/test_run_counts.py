@@ -173,13 +173,13 @@ def test_a_run_that_fails_has_the_key_of_its_cause(worker: WorkerThread) -> None
 def test_a_group_is_retried_with_a_corrected_input(worker: WorkerThread, now: datetime) -> None:
     schema = {
         "type": "object",
-        "properties": {"then": {"type": "string", "default": "fail"}, "says": {"type": "string"}},
+        "properties": {"then": {"type": "string", "default": "fail"}, "topic": {"type": "string"}},
         "additionalProperties": False,
     }
-    tasks = [step("a", inputs={"then": "{{run.inputs.then}}", "says": "{{run.inputs.says}}"})]
+    tasks = [step("a", inputs={"then": "{{run.inputs.then}}", "topic": "{{run.inputs.topic}}"})]
     flows.save_flow(caller=ADA, name="talk", tasks=tasks, inputs_schema=schema)
-    for says in ("x", "x", "y"):
-        flows.run_flow(caller=ADA, name="talk", inputs={"says": says})
+    for topic in ("aa", "aa", "bb"):
+        flows.run_flow(caller=ADA, name="talk", inputs={"topic": topic})
     trees.execute_tree(caller=BOB, tasks=[step("a", inputs={"then": "fail"})])
     worker.work()
     (found,) = groups(ADA, now)
@@ -188,8 +188,8 @@ def test_a_group_is_retried_with_a_corrected_input(worker: WorkerThread, now: da
     assert len(runs) == found.runs == 3
     assert {run.user_id for run in run_counts.runs_to_retry(caller=BOB, **wanted)} <= {"bob"}
     shared = home.shared_inputs(runs)
-    assert list(shared.schema["properties"]) == ["then", "says"]
-    assert (dict(shared.values["then"]), dict(shared.values["says"])) == ({"fail": 3}, {"x": 2, "y": 1})
+    assert list(shared.schema["properties"]) == ["then", "topic"]
+    assert (dict(shared.values["then"]), dict(shared.values["topic"])) == ({"fail": 3}, {"aa": 2, "bb": 1})
     for run in runs:
         assert home.retry_run(caller=ADA, run=run, inputs={"then": "ok"}).started
     worker.work()
@@ -201,20 +201,21 @@ def test_a_group_is_retried_with_a_corrected_input(worker: WorkerThread, now: da
 
 
 def test_a_whole_tree_is_retried_where_a_completed_task_had_the_wrong_input(worker: WorkerThread) -> None:
-    a = step("a", inputs={"says": "{{run.inputs.says}}"})
+    a = step("a", inputs={"topic": "{{run.inputs.topic}}"})
     b = step("b", dependencies=["a"], inputs={"then": "{{run.inputs.then}}"})
-    given = {"says": "x", "then": "fail"}
+    given = {"topic": "aa", "then": "fail"}
     execution = with_inputs(trees.execute_tree, given, caller=ADA, tasks=group("all", a, b))
     worker.work()
-    for is_whole, said in ((False, "x"), (True, "y")):
+    for is_whole, said in ((False, "aa"), (True, "bb")):
         Task.objects.filter(id=execution.ids["b"]).update(status=Status.FAILED)
-        again = {"says": "y", "then": "ok"}
+        again = {"topic": "bb", "then": "ok"}
         run = home.retry_run(caller=ADA, run=execution.run, inputs=again, is_whole=is_whole).run
         worker.work()
         ran = result_of(run, ids=execution.ids)
-        assert (ran.run.status, ran.tasks["a"].result["inputs"]["says"]) == (Status.COMPLETED, said)
+        assert (ran.run.status, ran.tasks["a"].result["inputs"]["topic"]) == (Status.COMPLETED, said)
 
 
+@pytest.mark.usefixtures("test_executors")
 def test_only_inputs_that_all_flows_take_in_the_same_way_are_corrected_together(now: datetime) -> None:
     shared = {"type": "string", "enum": ["eu", "us"], "default": "eu"}
     for name, limit in (("one", {"type": "integer"}), ("two", {"type": "string"})):
