@@ -417,6 +417,10 @@ def test_the_doctor_finds_nothing_red(site: DocsSite) -> None:
     assert "server answers on" in site.shell.typed(text(OPERATE, "Check the installation", "sh"))
 
 
+def test_the_status_of_the_last_day_is_shown(site: DocsSite) -> None:
+    assert " failed since " in site.shell.typed(text(OPERATE, "See what failed", "sh"))
+
+
 def test_an_example_that_failed_is_explained(site: DocsSite) -> None:
     site.server.rpc("tasks.execute", {"task_id": "example-failure-report", "wait": True})
     said = site.shell.typed(text(OPERATE, "Find out why a task waits", "sh"))

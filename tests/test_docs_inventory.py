@@ -312,6 +312,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "docs/how-to/operate.md": [
         ("Check the installation", "sh", f"{BLOCKS_TEST}::test_the_doctor_finds_nothing_red"),
+        ("See what failed", "sh", f"{BLOCKS_TEST}::test_the_status_of_the_last_day_is_shown"),
         ("Find out why a task waits", "sh", f"{BLOCKS_TEST}::test_an_example_that_failed_is_explained"),
         ("Show the effective settings", "sh", f"{BLOCKS_TEST}::test_the_settings_are_listed"),
         ("Metrics", "yaml", f"{SERVERS}::test_prometheus_gets_the_metrics_with_a_key_from_a_file"),

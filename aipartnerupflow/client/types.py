@@ -320,7 +320,7 @@ class Load(TypedDict):
 
 
 class Home(TypedDict):
-    """What happened from `since` until now; `week_before` are the same hours seven days before.
+    """Events from `since` until now; `week_before` are the same hours seven days before.
 
     `failures` are the largest of so many groups (`causes`). `questions` is how many wait for an answer of the caller.
     """

@@ -1,7 +1,7 @@
 """The runs that ended, summed up by hour, flow, status and error, and the groups of those that failed.
 
 The commit of a run adds nothing for this but the key of the error of one that failed. `count_hours` adds up each hour
-(`RunCount`) once, when it is over and its commits are settled. Of the hours before and after, and of a part of an hour, the
+(`RunCount`) once, when it is over and its commits are settled. In the hours before and after, and in a part of an hour, the
 runs themselves are summed up: any sum is exact, and reads two hours of runs at most.
 """
 
@@ -147,7 +147,7 @@ def ended_runs(*, caller: Caller, since: datetime, until: datetime | None = None
 
 
 def _between(caller: Caller, since: datetime, until: datetime | None) -> RunQuerySet:
-    """Return the caller's runs that ended then. Of an owner, and of all, different indexes have them in order."""
+    """Return the caller's runs that ended then. Different indexes have those of an owner, and those of all, in order."""
     ended = Run.objects.for_caller(caller).filter(finished_at__gte=since).exclude(root_id=F("id"))
     ended = ended if until is None else ended.filter(finished_at__lt=until)
     if caller.sees_all:

@@ -87,7 +87,7 @@ class Pulse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
-    """What happened from `since` until now, compared with the same hours of the week before.
+    """Events from `since` until now, compared with the same hours of the week before.
 
     `is_last_visit`: `since` is when the caller last marked everything as seen. `groups` are the first ones of `reasons`.
     """
