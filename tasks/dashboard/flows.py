@@ -305,7 +305,9 @@ def _of_tree(*, caller: Caller, task_id: str) -> Context:
     task = get_task(caller=caller, task_id=task_id)
     newest = latest_run(caller=caller, task_id=task.root_id)
     last = RunInputs.objects.filter(run_id=newest.id).values_list("inputs", flat=True).first() if newest else None
-    of_flow = newest and FlowVersion.objects.filter(flow_id=newest.flow_id, number=newest.flow_version).first()
+    of_flow: FlowVersion | None = None
+    if newest is not None and newest.flow_id is not None and newest.flow_version is not None:
+        of_flow = FlowVersion.objects.filter(flow_id=newest.flow_id, number=newest.flow_version).first()
     schema = (of_flow and of_flow.inputs_schema) or {}
     inputs = dict.fromkeys([] if schema else _used(caller, task_id), "") | (last or {})
     root = get_task(caller=caller, task_id=task.root_id)

@@ -70,7 +70,7 @@ async def seen(request: HttpRequest, caller: Caller) -> HttpResponse:
 async def retry(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Retry the runs of a group that the page has shown, or the newest of them (`then=one`), with the corrected inputs."""
     key, post = request.POST.get("group", ""), request.POST
-    wanted = {"key": key, "since": _moment(post, "from"), "until": _moment(post, "until")}
+    wanted: dict[str, Any] = {"key": key, "since": _moment(post, "from"), "until": _moment(post, "until")}
     most = 1 if post.get("then") == "one" else MOST_RETRIED
     runs = await pools.read(partial(runs_to_retry, caller=caller, most=MOST_RETRIED, **wanted))
     shared = await pools.read(shared_inputs, runs)
@@ -199,7 +199,7 @@ def _bars(caller: Caller, found: Home) -> dict[str, Bars]:
     count, width = _bar_count(found)
     if count < FEWEST_BARS or not found.groups:
         return {}
-    charts = {}
+    charts = dict[str, Bars]()
     by_hour = failures_by_hour(caller=caller, keys=[group.key for group in found.groups], since=found.since)
     for key, hours in by_hour.items():
         bars = Counter[int]()

@@ -216,7 +216,7 @@ def _paused(caller: Caller) -> list[Trouble]:
     paused = Schedule.objects.for_caller(caller).filter(is_paused=True, pause_reason__isnull=False)
     rows = paused.order_by("-updated_at").values_list("id", "name", "updated_at", "pause_reason")[:MOST_TROUBLES]
     return [
-        Trouble(kind="paused", name=name, at=at, reason=reason, schedule_id=schedule_id)
+        Trouble(kind="paused", name=name, at=at, reason=reason or "", schedule_id=schedule_id)
         for schedule_id, name, at, reason in rows
     ]
 
@@ -260,7 +260,7 @@ def shared_inputs(runs: Sequence[Run]) -> SharedInputs:
     stored = FlowVersion.objects.filter(
         flow_id__in={flow_id for flow_id, _ in versions}, number__in={number for _, number in versions}
     )
-    schemas = {
+    schemas: dict[Any, Any] = {
         (flow_id, number): schema
         for flow_id, number, schema in stored.values_list("flow_id", "number", "inputs_schema")
     }

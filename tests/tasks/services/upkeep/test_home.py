@@ -14,6 +14,7 @@ from tasks.status import Status
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 ADA = Caller(user_id="ada", role=Role.OPERATOR)
 BOB = Caller(user_id="bob", role=Role.OPERATOR)
+Json = dict[str, Any]
 MINUTE = timedelta(minutes=1)
 
 
@@ -29,8 +30,8 @@ def stored(run_id: str, *, user: str = "ada", **columns: Any) -> Run:
 
 def held(run_id: str, now: datetime, *, quiet: timedelta, **columns: Any) -> None:
     """A run that a worker has, of which the last event was so long ago."""
-    lease = {"lease_owner": "a worker", "lease_expires_at": now + 60 * MINUTE}
-    times = {"created_at": now - 300 * MINUTE, "started_at": now - 300 * MINUTE}
+    lease: Json = {"lease_owner": "a worker", "lease_expires_at": now + 60 * MINUTE}
+    times: Json = {"created_at": now - 300 * MINUTE, "started_at": now - 300 * MINUTE}
     stored(run_id, status=Status.IN_PROGRESS, last_seq=1, **lease, **times, **columns)
     TaskEvent.objects.create(
         run_id=run_id, seq=1, type="log", task_id=f"{run_id} root", payload={}, created_at=now - quiet
@@ -81,7 +82,7 @@ def test_a_time_is_in_utc_unless_it_has_a_zone(now: datetime) -> None:
 def test_a_run_is_stuck_when_nothing_happens_for_much_longer_than_usual(now: datetime) -> None:
     for number in range(3):
         begin = now - timedelta(days=1, minutes=number)
-        times = {"created_at": begin, "started_at": begin, "finished_at": begin + 30 * MINUTE}
+        times: Json = {"created_at": begin, "started_at": begin, "finished_at": begin + 30 * MINUTE}
         stored(f"slow {number}", status=Status.COMPLETED, flow_id="slow", **times)
         stored(f"quick {number}", status=Status.COMPLETED, flow_id="quick", **times | {"finished_at": begin + MINUTE})
     held("of quick", now, quiet=11 * MINUTE, flow_id="quick")
