@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tasks', '0060_not_run'),
+        ('tasks', '0061_call_feedback'),
     ]
 
     operations = [

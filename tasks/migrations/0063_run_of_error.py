@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('tasks', '0061_home'),
+        ('tasks', '0062_home'),
     ]
 
     operations = [
