@@ -156,7 +156,8 @@ def requests_per_second(port: int, call: Call, *, width: int, seconds: int = SEC
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(script)
         file.flush()
-        command = ["wrk", "-t1", f"-c{width}", f"-d{seconds}s", "-s", file.name, f"http://127.0.0.1:{port}{call.path}"]
+        options = ["-t1", f"-c{width}", f"-d{seconds}s", "--timeout", "30s", "-s", file.name]
+        command = ["wrk", *options, f"http://127.0.0.1:{port}{call.path}"]
         output = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
     found = json.loads(output.splitlines()[-1])
     assert found["failed"] == 0, output

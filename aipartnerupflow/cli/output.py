@@ -165,10 +165,10 @@ def put(made: Table) -> None:
     first cell, and indented below it the others behind their headings. Without headings, the terminal wraps the lines.
     """
     console = out()
-    least = _least_width(made)
+    least = least_width(made)
     if least > console.width and any(column.header for column in made.columns):
         made.columns = [column for column in made.columns if not column.header or any(map(str, column.cells))]
-        least = _least_width(made)
+        least = least_width(made)
         if least > console.width:
             _put_records(made, console)
             return
@@ -176,7 +176,7 @@ def put(made: Table) -> None:
     console.print(made, crop=False)
 
 
-def _least_width(made: Table) -> int:
+def least_width(made: Table) -> int:
     """Return the width that the columns need, in characters."""
     least = 0
     for column in made.columns:

@@ -10,10 +10,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
+from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
-from aipartnerupflow.cli.output import GAP, as_document, clean, clean_lines, note, out, put
+from aipartnerupflow.cli.output import GAP, as_document, clean, clean_lines, least_width, note, out, put
 from aipartnerupflow.cli.output import table as new_table
 from aipartnerupflow.growth import (
     NOT_RUN,
@@ -207,10 +208,27 @@ def tree(root: "Task") -> None:
         Column(overflow="fold"),
         padding=(0, GAP, 0, 0),
     )
-    for task, guides in rows:
-        name = Text.assemble((guides, "bright_black"), sign(seen[task["id"]]), " ", clean(task["name"]))
-        table.add_row(name, clean(task["id"]), f"{task['progress']:.0%}", notes[task["id"]])
-    put(table)
+    lines = [
+        (
+            Text.assemble((guides, "bright_black"), sign(seen[task["id"]]), " ", clean(task["name"])),
+            Text(clean(task["id"])),
+            Text(f"{task['progress']:.0%}"),
+            notes[task["id"]],
+        )
+        for task, guides in rows
+    ]
+    for line in lines:
+        table.add_row(*line)
+    if least_width(table) <= out().width:
+        put(table)
+    else:
+        for (name, task_id, progress, text), (_, guides) in zip(lines, rows, strict=True):
+            out().print(Text.assemble(name, " " * GAP, (progress.plain, "bright_black")), soft_wrap=True)
+            indent = len(guides) + GAP
+            is_wide = len(task_id) + indent > out().width  # an id is never cut
+            out().print(" " * (0 if is_wide else indent), Text(task_id.plain, "bright_black"), sep="", soft_wrap=True)
+            if text:
+                out().print(Padding(text, (0, 0, 0, indent)))
     if trouble := troubles(root):
         note(f"{trouble}.")
     if limits := cast("Json", root).get("budget"):

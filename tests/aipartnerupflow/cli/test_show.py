@@ -66,6 +66,14 @@ def test_ids_of_tasks_are_whole(
     assert child in shown
 
 
+def test_the_lines_of_a_tree_stay_within_a_narrow_terminal(cli: Cli, failed: dict[str, str]) -> None:
+    root, child = failed.values()
+    lines = cli("tasks", "tree", root, **width_of("60")).out.splitlines()
+    assert max(map(len, lines)) <= 60, lines
+    assert {root, child} <= {line.strip() for line in lines}
+    assert not any("…" in line for line in lines)
+
+
 @pytest.mark.parametrize("width", [60, 80, 100])
 def test_a_table_stays_within_its_terminal(cli: Cli, client: Client, width: int) -> None:
     name = "a name that takes most of a line"
