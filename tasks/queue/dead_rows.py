@@ -15,7 +15,7 @@ from apflow_site.db.connections import IS_SQLITE
 
 SLOW_SECONDS: Final = 0.02
 REST: Final = 10
-"""How many times as long as a slow query took there is none."""
+"""After a slow query there is none for so many times the time that it took."""
 SLACK: Final = 256
 """Submissions that do not see each other's runs may take turns that are lower by a few than one that has been claimed."""
 
