@@ -11,6 +11,7 @@ from django.http import HttpRequest
 
 from accounts.callers import Caller
 from tasks.dashboard.boxes import settings_of_boxes
+from tasks.dashboard.conversation import diff
 from tasks.dashboard.filters import SPANS, STATUSES, read_run_filters
 from tasks.dashboard.looks import looks_of, mark_handled
 from tasks.dashboard.pages import Context, read_page
@@ -19,10 +20,11 @@ from tasks.models.runs import FAILURES
 from tasks.rules.strict_json import TEXT
 from tasks.services import history
 from tasks.services.history import run_search
-from tasks.services.history.comparisons import compare, seconds_of
+from tasks.services.history.comparisons import Pair, compare, seconds_of
 from tasks.services.history.past_trees import past_tree
 from tasks.services.secrets.write_only import for_pages
 from tasks.status import Status
+from tasks.templatetags.dashboard import pretty
 
 PAGE: Final = 50
 BARS: Final = 28
@@ -31,6 +33,11 @@ NAMES_OFFERED: Final = 200
 TASKS_SHOWN: Final = 1_000
 PAIRS_SHOWN: Final = 100
 OTHERS_SHOWN: Final = 20
+LONGEST_COMPARED: Final = 5_000
+"""The number of characters of a value of a task that are compared."""
+NOTICED_SECONDS: Final = 1
+NOTICED_FACTOR: Final = 1.5
+"""A duration is marked if it differs by so much from the other one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,11 +166,14 @@ def compared(request: HttpRequest, caller: Caller) -> Context:
         "b": found.b,
         "sides": [("A", found.a), ("B", found.b)],
         "inputs": found.inputs,
+        "inputs_differ": diff(*map(pretty, found.inputs)),
         "has_inputs": any(found.inputs),
         "warnings": found.warnings,
-        "changed": [(pair, _side(pair.a), _side(pair.b)) for pair in changed[:PAIRS_SHOWN]],
+        "changed": [
+            (pair, durations(pair)[2], *_compared(_side(pair.a), _side(pair.b))) for pair in changed[:PAIRS_SHOWN]
+        ],
         "changed_count": len(changed),
-        "same": [(pair, *(task and seconds_of(task) for task in (pair.a, pair.b))) for pair in same[:TASKS_SHOWN]],
+        "same": [(pair, *durations(pair)) for pair in same[:TASKS_SHOWN]],
         "same_count": len(same),
     }
 
@@ -176,6 +186,23 @@ class Side:
     seconds: float | None
     inputs: Any
     result: Any
+
+
+def durations(pair: Pair) -> tuple[float | None, float | None, str]:
+    """Return how long the task took in both runs, and in the second one as a multiple of the first, such as `2.5 ×`, if one notices."""
+    before, after = (task and seconds_of(task) for task in (pair.a, pair.b))
+    if not before or not after or abs(after - before) < NOTICED_SECONDS:
+        return before, after, ""
+    return before, after, f"{after / before:.1f} ×" if not 1 / NOTICED_FACTOR < after / before < NOTICED_FACTOR else ""
+
+
+def _compared(a: Side | None, b: Side | None) -> tuple[Sequence[tuple[str, Side | None]], Sequence[Any]]:
+    """Return the sides with their names, and of inputs and result the title, the text, and the lines if both have others."""
+    parts = []
+    for title in ("Inputs", "Result"):
+        texts = [pretty(getattr(side, title.lower()))[:LONGEST_COMPARED] for side in (a, b) if side]
+        parts.append((title, texts[0], diff(*texts) if len(texts) > 1 else ()))
+    return (("A", a), ("B", b)), parts
 
 
 def _side(task: Task | None) -> Side | None:

@@ -8,7 +8,10 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Page, expect
 
+from tasks.dashboard.runs import durations
 from tasks.dashboard.words import path_of
+from tasks.models import Task
+from tasks.services.history.comparisons import Pair
 from tests.admin.conftest import csrf_token
 from tests.dashboard.conftest import As
 from tests.servers import Server
@@ -111,7 +114,22 @@ def test_a_task_runs_again_with_corrected_inputs(server: Server, failed: Json) -
     a, b = run_of(server, failed["task_id"]), run_of(server, forked)
     compared = page(server, f"/ui/runs/compare/?a={a}&b={b}")
     assert "status, inputs, result, error" in compared
+    changed = compared[compared.index("with differences") :]
+    assert '<del><span class="sign">−</span>{&quot;n&quot;: &quot;{{fetch.number}}&quot;}</del>' in changed
+    assert '<ins><span class="sign">+</span>{&quot;n&quot;: &quot;{{fetch.rows}}&quot;}</ins>' in changed
     assert "2 tasks without differences" in compared  # what was fetched was kept
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "factor"),
+    [(2, 5, "2.5 ×"), (5, 2, "0.4 ×"), (10, 12, ""), (0.1, 0.9, ""), (0, 9, "")],
+)
+def test_a_duration_that_differs_much_is_marked(before: float, after: float, factor: str) -> None:
+    begin = datetime(2026, 12, 1, tzinfo=UTC)
+    a, b = (
+        Task(id="t", started_at=begin, completed_at=begin + timedelta(seconds=seconds)) for seconds in (before, after)
+    )
+    assert durations(Pair(key="t", a=a, b=b, changed=[])) == (before, after, factor)
 
 
 def test_a_hidden_input_stays_as_it_is(server: Server) -> None:
