@@ -86,6 +86,8 @@ class Version:
     changed: list[str]
     began_at: float = field(default_factory=time.monotonic)
     cluster_pid: int = 0
+    live_at: str = ""
+    """The time at which it was taken up."""
 
 
 def run(folder: Path, options: WebConfig) -> None:
@@ -171,6 +173,7 @@ class DevServer:
     def _take_over(self, version: Version, found: Found) -> None:
         """Retire the version before this one, which serves now."""
         before, self._current, self._next = self._current, version, None
+        version.live_at = _now()
         if before is not None:
             self._retired.append(before)
             os.kill(before.process.pid or 0, signal.SIGHUP)
@@ -190,14 +193,18 @@ class DevServer:
         for name in libraries:
             if self._signals:
                 return
-            with suppress(Exception):  # then each version imports it
-                importlib.import_module(name)
+            if name not in sys.modules:
+                console.print(f"            Importing {name}, for the versions to come. Changes wait for it.", **PLAIN)
+                with suppress(Exception):  # then each version imports it
+                    importlib.import_module(name)
 
     def _ended(self, version: Version) -> None:
         version.process.join()
         version.reports.close()
         if version in self._retired:
             self._retired.remove(version)
+            if not self._signals:
+                console.print(f"{_now()}  No run uses the code of {version.live_at} any more.", style="dim", **PLAIN)
         elif version is self._next:
             self._next = None
             if self._current is None and not self._signals:

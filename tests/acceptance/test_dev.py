@@ -1,5 +1,6 @@
 """`aipartnerupflow dev FOLDER`: it finds the code of the folder, and takes up each change of it."""
 
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -174,6 +175,11 @@ def test_a_run_in_hand_ends_with_the_code_that_it_began_with(mended: Developed, 
     for task_id, result in (("begun-before", "old"), ("begun-after", "new")):
         until(partial(lambda ended: found(ended)["status"] == "completed", task_id), seconds=60, what="its end")
         assert (found(task_id)["result"], found(task_id)["attempt"]) == (result, 1)
+    until(
+        lambda: re.search(r"No run uses the code of [\d:]{8} any more", mended.printed),
+        seconds=60,
+        what="the last line",
+    )
 
 
 def test_code_with_an_error_keeps_the_code_before_until_it_is_mended(mended: Developed) -> None:
