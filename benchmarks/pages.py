@@ -15,21 +15,33 @@ in 20 layers, and opens each in a new tab. Prints the medians of the rounds:
   writes the event to the database, to the frame that shows it in the list of events.
 
 Browser, server and worker share the machine; the load average is printed with the figures.
+
+    python -m benchmarks.pages --home [RUNS] [--folder FOLDER]
+
+Fills databases of both engines with a million runs of the last thirty days, and prints for the last hour, day and week how
+much processor time the home page takes: of an administrator and of a user with half of the runs, in the service and, of an
+administrator, the whole page. It is that of this process and of the processes of PostgreSQL, which depends less on other
+work than the time that passes. The databases stay in FOLDER; the newest runs are of when they were made.
 """
 
 import argparse
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
+from time import process_time
 from typing import Any, Final
 
 import httpx
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.http import serving_at
+from benchmarks.scale.databases import figures_of, set_up, table
 
 LAYERS: Final = 20
 LIVE_MS: Final = 5_000
@@ -123,11 +135,74 @@ def measured(browser: Browser, port: int, count: int, rounds: int) -> dict[str, 
     return {name: median(each[name] for each in every) for name in every[0]} | {"longest_task": longest} | events
 
 
+def measure_home(runs: int) -> None:
+    """Run in a process of its own, on the configured database; print the milliseconds as JSON."""
+    set_up()
+    from django.test import Client
+
+    from accounts.callers import LOCAL
+    from benchmarks.scale import questions, rows
+    from tasks.models import Run
+    from tasks.services.upkeep.home import SPANS, home
+
+    if not Run.objects.exists():
+        rows.fill_home(runs)
+    browser = Client(SERVER_NAME="localhost")
+    assert browser.get("/?since=1h").status_code == 200
+    asked: dict[str, Callable[[], Any]] = {
+        f"{name}, {span}": partial(home, caller=caller, since=span)
+        for name, caller in (("administrator", LOCAL), ("user with half of the runs", questions.LARGE))
+        for span in SPANS
+    }
+    asked |= {f"the whole page, {span}": partial(browser.get, f"/?since={span}") for span in SPANS}
+    print(json.dumps({name: processor_ms(question) for name, question in asked.items()}))
+
+
+def processor_ms(question: Callable[[], Any], *, times: int = 25) -> float:
+    """Return the median processor time of this process, and the mean of the database's processes."""
+    figures = list[float]()
+    question()
+    before = _of_postgres()
+    for _ in range(times):
+        begun = process_time()
+        question()
+        figures.append(process_time() - begun)
+    return (median(figures) + (_of_postgres() - before) / times) * 1_000
+
+
+def _of_postgres() -> float:
+    """Return the seconds of processor time of the sessions of the database so far; 0 for SQLite."""
+    from django.db import connection
+
+    if connection.vendor == "sqlite":
+        return 0.0
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
+        times = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13] for (pid,) in cursor.fetchall()]
+    return sum(int(each) for pair in times for each in pair) / os.sysconf("SC_CLK_TCK")
+
+
+def compare_homes(runs: int, folder: Path | None) -> None:
+    with TemporaryDirectory() as temporary:
+        engines = ["sqlite", "postgres"]
+        found = {(each, runs): figures_of("benchmarks.pages", each, runs, folder=folder or Path(temporary)) for each in engines}
+    print(table(found, engines, [runs]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", type=int, default=[100, 2_000, 10_000])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--home", nargs="?", type=int, const=1_000_000)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.measure:
+        measure_home(arguments.measure)
+        return
+    if arguments.home:
+        compare_homes(arguments.home, arguments.folder)
+        return
     print(
         "| tasks | first paint ms | interactive ms | HTML KB | nodes | on the wire KB | longest task live ms | event p50 ms "
         "| event p95 ms |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|"

@@ -8,6 +8,7 @@ ones: the root named `NEEDLE`, and the status `in_progress`, which no root has.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import Final
 
 from django.db import connection, transaction
@@ -16,10 +17,11 @@ from orjson import dumps
 
 from accounts.callers import Caller
 from apflow_site.db.connections import IS_SQLITE
-from tasks.models import Question, Task
+from tasks.models import Flow, Question, Task
 from tasks.queue.leases import SUSPENDED
 from tasks.rules.strict_json import Json
 from tasks.rules.waits import digest_of, shape_of
+from tasks.services.history.run_counts import count_hours
 from tasks.services.trees import create_tree
 from tasks.storage import counts
 from tasks.storage.bulk import db_time
@@ -231,6 +233,66 @@ def _events(first: int, last: int) -> str:
 def _insert(table: str, columns: dict[str, str], source: str) -> str:
     names, values = ", ".join(columns), ", ".join(columns.values())
     return f"INSERT INTO {table} ({names}) SELECT {values} FROM {source}"
+
+
+# --- runs of the last thirty days ---
+
+FLOWS: Final = 100
+SPAN: Final = timedelta(days=30)
+
+
+def fill_home(runs: int) -> None:
+    """Add so many runs without tasks, evenly over thirty days until now, and count the hours that are over.
+
+    A large owner has half of 100 flows, 19 others have the rest. One of twenty runs fails, each flow for four of 40 reasons.
+    """
+    now = datetime.now(UTC)
+    Flow.objects.bulk_create(
+        Flow(id=f"flow-{f:03}", user_id=_owner_of_flow(f), name=f"flow {f}", created_at=now, updated_at=now)
+        for f in range(FLOWS)
+    )
+    with _without_indexes(), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_ended_runs(runs, now.timestamp()))
+    if not IS_SQLITE:
+        _vacuum()
+    count_hours(give_up_at=inf)
+
+
+def _owner_of_flow(number: int) -> str:
+    return LARGE_OWNER if number < FLOWS / 2 else f"owner{1 + number % 19}"
+
+
+def _ended_runs(runs: int, now: float) -> str:
+    flow, reason = f"(r % {FLOWS})", f"(r % {FLOWS} % 10 * 4 + r * 389 % 991 % 4)"
+    owners = " ".join(f"WHEN {flow} = {number} THEN '{_owner_of_flow(number)}'" for number in range(FLOWS))
+    seconds = f"({now:.3f} - ({runs} - r) * {SPAN.total_seconds() / runs:.9f})"
+    at = f"strftime('%Y-%m-%d %H:%M:%f000', {seconds}, 'unixepoch')" if IS_SQLITE else f"to_timestamp({seconds})"
+    failed = "r * 613 % 997 < 50"
+    failures = f"""'[{{"task_id":"task","name":"Fetch","error":"No answer of server ' || {_padded(reason, 2)} || '"}}]'"""
+    columns = {
+        "id": _id("r", 15),
+        "root_id": _id("r", 0),
+        "target_id": _id("r", 0),
+        "user_id": f"CASE {owners} END",
+        "context_id": _id("r", 0),
+        "flow_id": f"'flow-' || {_padded(flow, 3)}",
+        "number": "1",
+        "status": f"CASE WHEN {failed} THEN 'failed' ELSE 'completed' END",
+        "turn": "r",
+        "epoch": "1",
+        "losses": "0",
+        "last_seq": "3",
+        "total_tokens": f"1000 + {_mixed('r')}",
+        "cost_nanos": f"1000000 + {_mixed('r')}",
+        "error_key": f"CASE WHEN {failed} THEN {_hex(reason, 16)} END",
+        "failures": f"CASE WHEN {failed} THEN {failures} END",
+        **dict.fromkeys(("created_at", "started_at", "finished_at"), at),
+    }
+    return _insert("tasks_run", columns, _numbers("r", 0, runs - 1))
+
+
+def _padded(number: str, digits: int) -> str:
+    return f"printf('%0{digits}d', {number})" if IS_SQLITE else f"lpad(({number})::text, {digits}, '0')"
 
 
 # --- trees of many tasks ---
