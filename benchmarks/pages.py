@@ -31,6 +31,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from math import inf
 from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
@@ -143,11 +144,13 @@ def measure_home(runs: int) -> None:
     from accounts.callers import LOCAL
     from benchmarks.scale import questions, rows
     from tasks.models import Run
+    from tasks.services.history.run_counts import count_hours
     from tasks.services.upkeep.home import SPANS, home
 
     if not Run.objects.exists():
         rows.fill_home(runs)
-    browser = Client(SERVER_NAME="localhost")
+    count_hours(give_up_at=inf)
+    browser = Client(headers={"host": "localhost"})
     assert browser.get("/?since=1h").status_code == 200
     asked: dict[str, Callable[[], Any]] = {
         f"{name}, {span}": partial(home, caller=caller, since=span)
@@ -178,14 +181,19 @@ def _of_postgres() -> float:
         return 0.0
     with connection.cursor() as cursor:
         cursor.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
-        times = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13] for (pid,) in cursor.fetchall()]
+        times = [
+            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13] for (pid,) in cursor.fetchall()
+        ]
     return sum(int(each) for pair in times for each in pair) / os.sysconf("SC_CLK_TCK")
 
 
 def compare_homes(runs: int, folder: Path | None) -> None:
     with TemporaryDirectory() as temporary:
         engines = ["sqlite", "postgres"]
-        found = {(each, runs): figures_of("benchmarks.pages", each, runs, folder=folder or Path(temporary)) for each in engines}
+        found = {
+            (each, runs): figures_of("benchmarks.pages", each, runs, folder=folder or Path(temporary))
+            for each in engines
+        }
     print(table(found, engines, [runs]))
 
 

@@ -8,7 +8,6 @@ ones: the root named `NEEDLE`, and the status `in_progress`, which no root has.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from math import inf
 from typing import Final
 
 from django.db import connection, transaction
@@ -21,7 +20,6 @@ from tasks.models import Flow, Question, Task
 from tasks.queue.leases import SUSPENDED
 from tasks.rules.strict_json import Json
 from tasks.rules.waits import digest_of, shape_of
-from tasks.services.history.run_counts import count_hours
 from tasks.services.trees import create_tree
 from tasks.storage import counts
 from tasks.storage.bulk import db_time
@@ -242,7 +240,7 @@ SPAN: Final = timedelta(days=30)
 
 
 def fill_home(runs: int) -> None:
-    """Add so many runs without tasks, evenly over thirty days until now, and count the hours that are over.
+    """Add so many runs without tasks, evenly over thirty days until now.
 
     A large owner has half of 100 flows, 19 others have the rest. One of twenty runs fails, each flow for four of 40 reasons.
     """
@@ -255,7 +253,6 @@ def fill_home(runs: int) -> None:
         cursor.execute(_ended_runs(runs, now.timestamp()))
     if not IS_SQLITE:
         _vacuum()
-    count_hours(give_up_at=inf)
 
 
 def _owner_of_flow(number: int) -> str:
@@ -268,7 +265,9 @@ def _ended_runs(runs: int, now: float) -> str:
     seconds = f"({now:.3f} - ({runs} - r) * {SPAN.total_seconds() / runs:.9f})"
     at = f"strftime('%Y-%m-%d %H:%M:%f000', {seconds}, 'unixepoch')" if IS_SQLITE else f"to_timestamp({seconds})"
     failed = "r * 613 % 997 < 50"
-    failures = f"""'[{{"task_id":"task","name":"Fetch","error":"No answer of server ' || {_padded(reason, 2)} || '"}}]'"""
+    failures = (
+        f"""'[{{"task_id":"task","name":"Fetch","error":"No answer of server ' || {_padded(reason, 2)} || '"}}]'"""
+    )
     columns = {
         "id": _id("r", 15),
         "root_id": _id("r", 0),

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -20,7 +20,7 @@ from tasks.models import Run
 from tasks.rules.exceptions import InvalidParams, TasksError
 from tasks.rules.strict_json import Json
 from tasks.services import history
-from tasks.services.history.run_counts import HOUR, FailureGroup, failures_by_hour, hour_of, runs_to_retry
+from tasks.services.history.run_counts import HOUR, FailureGroup, failures_by_bar, hour_of, runs_to_retry
 from tasks.services.upkeep.home import LAST_VISIT, MOST_RETRIED, Home, mark_seen, moment_of, retry_run, shared_inputs
 from tasks.services.upkeep.home import home as read_home
 
@@ -38,8 +38,6 @@ WHOLE: Final = "start"
 VALUES_NAMED: Final = 3
 LONGEST_VALUE: Final = 60
 SPAN_WORDS: Final = {LAST_VISIT: "Last visit", "1h": "1 h", "24h": "24 h", "7d": "7 d"}
-Bars = Sequence[tuple[int, float, float]]
-"""(x, y, height) of each bar, in a drawing of a height of 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,26 +185,23 @@ def _hinted(rule: Json, values: Counter[str], runs: Sequence[Run]) -> Json:
     return rule | {"description": was}
 
 
-def _bar_count(found: Home) -> tuple[int, timedelta]:
-    """Return how many bars a chart of the page has, and the time of each: whole hours, of which the last one is not over."""
+def _bar_count(found: Home) -> tuple[int, int]:
+    """Return how many bars a chart of the page has, and the hours of each, of which the last one is not over."""
     hours = (hour_of(found.until) - hour_of(found.since)) // HOUR + 1
-    width = HOUR * -(-hours // MOST_BARS)
-    return -(-hours * HOUR // width), width
+    width = -(-hours // MOST_BARS)
+    return -(-hours // width), width
 
 
-def _bars(caller: Caller, found: Home) -> dict[str, Bars]:
-    """Map the key of each group to its chart, if the time is long enough for one."""
+def _bars(caller: Caller, found: Home) -> dict[str, str]:
+    """Map the key of each group to its chart, if the time is long enough for one: the path of the bars, whose height is 1."""
     count, width = _bar_count(found)
     if count < FEWEST_BARS or not found.groups:
         return {}
-    charts = dict[str, Bars]()
-    by_hour = failures_by_hour(caller=caller, keys=[group.key for group in found.groups], since=found.since)
-    for key, hours in by_hour.items():
-        bars = Counter[int]()
-        for hour, failures in hours.items():
-            bars[(hour - hour_of(found.since)) // width] += failures
+    charts = dict[str, str]()
+    keys = [group.key for group in found.groups]
+    for key, bars in failures_by_bar(caller=caller, keys=keys, since=found.since, width=width).items():
         most = max([LEAST_SCALE, *bars.values()])
-        charts[key] = [(x, round(1 - bars[x] / most, 3), round(bars[x] / most, 3)) for x in sorted(bars)]
+        charts[key] = "".join(f"M{x} {1 - bars[x] / most:.3f}h.85V1H{x}z" for x in sorted(bars))
     return charts
 
 

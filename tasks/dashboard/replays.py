@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
@@ -11,9 +11,7 @@ from tasks.models import ModelCall, Task
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.places import OPENING, escaped
 from tasks.rules.strict_json import Json
-
-REPLAY: Final = "replay"
-"""The tag of a scratch run; that of the replays of one call has the id of the call after a colon."""
+from tasks.rules.tags import REPLAY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,12 +29,13 @@ from tasks.dashboard.conversation import (
 )
 from tasks.dashboard.json_text import file_name
 from tasks.dashboard.pages import Context, page, read_page, redirect_with_message, render_page
-from tasks.dashboard.replays import REPLAY, Form, changed_definition, form_of, replayed, tag_of
+from tasks.dashboard.replays import Form, changed_definition, form_of, replayed, tag_of
 from tasks.dashboard.waterfall import Axis, Parts, Said, excerpt, kind_of, rows_of, said_in, short
 from tasks.dashboard.words import duration
 from tasks.models import ModelCall, Question, Run, RunTag, Task
 from tasks.rules.exceptions import InvalidParams, RunNotFound, TasksError
 from tasks.rules.strict_json import Json
+from tasks.rules.tags import REPLAY
 from tasks.rules.token_usage import dollars
 from tasks.services.flows import Saved, get_version, save_flow
 from tasks.services.flows.flow_lists import flow_of

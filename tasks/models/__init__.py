@@ -2,7 +2,17 @@
 
 from tasks.models.flows import Flow, FlowQuerySet, FlowVersion
 from tasks.models.installation import IdempotencyKey, InstallationFact, LastVisit, SavedView, WorkerProcess
-from tasks.models.runs import STATUS_AT, CancelRequest, Run, RunCount, RunInputs, RunQuerySet, RunTag, TaskEvent
+from tasks.models.runs import (
+    STATUS_AT,
+    CancelRequest,
+    Run,
+    RunCount,
+    RunCountQuerySet,
+    RunInputs,
+    RunQuerySet,
+    RunTag,
+    TaskEvent,
+)
 from tasks.models.schedules import Firing, FiringQuerySet, Schedule, ScheduleQuerySet
 from tasks.models.states import ConversationTurn, TaskState
 from tasks.models.trees import Task, TaskCount, TaskQuerySet
@@ -34,6 +44,7 @@ __all__ = [
     "Run",
     "RunBudget",
     "RunCount",
+    "RunCountQuerySet",
     "RunInputs",
     "RunQuerySet",
     "RunTag",

@@ -53,6 +53,15 @@ class RunQuerySet(models.QuerySet["Run"]):
     def unfinished(self) -> Self:
         return self.filter(UNFINISHED)
 
+    def unfinished_for(self, caller: Caller, user_id: str | None = None) -> Self:
+        """Return the unfinished runs of the caller's own trees, or of this owner's among them.
+
+        SQLite takes the index of the unfinished runs of an owner only for the sake of `turn`, and else reads all of their runs.
+        """
+        found = self.for_caller(caller).unfinished()
+        found = found if user_id is None else found.filter(user_id=user_id)
+        return found if caller.sees_all and user_id is None else found.filter(turn__gte=0)
+
 
 class Run(models.Model):
     """One execution of a tree, or of the part of it that `target_id` needs.
@@ -173,14 +182,16 @@ class RunCountQuerySet(models.QuerySet["RunCount"]):
 
 
 class RunCount(models.Model):
-    """The runs of a user that ended in the hour from `hour` on: of one flow, or of none (""), with one status and error key.
+    """The runs of a user that ended in one hour, or in the 24 `hours` of a day, in UTC: of one flow, or of none (""), with one status and error key.
 
-    An hour is counted once, when it is over (`tasks.services.history.run_counts`). The row never changes: deleted runs stay
-    counted. `newest_id` is the run among them that was created last.
+    `hour` is its beginning, in hours since 1970. An hour is counted once, when it is over, and a day when its hours are
+    (`tasks.services.history.run_counts`). The row never changes: deleted runs stay counted. `newest_id` is the run among
+    them that was created last.
     """
 
     user_id = models.CharField(max_length=255)
-    hour = models.DateTimeField()
+    hours = models.PositiveSmallIntegerField()
+    hour = models.PositiveIntegerField()
     flow_id = models.CharField(max_length=36)
     status = models.CharField(max_length=11, choices=STATUS_CHOICES)
     error_key = models.CharField(max_length=16)
@@ -196,16 +207,16 @@ class RunCount(models.Model):
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
-                fields=["user_id", "hour", "flow_id", "status", "error_key"], name="runs_counted_once"
+                fields=["user_id", "hours", "hour", "flow_id", "status", "error_key"], name="runs_counted_once"
             ),
         ]
         indexes: ClassVar[list[models.Index]] = [
-            models.Index(fields=["hour"], name="runs_counted_at"),
-            models.Index(fields=["error_key", "hour"], name="runs_counted_of_error"),
+            models.Index(fields=["hours", "hour"], name="runs_counted_at"),
+            models.Index(fields=["error_key", "hours", "hour", "runs"], name="runs_counted_of_error"),
         ]
 
     def __str__(self) -> str:
-        return f"{self.runs} {self.status} of {self.user_id} from {self.hour:%Y-%m-%d %H:%M}"
+        return f"{self.runs} {self.status} of {self.user_id} in {self.hours} h from {self.hour}"
 
 
 class RunInputs(models.Model):

@@ -10,6 +10,8 @@ MOST: Final = 10
 """The number of tags of a run."""
 LONGEST: Final = 64
 TAG: Final = re.compile(rf"[A-Za-z0-9_.:=/@+#-]{{1,{LONGEST}}}")
+REPLAY: Final = "replay"
+"""The tag of a scratch run; that of the replays of one call has the id of the call after a colon."""
 RULE: Final = f"must have 1 to {LONGEST} letters, digits and any of _ . : = / @ + # -"
 
 

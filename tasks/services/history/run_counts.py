@@ -1,8 +1,9 @@
 """The runs that ended, summed up by hour, flow, status and error, and the groups of those that failed.
 
 The commit of a run adds nothing for this but the key of the error of one that failed. `count_hours` adds up each hour
-(`RunCount`) once, when it is over and its commits are settled. In the hours before and after, and in a part of an hour, the
-runs themselves are summed up: any sum is exact, and reads two hours of runs at most.
+(`RunCount`) once, when it is over and its commits are settled, and the hours of each day. In the hours before and after, and
+in a part of an hour, the runs themselves are summed up: any sum is exact, and reads two hours of runs at most. Replays of a
+model call are left out: a person tries something, and no run of a flow has failed.
 """
 
 from collections import Counter, defaultdict
@@ -13,16 +14,18 @@ from time import monotonic
 from typing import Any, Final
 
 from django.db import transaction
-from django.db.models import Count, Exists, F, Max, Min, OuterRef, Sum
+from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q, Sum, Value
 from django.db.models.functions import Coalesce, Now
 
-from accounts.callers import Caller
-from tasks.models import STATUS_AT, Flow, InstallationFact, Run, RunCount, RunQuerySet
+from accounts.callers import LOCAL, Caller
+from tasks.models import STATUS_AT, Flow, InstallationFact, Run, RunCount, RunCountQuerySet, RunQuerySet, RunTag
 from tasks.queue import leases
 from tasks.rules.error_texts import first_line, key_of, pattern_of
+from tasks.rules.tags import REPLAY
 from tasks.status import Status
 
 HOUR: Final = timedelta(hours=1)
+DAY: Final = 24
 SETTLED: Final = timedelta(minutes=2)
 """A worker tries a commit again until it loses its lease: until then a run may still come to an hour that is over."""
 KEPT: Final = timedelta(days=60)
@@ -35,6 +38,11 @@ MOST_MOMENTS: Final = 5_000
 def hour_of(moment: datetime) -> datetime:
     """Return the beginning of the hour, in UTC."""
     return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def number_of(moment: datetime) -> int:
+    """Return the hour as a number: of the hours since 1970."""
+    return int(moment.timestamp()) // 3600
 
 
 def counted_until() -> datetime | None:
@@ -67,16 +75,28 @@ def _next_hour() -> datetime | None:
 
 
 def _count(hour: datetime) -> None:
-    ended = Run.objects.filter(finished_at__gte=hour, finished_at__lt=hour + HOUR).exclude(root_id=F("id"))
+    ended = _ended((hour, hour + HOUR))
     _add_missing_keys(ended)
-    rows = [
-        RunCount(hour=hour, **dict(zip(COUNTED, (row[0], row[1] or "", row[2], row[3] or "", *row[4:]), strict=True)))
-        for row in _summed(ended, "user_id")
-    ]
+    number, before = number_of(hour), number_of(counted_until() or hour)
     fact = {"value": (hour + HOUR).isoformat(), "updated_at": datetime.now(UTC)}
     with transaction.atomic():
-        RunCount.objects.bulk_create(rows, batch_size=AT_ONCE, ignore_conflicts=True)
+        _store(_summed(ended, "user_id", *EACH), hours=1, hour=number)
+        for day in sorted({each // DAY * DAY for each in (before, number)}):  # there are no runs between these hours
+            if day + DAY <= number + 1:
+                of_day = RunCount.objects.filter(hours=1, hour__gte=day, hour__lt=day + DAY)
+                _store(_summed_again(of_day, "user_id", *EACH), hours=DAY, hour=day)
         InstallationFact.objects.update_or_create(name=FACT, defaults=fact)
+
+
+def _store(rows: Iterable[Any], **time: int) -> None:
+    columns = ("user_id", *EACH, *SUMS)
+    counts = [
+        RunCount(
+            **time, **{name: value or "" if name in EACH else value for name, value in zip(columns, row, strict=True)}
+        )
+        for row in rows
+    ]
+    RunCount.objects.bulk_create(counts, batch_size=AT_ONCE, ignore_conflicts=True)
 
 
 def _add_missing_keys(ended: RunQuerySet) -> None:
@@ -89,13 +109,14 @@ def _add_missing_keys(ended: RunQuerySet) -> None:
             Run.objects.filter(id__in=of_key[start : start + AT_ONCE]).update(error_key=key)
 
 
+EACH: Final = ("flow_id", "status", "error_key")
+BY_STATUS: Final = (Value(""), "status", Value(""))
 SUMS: Final = ("runs", "total_tokens", "cost_nanos", "first_at", "last_at", "newest_id")
-COUNTED: Final = ("user_id", "flow_id", "status", "error_key", *SUMS)
 
 
-def _summed(runs: RunQuerySet, *by: str) -> Iterable[Any]:
-    """Return the sums of the runs, by these columns, flow, status and error key."""
-    grouped: Any = runs.order_by().values_list(*by, "flow_id", "status", "error_key")
+def _summed(runs: RunQuerySet, *by: Any) -> list[Any]:
+    """Return the sums of the runs, by these columns."""
+    grouped: Any = runs.order_by().values_list(*by)
     return list(
         grouped.annotate(
             number=Count("id"),
@@ -104,6 +125,20 @@ def _summed(runs: RunQuerySet, *by: str) -> Iterable[Any]:
             begin=Min("finished_at"),
             end=Max("finished_at"),
             newest=Max("id"),
+        )
+    )
+
+
+def _summed_again(counts: RunCountQuerySet, *by: Any) -> list[Any]:
+    grouped: Any = counts.order_by().values_list(*by)
+    return list(
+        grouped.annotate(
+            number=Sum("runs"),
+            tokens=Sum("total_tokens"),
+            nanos=Sum("cost_nanos"),
+            begin=Min("first_at"),
+            end=Max("last_at"),
+            newest=Max("newest_id"),
         )
     )
 
@@ -126,36 +161,55 @@ class Ended:
     newest_id: str
 
 
-def ended_runs(*, caller: Caller, since: datetime, until: datetime | None = None) -> list[Ended]:
-    """Return the sums of the caller's runs that ended from `since` on, and before `until`."""
+def ended_runs(
+    *, caller: Caller, since: datetime, until: datetime | None = None, by: Sequence[Any] = EACH
+) -> list[Ended]:
+    """Return the sums of the caller's runs that ended from `since` on, and before `until`: of EACH or BY_STATUS."""
+    counts, runs = _between(caller, since, until)
+    return _merged([*(_summed_again(counts, *by) if counts is not None else ()), *_summed(runs, *by)])
+
+
+def _between(
+    caller: Caller, since: datetime, until: datetime | None = None, *, days: bool = True
+) -> tuple[RunCountQuerySet | None, RunQuerySet]:
+    """Return the counts of the hours between, and the caller's runs that ended before and after these."""
     first = since if since == hour_of(since) else hour_of(since) + HOUR
     done = counted_until()
     last = done if until is None or done is None else min(done, hour_of(until))
     if last is None or last <= first:
-        return _merged(_summed(_between(caller, since, until)))
-    counted: Any = RunCount.objects.for_caller(caller).filter(hour__gte=first, hour__lt=last).order_by()
-    of_hours = counted.values_list("flow_id", "status", "error_key").annotate(
-        number=Sum("runs"),
-        tokens=Sum("total_tokens"),
-        nanos=Sum("cost_nanos"),
-        begin=Min("first_at"),
-        end=Max("last_at"),
-        newest=Max("newest_id"),
-    )
-    before = _summed(_between(caller, since, first)) if since < first else ()
-    return _merged([*before, *of_hours, *_summed(_between(caller, last, until))])
+        return None, _ended((since, until), caller=caller)
+    counts = _counted(caller, number_of(first), number_of(last), days=days)
+    return counts, _ended((since, first), (last, until), caller=caller)
 
 
-def _between(caller: Caller, since: datetime, until: datetime | None) -> RunQuerySet:
-    """Return the caller's runs that ended then. Different indexes have those of an owner, and those of all, in order."""
-    ended = Run.objects.for_caller(caller).filter(finished_at__gte=since).exclude(root_id=F("id"))
-    ended = ended if until is None else ended.filter(finished_at__lt=until)
-    if caller.sees_all:
-        return ended
-    of_owner: Any = ended.alias(at=STATUS_AT)
-    of_owner = of_owner.filter(at__gte=since)
-    found: RunQuerySet = of_owner if until is None else of_owner.filter(at__lt=until)
-    return found
+def _counted(caller: Caller, first: int, last: int, *, days: bool = True) -> RunCountQuerySet:
+    """Return the counts of these hours, all of which are counted: those of whole days by day."""
+    begin, end = -(-first // DAY) * DAY, last // DAY * DAY
+    spans = [(1, first, last)]
+    if days and begin < end:
+        spans = [(1, first, begin), (DAY, begin, end), (1, end, last)]
+    found = Q()
+    for hours, since, until in spans:
+        part = Q(hours=hours, hour__gte=since, hour__lt=until)
+        found |= part if caller.sees_all else Q(part, user_id=caller.user_id)
+    return RunCount.objects.filter(found)
+
+
+def _ended(*times: tuple[datetime, datetime | None], caller: Caller = LOCAL) -> RunQuerySet:
+    """Return the caller's runs that ended then. Replays are left out if they began at most a day before.
+
+    Different indexes have the runs of an owner, and those of all, in order. Each part names the owner for the sake of
+    SQLite's plan, as below.
+    """
+    at = "finished_at" if caller.sees_all else "at"
+    owner = Q() if caller.sees_all else Q(user_id=caller.user_id)
+    found = Q()
+    for since, until in times:
+        found |= Q(owner, (f"{at}__gte", since), *(() if until is None else [(f"{at}__lt", until)]))
+    began = min(since for since, _ in times) - DAY * HOUR
+    replays = RunTag.objects.filter(tag=REPLAY, created_at__gte=began).values("run_id")
+    runs = Run.objects.alias(at=STATUS_AT).filter(found, finished_at__isnull=False)
+    return runs.exclude(root_id=F("id")).exclude(id__in=replays)
 
 
 def _merged(rows: Iterable[Any]) -> list[Ended]:
@@ -223,7 +277,7 @@ def failure_groups(
     for each in ended:
         if each.status == Status.FAILED:
             by_key[each.error_key].append(each)
-    states = {key: _state_of(parts, ended) for key, parts in by_key.items()}
+    states = _states(ended, by_key)
     order = {FAILING: 0, "": 1, OVER: 2}
     keys = sorted(by_key, key=lambda key: (order[states[key]], -sum(each.runs for each in by_key[key]), key))[:most]
     ids = {each.flow_id for key in keys for each in by_key[key]}
@@ -232,8 +286,9 @@ def failure_groups(
     flows |= {flow_id: (name, user_id) for flow_id, name, user_id in found}
     newest = {key: max(each.newest_id for each in by_key[key]) for key in keys}
     errors = _errors_of(caller, newest)
-    earlier = RunCount.objects.for_caller(caller).filter(error_key__in=keys, hour__lt=hour_of(since))
-    known = set(earlier.filter(hour__gte=since - BEFORE).values_list("error_key", flat=True).distinct())
+    done = min(since, counted_until() or since)
+    earlier = _counted(caller, number_of(since - BEFORE), number_of(done)).filter(error_key__in=keys)
+    known = set(earlier.values_list("error_key", flat=True).distinct())
     groups = [
         FailureGroup(
             key=key,
@@ -256,51 +311,56 @@ def failure_groups(
     return groups, len(by_key)
 
 
-def failures_by_hour(*, caller: Caller, keys: Collection[str], since: datetime) -> dict[str, Counter[datetime]]:
-    """Map each of these keys of errors to the number of runs that failed so, by the hour in which they ended."""
-    found = {key: Counter[datetime]() for key in keys}
-    first = since if since == hour_of(since) else hour_of(since) + HOUR
-    last = max(first, counted_until() or first)
-    counted: Any = RunCount.objects.for_caller(caller).filter(error_key__in=keys, hour__gte=first, hour__lt=last)
-    for key, hour, runs in counted.order_by().values_list("error_key", "hour").annotate(Sum("runs")):
-        found[key][hour] += runs
-    for runs_of_part in (_between(caller, since, first), _between(caller, last, None)):
-        failed: Any = runs_of_part.filter(status=Status.FAILED, error_key__in=keys)
-        for key, at in failed.values_list("error_key", "finished_at")[:MOST_MOMENTS]:
-            found[key][hour_of(at)] += 1
+def failures_by_bar(*, caller: Caller, keys: Collection[str], since: datetime, width: int) -> dict[str, Counter[int]]:
+    """Map each of these keys of errors to the number of runs that failed so, by so many hours from that of `since` on."""
+    found = {key: Counter[int]() for key in keys}
+    begin = number_of(since)
+    counts, runs = _between(caller, since, days=False)
+    if counts is not None:
+        by_bar: Any = counts.filter(error_key__in=keys).order_by().values_list("error_key", (F("hour") - begin) / width)
+        for key, bar, number in by_bar.annotate(Sum("runs")):
+            found[key][bar] += number
+    failed: Any = runs.alias(key=Coalesce("error_key", Value("")))  # no index of the key: the time has fewer
+    for key, at in failed.filter(key__in=keys).values_list("error_key", "finished_at")[:MOST_MOMENTS]:
+        found[key][(number_of(at) - begin) // width] += 1
     return found
 
 
 def _errors_of(caller: Caller, newest: Mapping[str, str]) -> dict[str, str]:
     """Map the key of each group to the error of its newest run, or of another one if that is deleted."""
-    own = Run.objects.for_caller(caller)
-    found: dict[str, Any] = dict(own.filter(id__in=newest.values()).values_list("id", "failures"))
+    found: dict[str, Any] = dict(Run.objects.filter(id__in=newest.values()).values_list("id", "failures"))
     errors = {}
     for key, run_id in newest.items():
         failures = found.get(run_id)
         if run_id not in found:
-            failures = own.filter(error_key=key).order_by("-finished_at").values_list("failures", flat=True).first()
+            own = Run.objects.for_caller(caller).filter(error_key=key)
+            failures = own.order_by("-finished_at").values_list("failures", flat=True).first()
         errors[key] = failures[0]["error"] if failures else ""
     return errors
 
 
-def _state_of(parts: Collection[Ended], ended: Iterable[Ended]) -> str:
-    """Return the state of a group. Runs of no flow have nothing in common, so they say nothing about each other."""
-    failed = {each.flow_id: each.last_at for each in parts if each.flow_id}
+def _states(ended: Iterable[Ended], by_key: Mapping[str, Collection[Ended]]) -> dict[str, str]:
+    """Map each group to its state. Runs of no flow have nothing in common, so they say nothing about each other."""
     latest, completed = dict[str, datetime](), dict[str, datetime]()
     for each in ended:
-        if each.flow_id in failed and each.status in (Status.COMPLETED, Status.FAILED):
+        if each.status in (Status.COMPLETED, Status.FAILED):
             latest[each.flow_id] = max(each.last_at, latest.get(each.flow_id, each.last_at))
             if each.status == Status.COMPLETED:
                 completed[each.flow_id] = each.last_at
-    if any(latest[flow_id] == at for flow_id, at in failed.items()):
-        return FAILING
-    is_over = failed and all(flow_id in completed and completed[flow_id] > at for flow_id, at in failed.items())
-    return OVER if is_over and len(failed) == len(parts) else ""
+    states = {}
+    for key, parts in by_key.items():
+        of_flows = [each for each in parts if each.flow_id]
+        is_over = of_flows and all(
+            each.flow_id in completed and completed[each.flow_id] > each.last_at for each in of_flows
+        )
+        is_failing = any(latest[each.flow_id] == each.last_at for each in of_flows)
+        states[key] = FAILING if is_failing else OVER if is_over and len(of_flows) == len(parts) else ""
+    return states
 
 
 def runs_to_retry(*, caller: Caller, key: str, since: datetime, until: datetime, most: int) -> list[Run]:
     """Return the runs of a group that ended from `since` to `until` and whose trees have not run again, the newest first."""
     later = Run.objects.filter(root_id=OuterRef("root_id"), number__gt=OuterRef("number"))
+    replay = RunTag.objects.filter(run_id=OuterRef("id"), tag=REPLAY)
     failed = Run.objects.for_caller(caller).filter(error_key=key, finished_at__gte=since, finished_at__lte=until)
-    return list(failed.filter(~Exists(later)).order_by("-finished_at", "-id")[:most])
+    return list(failed.filter(~Exists(later), ~Exists(replay)).order_by("-finished_at", "-id")[:most])

@@ -497,8 +497,7 @@ def roots_of_contexts(*, caller: Caller, context_ids: Sequence[str]) -> list[str
 
 
 def _unfinished(caller: Caller, user_id: str | None) -> RunQuerySet:
-    found = Run.objects.for_caller(caller).unfinished().exclude(root_id=F("id"))  # those have no tree yet
-    return found if user_id is None else found.filter(user_id=user_id)
+    return Run.objects.unfinished_for(caller, user_id).exclude(root_id=F("id"))  # those have no tree yet
 
 
 def _report_of(task_id: str, task: Task | None, runs: dict[str, Run], progress: dict[str, float]) -> StatusReport:

@@ -21,7 +21,7 @@ from tasks.rules.firings import ON_TIME, Outcome
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import dollars
 from tasks.services.flows.flow_lists import median_seconds, newest_runs
-from tasks.services.history.run_counts import Ended, FailureGroup, ended_runs, failure_groups
+from tasks.services.history.run_counts import BY_STATUS, Ended, FailureGroup, ended_runs, failure_groups
 from tasks.services.runs.run_inputs import with_inputs
 from tasks.services.trees import Execution, execute_again, execute_task
 from tasks.status import Status
@@ -119,7 +119,7 @@ def home(*, caller: Caller, since: str = LAST_VISIT) -> Home:
         until=now,
         is_last_visit=is_last_visit,
         totals=_totals(ended),
-        week_before=_totals(ended_runs(caller=caller, since=begin - WEEK, until=now - WEEK)),
+        week_before=_totals(ended_runs(caller=caller, since=begin - WEEK, until=now - WEEK, by=BY_STATUS)),
         groups=groups,
         reasons=reasons,
         troubles=[*_stuck(caller, now), *_late(caller, now), *_missed(caller, begin), *_paused(caller)],
@@ -174,8 +174,8 @@ def _totals(ended: Sequence[Ended]) -> Totals:
 def _stuck(caller: Caller, now: datetime) -> list[Trouble]:
     """Return the runs in which nothing has happened for much longer than usual, the longest first."""
     latest = TaskEvent.objects.filter(run_id=OuterRef("id"), seq=OuterRef("last_seq")).values("created_at")[:1]
-    held = leases.held().for_caller(caller).filter(started_at__lt=now - QUIET).annotate(heard_at=Subquery(latest))
-    silent = list(held.filter(heard_at__lt=now - QUIET).order_by("heard_at")[:MOST_TROUBLES])
+    held = leases.held().unfinished_for(caller).filter(started_at__lt=now - QUIET).annotate(heard_at=Subquery(latest))
+    silent = list(held.only("root_id", "flow_id").filter(heard_at__lt=now - QUIET).order_by("heard_at")[:MOST_TROUBLES])
     if not silent:
         return []
     names = dict(Task.objects.filter(id__in=[run.root_id for run in silent]).values_list("id", "name"))
@@ -225,12 +225,15 @@ def _pulse(caller: Caller) -> Pulse:
     alive = WorkerProcess.objects.filter(beat_at__gte=Now() - timedelta(seconds=leases.ALIVE_SECONDS))
     workers = alive.aggregate(count=Count("id"), places=Sum("places"))
     queue = (
-        leases.waiting().for_caller(caller).exclude(root_id=F("id")).aggregate(count=Count("id"), at=Min("created_at"))
+        leases.waiting()
+        .unfinished_for(caller)
+        .exclude(root_id=F("id"))
+        .aggregate(count=Count("id"), at=Min("created_at"))
     )
     return Pulse(
         workers=workers["count"],
         places=workers["places"] or 0,
-        running=leases.held().for_caller(caller).count(),
+        running=leases.held().unfinished_for(caller).count(),
         queued=queue["count"],
         queued_since=queue["at"],
     )

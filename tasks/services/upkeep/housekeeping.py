@@ -180,5 +180,5 @@ EXPIRED: Final[Mapping[str, Callable[[], "QuerySet[Any] | None"]]] = {
     "mail_counts": old_counts,
     "day_counts": lambda: DayCount.objects.filter(day__lt=_now().date()),
     "day_allowances": lambda: DayAllowance.objects.filter(day__lt=_now().date()),
-    "run_counts": lambda: RunCount.objects.filter(hour__lt=_now() - run_counts.KEPT),
+    "run_counts": lambda: RunCount.objects.filter(hour__lt=run_counts.number_of(_now() - run_counts.KEPT)),
 }

@@ -1,8 +1,10 @@
 """No list, count or search reads a whole table: each finds its rows by an index, on both databases."""
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from math import inf
 from typing import Any
 
 import pytest
@@ -22,9 +24,11 @@ from tasks.services.flows import save_flow
 from tasks.services.flows.flow_grid import COLUMNS, grid_of
 from tasks.services.flows.flow_lists import newest_runs, runs_of
 from tasks.services.history import run_search
+from tasks.services.history.run_counts import count_hours
 from tasks.services.spending import usage
 from tasks.services.trees import queries
 from tasks.services.upkeep import housekeeping
+from tasks.services.upkeep.home import home
 from tasks.services.waits.questions import count_inbox, inbox_of
 from tasks.status import Status
 from tests.tasks.trees import BOB
@@ -183,6 +187,25 @@ def test_suspended_runs_are_out_of_the_way() -> None:
         assert "question_alarm" in alarms
     if connection.vendor == "sqlite":
         assert "question_answered" in plans_of(suspension.sweep)[0]
+
+
+def test_home_and_lists_of_unfinished_runs_do_not_read_all_runs_of_a_user() -> None:
+    if connection.vendor != "sqlite":
+        return  # PostgreSQL knows by its statistics that an owner has many runs
+    rows.fill_home(3_000)
+    count_hours(give_up_at=inf)
+    asked: dict[str, Question] = {
+        f"home of {caller.user_id}, {since}": partial(home, caller=caller, since=since)
+        for caller in (LOCAL, LARGE)
+        for since in ("1h", "7d")
+    }
+    for name, caller, user_id in (("own", LARGE, None), ("all", LOCAL, None), ("of one", LOCAL, LARGE.user_id)):
+        asked[f"running_count, {name}"] = partial(queries.running_count, caller=caller, user_id=user_id)
+    plans = {name: "\n".join(plans_of(question)) for name, question in asked.items()}
+    assert all(plans.values())
+    wrong = re.compile(r"SEARCH tasks_run(count)? USING (COVERING )?INDEX \w+ \((user_id|error_key)=\?\)")
+    tables = (*TABLES, "tasks_runcount")
+    assert {name: plan for name, plan in plans.items() if _reads_a_table(plan, tables) or wrong.search(plan)} == {}
 
 
 def test_the_runs_of_flows_are_found_by_their_index() -> None:

@@ -1,5 +1,6 @@
 """Runs that ended are added up by hour: the sums are exact, whether an hour is counted or not, and each user has their own."""
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -12,10 +13,21 @@ from accounts.callers import LOCAL, Caller, Role
 from tasks.ids import new_id
 from tasks.models import Flow, Run, RunCount, Task
 from tasks.rules.error_texts import key_of
+from tasks.rules.tags import REPLAY
 from tasks.services import flows, trees
 from tasks.services.history import run_counts
-from tasks.services.history.run_counts import HOUR, Ended, ended_runs, failure_groups, failures_by_hour, hour_of
-from tasks.services.runs.run_inputs import with_inputs
+from tasks.services.history.run_counts import (
+    BY_STATUS,
+    DAY,
+    HOUR,
+    Ended,
+    ended_runs,
+    failure_groups,
+    failures_by_bar,
+    hour_of,
+    number_of,
+)
+from tasks.services.runs.run_inputs import with_inputs, with_tags
 from tasks.services.upkeep import home
 from tasks.status import Status
 from tasks.worker.supervisor import Sweeps
@@ -81,7 +93,8 @@ def test_sums_are_the_same_whether_hours_are_counted_or_not(now: datetime, numbe
     ]
     before = [sums(caller, *period) for caller in CALLERS for period in periods]
     assert not run_counts.count_hours(give_up_at=float("inf"))
-    assert set(RunCount.objects.values_list("hour", flat=True)) >= {hour - hours * HOUR for hours in (2, 3, 4, 5)}
+    counted = RunCount.objects.filter(hours=1).values_list("hour", flat=True)
+    assert set(counted) >= {number_of(hour) - hours for hours in (2, 3, 4, 5)}
     assert [sums(caller, *period) for caller in CALLERS for period in periods] == before
     (completed,) = (each for each in sums(ADA, hour - 5 * HOUR) if each.status == Status.COMPLETED)
     assert (completed.runs, completed.total_tokens, completed.cost_nanos, completed.flow_id) == (5, 500, 35, "f1")
@@ -89,11 +102,69 @@ def test_sums_are_the_same_whether_hours_are_counted_or_not(now: datetime, numbe
     assert sum(each.runs for each in sums(LOCAL, hour - 5 * HOUR)) == 26
 
 
+def test_whole_days_are_read_from_their_sums(now: datetime, numbers: Iterator[int]) -> None:
+    for hours in (2, 20, 25, 26, 49, 50, 51, 100, 101, 140, 141, 142):
+        hour = hour_of(now) - hours * HOUR
+        ended("ada", hour + HOUR / 2, error=SLOW.format(next(numbers)), flow="f1", total_tokens=hours)
+        ended("bob", hour, error=GONE.format(next(numbers)), cost_nanos=hours)
+        ended("ada", hour, flow=f"f{hours % 2}")
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    times = [
+        now - timedelta(days=7),
+        midnight - timedelta(days=3),
+        now - timedelta(hours=101),
+        now - timedelta(hours=30),
+    ]
+    periods = [(since, until) for since in times for until in (None, midnight, now - timedelta(hours=26, minutes=10))]
+    (key,) = {each.error_key for each in sums(ADA, times[0]) if each.error_key}
+    chart: dict[str, Any] = {"keys": [key], "since": times[0], "width": 5}
+
+    def read() -> list[Any]:
+        found = [sums(caller, *period) for caller in CALLERS for period in periods]
+        return [*found, *(failures_by_bar(caller=caller, **chart) for caller in CALLERS)]
+
+    before = read()
+    assert not run_counts.count_hours(give_up_at=float("inf"))
+    assert read() == before
+    Run.objects.all().delete()
+    RunCount.objects.filter(hours=1, hour__lt=number_of(midnight)).delete()
+    assert sum(each.runs for each in sums(LOCAL, midnight - timedelta(days=6))) == 36
+    assert RunCount.objects.filter(hours=DAY, hour=number_of(now) // DAY * DAY).count() == 0
+
+
+def test_sums_by_status_are_those_of_all_flows_and_errors(now: datetime, numbers: Iterator[int]) -> None:
+    a_night(now, numbers)
+    run_counts.count_hours(give_up_at=float("inf"))
+    runs = Counter[str]()
+    for each in sums(LOCAL, now - 5 * HOUR):
+        runs[each.status] += each.runs
+    by_status = ended_runs(caller=LOCAL, since=now - 5 * HOUR, by=BY_STATUS)
+    assert {each.status: each.runs for each in by_status} == runs
+    assert {(each.flow_id, each.error_key) for each in by_status} == {("", "")}
+
+
+def test_replays_of_a_call_are_left_out(worker: WorkerThread, now: datetime) -> None:
+    failing = [step("a", inputs={"then": "fail"})]
+    for tags in ([], [REPLAY, f"{REPLAY}:a-call"]):
+        with_tags(trees.execute_tree, tags, caller=ADA, tasks=failing)
+    worker.work()
+    (run, replay) = Run.objects.order_by("created_at")
+    assert (run.status, replay.status) == (Status.FAILED, Status.FAILED)
+    (found,) = groups(ADA, now)
+    assert (found.runs, found.newest_id) == (1, run.id)
+    assert sum(failures_by_bar(caller=ADA, keys=[found.key], since=now, width=1)[found.key].values()) == 1
+    wanted: dict[str, Any] = {"key": found.key, "since": now, "until": datetime.now(UTC), "most": 10}
+    assert run_counts.runs_to_retry(caller=ADA, **wanted) == [run]
+    Run.objects.update(finished_at=now - 3 * HOUR)
+    run_counts.count_hours(give_up_at=float("inf"))
+    assert [each.runs for each in sums(ADA, now - 4 * HOUR)] == [1]
+
+
 def test_an_hour_is_counted_once(now: datetime, numbers: Iterator[int]) -> None:
     a_night(now, numbers)
     assert run_counts.count_hours()  # one, and others are left
     counted = list(RunCount.objects.order_by("id").values())
-    assert {row["hour"] for row in counted} == {hour_of(now) - 5 * HOUR}
+    assert {row["hour"] for row in counted if row["hours"] == 1} == {number_of(now) - 5}
     run_counts._count(hour_of(now) - 5 * HOUR)  # as another process that was slower
     assert list(RunCount.objects.order_by("id").values()) == counted
     Run.objects.all().delete()
@@ -105,7 +176,7 @@ def test_a_sweep_counts_the_hours_and_gives_old_failures_their_keys(now: datetim
     Sweeps().sweep()
     run.refresh_from_db()
     assert run.error_key == key_of(SLOW.format(10))
-    assert list(RunCount.objects.values_list("error_key", "runs")) == [(run.error_key, 1)]
+    assert set(RunCount.objects.values_list("error_key", "runs")) == {(run.error_key, 1)}
 
 
 def test_failures_are_grouped_by_what_their_errors_have_in_common(now: datetime, numbers: Iterator[int]) -> None:
@@ -124,7 +195,8 @@ def test_failures_are_grouped_by_what_their_errors_have_in_common(now: datetime,
     assert (gone.first_at, gone.last_at) == (now - timedelta(minutes=20), now - timedelta(minutes=10))
     assert [found.runs for found in groups(BOB, since)] == [1]
     assert [found.runs for found in groups(LOCAL, since)] == [3, 3]
-    assert sum(failures_by_hour(caller=ADA, keys=[gone.key], since=since)[gone.key].values()) == 2
+    bars = failures_by_bar(caller=ADA, keys=[gone.key], since=since, width=1)[gone.key]
+    assert bars == Counter(number_of(now - timedelta(minutes=each)) - number_of(since) for each in (20, 10))
 
 
 def groups(caller: Caller, since: datetime) -> list[run_counts.FailureGroup]:
