@@ -4,27 +4,31 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import orjson
-from django.http import HttpRequest
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 
 from accounts.callers import Caller
+from apflow_site.db import pools
 from tasks.dashboard.boxes import settings_of_boxes
 from tasks.dashboard.conversation import diff
 from tasks.dashboard.filters import SPANS, STATUSES, read_run_filters
 from tasks.dashboard.looks import looks_of, mark_handled
-from tasks.dashboard.pages import Context, read_page
+from tasks.dashboard.pages import Context, page, read_page, redirect_with_message, render_page
 from tasks.models import Flow, Run, Task
 from tasks.models.runs import FAILURES
 from tasks.rules.strict_json import TEXT
 from tasks.services import history
 from tasks.services.history import run_search
-from tasks.services.history.comparisons import Pair, compare, seconds_of
+from tasks.services.history.comparisons import Pair, compare, seconds_of, success_before
 from tasks.services.history.past_trees import past_tree
 from tasks.services.secrets.write_only import for_pages
 from tasks.status import Status
-from tasks.templatetags.dashboard import pretty
 
 PAGE: Final = 50
 BARS: Final = 28
@@ -155,10 +159,23 @@ def run(request: HttpRequest, caller: Caller, run_id: str) -> Context:
     }
 
 
-@read_page("dashboard/compare.html")
-def compared(request: HttpRequest, caller: Caller) -> Context:
-    """`GET /ui/runs/compare/?a=&b=`: two runs task by task."""
-    found = compare(caller=caller, a=request.GET.get("a", ""), b=request.GET.get("b", ""))
+@page()
+async def compared(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """`GET /ui/runs/compare/?a=&b=`: two runs task by task. Without `a`, the last one before `b` that completed."""
+    a, b = request.GET.get("a", ""), request.GET.get("b", "")
+    if a or not b:
+        context = await pools.read(_pairs_of, caller, a, b)
+        return await render_page(request, caller, "dashboard/compare.html", context)
+    before = await pools.read(partial(success_before, caller=caller, run_id=b))
+    if before is None:
+        address = reverse("dashboard:run_page", args=[b])
+        none = "No earlier run of it has completed."
+        return redirect_with_message(request, address, none, level=messages.INFO)
+    return HttpResponseRedirect(f"{request.path}?{urlencode({'a': before.id, 'b': b})}")
+
+
+def _pairs_of(caller: Caller, a: str, b: str) -> Context:
+    found = compare(caller=caller, a=a, b=b)
     changed = [pair for pair in found.pairs if pair.is_changed]
     same = [pair for pair in found.pairs if not pair.is_changed]
     return {
@@ -190,7 +207,7 @@ class Side:
 
 def durations(pair: Pair) -> tuple[float | None, float | None, str]:
     """Return how long the task took in both runs, and in the second one as a multiple of the first, such as `2.5 ×`, if one notices."""
-    before, after = (task and seconds_of(task) for task in (pair.a, pair.b))
+    before, after = (None if task is None else seconds_of(task) for task in (pair.a, pair.b))
     if not before or not after or abs(after - before) < NOTICED_SECONDS:
         return before, after, ""
     return before, after, f"{after / before:.1f} ×" if not 1 / NOTICED_FACTOR < after / before < NOTICED_FACTOR else ""

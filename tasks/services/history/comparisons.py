@@ -9,10 +9,11 @@ import orjson
 
 from accounts.callers import Caller
 from llmkeys import sealed_texts
-from tasks.models import Task
+from tasks.models import Run, Task
 from tasks.rules.strict_json import TEXT, Json
-from tasks.services.history import RunFacts, inputs_of
+from tasks.services.history import RunFacts, inputs_of, own_run
 from tasks.services.history.past_trees import past_tree
+from tasks.status import Status
 from tasks.storage import loads
 
 Key = tuple[str, int]
@@ -47,6 +48,14 @@ class Comparison:
     inputs: tuple[Json, Json]
     pairs: list[Pair]
     warnings: list[str]
+
+
+def success_before(*, caller: Caller, run_id: str) -> Run | None:
+    """Return the last run before this one that completed, of its flow or, without one, of its tree. Raises RunNotFound."""
+    run = own_run(caller=caller, run_id=run_id)
+    same = {"flow_id": run.flow_id} if run.flow_id else {"root_id": run.root_id}
+    before = Run.objects.for_caller(caller).filter(**same, status=Status.COMPLETED, created_at__lt=run.created_at)
+    return before.order_by("-created_at", "-id").first()
 
 
 def compare(*, caller: Caller, a: str, b: str) -> Comparison:

@@ -3,7 +3,7 @@
 import { isLost } from "./connection.js";
 import { preference } from "./preferences.js";
 
-const KEYS = [["/", "Search"], ["f", "Find a task in the tree"], ["j  k", "Next, previous"], ["Enter", "Open"], ["r", "Run or retry"], ["c", "Cancel"], ["n", "New task"], ["?", "Show shortcuts"]];
+const KEYS = [["/", "Search"], ["f", "Find a task in the tree"], ["j  k", "Next, previous"], ["Enter", "Open"], ["r", "Run or retry"], ["c", "Cancel"], ["d", "Differences from the run before"], ["e", "Edit"], ["n", "New task"], ["1 … 9, 0", "Pages of the menu"], ["?", "Show shortcuts"]];
 const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 
 function isTyping(target) {
@@ -11,7 +11,7 @@ function isTyping(target) {
 }
 
 function move(step) {
-  const links = [...document.querySelectorAll("[data-lines] a, .trees td.name a")].filter((link) => link.checkVisibility());
+  const links = [...document.querySelectorAll("[data-lines] a, .trees td.name a, .keys td.name > a, .open-group")].filter((link) => link.checkVisibility());
   if (!links.length) return;
   const focused = links.indexOf(document.activeElement);
   const here = focused < 0 ? links.findIndex((link) => link.getAttribute("aria-current") === "true") : focused;
@@ -50,7 +50,8 @@ function press(event) {
     return;
   }
   if (preference("shortcuts") === "off") return;
-  const target = document.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
+  const withKey = `[data-key="${CSS.escape(event.key)}"]`;
+  const target = event.target.closest("tr, li")?.querySelector(withKey) ?? document.querySelector(withKey); // that of the focused row first
   const isInTrace = event.target.closest(".trace tbody");
   if (event.key === "?") showKeys();
   else if (event.key === "j" || (isInTrace && event.key === "ArrowDown")) move(1);
@@ -178,3 +179,10 @@ document.addEventListener("click", (event) => {
 setInterval(updateTimes, 10_000);
 showClocks(document);
 if (location.hash === "#search") document.querySelector("#search")?.focus();
+// The field with which a form begins. Not by autofocus, which does nothing if the address has a fragment, and before the
+// end of loading the fragment takes the focus away.
+addEventListener("load", () => {
+  const first = document.querySelector("[data-start] :is(input:not([type=hidden]), select, textarea)");
+  first?.focus();
+  first?.select?.();
+});
