@@ -81,7 +81,8 @@ def test_the_morning_takes_twelve_keys_and_texts(page: Page, night: Server) -> N
     # Compared with yesterday.
     keyboard.press("d")
     expect(heading).to_have_text("Two runs of Figures")
-    expect(page.locator(".sides").first).to_contain_text('"rows": 3')
+    expect(page.locator(".prompt-diff").first).to_contain_text('"rows": 3')
+    expect(page.locator(".prompt-diff ins").first).not_to_have_css("background-color", "rgba(0, 0, 0, 0)")
 
     # Retried with a corrected input.
     keyboard.press("1")

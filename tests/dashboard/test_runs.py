@@ -145,6 +145,23 @@ def test_a_hidden_input_stays_as_it_is(server: Server) -> None:
     assert (refused.status_code, "is hidden" in refused.text) == (422, True)
 
 
+def test_a_run_is_compared_with_the_last_one_before_it_that_completed(server: Server, as_: As) -> None:
+    name = f"compared-{uuid4().hex[:8]}"
+    server.rpc("flows.save", {"name": name, "tasks": [{"name": "Use", "inputs": {"n": "{{run.inputs.n.of}}"}, **ECHO}]})
+    runs = []
+    for given in ({}, {"of": 1}, {}, {"of": 2}):
+        server.rpc("flows.run", {"name": name, "inputs": {"n": given}, "wait": True})
+        runs.append(server.rpc("runs.list", {"flow": name})["runs"][0]["id"])
+    first, completed, failed, _ = runs
+    moved = server.http.get(f"/ui/runs/compare/?b={failed}")
+    assert moved.headers["Location"] == f"/ui/runs/compare/?a={completed}&b={failed}"
+    moved = server.http.get(f"/ui/runs/compare/?b={first}")
+    assert moved.headers["Location"] == f"/ui/runs/{first}/"
+    assert "No earlier run of it has completed." in page(server, moved.headers["Location"])
+    assert server.http.get("/ui/runs/compare/").status_code == 404
+    assert as_("bob").get(f"/ui/runs/compare/?b={failed}").status_code == 404
+
+
 def test_runs_of_others_are_not_there(guarded: Server, as_: As) -> None:
     alice, bob = as_("alice"), as_("bob")
     token = csrf_token(alice.get("/ui/new/tree/").text)

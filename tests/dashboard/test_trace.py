@@ -1,6 +1,7 @@
 """The trace of an agent: its waterfall, its calls as conversations, two calls compared, a call replayed, and what people think of it."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, Final
 
 import pytest
@@ -240,6 +241,8 @@ def test_a_trace_has_no_barriers_and_fits_every_screen(
             page.goto(address)
             expect(page.locator(".talk")).to_be_visible()
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+            ticks = [text.bounding_box() for text in page.locator(".ticks text:not(.gap-label):visible").all()]
+            assert all(a["x"] + a["width"] < b["x"] for a, b in pairwise(box for box in ticks if box))
             for scheme in SCHEMES:
                 assert barriers(page, scheme) == []
 
