@@ -15,6 +15,7 @@ from tasks.services.secrets.write_only import for_pages
 from tasks.services.trees.queries import get_task
 
 LINE: Final = 96
+MAX_CHARACTERS: Final = 20_000
 
 
 def format_json(value: Any, *, width: int = LINE, max_characters: int | None = None) -> str:
@@ -29,6 +30,19 @@ def format_json(value: Any, *, width: int = LINE, max_characters: int | None = N
         if left is not None and (left := left - len(piece)) < 0:
             break
     return "".join(pieces)
+
+
+def beginning(value: Any, width: int) -> str:
+    """Format JSON for reading, and no more than a little over MAX_CHARACTERS of it. A string stays unchanged."""
+    return value if isinstance(value, str) else format_json(value, width=width, max_characters=MAX_CHARACTERS)
+
+
+def pretty(value: Any, width: int = 80) -> str:
+    """Format JSON for reading. A string stays unchanged; a very long text is cut."""
+    text = beginning(value, width)
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    return f"{text[:MAX_CHARACTERS]}\n… The rest is left out. Use tasks.get to read all."
 
 
 def on_one_line(value: Any) -> str:

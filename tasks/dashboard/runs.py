@@ -18,6 +18,7 @@ from apflow_site.db import pools
 from tasks.dashboard.boxes import settings_of_boxes
 from tasks.dashboard.conversation import diff
 from tasks.dashboard.filters import SPANS, STATUSES, read_run_filters
+from tasks.dashboard.json_text import pretty
 from tasks.dashboard.looks import looks_of, mark_handled
 from tasks.dashboard.pages import Context, page, read_page, redirect_with_message, render_page
 from tasks.models import Flow, Run, Task

@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from aipartnerupflow.costs import price
 from tasks.dashboard.conversation import facts, who
-from tasks.dashboard.json_text import format_json, on_one_line
+from tasks.dashboard.json_text import MAX_CHARACTERS, beginning, on_one_line, pretty
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.picture import Picture
 from tasks.dashboard.words import DAY, HOUR, MINUTE, brief_counts, counts, duration, path_of, word
@@ -22,11 +22,11 @@ register.filter(counts)
 register.filter(brief_counts)
 register.filter(duration)
 register.filter(path_of)
+register.filter(pretty)
 register.filter(word)
 register.filter(who)
 register.filter("call_facts", facts)
 
-MAX_CHARACTERS: Final = 20_000
 PANEL_LINE: Final = 46
 EMPTY_CELL: Final = "<td></td>"
 
@@ -83,19 +83,10 @@ def _ago(moment: datetime) -> str:
     return f"{moment:%-d %b %Y}"
 
 
-@register.filter
-def pretty(value: Any, width: int = 80) -> str:
-    """Format JSON for reading. A string stays unchanged; a very long text is cut."""
-    text = _beginning(value, width)
-    if len(text) <= MAX_CHARACTERS:
-        return text
-    return f"{text[:MAX_CHARACTERS]}\n… The rest is left out. Use tasks.get to read all."
-
-
 @register.inclusion_tag("dashboard/value.html")
 def value(value: Any, kind: str, task_id: str, label: str) -> dict[str, Any]:
     """Render a value of a task, with links to all of it. `kind` is one of `values.KINDS`."""
-    text = _beginning(value, PANEL_LINE)
+    text = beginning(value, PANEL_LINE)
     is_cut = len(text) > MAX_CHARACTERS
     return {
         "text": f"{text[:MAX_CHARACTERS]}…" if is_cut else text,
@@ -104,11 +95,6 @@ def value(value: Any, kind: str, task_id: str, label: str) -> dict[str, Any]:
         "src": f"/ui/value/{kind}/{quote(task_id, safe='')}",
         "label": label,
     }
-
-
-def _beginning(value: Any, width: int) -> str:
-    """Format JSON for reading, and no more than a little over MAX_CHARACTERS of it. A string stays unchanged."""
-    return value if isinstance(value, str) else format_json(value, width=width, max_characters=MAX_CHARACTERS)
 
 
 @register.filter

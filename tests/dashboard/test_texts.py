@@ -6,10 +6,10 @@ from typing import Any
 import orjson
 import pytest
 
-from tasks.dashboard.json_text import format_json, on_one_line
+from tasks.dashboard.json_text import format_json, on_one_line, pretty
 from tasks.dashboard.views import as_code
 from tasks.dashboard.words import duration, path_of
-from tasks.templatetags.dashboard import pretty, schema_type, ticks
+from tasks.templatetags.dashboard import schema_type, ticks
 from tests.work import calls_of
 
 
