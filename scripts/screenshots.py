@@ -24,7 +24,7 @@ from tests.servers import Server, running_server  # noqa: E402
 
 Json = dict[str, Any]
 Scheme = Literal["light", "dark"]
-SIZE: Final = ViewportSize(width=1360, height=860)
+SIZE: Final = ViewportSize(width=1400, height=880)
 SCHEMES: Final[tuple[Scheme, ...]] = ("light", "dark")
 DEMO: Final = "demo/writer"
 
@@ -117,6 +117,24 @@ def fan(root: str) -> list[Json]:
     ]
 
 
+def run_figures(server: Server) -> None:
+    """Run a flow that completes twice and then fails three times, because an input lacks a field."""
+    root = "figures"
+    table = {"type": "object", "title": "Table"}
+    tasks = [
+        task(root, "Monthly figures", "aggregate_results_executor", "sum", parent=""),
+        task("load", "Load the orders", "sleep_executor", parent=root, seconds=0.3),
+        task("sum", "Sum up", "echo_executor", "load", parent=root, rows="{{run.inputs.table.rows}}"),
+    ]
+    cleaned = [{name: value for name, value in each.items() if value not in ("", None)} for each in tasks]
+    schema = {"type": "object", "properties": {"table": table}, "required": ["table"]}
+    server.rpc("flows.save", {"name": "monthly-figures", "tasks": cleaned, "inputs_schema": schema})
+    for given in ({"rows": 31}, {"rows": 30}, {}, {}, {}):
+        server.rpc("flows.run", {"name": "monthly-figures", "inputs": {"table": given}, "wait": True})
+    schedule = {"flow": "monthly-figures", "inputs": {"table": {"rows": 30}}, "name": "Monthly figures"}
+    server.rpc("schedules.create", schedule | {"cron": "0 7 1 * *"})
+
+
 def stored(server: Server, tasks: Sequence[Json], *, wait: bool = False, execute: bool = True) -> str:
     cleaned = [{name: value for name, value in each.items() if value not in ("", None)} for each in tasks]
     root = str(cleaned[0]["id"])
@@ -153,6 +171,7 @@ def pictures(browser: Browser, server: Server, folder: Path) -> None:
             server.rpc("tasks.delete", {"task_id": root["id"], "force": True})
         page.goto("/ui/tasks/")
         take(page, folder, "empty")
+        run_figures(server)
         stored(server, [task("digest", "Customer digest", "echo_executor", parent="")], execute=False)
         failed = stored(server, flaky("sync"), wait=True)
         first = stored(server, brief("brief-46", "Market brief, week 46"))
@@ -168,6 +187,8 @@ def pictures(browser: Browser, server: Server, folder: Path) -> None:
         expect_question(page, second)
         for scheme in SCHEMES:
             with looking(browser, server, scheme) as other:
+                other.goto("/")
+                take(other, folder, f"home-{scheme}")
                 other.goto("/ui/tasks/")
                 take(other, folder, f"list-{scheme}")
                 tree(other, f"{second}-ask")
