@@ -57,6 +57,8 @@ TESTS: Final = (
     "tests/a2a/agui/test_access.py",
     "tests/tasks/rules/test_flows.py",
     "tests/tasks/services/waits/test_reminders.py",
+    "tests/aipartnerupflow/workflows/test_replay.py",
+    "tests/aipartnerupflow/workflows/test_workflows.py",
     "tests/tasks/services/waits/test_waits.py",
     "tests/tasks/worker/test_branches.py",
     "tests/tasks/worker/test_maps.py",

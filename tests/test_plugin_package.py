@@ -21,11 +21,12 @@ print(len(sys.modules) - before[0])
 assert sys.path == before[1], "sys.path changed"
 assert dict(os.environ) == before[2], "the environment changed"
 ours = {{"a2a", "accounts", "apflow_site.db", "apflow_site", "llmkeys", "tasks"}}
-print(*sorted(name for name in sys.modules if name.partition(".")[0] in ours | {{"django", "httpx", "uvicorn"}}))
+print(*sorted(name for name in sys.modules if name.partition(".")[0] in ours | {{"django", "httpx", "pydantic", "uvicorn"}}))
 """
 WRONG = """
 from aipartnerupflow.a2a import Incoming
 from aipartnerupflow.executors import Context, Executor, python_function
+from aipartnerupflow.workflows import agent, ask, gather, step, workflow
 
 class Wrong(Executor):
     id = 7
@@ -41,15 +42,54 @@ def add(a: int) -> int:
 
 add("1")
 Incoming(message="hello")
+
+@step
+def fetch(url: str) -> bytes:
+    return b""
+
+@step(retries=3)
+async def size(page: bytes, *, most: int = 9) -> int:
+    return min(len(page), most)
+
+@workflow
+async def total(urls: list[str]) -> int:
+    pages = await gather(*(fetch(url) for url in urls), at_most=5)
+    await fetch(1)
+    await size(pages, most=3)
+    await size(pages[0], least=3)
+    await fetch.options(key="a", retries="3")("b")
+    first, second = await gather(fetch("a"), size(b""))
+    number: int = first
+    answer: int = await agent("judge", prompt="Is it?", returns=float)
+    said: int = await ask("Go on?", options=["yes"])
+    return second
+
+async def main() -> str:
+    await total("a")
+    return await total(urls=["a"])
+
+@workflow
+def plain() -> int:
+    return 1
 """
 WRONG_LINES = {
-    6: "assignment",
-    8: "override",
-    9: "arg-type",
-    10: "call-arg",
-    11: "return-value",
-    17: "arg-type",
+    7: "assignment",
+    9: "override",
+    10: "arg-type",
+    11: "call-arg",
+    12: "return-value",
     18: "arg-type",
+    19: "arg-type",
+    32: "arg-type",
+    33: "arg-type",
+    34: "call-arg",
+    35: "arg-type",
+    37: "assignment",
+    38: "arg-type",
+    39: "assignment",
+    43: "arg-type",
+    44: "return-value",
+    46: "arg-type",
 }
 """The code of the error in each line."""
 
@@ -74,7 +114,13 @@ def run(installed: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[
 
 
 @pytest.mark.parametrize(
-    "module", ["aipartnerupflow.executors", "aipartnerupflow.executors.testing", "aipartnerupflow.a2a"]
+    "module",
+    [
+        "aipartnerupflow.executors",
+        "aipartnerupflow.executors.testing",
+        "aipartnerupflow.a2a",
+        "aipartnerupflow.workflows",
+    ],
 )
 def test_the_import_starts_nothing(installed: Path, tmp_path: Path, module: str) -> None:
     done = run(installed, "-c", MEASURED.format(module=module), cwd=tmp_path)

@@ -8,14 +8,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any, Final, get_type_hints
+from typing import Final
 
-import msgspec
 import orjson
 from django.conf import settings
 
 from aipartnerupflow.executors import ExecutorError, Json
 from aipartnerupflow.executors.functions import Function, given_schema
+from aipartnerupflow.workflows.values import arguments_schema
 from tasks.executors import get_executor
 from tasks.executors.approval import Approval
 from tasks.executors.llm.tool import MCP, CannotCall, Tool, check_flow, flow_tool, function_name, is_flow
@@ -25,7 +25,6 @@ from tasks.rules.exceptions import ExecutorNotFound
 from tasks.status import OnInterrupt
 
 DESCRIPTION_CHARACTERS: Final = 1_024
-REFS: Final = "#/$defs/{name}"
 PYTHON: Final = "python_executor"
 MOST_TOOLS: Final = 128
 MOST_BYTES: Final = 262_144
@@ -84,27 +83,7 @@ def schema_of(function: Function) -> Json:
     """
     if (given := given_schema(function)) is not None:
         return given
-    parameters = inspect.signature(function).parameters.values()
-    named = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
-    try:
-        hints = get_type_hints(function)
-    except (NameError, TypeError):  # a name that exists only for the type checker
-        hints = {}
-    properties, defs = dict[str, Any](), dict[str, Any]()
-    for each in named:
-        try:
-            (schema,), more = msgspec.json.schema_components([hints.get(each.name, Any)], ref_template=REFS)
-        except TypeError:
-            schema, more = {}, {}
-        properties[each.name] = schema
-        defs |= more
-    of_all: Json = {
-        "type": "object",
-        "properties": properties,
-        "required": [each.name for each in named if each.default is each.empty],
-        "additionalProperties": any(each.kind is each.VAR_KEYWORD for each in parameters),
-    }
-    return of_all | ({"$defs": defs} if defs else {})
+    return arguments_schema(function)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

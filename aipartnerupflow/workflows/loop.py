@@ -1,0 +1,188 @@
+"""An event loop that is only a queue of callbacks: the code of a workflow runs on it, and nothing outside moves it.
+
+When the queue is empty, each branch of the workflow waits for a call. That is exact, so a workflow can be suspended, and run again
+with the same ends in the same order. asyncio's `gather`, `wait`, `timeout`, `Semaphore` and `TaskGroup` work on it. Its clock is that
+of the workflow, and its timers are calls, which are stored; threads, sockets and processes are refused by name.
+"""
+
+import asyncio
+import logging
+import sys
+from asyncio.events import _get_running_loop, _set_running_loop
+from asyncio.tasks import _enter_task, _leave_task
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
+from typing import Any, Final, Protocol, TypeVarTuple
+
+Ts = TypeVarTuple("Ts")
+logger = logging.getLogger(__name__)
+MOST_CALLBACKS: Final = 1_000_000
+"""The callbacks that may follow an end before the code waits for another one: more never end. Time would not be the same in a replay."""
+
+
+class Branch(asyncio.Task[Any]):
+    """One line of control of a workflow. Its calls are numbered by itself, so that no other branch can change their paths."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any], *, path: str, number: int, **options: Any) -> None:
+        self.path = path
+        self.number = number
+        self.count = 0
+        super().__init__(work, **options)
+
+    def __hash__(self) -> int:
+        """Return the same number in a replay, so that a set of branches, as from `asyncio.wait`, has the same order."""
+        return self.number
+
+    def next(self) -> str:
+        """Return the path of the next call or branch."""
+        self.count += 1
+        return f"{self.path}.{self.count}" if self.path else str(self.count)
+
+
+class Owner(Protocol):
+    """The part of a `Drive` that its loop needs."""
+
+    def seconds(self) -> float:
+        """Return the time of the workflow in seconds."""
+        ...
+
+    def start_timer(self, timer: "Timer", seconds: float) -> None: ...
+    def cancel_timer(self, timer: "Timer") -> None: ...
+
+
+class Timer(asyncio.TimerHandle):
+    """A timer of asyncio. It is a call of the workflow, so it is stored."""
+
+    path: str = ""
+
+    def __init__(self, loop: "Loop", when: float, callback: Callable[..., Any], args: Any, context: Context) -> None:
+        super().__init__(when, callback, args, loop, context)
+        self.work = (callback, args, context)
+        self.owner = loop.owner
+
+    def cancel(self) -> None:
+        asyncio.Handle.cancel(self)
+        self.owner.cancel_timer(self)
+
+
+class Loop(asyncio.AbstractEventLoop):
+    """The event loop of one workflow."""
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self.is_stopped = False
+        self.branches: set[Branch] = set()
+        """The branches that have not ended."""
+        self._branch_count = 0
+        self._queue = deque[tuple[asyncio.Handle, Callable[..., Any], tuple[Any, ...], Context]]()
+
+    def run(self) -> bool:
+        """Run callbacks until none is left, or the loop is stopped. Returns False if they do not end.
+
+        It may be called within another loop, whose current task is left meanwhile.
+        """
+        outer, hooks = _get_running_loop(), sys.get_asyncgen_hooks()
+        task = asyncio.current_task(outer) if outer is not None else None
+        if outer is not None and task is not None:
+            _leave_task(outer, task)
+        _set_running_loop(self)
+        sys.set_asyncgen_hooks(None, None)
+        try:
+            for _ in range(MOST_CALLBACKS):
+                if not self._queue or self.is_stopped:
+                    return True
+                handle, callback, args, context = self._queue.popleft()
+                if not handle.cancelled():
+                    context.run(callback, *args)
+            return False
+        except (SystemExit, KeyboardInterrupt):  # the branch that raised it has it as its exception, too
+            return self.run()
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+            _set_running_loop(outer)
+            if outer is not None and task is not None:
+                _enter_task(outer, task)
+
+    def close(self) -> None:
+        """Drop all branches, as when a process dies, except that their `finally` blocks run. They can call nothing any more."""
+        self.is_stopped = True
+        self._queue.clear()
+        for branch in sorted(self.branches, key=lambda branch: -branch.number):
+            work = branch.get_coro()
+            try:
+                if work is not None:
+                    work.close()
+            except (Exception, SystemExit) as error:  # noqa: BLE001  (the code of a workflow may raise anything)
+                logger.warning("A workflow that is put aside raised %r in a finally block", error)
+        self.branches.clear()
+        self._queue.clear()
+
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        context = copy_context() if context is None else context
+        handle = asyncio.Handle(callback, args, self, context)
+        self._queue.append((handle, callback, args, context))
+        return handle
+
+    def call_later(
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> Timer:
+        timer = Timer(self, self.time() + delay, callback, args, copy_context() if context is None else context)
+        self.owner.start_timer(timer, delay)
+        return timer
+
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> Timer:
+        return self.call_later(max(0.0, round(when - self.time(), 6)), callback, *args, context=context)
+
+    def fire(self, timer: Timer) -> None:
+        """Run the callback of the timer, unless it is cancelled before its turn."""
+        self._queue.append((timer, *timer.work))
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None, **_: Any) -> Any:
+        """Start a branch. Its path is the next number of the branch that starts it."""
+        above = asyncio.current_task(self) if _get_running_loop() is self else None
+        path = above.next() if isinstance(above, Branch) else ""
+        self._branch_count += 1
+        branch = Branch(coro, path=path, number=self._branch_count, loop=self, name=name or path, context=context)
+        self.branches.add(branch)
+        branch.add_done_callback(self.branches.discard)
+        return branch
+
+    def time(self) -> float:
+        return self.owner.seconds()
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return not self.is_stopped
+
+    def is_closed(self) -> bool:
+        return self.is_stopped
+
+    def get_task_factory(self) -> None:
+        return None
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if not self.is_stopped:
+            logger.error("In a workflow: %s", context.get("message"), exc_info=context.get("exception"))
+
+
+def _refused(name: str) -> Callable[..., Any]:
+    def refuse(self: Loop, *args: Any, **options: Any) -> Any:
+        raise RuntimeError(
+            f"A workflow cannot use threads, sockets or processes (loop.{name}): a replay would do it again. Do it in a step."
+        )
+
+    return refuse
+
+
+for _name in (name for name in vars(asyncio.AbstractEventLoop) if not name.startswith("_") and name not in vars(Loop)):
+    setattr(Loop, _name, _refused(_name))
