@@ -288,37 +288,52 @@ def usage(
     return client.usage(since=since, until=until, by=groups, model=model, executor=executor, flow=flow, user_id=user)
 
 
+STATES: Final = {"failing": "still failing", "over": "completes again", "": ""}
+LONGEST_CAUSE: Final = 180
+FLOWS_NAMED: Final = 6
+
+
 def show_home(answer: "Home") -> None:
     """Print what failed by cause, what is held up, and how much else there was."""
     totals, load = answer["totals"], answer["load"]
     of_runs = f"{totals['runs']:,} run{'' if totals['runs'] == 1 else 's'}"
     output.line(f"{totals['failed']:,} of {of_runs} failed since {show.moment(answer['since'])}.")
-    made = table("FAILED", "ERROR", "FLOWS", "STATE", "LAST", folded={"ERROR", "FLOWS"})
+    made = table("FAILED", "ERROR", "FLOWS", "STATE", "LAST", folded={"ERROR", "FLOWS", "STATE"})
     for group in answer["failures"]:
         error = clean(group["error"] or group["pattern"]) or "(deleted)"
-        made.add_row(f"{group['runs']:,}", error, _shares(group), group["state"], show.age(group["last_at"]))
+        states = [STATES[group["state"]], "first time in 30 days" if group["is_new"] else ""]
+        made.add_row(
+            f"{group['runs']:,} run{'' if group['runs'] == 1 else 's'}",
+            error if len(error) <= LONGEST_CAUSE else f"{error[: LONGEST_CAUSE - 1]}…",
+            _shares(group),
+            ", ".join(filter(None, states)),
+            show.age(group["last_at"]),
+        )
     if made.row_count:
         put(made)
     if (others := answer["causes"] - len(answer["failures"])) > 0:
         note(f"{others:,} more causes are left out.")
     troubles = table("", "NAME", "SINCE", "WHY", folded={"WHY"})
     for trouble in answer["troubles"]:
-        troubles.add_row(trouble["kind"], clean(trouble["name"]), show.moment(trouble["at"]), clean(trouble["reason"]))
+        why = f"{trouble['count']:,} times, last: {trouble['reason']}" if trouble["count"] > 1 else trouble["reason"]
+        troubles.add_row(trouble["kind"], clean(trouble["name"]), show.moment(trouble["at"]), clean(why))
     if troubles.row_count:
         put(troubles)
     asked = f"{answer['questions']:,} question{'' if answer['questions'] == 1 else 's'} open"
     workers = f"{load['workers']:,} worker{'' if load['workers'] == 1 else 's'}"
     output.line(f"{load['running']:,} running, {load['queued']:,} queued, {workers}, {asked}.")
     before = answer["week_before"]
-    costs = f"{price(totals['cost_usd'])} (a week before: {price(before['cost_usd'])})"
-    note(f"{totals['total_tokens']:,} tokens (a week before: {before['total_tokens']:,}), {costs}.")
+    note(f"Tokens {totals['total_tokens']:,}; a week before {before['total_tokens']:,}.")
+    note(f"Cost {price(totals['cost_usd'])}; a week before {price(before['cost_usd'])}.")
 
 
 def _shares(group: "FailureGroup") -> str:
-    named = (
-        (NAMELESS["flow"] if each["name"] == "" else each["name"] or "deleted flow", each) for each in group["flows"]
-    )
-    return ", ".join(f"{clean(name)} {each['runs']:,}" for name, each in named)
+    first = [
+        f"{clean(NAMELESS['flow'] if each['name'] == '' else each['name'] or 'deleted flow')} {each['runs']:,}"
+        for each in group["flows"][:FLOWS_NAMED]
+    ]
+    rest = len(group["flows"]) - len(first)
+    return ", ".join([*first, f"{rest:,} more"] if rest else first)
 
 
 @asks(show_home, piped=lambda answer: output.as_lines(answer["failures"]))

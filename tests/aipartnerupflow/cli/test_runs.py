@@ -86,5 +86,6 @@ def test_what_failed_is_shown_by_cause(cli: Cli, screen: Show, failed: Json) -> 
     assert (group["runs"] >= 1, group["flows"][0]["name"]) == (True, "")
     shown = screen("status", "--since", "1h")
     assert re.match(r"[\d,]+ of [\d,]+ runs? failed since ", shown.out) and "no flow" in shown.out
+    assert re.search(r"^[\d,]+ runs? ", shown.out, re.MULTILINE) and "Cost $" in shown.err
     refused = cli("status", "--since", "2h")
     assert refused.code != 0 and "must be one of visit, 1h, 24h, 7d" in refused.err
