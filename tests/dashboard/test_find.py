@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tasks.dashboard.picture import LINES, WHOLE
 from tests.dashboard.browsing import line, open_tree
@@ -13,6 +13,7 @@ from tests.servers import Server
 
 MANY: Final = WHOLE + 100
 """More than a page knows of a tree."""
+GROWTH: Final = re.compile(r"/growth")
 
 
 def rows(page: Page) -> Locator:
@@ -81,3 +82,13 @@ def test_a_task_without_a_row_is_found(home: Page, server: Server, make: Make) -
         home.keyboard.press(key)
         expect(home.locator("#panel h2")).to_contain_text(re.compile(f"Step {name}$"))
     expect(home.locator("[data-found]")).to_have_text("211 of 211")
+
+    # A load that was under way when a row was wanted does not have it.
+    held: list[Route] = []
+    home.route(GROWTH, lambda route: route.continue_() if held else held.append(route))
+    with home.expect_request(GROWTH):
+        home.keyboard.press("Shift+Enter")
+    for _ in range(2):
+        home.keyboard.press("Enter")
+    held[0].continue_()
+    expect(home.locator("#panel h2")).to_contain_text(re.compile("Step 1$"))

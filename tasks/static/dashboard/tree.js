@@ -310,10 +310,11 @@ function addressOf(base, id) {
 
 async function loadGrowth() {
   late = [];
-  const [asked, jump] = [tasks[chosen].id, jumps];
+  const [asked, jump, row] = [tasks[chosen].id, jumps, wantedRow];
   const address = new URL(addressOf(page.dataset.growth, asked), location);
   if (isLarge) {
-    if (jump === shownJumps) address.searchParams.set("from", timeline.start());
+    if (row !== null) timeline.reveal(row); // a load that was under way may have scrolled elsewhere
+    if (row !== null || jump === shownJumps) address.searchParams.set("from", timeline.start());
     for (const [name, value] of Object.entries(search.wanted())) if (value) address.searchParams.set(name, value);
   }
   const reply = await fetch(address);
@@ -323,11 +324,11 @@ async function loadGrowth() {
   if (asked !== tasks[chosen].id && isLarge && !fresh.graph.tasks.some(({ id }) => id === tasks[chosen].id)) return growth.now(); // another one is selected meanwhile
   showGrowth(fresh);
   if (!isLarge) return;
-  if (jump !== shownJumps) timeline.reveal(data.range.place);
+  if (row === null && jump !== shownJumps) timeline.reveal(data.range.place);
   shownJumps = jump;
-  const n = wantedRow === null ? undefined : timeline.at(wantedRow);
+  if (row === null || row !== wantedRow) return; // the next load has the one that is wanted meanwhile
   wantedRow = null;
-  choose(n);
+  choose(timeline.at(row));
 }
 
 // Shows the first of the tasks of a large tree that the search finds.
