@@ -36,7 +36,7 @@ OPENAPI: Final = "3.1.0"
 SCHEMAS: Final = "#/components/schemas/{name}"
 #: The names of errors without an exception in the table: an unknown URL, and an internal error.
 OTHER_ERRORS: Final = ("internal", "not_found")
-TAGS: Final = {"config": "LLM keys", "system": "executors"}
+TAGS: Final = {"config": "LLM keys", "system": "executors", "feedback": "runs"}
 """First part of the name of a method → its tag, where the two differ."""
 TAGGED: Final = {
     "tasks": "Trees of tasks: store, run, read, change, copy and cancel them.",
