@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from random import choice
 from typing import Any
@@ -31,7 +31,7 @@ from aipartnerupflow.workflows import (
     step,
     workflow,
 )
-from aipartnerupflow.workflows.drive import Call, Drive, End, Record
+from aipartnerupflow.workflows.drive import Call, Cancel, Drive, End, Record
 from aipartnerupflow.workflows.testing import START, Unanswered, play
 
 HERE = re.escape(__file__)
@@ -270,6 +270,43 @@ def test_a_drive_returns_calls_with_the_ends_that_led_to_them(drive_of: Callable
     assert drive.deliver("1.1", completed(2)) == [], "a second end changes nothing"
     drive.deliver("3", completed(5))
     assert drive.outcome == completed(5)
+
+
+def test_an_order_to_cancel_is_repeated_before_ends_that_were_not_delivered(drive_of: Callable[..., Drive]) -> None:
+    @workflow
+    async def code() -> str:
+        first, second, third = [asyncio.ensure_future(add(number)) for number in range(3)]
+        await asyncio.wait([first, third], return_when=asyncio.FIRST_COMPLETED)
+        if third.done():
+            return f"third, {await second}"
+        second.cancel()
+        return f"first, {await third}"
+
+    drive = drive_of(code)
+    one, two, three = (stored(each) for each in drive.begin() if isinstance(each, Call))
+    three.end = completed(3)
+    one.end = replace(completed(1), at=START + timedelta(seconds=1))
+    (order,) = drive.deliver("1.1", one.end)
+    assert isinstance(order, Cancel)
+    assert (order.path, order.after, order.seen) == ("2.1", 3, ("1.1",))
+    two.end, two.cancel = End(status="cancelled", at=START + timedelta(seconds=2)), order
+    again = drive_of(code, one, two, three)
+    again.begin()
+    assert again.outcome is not None
+    assert (again.outcome.status, again.outcome.result) == ("completed", "first, 3")
+
+
+async def test_branches_that_end_at_the_same_moment_are_in_the_order_in_which_they_began() -> None:
+    async def same(number: int) -> int:
+        return number
+
+    @workflow
+    async def code() -> list[int]:
+        ended, _ = await asyncio.wait([asyncio.ensure_future(same(number)) for number in range(50)])
+        await add(1)
+        return [branch.result() for branch in ended]
+
+    assert (await play(code())).result == list(range(50))
 
 
 async def test_a_person_cancels_a_step(drive_of: Callable[..., Drive]) -> None:
@@ -526,6 +563,21 @@ async def test_what_is_open_when_a_workflow_ends_is_cancelled() -> None:
 
     played = await play(code())
     assert (played.result, played.clock - START < timedelta(days=1)) == (2, True)
+
+    @workflow
+    async def tidy() -> int:
+        async def branch() -> None:
+            try:
+                await sleep(days=400)
+            finally:
+                await add(7)
+
+        left = asyncio.ensure_future(branch())
+        result = await add(1)
+        assert not left.done()
+        return result
+
+    assert (await play(tidy())).calls == ["2 add(a=1)", "1.1 sleep timer(seconds=34560000.0)"]
 
 
 async def test_a_key_names_a_call_once() -> None:
