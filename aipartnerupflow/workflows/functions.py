@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from copy import copy
 from datetime import datetime
 from functools import cached_property, partial
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, get_type_hints, overload
 
 from aipartnerupflow.executors import Json
 from aipartnerupflow.workflows.drive import Again, Call, Drive, Kind, Record, caller, current
@@ -15,7 +15,6 @@ from aipartnerupflow.workflows.values import (
     decoded,
     encoded,
     encoded_with_secrets,
-    hints_of,
     schema_of,
 )
 
@@ -65,8 +64,14 @@ class Function(Generic[P, R]):
 
     @cached_property
     def hints(self) -> dict[str, Any]:
-        """The type hints, whose names may be defined after the function."""
-        return hints_of(self.__wrapped__)
+        """The type hints, whose names may be defined after the function. Raises TypeError for one that is not there at run time."""
+        try:
+            return get_type_hints(self.__wrapped__, include_extras=True)
+        except NameError as error:
+            raise TypeError(
+                f"{self.place}: a type hint of {self.__name__}() is not known at run time: {error}. Import or define it in the module, "
+                "and not only for the type checker."
+            ) from None
 
     @cached_property
     def input_schema(self) -> Json:
@@ -79,7 +84,7 @@ class Function(Generic[P, R]):
         return schema_of(self.hints.get("return", Any))
 
     def check(self) -> None:
-        """Raise TypeError for a type hint that has no JSON form."""
+        """Raise TypeError for a type hint that is not known, or has no JSON form."""
         for name, hint in self.hints.items():
             try:
                 schema_of(hint)
@@ -235,6 +240,7 @@ class Workflow(Function[P, R]):
     """A workflow: `@workflow` makes it. A call returns an `Invocation`, to be awaited."""
 
     kind = "workflow"
+    _is_checked = False
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> "Invocation[R]":
         """Return the call. Awaited in another workflow it is a call of that one; elsewhere it runs in this process, without a server."""
@@ -242,9 +248,12 @@ class Workflow(Function[P, R]):
 
     def check(self) -> None:
         """Raise TypeError for a type hint without a JSON form, and for a call whose result would differ in a replay."""
+        if self._is_checked:
+            return
         super().check()
         if found := impure_calls(self.__wrapped__):
             raise TypeError(found[0])
+        self._is_checked = True
 
     def drive(self, inputs: Mapping[str, Any], *, seed: str, at: datetime, history: Sequence[Record] = ()) -> Drive:
         """Return the code at work. Raises ValueError for inputs that do not fit."""

@@ -109,7 +109,9 @@ def failed(error: Exception, *, at: datetime, step: Any = None) -> End:
     name, text = type(error).__name__, str(error)
     said = text if isinstance(error, ExecutorError) or step is None else f"{step.__name__}() raised {name}: {text}"
     arguments = None
-    if step is not None and isinstance(error, tuple(step.set_options.get("raises", ()))):
+    raises = () if step is None else step.set_options.get("raises", ())
+    if (declared := next((kind for kind in raises if isinstance(error, kind)), None)) is not None:
+        name = declared.__name__
         try:
             arguments = step.stored(list(error.args))
         except TypeError:

@@ -144,14 +144,6 @@ def _components(kinds: list[Any]) -> tuple[tuple[Json, ...], Json]:
     return schemas, defs | inner
 
 
-def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the type hints of a function; empty if one is a name that exists only for the type checker."""
-    try:
-        return get_type_hints(function, include_extras=True)
-    except (NameError, TypeError):
-        return {}
-
-
 def arguments_schema(function: Callable[..., Any]) -> Json:
     """Return the JSON Schema of the keyword arguments of a function, made of its signature and type hints.
 
@@ -159,7 +151,10 @@ def arguments_schema(function: Callable[..., Any]) -> Json:
     """
     parameters = inspect.signature(function).parameters.values()
     named = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
-    hints = hints_of(function)
+    try:
+        hints = get_type_hints(function, include_extras=True)
+    except (NameError, TypeError):  # a name that exists only for the type checker
+        hints = {}
     properties, defs = dict[str, Any](), dict[str, Any]()
     for each in named:
         try:

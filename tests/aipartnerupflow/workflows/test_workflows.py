@@ -53,7 +53,11 @@ class Report:
     title: str | None = None
 
 
-class Busy(Exception):
+class Closed(Exception):
+    """The site takes no requests."""
+
+
+class Busy(Closed):
     """The site is busy."""
 
 
@@ -109,7 +113,7 @@ def test_types_become_schemas() -> None:
 async def test_a_failure_is_raised_at_the_await_and_a_declared_one_as_its_type() -> None:
     tried = []
 
-    @step(retries=2, raises=(Busy,))
+    @step(retries=2, raises=(Closed,))
     def knock(how: str) -> None:
         tried.append(how)
         raise Busy("later", 7) if how == "politely" else ValueError(how)
@@ -120,13 +124,13 @@ async def test_a_failure_is_raised_at_the_await_and_a_declared_one_as_its_type()
         for how in ("politely", "loudly"):
             try:
                 await knock(how)
-            except Busy as busy:
-                found.append(f"busy {busy.args[1]}")
+            except Closed as closed:
+                found.append(f"closed {closed.args[1]}")
             except StepFailed as failed:
                 found.append(f"{failed.path}: {failed}")
         return found
 
-    assert (await play(visit(), crash_at=4)).result == ["busy 7", "2: knock() raised ValueError: loudly"]
+    assert (await play(visit(), crash_at=4)).result == ["closed 7", "2: knock() raised ValueError: loudly"]
     assert tried == ["politely"] * 3 + ["loudly"] * 3
 
 
@@ -513,6 +517,14 @@ def test_what_cannot_be_a_workflow_says_why() -> None:
 
     with pytest.raises(TypeError, match=r"the parameter 'value' of typed\(\) has no JSON form"):
         typed.check()
+
+    @step
+    def unknown(value: "Unknown") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    with pytest.raises(
+        TypeError, match=rf"{HERE}:\d+: a type hint of unknown\(\) is not known at run time: name 'Unknown'"
+    ):
+        unknown.check()
 
 
 async def test_a_workflow_that_waits_for_no_call_or_never_waits_fails() -> None:
