@@ -148,6 +148,10 @@ async def gather(*works: Awaitable[Any], at_most: int | None = None) -> Any:
                 branch.cancel()
             await asyncio.wait(left)
         raise
+    finally:
+        for work in works:
+            if isinstance(work, Coroutine):
+                work.close()  # one that has not begun, since the workflow is put aside
 
 
 class as_completed(AsyncIterator[T]):

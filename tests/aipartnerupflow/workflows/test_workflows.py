@@ -1,6 +1,7 @@
 """Workflows as their authors see them: values and types, failures, time, what is named when it is wrong, and differences in a replay."""
 
 import asyncio
+import gc
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -400,6 +401,20 @@ def test_a_call_that_no_longer_waits_for_an_end_is_a_difference(drive_of: Callab
     assert isinstance(three, Call)
     with pytest.raises(Difference, match=r"3 add\(a=3\) after 2, 1\.1 had ended, and the code now after 2"):
         drive_of(new_code, *history, stored(three)).begin()
+
+
+def test_works_that_have_not_begun_are_closed_after_a_difference(drive_of: Callable[..., Drive]) -> None:
+    """A coroutine that is never awaited would warn, and warnings are errors here."""
+
+    @workflow
+    async def code() -> None:
+        await gather(*(add(number) for number in range(5)), at_most=2)
+
+    first, *_ = drive_of(code).begin()
+    assert isinstance(first, Call)
+    with pytest.raises(Difference):
+        drive_of(code, Record(call=first, hash="another")).begin()
+    gc.collect()
 
 
 def test_code_that_was_changed_for_new_runs_only_replays_old_ones(drive_of: Callable[..., Drive]) -> None:
