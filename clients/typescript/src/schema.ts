@@ -1357,25 +1357,14 @@ export interface components {
         };
         /**
          * Failure
-         * @description A task that failed in a run.
+         * @description A task that failed in a run. With `not_run`, it has not run because the task `cause_id` failed.
          */
         Failure: {
+            cause_id?: string;
             error: string | null;
             name: string;
+            not_run?: boolean;
             task_id: string;
-        };
-        /**
-         * Feedback
-         * @description The opinion of a person on a model call: a `thumb`, a `score` from 0 to 1 and a `note`, each null if it was not given.
-         *
-         *     `by` is the user who changed it last, and `at` when.
-         */
-        Feedback: {
-            at: string;
-            by: string;
-            note: string | null;
-            score: number | null;
-            thumb: ("down" | "up") | null;
         };
         /**
          * FailureGroup
@@ -1397,6 +1386,19 @@ export interface components {
             runs: number;
             /** @enum {unknown} */
             state: "" | "failing" | "over";
+        };
+        /**
+         * Feedback
+         * @description The opinion of a person on a model call: a `thumb`, a `score` from 0 to 1 and a `note`, each null if it was not given.
+         *
+         *     `by` is the user who changed it last, and `at` when.
+         */
+        Feedback: {
+            at: string;
+            by: string;
+            note: string | null;
+            score: number | null;
+            thumb: ("down" | "up") | null;
         };
         /**
          * Flow
@@ -1515,7 +1517,7 @@ export interface components {
         };
         /**
          * Home
-         * @description What happened from `since` until now; `week_before` are the same hours seven days before.
+         * @description Events from `since` until now; `week_before` are the same hours seven days before.
          *
          *     `failures` are the largest of so many groups (`causes`). `questions` is how many wait for an answer of the caller.
          */
