@@ -20,7 +20,7 @@ Show = Callable[..., Screen]
 def failed(client: Client) -> Json:
     """The root of a tree whose only child has failed, as a list shows it."""
     name = f"failing {uuid4().hex}"
-    one = {"id": "one", "name": "echo_executor", "parent_id": "all", "inputs": {"n": "{{run.inputs.n}}"}}
+    one = {"id": "one", "name": "echo_executor", "parent_id": "all", "inputs": {"n": "{{run.inputs.barrels}}"}}
     client.execute([{"id": "all", "name": name}, one], wait=True, wait_timeout_seconds=110)
     (found,) = client.list(name=name, summary=True)
     return dict(found)
@@ -82,7 +82,7 @@ def test_a_run_that_is_not_there(cli: Cli) -> None:
 
 
 def test_what_failed_is_shown_by_cause(cli: Cli, screen: Show, failed: Json) -> None:
-    (group,) = (each for each in cli("status", "--since", "1h").lines if "run.inputs.n" in each["error"])
+    (group,) = (each for each in cli("status", "--since", "1h").lines if "run.inputs.barrels" in each["error"])
     assert (group["runs"] >= 1, group["flows"][0]["name"]) == (True, "")
     shown = screen("status", "--since", "1h")
     assert re.match(r"[\d,]+ of [\d,]+ runs? failed since ", shown.out) and "no flow" in shown.out
