@@ -1,4 +1,4 @@
-"""The functions for the code of a workflow besides steps: agents, executors, people, events, time, and values that a replay repeats."""
+"""Calls of workflows besides steps: agents, executors, questions, events, timers, and values that a replay repeats."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Sequence
@@ -175,7 +175,7 @@ class as_completed(AsyncIterator[T]):
 
 
 def _branches(works: Iterable[Awaitable[T]], at_most: int | None) -> list[asyncio.Future[T]]:
-    """Start a branch for each work, of which so many work at a time."""
+    """Start a branch for each work; at most `at_most` run at a time."""
     if at_most is None:
         return [asyncio.ensure_future(work) for work in works]
     if at_most < 1:

@@ -79,7 +79,7 @@ class Message:
     tools: Sequence[ToolCall] = ()
     files: Sequence[File] = ()
     answers: str = ""
-    """The id of the tool call of which it is the result."""
+    """The id of the tool call that it answers."""
 
     @property
     def html(self) -> SafeString:

@@ -186,7 +186,7 @@ def _hinted(rule: Json, values: Counter[str], runs: Sequence[Run]) -> Json:
 
 
 def _bar_count(found: Home) -> tuple[int, int]:
-    """Return how many bars a chart of the page has, and the hours of each, of which the last one is not over."""
+    """Return the number of bars in a chart of the page, and the hours of each. The last hour is not over."""
     hours = (hour_of(found.until) - hour_of(found.since)) // HOUR + 1
     width = -(-hours // MOST_BARS)
     return -(-hours // width), width

@@ -77,7 +77,7 @@ class Line:
     box: Box | None = None
     is_template: bool = False
     needs: str = ""
-    """The name of the dependency because of which it was not run."""
+    """The dependency that kept the task from running, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +276,7 @@ def _range(place: int, count: int, wanted: Wanted) -> tuple[int, int]:
 
 
 def _stopped_by(task: Task, by_id: Mapping[str, Shown]) -> str:
-    """Return the name of the first dependency because of which the task was not run."""
+    """Return the name of the first dependency that kept the task from running."""
     needed = [by_id[item["id"]] for item in task.dependencies if item["required"] and item["id"] in by_id]
     return next((each.name for each in needed if each.shown_status in STOPPING), "")
 

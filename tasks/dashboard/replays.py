@@ -86,7 +86,7 @@ def replayed(task: Task, call: ModelCall, given: Mapping[str, str]) -> Json:
 
 
 def changed_definition(definition: Sequence[Json], task: Task, call: ModelCall, given: Mapping[str, str]) -> list[Json]:
-    """Return the tasks of a flow, of which this one has the changes of the form. Raises InvalidParams."""
+    """Return the tasks of a flow, with the changes of the form in this task. Raises InvalidParams."""
     wanted, before = task.label or task.id, form_of(call.model, call.content or {})
     place = next((place for place, each in enumerate(definition) if each.get("id") == wanted), None)
     if place is None:
