@@ -32,6 +32,7 @@ EXECUTORS: Mapping[str, str] = MappingProxyType(
         "grpc_executor": "tasks.executors.grpc.executor.Grpc",
         "llm_executor": "tasks.executors.llm.executor.Llm",
         "mcp_executor": "tasks.executors.mcp.executor.Mcp",
+        "step_executor": "tasks.executors.python.StepTask",
         "python_executor": "tasks.executors.python.Python",
         "rest_executor": "tasks.executors.http.rest.Rest",
         "run_tree_executor": "tasks.executors.run_tree.RunTree",

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType, ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -15,6 +15,8 @@ from django.core.exceptions import ImproperlyConfigured
 from aipartnerupflow import taken_name
 from aipartnerupflow.executors import Executor, Json, python_function
 from aipartnerupflow.executors.functions import Function, given_schema, is_python_function
+from aipartnerupflow.workflows.functions import Step, Workflow
+from tasks.executors.workflows import executor_of
 from tasks.rules.extras import EXTRAS
 from tasks.rules.pools import POOLS
 from tasks.rules.schema import fault
@@ -31,6 +33,8 @@ class Plugins:
 
     executors: Mapping[str, type[Executor]]
     functions: Mapping[str, Function]
+    steps: Mapping[str, Step[..., Any]]
+    """The steps of workflows, by module and name."""
 
 
 @cache
@@ -41,7 +45,19 @@ def plugins() -> Plugins:
     """
     modules = [vars(_load_module(name)) for name in settings.APFLOW_EXECUTOR_MODULES]
     executors, functions = list(_executors_of_entry_points()), list[tuple[str, Function]]()
+    steps = dict[str, Step[..., Any]]()
     for name, value in [(module["__name__"], value) for module in modules for value in module.values()]:
+        if isinstance(value, Workflow | Step) and value.__module__ == name:
+            try:
+                value.check()
+            except TypeError as error:
+                raise ImproperlyConfigured(str(error)) from error
+            if isinstance(value, Step):
+                steps[value.target] = value
+            else:
+                cls = executor_of(value)
+                executors.append((_checked(cls).id, cls))
+            continue
         if not (inspect.isclass(value) or inspect.isfunction(value)) or value.__module__ != name:
             continue  # what the module imports is not its own
         if inspect.isclass(value) and issubclass(value, Executor) and not inspect.isabstract(value):
@@ -49,7 +65,11 @@ def plugins() -> Plugins:
         elif inspect.isfunction(value) and is_python_function(value):
             _check_schema(given_schema(value) or {}, f"Function {_path(value)}: its schema")
             functions.append((value.__name__, value))
-    return Plugins(executors=_by_name("executor id", executors), functions=_by_name("function", functions))
+    return Plugins(
+        executors=_by_name("executor id", executors),
+        functions=_by_name("function", functions),
+        steps=MappingProxyType(steps),
+    )
 
 
 def _load_module(name: str) -> ModuleType:

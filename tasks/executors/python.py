@@ -13,7 +13,9 @@ from django.db import connections
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, on_a_thread
 from aipartnerupflow.executors.current import enter_task
 from aipartnerupflow.executors.functions import Function, is_idempotent
+from aipartnerupflow.workflows.functions import Step
 from tasks.executors.plugins import plugins
+from tasks.executors.workflows import STEP
 from tasks.rules.pools import LOOP
 
 MOST_LEFT: Final = 100
@@ -91,6 +93,53 @@ class Python(Executor):
             raise
 
 
+class StepTask(Python):
+    """Calls the function of a step of a workflow."""
+
+    id = STEP
+    name = "Step of a workflow"
+    description = "Calls a function that is a step of a workflow, in a process of its own unless it is async."
+    verbatim = frozenset({"arguments"})
+    example: ClassVar[Json] = {"function": "pages:fetch", "arguments": {"url": "https://example.com"}}
+    example_result: ClassVar[Any] = "…"
+
+    def may_repeat(self, inputs: Json) -> bool:
+        return bool(_step(inputs).set_options.get("idempotent"))
+
+    def pool_for(self, inputs: Json) -> str:
+        return LOOP if inspect.iscoroutinefunction(_step(inputs).__wrapped__) else self.pool
+
+    async def execute(self, inputs: Json, context: Context) -> Any:
+        step = _step(inputs)
+        try:
+            arguments = step.arguments(inputs["arguments"])
+        except ValueError as error:
+            raise ExecutorError(str(error), permanent=True) from None
+        enter_task(context)
+        if inspect.iscoroutinefunction(step.__wrapped__):
+            try:
+                result = await step.__wrapped__(**arguments)
+            except ExecutorError:
+                raise
+            except (Exception, SystemExit, KeyboardInterrupt) as error:  # the operator's function may raise anything
+                raise _failure(step, error) from error
+        else:
+            result = await self._on_a_thread(step.__wrapped__, arguments)
+        try:
+            return step.stored(result)
+        except TypeError as error:
+            raise ExecutorError(str(error), permanent=True) from None
+
+
+def _step(inputs: Json) -> Step[..., Any]:
+    name = inputs["function"]
+    if (step := plugins().steps.get(name)) is None:
+        raise ExecutorError(
+            f"There is no step '{name}' in the modules of this worker (executors.modules).", permanent=True
+        )
+    return step
+
+
 def is_plain(inputs: Json) -> bool:
     """Return whether the inputs, which may be invalid, name a function that is not async."""
     function = _named(inputs)
@@ -121,7 +170,7 @@ def _called(function: Function, arguments: Json) -> Any:
         connections.close_all()  # of this thread, which ends
 
 
-def _failure(function: Function, error: BaseException) -> ExecutorError:
+def _failure(function: Any, error: BaseException) -> ExecutorError:
     return ExecutorError(f"{function.__name__}() raised {type(error).__name__}: {error}")
 
 

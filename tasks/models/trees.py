@@ -55,7 +55,9 @@ class Task(models.Model):
     a time.
     """
 
-    PRIVATE: ClassVar = frozenset({"position", "executor_id", "effect", "label", "steps", "schedule_id", "cause_id"})
+    PRIVATE: ClassVar = frozenset(
+        {"position", "executor_id", "effect", "label", "steps", "schedule_id", "cause_id", "call"}
+    )
     """The columns that callers do not see."""
     SHOWN: ClassVar[Sequence[str]]
     """The columns of each task in a reply, in its order. Only tasks that were added to their tree show `spawned_by`, too, and only
@@ -91,6 +93,9 @@ class Task(models.Model):
     label = models.CharField(max_length=255, null=True)  # its id in the request, if another one is stored
     spawned_by = models.CharField(max_length=255, null=True)  # the task that added it to the tree while that ran
     steps = JsonTextField(null=True)  # of a task that takes steps (`tasks.rules.steps`); private to the executor
+    call = JsonTextField(
+        null=True
+    )  # of a step of a workflow: its place in the code, for a replay (`tasks.worker.live`)
     cause_id = models.CharField(max_length=255, null=True)  # the failed task that kept it from running
     schedule_id = models.CharField(max_length=36, null=True)  # of a root that runs again at times
     created_at = models.DateTimeField()

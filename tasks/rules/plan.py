@@ -161,7 +161,7 @@ class Plan:
                 self._wait(node, task_id, required)
             # What spawned the node, and the group that it is in, wait for it because it is part of them.
             spawner, parent = self._nodes.get(node.spawned_by or ""), self._nodes.get(node.parent_id or "")
-            if spawner is not None:
+            if spawner is not None and not spawner.is_live:
                 self._wait(spawner, node.id, False)
             if parent is not None and parent.is_group and parent is not spawner:
                 self._wait(parent, node.id, False)

@@ -7,10 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import fsum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from tasks.rules.maps import MappedTask, templates_of
 from tasks.status import Status
+
+WORKFLOW: Final = "workflow:"
+"""The prefix of the executors that are workflows."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,6 +34,8 @@ class Node:
     needless: frozenset[str] = frozenset()
     status: Status = Status.PENDING
     spawned_by: str | None = None
+    is_live: bool = False
+    """Whether it is a workflow, whose code runs beside what it has spawned."""
     spawned: list[str] = field(default_factory=list)
 
 
@@ -61,6 +66,7 @@ def node_of(task: StoredTask) -> Node:
         needless=frozenset([item["id"] for item in task.dependencies if item.get("on_skip") == "run"]),
         status=Status(task.status),
         spawned_by=task.spawned_by,
+        is_live=(task.executor_id or "").startswith(WORKFLOW),
     )
 
 

@@ -39,6 +39,7 @@ from tasks.worker.attempt import STOP_SECONDS
 from tasks.worker.attempts import Attempts
 from tasks.worker.changes import Change
 from tasks.worker.footprints import Work
+from tasks.worker.live import Live
 from tasks.worker.load_run import LoadedTask, memory_of
 from tasks.worker.outcomes import Outcome, failed, skipped
 from tasks.worker.run_parts import RunParts, Shared
@@ -81,7 +82,10 @@ class TreeRun:
         """About how many bytes the tree takes."""
         self._plan = Plan(self._nodes.values(), self._family.open_maps())
         self._attempts = Attempts(run)
-        self._runner = TaskRunner(run, self._attempts)
+        self._live = Live(
+            run, grow=lambda task, growth: me._grow(task, growth), cancel=lambda cancel: me.cancel(cancel)
+        )
+        self._runner = TaskRunner(run, self._attempts, self._live)
         self._verdict = Verdict(claim, run.standing, run.family)
         self._context = copy_context()  # then that of the run: each job has a copy of it
         self._trace = claim.trace  # then the span of the run
@@ -251,6 +255,7 @@ class TreeRun:
     def _end_unrun(self, task_id: str, outcome: Outcome) -> None:
         self._verdict.note(task_id, outcome)
         self._recorder.finished_unrun(self._tasks[task_id], outcome)
+        self._live.ended(self._tasks[task_id], outcome)
         self._set_templates_aside(task_id)
 
     def _set_templates_aside(self, task_id: str) -> None:
@@ -429,6 +434,7 @@ class TreeRun:
     def _settled(self, task: LoadedTask, outcome: Outcome) -> None:
         self._verdict.note(task.id, outcome)
         self._results.settle(task, outcome)
+        self._live.ended(task, outcome)
         self._advance(self._plan.settle(task.id, outcome.status))
         if self._claim.is_suspected and not self._claim.is_convicted and task.executor_id is not None:
             self.wind_down()  # it has made progress, so any worker may have it again

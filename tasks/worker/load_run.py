@@ -6,7 +6,7 @@ The trees are loaded with one query for many, without the ORM's cost per row.
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 from django.db import connection
@@ -18,6 +18,7 @@ from tasks.queue.leases import ANY_REQUEST, ANY_WEBHOOK, Claim
 from tasks.rules.places import has_places
 from tasks.rules.steps import Step, read
 from tasks.rules.strict_json import Json
+from tasks.rules.tree import WORKFLOW
 from tasks.services.runs.cancels import Cancel, pending_cancels
 from tasks.services.waits.questions import OpenQuestion, open_of
 from tasks.storage.bulk import marks
@@ -66,6 +67,10 @@ class LoadedTask:
     """`tasks.status.Effect`."""
     cause_id: str | None = None
     """The failed task that kept this one from running."""
+    completed_at: Any = None
+    """A time in the database's own form, too."""
+    call: Json | None = None
+    """The call of a workflow that it is, for a replay."""
     step: Step | None = None
     """Its latest step, if it takes any."""
     token_usage: Json | None = None
@@ -82,6 +87,11 @@ class LoadedTask:
     def is_called_again(self) -> bool:
         """Whether the executor is called again when the tasks of the latest step are over."""
         return self.step is not None and self.step.again
+
+
+def is_live(task: LoadedTask) -> bool:
+    """Return whether the task is a workflow, whose code runs beside its steps."""
+    return (task.executor_id or "").startswith(WORKFLOW)
 
 
 SELECTED: Final = [*(field.name for field in fields(LoadedTask) if field.name in COLUMNS), "steps"]
@@ -122,6 +132,8 @@ def _task(row: tuple[Any, ...]) -> LoadedTask:
     )
     usage, steps = row[-2:]
     task = LoadedTask(*(row[:9] + decoded + row[14:-2]))
+    if task.call:
+        task.call = orjson.loads(cast(str, task.call))
     if steps:
         task.step = read(orjson.loads(steps))
         task.token_usage = task.step.usage

@@ -21,7 +21,7 @@ from tasks.executors.llm.conversations import Turn
 from tasks.rules.rounds import repeat_of
 from tasks.rules.stored_results import is_longer, stored_form, too_long
 from tasks.status import Status
-from tasks.worker.load_run import LoadedTask
+from tasks.worker.load_run import LoadedTask, is_live
 from tasks.worker.spawning.family import Family
 
 WAITING_BYTES: Final = 16 * 2**20
@@ -141,7 +141,7 @@ class Results(Mapping[str, Any]):
 
     def grow(self, spawner: LoadedTask, tasks: Sequence[LoadedTask]) -> None:
         """Keep what new tasks need, and what their spawner needs of them: of a loop or of steps, only the latest."""
-        parts = [task.id for task in tasks]
+        parts = [] if is_live(spawner) else [task.id for task in tasks]  # the code of a workflow has them
         self._needed.update(parts)
         for task in tasks:
             self._needs[task.id] = [need["id"] for need in task.dependencies]

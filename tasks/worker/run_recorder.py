@@ -121,7 +121,7 @@ class RunRecorder:
         task.effect = effect
         self._set_progress(task, 0.0)
         self._start_times[task.id] = time.monotonic()
-        now = self._now()
+        task.started_at = now = self._now()
         event = self._event("task_start", task, Status.IN_PROGRESS)
         counting = None if budget is None else BudgetCounted(**self._fence, state=budget)
         change = TaskStarted(
@@ -420,7 +420,7 @@ class RunRecorder:
         self._has_record = False
         if outcome.status in (Status.COMPLETED, Status.SKIPPED):
             self._set_progress(task, 1.0)
-        task.error = outcome.error
+        task.error, task.completed_at = outcome.error, self._now()
         usage = outcome.token_usage or task.token_usage
         result = None if outcome.stored is None else orjson.Fragment(outcome.stored)
         event = self._event(f"task_{outcome.status}", task, outcome.status, result=result, error=outcome.error)
@@ -442,7 +442,7 @@ class RunRecorder:
             cause_id=outcome.cause_id,
             progress=self._progress[task.id],
             token_usage=_text(orjson.dumps(usage)) if usage else None,
-            at=self._now(),
+            at=task.completed_at,
             closing=self._question_closed(task),
             steps=_json(task.step.over()) if task.step and outcome.status is Status.COMPLETED else None,
             turn=self._turn_of(task, outcome),

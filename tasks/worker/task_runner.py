@@ -13,13 +13,14 @@ import asyncio
 from collections.abc import Collection, Iterable
 from contextlib import AsyncExitStack
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 from django.conf import settings
 
 from aipartnerupflow.executors import ExecutorError, Parked, Stopped
 from tasks.executors import get_executor
+from tasks.executors.workflows import WorkflowTask
 from tasks.rules.budgets import asked_in
 from tasks.rules.conditions import TooMuchToCompare, described, holds
 from tasks.rules.exceptions import ExecutorNotFound, TooManyWaits
@@ -30,7 +31,8 @@ from tasks.services.waits.questions import OpenQuestion
 from tasks.status import OnExpiry, Status, WaitKind
 from tasks.worker.attempt import call_off
 from tasks.worker.attempts import Attempts, interruption_in
-from tasks.worker.load_run import LoadedTask
+from tasks.worker.live import Live
+from tasks.worker.load_run import LoadedTask, is_live
 from tasks.worker.outcomes import Outcome, cancelled, completed_in_turn, failed, skipped
 from tasks.worker.run_budget import HeldBack
 from tasks.worker.run_parts import RunParts
@@ -48,9 +50,10 @@ POISON: Final = (
 class TaskRunner:
     """Runs the tasks of one run."""
 
-    def __init__(self, run: RunParts, attempts: Attempts) -> None:
+    def __init__(self, run: RunParts, attempts: Attempts, live: Live) -> None:
         self._run = run
         self._attempts = attempts
+        self._live = live
         self._suspects: Collection[str] = ()
         """The tasks at fault if the run is poison."""
         if run.claim.is_poison:
@@ -194,6 +197,8 @@ class TaskRunner:
         run = self._run
         if task.id in self._suspects:
             return failed(POISON)
+        if is_live(task):
+            return await self._workflow(task)
         is_over = run.family.has_spawned(task.id) and not task.is_called_again
         if (repeat := repeat_of(task.params)) is not None:
             if not is_over:
@@ -215,6 +220,17 @@ class TaskRunner:
             return failed(error.message)
         outcome = await self._attempts.make(task, executor, places)
         return outcome if outcome.spawn is None else await run.spawner.spawned(task, outcome)
+
+    async def _workflow(self, task: LoadedTask) -> Outcome:
+        """Run the code of a workflow. It takes no place: its steps do."""
+        try:
+            executor = get_executor(str(task.executor_id))
+            inputs = await self._attempts.inputs_of(task)
+        except ExecutorNotFound as error:
+            return failed(error.message)
+        except ExecutorError as error:
+            return failed(str(error))
+        return await self._live.run(task, cast(WorkflowTask, executor), inputs)
 
     async def _gather(self, task: LoadedTask) -> Outcome:
         """Complete a group. It runs no code: its resolved inputs are its result."""

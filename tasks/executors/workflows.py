@@ -1,0 +1,38 @@
+"""Workflows as executors: `workflow:NAME`. The worker runs their code (`tasks.worker.live`), and their steps are tasks."""
+
+from typing import Any, ClassVar, Final
+
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
+from aipartnerupflow.workflows.functions import Workflow
+from tasks.rules.tree import WORKFLOW
+
+STEP: Final = "step_executor"
+
+
+class WorkflowTask(Executor):
+    """A workflow. `executor_of` makes the class of each."""
+
+    tags = ("code", "workflow")
+    param_names = frozenset()
+    workflow: ClassVar[Workflow[..., Any]]
+
+    async def execute(self, inputs: Json, context: Context) -> Any:
+        raise ExecutorError(f"{self.id} runs only as a task of a run.", permanent=True)
+
+
+def executor_of(workflow: Workflow[..., Any]) -> type[WorkflowTask]:
+    """Return the executor class of a workflow."""
+    described = (workflow.__doc__ or workflow.__name__).strip().partition("\n")[0]
+    return type(
+        workflow.__name__,
+        (WorkflowTask,),
+        {
+            "__module__": workflow.__module__,
+            "id": f"{WORKFLOW}{workflow.__name__}",
+            "name": workflow.__name__,
+            "description": described[:255],
+            "input_schema": workflow.input_schema | {"additionalProperties": True},
+            "result_schema": workflow.result_schema,
+            "workflow": workflow,
+        },
+    )

@@ -1,0 +1,192 @@
+"""Workflows as code in a run: their code is at work here while their steps, which are tasks of the tree, run wherever they may.
+
+The rows of steps have in `call` what a replay needs: the path and the hash of the call, and the ends that the code had seen.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from itertools import groupby
+from typing import Any, Final
+
+from django.conf import settings
+
+from aipartnerupflow.executors import ExecutorError
+from aipartnerupflow.workflows.drive import Call, Cancel, Command, Difference, Drive, End, Record
+from apflow_site.db.prepared import unsaved
+from tasks.executors.workflows import STEP, WorkflowTask
+from tasks.models import Task
+from tasks.rules.strict_json import Json
+from tasks.services.runs import cancels
+from tasks.services.trees import ids_in_use
+from tasks.status import Status
+from tasks.worker.load_run import LoadedTask
+from tasks.worker.outcomes import Outcome, completed_in_turn, failed
+from tasks.worker.run_parts import RunParts
+from tasks.worker.spawning.growth import CannotGrow, Growth, Room, free_ids, growth_of, stored_id
+
+TURN_SECONDS: Final = 0.005
+"""The time of a replay after which other trees have a turn of the loop."""
+NO_LONGER: Final = "Cancelled by its workflow, which no longer waits for it"
+
+
+class Live:
+    """The workflows of one run whose code is at work. `grow` adds tasks to the tree, and `cancel` stops one."""
+
+    def __init__(
+        self,
+        run: RunParts,
+        *,
+        grow: Callable[[LoadedTask, Growth], Awaitable[None]],
+        cancel: Callable[[cancels.Cancel], object],
+    ) -> None:
+        self._run = run
+        self._grow, self._cancel = grow, cancel
+        self._ends: dict[str, asyncio.Queue[tuple[str, End]]] = {}
+        self._ids: dict[tuple[str, str], str] = {}
+
+    async def run(self, task: LoadedTask, executor: WorkflowTask, inputs: Json) -> Outcome:
+        """Run the code of a workflow to its end. Raises asyncio.CancelledError when it is cancelled, or put aside."""
+        workflow = executor.workflow
+        if task.status == Status.PENDING:
+            await self._run.recorder.started(task, durably=False)
+        ends = self._ends[task.id] = asyncio.Queue()
+        arguments = {name: value for name, value in inputs.items() if name in workflow.signature.parameters}
+        drive: Drive | None = None
+        try:
+            history = [_record_of(child, self._run.results) for child in self._run.family.spawned_by(task.id)]
+            self._ids |= {(task.id, _path(child)): child.id for child in self._run.family.spawned_by(task.id)}
+            seed = f"{self._run.claim.run_id}/{task.id}"
+            drive = workflow.drive(arguments, seed=seed, at=_moment(task.started_at), history=history)
+            await _replayed(drive)
+            commands = drive.begin()
+            while True:
+                await self._take(task, commands)
+                if drive.outcome is not None:
+                    return await self._outcome_of(drive, name=workflow.__name__)
+                commands = drive.deliver(*await ends.get())
+        except (Difference, CannotGrow, ValueError, TypeError) as error:
+            return failed(str(error))
+        finally:
+            del self._ends[task.id]
+            if drive is not None:
+                drive.close()
+
+    def ended(self, task: LoadedTask, outcome: Outcome) -> None:
+        """Tell the workflow that made the call how it ended."""
+        if task.call is not None and (ends := self._ends.get(task.spawned_by or "")) is not None:
+            ends.put_nowait((_path(task), _end_of(task, outcome.status, outcome.result)))
+
+    async def _take(self, task: LoadedTask, commands: Iterable[Command]) -> None:
+        """Add the calls to the tree, and stop those that the code no longer waits for."""
+        for is_call, some in groupby(commands, key=lambda command: isinstance(command, Call)):
+            if is_call:
+                await self._add(task, [call for call in some if isinstance(call, Call)])
+                continue
+            for command in some:
+                task_id = self._ids[task.id, command.path]
+                if isinstance(command, Cancel) and self._run.standing.is_open(task_id):
+                    self._cancel(cancels.Cancel(task_id=task_id, force=False, message=NO_LONGER))
+
+    async def _add(self, task: LoadedTask, calls: list[Call]) -> None:
+        limits, run = settings.APFLOW.limits, self._run
+        room = run.family.promise(task.id, len(calls), most=limits.spawned_tasks)
+        if room < len(calls):
+            raise CannotGrow(
+                f"{len(calls):,} calls are more than the {room:,} tasks that may still be added to this tree (limits.spawned_tasks). "
+                "Go on in another part: raise Again(…)."
+            )
+        wanted = {call.path: stored_id(f"{task.id}/{call.path}") for call in calls}
+        in_use = await run.shared.writer.call(partial(ids_in_use, list(wanted.values())), user_id=task.user_id)
+        ids = free_ids(wanted, in_use, root_id=task.root_id)
+        self._ids |= {(task.id, path): task_id for path, task_id in ids.items()}
+        rows = _rows(task, calls, ids, now=run.claim.now())
+        await self._grow(task, growth_of(rows, Room(tasks=room, bytes=limits.run_bytes)))
+
+    async def _outcome_of(self, drive: Drive, *, name: str) -> Outcome:
+        end = drive.outcome
+        if end is None or end.status == "cancelled":
+            raise asyncio.CancelledError
+        if end.status != "completed":
+            return failed(f"{name}() raised {end.exception}: {end.error}")
+        try:
+            most = settings.APFLOW.limits.result_bytes
+            return await completed_in_turn(end.result, max_bytes=most, is_composed=True)
+        except ExecutorError as error:
+            return failed(str(error))
+
+
+async def _replayed(drive: Drive) -> None:
+    """Replay what is stored, and let others have turns meanwhile. Raises Difference."""
+    begun = time.monotonic()
+    for _ in drive.replay():
+        if time.monotonic() - begun > TURN_SECONDS:
+            await asyncio.sleep(0)
+            begun = time.monotonic()
+
+
+def _rows(task: LoadedTask, calls: Iterable[Call], ids: dict[str, str], *, now: datetime) -> Iterator[Task]:
+    for call in calls:
+        if call.kind != "step":
+            raise ValueError(f"{call.place}: {call.kind} '{call.target}' does not run on a server yet.")
+        params: Json = {"allow_failure": True}
+        if (retries := call.options.get("retries")) is not None:
+            params["retry"] = {"max_attempts": retries + 1}
+        if (seconds := call.options.get("timeout")) is not None:
+            params["timeout_seconds"] = seconds
+        if (pool := call.options.get("pool")) is not None:
+            params["pool"] = pool
+        values: dict[str, Any] = {
+            "id": ids[call.path],
+            "root_id": task.root_id,
+            "parent_id": task.id,
+            "user_id": task.user_id,
+            "name": (call.options.get("name") or call.name)[:255],
+            "priority": task.priority,
+            "executor_id": STEP,
+            "schemas": {"method": STEP},
+            "inputs": {"function": call.target, "arguments": call.inputs},
+            "params": params,
+            "dependencies": [],
+            "spawned_by": task.id,
+            "call": {"path": call.path, "hash": call.hash, "seen": call.seen, "patches": call.patches},
+            "created_at": now,
+            "updated_at": now,
+        }
+        yield unsaved(Task, values)
+
+
+def _record_of(child: LoadedTask, results: Any) -> Record:
+    """Return the stored call that the task is."""
+    stored = child.call or {}
+    call = Call(
+        kind="step",
+        target=child.inputs["function"],
+        inputs=child.inputs["arguments"],
+        path=stored["path"],
+        seen=tuple(stored["seen"]),
+        patches=tuple(stored["patches"]),
+    )
+    status = Status(child.status)
+    end = _end_of(child, status, results.get(child.id)) if status.is_terminal else None
+    return Record(call=call, hash=stored["hash"], end=end)
+
+
+def _path(task: LoadedTask) -> str:
+    path: str = (task.call or {})["path"]
+    return path
+
+
+def _end_of(task: LoadedTask, status: Status, result: Any) -> End:
+    at = _moment(task.completed_at)
+    if status is Status.COMPLETED:
+        return End(status="completed", at=at, result=result)
+    return End(status="cancelled" if status is Status.CANCELLED else "failed", at=at, error=task.error)
+
+
+def _moment(stored: Any) -> datetime:
+    """Return a time of the database, which is text on SQLite, with its time zone."""
+    moment = datetime.fromisoformat(stored) if isinstance(stored, str) else stored
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

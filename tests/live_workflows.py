@@ -1,0 +1,35 @@
+"""Workflows that tests of workers run. `RAN` has the arguments of each call of a step, in this process."""
+
+from typing import Final
+
+from aipartnerupflow.workflows import StepFailed, gather, now, step, uuid, workflow
+
+RAN: Final[list[tuple[str, int]]] = []
+
+
+@step(idempotent=True)
+async def add(a: int, b: int = 1) -> int:
+    RAN.append(("add", a))
+    return a + b
+
+
+@step(idempotent=True, pool="thread")
+def double(a: int) -> int:
+    RAN.append(("double", a))
+    if a < 0:
+        raise ValueError("too small")
+    return 2 * a
+
+
+@workflow
+async def total(count: int) -> dict[str, object]:
+    """Add numbers up."""
+    parts = await gather(*(add(100 * number) for number in range(count)), at_most=2)
+    whole = sum(parts)
+    for _ in range(2):
+        whole = await add(whole)
+    try:
+        await double(-1)
+    except StepFailed as failed:
+        error = str(failed)
+    return {"whole": await double(whole), "error": error, "uuid": str(uuid()), "now": now()}

@@ -1,0 +1,80 @@
+"""Workflows as code on a worker: their steps are tasks of the tree, and a worker that dies repeats none that has ended."""
+
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db.models.functions import Now
+from pytest_django import Settings
+
+from accounts.callers import LOCAL
+from tasks.models import Run, Task
+from tasks.queue import leases
+from tasks.services import trees
+from tests import live_workflows
+from tests.sizes import size
+from tests.tasks.executors.conftest import forget_registry
+from tests.tasks.lives import Fuse, Stage
+from tests.workers import Json, Ran, result_of
+
+pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+WORKFLOW: Json = {"id": "w", "name": "w", "schemas": {"method": "workflow:total"}, "inputs": {"count": 3}}
+ERROR = "double() raised ValueError: too small"
+
+
+@pytest.fixture(autouse=True)
+def modules(stage: Stage, settings: Settings) -> None:
+    settings.APFLOW_EXECUTOR_MODULES = ("tests.live_workflows",)
+    forget_registry()
+
+
+def run_with_a_death(stage: Stage, fuse: Fuse | None) -> tuple[Ran, set[str], bool]:
+    """Run the workflow; return the steps that had ended when its first worker died, too, and whether that died."""
+    live_workflows.RAN.clear()
+    Task.objects.all().delete()
+    Run.objects.all().delete()
+    run = trees.execute_tree(caller=LOCAL, tasks=[WORKFLOW]).run
+    first = stage.bear()
+    first.fuse = fuse
+    stage.until_nothing(lambda: not first.journal_ended.is_set() and first.woken_for_open_runs())
+    has_died = first.journal_ended.is_set()
+    first.kill()
+    ended = set(Task.objects.filter(status__in=("completed", "failed")).values_list("id", flat=True))
+    if has_died:
+        Run.objects.filter(finished_at=None).update(lease_expires_at=Now() - timedelta(seconds=1))
+        leases.sweep()
+        second = stage.bear()
+        stage.until_nothing(second.woken_for_open_runs)
+        second.kill()
+    return result_of(run), ended, has_died
+
+
+def arguments(task: Task) -> tuple[str, Any]:
+    return task.inputs["function"].partition(":")[2], task.inputs["arguments"]["a"]
+
+
+def test_the_steps_of_a_workflow_are_tasks_below_it(stage: Stage) -> None:
+    ran, _, _ = run_with_a_death(stage, None)
+    root = ran.tasks.pop("w")
+    assert (ran.run.status, root.error, root.result["whole"], root.result["error"]) == ("completed", None, 610, ERROR)
+    assert {task.id: (task.name, task.status, task.parent_id) for task in ran.tasks.values()} == {
+        **{f"w/{path}": ("add", "completed", "w") for path in ("1.1", "2.1", "3.1", "4", "5")},
+        "w/6": ("double", "failed", "w"),
+        "w/7": ("double", "completed", "w"),
+    }
+    assert len(live_workflows.RAN) == 7
+
+
+def test_a_worker_that_dies_at_any_moment_repeats_no_step_that_has_ended(stage: Stage) -> None:
+    item, has_died = 0, True
+    while has_died and item < size(12, full=200):
+        item += 1
+        for after in (False, True):
+            ran, ended, has_died = run_with_a_death(stage, Fuse(items=item, after=after))
+            root = ran.tasks.pop("w")
+            assert (ran.run.status, root.error) == ("completed", None), (item, after)
+            assert (root.result["whole"], root.result["error"], len(ran.tasks)) == (610, ERROR, 7), (item, after)
+            counts = Counter(live_workflows.RAN)
+            again = [task.id for task in ran.tasks.values() if task.id in ended and counts[arguments(task)] > 1]
+            assert again == [], (item, after)
