@@ -45,6 +45,8 @@ class Change:
     """Whether it is refused once another worker has claimed the run."""
     NEEDS_RUN: ClassVar[bool] = False
     """Whether it is left out once the run has been deleted."""
+    IS_HURRIED: ClassVar[bool] = True
+    """Whether it is committed at once if someone waits for it."""
     SUBJECT: ClassVar[tuple[str, ...]] = ()
     """The fields that name what it is about, if it says all about that: of several in one commit, the last is enough."""
 
@@ -405,12 +407,16 @@ class TaskFinished(Change):
     """The end of its question or wait: without it another worker would ask or wait again."""
     steps: str | None = None
     """The steps that it still has, as JSON text; None: all of them."""
+    call: str | None = None
+    """The call of a workflow that it is, as JSON text, with the order that cancelled it; None: it stays."""
     turn: TurnAdded | None = None
     """The turn of the task in its conversation: it is there if and only if its task has completed."""
     keeps_state: bool = False
     """Whether it may have stored a state, which ends with it."""
 
-    WRITE: ClassVar[Write] = Update(table="tasks_task", guard=OPEN_TASK.guard, kept=("steps", "started_at", "attempt"))
+    WRITE: ClassVar[Write] = Update(
+        table="tasks_task", guard=OPEN_TASK.guard, kept=("steps", "call", "started_at", "attempt")
+    )
 
     @property
     def parts(self) -> Iterator[Change | None]:
@@ -428,6 +434,7 @@ class TaskFinished(Change):
             "progress": self.progress,
             "token_usage": self.token_usage,
             "steps": self.steps,
+            "call": self.call,
             "started_at": self.start and self.start.at,
             "attempt": self.start and self.start.attempt,
             "completed_at": self.at,
@@ -463,6 +470,29 @@ class TasksSpawned(Change):
 
 
 @dataclass(slots=True, kw_only=True)
+class StepsAdded(Change):
+    """Adds the steps that the code of a workflow calls. Their rows come first in a commit: a quick step starts and ends in the same one.
+
+    A repetition finds the first of them, and is refused.
+    """
+
+    task_id: str
+    at: str | None
+
+    WRITE: ClassVar[Write] = Statement(
+        "UPDATE tasks_task SET has_children = %(has_children)s, updated_at = %(at)s "  # noqa: S608  (constants of ours)
+        f"WHERE id = %(id)s AND {OPEN_TASK.guard} "
+        "AND NOT EXISTS (SELECT 1 FROM tasks_task AS added WHERE id = %(first)s AND root_id = %(root_id)s)"
+    )
+    IS_HURRIED: ClassVar[bool] = False
+
+    @property
+    def row(self) -> Row:
+        first = {"first": self.rows[0].id, "root_id": self.rows[0].root_id}
+        return {"id": self.task_id, "has_children": True, "at": self.at, **first}
+
+
+@dataclass(slots=True, kw_only=True)
 class RunCleared(Change):
     """The run has made progress: deaths before that no longer count."""
 
@@ -493,6 +523,7 @@ class EventAdded(Change):
 
 
 IN_ORDER: Final[tuple[type[Change], ...]] = (
+    StepsAdded,
     UsageAdded,
     ModelCalled,
     BudgetCounted,

@@ -37,6 +37,7 @@ from tasks.worker.changes import (
     QuestionClosed,
     RunClosed,
     StateStored,
+    StepsAdded,
     TaskFinished,
     UsageAdded,
     rows_of,
@@ -182,8 +183,10 @@ def _write_all(live: Sequence[Change], before: Mapping[Fence, int]) -> None:
     for kind in filter(by_kind.__contains__, IN_ORDER):
         if kind.WRITE is not None:
             write(kind.WRITE, [change.row for change in by_kind[kind]])
+        if kind is StepsAdded:
+            insert_many([row for change in by_kind[kind] for row in change.rows], Task)
     _add_up(by_kind[UsageAdded])
-    if spawned := [row for change in live for row in change.rows]:
+    if spawned := [row for change in live if not isinstance(change, StepsAdded) for row in change.rows]:
         insert_many(spawned, Task)
     asking = {change.run_id for kind in (QuestionAsked, QuestionClosed) for change in by_kind[kind]}
     _execute(NOTE_QUESTION, [(run_id,) for run_id in asking])

@@ -83,7 +83,7 @@ class TreeRun:
         self._plan = Plan(self._nodes.values(), self._family.open_maps())
         self._attempts = Attempts(run)
         self._live = Live(
-            run, grow=lambda task, growth: me._grow(task, growth), cancel=lambda cancel: me.cancel(cancel)
+            run, add=lambda task, growth: me._add_steps(task, growth), cancel=lambda cancel: me.cancel(cancel)
         )
         self._runner = TaskRunner(run, self._attempts, self._live)
         self._verdict = Verdict(claim, run.standing, run.family)
@@ -400,6 +400,22 @@ class TreeRun:
         outcome = growth.outcome and self._results.admitted(growth.outcome)
         if outcome is not None:
             self._standing.ended.add(task.id)
+        step = self._planned(task, growth)
+        self._set_templates_aside(task.id)
+        await self._recorder.grown(task, growth, outcome)
+        self._advance(step)
+        if outcome is not None:
+            self._settled(task, outcome)
+
+    def _add_steps(self, task: LoadedTask, growth: Growth) -> asyncio.Future[None]:
+        """Add the steps that a workflow calls, and start them. What they write comes after their rows."""
+        step = self._planned(task, growth)
+        stored = self._recorder.steps_added(task, growth)
+        self._advance(step)
+        return stored
+
+    def _planned(self, task: LoadedTask, growth: Growth) -> Step:
+        """Take new tasks into the tree and the plan. Returns those that are ready or blocked."""
         growth.place(self._family.next_position)
         task.step = growth.step or task.step
         self._family.add(growth.tasks)
@@ -414,11 +430,7 @@ class TreeRun:
         step = self._plan.grow(nodes, [items] if items else [])
         self._results.grow(task, growth.tasks)
         self._cancellations.grow(children_of(nodes))
-        self._set_templates_aside(task.id)
-        await self._recorder.grown(task, growth, outcome)
-        self._advance(step)
-        if outcome is not None:
-            self._settled(task, outcome)
+        return step
 
     async def _settle(self, task: LoadedTask, outcome: Outcome, places: AsyncExitStack) -> None:
         self._standing.ended.add(task.id)

@@ -61,7 +61,7 @@ class Together:
 
     @property
     def is_awaited(self) -> bool:
-        return any(item.done is not None for item in self.items)
+        return any(item.done is not None and (isinstance(item, Call) or item.IS_HURRIED) for item in self.items)
 
 
 Answer = tuple["asyncio.Future[Any]", Any, BaseException | None]
@@ -97,6 +97,12 @@ class GroupCommit:
     def put(self, change: Change) -> None:
         """Queue the change and return. A lost lease is reported by the next `commit`."""
         self._add(Together(change.owner, [change]))
+
+    def put_in_order(self, change: Change) -> asyncio.Future[None]:
+        """Queue the change, and return a future that ends when it is committed."""
+        change.done = self._loop.create_future()
+        self._add(Together(change.owner, [change]))
+        return change.done
 
     async def commit(self, change: Change) -> None:
         """Return when the change is committed.

@@ -5,13 +5,14 @@ The rows of steps have in `call` what a replay needs: the path and the hash of t
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from typing import Any, Final
 
 from django.conf import settings
+from django.db import IntegrityError
 
 from aipartnerupflow.executors import ExecutorError
 from aipartnerupflow.workflows.drive import Call, Cancel, Command, Difference, Drive, End, Record
@@ -20,31 +21,31 @@ from tasks.executors.workflows import STEP, WorkflowTask
 from tasks.models import Task
 from tasks.rules.strict_json import Json
 from tasks.services.runs import cancels
-from tasks.services.trees import ids_in_use
 from tasks.status import Status
-from tasks.worker.load_run import LoadedTask
+from tasks.worker.load_run import CANCEL, LoadedTask
 from tasks.worker.outcomes import Outcome, completed_in_turn, failed
 from tasks.worker.run_parts import RunParts
-from tasks.worker.spawning.growth import CannotGrow, Growth, Room, free_ids, growth_of, stored_id
+from tasks.worker.spawning.growth import CannotGrow, Growth, Room, growth_of, stored_id
 
 TURN_SECONDS: Final = 0.005
 """The time of a replay after which other trees have a turn of the loop."""
+TAKEN: Final = "The steps of this workflow cannot be stored: another task has the id of one, which begins with '{id}/'. Give the workflow another id."
 NO_LONGER: Final = "Cancelled by its workflow, which no longer waits for it"
 
 
 class Live:
-    """The workflows of one run whose code is at work. `grow` adds tasks to the tree, and `cancel` stops one."""
+    """The workflows of one run whose code is at work. `add` adds steps to the tree, and `cancel` stops one."""
 
     def __init__(
         self,
         run: RunParts,
         *,
-        grow: Callable[[LoadedTask, Growth], Awaitable[None]],
+        add: Callable[[LoadedTask, Growth], asyncio.Future[None]],
         cancel: Callable[[cancels.Cancel], object],
     ) -> None:
         self._run = run
-        self._grow, self._cancel = grow, cancel
-        self._ends: dict[str, asyncio.Queue[tuple[str, End]]] = {}
+        self._add_to_tree, self._cancel = add, cancel
+        self._ends: dict[str, asyncio.Queue[tuple[str, End] | BaseException]] = {}
         self._ids: dict[tuple[str, str], str] = {}
 
     async def run(self, task: LoadedTask, executor: WorkflowTask, inputs: Json) -> Outcome:
@@ -63,12 +64,16 @@ class Live:
             await _replayed(drive)
             commands = drive.begin()
             while True:
-                await self._take(task, commands)
+                self._take(task, commands)
                 if drive.outcome is not None:
                     return await self._outcome_of(drive, name=workflow.__name__)
-                commands = drive.deliver(*await ends.get())
+                if isinstance(end := await ends.get(), BaseException):
+                    raise end
+                commands = drive.deliver(*end)
         except (Difference, CannotGrow, ValueError, TypeError) as error:
             return failed(str(error))
+        except IntegrityError:
+            return failed(TAKEN.format(id=task.id))
         finally:
             del self._ends[task.id]
             if drive is not None:
@@ -79,18 +84,20 @@ class Live:
         if task.call is not None and (ends := self._ends.get(task.spawned_by or "")) is not None:
             ends.put_nowait((_path(task), _end_of(task, outcome.status, outcome.result)))
 
-    async def _take(self, task: LoadedTask, commands: Iterable[Command]) -> None:
+    def _take(self, task: LoadedTask, commands: Iterable[Command]) -> None:
         """Add the calls to the tree, and stop those that the code no longer waits for."""
         for is_call, some in groupby(commands, key=lambda command: isinstance(command, Call)):
             if is_call:
-                await self._add(task, [call for call in some if isinstance(call, Call)])
+                self._add(task, [call for call in some if isinstance(call, Call)])
                 continue
             for command in some:
                 task_id = self._ids[task.id, command.path]
                 if isinstance(command, Cancel) and self._run.standing.is_open(task_id):
+                    step = self._run.standing.tasks[task_id]
+                    step.call = (step.call or {}) | {CANCEL: {"after": command.after, "seen": command.seen}}
                     self._cancel(cancels.Cancel(task_id=task_id, force=False, message=NO_LONGER))
 
-    async def _add(self, task: LoadedTask, calls: list[Call]) -> None:
+    def _add(self, task: LoadedTask, calls: list[Call]) -> None:
         limits, run = settings.APFLOW.limits, self._run
         room = run.family.promise(task.id, len(calls), most=limits.spawned_tasks)
         if room < len(calls):
@@ -98,12 +105,16 @@ class Live:
                 f"{len(calls):,} calls are more than the {room:,} tasks that may still be added to this tree (limits.spawned_tasks). "
                 "Go on in another part: raise Again(…)."
             )
-        wanted = {call.path: stored_id(f"{task.id}/{call.path}") for call in calls}
-        in_use = await run.shared.writer.call(partial(ids_in_use, list(wanted.values())), user_id=task.user_id)
-        ids = free_ids(wanted, in_use, root_id=task.root_id)
+        ids = {call.path: stored_id(f"{task.id}/{call.path}") for call in calls}
         self._ids |= {(task.id, path): task_id for path, task_id in ids.items()}
         rows = _rows(task, calls, ids, now=run.claim.now())
-        await self._grow(task, growth_of(rows, Room(tasks=room, bytes=limits.run_bytes)))
+        stored = self._add_to_tree(task, growth_of(rows, Room(tasks=room, bytes=limits.run_bytes)))
+        stored.add_done_callback(partial(self._stored, task.id))
+
+    def _stored(self, task_id: str, stored: asyncio.Future[None]) -> None:
+        """Let the code stop if its steps were refused: their ends would be lost."""
+        if not stored.cancelled() and (error := stored.exception()) is not None and task_id in self._ends:
+            self._ends[task_id].put_nowait(error)
 
     async def _outcome_of(self, drive: Drive, *, name: str) -> Outcome:
         end = drive.outcome
@@ -171,7 +182,9 @@ def _record_of(child: LoadedTask, results: Any) -> Record:
     )
     status = Status(child.status)
     end = _end_of(child, status, results.get(child.id)) if status.is_terminal else None
-    return Record(call=call, hash=stored["hash"], end=end)
+    order = stored.get(CANCEL) if status is Status.CANCELLED else None
+    cancel = order and Cancel(path=call.path, after=order["after"], seen=tuple(order["seen"]))
+    return Record(call=call, hash=stored["hash"], end=end, cancel=cancel)
 
 
 def _path(task: LoadedTask) -> str:

@@ -37,6 +37,10 @@ LARGE_TEXT: Final = 1024
 """In shorter texts the values are not counted."""
 
 
+CANCEL: Final = "cancel"
+"""The key, in the call of a step, of the order of its workflow that cancelled it."""
+
+
 @dataclass(slots=True)
 class LoadedTask:
     """A task as the engine works on it."""

@@ -1,5 +1,6 @@
 """Records a run: turns each step into a change with its event, and tracks the tree's progress."""
 
+import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -42,6 +43,7 @@ from tasks.worker.changes import (
     RunCleared,
     RunClosed,
     StateStored,
+    StepsAdded,
     TaskFinished,
     TaskProgressed,
     TaskSpent,
@@ -52,7 +54,7 @@ from tasks.worker.changes import (
 )
 from tasks.worker.day_budget import DayUse
 from tasks.worker.group_commit import GroupCommit
-from tasks.worker.load_run import LoadedTask
+from tasks.worker.load_run import CANCEL, LoadedTask
 from tasks.worker.outcomes import Outcome, storable
 from tasks.worker.spawning.growth import Growth
 
@@ -338,6 +340,15 @@ class RunRecorder:
         await self._writer.commit_together(changes)
         metrics.created([row.executor_id for row in growth.rows])
 
+    def steps_added(self, task: LoadedTask, growth: Growth) -> asyncio.Future[None]:
+        """Record the steps that a workflow calls, before all that follows. The future ends when they are stored, or are refused."""
+        for new in growth.tasks:
+            self._progress[new.id] = 0.0
+        event = self._event_of_growth(task, growth, Status.IN_PROGRESS)
+        change = StepsAdded(**self._fence, event=event, task_id=task.id, at=self._now(), rows=growth.rows)
+        metrics.created([row.executor_id for row in growth.rows])
+        return self._writer.put_in_order(change)
+
     def _growth_of_open(self, task: LoadedTask, growth: Growth) -> list[Change]:
         event = self._event_of_growth(task, growth, Status.IN_PROGRESS)
         return [
@@ -445,6 +456,7 @@ class RunRecorder:
             at=task.completed_at,
             closing=self._question_closed(task),
             steps=_json(task.step.over()) if task.step and outcome.status is Status.COMPLETED else None,
+            call=_json(task.call) if task.call and CANCEL in task.call and outcome.status is Status.CANCELLED else None,
             turn=self._turn_of(task, outcome),
             keeps_state=task.executor_id in task_states.KEEPERS,
         )
