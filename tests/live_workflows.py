@@ -1,5 +1,6 @@
 """Workflows that tests of workers run. `RAN` has the arguments of each call of a step, in this process."""
 
+import asyncio
 from typing import Final
 
 from aipartnerupflow.workflows import StepFailed, gather, now, step, uuid, workflow
@@ -19,6 +20,26 @@ def double(a: int) -> int:
     if a < 0:
         raise ValueError("too small")
     return 2 * a
+
+
+@step(idempotent=True)
+async def hang(a: int) -> int:
+    RAN.append(("hang", a))
+    await asyncio.Event().wait()
+    return a
+
+
+@workflow
+async def race(count: int) -> dict[str, object]:
+    """Cancel what is slower."""
+    whole = 0
+    for number in range(count):
+        branches = [asyncio.ensure_future(hang(100 * number)), asyncio.ensure_future(add(100 * number))]
+        ended, left = await asyncio.wait(branches, return_when=asyncio.FIRST_COMPLETED)
+        for branch in left:
+            branch.cancel()
+        whole += sum([branch.result() for branch in ended])
+    return {"whole": whole + await double(1), "error": None}
 
 
 @workflow

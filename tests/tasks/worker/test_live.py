@@ -19,7 +19,12 @@ from tests.tasks.lives import Fuse, Stage
 from tests.workers import Json, Ran, result_of
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
-WORKFLOW: Json = {"id": "w", "name": "w", "schemas": {"method": "workflow:total"}, "inputs": {"count": 3}}
+
+
+def workflow(name: str) -> Json:
+    return {"id": "w", "name": "w", "schemas": {"method": f"workflow:{name}"}, "inputs": {"count": 3}}
+
+
 ERROR = "double() raised ValueError: too small"
 
 
@@ -29,12 +34,12 @@ def modules(stage: Stage, settings: Settings) -> None:
     forget_registry()
 
 
-def run_with_a_death(stage: Stage, fuse: Fuse | None) -> tuple[Ran, set[str], bool]:
+def run_with_a_death(stage: Stage, name: str, fuse: Fuse | None) -> tuple[Ran, set[str], bool]:
     """Run the workflow; return the steps that had ended when its first worker died, too, and whether that died."""
     live_workflows.RAN.clear()
     Task.objects.all().delete()
     Run.objects.all().delete()
-    run = trees.execute_tree(caller=LOCAL, tasks=[WORKFLOW]).run
+    run = trees.execute_tree(caller=LOCAL, tasks=[workflow(name)]).run
     first = stage.bear()
     first.fuse = fuse
     stage.until_nothing(lambda: not first.journal_ended.is_set() and first.woken_for_open_runs())
@@ -55,7 +60,7 @@ def arguments(task: Task) -> tuple[str, Any]:
 
 
 def test_the_steps_of_a_workflow_are_tasks_below_it(stage: Stage) -> None:
-    ran, _, _ = run_with_a_death(stage, None)
+    ran, _, _ = run_with_a_death(stage, "total", None)
     root = ran.tasks.pop("w")
     assert (ran.run.status, root.error, root.result["whole"], root.result["error"]) == ("completed", None, 610, ERROR)
     assert {task.id: (task.name, task.status, task.parent_id) for task in ran.tasks.values()} == {
@@ -66,15 +71,53 @@ def test_the_steps_of_a_workflow_are_tasks_below_it(stage: Stage) -> None:
     assert len(live_workflows.RAN) == 7
 
 
-def test_a_worker_that_dies_at_any_moment_repeats_no_step_that_has_ended(stage: Stage) -> None:
+def test_a_branch_that_is_cancelled_cancels_its_step(stage: Stage) -> None:
+    ran, _, _ = run_with_a_death(stage, "race", None)
+    root = ran.tasks.pop("w")
+    assert (ran.run.status, root.error, root.result) == ("completed", None, {"whole": 305, "error": None})
+    statuses = {task.id: (task.name, task.status) for task in ran.tasks.values()}
+    hung = {f"w/{path}": ("hang", "cancelled") for path in ("1.1", "3.1", "5.1")}
+    added = {f"w/{path}": ("add", "completed") for path in ("2.1", "4.1", "6.1")}
+    assert statuses == hung | added | {"w/7": ("double", "completed")}
+    assert ran.tasks["w/3.1"].call["cancel"] == {"after": 4, "seen": ["4.1"]}
+
+
+@pytest.mark.parametrize(("name", "whole", "error", "steps"), [("total", 610, ERROR, 7), ("race", 305, None, 7)])
+def test_a_worker_that_dies_at_any_moment_repeats_no_step_that_has_ended(
+    stage: Stage, name: str, whole: int, error: str | None, steps: int
+) -> None:
     item, has_died = 0, True
     while has_died and item < size(12, full=200):
         item += 1
         for after in (False, True):
-            ran, ended, has_died = run_with_a_death(stage, Fuse(items=item, after=after))
+            ran, ended, has_died = run_with_a_death(stage, name, Fuse(items=item, after=after))
             root = ran.tasks.pop("w")
             assert (ran.run.status, root.error) == ("completed", None), (item, after)
-            assert (root.result["whole"], root.result["error"], len(ran.tasks)) == (610, ERROR, 7), (item, after)
+            assert (root.result["whole"], root.result["error"], len(ran.tasks)) == (whole, error, steps), (item, after)
             counts = Counter(live_workflows.RAN)
             again = [task.id for task in ran.tasks.values() if task.id in ended and counts[arguments(task)] > 1]
             assert again == [], (item, after)
+
+
+def test_code_that_differs_from_what_is_stored_is_named(stage: Stage) -> None:
+    run = trees.execute_tree(caller=LOCAL, tasks=[workflow("total")]).run
+    first = stage.bear()
+    first.fuse = Fuse(items=8, after=True)
+    stage.until_nothing(lambda: not first.journal_ended.is_set() and first.woken_for_open_runs())
+    first.kill()
+    step = Task.objects.get(id="w/1.1")
+    Task.objects.filter(id="w/1.1").update(call={**step.call, "hash": "0"})
+    Run.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
+    leases.sweep()
+    stage.until_nothing(stage.bear().woken_for_open_runs)
+    error = result_of(run).tasks["w"].error or ""
+    assert "the run called 1.1 add(a=0), and the code now calls 1.1 add(a=0)" in error
+
+
+def test_an_id_that_another_task_has_fails_the_workflow(stage: Stage) -> None:
+    trees.create_tree(caller=LOCAL, tasks=[{"id": "w/2.1", "name": "taken"}])
+    run = trees.execute_tree(caller=LOCAL, tasks=[workflow("total")]).run
+    stage.until_nothing(stage.bear().woken_for_open_runs)
+    ran = result_of(run)
+    assert ran.run.status == "failed"
+    assert "another task has the id of one, which begins with 'w/'" in (ran.tasks["w"].error or "")
