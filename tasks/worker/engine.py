@@ -408,7 +408,7 @@ class TreeRun:
             self._settled(task, outcome)
 
     def _add_steps(self, task: LoadedTask, growth: Growth) -> asyncio.Future[None]:
-        """Add the steps that a workflow calls, and start them. What they write comes after their rows."""
+        """Add the steps that a workflow calls, and start them. Their starts and ends are written after their rows."""
         step = self._planned(task, growth)
         stored = self._recorder.steps_added(task, growth)
         self._advance(step)

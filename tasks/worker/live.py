@@ -16,11 +16,11 @@ from django.db import IntegrityError
 
 from aipartnerupflow.executors import ExecutorError
 from aipartnerupflow.workflows.drive import Call, Cancel, Command, Difference, Drive, End, Record
-from apflow_site.db.prepared import unsaved
 from tasks.executors.workflows import STEP, WorkflowTask
 from tasks.models import Task
 from tasks.rules.strict_json import Json
 from tasks.services.runs import cancels
+from tasks.services.trees.persist import row_below
 from tasks.status import Status
 from tasks.worker.load_run import CANCEL, LoadedTask
 from tasks.worker.outcomes import Outcome, completed_in_turn, failed
@@ -149,24 +149,16 @@ def _rows(task: LoadedTask, calls: Iterable[Call], ids: dict[str, str], *, now: 
             params["timeout_seconds"] = seconds
         if (pool := call.options.get("pool")) is not None:
             params["pool"] = pool
-        values: dict[str, Any] = {
-            "id": ids[call.path],
-            "root_id": task.root_id,
-            "parent_id": task.id,
-            "user_id": task.user_id,
-            "name": (call.options.get("name") or call.name)[:255],
-            "priority": task.priority,
-            "executor_id": STEP,
-            "schemas": {"method": STEP},
-            "inputs": {"function": call.target, "arguments": call.inputs},
-            "params": params,
-            "dependencies": [],
-            "spawned_by": task.id,
-            "call": {"path": call.path, "hash": call.hash, "seen": call.seen, "patches": call.patches},
-            "created_at": now,
-            "updated_at": now,
-        }
-        yield unsaved(Task, values)
+        yield row_below(
+            task,
+            task_id=ids[call.path],
+            name=(call.options.get("name") or call.name)[:255],
+            executor_id=STEP,
+            inputs={"function": call.target, "arguments": call.inputs},
+            params=params,
+            call={"path": call.path, "hash": call.hash, "seen": call.seen, "patches": call.patches},
+            now=now,
+        )
 
 
 def _record_of(child: LoadedTask, results: Any) -> Record:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from django.db import transaction
 
@@ -70,6 +70,39 @@ def _row(
         "inputs": sealed_inputs(inputs, executor_id=task.executor_id, schemas=task.schemas, owner=user_id),
         "params": renamed_params(task.params, renamed),
         "label": None if task.has_new_id or ids[task.id] == task.id else task.id,
+        "created_at": now,
+        "updated_at": now,
+    }
+    return unsaved(Task, values)
+
+
+class Above(Protocol):
+    """The attributes of a task from which those below it get theirs."""
+
+    id: str
+    root_id: str
+    user_id: str
+    priority: int
+
+
+def row_below(
+    task: Above, *, task_id: str, name: str, executor_id: str, inputs: Json, params: Json, call: Json, now: datetime
+) -> Task:
+    """Return the unsaved row of a step, which the code of a workflow calls and which is right below it."""
+    values = {
+        "id": task_id,
+        "root_id": task.root_id,
+        "parent_id": task.id,
+        "spawned_by": task.id,
+        "user_id": task.user_id,
+        "name": name,
+        "priority": task.priority,
+        "executor_id": executor_id,
+        "schemas": {"method": executor_id},
+        "inputs": inputs,
+        "params": params,
+        "dependencies": [],
+        "call": call,
         "created_at": now,
         "updated_at": now,
     }
