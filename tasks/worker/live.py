@@ -151,13 +151,14 @@ def _rows(task: LoadedTask, calls: Iterable[Call], ids: dict[str, str], *, now: 
             params["pool"] = pool
         yield row_below(
             task,
-            task_id=ids[call.path],
+            now=now,
+            id=ids[call.path],
             name=(call.options.get("name") or call.name)[:255],
             executor_id=STEP,
+            schemas={"method": STEP},
             inputs={"function": call.target, "arguments": call.inputs},
             params=params,
             call={"path": call.path, "hash": call.hash, "seen": call.seen, "patches": call.patches},
-            now=now,
         )
 
 

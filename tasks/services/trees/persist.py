@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from django.db import transaction
 
@@ -85,28 +85,11 @@ class Above(Protocol):
     priority: int
 
 
-def row_below(
-    task: Above, *, task_id: str, name: str, executor_id: str, inputs: Json, params: Json, call: Json, now: datetime
-) -> Task:
-    """Return the unsaved row of a step, which the code of a workflow calls and which is right below it."""
-    values = {
-        "id": task_id,
-        "root_id": task.root_id,
-        "parent_id": task.id,
-        "spawned_by": task.id,
-        "user_id": task.user_id,
-        "name": name,
-        "priority": task.priority,
-        "executor_id": executor_id,
-        "schemas": {"method": executor_id},
-        "inputs": inputs,
-        "params": params,
-        "dependencies": [],
-        "call": call,
-        "created_at": now,
-        "updated_at": now,
-    }
-    return unsaved(Task, values)
+def row_below(task: Above, *, now: datetime, **values: Any) -> Task:
+    """Return the unsaved row of a task that another one adds to its tree: right below it, unless the values of columns say more."""
+    of_the_tree = {"root_id": task.root_id, "user_id": task.user_id, "spawned_by": task.id, "parent_id": task.id}
+    own = {"priority": task.priority, "dependencies": [], "created_at": now, "updated_at": now}
+    return unsaved(Task, of_the_tree | own | values)
 
 
 def store(rows: Sequence[Task]) -> None:

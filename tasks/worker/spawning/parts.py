@@ -16,6 +16,7 @@ from tasks.rules.places import escaped
 from tasks.rules.references import label_of, settled_params
 from tasks.rules.rounds import LAST, ROUND, given_inside
 from tasks.services.secrets.write_only import sealed_inputs
+from tasks.services.trees.persist import row_below
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.spawning.growth import CannotGrow, Draft, Growth, Room, growth_of, stored_id
 
@@ -65,11 +66,11 @@ class Part:
                 inputs, params = _inputs(each, values), self._params(each, values)
             except (ExecutorError, TooMuchToCompare, CannotMap) as error:
                 raise CannotGrow(f"{self.mark.strip()}, task '{each.id}': {error}") from None
-            yield Task(
+            yield row_below(
+                self.spawner,
+                now=now,
                 id=self.ids[each.id],
-                root_id=each.root_id,
                 parent_id=self.ids.get(each.parent_id or "", self.spawner.id),
-                user_id=each.user_id,
                 label=each.label or each.id,
                 name=self._name(each),
                 priority=each.priority,
@@ -79,9 +80,6 @@ class Part:
                 schemas=each.schemas or None,
                 params=params or None,
                 has_children=each.id in template.parents,
-                spawned_by=self.spawner.id,
-                created_at=now,
-                updated_at=now,
             )
 
     def _name(self, task: LoadedTask) -> str:
