@@ -12,6 +12,7 @@ from django.utils.module_loading import import_string
 
 from aipartnerupflow.executors import Executor, Json
 from tasks.executors.plugins import plugins
+from tasks.executors.workflows import STEP
 from tasks.rules.exceptions import ExecutorNotFound
 from tasks.rules.extras import how_to_install, is_installed
 
@@ -32,7 +33,6 @@ EXECUTORS: Mapping[str, str] = MappingProxyType(
         "grpc_executor": "tasks.executors.grpc.executor.Grpc",
         "llm_executor": "tasks.executors.llm.executor.Llm",
         "mcp_executor": "tasks.executors.mcp.executor.Mcp",
-        "step_executor": "tasks.executors.python.StepTask",
         "python_executor": "tasks.executors.python.Python",
         "rest_executor": "tasks.executors.http.rest.Rest",
         "run_tree_executor": "tasks.executors.run_tree.RunTree",
@@ -46,6 +46,9 @@ EXECUTORS: Mapping[str, str] = MappingProxyType(
         "websocket_executor": "tasks.executors.websocket.executor.WebSocket",
     }
 )
+
+INTERNAL: Mapping[str, str] = MappingProxyType({STEP: "tasks.executors.python.StepTask"})
+"""The executors whose tasks a worker adds: nobody is offered them, and no request may name one."""
 
 #: The extra that an executor needs, so that it is known without importing the executor.
 NEEDS: Mapping[str, str] = MappingProxyType(
@@ -69,7 +72,7 @@ def executor_ids() -> frozenset[str]:
     Raises ImproperlyConfigured if a plug-in is invalid or uses the id of a built-in executor, or if
     `executors.config`, `pools.executors` or `mcp.tools` names one that does not exist.
     """
-    if taken := sorted(EXECUTORS.keys() & plugins().executors.keys()):
+    if taken := sorted((EXECUTORS.keys() | INTERNAL.keys()) & plugins().executors.keys()):
         cls = plugins().executors[taken[0]]
         raise ImproperlyConfigured(
             f"Executor {cls.__module__}.{cls.__qualname__}: the id '{taken[0]}' belongs to a built-in executor. Choose another."
@@ -120,7 +123,7 @@ def get_executor(executor_id: str) -> Executor:
 
     Raises ExecutorNotFound, with the closest ids or the command or setting that enables it.
     """
-    if executor_id not in executor_ids():
+    if executor_id not in executor_ids() and executor_id not in INTERNAL:
         raise ExecutorNotFound(
             executor_id,
             close_matches=get_close_matches(executor_id, sorted(executor_ids())),
@@ -173,4 +176,4 @@ def answer_field(executor_id: str | None) -> str | None:
 
 def _class_of(executor_id: str) -> type[Executor]:
     plugin = plugins().executors.get(executor_id)
-    return plugin if plugin is not None else import_string(EXECUTORS[executor_id])
+    return plugin if plugin is not None else import_string((EXECUTORS | INTERNAL)[executor_id])

@@ -16,6 +16,7 @@ from aipartnerupflow.executors import Executor, ExecutorError
 from llmkeys.sealed_texts import has_sealed
 from tasks.executors import disabled_executors, executor_ids, get_executor, input_places, placement
 from tasks.executors.input_places import value_labels
+from tasks.executors.workflows import STEP
 from tasks.rules.conditions import tasks_in
 from tasks.rules.exceptions import InvalidDependency, InvalidParams, InvalidTree
 from tasks.rules.field_rules import PARAMS, unknown_field
@@ -23,7 +24,17 @@ from tasks.rules.maps import source_of as source_of_map
 from tasks.rules.maps import templates_of
 from tasks.rules.places import RUN, SECRET, is_run_input, places_in, source_of, texts_in
 from tasks.rules.schema import mismatch
-from tasks.rules.specs import LISTED, TaskSpec, TreeLimits, TreeSpec, labels_of, name_of, names_of, parse_tree
+from tasks.rules.specs import (
+    LISTED,
+    TaskSpec,
+    TreeLimits,
+    TreeSpec,
+    explicit_executor,
+    labels_of,
+    name_of,
+    names_of,
+    parse_tree,
+)
 from tasks.rules.templates import DOUBLE
 
 OF_AN_INPUT: Final = re.compile(r"(?P<field>inputs\.[\w.\[\]]+):? (?P<reason>(?!and ).+)", re.DOTALL)
@@ -47,20 +58,32 @@ NO_DEPENDENCY: Final = (
     "'{{{{{path}}}}}' stands for a result of task '{source}', which is no dependency of this task. "
     "Add '{source}' to its dependencies, or write four braces for two that stay."
 )
+OF_WORKFLOWS: Final = (
+    f"names {STEP}, which runs the steps that the code of a workflow calls: only that code adds them. Name the workflow, such as "
+    "workflow:research, or call a function that is marked with @python_function by python_executor"
+)
 
 
-def checked(tasks: object, *, limits: TreeLimits | None = None, is_copy: bool = False) -> TreeSpec:
+def checked(
+    tasks: object, *, limits: TreeLimits | None = None, is_copy: bool = False, steps: Collection[str] = ()
+) -> TreeSpec:
     """Validate the tasks of a request against this installation.
 
-    In a copy, places may name a task that stays behind without a result.
+    In a copy, places may name a task that stays behind without a result. `steps` are the ids of those tasks that the code of workflows
+    has called.
 
     Raises InvalidParams, InvalidTree, InvalidParent, InvalidDependency, CircularDependency or
     ExecutorNotFound.
     """
     most = settings.APFLOW.limits
+    for position, raw in enumerate(tasks if isinstance(tasks, list) else [tasks]):
+        if not isinstance(raw, dict) or raw.get("id") in steps:
+            continue
+        if (explicit_executor(raw) or raw.get("name")) == STEP:
+            raise InvalidParams([(f"tasks[{position}]", OF_WORKFLOWS)])
     spec = parse_tree(
         tasks,
-        executors=executor_ids(),
+        executors=executor_ids() | {STEP} if steps else executor_ids(),
         disabled=disabled_executors(),
         limits=limits or TreeLimits(tasks=most.tasks_per_tree, depth=most.tree_depth),
     )

@@ -14,6 +14,7 @@ from accounts.callers import Caller
 from apflow_site.db.beforehand import beforehand
 from llmkeys import run_secrets
 from tasks.executors.admission import checked
+from tasks.executors.workflows import STEP
 from tasks.models import (
     CancelRequest,
     ConversationTurn,
@@ -31,7 +32,7 @@ from tasks.queue import fairness
 from tasks.rules.exceptions import CannotDelete, InvalidParams, StatusConflict
 from tasks.rules.field_rules import TASK_FIELDS
 from tasks.rules.maps import templates_of
-from tasks.rules.specs import TaskSpec, TreeLimits
+from tasks.rules.specs import TaskSpec, TreeLimits, explicit_executor
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, descendants, node_of
 from tasks.services.secrets.stored_secrets import refuse_unusable
@@ -72,6 +73,9 @@ def update_task(*, caller: Caller, task_id: str, changes: Json) -> Task:
     data = {"task_id": task.id, "status": task.status}
     if task.status != Status.PENDING:
         why = f"Task '{task.id}' is {task.status}: only a pending task can be changed. Copy it with tasks.copy instead."
+        raise StatusConflict(why, data=data)
+    if task.executor_id == STEP:
+        why = f"Task '{task.id}' is a step that the code of the workflow '{task.spawned_by}' calls: change the inputs of that one."
         raise StatusConflict(why, data=data)
     if Run.objects.unfinished().filter(root_id=task.root_id).exists():
         why = f"Task '{task.id}' cannot be changed while its tree is running. Wait until it finishes, or cancel it with tasks.cancel."
@@ -130,7 +134,8 @@ def _checked(task: Task, changes: Json) -> tuple[TaskSpec, datetime]:
         state = Task.objects.state_of_tree(task.root_id)
         tree: list[Json] = list(Task.objects.tree(task.root_id).values(*REQUEST))
         requests = [row | changes if row["id"] == task.id else row for row in tree]
-        spec = checked(requests, limits=TreeLimits(tasks=len(tree), depth=len(tree)))
+        steps = {row["id"] for row in tree if explicit_executor(row) == STEP}
+        spec = checked(requests, limits=TreeLimits(tasks=len(tree), depth=len(tree)), steps=steps)
         refuse_unusable(spec, owner=task.user_id)
         return next(row for row in spec.tasks if row.id == task.id), state
 

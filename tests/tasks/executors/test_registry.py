@@ -114,6 +114,15 @@ def test_params_that_nothing_reads_are_refused_by_name(task: Json, place: str, r
     assert (where, reason in why) == (f"tasks[0].{place}", True), why
 
 
+@pytest.mark.parametrize("task", [{"name": "x", "schemas": {"method": "step_executor"}}, {"name": "step_executor"}])
+def test_no_request_may_name_what_runs_the_steps_of_workflows(task: Json) -> None:
+    with pytest.raises(InvalidParams) as raised:
+        checked([{"id": "top", "name": "Top"}, task | {"parent_id": "top", "inputs": {"function": "a:b"}}])
+    [(where, why)] = raised.value.problems
+    assert (where, "Name the workflow, such as workflow:research" in why) == ("tasks[1]", True), why
+    assert "step_executor" not in executor_ids()
+
+
 def test_a_place_that_names_no_task_is_refused_unless_it_is_meant_as_a_text() -> None:
     def problem_of(text: str, **fields: Any) -> str | None:
         task = {
