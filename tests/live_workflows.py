@@ -6,6 +6,8 @@ from typing import Final
 from aipartnerupflow.workflows import StepFailed, gather, now, step, uuid, workflow
 
 RAN: Final[list[tuple[str, int]]] = []
+BROKEN: Final[set[str]] = set()
+"""The names of the steps that do not end well."""
 
 
 @step(idempotent=True)
@@ -27,6 +29,40 @@ async def hang(a: int) -> int:
     RAN.append(("hang", a))
     await asyncio.Event().wait()
     return a
+
+
+@step(idempotent=True)
+async def flaky(a: int) -> int:
+    RAN.append(("flaky", a))
+    if "flaky" in BROKEN:
+        raise ValueError("broken")
+    return a
+
+
+@step(idempotent=True)
+async def slow(a: int) -> int:
+    RAN.append(("slow", a))
+    if "slow" in BROKEN:
+        await asyncio.Event().wait()
+    return a
+
+
+@step(idempotent=True)
+async def mark(a: int, text: str) -> int:
+    RAN.append(("mark", a))
+    return a
+
+
+@workflow
+async def mended(count: int) -> dict[str, object]:
+    """Fail until what is broken is mended."""
+    whole = await add(count)
+    try:
+        await double(-whole)
+    except StepFailed:
+        whole += 1
+    await mark(whole, f"{uuid()} {now()}")
+    return {"whole": sum(await gather(flaky(whole), slow(whole))), "error": None}
 
 
 @workflow

@@ -243,7 +243,9 @@ def rows_of_trees(*, caller: Caller, root_ids: Collection[str]) -> list[Row]:
 def _roots(caller: Caller) -> TaskQuerySet:
     # These columns may be large, and the list shows none of them.
     return (
-        Task.objects.for_caller(caller).filter(parent_id=None).defer("inputs", "result", "schemas", "params", "steps")
+        Task.objects.for_caller(caller)
+        .filter(parent_id=None)
+        .defer("inputs", "result", "schemas", "params", "steps", "call")
     )
 
 

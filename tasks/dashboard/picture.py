@@ -182,7 +182,7 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None, want
         raise TaskNotFound(task_id)
     # Read the run first: the stream may then repeat changes that the rows contain, but it misses none.
     run = Run.objects.filter(root_id=root_id).order_by("-number").first()
-    tree = Task.objects.tree(root_id).defer("inputs", "result", "schemas", "params", "steps")
+    tree = Task.objects.tree(root_id).defer("inputs", "result", "schemas", "params", "steps", "call")
     is_large = tree.count() > WHOLE
     rows: dict[str, Task] = {} if is_large else {task.id: task for task in tree}
     tasks: Sequence[Shown] = seen_of(root_id) if is_large else list(rows.values())
@@ -308,7 +308,7 @@ def _first_ended(root_id: str, failed: Collection[str]) -> list[Task]:
         return []
     order = Task.objects.tree(root_id).filter(status=Status.FAILED, cause_id=None).order_by("completed_at", "position")
     first = list(islice((each for each in order.values_list("id", flat=True) if each in failed), CAUSES_SHOWN))
-    found = Task.objects.defer("inputs", "result", "schemas", "params", "steps").in_bulk(first)
+    found = Task.objects.defer("inputs", "result", "schemas", "params", "steps", "call").in_bulk(first)
     return [found[each] for each in first if each in found]
 
 

@@ -1,16 +1,20 @@
 """Steps: a task adds tasks to its tree, and is called again with how they ended (`Spawn` with `again`). Pure.
 
-The latest step of a task is stored with it, in the transaction that adds the tasks of the step.
+The latest step of a task is stored with it, in the transaction that adds the tasks of the step. The code of a workflow runs beside its
+steps instead: each of these has its call in the row (`tasks.worker.live`).
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from tasks.rules.interrupts import INTERRUPTED
 from tasks.rules.strict_json import Json
 from tasks.status import Status
+
+CANCEL: Final = "cancel"
+"""The key, in the call of a workflow, of the order of the code that cancelled it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,33 @@ def taken_up(tree: Sequence[Stored], steps: Mapping[str, Json]) -> set[str]:
             has_failed = part.status == Status.FAILED and INTERRUPTED not in (part.error or "")
             if task_id in completed or index < earlier or has_failed:
                 found.add(part.id)
+    return _with_all_below(found, tree)
+
+
+def heard(tree: Sequence[Stored], calls: Mapping[str, Json]) -> set[str]:
+    """Return the ids of the calls of workflows whose end is decided, with all below them: the code has built on it.
+
+    They are those of a workflow that has completed, those whose ends a later call has seen, and those that the code cancelled before
+    its last call. Others, such as the one whose failure ended the code, may run again: a replay comes to them. `calls` maps the ids of
+    the tasks that such code has called to their calls.
+    """
+    by_workflow = defaultdict[str, list[Stored]](list)
+    for task in tree:
+        if task.spawned_by is not None and task.id in calls:
+            by_workflow[task.spawned_by].append(task)
+    completed = {task.id for task in tree if task.status == Status.COMPLETED}
+    found = set[str]()
+    for workflow_id, parts in by_workflow.items():
+        seen = {path for part in parts for path in calls[part.id]["seen"]}
+        for part in parts:
+            call = calls[part.id]
+            is_cancelled_before = CANCEL in call and call[CANCEL]["after"] < len(parts)
+            if workflow_id in completed or call["path"] in seen or is_cancelled_before:
+                found.add(part.id)
+    return _with_all_below(found, tree)
+
+
+def _with_all_below(found: set[str], tree: Sequence[Stored]) -> set[str]:
     for task in tree:  # a task comes after what it is below
         if task.parent_id in found or task.spawned_by in found:
             found.add(task.id)

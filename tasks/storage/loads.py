@@ -175,14 +175,14 @@ def with_texts(tasks: Q) -> Q:
 
     Parsed, a JSON of many small values takes 20 times as much memory.
     """
-    return tasks.defer(*JSON_COLUMNS, "steps").annotate(
+    return tasks.defer(*JSON_COLUMNS, "steps", "call").annotate(
         **{f"{column}{TEXT}": Cast(column, TextField()) for column in JSON_COLUMNS}
     )
 
 
 def without_texts(tasks: Q) -> Q:
     """Load tasks without their JSON. Replies have null in its place."""
-    return tasks.defer(*JSON_COLUMNS, "steps").annotate(
+    return tasks.defer(*JSON_COLUMNS, "steps", "call").annotate(
         **{f"{column}{TEXT}": Value(None, output_field=TextField()) for column in JSON_COLUMNS}
     )
 

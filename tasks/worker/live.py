@@ -1,6 +1,7 @@
 """Workflows as code in a run: their code is at work here while their steps, which are tasks of the tree, run wherever they may.
 
-The rows of steps have in `call` what a replay needs: the path and the hash of the call, and the ends that the code had seen.
+The rows of steps have in `call` what a replay needs: the path and the hash of the call, and the ends that the code had seen. The first
+one has the seed and the beginning of the workflow, too, so that a later run or a copy, which keep it, replay the same values.
 """
 
 import asyncio
@@ -18,11 +19,12 @@ from aipartnerupflow.executors import ExecutorError
 from aipartnerupflow.workflows.drive import Call, Cancel, Command, Difference, Drive, End, Record
 from tasks.executors.workflows import STEP, WorkflowTask
 from tasks.models import Task
+from tasks.rules.steps import CANCEL
 from tasks.rules.strict_json import Json
 from tasks.services.runs import cancels
 from tasks.services.trees.persist import row_below
 from tasks.status import Status
-from tasks.worker.load_run import CANCEL, LoadedTask
+from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, completed_in_turn, failed
 from tasks.worker.run_parts import RunParts
 from tasks.worker.spawning.growth import CannotGrow, Growth, Room, growth_of, stored_id
@@ -57,14 +59,18 @@ class Live:
         arguments = {name: value for name, value in inputs.items() if name in workflow.signature.parameters}
         drive: Drive | None = None
         try:
-            history = [_record_of(child, self._run.results) for child in self._run.family.spawned_by(task.id)]
-            self._ids |= {(task.id, _path(child)): child.id for child in self._run.family.spawned_by(task.id)}
-            seed = f"{self._run.claim.run_id}/{task.id}"
-            drive = workflow.drive(arguments, seed=seed, at=_moment(task.started_at), history=history)
+            steps = [child for child in self._run.family.spawned_by(task.id) if child.call is not None]
+            history = [_record_of(child, self._run.results) for child in steps]
+            self._ids |= {(task.id, _path(child)): child.id for child in steps}
+            new = {"seed": f"{self._run.claim.run_id}/{task.id}", "at": _moment(task.started_at).isoformat()}
+            origin = (steps[0].call if steps else None) or dict(new)
+            if steps:
+                new.clear()
+            drive = workflow.drive(arguments, seed=origin["seed"], at=_moment(origin["at"]), history=history)
             await _replayed(drive)
             commands = drive.begin()
             while True:
-                self._take(task, commands)
+                self._take(task, commands, for_first=new)
                 if drive.outcome is not None:
                     return await self._outcome_of(drive, name=workflow.__name__)
                 if isinstance(end := await ends.get(), BaseException):
@@ -84,11 +90,11 @@ class Live:
         if task.call is not None and (ends := self._ends.get(task.spawned_by or "")) is not None:
             ends.put_nowait((_path(task), _end_of(task, outcome.status, outcome.result)))
 
-    def _take(self, task: LoadedTask, commands: Iterable[Command]) -> None:
+    def _take(self, task: LoadedTask, commands: Iterable[Command], *, for_first: Json) -> None:
         """Add the calls to the tree, and stop those that the code no longer waits for."""
         for is_call, some in groupby(commands, key=lambda command: isinstance(command, Call)):
             if is_call:
-                self._add(task, [call for call in some if isinstance(call, Call)])
+                self._add(task, [call for call in some if isinstance(call, Call)], for_first=for_first)
                 continue
             for command in some:
                 task_id = self._ids[task.id, command.path]
@@ -97,7 +103,7 @@ class Live:
                     step.call = (step.call or {}) | {CANCEL: {"after": command.after, "seen": command.seen}}
                     self._cancel(cancels.Cancel(task_id=task_id, force=False, message=NO_LONGER))
 
-    def _add(self, task: LoadedTask, calls: list[Call]) -> None:
+    def _add(self, task: LoadedTask, calls: list[Call], *, for_first: Json) -> None:
         limits, run = settings.APFLOW.limits, self._run
         room = run.family.promise(task.id, len(calls), most=limits.spawned_tasks)
         if room < len(calls):
@@ -107,7 +113,9 @@ class Live:
             )
         ids = {call.path: stored_id(f"{task.id}/{call.path}") for call in calls}
         self._ids |= {(task.id, path): task_id for path, task_id in ids.items()}
-        rows = _rows(task, calls, ids, now=run.claim.now())
+        rows = list(_rows(task, calls, ids, now=run.claim.now()))
+        rows[0].call = rows[0].call | for_first
+        for_first.clear()
         stored = self._add_to_tree(task, growth_of(rows, Room(tasks=room, bytes=limits.run_bytes)))
         stored.add_done_callback(partial(self._stored, task.id))
 
@@ -164,7 +172,7 @@ def _rows(task: LoadedTask, calls: Iterable[Call], ids: dict[str, str], *, now: 
 
 def _record_of(child: LoadedTask, results: Any) -> Record:
     """Return the stored call that the task is."""
-    stored = child.call or {}
+    stored = child.call = child.call or {}
     call = Call(
         kind="step",
         target=child.inputs["function"],
@@ -175,7 +183,9 @@ def _record_of(child: LoadedTask, results: Any) -> Record:
     )
     status = Status(child.status)
     end = _end_of(child, status, results.get(child.id)) if status.is_terminal else None
-    order = stored.get(CANCEL) if status is Status.CANCELLED else None
+    if status is not Status.CANCELLED:
+        stored.pop(CANCEL, None)  # of the run before, if it runs again
+    order = stored.get(CANCEL)
     cancel = order and Cancel(path=call.path, after=order["after"], seen=tuple(order["seen"]))
     return Record(call=call, hash=stored["hash"], end=end, cancel=cancel)
 

@@ -27,7 +27,8 @@ from tasks.worker.shares import TreeMemory
 
 SIZES: Final = sized(
     "SELECT root_id, sum(octet_length(inputs) + coalesce(octet_length(params), 0) + coalesce(octet_length(schemas), 0) "
-    "+ coalesce(octet_length(result), 0) + coalesce(octet_length(steps), 0)) FROM tasks_task WHERE root_id IN ({marks}) GROUP BY root_id"
+    "+ coalesce(octet_length(result), 0) + coalesce(octet_length(steps), 0) "
+    "+ coalesce(octet_length(call), 0)) FROM tasks_task WHERE root_id IN ({marks}) GROUP BY root_id"
 )
 TASK_MEMORY: Final = 2048
 """The bytes that a task takes without its JSON."""
@@ -35,10 +36,6 @@ VALUE_MEMORY: Final = 64
 """The bytes that each value in a list or object takes, besides its text."""
 LARGE_TEXT: Final = 1024
 """In shorter texts the values are not counted."""
-
-
-CANCEL: Final = "cancel"
-"""The key, in the call of a step, of the order of its workflow that cancelled it."""
 
 
 @dataclass(slots=True)
@@ -99,6 +96,7 @@ def is_live(task: LoadedTask) -> bool:
 
 
 SELECTED: Final = [*(field.name for field in fields(LoadedTask) if field.name in COLUMNS), "steps"]
+CALL: Final = SELECTED.index("call")
 LOADED_AS_THEY_ARE: Final = [name for name in SELECTED if name not in ("schemas", "params", "token_usage", "steps")]
 
 
@@ -135,9 +133,10 @@ def _task(row: tuple[Any, ...]) -> LoadedTask:
         orjson.loads(result) if result else None,
     )
     usage, steps = row[-2:]
+    call = cast("str | None", row[CALL])
     task = LoadedTask(*(row[:9] + decoded + row[14:-2]))
-    if task.call:
-        task.call = orjson.loads(cast(str, task.call))
+    if call:
+        task.call = orjson.loads(call)
     if steps:
         task.step = read(orjson.loads(steps))
         task.token_usage = task.step.usage
@@ -146,14 +145,14 @@ def _task(row: tuple[Any, ...]) -> LoadedTask:
     task.has_places = has_places(inputs)
     task.has_sealed = may_contain(inputs)
     task.result_bytes = len(result or "")
-    task.memory = TASK_MEMORY + sum(map(_memory_of, (inputs, schemas, params, result, steps)))
+    task.memory = TASK_MEMORY + sum(map(_memory_of, (inputs, schemas, params, result, steps, call)))
     return task
 
 
 def loaded(row: Task) -> LoadedTask:
     """Convert a row that is not stored yet."""
     fields = {name: getattr(row, name) for name in LOADED_AS_THEY_ARE}
-    texts = [orjson.dumps(value).decode() for value in (row.inputs, row.schemas, row.params)]
+    texts = [orjson.dumps(value).decode() for value in (row.inputs, row.schemas, row.params, row.call)]
     return LoadedTask(
         **fields,
         schemas=row.schemas or {},

@@ -54,7 +54,7 @@ from tasks.worker.changes import (
 )
 from tasks.worker.day_budget import DayUse
 from tasks.worker.group_commit import GroupCommit
-from tasks.worker.load_run import CANCEL, LoadedTask
+from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, storable
 from tasks.worker.spawning.growth import Growth
 
@@ -456,7 +456,7 @@ class RunRecorder:
             at=task.completed_at,
             closing=self._question_closed(task),
             steps=_json(task.step.over()) if task.step and outcome.status is Status.COMPLETED else None,
-            call=_json(task.call) if task.call and CANCEL in task.call and outcome.status is Status.CANCELLED else None,
+            call=_json(task.call) if task.call and outcome.status is Status.CANCELLED else None,
             turn=self._turn_of(task, outcome),
             keeps_state=task.executor_id in task_states.KEEPERS,
         )

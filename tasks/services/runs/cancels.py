@@ -89,7 +89,7 @@ def ask(*, caller: Caller, task_ids: Sequence[str], force: bool, message: str) -
     mine = Task.objects.for_caller(caller)
     for root_id in sorted(set(mine.filter(id__in=task_ids).values_list("root_id", flat=True))):
         Task.objects.hold_tree(root_id)  # no other transaction can start it between the check and the request
-    found = mine.defer(*loads.JSON_COLUMNS, "steps").in_bulk(list(task_ids))
+    found = mine.defer(*loads.JSON_COLUMNS, "steps", "call").in_bulk(list(task_ids))
     runs = {
         run.root_id: run for run in Run.objects.unfinished().filter(root_id__in={t.root_id for t in found.values()})
     }
@@ -132,7 +132,7 @@ def _target_of(task: Task, run: Run | None, message: str) -> CancelTarget:
 
 def _shape(task: Task) -> list[Task]:
     """Return the tree of the task, with what decides which tasks belong together."""
-    return list(Task.objects.tree(task.root_id).defer("inputs", "schemas", "result", "steps"))
+    return list(Task.objects.tree(task.root_id).defer("inputs", "schemas", "result", "steps", "call"))
 
 
 def _cancel_unrun(task: Task, run: Run | None, message: str) -> Run | None:
@@ -192,7 +192,9 @@ async def _stopped(target: CancelTarget) -> None:
 def answers(*, asked: Sequence[CancelTarget]) -> list[Json]:
     """Return the reply for each target. Partial results are left out if all of them are too large for one response."""
     targets = {target.task_id for target in asked if target.task}
-    now = Task.objects.defer(*loads.JSON_COLUMNS, "steps").in_bulk(targets.union(*(target.below for target in asked)))
+    now = Task.objects.defer(*loads.JSON_COLUMNS, "steps", "call").in_bulk(
+        targets.union(*(target.below for target in asked))
+    )
     found = Task.objects.filter(id__in=targets).exclude(result=None)
     fitting = loads.spend_on_page(dict(found.values_list("id", loads.size_of("result"))), least=0)
     rows = Task.objects.filter(id__in=fitting).values_list("id", "result")

@@ -34,7 +34,7 @@ def cancel(run: Run, *, task_id: str, message: str) -> bool:
     """
     if run.is_reserved or not _waiting(run).exists():
         return False
-    tree = list(Task.objects.tree(run.root_id).defer("inputs", "schemas", "result", "steps"))
+    tree = list(Task.objects.tree(run.root_id).defer("inputs", "schemas", "result", "steps", "call"))
     nodes = [node_of(row) for row in tree]
     scope = covered_by(run.target_id, tree)
     rows = [row for row in tree if row.id in scope]

@@ -367,7 +367,7 @@ def _parts_of_templates(task: Task, tree: Sequence[Task]) -> set[str]:
 
 def _new_copy(*, caller: Caller, task_id: str, with_children: bool) -> tuple[Task, Copy]:
     task = get_task(caller=caller, task_id=task_id)
-    tree = tree_of(task)
+    tree = tree_of(task, without=["steps", "call"])
     _parts_of_templates(task, tree)
     return task, copies.copied(task, tree, copies.for_execution(task.id, tree, with_children=with_children))
 

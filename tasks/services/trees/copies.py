@@ -5,7 +5,7 @@ validated by the same rules.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from aipartnerupflow.executors import ExecutorError
 from apflow_site.db.beforehand import beforehand
 from tasks.executors.admission import checked
 from tasks.executors.filling import filled_inputs
+from tasks.executors.workflows import STEP
 from tasks.ids import new_id
 from tasks.models import Task
 from tasks.rules.budgets import without_budget
@@ -25,7 +26,7 @@ from tasks.rules.field_rules import RUN_FIELDS
 from tasks.rules.maps import CannotMap, templates_of
 from tasks.rules.places import escaped
 from tasks.rules.references import dependency_results, label_of, renamed_params, resolved_inputs, settled_params
-from tasks.rules.steps import taken_up
+from tasks.rules.steps import heard, taken_up
 from tasks.rules.strict_json import Json
 from tasks.rules.templates import LABEL, rename_placeholders
 from tasks.rules.tree import (
@@ -42,7 +43,7 @@ from tasks.rules.tree import (
     with_needs,
 )
 from tasks.services.secrets.stored_secrets import refuse_unusable
-from tasks.services.trees.persist import rows_of, steps_in, store
+from tasks.services.trees.persist import calls_in, rows_of, steps_in, store
 from tasks.services.trees.queries import get_task, tree_of
 from tasks.status import Status
 from tasks.storage import loads
@@ -55,17 +56,20 @@ CUSTOM: Final = "custom"
 #: Fields of a task in a request, besides its name, id and references. A copy inherits them.
 REQUEST_FIELDS: Final = ("priority", "inputs", "schemas", "params")
 NO_INPUTS: Final[Mapping[str, Json]] = MappingProxyType({})
+NO_RESTARTS: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extent:
     """The tasks that a copy includes.
 
-    The `fresh` ones are pending; the others keep their completed results.
+    The `fresh` ones are pending; the others keep their completed results. Of a workflow in `restarts` they have the steps before
+    that position of the tree.
     """
 
     taken: set[str]
     fresh: set[str]
+    restarts: Mapping[str, int] = NO_RESTARTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +112,7 @@ def copy_tree(
             raise InvalidParams([("reset_fields", f"'{name}' is not one of {', '.join(known)}") for name in unknown])
         task = get_task(caller=caller, task_id=task_id)
         loads.spend_on(Task.objects.tree(task.root_id), *loads.TASK_COLUMNS)  # the reply contains the copy
-        tree = tree_of(task, without=["steps"])
+        tree = tree_of(task, without=["steps", "call"])
         if copy_mode == CUSTOM:
             extent = custom(custom_task_ids, tree, children=children)
         elif copy_mode == FULL:
@@ -137,13 +141,19 @@ def copied(
 ) -> Copy:
     """Return a new tree with the same owner, and other `inputs` for some fresh tasks. Raises what `create_tree` raises."""
     templates = templates_of(tree)
-    extent = _unexpanded(extent, tree, templates)
+    restarts = {task_id: position for task_id, position in extent.restarts.items() if task_id not in inputs}
+    extent = _unexpanded(replace(extent, restarts=restarts), tree, templates)
+    calls, kept = calls_in(tree), extent.taken - extent.fresh
+    decided = heard(
+        [each for each in tree if each.id in kept or each.position == restarts.get(each.spawned_by or "")], calls
+    )
     requests = requests_of(tree, extent, top_id=task.id, reset=reset)
     for task_id, given in inputs.items():
         if task_id not in requests:
             raise InvalidParams([("inputs", SPAWNED_AGAIN.format(task_id))])
         requests[task_id]["inputs"] = given
-    spec = checked(list(requests.values()), is_copy=True)
+    steps = {requests[each.id]["id"] for each in tree if each.id in requests and each.executor_id == STEP}
+    spec = checked(list(requests.values()), is_copy=True, steps=steps)
     if inputs:
         refuse_unusable(spec, owner=task.user_id)
     rows = rows_of(spec, ids={task.id: task.id for task in spec.tasks}, user_id=task.user_id)
@@ -155,9 +165,12 @@ def copied(
         row.label = original.label or original.id
         row.spawned_by = ids.get(original.spawned_by or "")
         row.original_task_id, row.origin_type = original.id, "copy"
-        if original_id not in extent.fresh and (original.status == Status.COMPLETED or original_id in ended):
+        if row.spawned_by is not None:
+            row.call = calls.get(original_id)
+        is_kept = original.status == Status.COMPLETED or original_id in ended or original_id in decided
+        if original_id not in extent.fresh and is_kept:
             for name in RUN_FIELDS:
-                if name != "error":  # of a template that no run has
+                if name != "error" or original_id in decided:  # of a template that no run has
                     setattr(row, name, getattr(original, name))
     return Copy(
         tasks=rows,
@@ -195,12 +208,20 @@ def minimal(task_id: str, tree: Iterable[Task], *, children: bool) -> Extent:
 def full(task_ids: Collection[str], tree: Iterable[Task]) -> Extent:
     """Select the whole tree.
 
-    Fresh: these tasks, their subtrees, all their dependents, and the groups and tasks with added ones that wait for these.
+    Fresh: these tasks, their subtrees, all their dependents, and the groups and tasks with added ones that wait for these. A workflow
+    of which they are steps goes on from the first of them.
     """
     nodes = nodes_of(tree)
     below = children_of(nodes)
     subtree = {*task_ids, *(each for task_id in task_ids for each in descendants(task_id, below))}
-    return Extent(taken={node.id for node in nodes}, fresh=subtree | waiting_for(subtree, nodes))
+    fresh = subtree | waiting_for(subtree, nodes)
+    live = {node.id for node in nodes if node.is_live and node.id not in subtree}
+    live -= {node.id for node in nodes if any(needed in fresh for needed, _ in node.dependencies)}
+    restarts: dict[str, int] = {}
+    for node in nodes:  # in the order of the tree
+        if node.id in subtree and node.spawned_by in live:
+            restarts.setdefault(node.spawned_by, node.position)
+    return Extent(taken={node.id for node in nodes}, fresh=fresh, restarts=restarts)
 
 
 def custom(task_ids: Sequence[str], tree: Iterable[Task], *, children: bool) -> Extent:
@@ -283,7 +304,8 @@ def _unexpanded(extent: Extent, tree: Sequence[Task], templates: Mapping[str, Se
     """Return the extent without what its fresh tasks have spawned, and will spawn again, but with their templates.
 
     A task that takes steps and has not completed begins again in the copy. If it has completed, only those of its tasks that
-    completed are copied. Without it, tasks that it has added are copied like any other.
+    completed are copied. Without it, tasks that it has added are copied like any other. A workflow that is not fresh keeps all its
+    steps: its code goes on after them.
     """
     parts = {part.id for map_id in templates.keys() & extent.fresh for part in templates[map_id]}
     steps = {task_id: step for task_id, step in steps_in(tree).items() if task_id in extent.taken}
@@ -291,7 +313,9 @@ def _unexpanded(extent: Extent, tree: Sequence[Task], templates: Mapping[str, Se
     again = extent.fresh | (steps.keys() - completed)
     spawned = taken_up(tree, steps) - completed if steps else set[str]()
     for task in tree:  # what is spawned comes after its spawner
-        if task.spawned_by is not None and (task.spawned_by in again or task.spawned_by in spawned):
+        if task.spawned_by is None or task.position < extent.restarts.get(task.spawned_by, 0):
+            continue
+        if task.spawned_by in again or task.spawned_by in spawned:
             spawned.add(task.id)
     return Extent(taken=(extent.taken | parts) - spawned, fresh=(extent.fresh | parts) - spawned)
 

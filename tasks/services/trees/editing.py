@@ -172,7 +172,7 @@ def remove_trees(root_ids: Sequence[str]) -> int:
 
 def _remove_part(task: Task, *, force: bool) -> int:
     """Delete the task and all tasks below it."""
-    tree = list(Task.objects.tree(task.root_id).defer("inputs", "schemas", "result", "steps"))
+    tree = list(Task.objects.tree(task.root_id).defer("inputs", "schemas", "result", "steps", "call"))
     doomed = {task.id, *descendants(task.id, children_of(map(node_of, tree)))}
     # The rest of what a task has added, or of a template, would be taken for the whole.
     owners = [(row.id, row.spawned_by) for row in tree if row.spawned_by is not None]

@@ -36,7 +36,7 @@ def fork(
     def make() -> tuple[Task, copies.Copy]:
         task = get_task(caller=caller, task_id=task_id)
         loads.spend_on(Task.objects.tree(task.root_id), *loads.TASK_COLUMNS)
-        tree = tree_of(task)
+        tree = tree_of(task, without=["steps", "call"])
         starts = list(dict.fromkeys([*(start or ([task_id] if not inputs else ())), *(() if start else inputs)]))
         extent = copies.full(_known(starts, tree, "from_tasks"), tree)
         _known(list(inputs), tree, "inputs")

@@ -9,12 +9,13 @@ from typing import Any, Final, Protocol
 from django.db import transaction
 
 from apflow_site.db.prepared import unsaved
+from tasks.executors.workflows import STEP
 from tasks.models import Task
 from tasks.models.trees import COLUMNS
 from tasks.rules.maps import templates_of
 from tasks.rules.references import renamed_params
 from tasks.rules.specs import NORMAL_PRIORITY, TaskSpec, TreeSpec, labelled, names_of
-from tasks.rules.steps import taken_up
+from tasks.rules.steps import heard, taken_up
 from tasks.rules.strict_json import Json
 from tasks.rules.templates import LABEL, rename_placeholders
 from tasks.services.secrets.write_only import sealed_inputs
@@ -35,8 +36,16 @@ def steps_in(tree: Sequence[Task]) -> dict[str, Json]:
 
 def decided_in(tree: Sequence[Task]) -> set[str]:
     """Return the ids of the tasks of the tree that do not run again: their end is a result that was taken up."""
-    steps = steps_in(tree)
-    return taken_up(tree, steps) if steps else set()
+    steps, calls = steps_in(tree), calls_in(tree)
+    return (taken_up(tree, steps) if steps else set()) | (heard(tree, calls) if calls else set())
+
+
+def calls_in(tree: Sequence[Task]) -> dict[str, Json]:
+    """Map the ids of the tasks of the tree that the code of workflows has called to their calls."""
+    if not any(task.spawned_by and task.executor_id == STEP for task in tree):
+        return {}
+    rows = Task.objects.tree(tree[0].root_id).exclude(call=None)
+    return {task_id: call or {} for task_id, call in rows.values_list("id", "call")}
 
 
 def rows_of(spec: TreeSpec, *, ids: dict[str, str], user_id: str) -> list[Task]:

@@ -12,6 +12,7 @@ from accounts.callers import LOCAL
 from tasks.models import Run, Task
 from tasks.queue import leases
 from tasks.services import trees
+from tasks.services.trees import forks
 from tests import live_workflows
 from tests.sizes import size
 from tests.tasks.executors.conftest import forget_registry
@@ -32,6 +33,7 @@ ERROR = "double() raised ValueError: too small"
 def modules(stage: Stage, settings: Settings) -> None:
     settings.APFLOW_EXECUTOR_MODULES = ("tests.live_workflows",)
     forget_registry()
+    live_workflows.BROKEN.clear()
 
 
 def run_with_a_death(stage: Stage, name: str, fuse: Fuse | None) -> tuple[Ran, set[str], bool]:
@@ -97,6 +99,41 @@ def test_a_worker_that_dies_at_any_moment_repeats_no_step_that_has_ended(
             counts = Counter(live_workflows.RAN)
             again = [task.id for task in ran.tasks.values() if task.id in ended and counts[arguments(task)] > 1]
             assert again == [], (item, after)
+
+
+def test_a_workflow_that_failed_goes_on_where_it_failed(stage: Stage) -> None:
+    live_workflows.BROKEN.update({"flaky", "slow"})
+    ran, _, _ = run_with_a_death(stage, "mended", None)
+    assert ran.tasks["w"].error == "mended() raised StepFailed: flaky() raised ValueError: broken"
+    assert {task.id: task.status for task in ran.tasks.values()} == {
+        **{"w": "failed", "w/1": "completed", "w/2": "failed", "w/3": "completed"},
+        **{"w/4.1": "failed", "w/5.1": "cancelled"},
+    }
+    live_workflows.BROKEN.clear()
+    again = trees.execute_task(caller=LOCAL, task_id="w").run
+    stage.until_nothing(stage.bear().woken_for_open_runs)
+    ran = result_of(again)
+    assert (ran.run.status, ran.tasks["w"].error, ran.tasks["w"].result) == (
+        "completed",
+        None,
+        {"whole": 10, "error": None},
+    )
+    counts = Counter(name for name, _ in live_workflows.RAN)
+    assert counts == {"add": 1, "double": 1, "mark": 1, "flaky": 2, "slow": 2}
+
+
+@pytest.mark.parametrize(("start", "ran_again"), [("w/5", 3), ("w/7", 1), ("w", 7)])
+def test_a_fork_from_a_step_keeps_those_before_it(stage: Stage, start: str, ran_again: int) -> None:
+    ran, _, _ = run_with_a_death(stage, "total", None)
+    before = ran.tasks["w"].result
+    live_workflows.RAN.clear()
+    run = forks.fork(caller=LOCAL, task_id="w", start=[start], inputs={}).run
+    stage.until_nothing(stage.bear().woken_for_open_runs)
+    tasks = {task.label or task.id: task for task in result_of(run).tasks.values()}
+    root = next(task for task in tasks.values() if task.parent_id is None)
+    assert (root.status, root.error, len(tasks), len(live_workflows.RAN)) == ("completed", None, 8, ran_again)
+    assert [root.result[name] for name in ("whole", "error")] == [610, ERROR]
+    assert (root.result["uuid"] == before["uuid"]) is (start != "w")
 
 
 def test_code_that_differs_from_what_is_stored_is_named(stage: Stage) -> None:
