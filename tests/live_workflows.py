@@ -53,6 +53,36 @@ async def mark(a: int, text: str) -> int:
     return a
 
 
+class Refused(Exception):
+    """An exception that the workflow gets as it is."""
+
+
+@step(idempotent=True, raises=(Refused,))
+async def refuse(a: int) -> int:
+    RAN.append(("refuse", a))
+    raise Refused("no", a)
+
+
+@step(idempotent=True, raises=(Refused,), pool="thread")
+def refuse_on_a_thread(a: int) -> int:
+    RAN.append(("refuse_on_a_thread", a))
+    raise Refused("never", a)
+
+
+@workflow
+async def caught(count: int) -> dict[str, object]:
+    """Catch exceptions of steps."""
+    try:
+        await refuse(count)
+    except Refused as refused:
+        error, whole = refused.args
+    try:
+        await refuse_on_a_thread(await add(whole))
+    except Refused as refused:
+        return {"whole": refused.args[1], "error": error}
+    return {"whole": 0, "error": None}
+
+
 @workflow
 async def mended(count: int) -> dict[str, object]:
     """Fail until what is broken is mended."""

@@ -5,7 +5,9 @@ from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from copy import copy
 from datetime import datetime
 from functools import cached_property, partial
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, get_type_hints, overload
+from typing import Any, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, get_type_hints, overload
+
+import orjson
 
 from aipartnerupflow.executors import Json
 from aipartnerupflow.workflows.drive import Again, Call, Drive, Kind, Record, caller, current
@@ -21,6 +23,8 @@ from aipartnerupflow.workflows.values import (
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+MOST_ARGUMENT_BYTES: Final = 65_536
+"""The bytes of the arguments of an exception beyond which a workflow gets it with its text only."""
 
 
 class StepFailed(Exception):
@@ -127,6 +131,19 @@ class Function(Generic[P, R]):
             return encoded(result)
         except TypeError as error:
             raise TypeError(f"{self.place}: the result of {self.__name__}() cannot be stored: {error}.") from None
+
+    def declared(self, error: BaseException) -> tuple[str, list[Any]] | None:
+        """Return the name and the arguments of the exception in `raises` that this one is; None if the workflow gets StepFailed."""
+        kind = next((kind for kind in self.set_options.get("raises", ()) if isinstance(error, kind)), None)
+        if kind is None:
+            return None
+        try:
+            arguments = encoded(list(error.args))
+        except TypeError:
+            arguments = None
+        if arguments is None or len(orjson.dumps(arguments)) > MOST_ARGUMENT_BYTES:
+            arguments = [str(error)[:MOST_ARGUMENT_BYTES].encode("utf-8", "replace").decode()]
+        return kind.__name__, arguments
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any], place: str) -> Call:
         """Return the call of it, which is not made yet."""

@@ -108,14 +108,7 @@ def failed(error: Exception, *, at: datetime, step: Any = None) -> End:
     """Return the end of a call that raised this exception."""
     name, text = type(error).__name__, str(error)
     said = text if isinstance(error, ExecutorError) or step is None else f"{step.__name__}() raised {name}: {text}"
-    arguments = None
-    raises = () if step is None else step.set_options.get("raises", ())
-    if (declared := next((kind for kind in raises if isinstance(error, kind)), None)) is not None:
-        name = declared.__name__
-        try:
-            arguments = step.stored(list(error.args))
-        except TypeError:
-            arguments = [text]
+    name, arguments = (step and step.declared(error)) or (name, None)
     return End(status="failed", at=at, error=said, exception=name, result=arguments)
 
 

@@ -15,7 +15,7 @@ from aipartnerupflow.executors.current import enter_task
 from aipartnerupflow.executors.functions import Function, is_idempotent
 from aipartnerupflow.workflows.functions import Step
 from tasks.executors.plugins import plugins
-from tasks.executors.workflows import STEP
+from tasks.executors.workflows import STEP, StepRaised
 from tasks.rules.pools import LOOP
 
 MOST_LEFT: Final = 100
@@ -77,13 +77,13 @@ class Python(Executor):
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # the operator's function may raise anything
             raise _failure(function, error) from error
 
-    async def _on_a_thread(self, function: Function, arguments: Json) -> Any:
+    async def _on_a_thread(self, function: Function, arguments: Json, *, step: Step[..., Any] | None = None) -> Any:
         if len(self._left) >= MOST_LEFT:
             raise ExecutorError(
                 f"{function.__name__}() was not called: {MOST_LEFT} functions whose tasks were stopped still run in this "
                 "worker process. Give them time limits of their own, and restart the workers to be rid of these."
             )
-        work = partial(copy_context().run, _called, function, arguments)
+        work = partial(copy_context().run, _called, function, arguments, step)
         call = on_a_thread(work, name=f"{function.__name__}()")
         try:
             return await asyncio.wrap_future(call)
@@ -124,7 +124,7 @@ class StepTask(Python):
             except (Exception, SystemExit, KeyboardInterrupt) as error:  # the operator's function may raise anything
                 raise _failure(step, error) from error
         else:
-            result = await self._on_a_thread(step.__wrapped__, arguments)
+            result = await self._on_a_thread(step.__wrapped__, arguments, step=step)
         try:
             return step.stored(result)
         except TypeError as error:
@@ -159,19 +159,21 @@ def call_now(inputs: Json) -> Any:
     return _called(function, arguments)
 
 
-def _called(function: Function, arguments: Json) -> Any:
+def _called(function: Function, arguments: Json, step: Step[..., Any] | None = None) -> Any:
     try:
         return function(**arguments)
     except ExecutorError:
         raise
     except BaseException as error:  # only the function runs on this thread, so all errors are its own
-        raise _failure(function, error) from error
+        raise _failure(step or function, error) from error
     finally:
         connections.close_all()  # of this thread, which ends
 
 
 def _failure(function: Any, error: BaseException) -> ExecutorError:
-    return ExecutorError(f"{function.__name__}() raised {type(error).__name__}: {error}")
+    text = f"{function.__name__}() raised {type(error).__name__}: {error}"
+    declared = function.declared(error) if isinstance(function, Step) else None
+    return ExecutorError(text) if declared is None else StepRaised(text, declared)
 
 
 def _function(name: str) -> Function:

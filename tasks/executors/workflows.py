@@ -9,6 +9,14 @@ from tasks.rules.tree import WORKFLOW
 STEP: Final = "step_executor"
 
 
+class StepRaised(ExecutorError):
+    """The failure of a step whose workflow gets the exception as it is: `raised` is its name and its arguments, see `step(raises=…)`."""
+
+    def __init__(self, message: str, raised: tuple[str, list[Any]]) -> None:
+        super().__init__(message)
+        self.raised = raised
+
+
 class WorkflowTask(Executor):
     """A workflow. `executor_of` makes the class of each."""
 

@@ -9,6 +9,7 @@ import msgspec
 import orjson
 
 from aipartnerupflow.executors import Context, Escalation, ExecutorError, Json, Parked, Reply, Spawn, Stopped, Wait
+from tasks.executors.workflows import StepRaised
 from tasks.rules.stored_results import stored_form
 
 ORDER: Final = struct.Struct("!cIi")
@@ -137,6 +138,8 @@ class Failed(Message, frozen=True, kw_only=True):
     message: str
     permanent: bool
     retry_after_seconds: float | None
+    raised: tuple[str, list[Any]] | None = None
+    """That of a StepRaised."""
 
 
 class Halted(Message, frozen=True, kw_only=True):
@@ -226,7 +229,12 @@ def result_of(completed: Completed) -> Any:
 
 
 def failure_of(error: ExecutorError) -> Failed:
-    return Failed(message=clean(str(error)), permanent=error.permanent, retry_after_seconds=error.retry_after_seconds)
+    return Failed(
+        message=clean(str(error)),
+        permanent=error.permanent,
+        retry_after_seconds=error.retry_after_seconds,
+        raised=error.raised if isinstance(error, StepRaised) else None,
+    )
 
 
 def halt_of(stopped: Stopped) -> Halted:
@@ -258,6 +266,8 @@ def parked_of(asked: Asked) -> Parked:
 def error_of(failed: Failed | Halted) -> ExecutorError | Stopped:
     if isinstance(failed, Halted):
         return Stopped(result=failed.result, token_usage=failed.token_usage)
+    if failed.raised is not None:
+        return StepRaised(failed.message, failed.raised)
     return ExecutorError(failed.message, permanent=failed.permanent, retry_after_seconds=failed.retry_after_seconds)
 
 

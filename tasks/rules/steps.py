@@ -15,6 +15,8 @@ from tasks.status import Status
 
 CANCEL: Final = "cancel"
 """The key, in the call of a workflow, of the order of the code that cancelled it."""
+RAISED: Final = "raised"
+"""The key, in the call of a workflow, of the name and the arguments of the exception that the code gets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from django.conf import settings
 
 import tasks
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Spawn, Stopped
+from tasks.executors.workflows import StepRaised
 from tasks.pools.base import Pool, RaisedElsewhere
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.rules.conditions import ABSENT, value_at
@@ -163,7 +164,12 @@ async def attempt(task: LoadedTask, work: Work, *, why_cancelled: Callable[[], s
             result = await work.pool.execute(executor, inputs, work.context)
         return await _completed(result, task, work)
     except ExecutorError as error:
-        return failed(str(error), may_retry=not error.permanent, retry_after_seconds=error.retry_after_seconds)
+        return failed(
+            str(error),
+            may_retry=not error.permanent,
+            retry_after_seconds=error.retry_after_seconds,
+            raised=error.raised if isinstance(error, StepRaised) else None,
+        )
     except Parked as parked:
         if problem := _fault_of(parked):
             return failed(f"The question was not asked, because {problem}")

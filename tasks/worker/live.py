@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from django.conf import settings
 from django.db import IntegrityError
@@ -19,7 +19,7 @@ from aipartnerupflow.executors import ExecutorError
 from aipartnerupflow.workflows.drive import Call, Cancel, Command, Difference, Drive, End, Record
 from tasks.executors.workflows import STEP, WorkflowTask
 from tasks.models import Task
-from tasks.rules.steps import CANCEL
+from tasks.rules.steps import CANCEL, RAISED
 from tasks.rules.strict_json import Json
 from tasks.services.runs import cancels
 from tasks.services.trees.persist import row_below
@@ -185,6 +185,8 @@ def _record_of(child: LoadedTask, results: Any) -> Record:
     end = _end_of(child, status, results.get(child.id)) if status.is_terminal else None
     if status is not Status.CANCELLED:
         stored.pop(CANCEL, None)  # of the run before, if it runs again
+    if status is not Status.FAILED:
+        stored.pop(RAISED, None)
     order = stored.get(CANCEL)
     cancel = order and Cancel(path=call.path, after=order["after"], seen=tuple(order["seen"]))
     return Record(call=call, hash=stored["hash"], end=end, cancel=cancel)
@@ -199,7 +201,9 @@ def _end_of(task: LoadedTask, status: Status, result: Any) -> End:
     at = _moment(task.completed_at)
     if status is Status.COMPLETED:
         return End(status="completed", at=at, result=result)
-    return End(status="cancelled" if status is Status.CANCELLED else "failed", at=at, error=task.error)
+    exception, arguments = (task.call or {}).get(RAISED, (None, None))
+    ended: Literal["cancelled", "failed"] = "cancelled" if status is Status.CANCELLED else "failed"
+    return End(status=ended, at=at, error=task.error, exception=exception, result=arguments)
 
 
 def _moment(stored: Any) -> datetime:

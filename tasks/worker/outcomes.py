@@ -34,7 +34,8 @@ class Outcome:
     """A terminal status with its result or its error. `stored` is the result as JSON text.
 
     `spawn`: the tasks that are added to the tree before that. `turn`: what the task said in a conversation, stored with its end.
-    `cause_id`: the failed task that kept it from running.
+    `cause_id`: the failed task that kept it from running. `raised`: the name and the arguments of the exception of a step that its
+    workflow gets.
     """
 
     status: Status
@@ -47,6 +48,7 @@ class Outcome:
     spawn: Spawn | None = None
     turn: Turn | None = None
     cause_id: str | None = None
+    raised: tuple[str, list[Any]] | None = None
 
 
 def completed(result: Any, *, max_bytes: int) -> Outcome:
@@ -59,9 +61,19 @@ def completed(result: Any, *, max_bytes: int) -> Outcome:
     return Outcome(status=Status.COMPLETED, result=orjson.loads(stored), stored=stored)
 
 
-def failed(error: str, *, may_retry: bool = False, retry_after_seconds: float | None = None) -> Outcome:
+def failed(
+    error: str,
+    *,
+    may_retry: bool = False,
+    retry_after_seconds: float | None = None,
+    raised: tuple[str, list[Any]] | None = None,
+) -> Outcome:
     return Outcome(
-        status=Status.FAILED, error=storable(error), may_retry=may_retry, retry_after_seconds=retry_after_seconds
+        status=Status.FAILED,
+        error=storable(error),
+        may_retry=may_retry,
+        retry_after_seconds=retry_after_seconds,
+        raised=raised,
     )
 
 

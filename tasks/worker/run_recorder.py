@@ -17,6 +17,7 @@ from tasks.models.runs import FAILURES, LONGEST_ERROR
 from tasks.queue.leases import Claim
 from tasks.rules.error_texts import key_of
 from tasks.rules.exceptions import TooManyWaits
+from tasks.rules.steps import RAISED
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import more_counts, spending_of
 from tasks.rules.waits import as_json
@@ -432,6 +433,8 @@ class RunRecorder:
         if outcome.status in (Status.COMPLETED, Status.SKIPPED):
             self._set_progress(task, 1.0)
         task.error, task.completed_at = outcome.error, self._now()
+        if task.call is not None and outcome.raised is not None:
+            task.call = task.call | {RAISED: outcome.raised}
         usage = outcome.token_usage or task.token_usage
         result = None if outcome.stored is None else orjson.Fragment(outcome.stored)
         event = self._event(f"task_{outcome.status}", task, outcome.status, result=result, error=outcome.error)
@@ -456,7 +459,7 @@ class RunRecorder:
             at=task.completed_at,
             closing=self._question_closed(task),
             steps=_json(task.step.over()) if task.step and outcome.status is Status.COMPLETED else None,
-            call=_json(task.call) if task.call and outcome.status is Status.CANCELLED else None,
+            call=_json(task.call) if task.call and outcome.status is not Status.COMPLETED else None,
             turn=self._turn_of(task, outcome),
             keeps_state=task.executor_id in task_states.KEEPERS,
         )

@@ -102,6 +102,8 @@ class SecretsOfRun:
             text = orjson.dumps([list(outcome.spawn.tasks), outcome.spawn.memo])
             tasks, memo = orjson.loads(await self._masked_json(task, text))
             outcome = replace(outcome, spawn=replace(outcome.spawn, tasks=tasks, memo=memo))
+        if outcome.raised is not None:
+            outcome = replace(outcome, raised=(outcome.raised[0], self.masker.json(outcome.raised[1])))
         error = None if outcome.error is None else self.masker.text(outcome.error)
         stored = None if outcome.stored is None else await self._masked_json(task, outcome.stored)
         if stored is outcome.stored:

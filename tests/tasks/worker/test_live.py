@@ -84,7 +84,9 @@ def test_a_branch_that_is_cancelled_cancels_its_step(stage: Stage) -> None:
     assert ran.tasks["w/3.1"].call["cancel"] == {"after": 4, "seen": ["4.1"]}
 
 
-@pytest.mark.parametrize(("name", "whole", "error", "steps"), [("total", 610, ERROR, 7), ("race", 305, None, 7)])
+@pytest.mark.parametrize(
+    ("name", "whole", "error", "steps"), [("total", 610, ERROR, 7), ("race", 305, None, 7), ("caught", 4, "no", 3)]
+)
 def test_a_worker_that_dies_at_any_moment_repeats_no_step_that_has_ended(
     stage: Stage, name: str, whole: int, error: str | None, steps: int
 ) -> None:
