@@ -3,9 +3,13 @@
 import asyncio
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import chain
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
+import orjson
+
+from apflow_site.db.prepared import unsaved
 from tasks.models import Task
 from tasks.queue.suspicion import CLEAR
 from tasks.rules.strict_json import Json
@@ -470,26 +474,42 @@ class TasksSpawned(Change):
 
 
 @dataclass(slots=True, kw_only=True)
-class StepsAdded(Change):
-    """Adds the steps that the code of a workflow calls. Their rows come first in a commit: a quick step starts and ends in the same one.
-
-    A repetition finds the first of them, and is refused.
-    """
+class ChildrenNoted(Change):
+    """The task has tasks below it now."""
 
     task_id: str
     at: str | None
 
-    WRITE: ClassVar[Write] = Statement(
-        "UPDATE tasks_task SET has_children = %(has_children)s, updated_at = %(at)s "  # noqa: S608  (constants of ours)
-        f"WHERE id = %(id)s AND {OPEN_TASK.guard} "
-        "AND NOT EXISTS (SELECT 1 FROM tasks_task AS added WHERE id = %(first)s AND root_id = %(root_id)s)"
-    )
-    IS_HURRIED: ClassVar[bool] = False
+    WRITE: ClassVar[Write] = OPEN_TASK
 
     @property
     def row(self) -> Row:
-        first = {"first": self.rows[0].id, "root_id": self.rows[0].root_id}
-        return {"id": self.task_id, "has_children": True, "at": self.at, **first}
+        return {"id": self.task_id, "has_children": True, "updated_at": self.at}
+
+
+@dataclass(slots=True, kw_only=True)
+class StepsAdded(Change):
+    """Adds the steps that the code of a workflow calls. Their rows come first in a commit: a quick step starts and ends in the same one.
+
+    A repetition is refused, as is a step whose id another task has: `is_written` tells them apart.
+    """
+
+    task_id: str
+    first: ChildrenNoted | None = None
+    """It comes with the first steps of the workflow."""
+    whole: Sequence[Task] = ()
+    """The rows as they are at the end of the commit: `rows_of` sets them."""
+
+    IS_HURRIED: ClassVar[bool] = False
+
+    @property
+    def parts(self) -> Iterator[Change | None]:
+        yield self.first
+
+    def is_written(self) -> bool:
+        """Return whether an earlier commit, whose confirmation was lost, has added these very steps."""
+        last = self.rows[-1]
+        return Task.objects.filter(id=last.id, root_id=last.root_id, spawned_by=self.task_id).exists()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -524,6 +544,7 @@ class EventAdded(Change):
 
 IN_ORDER: Final[tuple[type[Change], ...]] = (
     StepsAdded,
+    ChildrenNoted,
     UsageAdded,
     ModelCalled,
     BudgetCounted,
@@ -567,4 +588,34 @@ def rows_of(changes: Sequence[Change]) -> list[Change]:
         if isinstance(start, TaskStarted):
             effect = latest.pop((EffectNoted, start.task_id), None)
             start.effect = effect.effect if isinstance(effect, EffectNoted) else start.effect
+    if added := [change for change in latest.values() if isinstance(change, StepsAdded)]:
+        _fold(added, latest)
     return list(latest.values())
+
+
+def _fold(added: Sequence[StepsAdded], latest: dict[Hashable, Change]) -> None:
+    """Let the rows of steps have their start and their end, if they come in the same commit and nothing else of them does.
+
+    The rows of the changes stay as they are: if this commit is refused, each change is written alone.
+    """
+    new = {row.id: row for change in added for row in change.rows}
+    of_step = dict[str, list[Change]]()
+    for change in latest.values():
+        task_id = getattr(change, "task_id", None)
+        if task_id in new and not isinstance(change, UsageAdded | ModelCalled | EventAdded | StateStored):
+            of_step.setdefault(task_id, []).append(change)
+    for task_id, changes in of_step.items():
+        [change, *others] = changes
+        if not others and isinstance(change, TaskStarted | TaskFinished):
+            given = {name: _column(name, value) for name, value in change.row.items() if value is not None}
+            new[task_id] = unsaved(Task, vars(new[task_id]) | given)
+            del latest[change.subject]
+    for each in added:
+        each.whole = [new[row.id] for row in each.rows]
+
+
+def _column(name: str, value: Any) -> Any:
+    """Return the value of a change as that of a row that is not stored yet."""
+    if name in ("started_at", "completed_at", "updated_at"):
+        return datetime.fromisoformat(value)
+    return orjson.Fragment(value) if name in ("result", "token_usage", "steps", "call") else value

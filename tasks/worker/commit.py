@@ -184,7 +184,9 @@ def _write_all(live: Sequence[Change], before: Mapping[Fence, int]) -> None:
         if kind.WRITE is not None:
             write(kind.WRITE, [change.row for change in by_kind[kind]])
         if kind is StepsAdded:
-            insert_many([row for change in by_kind[kind] for row in change.rows], Task)
+            insert_many(
+                [row for change in by_kind[kind] if isinstance(change, StepsAdded) for row in change.whole], Task
+            )
     _add_up(by_kind[UsageAdded])
     if spawned := [row for change in live if not isinstance(change, StepsAdded) for row in change.rows]:
         insert_many(spawned, Task)

@@ -409,8 +409,9 @@ class TreeRun:
 
     def _add_steps(self, task: LoadedTask, growth: Growth) -> asyncio.Future[None]:
         """Add the steps that a workflow calls, and start them. Their starts and ends are written after their rows."""
+        is_first = not self._family.has_spawned(task.id)
         step = self._planned(task, growth)
-        stored = self._recorder.steps_added(task, growth)
+        stored = self._recorder.steps_added(task, growth, is_first=is_first)
         self._advance(step)
         return stored
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final, TypeVar
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import IntegrityError, InterfaceError, OperationalError, connection
 
 from apflow_site.db.calls import TurnsOf
 from apflow_site.db.connections import refresh
 from tasks.queue.leases import give_up_seconds
 from tasks.storage.writes import SomeRowUnchanged
-from tasks.worker.changes import Change, RunClosed, TaskFinished
+from tasks.worker.changes import Change, RunClosed, StepsAdded, TaskFinished
 from tasks.worker.commit import commit
 from tasks.worker.outcomes import ResultMemory
 
@@ -217,9 +217,12 @@ def _write_together(changes: Sequence[Change]) -> list[BaseException | None]:
     If the database refuses it, write each change alone, so that only the bad row fails.
     """
     patience = time.monotonic() + give_up_seconds()
+    refused: IntegrityError | None = None
     while True:
         try:
             refresh()
+            if refused is not None and isinstance(changes[0], StepsAdded):
+                return [None if changes[0].is_written() else refused]
             return list(commit(changes))
         except (OperationalError, InterfaceError) as error:
             # The database is unavailable or its write lock is taken: the lease leaves time to
@@ -233,6 +236,9 @@ def _write_together(changes: Sequence[Change]) -> list[BaseException | None]:
             return [None] if len(changes) == 1 else _write_each(changes)
         except Exception as error:  # a bad value must not end this thread
             if len(changes) == 1:
+                if isinstance(error, IntegrityError) and isinstance(changes[0], StepsAdded):
+                    refused = error
+                    continue
                 logger.error("A change was refused", exc_info=error, extra={"event": "journal.refused"})
                 return [error]
             logger.warning("A change was refused; writing each alone", extra={"event": "journal.split"})

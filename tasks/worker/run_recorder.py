@@ -33,6 +33,7 @@ from tasks.worker.changes import (
     AttemptFailed,
     BudgetCounted,
     Change,
+    ChildrenNoted,
     DayCounted,
     EffectNoted,
     EventAdded,
@@ -341,12 +342,13 @@ class RunRecorder:
         await self._writer.commit_together(changes)
         metrics.created([row.executor_id for row in growth.rows])
 
-    def steps_added(self, task: LoadedTask, growth: Growth) -> asyncio.Future[None]:
+    def steps_added(self, task: LoadedTask, growth: Growth, *, is_first: bool) -> asyncio.Future[None]:
         """Record the steps that a workflow calls, before all that follows. The future ends when they are stored, or are refused."""
         for new in growth.tasks:
             self._progress[new.id] = 0.0
         event = self._event_of_growth(task, growth, Status.IN_PROGRESS)
-        change = StepsAdded(**self._fence, event=event, task_id=task.id, at=self._now(), rows=growth.rows)
+        first = ChildrenNoted(**self._fence, task_id=task.id, at=self._now()) if is_first else None
+        change = StepsAdded(**self._fence, event=event, task_id=task.id, rows=growth.rows, first=first)
         metrics.created([row.executor_id for row in growth.rows])
         return self._writer.put_in_order(change)
 
