@@ -1,9 +1,10 @@
 """Workflows that tests of workers run. `RAN` has the arguments of each call of a step, in this process."""
 
 import asyncio
+from datetime import timedelta
 from typing import Final
 
-from aipartnerupflow.workflows import StepFailed, gather, now, step, uuid, workflow
+from aipartnerupflow.workflows import StepFailed, ask, event, gather, now, sleep, step, uuid, workflow
 
 RAN: Final[list[tuple[str, int]]] = []
 BROKEN: Final[set[str]] = set()
@@ -51,6 +52,20 @@ async def slow(a: int) -> int:
 async def mark(a: int, text: str) -> int:
     RAN.append(("mark", a))
     return a
+
+
+@workflow
+async def approved(count: int) -> dict[str, object]:
+    """Wait for a person, for a time, and for an event, the first of which is late."""
+    whole = await add(count)
+    answer = await ask("Publish {{whole}}?", options=["yes", "no"])
+    try:
+        await event("paid", timeout=timedelta(milliseconds=1))
+    except TimeoutError:
+        answer += " late"
+    await sleep(seconds=0.001)
+    paid = await event("paid", match={"/order": 1})
+    return {"whole": await double(whole), "error": f"{answer} {paid.payload}"}
 
 
 class Refused(Exception):

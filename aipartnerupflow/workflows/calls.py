@@ -26,7 +26,8 @@ class Event:
 
     event: str
     payload: Any
-    id: str
+    id: str | None
+    """The id that its sender gave it."""
     received_at: datetime
 
 

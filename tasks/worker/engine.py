@@ -83,7 +83,10 @@ class TreeRun:
         self._plan = Plan(self._nodes.values(), self._family.open_maps())
         self._attempts = Attempts(run)
         self._live = Live(
-            run, add=lambda task, growth: me._add_steps(task, growth), cancel=lambda cancel: me.cancel(cancel)
+            run,
+            add=lambda task, growth: me._add_steps(task, growth),
+            cancel=lambda cancel: me.cancel(cancel),
+            on_rest=lambda: me._check_if_quiet(),
         )
         self._runner = TaskRunner(run, self._attempts, self._live)
         self._verdict = Verdict(claim, run.standing, run.family)
@@ -98,7 +101,7 @@ class TreeRun:
         self._held_back: list[str] = []  # until the owner has decided about the budget
         self._last_changes: list[Change] = []
         self._last_places = AsyncExitStack()  # of the task that they end
-        self._must_check = asyncio.Event()  # no job is alive, or every task has ended, or an error occurred
+        self._must_check = asyncio.Event()  # no job is at work, or every task has ended, or an error occurred
         self._error: BaseException | None = None
         self._seconds_queued = claim.seconds_old if claim.is_first else 0.0  # of the tasks that are ready at the start
 
@@ -226,7 +229,17 @@ class TreeRun:
         for node in step.ready:
             self._start(self._tasks[node.id])
         self._take_steps()
-        if self._plan.is_finished or not self._alive:
+        if self._plan.is_finished or self._is_quiet:
+            self._must_check.set()
+
+    @property
+    def _is_quiet(self) -> bool:
+        """Whether no job is at work. That of a workflow rests while it waits for its steps."""
+        resting = self._live.resting
+        return not (self._alive.difference(map(self._jobs.get, resting)) if resting else self._alive)
+
+    def _check_if_quiet(self) -> None:
+        if self._is_quiet:
             self._must_check.set()
 
     @property
@@ -278,7 +291,7 @@ class TreeRun:
                 continue
             if self._plan.is_finished:
                 return End.OVER
-            if self._alive or self._ready:
+            if self._ready or not self._is_quiet:
                 continue
             if await self._suspend():
                 return End.SUSPENDED
@@ -335,7 +348,7 @@ class TreeRun:
             None if job.cancelled() else job.exception()
         )  # asyncio complains about an exception that is never retrieved
         self._error = self._error or error
-        if self._error is not None or not self._alive:
+        if self._error is not None or self._is_quiet:
             self._must_check.set()
 
     async def _stop_jobs(self) -> None:

@@ -6,7 +6,7 @@ one has the seed and the beginning of the workflow, too, so that a later run or 
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
@@ -17,8 +17,12 @@ from django.db import IntegrityError
 
 from aipartnerupflow.executors import ExecutorError
 from aipartnerupflow.workflows.drive import Call, Cancel, Command, Difference, Drive, End, Record
+from tasks.executors.approval import Approval
+from tasks.executors.event import Event
+from tasks.executors.wait import YEAR_SECONDS, Wait
 from tasks.executors.workflows import STEP, WorkflowTask
 from tasks.models import Task
+from tasks.rules.places import escaped
 from tasks.rules.steps import CANCEL, RAISED
 from tasks.rules.strict_json import Json
 from tasks.services.runs import cancels
@@ -36,7 +40,9 @@ NO_LONGER: Final = "Cancelled by its workflow, which no longer waits for it"
 
 
 class Live:
-    """The workflows of one run whose code is at work. `add` adds steps to the tree, and `cancel` stops one."""
+    """The workflows of one run whose code is at work. `add` adds steps to the tree, `cancel` stops one, and `on_rest` is called when there
+    may be more in `resting`.
+    """
 
     def __init__(
         self,
@@ -44,18 +50,26 @@ class Live:
         *,
         add: Callable[[LoadedTask, Growth], asyncio.Future[None]],
         cancel: Callable[[cancels.Cancel], object],
+        on_rest: Callable[[], object],
     ) -> None:
         self._run = run
-        self._add_to_tree, self._cancel = add, cancel
+        self._add_to_tree, self._cancel, self._on_rest = add, cancel, on_rest
         self._ends: dict[str, asyncio.Queue[tuple[str, End] | BaseException]] = {}
         self._ids: dict[tuple[str, str], str] = {}
+        self._resting: set[str] = set()
+        self._unstored: set[asyncio.Future[None]] = set()
+
+    @property
+    def resting(self) -> Collection[str]:
+        """The workflows that have nothing to do until a step ends. None rests while steps are not stored: they may be refused."""
+        return () if self._unstored else self._resting
 
     async def run(self, task: LoadedTask, executor: WorkflowTask, inputs: Json) -> Outcome:
         """Run the code of a workflow to its end. Raises asyncio.CancelledError when it is cancelled, or put aside."""
         workflow = executor.workflow
         if task.status == Status.PENDING:
             await self._run.recorder.started(task, durably=False)
-        ends = self._ends[task.id] = asyncio.Queue()
+        ends = self._ends.setdefault(task.id, asyncio.Queue())
         arguments = {name: value for name, value in inputs.items() if name in workflow.signature.parameters}
         drive: Drive | None = None
         try:
@@ -73,6 +87,9 @@ class Live:
                 self._take(task, commands, for_first=new)
                 if drive.outcome is not None:
                     return await self._outcome_of(drive, name=workflow.__name__)
+                if ends.empty():
+                    self._resting.add(task.id)
+                    self._on_rest()
                 if isinstance(end := await ends.get(), BaseException):
                     raise end
                 commands = drive.deliver(*end)
@@ -82,13 +99,19 @@ class Live:
             return failed(TAKEN.format(id=task.id))
         finally:
             del self._ends[task.id]
+            self._resting.discard(task.id)
             if drive is not None:
                 drive.close()
 
     def ended(self, task: LoadedTask, outcome: Outcome) -> None:
-        """Tell the workflow that made the call how it ended."""
-        if task.call is not None and (ends := self._ends.get(task.spawned_by or "")) is not None:
-            ends.put_nowait((_path(task), _end_of(task, outcome.status, outcome.result)))
+        """Tell the workflow that made the call how it ended; its code may not be at work yet."""
+        workflow_id = task.spawned_by
+        if task.call is not None and workflow_id is not None and self._run.standing.is_open(workflow_id):
+            self._tell(workflow_id, (_path(task), _end_of(task, outcome.status, outcome.result)))
+
+    def _tell(self, task_id: str, news: tuple[str, End] | BaseException) -> None:
+        self._resting.discard(task_id)
+        self._ends.setdefault(task_id, asyncio.Queue()).put_nowait(news)
 
     def _take(self, task: LoadedTask, commands: Iterable[Command], *, for_first: Json) -> None:
         """Add the calls to the tree, and stop those that the code no longer waits for."""
@@ -117,12 +140,16 @@ class Live:
         rows[0].call = rows[0].call | for_first
         for_first.clear()
         stored = self._add_to_tree(task, growth_of(rows, Room(tasks=room, bytes=limits.run_bytes)))
+        self._unstored.add(stored)
         stored.add_done_callback(partial(self._stored, task.id))
 
     def _stored(self, task_id: str, stored: asyncio.Future[None]) -> None:
         """Let the code stop if its steps were refused: their ends would be lost."""
+        self._unstored.discard(stored)
         if not stored.cancelled() and (error := stored.exception()) is not None and task_id in self._ends:
-            self._ends[task_id].put_nowait(error)
+            self._tell(task_id, error)
+        if self._ends:
+            self._on_rest()
 
     async def _outcome_of(self, drive: Drive, *, name: str) -> Outcome:
         end = drive.outcome
@@ -148,12 +175,14 @@ async def _replayed(drive: Drive) -> None:
 
 def _rows(task: LoadedTask, calls: Iterable[Call], ids: dict[str, str], *, now: datetime) -> Iterator[Task]:
     for call in calls:
-        if call.kind != "step":
-            raise ValueError(f"{call.place}: {call.kind} '{call.target}' does not run on a server yet.")
+        executor_id, inputs = _work_of(call)
         params: Json = {"allow_failure": True}
+        stored: Json = {"path": call.path, "hash": call.hash, "seen": call.seen, "patches": call.patches}
+        if executor_id != STEP:
+            stored |= {"kind": call.kind, "target": call.target}
         if (retries := call.options.get("retries")) is not None:
             params["retry"] = {"max_attempts": retries + 1}
-        if (seconds := call.options.get("timeout")) is not None:
+        if executor_id == STEP and (seconds := call.options.get("timeout")) is not None:
             params["timeout_seconds"] = seconds
         if (pool := call.options.get("pool")) is not None:
             params["pool"] = pool
@@ -162,21 +191,40 @@ def _rows(task: LoadedTask, calls: Iterable[Call], ids: dict[str, str], *, now: 
             now=now,
             id=ids[call.path],
             name=(call.options.get("name") or call.name)[:255],
-            executor_id=STEP,
-            schemas={"method": STEP},
-            inputs={"function": call.target, "arguments": call.inputs},
+            executor_id=executor_id,
+            schemas={"method": executor_id},
+            inputs=inputs,
             params=params,
-            call={"path": call.path, "hash": call.hash, "seen": call.seen, "patches": call.patches},
+            call=stored,
         )
+
+
+def _work_of(call: Call) -> tuple[str, Json]:
+    """Return the executor of a call, and its inputs, in which nothing is a place. Raises ValueError for a kind that no server has."""
+    if call.secrets:
+        raise ValueError(f"{call.place}: secret(…) does not work on a server yet.")
+    seconds = call.options.get("timeout")
+    match call.kind:
+        case "step":
+            return STEP, {"function": call.target, "arguments": call.inputs}
+        case "ask":
+            limit = {} if seconds is None else {"timeout_seconds": seconds}
+            return Approval.id, escaped({"question": call.target, **call.inputs, **limit})
+        case "event":
+            return Event.id, escaped({"event": call.target, **call.inputs, "timeout_seconds": seconds or YEAR_SECONDS})
+        case "sleep":
+            return Wait.id, escaped(call.inputs)
+    raise ValueError(f"{call.place}: {call.kind} '{call.target}' does not run on a server yet.")
 
 
 def _record_of(child: LoadedTask, results: Any) -> Record:
     """Return the stored call that the task is."""
     stored = child.call = child.call or {}
+    is_step = child.executor_id == STEP
     call = Call(
-        kind="step",
-        target=child.inputs["function"],
-        inputs=child.inputs["arguments"],
+        kind="step" if is_step else stored["kind"],
+        target=child.inputs["function"] if is_step else stored["target"],
+        inputs=child.inputs["arguments"] if is_step else child.inputs,
         path=stored["path"],
         seen=tuple(stored["seen"]),
         patches=tuple(stored["patches"]),
@@ -200,7 +248,9 @@ def _path(task: LoadedTask) -> str:
 def _end_of(task: LoadedTask, status: Status, result: Any) -> End:
     at = _moment(task.completed_at)
     if status is Status.COMPLETED:
-        return End(status="completed", at=at, result=result)
+        if task.executor_id == Approval.id and "schema" not in task.inputs:
+            result = result["answer"]
+        return End(status="completed", at=at, result=None if task.executor_id == Wait.id else result)
     exception, arguments = (task.call or {}).get(RAISED, (None, None))
     ended: Literal["cancelled", "failed"] = "cancelled" if status is Status.CANCELLED else "failed"
     return End(status=ended, at=at, error=task.error, exception=exception, result=arguments)

@@ -97,7 +97,7 @@ class TaskRunner:
             return await run.secrets.masked(task, outcome)
         if is_over and question.on_expiry == OnExpiry.FAIL:
             await self._call_off(task, question)
-            return failed(question.why_failed)
+            return failed(question.why_failed, raised=(TimeoutError.__name__, [question.why_failed]))
         if question.reply is None and not is_over:
             await self._ring(task, question)
             raise HeldBack

@@ -9,7 +9,6 @@ from typing import Any, Final, Protocol
 from django.db import transaction
 
 from apflow_site.db.prepared import unsaved
-from tasks.executors.workflows import STEP
 from tasks.models import Task
 from tasks.models.trees import COLUMNS
 from tasks.rules.maps import templates_of
@@ -18,6 +17,7 @@ from tasks.rules.specs import NORMAL_PRIORITY, TaskSpec, TreeSpec, labelled, nam
 from tasks.rules.steps import heard, taken_up
 from tasks.rules.strict_json import Json
 from tasks.rules.templates import LABEL, rename_placeholders
+from tasks.rules.tree import WORKFLOW
 from tasks.services.secrets.write_only import sealed_inputs
 from tasks.storage.bulk import insert_many
 from tasks.telemetry import metrics
@@ -42,7 +42,7 @@ def decided_in(tree: Sequence[Task]) -> set[str]:
 
 def calls_in(tree: Sequence[Task]) -> dict[str, Json]:
     """Map the ids of the tasks of the tree that the code of workflows has called to their calls."""
-    if not any(task.spawned_by and task.executor_id == STEP for task in tree):
+    if not any((task.executor_id or "").startswith(WORKFLOW) for task in tree):
         return {}
     rows = Task.objects.tree(tree[0].root_id).exclude(call=None)
     return {task_id: call or {} for task_id, call in rows.values_list("id", "call")}

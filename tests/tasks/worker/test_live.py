@@ -1,18 +1,24 @@
 """Workflows as code on a worker: their steps are tasks of the tree, and a worker that dies repeats none that has ended."""
 
+import asyncio
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import IntegrityError
 from django.db.models.functions import Now
 from pytest_django import Settings
 
 from accounts.callers import LOCAL
-from tasks.models import Run, Task
+from tasks.models import Question, Run, Task
 from tasks.queue import leases
 from tasks.services import trees
 from tasks.services.trees import forks
+from tasks.services.waits import questions, sent_events
+from tasks.worker.changes import StepsAdded
+from tasks.worker.group_commit import _write_together
 from tests import live_workflows
 from tests.sizes import size
 from tests.tasks.executors.conftest import forget_registry
@@ -136,6 +142,44 @@ def test_a_fork_from_a_step_keeps_those_before_it(stage: Stage, start: str, ran_
     assert (root.status, root.error, len(tasks), len(live_workflows.RAN)) == ("completed", None, 8, ran_again)
     assert [root.result[name] for name in ("whole", "error")] == [610, ERROR]
     assert (root.result["uuid"] == before["uuid"]) is (start != "w")
+
+
+def test_a_workflow_that_only_waits_occupies_no_worker(stage: Stage) -> None:
+    """Its run is suspended, and any worker goes on when a person has answered, or an event has come."""
+    run = trees.execute_tree(caller=LOCAL, tasks=[workflow("approved")]).run
+    for waited_for in ("w/2", "w/5"):
+        life = stage.bear()
+        life.wake()
+        stage.until_nothing(lambda: Run.objects.exclude(lease_owner=leases.SUSPENDED))
+        life.kill()
+        assert [wait.task_id for wait in Question.objects.filter(closed_at=None)] == [waited_for]
+        if waited_for == "w/2":
+            assert Question.objects.get().text == "Publish {{whole}}?"
+            questions.answer(caller=LOCAL, task_id="w/2", answer="yes")
+        else:
+            asyncio.run(sent_events.send(caller=LOCAL, event="paid", payload={"order": 1}, event_id="e"))
+    stage.until_nothing(stage.bear().woken_for_open_runs)
+    ran = result_of(run)
+    assert (ran.run.status, ran.tasks["w"].error) == ("completed", None)
+    assert ran.tasks["w"].result == {"whole": 8, "error": "yes late {'order': 1}"}
+    assert ran.statuses() == {
+        **{"w": "completed", "w/1": "completed", "w/2": "completed", "w/3": "failed"},
+        **{"w/4": "completed", "w/5": "completed", "w/6": "completed"},
+    }
+    assert Counter(name for name, _ in live_workflows.RAN) == {"add": 1, "double": 1}
+
+
+def test_steps_that_a_commit_without_a_confirmation_has_stored_are_not_refused(stage: Stage) -> None:
+    """Written again, with the end of a step in the same commit, they count as written; another task with the id does not."""
+    run_with_a_death(stage, "total", None)
+    rows = list(Task.objects.filter(id__in=("w/4", "w/5")).order_by("position"))
+    run = Run.objects.get()
+    Run.objects.update(finished_at=None, status="running")
+    again = StepsAdded(run_id=run.id, epoch=run.epoch, token=run.claim_token, task_id="w", rows=rows)
+    before = Task.objects.count()
+    assert _write_together([again]) == [None]
+    [error] = _write_together([replace(again, task_id="v")])
+    assert (isinstance(error, IntegrityError), Task.objects.count()) == (True, before)
 
 
 def test_code_that_differs_from_what_is_stored_is_named(stage: Stage) -> None:
