@@ -104,7 +104,8 @@ class StepTask(Python):
     example_result: ClassVar[Any] = "…"
 
     def may_repeat(self, inputs: Json) -> bool:
-        return bool(_step(inputs).set_options.get("idempotent"))
+        step = plugins().steps.get(inputs["function"])
+        return step is not None and bool(step.set_options.get("idempotent"))
 
     def pool_for(self, inputs: Json) -> str:
         return LOOP if inspect.iscoroutinefunction(_step(inputs).__wrapped__) else self.pool
