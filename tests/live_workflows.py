@@ -68,6 +68,15 @@ async def approved(count: int) -> dict[str, object]:
     return {"whole": await double(whole), "error": f"{answer} {paid.payload}"}
 
 
+@workflow
+async def tidy(count: int) -> dict[str, object]:
+    """Clean up, however it ends."""
+    try:
+        return {"whole": await slow(count), "error": None}
+    finally:
+        await add(count)
+
+
 class Refused(Exception):
     """An exception that the workflow gets as it is."""
 

@@ -15,6 +15,8 @@ from tasks.status import Status
 
 CANCEL: Final = "cancel"
 """The key, in the call of a workflow, of the order of the code that cancelled it."""
+CANCELLATION: Final = ""
+"""The end, among those that the code of a workflow has seen, that is the cancellation of the workflow itself."""
 RAISED: Final = "raised"
 """The key, in the call of a workflow, of the name and the arguments of the exception that the code gets."""
 
@@ -104,6 +106,21 @@ def heard(tree: Sequence[Stored], calls: Mapping[str, Json]) -> set[str]:
             is_cancelled_before = CANCEL in call and call[CANCEL]["after"] < len(parts)
             if workflow_id in completed or call["path"] in seen or is_cancelled_before:
                 found.add(part.id)
+    return _with_all_below(found, tree)
+
+
+def after_cancellation(tree: Sequence[Stored], calls: Mapping[str, Json]) -> set[str]:
+    """Return the ids of the calls, with all below them, with which workflows cleaned up after they were cancelled: a replay in another run
+    would come to the cancellation again.
+    """
+    completed = {task.id for task in tree if task.status == Status.COMPLETED}
+    cancelled, found = set[str](), set[str]()
+    for task in tree:
+        if task.id in calls and task.spawned_by is not None and task.spawned_by not in completed:
+            if CANCELLATION in calls[task.id]["seen"]:
+                cancelled.add(task.spawned_by)
+            if task.spawned_by in cancelled:
+                found.add(task.id)
     return _with_all_below(found, tree)
 
 

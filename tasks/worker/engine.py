@@ -50,6 +50,10 @@ from tasks.worker.verdict import Verdict
 WAITING: Final = "waiting"
 """The status of a run that is suspended until its questions are answered."""
 
+CLEANING_SECONDS: Final = 30.0
+"""The time that the code of a cancelled workflow has to clean up."""
+TOO_LONG: Final = f"Cancelled with its workflow, whose code did not end within {CLEANING_SECONDS:g} s"
+
 
 class End(Enum):
     """The reason why a tree left its worker."""
@@ -180,11 +184,17 @@ class TreeRun:
 
     def cancel(self, cancel: Cancel) -> bool:
         """Stop the task and all below it, and fail its dependents. Returns whether that is new: a repeated request changes nothing."""
+        if cancel.force:
+            self._standing.sheltered.clear()
         new = self._cancellations.add(cancel)
         unrun = list[str]()
         for task_id in sorted(new, key=self._attempts.is_at_work, reverse=True):
             if task_id in self._jobs:
-                self._ends.append(partial(self._stop, task_id))
+                if not cancel.force and self._live.cancel(task_id):  # its code cleans up
+                    late = partial(self._end_cleaning, task_id, self._jobs[task_id])
+                    asyncio.get_running_loop().call_later(CLEANING_SECONDS, late)
+                else:
+                    self._ends.append(partial(self._stop, task_id))
             elif self._questions.question_of(task_id) is not None:
                 self._start(self._tasks[task_id])  # to cancel its remote work
             else:
@@ -197,6 +207,16 @@ class TreeRun:
         if (job := self._jobs.get(task_id)) is not None:
             job.cancel()
             asyncio.get_running_loop().call_later(STOP_SECONDS, self._leave_behind, task_id, job)
+
+    def _end_cleaning(self, task_id: str, job: asyncio.Task[None]) -> None:
+        """Stop the code of a cancelled workflow that is not done, and the steps with which it cleans up."""
+        if self._jobs.get(task_id) is not job:
+            return
+        self._stop(task_id)
+        for step in self._family.spawned_by(task_id):
+            if step.id in self._standing.sheltered:
+                self._standing.sheltered.discard(step.id)
+                self.cancel(Cancel(task_id=step.id, force=False, message=TOO_LONG))
 
     def _leave_behind(self, task_id: str, job: asyncio.Task[None]) -> None:
         """Continue without an executor that does not stop. Anything it still returns is dropped."""
@@ -423,6 +443,8 @@ class TreeRun:
     def _add_steps(self, task: LoadedTask, growth: Growth) -> asyncio.Future[None]:
         """Add the steps that a workflow calls, and start them. Their starts and ends are written after their rows."""
         is_first = not self._family.has_spawned(task.id)
+        if task.id in self._cancellations:
+            self._standing.sheltered.update(row.id for row in growth.rows)
         step = self._planned(task, growth)
         stored = self._recorder.steps_added(task, growth, is_first=is_first)
         self._advance(step)

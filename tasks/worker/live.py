@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import IntegrityError
 
 from aipartnerupflow.executors import ExecutorError
-from aipartnerupflow.workflows.drive import Call, Cancel, Command, Difference, Drive, End, Record
+from aipartnerupflow.workflows.drive import ROOT, Call, Cancel, Command, Difference, Drive, End, Record
 from tasks.executors.approval import Approval
 from tasks.executors.event import Event
 from tasks.executors.wait import YEAR_SECONDS, Wait
@@ -29,13 +29,14 @@ from tasks.services.runs import cancels
 from tasks.services.trees.persist import row_below
 from tasks.status import Status
 from tasks.worker.load_run import LoadedTask
-from tasks.worker.outcomes import Outcome, completed_in_turn, failed
+from tasks.worker.outcomes import Outcome, cancelled, completed_in_turn, failed
 from tasks.worker.run_parts import RunParts
 from tasks.worker.spawning.growth import CannotGrow, Growth, Room, growth_of, stored_id
 
 TURN_SECONDS: Final = 0.005
 """The time of a replay after which other trees have a turn of the loop."""
 TAKEN: Final = "The steps of this workflow cannot be stored: another task has the id of one, which begins with '{id}/'. Give the workflow another id."
+CANCELLED: Final = "{name}() was cancelled"
 NO_LONGER: Final = "Cancelled by its workflow, which no longer waits for it"
 
 
@@ -56,6 +57,7 @@ class Live:
         self._add_to_tree, self._cancel, self._on_rest = add, cancel, on_rest
         self._ends: dict[str, asyncio.Queue[tuple[str, End] | BaseException]] = {}
         self._ids: dict[tuple[str, str], str] = {}
+        self._at_work: set[str] = set()
         self._resting: set[str] = set()
         self._unstored: set[asyncio.Future[None]] = set()
 
@@ -83,10 +85,11 @@ class Live:
             drive = workflow.drive(arguments, seed=origin["seed"], at=_moment(origin["at"]), history=history)
             await _replayed(drive)
             commands = drive.begin()
+            self._at_work.add(task.id)
             while True:
                 self._take(task, commands, for_first=new)
                 if drive.outcome is not None:
-                    return await self._outcome_of(drive, name=workflow.__name__)
+                    return await self._outcome_of(task, drive, name=workflow.__name__)
                 if ends.empty():
                     self._resting.add(task.id)
                     self._on_rest()
@@ -99,6 +102,7 @@ class Live:
             return failed(TAKEN.format(id=task.id))
         finally:
             del self._ends[task.id]
+            self._at_work.discard(task.id)
             self._resting.discard(task.id)
             if drive is not None:
                 drive.close()
@@ -108,6 +112,13 @@ class Live:
         workflow_id = task.spawned_by
         if task.call is not None and workflow_id is not None and self._run.standing.is_open(workflow_id):
             self._tell(workflow_id, (_path(task), _end_of(task, outcome.status, outcome.result)))
+
+    def cancel(self, task_id: str) -> bool:
+        """Raise asyncio.CancelledError in the code of the workflow. Returns False if no such code is at work."""
+        if task_id not in self._at_work:
+            return False
+        self._tell(task_id, (ROOT, End(status="cancelled", at=self._run.claim.now())))
+        return True
 
     def _tell(self, task_id: str, news: tuple[str, End] | BaseException) -> None:
         self._resting.discard(task_id)
@@ -124,6 +135,7 @@ class Live:
                 if isinstance(command, Cancel) and self._run.standing.is_open(task_id):
                     step = self._run.standing.tasks[task_id]
                     step.call = (step.call or {}) | {CANCEL: {"after": command.after, "seen": command.seen}}
+                    self._run.standing.sheltered.discard(task_id)
                     self._cancel(cancels.Cancel(task_id=task_id, force=False, message=NO_LONGER))
 
     def _add(self, task: LoadedTask, calls: list[Call], *, for_first: Json) -> None:
@@ -151,10 +163,11 @@ class Live:
         if self._ends:
             self._on_rest()
 
-    async def _outcome_of(self, drive: Drive, *, name: str) -> Outcome:
+    async def _outcome_of(self, task: LoadedTask, drive: Drive, *, name: str) -> Outcome:
         end = drive.outcome
         if end is None or end.status == "cancelled":
-            raise asyncio.CancelledError
+            why = self._run.cancellations.message_of(task.id) or CANCELLED.format(name=name)
+            return cancelled(why, max_bytes=settings.APFLOW.limits.result_bytes)
         if end.status != "completed":
             return failed(f"{name}() raised {end.exception}: {end.error}")
         try:

@@ -30,13 +30,14 @@ from tasks.queue import fairness, leases
 from tasks.rules.exceptions import InvalidParams, StatusConflict
 from tasks.rules.maps import templates_of
 from tasks.rules.specs import TreeSpec
+from tasks.rules.steps import after_cancellation
 from tasks.rules.tree import covered_by
 from tasks.services.secrets.stored_secrets import refuse_unusable
 from tasks.services.trees import copies, pending_runs
 from tasks.services.trees.copies import Copy, store_copy
 from tasks.services.trees.further_runs import carry_over, latest_of
 from tasks.services.trees.model_names import model_names
-from tasks.services.trees.persist import decided_in, rows_of, store
+from tasks.services.trees.persist import calls_in, decided_in, rows_of, store
 from tasks.services.trees.queries import get_task, tree_of
 from tasks.status import Status
 from tasks.storage.bulk import batched, insert_computed, marks
@@ -233,7 +234,11 @@ def execute_task(
         return _execution(task, running, started=False)
     # Models of thousands of tasks take three times as long, and the tree is locked meanwhile.
     tree: Any = list(Task.objects.tree(task.root_id).values_list(*SCOPED, named=True))
-    scope = covered_by(task.id, tree) - _parts_of_templates(task, tree) - decided_in(tree)
+    scope = covered_by(task.id, tree)
+    if gone := after_cancellation(tree, calls_in(tree)) & scope:
+        Task.objects.filter(id__in=gone).delete()
+        tree = [each for each in tree if each.id not in gone]
+    scope -= _parts_of_templates(task, tree) | decided_in(tree) | gone
     is_idle = all(each.status == Status.COMPLETED for each in tree if each.id in scope)
     undone = (Status.FAILED, Status.CANCELLED, Status.SKIPPED)
     if again := [each.id for each in tree if each.id in scope and each.status in undone]:

@@ -26,7 +26,7 @@ from tasks.rules.field_rules import RUN_FIELDS
 from tasks.rules.maps import CannotMap, templates_of
 from tasks.rules.places import escaped
 from tasks.rules.references import dependency_results, label_of, renamed_params, resolved_inputs, settled_params
-from tasks.rules.steps import heard, taken_up
+from tasks.rules.steps import after_cancellation, heard, taken_up
 from tasks.rules.strict_json import Json
 from tasks.rules.templates import LABEL, rename_placeholders
 from tasks.rules.tree import (
@@ -143,7 +143,10 @@ def copied(
     templates = templates_of(tree)
     restarts = {task_id: position for task_id, position in extent.restarts.items() if task_id not in inputs}
     extent = _unexpanded(replace(extent, restarts=restarts), tree, templates)
-    calls, kept = calls_in(tree), extent.taken - extent.fresh
+    calls = calls_in(tree)
+    gone = after_cancellation(tree, calls)
+    extent = replace(extent, taken=extent.taken - gone, fresh=extent.fresh - gone)
+    kept = extent.taken - extent.fresh
     decided = heard(
         [each for each in tree if each.id in kept or each.position == restarts.get(each.spawned_by or "")], calls
     )

@@ -15,6 +15,7 @@ from accounts.callers import LOCAL
 from tasks.models import Question, Run, Task
 from tasks.queue import leases
 from tasks.services import trees
+from tasks.services.runs import cancels
 from tasks.services.trees import forks
 from tasks.services.waits import questions, sent_events
 from tasks.worker.changes import StepsAdded
@@ -167,6 +168,26 @@ def test_a_workflow_that_only_waits_occupies_no_worker(stage: Stage) -> None:
         **{"w/4": "completed", "w/5": "completed", "w/6": "completed"},
     }
     assert Counter(name for name, _ in live_workflows.RAN) == {"add": 1, "double": 1}
+
+
+def test_the_code_of_a_cancelled_workflow_cleans_up(stage: Stage) -> None:
+    live_workflows.BROKEN.add("slow")
+    live_workflows.RAN.clear()
+    run = trees.execute_tree(caller=LOCAL, tasks=[workflow("tidy")]).run
+    life = stage.bear()
+    life.wake()
+    stage.until_nothing(lambda: not live_workflows.RAN)
+    cancels.ask(caller=LOCAL, task_ids=["w"], force=False, message="enough")
+    stage.until_nothing(life.woken_for_open_runs)
+    ran = result_of(run)
+    assert ran.statuses() == {"w": "cancelled", "w/1": "cancelled", "w/2": "completed"}
+    assert (ran.run.status, ran.tasks["w"].error) == ("cancelled", "enough")
+    live_workflows.BROKEN.clear()
+    again = trees.execute_task(caller=LOCAL, task_id="w").run
+    stage.until_nothing(life.woken_for_open_runs)
+    ran = result_of(again)
+    assert (ran.tasks["w"].error, ran.tasks["w"].result) == (None, {"whole": 3, "error": None})
+    assert Counter(name for name, _ in live_workflows.RAN) == {"slow": 2, "add": 2}
 
 
 def test_steps_that_a_commit_without_a_confirmation_has_stored_are_not_refused(stage: Stage) -> None:
