@@ -41,6 +41,7 @@ def modules(stage: Stage, settings: Settings) -> None:
     settings.APFLOW_EXECUTOR_MODULES = ("tests.live_workflows",)
     forget_registry()
     live_workflows.BROKEN.clear()
+    live_workflows.RAN.clear()
 
 
 def run_with_a_death(stage: Stage, name: str, fuse: Fuse | None) -> tuple[Ran, set[str], bool]:
