@@ -5,6 +5,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,16 +18,21 @@ from tasks.queue import leases
 from tasks.queue.leases import Claim
 from tasks.rules.exceptions import LeaseLost
 from tasks.services import trees
+from tasks.services.trees.persist import row_below
 from tasks.worker import group_commit
 from tasks.worker.changes import (
     Change,
+    ChildrenNoted,
     EventAdded,
     QuestionAlarmed,
     QuestionAsked,
     QuestionAssigned,
     RunClosed,
+    StepsAdded,
     TaskFinished,
+    TaskProgressed,
     TaskStarted,
+    rows_of,
 )
 from tasks.worker.group_commit import ANSWERS_PER_TURN, MOST_ROWS, MOST_ROWS_BESIDE_OTHERS, GroupCommit
 from tasks.worker.run_recorder import Fence
@@ -395,3 +401,31 @@ def test_who_stops_waiting_takes_nothing_back() -> None:
 
     with_journal(scenario)
     assert statuses() == {"t0": "completed"}
+
+
+def test_a_step_that_ends_in_the_commit_that_adds_it_is_one_row_to_write() -> None:
+    claim = claimed()
+    fence, root = fence_of(claim), Task.objects.get(id="t0")
+    now = datetime.now(UTC)
+    what = {"name": "a", "executor_id": "echo_executor", "call": {"path": "1", "hash": "", "seen": [], "patches": []}}
+    row, other = (row_below(root, now=now, id=f"t0/{number}", inputs={}, **what) for number in (1, 2))
+    row.position, other.position = 1, 2
+    added = StepsAdded(**fence, task_id="t0", rows=[row, other], first=ChildrenNoted(**fence, task_id="t0", at=NOW))
+    starts = [TaskStarted(**fence, task_id=task_id, attempt=1, at=NOW) for task_id in ("t0/1", "t0/2")]
+    progress = TaskProgressed(**fence, task_id="t0/2", progress=0.5, at=NOW)
+    end = TaskFinished(
+        **fence, task_id="t0/1", status="completed", at=NOW, result='{"x":1}', token_usage='{"total_tokens":3}'
+    )
+    changes = [added, *starts, progress, end]
+    assert {type(change) for change in rows_of(changes)} == {StepsAdded, ChildrenNoted, TaskStarted, TaskProgressed}
+    assert group_commit._write_together(changes) == [None] * 5
+    ended, begun = Task.objects.filter(parent_id="t0").order_by("position")
+    assert (ended.status, ended.result, ended.token_usage, ended.attempt) == (
+        "completed",
+        {"x": 1},
+        {"total_tokens": 3},
+        1,
+    )
+    assert ended.started_at == ended.completed_at == ended.updated_at == datetime.fromisoformat(f"{NOW}+00:00")
+    assert (begun.status, begun.progress, begun.attempt) == ("in_progress", 0.5, 1)
+    assert (Task.objects.get(id="t0").has_children, row.status) == (True, "pending")
