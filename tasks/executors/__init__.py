@@ -176,4 +176,4 @@ def answer_field(executor_id: str | None) -> str | None:
 
 def _class_of(executor_id: str) -> type[Executor]:
     plugin = plugins().executors.get(executor_id)
-    return plugin if plugin is not None else import_string((EXECUTORS | INTERNAL)[executor_id])
+    return plugin if plugin is not None else import_string({**EXECUTORS, **INTERNAL}[executor_id])
