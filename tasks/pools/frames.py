@@ -139,7 +139,7 @@ class Failed(Message, frozen=True, kw_only=True):
     permanent: bool
     retry_after_seconds: float | None
     raised: tuple[str, list[Any]] | None = None
-    """That of a StepRaised."""
+    """The exception of a StepRaised."""
 
 
 class Halted(Message, frozen=True, kw_only=True):

@@ -63,8 +63,8 @@ NO_RESTARTS: Final[Mapping[str, int]] = MappingProxyType({})
 class Extent:
     """The tasks that a copy includes.
 
-    The `fresh` ones are pending; the others keep their completed results. Of a workflow in `restarts` they have the steps before
-    that position of the tree.
+    The `fresh` ones are pending; the others keep their completed results. `restarts` maps the ids of workflows to a position of the
+    tree: the copy has their steps before it.
     """
 
     taken: set[str]
