@@ -1,6 +1,7 @@
 """Workflows that tests of workers run. `RAN` has the arguments of each call of a step, in this process."""
 
 import asyncio
+import threading
 from datetime import timedelta
 from typing import Final
 
@@ -9,6 +10,7 @@ from aipartnerupflow.workflows import StepFailed, ask, event, gather, now, sleep
 RAN: Final[list[tuple[str, int]]] = []
 BROKEN: Final[set[str]] = set()
 """The names of the steps that do not end well."""
+MAY_SWEEP: Final = threading.Event()
 
 
 @step(idempotent=True)
@@ -48,6 +50,13 @@ async def slow(a: int) -> int:
     return a
 
 
+@step(idempotent=True, pool="thread")
+def sweep(a: int) -> int:
+    RAN.append(("sweep", a))
+    assert MAY_SWEEP.wait(60)
+    return a
+
+
 @step(idempotent=True)
 async def mark(a: int, text: str) -> int:
     RAN.append(("mark", a))
@@ -74,7 +83,7 @@ async def tidy(count: int) -> dict[str, object]:
     try:
         return {"whole": await slow(count), "error": None}
     finally:
-        await add(count)
+        await sweep(count)
 
 
 class Refused(Exception):
