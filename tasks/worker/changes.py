@@ -121,6 +121,8 @@ class TaskStarted(Change):
     attempt: int
     at: str | None
     effect: str | None = None
+    error: str | None = None
+    """The error of the attempt, if it has failed in the same commit."""
     counting: BudgetCounted | None = None
     """The count of the task in the budget: without its start it would be counted twice."""
 
@@ -134,7 +136,7 @@ class TaskStarted(Change):
     @property
     def row(self) -> Row:
         times = {"started_at": self.at, "updated_at": self.at}
-        begun = {"status": Status.IN_PROGRESS, "progress": 0.0, "error": None}
+        begun = {"status": Status.IN_PROGRESS, "progress": 0.0, "error": self.error}
         return {"id": self.task_id, "attempt": self.attempt, "effect": self.effect, **times, **begun}
 
 
@@ -577,6 +579,11 @@ def rows_of(changes: Sequence[Change]) -> list[Change]:
     latest = dict[Hashable, Change]()
     for change in filter(None, chain.from_iterable((each, *each.parts) for each in changes)):
         if isinstance(change, TaskStarted):
+            latest.pop((EffectNoted, change.task_id), None)
+        elif isinstance(change, AttemptFailed):  # it is written before the start, which must not hide it
+            start = latest.get((TaskStarted, change.task_id))
+            if isinstance(start, TaskStarted):
+                start.error, start.effect = change.error, None
             latest.pop((EffectNoted, change.task_id), None)
         latest[change.subject] = change
     for change in list(latest.values()):

@@ -21,6 +21,7 @@ from tasks.services import trees
 from tasks.services.trees.persist import row_below
 from tasks.worker import group_commit
 from tasks.worker.changes import (
+    AttemptFailed,
     Change,
     ChildrenNoted,
     EventAdded,
@@ -429,3 +430,21 @@ def test_a_step_that_ends_in_the_commit_that_adds_it_is_one_row_to_write() -> No
     assert ended.started_at == ended.completed_at == ended.updated_at == datetime.fromisoformat(f"{NOW}+00:00")
     assert (begun.status, begun.progress, begun.attempt) == ("in_progress", 0.5, 1)
     assert (Task.objects.get(id="t0").has_children, row.status) == (True, "pending")
+
+
+def test_an_attempt_that_starts_and_fails_in_one_commit_keeps_its_error_until_the_next_one_starts() -> None:
+    claim = claimed(2)
+    starts = [
+        TaskStarted(
+            **fence_of(claim), event=event_of("task_start", task_id), task_id=task_id, attempt=1, at=NOW, effect="begun"
+        )
+        for task_id in ("t0", "t1")
+    ]
+    failures = [
+        AttemptFailed(**fence_of(claim), event=event_of("log", task_id), task_id=task_id, error="no answer", at=NOW)
+        for task_id in ("t0", "t1")
+    ]
+    again = TaskStarted(**fence_of(claim), event=event_of("task_start", "t1"), task_id="t1", attempt=2, at=NOW)
+    assert group_commit._write_together([*starts, *failures, again]) == [None] * 5
+    rows = list(Task.objects.order_by("id").values_list("error", "effect", "attempt"))
+    assert rows == [("no answer", None, 1), (None, None, 2)]
