@@ -5,7 +5,7 @@ validated by the same rules.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -56,7 +56,6 @@ CUSTOM: Final = "custom"
 #: Fields of a task in a request, besides its name, id and references. A copy inherits them.
 REQUEST_FIELDS: Final = ("priority", "inputs", "schemas", "params")
 NO_INPUTS: Final[Mapping[str, Json]] = MappingProxyType({})
-NO_RESTARTS: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +68,7 @@ class Extent:
 
     taken: set[str]
     fresh: set[str]
-    restarts: Mapping[str, int] = NO_RESTARTS
+    restarts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -18,7 +19,7 @@ from apflow_site.db.beforehand import beforehand
 from tasks.executors import admission
 from tasks.models import Task
 from tasks.rules.exceptions import CircularDependency, TaskNotFound
-from tasks.rules.specs import TreeLimits, TreeSpec
+from tasks.rules.specs import TreeSpec
 from tasks.rules.strict_json import Json
 from tasks.services import trees
 from tasks.services.flows import save_flow
@@ -166,8 +167,8 @@ async def test_a_change_is_checked_again_if_the_tree_has_changed_meanwhile(monke
     await pools.write(trees.create_tree, caller=LOCAL, tasks=large_tree())
     others = [("t0", {"dependencies": ["t1"]})]
 
-    def checked(tasks: list[Json], *, limits: TreeLimits) -> TreeSpec:
-        spec = admission.checked(tasks, limits=limits)
+    def checked(tasks: list[Json], **given: Any) -> TreeSpec:
+        spec = admission.checked(tasks, **given)
         if others:
             task_id, changes = others.pop()
             editing.update_task(caller=LOCAL, task_id=task_id, changes=changes)
