@@ -60,6 +60,8 @@ def sweep(a: int) -> int:
 @step(idempotent=True)
 async def mark(a: int, text: str) -> int:
     RAN.append(("mark", a))
+    if "mark" in BROKEN:
+        raise ValueError("broken")
     return a
 
 
@@ -84,6 +86,53 @@ async def tidy(count: int) -> dict[str, object]:
         return {"whole": await slow(count), "error": None}
     finally:
         await sweep(count)
+
+
+@workflow
+async def patient(count: int) -> dict[str, object]:
+    """Wait for what `count` says, and clean up."""
+    try:
+        match count:
+            case 1:
+                await ask("Go on?")
+            case 2:
+                await event("paid")
+            case 3:
+                await sleep(hours=1)
+            case _:
+                await gather(patient_branch("Go on?"), patient_branch("Really?"))
+    finally:
+        await sweep(count)
+    return {}
+
+
+async def patient_branch(question: str) -> None:
+    try:
+        await ask(question)
+    finally:
+        await mark(4, question)
+
+
+@workflow
+async def careless(count: int) -> dict[str, object]:
+    """Wait for a person, and clean up with a question that nobody answers."""
+    try:
+        await ask("Go on?")
+    finally:
+        await ask("May I clean up?")
+    return {}
+
+
+@workflow
+async def undone(count: int) -> dict[str, object]:
+    """Undo what was done before a failure."""
+    held = await add(count)
+    try:
+        whole = sum(await gather(*(flaky(number) for number in range(count)), at_most=1))
+    except StepFailed:
+        await mark(held, "undo")
+        raise
+    return {"whole": held + whole, "error": None}
 
 
 class Refused(Exception):

@@ -10,6 +10,7 @@ which ends are delivered decides which calls the code makes, so each call is sto
 import asyncio
 import hashlib
 import inspect
+import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +27,8 @@ ROOT: Final = ""
 """The path of the workflow itself: an end delivered there cancels it."""
 SHOWN_CHARACTERS: Final = 60
 SLEEP: Final = "sleep"
+AFTER: Final = "_calls_before"
+"""The attribute of an exception for the number of calls that the workflow had made before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,16 +130,27 @@ class Difference(Exception):
 class Drive:
     """The code of one workflow at work. `work` makes its coroutine, `seed` and `at`, when it was started, are stored with the run.
 
+    `is_cancelled` cancels the workflow after the replay, before the code gets ends that it had not had.
     `outcome` is None until the workflow has ended; then `exception` is what it raised. A drive that raised `Difference` is closed.
     """
 
     def __init__(
-        self, work: Callable[[], Coroutine[Any, Any, Any]], *, seed: str, at: datetime, history: Sequence[Record] = ()
+        self,
+        work: Callable[[], Coroutine[Any, Any, Any]],
+        *,
+        seed: str,
+        at: datetime,
+        history: Sequence[Record] = (),
+        is_cancelled: bool = False,
     ) -> None:
         self.now = at
         """When the workflow was started or, later, the time of the last end that was delivered."""
         self.outcome: End | None = None
         self.exception: BaseException | None = None
+        self.failed_after: int | None = None
+        """The number of calls that a workflow that failed had made before the exception that ended it, if it was that of a call, or if
+        calls followed to clean up."""
+        self._must_cancel = is_cancelled
         self._work, self._seed, self._history = work, seed, history
         self._loop = Loop(self)  # type: ignore[abstract]  # it refuses the rest by name
         self._root: Branch
@@ -179,6 +193,9 @@ class Drive:
             self._repeat(path, records)
         if (lost := next((order.path for order in orders if order.path in self._waiting), None)) is not None:
             raise self._differs(f"the run cancelled {records[lost].call.text}, and the code does not")
+        if self._must_cancel and not self._is_cancelled and self.outcome is None:
+            yield
+            self._settle(ROOT, None)
         ended = [
             (record.end.at, number, record) for number, record in enumerate(self._history) if record.end is not None
         ]
@@ -219,6 +236,22 @@ class Drive:
             self._cancel(call.path)
             raise
 
+    def raised(self, error: BaseException) -> BaseException:
+        """Return the exception of a call, which is raised in the code now."""
+        branch = self._branch()
+        branch.handled = error
+        vars(error)[AFTER] = self._count
+        return error
+
+    def note_handled(self, branch: Branch) -> None:
+        handled = sys.exception()
+        if branch.handled is not None and all(each is not branch.handled for each in _chain_of(handled)):
+            vars(branch.handled).pop(AFTER, None)  # the code went on after it
+            branch.handled = None
+        if handled is not None and branch.handled is None:
+            branch.handled = handled
+            vars(handled).setdefault(AFTER, self._count)
+
     def seconds(self) -> float:
         return self.now.timestamp()
 
@@ -257,6 +290,7 @@ class Drive:
             raise asyncio.CancelledError  # of a branch that is left when the workflow has ended
         if self._difference is not None:
             return  # nothing that it waits for ends
+        self.note_handled(branch)
         call.path = branch.next() if call.key is None else f"{call.name}:{call.key}"
         if call.key is not None and call.path in self._keys:
             raise ValueError(f"{call.place}: the key '{call.key}' is taken. Each call with a key needs one of its own.")
@@ -322,6 +356,9 @@ class Drive:
         elif error is not None:
             self.outcome = End(status="failed", at=self.now, error=str(error), exception=type(error).__name__)
             self.exception = error
+            self.failed_after = min(
+                (vars(each)[AFTER] for each in _chain_of(error) if AFTER in vars(each)), default=None
+            )
         else:
             self.outcome = End(status="completed", at=self.now, result=root.result())
         for branch in sorted(self._loop.branches, key=lambda branch: branch.number):
@@ -382,6 +419,16 @@ def caller(levels: int) -> str:
     for _ in range(levels + 1):
         frame = frame.f_back if frame is not None else None
     return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _chain_of(error: BaseException | None) -> list[BaseException]:
+    """Return the exception, those in its group, and those that they come from."""
+    found = [] if error is None else [error]
+    for each in found:
+        inner = each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+        further = (each.__cause__, each.__context__, *inner)
+        found += [other for other in further if other is not None and not any(other is known for known in found)]
+    return found
 
 
 def _where(branch: Branch) -> str:

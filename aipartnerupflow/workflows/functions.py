@@ -171,11 +171,11 @@ async def made(drive: Drive, call: Call, returns: Any, raises: Sequence[type[Bas
         except ValueError as error:
             raise StepFailed(f"The result of {call.text} does not fit its type: {error}", path=call.path) from None
     if end.status == "cancelled":
-        raise StepCancelled(end.error or f"{call.text} was cancelled", path=call.path)
+        raise drive.raised(StepCancelled(end.error or f"{call.text} was cancelled", path=call.path))
     for kind in raises:
         if kind.__name__ == end.exception:
-            raise kind(*(end.result if isinstance(end.result, list) else [end.error]))
-    raise StepFailed(end.error or f"{call.text} failed", path=call.path)
+            raise drive.raised(kind(*(end.result if isinstance(end.result, list) else [end.error])))
+    raise drive.raised(StepFailed(end.error or f"{call.text} failed", path=call.path))
 
 
 class Step(Function[P, R]):
@@ -272,7 +272,15 @@ class Workflow(Function[P, R]):
             raise TypeError(found[0])
         self._is_checked = True
 
-    def drive(self, inputs: Mapping[str, Any], *, seed: str, at: datetime, history: Sequence[Record] = ()) -> Drive:
+    def drive(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        seed: str,
+        at: datetime,
+        history: Sequence[Record] = (),
+        is_cancelled: bool = False,
+    ) -> Drive:
         """Return the code at work. Raises ValueError for inputs that do not fit."""
         self.check()
         arguments = self.arguments(inputs)
@@ -283,7 +291,7 @@ class Workflow(Function[P, R]):
             except Again as again:
                 raise Again(**self.bound((), again.arguments, self.place)[0]) from None
 
-        return Drive(work, seed=seed, at=at, history=history)
+        return Drive(work, seed=seed, at=at, history=history, is_cancelled=is_cancelled)
 
 
 class Invocation(Coroutine[None, None, R_co]):

@@ -28,6 +28,8 @@ class Branch(asyncio.Task[Any]):
         self.path = path
         self.number = number
         self.count = 0
+        self.handled: BaseException | None = None
+        """The exception during which it has made its latest calls."""
         super().__init__(work, **options)
 
     def __hash__(self) -> int:
@@ -49,6 +51,9 @@ class Owner(Protocol):
 
     def start_timer(self, timer: "Timer", seconds: float) -> None: ...
     def cancel_timer(self, timer: "Timer") -> None: ...
+    def note_handled(self, branch: Branch) -> None:
+        """Note the exception that the code of the branch handles while it makes a call, or starts a branch."""
+        ...
 
 
 class Timer(asyncio.TimerHandle):
@@ -148,7 +153,10 @@ class Loop(asyncio.AbstractEventLoop):
     def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None, **_: Any) -> Any:
         """Start a branch. Its path is the next number of the branch that starts it."""
         above = asyncio.current_task(self) if _get_running_loop() is self else None
-        path = above.next() if isinstance(above, Branch) else ""
+        path = ""
+        if isinstance(above, Branch):
+            path = above.next()
+            self.owner.note_handled(above)
         self._branch_count += 1
         branch = Branch(coro, path=path, number=self._branch_count, loop=self, name=name or path, context=context)
         self.branches.add(branch)

@@ -95,7 +95,7 @@ class Task(models.Model):
     steps = JsonTextField(null=True)  # of a task that takes steps (`tasks.rules.steps`); private to the executor
     call = JsonTextField(
         null=True
-    )  # of a step of a workflow: its place in the code, for a replay (`tasks.worker.live`)
+    )  # of a step of a workflow: its place in the code, for a replay (`tasks.rules.steps`)
     cause_id = models.CharField(max_length=255, null=True)  # the failed task that kept it from running
     schedule_id = models.CharField(max_length=36, null=True)  # of a root that runs again at times
     created_at = models.DateTimeField()

@@ -17,6 +17,8 @@ CANCEL: Final = "cancel"
 """The key, in the call of a workflow, of the order of the code that cancelled it."""
 CANCELLATION: Final = ""
 """The end, among those that the code of a workflow has seen, that is the cancellation of the workflow itself."""
+FAILED_AFTER: Final = "failed_after"
+"""The key, in the `call` of a workflow that failed, of the number of calls that it had made before what made it fail."""
 RAISED: Final = "raised"
 """The key, in the call of a workflow, of the name and the arguments of the exception that the code gets."""
 
@@ -91,12 +93,9 @@ def heard(tree: Sequence[Stored], calls: Mapping[str, Json]) -> set[str]:
 
     They are those of a workflow that has completed, those whose ends a later call has seen, and those that the code cancelled before
     its last call. Others, such as the one whose failure ended the code, may run again: a replay comes to them. `calls` maps the ids of
-    the tasks that such code has called to their calls.
+    the tasks that such code has called to their calls. `tree` has none of those that are superseded.
     """
-    by_workflow = defaultdict[str, list[Stored]](list)
-    for task in tree:
-        if task.spawned_by is not None and task.id in calls:
-            by_workflow[task.spawned_by].append(task)
+    by_workflow = _by_workflow(tree, calls)
     completed = {task.id for task in tree if task.status == Status.COMPLETED}
     found = set[str]()
     for workflow_id, parts in by_workflow.items():
@@ -109,19 +108,30 @@ def heard(tree: Sequence[Stored], calls: Mapping[str, Json]) -> set[str]:
     return _with_all_below(found, tree)
 
 
-def after_cancellation(tree: Sequence[Stored], calls: Mapping[str, Json]) -> set[str]:
-    """Return the ids of the calls, with all below them, with which workflows cleaned up after they were cancelled: a replay in another run
-    would come to the cancellation again.
+def superseded(tree: Sequence[Stored], calls: Mapping[str, Json]) -> set[str]:
+    """Return the ids of the calls, with all below them, that workflows made after they were cancelled, or after what made them fail: they
+    cleaned up. Another run goes back to before that, since a replay would come to the cancellation, or the failure, again.
     """
     completed = {task.id for task in tree if task.status == Status.COMPLETED}
-    cancelled, found = set[str](), set[str]()
-    for task in tree:
-        if task.id in calls and task.spawned_by is not None and task.spawned_by not in completed:
-            if CANCELLATION in calls[task.id]["seen"]:
-                cancelled.add(task.spawned_by)
-            if task.spawned_by in cancelled:
-                found.add(task.id)
+    found = set[str]()
+    for workflow_id, parts in _by_workflow(tree, calls).items():
+        if workflow_id in completed:
+            continue
+        cancelled_after = next(
+            (n for n, part in enumerate(parts) if CANCELLATION in calls[part.id]["seen"]), len(parts)
+        )
+        failed_after = calls.get(workflow_id, {}).get(FAILED_AFTER, len(parts))
+        found.update(part.id for part in parts[min(cancelled_after, failed_after) :])
     return _with_all_below(found, tree)
+
+
+def _by_workflow(tree: Sequence[Stored], calls: Mapping[str, Json]) -> dict[str, list[Stored]]:
+    """Map the ids of workflows to the tasks that they have called, in order."""
+    found = defaultdict[str, list[Stored]](list)
+    for task in tree:
+        if task.spawned_by is not None and "path" in calls.get(task.id, ()):
+            found[task.spawned_by].append(task)
+    return found
 
 
 def _with_all_below(found: set[str], tree: Sequence[Stored]) -> set[str]:

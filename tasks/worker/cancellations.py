@@ -1,6 +1,6 @@
 """The cancellations of one run: which of its tasks have to stop, why, and whether at once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from tasks.rules.tree import descendants
 from tasks.services.runs.cancels import Cancel
@@ -19,6 +19,7 @@ class Cancellations:
         self._children = children
         self._is_open = is_open
         self._by_task: dict[str, Cancel] = {}
+        self._sheltered: set[str] = set()
         self._heard: set[tuple[str, bool]] = set()
         self._carried_out: set[tuple[str, bool]] = (
             set()
@@ -31,10 +32,20 @@ class Cancellations:
             return []
         self._heard.add(request)
         self._carried_out.add(request)
-        below = reversed([cancel.task_id, *descendants(cancel.task_id, self._children)])
-        new = [task_id for task_id in below if self._is_new(task_id, cancel)]
+        below = [cancel.task_id, *descendants(cancel.task_id, self._children)]
+        if cancel.force or cancel.task_id in self._sheltered:
+            self._sheltered.difference_update(below)
+        new = [task_id for task_id in reversed(below) if self._is_new(task_id, cancel)]
         self._by_task |= dict.fromkeys(new, cancel)
         return new
+
+    def shelter(self, task_ids: Iterable[str]) -> None:
+        """Keep cancellations of tasks above from these, with which the code of a cancelled workflow cleans up."""
+        self._sheltered.update(task_ids)
+
+    def is_sheltered(self, task_id: str) -> bool:
+        """Return whether a cancelled workflow cleans up with the task, or with one that it is below."""
+        return task_id in self._sheltered
 
     def grow(self, children: Mapping[str, list[str]]) -> None:
         """Learn of new tasks: what is cancelled is so with all that is added below it later."""
@@ -69,4 +80,5 @@ class Cancellations:
 
     def _is_new(self, task_id: str, cancel: Cancel) -> bool:
         known = self._by_task.get(task_id)
-        return self._is_open(task_id) and (known is None or (cancel.force and not known.force))
+        is_open = self._is_open(task_id) and task_id not in self._sheltered
+        return is_open and (known is None or (cancel.force and not known.force))

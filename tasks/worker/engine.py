@@ -29,6 +29,7 @@ from typing import Final
 from tasks.queue.leases import Claim
 from tasks.queue.suspension import suspend
 from tasks.rules.plan import NOT_RUN, Plan, Step
+from tasks.rules.steps import superseded
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, nodes_of
 from tasks.services.runs.cancels import Cancel
@@ -102,6 +103,7 @@ class TreeRun:
         self._jobs: dict[str, asyncio.Task[None]] = {}  # of the tasks that can still be stopped
         self._alive: set[asyncio.Task[None]] = set()
         self._left_behind: set[asyncio.Task[None]] = set()
+        self._cleaning: dict[str, asyncio.TimerHandle] = {}  # the cancelled workflows whose code cleans up
         self._held_back: list[str] = []  # until the owner has decided about the budget
         self._last_changes: list[Change] = []
         self._last_places = AsyncExitStack()  # of the task that they end
@@ -120,18 +122,10 @@ class TreeRun:
 
     async def _run_to_its_end(self, cancels: Collection[Cancel]) -> bool:
         self._trace, self._context = tracing.current(), copy_context()
-        for cancel in cancels:
-            self._cancellations.add(cancel)
         try:
-            # A cancelled task with an open question is started all the same, to cancel its remote
-            # work.
-            without_question = [
-                task_id
-                for task_id in self._cancellations.task_ids
-                if self._standing.is_open(task_id) and self._questions.question_of(task_id) is None
-            ]
-            self._write_cancelled(without_question)
-            self._advance(self._plan.start(cancelled=without_question))
+            unrun = self._cancelled_before(cancels) if cancels else []
+            self._write_cancelled(unrun)
+            self._advance(self._plan.start(cancelled=unrun))
             self._seconds_queued = 0.0
             end = await self._end()
         finally:
@@ -145,6 +139,21 @@ class TreeRun:
             failures = self._verdict.failures() if status is Status.FAILED else ()
             await self._recorder.closed(target, status, result, failures=failures, after=self._last_changes)
         return end is End.WOUND_DOWN
+
+    def _cancelled_before(self, cancels: Iterable[Cancel]) -> list[str]:
+        """Take up cancellations that came before this worker had the run. Returns the tasks that end without being started.
+
+        The others are tasks with an open question, which cancel their remote work, and workflows, whose code cleans up.
+        """
+        calls = {task.id: task.call for task in self._tasks.values() if task.call is not None}
+        self._cancellations.shelter(superseded(list(self._tasks.values()), calls))
+        for cancel in cancels:
+            self._cancellations.add(cancel)
+        unrun = list[str]()
+        for task_id in filter(self._standing.is_open, self._cancellations.task_ids):
+            if self._questions.question_of(task_id) is None and not self._cleans_up(task_id):
+                unrun.append(task_id)
+        return unrun
 
     def wind_down(self) -> None:
         """Begin no step more. When the steps in hand have ended, the rest is left for another worker."""
@@ -184,17 +193,13 @@ class TreeRun:
 
     def cancel(self, cancel: Cancel) -> bool:
         """Stop the task and all below it, and fail its dependents. Returns whether that is new: a repeated request changes nothing."""
-        if cancel.force:
-            self._standing.sheltered.clear()
         new = self._cancellations.add(cancel)
         unrun = list[str]()
         for task_id in sorted(new, key=self._attempts.is_at_work, reverse=True):
+            if self._cleans_up(task_id):
+                continue
             if task_id in self._jobs:
-                if not cancel.force and self._live.cancel(task_id):  # its code cleans up
-                    late = partial(self._end_cleaning, task_id, self._jobs[task_id])
-                    asyncio.get_running_loop().call_later(CLEANING_SECONDS, late)
-                else:
-                    self._ends.append(partial(self._stop, task_id))
+                self._ends.append(partial(self._stop, task_id))
             elif self._questions.question_of(task_id) is not None:
                 self._start(self._tasks[task_id])  # to cancel its remote work
             else:
@@ -208,14 +213,27 @@ class TreeRun:
             job.cancel()
             asyncio.get_running_loop().call_later(STOP_SECONDS, self._leave_behind, task_id, job)
 
-    def _end_cleaning(self, task_id: str, job: asyncio.Task[None]) -> None:
+    def _cleans_up(self, task_id: str) -> bool:
+        """Let the code of a cancelled workflow clean up for some time. False: there is no such code, or it has to stop at once."""
+        if self._cancellations.is_forced(task_id):
+            self._forget_cleaning(task_id)
+            return False
+        if not self._live.cancel(task_id):
+            return False
+        late = partial(self._end_cleaning, task_id)
+        self._cleaning[task_id] = asyncio.get_running_loop().call_later(CLEANING_SECONDS, late)
+        return True
+
+    def _forget_cleaning(self, task_id: str) -> None:
+        if (timer := self._cleaning.pop(task_id, None)) is not None:
+            timer.cancel()
+
+    def _end_cleaning(self, task_id: str) -> None:
         """Stop the code of a cancelled workflow that is not done, and the steps with which it cleans up."""
-        if self._jobs.get(task_id) is not job:
-            return
+        del self._cleaning[task_id]
         self._stop(task_id)
         for step in self._family.spawned_by(task_id):
-            if step.id in self._standing.sheltered:
-                self._standing.sheltered.discard(step.id)
+            if self._cancellations.is_sheltered(step.id):
                 self.cancel(Cancel(task_id=step.id, force=False, message=TOO_LONG))
 
     def _leave_behind(self, task_id: str, job: asyncio.Task[None]) -> None:
@@ -322,6 +340,8 @@ class TreeRun:
         """Try to suspend the run. False: an answer or a cancellation arrived first; the worker will pick it up."""
         if self._standing.is_winding_down:
             return False  # another worker finds out what is left
+        if self._cleaning:
+            return False  # for its time only
         if not self._questions.is_any:  # a bug: a suspended run without a question would never resume
             raise RuntimeError("The run cannot continue: no task is running, and none waits for an answer.")
         if self._questions.is_due_soon:
@@ -361,9 +381,10 @@ class TreeRun:
 
     def _ended(self, task_id: str, job: asyncio.Task[None]) -> None:
         self._alive.discard(job)
-        if self._jobs.get(task_id) is job and task_id in self._cancellations and not self._standing.is_given_up:
+        if self._jobs.get(task_id) is job and task_id in self._cancellations and not self._is_left(task_id):
             del self._jobs[task_id]  # cancelled before its first step, so it could not record that itself
             self._cancel_unrun([task_id])
+        self._forget_cleaning(task_id)
         error = (
             None if job.cancelled() else job.exception()
         )  # asyncio complains about an exception that is never retrieved
@@ -371,11 +392,18 @@ class TreeRun:
         if self._error is not None or self._is_quiet:
             self._must_check.set()
 
+    def _is_left(self, task_id: str) -> bool:
+        """Return whether another worker goes on with the task, although it is cancelled: code cleans up to its end."""
+        standing = self._standing
+        return standing.is_given_up or (standing.is_winding_down and task_id in self._cleaning)
+
     async def _stop_jobs(self) -> None:
         """Stop all jobs: the run is over or suspended, or this worker gives it up."""
         self._standing.is_given_up = True
         self._ends.clear()
         self._ready.clear()
+        for timer in self._cleaning.values():
+            timer.cancel()
         for job in self._alive:
             job.cancel()
         if self._alive:
@@ -395,7 +423,7 @@ class TreeRun:
                 outcome = await self._runner.run(task, places)
                 note(_attributes_of(outcome, task))
         except asyncio.CancelledError:
-            if task.id not in self._cancellations:
+            if task.id not in self._cancellations or (task.id in self._cleaning and self._is_left(task.id)):
                 raise
             outcome = self._cancellations.outcome_of(task.id)
         if task.id in self._cancellations and (outcome is None or isinstance(outcome, Growth)):
@@ -443,8 +471,8 @@ class TreeRun:
     def _add_steps(self, task: LoadedTask, growth: Growth) -> asyncio.Future[None]:
         """Add the steps that a workflow calls, and start them. Their starts and ends are written after their rows."""
         is_first = not self._family.has_spawned(task.id)
-        if task.id in self._cancellations:
-            self._standing.sheltered.update(row.id for row in growth.rows)
+        if task.id in self._cancellations or self._cancellations.is_sheltered(task.id):
+            self._cancellations.shelter(row.id for row in growth.rows)
         step = self._planned(task, growth)
         stored = self._recorder.steps_added(task, growth, is_first=is_first)
         self._advance(step)

@@ -23,12 +23,12 @@ from tasks.executors.wait import YEAR_SECONDS, Wait
 from tasks.executors.workflows import STEP, WorkflowTask
 from tasks.models import Task
 from tasks.rules.places import escaped
-from tasks.rules.steps import CANCEL, RAISED
+from tasks.rules.steps import CANCEL, FAILED_AFTER, RAISED
 from tasks.rules.strict_json import Json
 from tasks.services.runs import cancels
 from tasks.services.trees.persist import row_below
 from tasks.status import Status
-from tasks.worker.load_run import LoadedTask
+from tasks.worker.load_run import LoadedTask, is_live
 from tasks.worker.outcomes import Outcome, cancelled, completed_in_turn, failed
 from tasks.worker.run_parts import RunParts
 from tasks.worker.spawning.growth import CannotGrow, Growth, Room, growth_of, stored_id
@@ -37,6 +37,7 @@ TURN_SECONDS: Final = 0.005
 """The time of a replay after which other trees have a turn of the loop."""
 TAKEN: Final = "The steps of this workflow cannot be stored: another task has the id of one, which begins with '{id}/'. Give the workflow another id."
 CANCELLED: Final = "{name}() was cancelled"
+NOT_CLEANED: Final = "{why} (its code could not clean up: {error})"
 NO_LONGER: Final = "Cancelled by its workflow, which no longer waits for it"
 
 
@@ -78,11 +79,19 @@ class Live:
             steps = [child for child in self._run.family.spawned_by(task.id) if child.call is not None]
             history = [_record_of(child, self._run.results) for child in steps]
             self._ids |= {(task.id, _path(child)): child.id for child in steps}
+            if steps:  # its code has been at work before
+                self._at_work.add(task.id)
             new = {"seed": f"{self._run.claim.run_id}/{task.id}", "at": _moment(task.started_at).isoformat()}
             origin = (steps[0].call if steps else None) or dict(new)
             if steps:
                 new.clear()
-            drive = workflow.drive(arguments, seed=origin["seed"], at=_moment(origin["at"]), history=history)
+            drive = workflow.drive(
+                arguments,
+                seed=origin["seed"],
+                at=_moment(origin["at"]),
+                history=history,
+                is_cancelled=task.id in self._run.cancellations,
+            )
             await _replayed(drive)
             commands = drive.begin()
             self._at_work.add(task.id)
@@ -97,9 +106,9 @@ class Live:
                     raise end
                 commands = drive.deliver(*end)
         except (Difference, CannotGrow, ValueError, TypeError) as error:
-            return failed(str(error))
+            return self.refused(task, str(error))
         except IntegrityError:
-            return failed(TAKEN.format(id=task.id))
+            return self.refused(task, TAKEN.format(id=task.id))
         finally:
             del self._ends[task.id]
             self._at_work.discard(task.id)
@@ -110,15 +119,24 @@ class Live:
     def ended(self, task: LoadedTask, outcome: Outcome) -> None:
         """Tell the workflow that made the call how it ended; its code may not be at work yet."""
         workflow_id = task.spawned_by
-        if task.call is not None and workflow_id is not None and self._run.standing.is_open(workflow_id):
+        if workflow_id is not None and "path" in (task.call or ()) and self._run.standing.is_open(workflow_id):
             self._tell(workflow_id, (_path(task), _end_of(task, outcome.status, outcome.result)))
 
     def cancel(self, task_id: str) -> bool:
-        """Raise asyncio.CancelledError in the code of the workflow. Returns False if no such code is at work."""
-        if task_id not in self._at_work:
+        """Raise asyncio.CancelledError in the code of the workflow, as soon as it is at work. Returns False for other tasks, and for one
+        that has not begun.
+        """
+        task = self._run.standing.tasks[task_id]
+        if not is_live(task) or (task.status == Status.PENDING and task_id not in self._at_work):
             return False
         self._tell(task_id, (ROOT, End(status="cancelled", at=self._run.claim.now())))
         return True
+
+    def refused(self, task: LoadedTask, error: str) -> Outcome:
+        """Return the outcome of a workflow whose code cannot go on: failed or, if it was to clean up, cancelled."""
+        if (why := self._run.cancellations.message_of(task.id)) is None:
+            return failed(error)
+        return cancelled(NOT_CLEANED.format(why=why, error=error), max_bytes=settings.APFLOW.limits.result_bytes)
 
     def _tell(self, task_id: str, news: tuple[str, End] | BaseException) -> None:
         self._resting.discard(task_id)
@@ -135,7 +153,6 @@ class Live:
                 if isinstance(command, Cancel) and self._run.standing.is_open(task_id):
                     step = self._run.standing.tasks[task_id]
                     step.call = (step.call or {}) | {CANCEL: {"after": command.after, "seen": command.seen}}
-                    self._run.standing.sheltered.discard(task_id)
                     self._cancel(cancels.Cancel(task_id=task_id, force=False, message=NO_LONGER))
 
     def _add(self, task: LoadedTask, calls: list[Call], *, for_first: Json) -> None:
@@ -169,6 +186,8 @@ class Live:
             why = self._run.cancellations.message_of(task.id) or CANCELLED.format(name=name)
             return cancelled(why, max_bytes=settings.APFLOW.limits.result_bytes)
         if end.status != "completed":
+            if drive.failed_after is not None:
+                task.call = (task.call or {}) | {FAILED_AFTER: drive.failed_after}
             return failed(f"{name}() raised {end.exception}: {end.error}")
         try:
             most = settings.APFLOW.limits.result_bytes

@@ -56,8 +56,6 @@ class Standing:
         """The tasks in the scope of the run."""
         self.ended: set[str] = set()
         """The tasks that have ended by themselves; their end may not be committed yet."""
-        self.sheltered: set[str] = set()
-        """The tasks with which a cancelled workflow cleans up: its cancellation does not reach them."""
         self.is_winding_down = False
         """Whether no attempt may begin here: another worker takes the run over."""
         self.is_given_up = False
@@ -73,10 +71,6 @@ class Standing:
         """Return whether the task is in the scope of the run, and has not ended."""
         node = self.nodes.get(task_id)
         return node is not None and not node.status.is_terminal and task_id not in self.ended
-
-    def may_be_cancelled(self, task_id: str) -> bool:
-        """Return whether a cancellation of the task, or of what it is below, reaches it."""
-        return self.is_open(task_id) and task_id not in self.sheltered
 
     def named(self, task_id: str) -> str:
         """Return the task as messages name it."""
@@ -111,7 +105,7 @@ class RunParts:
             kept=claim.target_id,
             max_bytes=settings.APFLOW.limits.run_bytes,
         )
-        self.cancellations = Cancellations(children_of(nodes), is_open=standing.may_be_cancelled)
+        self.cancellations = Cancellations(children_of(nodes), is_open=standing.is_open)
         self.questions = OpenQuestions(questions, resume_task=resume, now=claim.now)
         self.recorder = RunRecorder(
             claim,

@@ -227,9 +227,9 @@ class TaskRunner:
             executor = get_executor(str(task.executor_id))
             inputs = await self._attempts.inputs_of(task)
         except ExecutorNotFound as error:
-            return failed(error.message)
+            return self._live.refused(task, error.message)
         except ExecutorError as error:
-            return failed(str(error))
+            return self._live.refused(task, str(error))
         return await self._live.run(task, cast(WorkflowTask, executor), inputs)
 
     async def _gather(self, task: LoadedTask) -> Outcome:

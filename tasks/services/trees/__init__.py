@@ -30,7 +30,7 @@ from tasks.queue import fairness, leases
 from tasks.rules.exceptions import InvalidParams, StatusConflict
 from tasks.rules.maps import templates_of
 from tasks.rules.specs import TreeSpec
-from tasks.rules.steps import after_cancellation
+from tasks.rules.steps import FAILED_AFTER, superseded
 from tasks.rules.tree import covered_by
 from tasks.services.secrets.stored_secrets import refuse_unusable
 from tasks.services.trees import copies, pending_runs
@@ -235,10 +235,15 @@ def execute_task(
     # Models of thousands of tasks take three times as long, and the tree is locked meanwhile.
     tree: Any = list(Task.objects.tree(task.root_id).values_list(*SCOPED, named=True))
     scope = covered_by(task.id, tree)
-    if gone := after_cancellation(tree, calls_in(tree)) & scope:
+    calls = calls_in(tree)
+    if gone := superseded(tree, calls) & scope:
         Task.objects.filter(id__in=gone).delete()
         tree = [each for each in tree if each.id not in gone]
-    scope -= _parts_of_templates(task, tree) | decided_in(tree) | gone
+    for workflow_id in scope & calls.keys():
+        if FAILED_AFTER in calls[workflow_id]:
+            del calls[workflow_id][FAILED_AFTER]
+            Task.objects.filter(id=workflow_id).update(call=calls[workflow_id] or None)
+    scope -= _parts_of_templates(task, tree) | decided_in(tree, calls) | gone
     is_idle = all(each.status == Status.COMPLETED for each in tree if each.id in scope)
     undone = (Status.FAILED, Status.CANCELLED, Status.SKIPPED)
     if again := [each.id for each in tree if each.id in scope and each.status in undone]:

@@ -26,7 +26,7 @@ from tasks.rules.field_rules import RUN_FIELDS
 from tasks.rules.maps import CannotMap, templates_of
 from tasks.rules.places import escaped
 from tasks.rules.references import dependency_results, label_of, renamed_params, resolved_inputs, settled_params
-from tasks.rules.steps import after_cancellation, heard, taken_up
+from tasks.rules.steps import FAILED_AFTER, heard, superseded, taken_up
 from tasks.rules.strict_json import Json
 from tasks.rules.templates import LABEL, rename_placeholders
 from tasks.rules.tree import (
@@ -143,7 +143,7 @@ def copied(
     restarts = {task_id: position for task_id, position in extent.restarts.items() if task_id not in inputs}
     extent = _unexpanded(replace(extent, restarts=restarts), tree, templates)
     calls = calls_in(tree)
-    gone = after_cancellation(tree, calls)
+    gone = superseded(tree, calls)
     extent = replace(extent, taken=extent.taken - gone, fresh=extent.fresh - gone)
     kept = extent.taken - extent.fresh
     decided = heard(
@@ -168,7 +168,8 @@ def copied(
         row.spawned_by = ids.get(original.spawned_by or "")
         row.original_task_id, row.origin_type = original.id, "copy"
         if row.spawned_by is not None:
-            row.call = calls.get(original_id)
+            call = calls.get(original_id, {})
+            row.call = {name: value for name, value in call.items() if name != FAILED_AFTER} or None
         is_kept = original.status == Status.COMPLETED or original_id in ended or original_id in decided
         if original_id not in extent.fresh and is_kept:
             for name in RUN_FIELDS:

@@ -34,9 +34,9 @@ def steps_in(tree: Sequence[Task]) -> dict[str, Json]:
     return {task_id: steps or {} for task_id, steps in rows.values_list("id", "steps")}
 
 
-def decided_in(tree: Sequence[Task]) -> set[str]:
+def decided_in(tree: Sequence[Task], calls: Mapping[str, Json]) -> set[str]:
     """Return the ids of the tasks of the tree that do not run again: their end is a result that was taken up."""
-    steps, calls = steps_in(tree), calls_in(tree)
+    steps = steps_in(tree)
     return (taken_up(tree, steps) if steps else set()) | (heard(tree, calls) if calls else set())
 
 

@@ -328,6 +328,104 @@ async def test_a_person_cancels_a_step(drive_of: Callable[..., Drive]) -> None:
     assert drive.outcome is not None and drive.outcome.result == "Cancelled by alice"
 
 
+def test_a_cancellation_comes_before_the_ends_that_it_caused(drive_of: Callable[..., Drive]) -> None:
+    @workflow
+    async def code() -> str:
+        try:
+            return str(await add(1))
+        except StepCancelled:
+            return "cancelled by a person"
+        finally:
+            await add(2)
+
+    (one,) = drive_of(code).begin()
+    assert isinstance(one, Call)
+    history = [stored(one, End(status="cancelled", at=START))]
+    drive = code.drive({}, seed="s", at=START, history=history, is_cancelled=True)
+    _, two = drive.begin()
+    assert isinstance(two, Call) and two.seen == ("",)
+    drive.deliver("2", completed(3))
+    assert drive.outcome is not None and drive.outcome.status == "cancelled"
+
+
+def failing() -> Iterator[tuple[int | None, Any]]:
+    """Codes that fail in their second call, `fetch`, and how many calls they had made before what made them fail."""
+
+    @workflow
+    async def at_once() -> None:
+        await add(1)
+        await fetch("a")
+
+    @workflow
+    async def after_cleaning_up() -> None:
+        await add(1)
+        try:
+            await fetch("a")
+        finally:
+            await gather(add(2), add(3))
+
+    @workflow
+    async def by_its_own_exception() -> None:
+        await add(1)
+        try:
+            with suppress(StepFailed):
+                await fetch("a")
+            raise ValueError("too late")
+        except ValueError as error:
+            await add(2)
+            raise RuntimeError("no more") from error
+
+    @workflow
+    async def beside_others() -> None:
+        await gather(add(1), fetch("a"), add(2), at_most=2)
+
+    @workflow
+    async def in_what_handles_it() -> None:
+        await add(1)
+        try:
+            await fetch("a")
+        except StepFailed:
+            await fetch("b")
+
+    @workflow
+    async def after_it_went_on() -> None:
+        await add(1)
+        with suppress(StepFailed):
+            await fetch("a")
+        await add(2)
+        await fetch("b")
+
+    @workflow
+    async def by_a_check() -> None:
+        await add(1)
+        with suppress(StepFailed):
+            await fetch("a")
+        await add(2)
+        raise ValueError("too late")
+
+    yield 2, at_once
+    yield 2, after_cleaning_up
+    yield 2, by_its_own_exception
+    yield 3, beside_others
+    yield 2, in_what_handles_it
+    yield 4, after_it_went_on
+    yield None, by_a_check
+
+
+@pytest.mark.parametrize(("calls", "code"), [pytest.param(*each, id=each[1].__name__) for each in failing()])
+def test_a_workflow_that_fails_says_how_far_it_was_before(
+    calls: int | None, code: Any, drive_of: Callable[..., Drive]
+) -> None:
+    drive = drive_of(code)
+    commands = drive.begin()
+    while drive.outcome is None:
+        call = commands.pop(0)
+        if isinstance(call, Call):
+            end = End(status="failed", at=START, error="no") if call.name == "fetch" else completed(1)
+            commands += drive.deliver(call.path, end)
+    assert (drive.outcome.status, drive.failed_after) == ("failed", calls)
+
+
 def changed(number: int) -> Iterator[tuple[str, Any]]:
     """Codes that differ from `add(1)`, then `add(2)`, and the words that say how."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -12,18 +13,19 @@ from django.db.models.functions import Now
 from pytest_django import Settings
 
 from accounts.callers import LOCAL
-from tasks.models import Question, Run, Task
+from tasks.models import CancelRequest, Question, Run, Task
 from tasks.queue import leases
 from tasks.services import trees
 from tasks.services.runs import cancels
 from tasks.services.trees import forks
 from tasks.services.waits import questions, sent_events
+from tasks.worker import engine
 from tasks.worker.changes import StepsAdded
 from tasks.worker.group_commit import _write_together
 from tests import live_workflows
 from tests.sizes import size
 from tests.tasks.executors.conftest import forget_registry
-from tests.tasks.lives import Fuse, Stage
+from tests.tasks.lives import Fuse, Life, Stage
 from tests.workers import Json, Ran, result_of
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
@@ -46,23 +48,53 @@ def modules(stage: Stage, settings: Settings) -> None:
 
 def run_with_a_death(stage: Stage, name: str, fuse: Fuse | None) -> tuple[Ran, set[str], bool]:
     """Run the workflow; return the steps that had ended when its first worker died, too, and whether that died."""
+    return with_a_death(stage, begun_anew(workflow(name)), fuse)
+
+
+def begun_anew(task: Json) -> Run:
+    """Return the run of a new tree. Nothing else is there."""
     live_workflows.RAN.clear()
-    Task.objects.all().delete()
-    Run.objects.all().delete()
-    run = trees.execute_tree(caller=LOCAL, tasks=[workflow(name)]).run
+    for model in (Task, Run, CancelRequest):
+        model.objects.all().delete()
+    return trees.execute_tree(caller=LOCAL, tasks=[task]).run
+
+
+def with_a_death(
+    stage: Stage, run: Run, fuse: Fuse | None, attend: Callable[[], object] = lambda: None
+) -> tuple[Ran, set[str], bool]:
+    """Let the run come to its end. `attend` is called now and then, and does what people do."""
     first = stage.bear()
     first.fuse = fuse
-    stage.until_nothing(lambda: not first.journal_ended.is_set() and first.woken_for_open_runs())
+
+    def look(life: Life) -> object:
+        attend()
+        return life.woken_for_open_runs()
+
+    stage.until_nothing(lambda: not first.journal_ended.is_set() and look(first))
     has_died = first.journal_ended.is_set()
     first.kill()
     ended = set(Task.objects.filter(status__in=("completed", "failed")).values_list("id", flat=True))
     if has_died:
-        Run.objects.filter(finished_at=None).update(lease_expires_at=Now() - timedelta(seconds=1))
+        open_runs = Run.objects.filter(finished_at=None).exclude(lease_owner=leases.SUSPENDED)
+        open_runs.update(lease_expires_at=Now() - timedelta(seconds=1))
         leases.sweep()
         second = stage.bear()
-        stage.until_nothing(second.woken_for_open_runs)
+        stage.until_nothing(lambda: look(second))
         second.kill()
     return result_of(run), ended, has_died
+
+
+def every_death(items: int) -> Iterator[Fuse]:
+    """Deaths before and after each item of the journal, until the test says that none has died."""
+    for item in range(1, size(items, full=200) + 1):
+        yield from (Fuse(items=item, after=after) for after in (False, True))
+
+
+def repeated(ran: Ran, ended: Collection[str]) -> list[str]:
+    """Return the steps that had ended, and ran again."""
+    counts = Counter(live_workflows.RAN)
+    steps = [task for task in ran.tasks.values() if task.id in ended and "function" in task.inputs]
+    return [task.id for task in steps if counts[arguments(task)] > 1]
 
 
 def arguments(task: Task) -> tuple[str, Any]:
@@ -98,17 +130,80 @@ def test_a_branch_that_is_cancelled_cancels_its_step(stage: Stage) -> None:
 def test_a_worker_that_dies_at_any_moment_repeats_no_step_that_has_ended(
     stage: Stage, name: str, whole: int, error: str | None, steps: int
 ) -> None:
-    item, has_died = 0, True
-    while has_died and item < size(12, full=200):
-        item += 1
-        for after in (False, True):
-            ran, ended, has_died = run_with_a_death(stage, name, Fuse(items=item, after=after))
-            root = ran.tasks.pop("w")
-            assert (ran.run.status, root.error) == ("completed", None), (item, after)
-            assert (root.result["whole"], root.result["error"], len(ran.tasks)) == (whole, error, steps), (item, after)
-            counts = Counter(live_workflows.RAN)
-            again = [task.id for task in ran.tasks.values() if task.id in ended and counts[arguments(task)] > 1]
-            assert again == [], (item, after)
+    for fuse in every_death(12):
+        at = str(fuse)
+        ran, ended, has_died = run_with_a_death(stage, name, fuse)
+        root = ran.tasks.pop("w")
+        assert (ran.run.status, root.error) == ("completed", None), at
+        assert (root.result["whole"], root.result["error"], len(ran.tasks)) == (whole, error, steps), at
+        assert repeated(ran, ended) == [], at
+        if not has_died:
+            break
+
+
+def answer_and_pay() -> None:
+    """Do what `approved` waits for."""
+    for wait in Question.objects.filter(closed_at=None, answered_at=None):
+        if wait.task_id == "w/2":
+            questions.answer(caller=LOCAL, task_id="w/2", answer="yes")
+        elif wait.task_id == "w/5":
+            asyncio.run(sent_events.send(caller=LOCAL, event="paid", payload={"order": 1}, event_id=wait.run_id))
+
+
+def test_a_worker_that_dies_while_a_workflow_waits_asks_nothing_twice(stage: Stage) -> None:
+    for fuse in every_death(10):
+        at = str(fuse)
+        run = begun_anew(workflow("approved"))
+        ran, ended, has_died = with_a_death(stage, run, fuse, answer_and_pay)
+        assert (ran.run.status, ran.tasks["w"].error) == ("completed", None), at
+        assert ran.tasks["w"].result == {"whole": 8, "error": "yes late {'order': 1}"}, at
+        assert (len(ran.tasks), repeated(ran, ended)) == (7, []), at
+        if not has_died:
+            break
+
+
+def cancel_once_slow() -> None:
+    """Cancel `tidy` when its step is stored, and at work."""
+    is_at_work = live_workflows.RAN and Task.objects.filter(id="w/1").exists()
+    if is_at_work and not CancelRequest.objects.exists() and Run.objects.filter(finished_at=None):
+        cancels.ask(caller=LOCAL, task_ids=["w"], force=False, message="enough")
+
+
+def test_a_worker_that_dies_while_a_cancelled_workflow_cleans_up_repeats_nothing(stage: Stage) -> None:
+    live_workflows.BROKEN.add("slow")
+    live_workflows.MAY_SWEEP.set()
+    for fuse in every_death(6):
+        at = str(fuse)
+        run = begun_anew(workflow("tidy"))
+        ran, ended, has_died = with_a_death(stage, run, fuse, cancel_once_slow)
+        assert (ran.run.status, ran.tasks["w"].error) == ("cancelled", "enough"), at
+        assert ran.statuses() == {"w": "cancelled", "w/1": "cancelled", "w/2": "completed"}, at
+        assert repeated(ran, ended) == [], at
+        if not has_died:
+            break
+
+
+@pytest.mark.parametrize("dies_in", [0, 1])
+def test_a_worker_that_dies_before_or_after_a_failure_repeats_no_step_that_has_ended(
+    stage: Stage, dies_in: int
+) -> None:
+    """A workflow fails, and goes on in a second run; the worker of one of the two dies."""
+    for fuse in every_death(8):
+        at, fuses = str(fuse), [fuse, None]
+        live_workflows.BROKEN.update({"flaky", "slow"})
+        ran, ended, first_died = run_with_a_death(stage, "mended", fuses[dies_in])
+        assert ran.tasks["w"].error == "mended() raised StepFailed: flaky() raised ValueError: broken", at
+        assert repeated(ran, ended) == [], at
+        live_workflows.BROKEN.clear()
+        live_workflows.RAN.clear()
+        again = trees.execute_task(caller=LOCAL, task_id="w").run
+        ran, ended, second_died = with_a_death(stage, again, fuses[1 - dies_in])
+        assert (ran.run.status, ran.tasks["w"].error) == ("completed", None), at
+        assert ran.tasks["w"].result == {"whole": 10, "error": None}, at
+        assert {name for name, _ in live_workflows.RAN} == {"flaky", "slow"}, at
+        assert repeated(ran, ended) == [], at
+        if not (first_died, second_died)[dies_in]:
+            break
 
 
 def test_a_workflow_that_failed_goes_on_where_it_failed(stage: Stage) -> None:
@@ -194,6 +289,118 @@ def test_the_code_of_a_cancelled_workflow_cleans_up(stage: Stage) -> None:
     ran = result_of(again)
     assert (ran.tasks["w"].error, ran.tasks["w"].result) == (None, {"whole": 3, "error": None})
     assert Counter(name for name, _ in live_workflows.RAN) == {"slow": 2, "sweep": 2}
+
+
+@pytest.mark.parametrize(("count", "branches"), [(1, 1), (2, 1), (3, 1), (4, 2)])
+def test_a_workflow_that_is_cancelled_while_its_run_is_suspended_cleans_up(
+    stage: Stage, count: int, branches: int
+) -> None:
+    live_workflows.MAY_SWEEP.set()
+    run = suspended(stage, workflow("patient") | {"inputs": {"count": count}})
+    cancels.ask(caller=LOCAL, task_ids=["w"], force=False, message="enough")
+    stage.until_nothing(stage.bear().woken_for_open_runs)
+    ran = result_of(run)
+    assert (ran.run.status, ran.tasks["w"].error) == ("cancelled", "enough")
+    asked = {f"w/{n}.1" for n in (1, 2)} if branches > 1 else {"w/1"}
+    cleaned = ran.statuses()
+    assert {task_id: cleaned.pop(task_id) for task_id in ("w", *asked)} == dict.fromkeys({"w", *asked}, "cancelled")
+    assert list(cleaned.values()) == ["completed"] * (1 if branches == 1 else 3)
+    assert Question.objects.filter(closed_at=None).count() == 0
+
+
+def suspended(stage: Stage, *tasks: Json) -> Run:
+    """Return a run that waits, and that no worker has."""
+    run = trees.execute_tree(caller=LOCAL, tasks=[*tasks]).run
+    life = stage.bear()
+    life.wake()
+    stage.until_nothing(lambda: Run.objects.exclude(lease_owner=leases.SUSPENDED))
+    life.kill()
+    return run
+
+
+def test_a_suspended_workflow_that_has_to_stop_at_once_does_not_clean_up(stage: Stage) -> None:
+    run = suspended(stage, workflow("patient") | {"inputs": {"count": 1}})
+    cancels.ask(caller=LOCAL, task_ids=["w"], force=True, message="enough")
+    stage.until_nothing(stage.bear().woken_for_open_runs)
+    assert result_of(run).statuses() == {"w": "cancelled", "w/1": "cancelled"}
+
+
+def test_only_the_workflow_of_a_suspended_tree_is_cancelled(stage: Stage) -> None:
+    live_workflows.MAY_SWEEP.set()
+    top = {"id": "top", "name": "top", "schemas": {"method": "aggregate_results_executor"}}
+    child = workflow("patient") | {"inputs": {"count": 1}, "parent_id": "top"}
+    beside = child | {"id": "beside"}
+    run = suspended(stage, top, child, beside)
+    cancels.ask(caller=LOCAL, task_ids=["w"], force=False, message="enough")
+    life = stage.bear()
+    life.wake()
+    stage.until_nothing(lambda: Task.objects.filter(id="w").exclude(status="cancelled"))
+    assert [wait.task_id for wait in Question.objects.filter(closed_at=None)] == ["beside/1"]
+    questions.answer(caller=LOCAL, task_id="beside/1", answer="yes")
+    stage.until_nothing(life.woken_for_open_runs)
+    statuses = result_of(run).statuses()
+    assert {name: statuses[name] for name in ("w", "w/1", "w/2")} == {
+        **{"w": "cancelled", "w/1": "cancelled", "w/2": "completed"}
+    }
+    assert {name: statuses[name] for name in ("beside", "beside/1", "beside/2")} == dict.fromkeys(
+        ("beside", "beside/1", "beside/2"), "completed"
+    )
+
+
+@pytest.mark.parametrize("trouble", ["difference", "module"])
+def test_a_workflow_whose_code_is_not_there_any_more_can_be_cancelled(
+    stage: Stage, settings: Settings, trouble: str
+) -> None:
+    run = suspended(stage, workflow("approved"))
+    if trouble == "module":
+        settings.APFLOW_EXECUTOR_MODULES = ()
+        forget_registry()
+    else:
+        step = Task.objects.get(id="w/1")
+        Task.objects.filter(id="w/1").update(call={**step.call, "hash": "0"})
+    cancels.ask(caller=LOCAL, task_ids=["w"], force=False, message="enough")
+    stage.until_nothing(stage.bear().woken_for_open_runs)
+    ran = result_of(run)
+    assert ran.run.status == "cancelled"
+    assert ran.statuses() == {"w": "cancelled", "w/1": "completed", "w/2": "cancelled"}
+    words = {"difference": "the run called 1 add(a=3)", "module": "workflow:approved"}
+    error = ran.tasks["w"].error or ""
+    assert error.startswith("enough (its code could not clean up: ") and words[trouble] in error
+
+
+def test_code_that_waits_while_it_cleans_up_has_its_time_only(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its run is not suspended meanwhile: it would wait for ever."""
+    monkeypatch.setattr(engine, "CLEANING_SECONDS", 0.2)
+    run = suspended(stage, workflow("careless"))
+    cancels.ask(caller=LOCAL, task_ids=["w"], force=False, message="enough")
+    stage.until_nothing(stage.bear().woken_for_open_runs)
+    ran = result_of(run)
+    assert (ran.run.status, ran.tasks["w"].error) == ("cancelled", "enough")
+    assert ran.statuses() == {"w": "cancelled", "w/1": "cancelled", "w/2": "cancelled"}
+    assert ran.tasks["w/2"].error == engine.TOO_LONG
+
+
+@pytest.mark.parametrize("is_worse", [False, True])
+def test_a_workflow_that_failed_and_cleaned_up_goes_back_to_before_the_failure(stage: Stage, is_worse: bool) -> None:
+    """Its clean-up had seen the failure, and may have failed, too; both are called again."""
+    live_workflows.BROKEN.update({"flaky", "mark"} if is_worse else {"flaky"})
+    ran, _, _ = run_with_a_death(stage, "undone", None)
+    name = "mark" if is_worse else "flaky"
+    assert ran.tasks["w"].error == f"undone() raised StepFailed: {name}() raised ValueError: broken"
+    assert "w/5" in ran.tasks
+    live_workflows.BROKEN.clear()
+    again = trees.execute_task(caller=LOCAL, task_id="w").run
+    stage.until_nothing(stage.bear().woken_for_open_runs)
+    ran = result_of(again)
+    assert (ran.run.status, ran.tasks["w"].error, ran.tasks["w"].result) == (
+        "completed",
+        None,
+        {"whole": 7, "error": None},
+    )
+    assert set(ran.tasks) == {"w", "w/1", "w/2.1", "w/3.1", "w/4.1"}
+    counts = Counter(live_workflows.RAN)
+    assert {counts["add", 3], counts["mark", 4]} == {1}
+    assert counts["flaky", 0] == 2
 
 
 def test_steps_that_a_commit_without_a_confirmation_has_stored_are_not_refused(stage: Stage) -> None:
