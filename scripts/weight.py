@@ -38,12 +38,12 @@ MANY_FIELDS: Final = 12
 SHORT_LIST: Final = 7
 COLUMN_LIST: Final = re.compile(r"\A\s*(INSERT|SELECT|UPDATE|\w+(\.\w+)?,\s)")
 LIMITS: Final = {
-    "lines": 92_500,
+    "lines": 93_000,
     "files": 590,
     "helpers with one caller, per 1,000 lines": 11.5,
     "modules passed by tasks.get": 27,
     "modules passed by tasks.execute, web": 55,
-    "modules passed by a run of one echo task, worker": 63,
+    "modules passed by a run of one echo task, worker": 64,
     "modules that list a task's fields": 8,
 }
 

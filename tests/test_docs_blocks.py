@@ -200,6 +200,24 @@ def test_a_provider_with_a_fault_is_asked_again(site: DocsSite) -> None:
     assert len(site.llm.asked) == 2
 
 
+def test_another_model_answers_if_one_fails(site: DocsSite) -> None:
+    site.llm.will(Says(status=429), Says(text="Rhine, Nile, Amazon."))
+    task = site.executed(text(LLM, "Ask another model if one fails", "json"))
+    assert task["result"]["content"] == "Rhine, Nile, Amazon."
+    assert [(asked.body["model"], asked.key) for asked in site.llm.asked] == [
+        ("gpt-4o", "sk-of-the-server"),
+        ("claude-sonnet-4-5", "sk-ant-of-the-server"),
+    ]
+
+
+def test_a_second_request_is_sent_to_a_slow_model(site: DocsSite) -> None:
+    hedged = json.loads(text(LLM, "Send a second request to a slow model", "json"))
+    hedged["params"]["hedge"]["after_seconds"] /= 100
+    site.llm.will(Says(stalls_after=0), Says(text="Rhine, Nile, Amazon."))
+    assert site.executed(json.dumps(hedged))["result"]["content"] == "Rhine, Nile, Amazon."
+    assert [asked.body["model"] for asked in site.llm.asked] == ["gpt-4o", "gpt-4o"]
+
+
 def test_a_conversation_goes_on(site: DocsSite) -> None:
     block = json.loads(text(LLM, "Continue a conversation", "json"))
     block["inputs"]["model"] = "openai/gpt-4o"

@@ -275,6 +275,16 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Call a model", "json", f"{BLOCKS_TEST}::test_a_prompt_holds_the_result_of_another_task"),
         ("Call a model", "json", f"{BLOCKS_TEST}::test_a_model_chooses_the_way"),
         ("Call a model", "json", f"{BLOCKS_TEST}::test_a_provider_with_a_fault_is_asked_again"),
+        (
+            "Ask another model if one fails",
+            "json",
+            f"{BLOCKS_TEST}::test_another_model_answers_if_one_fails",
+        ),
+        (
+            "Send a second request to a slow model",
+            "json",
+            f"{BLOCKS_TEST}::test_a_second_request_is_sent_to_a_slow_model",
+        ),
         ("Continue a conversation", "json", f"{BLOCKS_TEST}::test_a_conversation_goes_on"),
         ("Run a crew", "json", f"{BLOCKS_TEST}::test_a_crew_of_two_models_writes_its_page"),
         ("Run a crew", "yaml", f"{BLOCKS_TEST}::test_a_crew_uses_the_tool_that_the_operator_named"),

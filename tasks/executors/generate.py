@@ -17,10 +17,11 @@ from tasks.executors import describe, executor_ids
 from tasks.executors.admission import checked
 from tasks.executors.crewai.crew_spec import AGENT_FIELDS, TASK_FIELDS, WORKS_FIELDS
 from tasks.executors.input_places import named_in
+from tasks.executors.llm import fallbacks
 from tasks.executors.llm.client import ask
 from tasks.executors.llm.demo import is_demo
 from tasks.executors.llm.loading import load
-from tasks.executors.llm.prompt import TREE_WANTED, Prompt, api_base_for, model_for
+from tasks.executors.llm.prompt import MODEL, TREE_WANTED, Prompt, api_base_for, tries_for
 from tasks.executors.llm.tool import PREFIX, RUN_TREE, is_flow
 from tasks.executors.plugins import plugins
 from tasks.rules.exceptions import TasksError
@@ -144,7 +145,10 @@ class Generate(Executor):
                 "default": False,
                 "description": "Whether the tasks are added below this one and run. Its result is then theirs",
             },
-            "model": {"type": "string", "minLength": 1, "description": "provider/name. Default: the server's model"},
+            "model": MODEL
+            | {
+                "description": "provider/name, or a list of which each is asked if those before it fail. Default: the server's model"
+            },
             "secrets": {
                 "type": "array",
                 "items": {"type": "string", "pattern": f"^{NAME.pattern}$"},
@@ -175,7 +179,7 @@ class Generate(Executor):
         "required": ["tasks", "count"],
     }
     secret_inputs = frozenset()
-    param_names = frozenset({"model", "api_base"})
+    param_names = frozenset({"model", "api_base", "fallback", "hedge"})
     example: ClassVar[Json] = {"requirement": "Look at CPU, memory and disk of this machine, and gather the figures."}
     example_result: ClassVar[Json] = {
         "tasks": [
@@ -184,20 +188,26 @@ class Generate(Executor):
         "count": 1,
     }
 
+    def check_with_inputs(self, params: Json, inputs: Json) -> None:
+        fallbacks.check(params, inputs.get("model"))
+
     async def execute(self, inputs: Json, context: Context) -> Json | Spawn:
-        model = model_for(context, inputs.get("model"))
+        tries = tries_for(context, inputs.get("model"))
+        models = [tries["model"], *tries["others"]]
         allowed = Allowed(secrets=inputs.get("secrets", []), flows=inputs.get("flows", []))
         messages = [
             {"role": "system", "content": instructions(executor_ids() - {Generate.id}, allowed)},
             {"role": "user", "content": inputs["requirement"]},
         ]
         options: Json = {}
-        if not is_demo(model) and (await load("tasks.executors.llm.litellm_calls.takes_json"))(model):
+        if not any(map(is_demo, models)) and all(
+            map(await load("tasks.executors.llm.litellm_calls.takes_json"), models)
+        ):
             options["response_format"] = {"type": "json_object"}
         fault = ""
         for attempt in range(1, ATTEMPTS + 1):
             prompt = Prompt(
-                model=model,
+                **tries,
                 messages=messages,
                 options=options,
                 run_id=context.run_id,
@@ -218,7 +228,7 @@ class Generate(Executor):
                 {"role": "user", "content": correction},
             ]
         raise ExecutorError(
-            f"{model} returned no valid tree in {ATTEMPTS} attempts: {fault} Describe the requirement more precisely."
+            f"{' and '.join(models)} returned no valid tree in {ATTEMPTS} attempts: {fault} Describe the requirement more precisely."
         )
 
 

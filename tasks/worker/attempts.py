@@ -18,6 +18,7 @@ from tasks.executors.filling import filled_inputs, left_fields
 from tasks.executors.http import client, fetch
 from tasks.executors.llm.client import MODELS, Models, with_own_calls
 from tasks.executors.llm.conversations import heard_turns
+from tasks.executors.llm.fallbacks import WithFallbacks
 from tasks.executors.placement import pool_name
 from tasks.executors.states import STATES
 from tasks.pools.base import DemoPool, Pool
@@ -233,9 +234,10 @@ class Attempts:
         task.error = None
 
     def _models_of(self, task: LoadedTask) -> Models:
-        """Return the models for this task: each call is recorded, and made only within the budget."""
+        """Return the models for this task: each request is recorded, and sent only within the budget."""
         traced = TracedModels(task, recorder=self._run.recorder, secrets=self._run.secrets)
-        return self._run.budget.limited(traced, task.id) if self._run.budget else traced
+        limited = self._run.budget.limited(traced, task.id) if self._run.budget else traced
+        return WithFallbacks(limited, log=partial(self._log, task))
 
     # --- what the executor gets ---
 

@@ -16,6 +16,7 @@ from django.conf import settings
 from aipartnerupflow.executors import ExecutorError, Json, Stopped
 from llmkeys.redact import mask
 from tasks.executors.llm.client import DIRECT, ignore
+from tasks.executors.llm.fallbacks import END, End
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.ids import new_id
 from tasks.rules.call_content import TEXT_CHARACTERS, stored_content
@@ -135,7 +136,8 @@ class TracedModels:
             call = replace(call, error=str(error))
             raise
         except (Stopped, CancelledError):
-            call = replace(call, status=Status.CANCELLED, error=CANCELLED)
+            end = END.get() or End()
+            call = replace(call, status=end.status, error=end.error or CANCELLED)
             raise
         finally:
             took, first_ms = time.monotonic() - began, None if first is None else round(first * 1000)

@@ -11,6 +11,7 @@ from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, St
 from tasks.executors.crewai.crew_spec import CrewSpec, check_servers, filler_for, parse_works, works_and_inputs
 from tasks.executors.crewai.own_crews import OwnCrew, own_crew_in, own_crew_of_batch, works_in_package
 from tasks.executors.crewai.running import Crew
+from tasks.executors.llm import fallbacks
 from tasks.rules.schema import FURTHER
 
 WORKS: Final = "tasks.executors.crewai.kickoff.kickoff"
@@ -76,7 +77,7 @@ class CrewAi(Executor):
     answer = "result"
     templates = frozenset({"works"})
     secret_inputs = frozenset()
-    param_names = frozenset({"works", "crew", "model", "api_base"})
+    param_names = frozenset({"works", "crew", "model", "api_base", "fallback", "hedge"})
     example: ClassVar[Json] = {"works": EXAMPLE_WORKS, "topic": "rivers"}
     example_result: ClassVar[Json] = {
         "result": "Rivers carry water from mountains to the sea.",
@@ -88,6 +89,7 @@ class CrewAi(Executor):
     pool = "process"
 
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
+        fallbacks.check(params)
         if own_crew_in(params, inputs) is None:
             _parsed(params, inputs, name="", is_filled=False)
 
@@ -156,13 +158,14 @@ class BatchCrewAi(Executor):
     }
     templates = frozenset({"works"})
     secret_inputs = frozenset()
-    param_names = frozenset({"works", "model", "api_base"})
+    param_names = frozenset({"works", "model", "api_base", "fallback", "hedge"})
     example: ClassVar[Json] = {"works": {"writers": EXAMPLE_WORKS}, "topic": "rivers"}
     example_result: ClassVar[Json] = {"writers": CrewAi.example_result}
     idempotent = False
     pool = "process"
 
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
+        fallbacks.check(params)
         _parsed_batch(params, inputs, name="", is_filled=False)
 
     async def execute(self, inputs: Json, context: Context) -> Json:

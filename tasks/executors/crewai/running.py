@@ -22,7 +22,7 @@ from aipartnerupflow.executors.base import NAMES
 from tasks.executors.crewai.crew_spec import CrewSpec
 from tasks.executors.llm.client import MODELS, ignore
 from tasks.executors.llm.loading import load
-from tasks.executors.llm.prompt import Completion, Prompt, api_base_for, model_for
+from tasks.executors.llm.prompt import Completion, Prompt, api_base_for, models_for
 from tasks.executors.mcp.offered import SERVERS, Offered
 from tasks.executors.states import STATES
 from tasks.rules.token_usage import added
@@ -84,7 +84,7 @@ class Crew:
 
     def model(self, wanted: str | None) -> str:
         """Return the model of an agent that wants one, or none in particular. Raises ExecutorError."""
-        return model_for(self._context, wanted)
+        return models_for(self._context, wanted)[0]
 
     async def check(self, models: Iterable[str]) -> None:
         """Raise ExecutorError if a model or its key is unavailable, before any agent works in vain."""
@@ -267,8 +267,13 @@ class Crew:
         return answer
 
     def _prompt(self, model: str, messages: Sequence[Json], options: Json) -> Prompt:
+        params = self._context.params
+        models = params.get("model")
         return Prompt(
             model=model,
+            others=models[1:] if isinstance(models, list) and model == models[0] else (),
+            fallback=params.get("fallback"),
+            hedge=params.get("hedge"),
             messages=messages,
             options=options,
             run_id=self._context.run_id,

@@ -1,12 +1,8 @@
 """Runs a graph from its start or its last checkpoint to its end, or to a question. Imported only where it runs."""
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -27,11 +23,9 @@ from aipartnerupflow.models import MARK
 from llmkeys.redact import mask
 from tasks.executors.langgraph.graphs import Graph, as_json, graph_at
 from tasks.executors.langgraph.saver import StoredSaver, needs_history
+from tasks.executors.llm.loading import model_table
 from tasks.executors.states import STATES
 from tasks.rules.forms import fault_of_form
-
-PRICES: Final = "model_prices_and_context_window_backup.json"
-"""LiteLLM's table of prices, which costs seconds to load with the whole of LiteLLM."""
 
 
 class ModelCalls(BaseCallbackHandler):
@@ -80,22 +74,13 @@ def _usage(message: AIMessage, begun: Mapping[str, Any]) -> Json:
 
 def cost_usd(model: str, *, prompt: int, completion: int, cached: int) -> float | None:
     """Return the cost of so many tokens; None for a model whose price is unknown."""
-    prices = _prices()
+    prices = model_table()
     price = prices.get(model) or prices.get(model.partition("/")[2]) or {}
     one, other = price.get("input_cost_per_token"), price.get("output_cost_per_token")
     if not isinstance(one, float) or not isinstance(other, float):
         return None
     of_cached = float(price.get("cache_read_input_token_cost", one))
     return round((prompt - cached) * one + cached * of_cached + completion * other, 10)
-
-
-@cache
-def _prices() -> Mapping[str, Json]:
-    found = find_spec("litellm")
-    if found is None or not found.origin:
-        return {}
-    prices: Mapping[str, Json] = json.loads(Path(found.origin).with_name(PRICES).read_bytes())
-    return prices
 
 
 QUESTION_CHARACTERS: Final = 10_000

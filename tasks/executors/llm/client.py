@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from aipartnerupflow.executors import Context, ExecutorError, Json
 from tasks.executors.llm import demo
 from tasks.executors.llm.loading import load
-from tasks.executors.llm.prompt import PARAMETERS, Completion, Prompt, api_base_for, model_for
+from tasks.executors.llm.prompt import PARAMETERS, Completion, Prompt, api_base_for, tries_for
 from tasks.telemetry import tracing
 
 #: OpenTelemetry's names for token counts, and ours.
@@ -122,8 +122,11 @@ class OwnCalls:
                 f"context.llm: '{unknown[0]}' is not known; known are {', '.join(PARAMETERS)}.", permanent=True
             )
         context = self._context
+        tries = tries_for(context, model)
+        if not tries["others"]:  # params of these names may be the executor's own
+            tries |= {"fallback": None, "hedge": None}
         prompt = Prompt(
-            model=model_for(context, model),
+            **tries,
             messages=[{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages),
             options=options | ({"tools": list(tools)} if tools else {}),
             run_id=context.run_id,

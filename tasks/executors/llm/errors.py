@@ -4,12 +4,22 @@ A provider's own text is quoted only if it is about the request.
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
 
 from aipartnerupflow.executors import ExecutorError
 from aipartnerupflow.executors.http import wanted_wait_seconds
+from tasks.executors.llm.fallbacks import (
+    CONNECTION,
+    CONTEXT_LENGTH,
+    RATE_LIMIT,
+    REFUSAL,
+    SERVER_ERROR,
+    TIMEOUT,
+    ModelError,
+)
 from tasks.executors.llm.prompt import Completion
 from tasks.executors.llm.wire import Wire
 
@@ -25,6 +35,18 @@ FINAL_CODES: Final = frozenset(
     invalid_request_error model_not_found not_found_error permission_error request_too_large
     """.split()
 )
+KINDS_OF_CODES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "context_length_exceeded": CONTEXT_LENGTH,
+        "request_too_large": CONTEXT_LENGTH,
+        "content_filter": REFUSAL,
+        "content_policy_violation": REFUSAL,
+        "rate_limit_error": RATE_LIMIT,
+        "rate_limit_exceeded": RATE_LIMIT,
+        "RESOURCE_EXHAUSTED": RATE_LIMIT,
+    }
+)
+TOO_LARGE: Final = 413
 HOW_TO_GIVE_A_KEY: Final = "Send one in the header X-LLM-API-KEY, or store one with config.llm_key.set; the operator may set it in the server's environment."
 
 
@@ -37,58 +59,65 @@ def problem(
     said: str,
     key: str | None,
     code: str = "",
-) -> ExecutorError:
+    kind: str = "",
+) -> ModelError:
     """Return the error for a failed call.
 
-    `status` None: there was no response. `code` is the provider's word for the error. `key` must
-    not be quoted.
+    `status` None: there was no response. `code` is the provider's word for the error, and `kind` one of KINDS if it is
+    known otherwise. `key` must not be quoted.
     """
+    kind = kind or KINDS_OF_CODES.get(code, "")
     milliseconds = headers.get("retry-after-ms", "").strip()  # of OpenAI and Azure, and more exact
     if milliseconds.isascii() and milliseconds.isdigit() and len(milliseconds) < 12:
         retry_after_seconds: float | None = int(milliseconds) / 1000
     else:
         retry_after_seconds = wanted_wait_seconds(headers.get("retry-after", ""))
     if code in QUOTA_CODES:
-        return ExecutorError(
-            f"The quota of the key for {provider} is used up ({code}). Check its plan and billing.", permanent=True
+        return ModelError(
+            f"The quota of the key for {provider} is used up ({code}). Check its plan and billing.",
+            kind=RATE_LIMIT,
+            permanent=True,
         )
     if status is None:
-        return ExecutorError(
-            f"{provider} could not be reached, or the connection was lost. Try again later, or check its address."
+        return ModelError(
+            f"{provider} could not be reached, or the connection was lost. Try again later, or check its address.",
+            kind=kind or CONNECTION,
         )
     if status in (401, 403):
-        return ExecutorError(
+        return ModelError(
             f"{provider} refused the API key ({status}): it is wrong, or may not use {model}. {HOW_TO_GIVE_A_KEY}",
             permanent=True,
         )
     if status == 402:
-        return ExecutorError(f"{provider} requires payment (402). Check the account of the key.", permanent=True)
+        return ModelError(f"{provider} requires payment (402). Check the account of the key.", permanent=True)
     if status == 404:
-        return ExecutorError(f"{provider} has no model {model} for this key (404). Check its name.", permanent=True)
+        return ModelError(f"{provider} has no model {model} for this key (404). Check its name.", permanent=True)
     if status == 408:
-        return ExecutorError(f"{provider} did not answer in time. Try again later.")
+        return ModelError(f"{provider} did not answer in time. Try again later.", kind=TIMEOUT)
     if status == 429:
-        return ExecutorError(
+        return ModelError(
             f"{provider} limits the request rate, or the key's quota is used up (429). Try again later, or set params.retry.",
+            kind=RATE_LIMIT,
             retry_after_seconds=retry_after_seconds,
         )
     if status >= 500:
-        return ExecutorError(
+        return ModelError(
             f"{provider} had an internal error ({status}). Try again later, or set params.retry.",
+            kind=kind or SERVER_ERROR,
             retry_after_seconds=retry_after_seconds,
         )
-    return ExecutorError(f"{provider} refused the request to {model} ({status}){_quoted(said, key)}", permanent=True)
+    kind = kind or (CONTEXT_LENGTH if status == TOO_LARGE else "")
+    text = f"{provider} refused the request to {model} ({status}){_quoted(said, key)}"
+    return ModelError(text, kind=kind, permanent=True)
 
 
-def fault_of(
-    answer: Completion | None, wire: Wire, *, provider: str, model: str, key: str | None
-) -> ExecutorError | None:
+def fault_of(answer: Completion | None, wire: Wire, *, provider: str, model: str, key: str | None) -> ModelError | None:
     """Return the error for a response that is no answer, or None.
 
     `answer` None: the call failed in another way, which is the error unless the response says more.
     """
     if wire.is_deaf:
-        return ExecutorError(
+        return ModelError(
             f"{model} takes no audio. Leave the part input_audio out, or use another model.", permanent=True
         )
     if (wire.status or 0) >= 400:
@@ -101,21 +130,24 @@ def fault_of(
             if wire.has_known_format
             else f"no answer ({wire.content_type or 'no type'})"
         )
-        return ExecutorError(f"{provider} sent {what}{_quoted(wire.stray, key, f'. {TRY_AGAIN}')}")
+        return ModelError(f"{provider} sent {what}{_quoted(wire.stray, key, f'. {TRY_AGAIN}')}", kind=CONNECTION)
     if wire.is_cut:
-        return ExecutorError(f"The connection to {provider} was lost in the middle of the answer. {TRY_AGAIN}")
+        text = f"The connection to {provider} was lost in the middle of the answer. {TRY_AGAIN}"
+        return ModelError(text, kind=CONNECTION)
     if wire.refusal:
-        return ExecutorError(f"{model} refused to answer{_quoted(wire.refusal, key, '.')}", permanent=True)
+        text = f"{model} refused to answer{_quoted(wire.refusal, key, '.')}"
+        return ModelError(text, kind=REFUSAL, permanent=True)
     if answer is None:
         return None
     if answer.finish_reason == "content_filter":
-        return ExecutorError(
+        return ModelError(
             f"The content filter of {provider} withheld the answer (finish_reason: content_filter). Change the messages.",
+            kind=REFUSAL,
             permanent=True,
         )
     if not answer.content and not answer.tool_calls:
         reason = f" (finish_reason: {answer.finish_reason})" if answer.finish_reason and wire.frames else ""
-        return ExecutorError(f"{model} returned an empty answer{reason}. {TRY_AGAIN}")
+        return ModelError(f"{model} returned an empty answer{reason}. {TRY_AGAIN}", kind=CONNECTION)
     return None
 
 
@@ -143,7 +175,7 @@ def _code_of(error: Any) -> str:
     return next((text for text in texts if text in QUOTA_CODES), texts[0] if texts else "")
 
 
-def _error_within(wire: Wire, *, provider: str, model: str, key: str | None) -> ExecutorError:
+def _error_within(wire: Wire, *, provider: str, model: str, key: str | None) -> ModelError:
     """Return the error for one that came instead of an answer or within it, with a status of success."""
     error: Any = wire.error
     said = error.get("message") if isinstance(error, dict) else error
@@ -156,9 +188,11 @@ def _error_within(wire: Wire, *, provider: str, model: str, key: str | None) -> 
         )
     when = "in the middle of its answer" if wire.frames > 1 else "instead of an answer"
     name = f" ({code})" if code and not (key and _shares_a_part(code, key)) else ""
-    return ExecutorError(
+    is_final = code in FINAL_CODES
+    return ModelError(
         f"{provider} reported an error {when}{name}{_quoted(str(said or ''), key, f'. {TRY_AGAIN}')}",
-        permanent=code in FINAL_CODES,
+        kind=KINDS_OF_CODES.get(code, "" if is_final else SERVER_ERROR),
+        permanent=is_final,
     )
 
 

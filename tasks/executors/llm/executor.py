@@ -6,18 +6,19 @@ import orjson
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Spawn
-from tasks.executors.llm import conversations, tools
+from tasks.executors.llm import conversations, fallbacks, tools
 from tasks.executors.llm.agent import go_on
 from tasks.executors.llm.attachments import PART, file_of, with_file, with_files
 from tasks.executors.llm.client import ask
 from tasks.executors.llm.prompt import (
     CUT_OFF,
+    MODEL,
     PARAMETERS,
     TEXT,
     Prompt,
     api_base_for,
     check_given,
-    model_for,
+    tries_for,
 )
 from tasks.rules.places import has_places
 from tasks.rules.schema import FURTHER, TooCostly, check_cost, fault, is_light, mismatch
@@ -124,10 +125,10 @@ class Llm(Executor):
                 "description": "Earlier messages, which precede the prompt or the messages, or the whole conversation; they are no templates",
                 "items": MESSAGE,
             },
-            "model": {
-                "type": "string",
-                "minLength": 1,
-                "description": "provider/name. Default: `params.model`, `schemas.model`, or the server's model",
+            "model": MODEL
+            | {
+                "description": "provider/name, or a list of which each is asked if those before it fail. Default: `params.model`, "
+                "`schemas.model`, or the server's model",
             },
             "system": {"type": "string", "minLength": 1, "description": "Instructions that precede the conversation"},
             "stream": {
@@ -176,7 +177,9 @@ class Llm(Executor):
     templates = frozenset({"prompt", "messages", "system"})
     verbatim = frozenset({"history"})
     secret_inputs = frozenset()
-    param_names = frozenset({"model", "api_base", "conversation", "conversation_tokens", "fail_on_length", "repair"})
+    param_names = frozenset(
+        "model api_base fallback hedge conversation conversation_tokens fail_on_length repair".split()
+    )
     example: ClassVar[Json] = {"prompt": "Name three rivers.", "model": "openai/gpt-4o-mini", "temperature": 0}
     answer = "content"
     example_result: ClassVar[Json] = {
@@ -199,6 +202,7 @@ class Llm(Executor):
         tools.check(params, inputs)
         repairs_in(params)
         fails_on_length(params)
+        fallbacks.check(params, inputs.get("model"), has_tools=bool(inputs.get("tools")))
         conversations.check(params)
         check_given(inputs, self.input_schema["properties"])
         check(inputs)
@@ -228,7 +232,7 @@ class Llm(Executor):
         left = repairs_in(dict(context.params))
         while True:
             prompt = Prompt(
-                model=model_for(context, inputs.get("model")),
+                **tries_for(context, inputs.get("model")),
                 messages=messages,
                 options={name: inputs[name] for name in PARAMETERS if name in inputs},
                 streams=inputs.get("stream", True),

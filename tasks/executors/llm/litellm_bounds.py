@@ -89,7 +89,7 @@ class Heard:
             self._words.clear()
         if thoughts:
             self._thought(thoughts)
-        if texts:
+        if texts or not thoughts:  # an empty text is the beginning of a call of a tool
             self._heard(texts)
 
 

@@ -9,7 +9,7 @@ The key is an argument of the single call that uses it. Nothing falls back to a 
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from copy import deepcopy
 from functools import partial
@@ -42,6 +42,7 @@ from tasks.executors.llm import litellm_bounds
 from tasks.executors.llm.attachments import sounds_in
 from tasks.executors.llm.client import ignore
 from tasks.executors.llm.errors import code_in, fault_of, not_taken, problem
+from tasks.executors.llm.fallbacks import CONTEXT_LENGTH, REFUSAL, TIMEOUT
 from tasks.executors.llm.litellm_bounds import MODEL_LOOP, Heard
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.llm.wire import WIRE, Watched, Wire
@@ -59,6 +60,12 @@ CHUNKS_EACH_TURN: Final = 8
 """The number of chunks that have arrived together which are read in one turn of the event loop: each takes
 LiteLLM half a millisecond.
 """
+KINDS_OF_ERRORS: Final[Sequence[tuple[Any, str]]] = (
+    (litellm.exceptions.ContextWindowExceededError, CONTEXT_LENGTH),
+    (litellm.exceptions.ContentPolicyViolationError, REFUSAL),
+    ((openai.APITimeoutError, httpx.TimeoutException), TIMEOUT),
+)
+"""The kinds of errors that LiteLLM knows by what providers write."""
 NO_KEY: Final = "none"
 """The key for a provider that needs none. Without any key, LiteLLM would look for one in the environment.
 """
@@ -152,9 +159,12 @@ def _is_plain(chunk: Any) -> bool:
     """Return whether the chunk has nothing but text, or the usage."""
     if not chunk.choices:
         return bool(getattr(chunk, "usage", None))
-    choice = chunk.choices[0]
-    is_call = getattr(choice.delta, "tool_calls", None) or getattr(choice.delta, "function_call", None)
-    return not is_call and choice.finish_reason is None
+    return not _calls_a_tool(chunk) and chunk.choices[0].finish_reason is None
+
+
+def _calls_a_tool(chunk: Any) -> bool:
+    delta = chunk.choices[0].delta if chunk.choices else None
+    return bool(getattr(delta, "tool_calls", None) or getattr(delta, "function_call", None))
 
 
 def thought_of(chunk: Any) -> str:
@@ -234,7 +244,8 @@ async def _listen(
         if prompt.streams:
             try:
                 async for chunk in _chunks(request):
-                    if any(words := (streamed.add(chunk), thought_of(chunk))):
+                    words = streamed.add(chunk), thought_of(chunk)
+                    if any(words) or _calls_a_tool(chunk):
                         said(*words)
                 return
             except (openai.OpenAIError, httpx.HTTPError):
@@ -373,13 +384,18 @@ def _problem(error: Exception, prompt: Prompt, granted: Credentials, wire: Wire)
     key = granted.api_key.reveal() if granted.api_key else None
     if isinstance(error, litellm.exceptions.UnsupportedParamsError):
         return not_taken(prompt.model, NAMES.findall(UNSUPPORTED.sub(r"\1", str(error))))
+    broke = getattr(error, "original_exception", None) or error  # LiteLLM wraps what breaks a stream
+    kind = next((kind for classes, kind in KINDS_OF_ERRORS if isinstance(broke, classes)), "")
     if fault := fault_of(None, wire, provider=granted.provider, model=prompt.model, key=key):
+        fault.kind = kind or fault.kind
         return fault
     response = getattr(error, "response", None)
     headers = wire.headers or getattr(response, "headers", None) or {}
     # LiteLLM calls errors that it does not know 500.
     status = wire.status if (wire.status or 0) >= 400 else getattr(error, "status_code", None)
-    is_no_answer = isinstance(error, litellm.exceptions.APIConnectionError) or (status == 500 and not headers)
+    is_no_answer = isinstance(broke, litellm.exceptions.APIConnectionError) or (status == 500 and not headers)
+    if wire.is_stream and wire.status is not None and wire.status < 400 and (status or 0) >= 500:
+        is_no_answer = True  # the provider has begun to answer, so 5xx is LiteLLM's word for what broke
     return problem(
         None if is_no_answer else status,
         provider=granted.provider,
@@ -388,6 +404,7 @@ def _problem(error: Exception, prompt: Prompt, granted: Credentials, wire: Wire)
         said=_said(error),
         key=key,
         code=code_in(wire.body),
+        kind=kind,
     )
 
 

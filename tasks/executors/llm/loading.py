@@ -10,9 +10,13 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+import orjson
 from django.conf import settings
 from django.utils.module_loading import import_string
 
@@ -30,6 +34,8 @@ QUIET: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 _lock: Final = threading.Lock()
+TABLE: Final = "model_prices_and_context_window_backup.json"
+"""LiteLLM's table of models, with their prices and abilities: it costs seconds to load with the whole of LiteLLM."""
 
 
 async def load(path: str) -> Any:
@@ -55,3 +61,13 @@ def _folders() -> Mapping[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     has_home = os.access(os.path.expanduser("~"), os.W_OK)  # noqa: PTH111  (Path.home() raises where there is none)
     return {"CREWAI_STORAGE_DIR": str(folder)} | ({} if has_home else {"HOME": str(folder)})
+
+
+@cache
+def model_table() -> Mapping[str, Any]:
+    """Return LiteLLM's table of models, read from its file without importing LiteLLM; empty without LiteLLM."""
+    found = find_spec("litellm")
+    if found is None or not found.origin:
+        return {}
+    table: Mapping[str, Any] = orjson.loads(Path(found.origin).with_name(TABLE).read_bytes())
+    return table

@@ -50,6 +50,15 @@ CUT_OFF: Final = (
     "The answer is cut off at its greatest length (finish_reason: length). Raise `max_tokens`, or ask for less."
 )
 NO_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
+MOST_MODELS: Final = 5
+MODEL: Final[Json] = {
+    "type": ["string", "array"],
+    "minLength": 1,
+    "minItems": 1,
+    "maxItems": MOST_MODELS,
+    "items": {"type": "string", "minLength": 1},
+}
+"""The schema of a model, or of several of which the later ones are asked if the first fails."""
 
 
 def _further(description: str, **schema: Any) -> Json:
@@ -160,6 +169,10 @@ class Prompt:
     agent: str | None = None
     crew_task: str | None = None
     step: int | None = None
+    others: Sequence[str] = ()
+    """The models that are asked after `model`, as `fallback` says (`tasks.executors.llm.fallbacks`)."""
+    fallback: Any = None
+    hedge: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,24 +219,39 @@ class Completion:
         return self.finish_reason == "length"
 
 
-def model_for(context: Context, *wanted: str | None) -> str:
-    """Return the first model given: in `wanted`, the task's params, its schemas, or the settings.
+def models_for(context: Context, wanted: Any = None) -> list[str]:
+    """Return the models, the first to be asked first: `wanted`, or those in the task's params, its schemas, or the settings.
 
     Raises ExecutorError.
     """
-    places = (*wanted, context.params.get("model"), context.schemas.get("model"), settings.APFLOW_LLM.default_model)
-    model = next((place for place in places if place), None)
-    if model is None:
+    places = (wanted, context.params.get("model"), context.schemas.get("model"), settings.APFLOW_LLM.default_model)
+    found = next((place for place in places if place), None)
+    if found is None:
         raise ExecutorError(
             "No model is given. Add `model` to the task's params (such as openai/gpt-4o, or demo/demo to try without a key); "
             "the operator may set llm.default_model.",
             permanent=True,
         )
-    if not isinstance(model, str):
-        raise ExecutorError(
-            "The model is not a text. Write it as provider/name, such as openai/gpt-4o.", permanent=True
-        )
-    return model
+    if problem := fault_of_models(found):
+        raise ExecutorError(f"The model {problem}.", permanent=True)
+    return found if isinstance(found, list) else [found]
+
+
+def fault_of_models(given: Any) -> str | None:
+    """Return why these are neither a model nor a list of some; None if they are. It completes "the model …"."""
+    models = given if isinstance(given, list) else [given]
+    if not 0 < len(models) <= MOST_MODELS:
+        return f"is a list of {len(models)} models. Give 1 to {MOST_MODELS}"
+    if not all(isinstance(each, str) and each for each in models):
+        return "is not a text. Write it as provider/name, such as openai/gpt-4o, or as a list of such texts"
+    return None
+
+
+def tries_for(context: Context, wanted: Any = None) -> Json:
+    """Return the fields of a prompt that say which models are asked, and when. Raises ExecutorError."""
+    model, *others = models_for(context, wanted)
+    given = {name: context.params.get(name) for name in ("fallback", "hedge")}
+    return {"model": model, "others": others, **given}
 
 
 def api_base_for(context: Context) -> str | None:

@@ -23,7 +23,8 @@ def model_names(tasks: Iterable[Task]) -> list[str]:
     while left:  # iterative: a client may nest values deeply
         value = left.pop()
         if isinstance(value, dict):
-            found |= {text for name, text in value.items() if name in FIELDS and isinstance(text, str)}
+            for given in (value[name] for name in FIELDS & value.keys()):
+                found |= {text for text in (given if isinstance(given, list) else [given]) if isinstance(text, str)}
             left += value.values()
         elif isinstance(value, list):
             left += value
