@@ -6,6 +6,7 @@ import os
 from typing import Any, Literal
 
 from aipartnerupflow.executors import ExecutorError, current_context, python_function
+from aipartnerupflow.workflows import agent, gather, run, workflow
 
 CALLS = "AGENT_CALLS"
 GATE = "AGENT_GATE"
@@ -68,3 +69,21 @@ async def long_text(characters: int) -> str:
 @python_function(schema={"type": "object", "properties": {"n": {"type": "integer", "maximum": 3}}, "required": ["n"]})
 async def given(**arguments: Any) -> dict[str, Any]:
     return arguments
+
+
+@workflow
+async def whose() -> list[str]:
+    """Return what two agents hear."""
+    return await gather(*(agent(name, prompt="Who am I?") for name in ("first", "second")))
+
+
+@workflow
+async def forecast(city: str) -> list[str]:
+    """Let an agent with a tool answer with a list."""
+    return await agent("forecaster", prompt=f"How is {city}?", tools=[weather], returns=list[str])
+
+
+@workflow
+async def parroted(text: str, flow: str = "flow:parrot") -> Any:
+    """Run a flow."""
+    return await run(flow, text=text)

@@ -1,19 +1,22 @@
 """Calls of workflows besides steps: agents, executors, questions, events, timers, and values that a replay repeats."""
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from random import Random
-from typing import Any, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 from uuid import UUID
 
 from aipartnerupflow.executors import Json
 from aipartnerupflow.workflows.drive import Call, Drive, Kind, caller, current
 from aipartnerupflow.workflows.functions import made
-from aipartnerupflow.workflows.values import encoded_with_secrets, schema_of
+from aipartnerupflow.workflows.values import encoded_with_secrets, inlined, schema_of
 
+FLOW: Final = "flow:"
+"""The beginning of the name of a flow where an executor is named."""
 T = TypeVar("T")
 T1 = TypeVar("T1")
 T2 = TypeVar("T2")
@@ -48,21 +51,50 @@ def _call(kind: Kind, target: str, inputs: Json, **options: Any) -> Call:
     return Call(kind=kind, target=target, inputs=stored, secrets=secrets, options=given, place=place)
 
 
+@lru_cache(maxsize=256)
+def _form_of(kind: Any) -> Json:
+    """Return the JSON Schema of a type as people and models fill it in."""
+    return inlined(schema_of(kind))
+
+
 @overload
-def agent(name: str, /, *, prompt: str, returns: type[T], **options: Any) -> Coroutine[None, None, T]: ...
+def agent(
+    name: str, /, *, prompt: str, returns: type[T], params: Json | None = None, **options: Any
+) -> Coroutine[None, None, T]: ...
 @overload
-def agent(name: str, /, *, prompt: str, returns: None = None, **options: Any) -> Coroutine[None, None, str]: ...
-def agent(name: str, /, *, prompt: str, returns: Any = None, **options: Any) -> Coroutine[None, None, Any]:
-    """Ask an agent, and return its answer: a text, or a value of the type `returns`, whose JSON Schema the agent gets."""
-    schema = None if returns is None else schema_of(returns)
-    return made(_here("agent"), _call("agent", name, {"prompt": prompt, **options}, schema=schema), returns or str)
+def agent(
+    name: str, /, *, prompt: str, returns: None = None, params: Json | None = None, **options: Any
+) -> Coroutine[None, None, str]: ...
+def agent(
+    name: str, /, *, prompt: str, returns: Any = None, params: Json | None = None, **options: Any
+) -> Coroutine[None, None, Any]:
+    """Ask an agent, and return its answer: a text, or a value of the type `returns`, whose JSON Schema the model gets.
+
+    On a server it is a task of `llm_executor` with this `name`, which traces and costs show. `options` are inputs of it, such as `system`,
+    the instructions, `model`, `temperature`, and `tools`: names, or functions with `@python_function`. `params` are those of the task,
+    such as `retry`, `timeout_seconds` and `conversation`. A flow is not an agent: run it with `run("flow:NAME", …)`.
+    """
+    if name.startswith(FLOW):
+        raise ValueError(
+            f"{caller(1)}: agent({name!r}) names a flow. Run it with run({name!r}, …): its inputs are arguments."
+        )
+    tools = options.get("tools")
+    if isinstance(tools, Sequence) and not isinstance(tools, str):
+        options["tools"] = [tool.__name__ if inspect.isroutine(tool) else tool for tool in tools]
+    schema = None if returns is None else _form_of(returns)
+    call = _call("agent", name, {"prompt": prompt, **options}, schema=schema, params=params)
+    return made(_here("agent"), call, str if returns is None else returns)
 
 
 def run(
-    executor: str, /, *, name: str | None = None, params: Json | None = None, **inputs: Any
+    executor: str, inputs: Json | None = None, /, *, name: str | None = None, params: Json | None = None, **more: Any
 ) -> Coroutine[None, None, Any]:
-    """Run a task of an executor with these inputs, which are literal, and return its result."""
-    return made(_here("run"), _call("run", executor, inputs, name=name, params=params), Any)
+    """Run a task of an executor, and return its result. `more` are its inputs, which are literal: nothing in them is a place.
+
+    Inputs that are called `name` or `params` are in `inputs`: `run("rest_executor", {"params": {"page": 2}}, url=url)`. `params` are those of
+    the task, such as `retry`, `timeout_seconds` and `pool`. `run("flow:NAME", …)` runs a flow, whose inputs they are, as a tree of its own.
+    """
+    return made(_here("run"), _call("run", executor, (inputs or {}) | more, name=name, params=params), Any)
 
 
 @overload
@@ -100,7 +132,7 @@ def ask(
 
     Raises TimeoutError without an answer after `timeout`.
     """
-    inputs = {"options": options, "schema": None if schema is None else schema_of(schema), "assignees": assignees}
+    inputs = {"options": options, "schema": None if schema is None else _form_of(schema), "assignees": assignees}
     call = _call("ask", question, inputs, timeout=timeout and timeout.total_seconds())
     return made(_here("ask"), call, Any if schema is None else schema, (TimeoutError,))
 

@@ -76,14 +76,18 @@ class Call:
 
     @property
     def name(self) -> str:
-        """The name of the function, or what is called: `ask Publish?`."""
-        is_function = self.kind in ("step", "workflow")
-        return self.target.rpartition(":")[2].rpartition(".")[2] if is_function else f"{self.kind} {self.target}"
+        """The name of the function or agent, or what is called: `ask Publish?`."""
+        if self.kind in ("step", "workflow"):
+            return self.target.rpartition(":")[2].rpartition(".")[2]
+        return self.target if self.kind == "agent" else f"{self.kind} {self.target}"
 
     @property
     def text(self) -> str:
-        """The call as people read it: `4 fetch(url="https://…")`."""
-        shown = ", ".join(f"{name}={orjson.dumps(value).decode()}" for name, value in self.inputs.items())
+        """The call as people read it: `4 fetch(url="https://…")`. An input of an executor is not shown: it may be a credential."""
+        shown = ", ".join(
+            f"{name}={'…' if self.kind == 'run' else orjson.dumps(value).decode()}"
+            for name, value in self.inputs.items()
+        )
         return f"{self.path} {self.name}({shown if len(shown) <= SHOWN_CHARACTERS else shown[:SHOWN_CHARACTERS] + '…'})"
 
 

@@ -261,7 +261,13 @@ class Workflow(Function[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> "Invocation[R]":
         """Return the call. Awaited in another workflow it is a call of that one; elsewhere it runs in this process, without a server."""
-        return Invocation(self, self.call(args, kwargs, caller(1)))
+        call = self.call(args, kwargs, caller(1))
+        if call.secrets:
+            raise TypeError(
+                f"{call.place}: a secret cannot be an argument of the workflow {self.__name__}(), whose code never has its value. "
+                "Call secret(…) there, as an argument of the step that needs it."
+            )
+        return Invocation(self, call)
 
     def check(self) -> None:
         """Raise TypeError for a type hint without a JSON form, and for a call whose result would differ in a replay."""

@@ -11,7 +11,8 @@ import sys
 from asyncio.events import _get_running_loop, _set_running_loop
 from asyncio.tasks import _enter_task, _leave_task
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from typing import Any, Final, Protocol, TypeVarTuple
 
@@ -87,6 +88,21 @@ class Loop(asyncio.AbstractEventLoop):
 
         It may be called within another loop, whose current task is left meanwhile.
         """
+        try:
+            with self._running():
+                for _ in range(MOST_CALLBACKS):
+                    if not self._queue or self.is_stopped:
+                        return True
+                    handle, callback, args, context = self._queue.popleft()
+                    if not handle.cancelled():
+                        context.run(callback, *args)
+                return False
+        except (SystemExit, KeyboardInterrupt):  # the branch that raised it has it as its exception, too
+            return self.run()
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """Make this the running loop for the block."""
         outer, hooks = _get_running_loop(), sys.get_asyncgen_hooks()
         task = asyncio.current_task(outer) if outer is not None else None
         if outer is not None and task is not None:
@@ -94,15 +110,7 @@ class Loop(asyncio.AbstractEventLoop):
         _set_running_loop(self)
         sys.set_asyncgen_hooks(None, None)
         try:
-            for _ in range(MOST_CALLBACKS):
-                if not self._queue or self.is_stopped:
-                    return True
-                handle, callback, args, context = self._queue.popleft()
-                if not handle.cancelled():
-                    context.run(callback, *args)
-            return False
-        except (SystemExit, KeyboardInterrupt):  # the branch that raised it has it as its exception, too
-            return self.run()
+            yield
         finally:
             sys.set_asyncgen_hooks(*hooks)
             _set_running_loop(outer)
@@ -117,7 +125,8 @@ class Loop(asyncio.AbstractEventLoop):
             work = branch.get_coro()
             try:
                 if work is not None:
-                    work.close()
+                    with self._running():  # so that a step in a finally block is no plain call
+                        work.close()
             except (Exception, SystemExit) as error:  # noqa: BLE001  (the code of a workflow may raise anything)
                 logger.warning("A workflow that is put aside raised %r in a finally block", error)
         self.branches.clear()

@@ -128,6 +128,29 @@ def schema_of(kind: Any) -> Json:
     return schema | ({"$defs": defs} if defs else {})
 
 
+def inlined(schema: Json) -> Json:
+    """Return the schema with each reference replaced by what it refers to. One that refers to itself stays as it is."""
+    defs: Json = schema.get("$defs", {})
+
+    def of(value: Any, within: frozenset[str]) -> Any:
+        if isinstance(value, list):
+            return [of(each, within) for each in value]
+        if not isinstance(value, dict):
+            return value
+        if not isinstance(reference := value.get("$ref"), str):
+            return {name: of(each, within) for name, each in value.items() if name != "$defs"}
+        name = reference.rpartition("/")[2]
+        if name in within:
+            raise RecursionError
+        return of(defs[name] | {key: each for key, each in value.items() if key != "$ref"}, within | {name})
+
+    try:
+        whole: Json = of(schema, frozenset())
+    except RecursionError:
+        return schema
+    return whole
+
+
 def _components(kinds: list[Any]) -> tuple[tuple[Json, ...], Json]:
     inner: Json = {}
 

@@ -14,6 +14,7 @@ from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, on
 from aipartnerupflow.executors.current import enter_task
 from aipartnerupflow.executors.functions import Function, is_idempotent
 from aipartnerupflow.workflows.functions import Step
+from aipartnerupflow.workflows.values import with_secrets
 from tasks.executors.plugins import plugins
 from tasks.executors.workflows import STEP, StepRaised
 from tasks.rules.pools import LOOP
@@ -99,6 +100,10 @@ class StepTask(Python):
     id = STEP
     name = "Step of a workflow"
     description = "Calls a function that is a step of a workflow, in a process of its own unless it is async."
+    input_schema: ClassVar[Json] = Python.input_schema | {
+        "properties": Python.input_schema["properties"]
+        | {"secrets": {"type": "object", "description": "The places of secrets in the arguments, by JSON Pointer"}}
+    }
     verbatim = frozenset({"arguments"})
     example: ClassVar[Json] = {"function": "pages:fetch", "arguments": {"url": "https://example.com"}}
     example_result: ClassVar[Any] = "…"
@@ -113,7 +118,8 @@ class StepTask(Python):
     async def execute(self, inputs: Json, context: Context) -> Any:
         step = _step(inputs)
         try:
-            arguments = step.arguments(inputs["arguments"])
+            secrets = inputs.get("secrets")
+            arguments = step.arguments(with_secrets(inputs["arguments"], secrets) if secrets else inputs["arguments"])
         except ValueError as error:
             raise ExecutorError(str(error), permanent=True) from None
         enter_task(context)

@@ -22,6 +22,7 @@ class WorkflowTask(Executor):
 
     tags = ("code", "workflow")
     param_names = frozenset()
+    secret_inputs = frozenset()
     workflow: ClassVar[Workflow[..., Any]]
 
     async def execute(self, inputs: Json, context: Context) -> Any:

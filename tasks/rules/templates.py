@@ -21,8 +21,10 @@ LABEL: Final = re.compile(r"[A-Za-z0-9_-]{1,255}")
 LITERAL: Final = "{{{{"
 PLACE: Final = re.compile(rf"(?P<literal>{re.escape(LITERAL)})|{DOUBLE.pattern}")
 """`{{path}}`, or four braces that stand for two."""
-ANY: Final = re.compile(rf"\{{\{{\s*(?P<double>{PATH})\s*\}}\}}|\{{(?P<single>[A-Za-z_][A-Za-z0-9_-]*(?:\.{NAME})*)\}}")
-"""`{{path}}` and `{path}`, as in CrewAI's templates."""
+ANY: Final = re.compile(
+    rf"(?P<literal>{re.escape(LITERAL)})|\{{\{{\s*(?P<double>{PATH})\s*\}}\}}|\{{(?P<single>[A-Za-z_][A-Za-z0-9_-]*(?:\.{NAME})*)\}}"
+)
+"""`{{path}}` and `{path}`, as in CrewAI's templates, or four braces that stand for two."""
 
 
 NAMED: Final = 20
@@ -60,7 +62,7 @@ class Filler:
     for a long value costs no memory.
     """
 
-    def __init__(self, values: Mapping[str, Any], *, places: re.Pattern[str] = DOUBLE, max_characters: int) -> None:
+    def __init__(self, values: Mapping[str, Any], *, places: re.Pattern[str] = PLACE, max_characters: int) -> None:
         self._values = values
         self._places = places
         self._max_characters = max_characters
@@ -76,6 +78,9 @@ class Filler:
             path = next(filter(None, match.groups()))
             self._add(pieces, text[end : match.start()])
             end = match.end()
+            if path == LITERAL:
+                self._add(pieces, LITERAL[:2])
+                continue
             try:
                 if path not in self._texts:
                     value = _at(path, self._values)

@@ -6,7 +6,7 @@ one has the seed and the beginning of the workflow, too, so that a later run or 
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
@@ -17,17 +17,12 @@ from django.db import IntegrityError
 
 from aipartnerupflow.executors import ExecutorError
 from aipartnerupflow.workflows.drive import ROOT, Call, Cancel, Command, Difference, Drive, End, Record
-from tasks.executors.approval import Approval
-from tasks.executors.event import Event
-from tasks.executors.wait import YEAR_SECONDS, Wait
 from tasks.executors.workflows import STEP, WorkflowTask
-from tasks.models import Task
-from tasks.rules.places import escaped
 from tasks.rules.steps import CANCEL, FAILED_AFTER, RAISED
 from tasks.rules.strict_json import Json
 from tasks.services.runs import cancels
-from tasks.services.trees.persist import row_below
 from tasks.status import Status
+from tasks.worker.live_rows import Refused, rows_of_calls
 from tasks.worker.load_run import LoadedTask, is_live
 from tasks.worker.outcomes import Outcome, cancelled, completed_in_turn, failed
 from tasks.worker.run_parts import RunParts
@@ -39,6 +34,7 @@ TAKEN: Final = "The steps of this workflow cannot be stored: another task has th
 CANCELLED: Final = "{name}() was cancelled"
 NOT_CLEANED: Final = "{why} (its code could not clean up: {error})"
 NO_LONGER: Final = "Cancelled by its workflow, which no longer waits for it"
+ENDED: Final = "Cancelled with its workflow, which failed"
 
 
 class Live:
@@ -61,6 +57,7 @@ class Live:
         self._at_work: set[str] = set()
         self._resting: set[str] = set()
         self._unstored: set[asyncio.Future[None]] = set()
+        self._bytes = 0  # of the calls of all workflows of the run
 
     @property
     def resting(self) -> Collection[str]:
@@ -81,6 +78,7 @@ class Live:
             self._ids |= {(task.id, _path(child)): child.id for child in steps}
             if steps:  # its code has been at work before
                 self._at_work.add(task.id)
+            self._bytes += sum(child.memory for child in steps)
             new = {"seed": f"{self._run.claim.run_id}/{task.id}", "at": _moment(task.started_at).isoformat()}
             origin = (steps[0].call if steps else None) or dict(new)
             if steps:
@@ -96,7 +94,7 @@ class Live:
             commands = drive.begin()
             self._at_work.add(task.id)
             while True:
-                self._take(task, commands, for_first=new)
+                await self._take(task, commands, for_first=new)
                 if drive.outcome is not None:
                     return await self._outcome_of(task, drive, name=workflow.__name__)
                 if ends.empty():
@@ -105,7 +103,10 @@ class Live:
                 if isinstance(end := await ends.get(), BaseException):
                     raise end
                 commands = drive.deliver(*end)
-        except (Difference, CannotGrow, ValueError, TypeError) as error:
+        except (Difference, CannotGrow, Refused, ValueError, TypeError) as error:
+            for step in self._run.family.spawned_by(task.id):
+                if self._run.standing.is_open(step.id):
+                    self._cancel(cancels.Cancel(task_id=step.id, force=False, message=ENDED))
             return self.refused(task, str(error))
         except IntegrityError:
             return self.refused(task, TAKEN.format(id=task.id))
@@ -142,11 +143,11 @@ class Live:
         self._resting.discard(task_id)
         self._ends.setdefault(task_id, asyncio.Queue()).put_nowait(news)
 
-    def _take(self, task: LoadedTask, commands: Iterable[Command], *, for_first: Json) -> None:
+    async def _take(self, task: LoadedTask, commands: Iterable[Command], *, for_first: Json) -> None:
         """Add the calls to the tree, and stop those that the code no longer waits for."""
         for is_call, some in groupby(commands, key=lambda command: isinstance(command, Call)):
             if is_call:
-                self._add(task, [call for call in some if isinstance(call, Call)], for_first=for_first)
+                await self._add(task, [call for call in some if isinstance(call, Call)], for_first=for_first)
                 continue
             for command in some:
                 task_id = self._ids[task.id, command.path]
@@ -155,20 +156,27 @@ class Live:
                     step.call = (step.call or {}) | {CANCEL: {"after": command.after, "seen": command.seen}}
                     self._cancel(cancels.Cancel(task_id=task_id, force=False, message=NO_LONGER))
 
-    def _add(self, task: LoadedTask, calls: list[Call], *, for_first: Json) -> None:
+    async def _add(self, task: LoadedTask, calls: Sequence[Call], *, for_first: Json) -> None:
         limits, run = settings.APFLOW.limits, self._run
+        if run.family.level_of(task) >= limits.tree_depth:
+            raise CannotGrow(
+                f"{calls[0].place}: the calls would be on level {limits.tree_depth + 1} of the tree, and it has at most {limits.tree_depth} "
+                "(limits.tree_depth). Does a workflow call itself without end?"
+            )
+        ids = {call.path: stored_id(f"{task.id}/{call.path}") for call in calls}
+        rows = await rows_of_calls(task, calls, ids, now=run.claim.now())
         room = run.family.promise(task.id, len(calls), most=limits.spawned_tasks)
         if room < len(calls):
             raise CannotGrow(
                 f"{len(calls):,} calls are more than the {room:,} tasks that may still be added to this tree (limits.spawned_tasks). "
                 "Go on in another part: raise Again(…)."
             )
-        ids = {call.path: stored_id(f"{task.id}/{call.path}") for call in calls}
-        self._ids |= {(task.id, path): task_id for path, task_id in ids.items()}
-        rows = list(_rows(task, calls, ids, now=run.claim.now()))
-        rows[0].call = rows[0].call | for_first
+        rows[0].call = (rows[0].call or {}) | for_first
         for_first.clear()
-        stored = self._add_to_tree(task, growth_of(rows, Room(tasks=room, bytes=limits.run_bytes)))
+        growth = growth_of(rows, Room(tasks=room, bytes=limits.run_bytes, used=self._bytes))
+        self._bytes += sum(new.memory for new in growth.tasks)
+        self._ids |= {(task.id, path): task_id for path, task_id in ids.items()}
+        stored = self._add_to_tree(task, growth)
         self._unstored.add(stored)
         stored.add_done_callback(partial(self._stored, task.id))
 
@@ -205,50 +213,6 @@ async def _replayed(drive: Drive) -> None:
             begun = time.monotonic()
 
 
-def _rows(task: LoadedTask, calls: Iterable[Call], ids: dict[str, str], *, now: datetime) -> Iterator[Task]:
-    for call in calls:
-        executor_id, inputs = _work_of(call)
-        params: Json = {"allow_failure": True}
-        stored: Json = {"path": call.path, "hash": call.hash, "seen": call.seen, "patches": call.patches}
-        if executor_id != STEP:
-            stored |= {"kind": call.kind, "target": call.target}
-        if (retries := call.options.get("retries")) is not None:
-            params["retry"] = {"max_attempts": retries + 1}
-        if executor_id == STEP and (seconds := call.options.get("timeout")) is not None:
-            params["timeout_seconds"] = seconds
-        if (pool := call.options.get("pool")) is not None:
-            params["pool"] = pool
-        yield row_below(
-            task,
-            now=now,
-            id=ids[call.path],
-            name=(call.options.get("name") or call.name)[:255],
-            executor_id=executor_id,
-            schemas={"method": executor_id},
-            inputs=inputs,
-            params=params,
-            call=stored,
-        )
-
-
-def _work_of(call: Call) -> tuple[str, Json]:
-    """Return the executor of a call, and its inputs, in which nothing is a place. Raises ValueError for a kind that no server has."""
-    if call.secrets:
-        raise ValueError(f"{call.place}: secret(…) does not work on a server yet.")
-    seconds = call.options.get("timeout")
-    match call.kind:
-        case "step":
-            return STEP, {"function": call.target, "arguments": call.inputs}
-        case "ask":
-            limit = {} if seconds is None else {"timeout_seconds": seconds}
-            return Approval.id, escaped({"question": call.target, **call.inputs, **limit})
-        case "event":
-            return Event.id, escaped({"event": call.target, **call.inputs, "timeout_seconds": seconds or YEAR_SECONDS})
-        case "sleep":
-            return Wait.id, escaped(call.inputs)
-    raise ValueError(f"{call.place}: {call.kind} '{call.target}' does not run on a server yet.")
-
-
 def _record_of(child: LoadedTask, results: Any) -> Record:
     """Return the stored call that the task is."""
     stored = child.call = child.call or {}
@@ -278,12 +242,12 @@ def _path(task: LoadedTask) -> str:
 
 
 def _end_of(task: LoadedTask, status: Status, result: Any) -> End:
-    at = _moment(task.completed_at)
+    at, stored = _moment(task.completed_at), task.call or {}
     if status is Status.COMPLETED:
-        if task.executor_id == Approval.id and "schema" not in task.inputs:
-            result = result["answer"]
-        return End(status="completed", at=at, result=None if task.executor_id == Wait.id else result)
-    exception, arguments = (task.call or {}).get(RAISED, (None, None))
+        for field in stored.get("reads", ()):
+            result = result.get(field) if isinstance(result, dict) else None
+        return End(status="completed", at=at, result=result)
+    exception, arguments = stored.get(RAISED, (None, None))
     ended: Literal["cancelled", "failed"] = "cancelled" if status is Status.CANCELLED else "failed"
     return End(status=ended, at=at, error=task.error, exception=exception, result=arguments)
 

@@ -31,9 +31,8 @@ class Verdict:
         tasks, nodes = self._standing.tasks, self._standing.nodes
         failed_tasks = (task for task in tasks.values() if self._standing.status_of(task.id) is Status.FAILED)
         spared = {task.id for task in failed_tasks if self._family.may_fail(task)}
-        spared |= {
-            task.id for task in tasks.values() if "path" in (task.call or ())
-        }  # the code of its workflow decides what follows
+        called = [task.id for task in tasks.values() if "path" in (task.call or ())]
+        spared |= {*called, *self._family.all_below(called)}  # the code of their workflow decides what follows
         if self._claim.target_id != self._claim.root_id:
             spared |= nodes.keys() - scope_of(self._claim.target_id, nodes.values())
         return spared

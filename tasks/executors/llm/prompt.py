@@ -14,7 +14,7 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Context, ExecutorError, Json
 from tasks.rules.schema import FURTHER
-from tasks.rules.templates import DOUBLE
+from tasks.rules.templates import PLACE
 
 TEXT: Final[Json] = {"type": "string"}
 _PENALTY: Final[Json] = {"type": "number", "minimum": -2, "maximum": 2}
@@ -140,7 +140,7 @@ def check_given(inputs: Json, known: Mapping[str, Any]) -> None:
     `known` are the properties of the executor's schema. Raises ExecutorError.
     """
     texts = orjson.dumps([inputs.get(name) for name in WITH_PLACES]).decode()
-    values = {place["path"].partition(".")[0] for place in DOUBLE.finditer(texts)}
+    values = {place["path"].partition(".")[0] for place in PLACE.finditer(texts) if place["path"]}
     for name in inputs.keys() - known.keys() - values - IGNORED:
         close = get_close_matches(name[:100], known, n=1)
         hint = f" Did you mean '{close[0]}'?" if close else ""

@@ -78,6 +78,15 @@ class Family:
         """Return those of them that are right below it."""
         return [task for task in self.spawned_by(task_id) if task.parent_id == task_id]
 
+    def all_below(self, task_ids: Iterable[str]) -> set[str]:
+        """Return the ids of all tasks that these have spawned, and those again."""
+        found, left = set[str](), list(task_ids)
+        while left:
+            new = {task.id for task in self._spawned.get(left.pop(), ())} - found
+            found |= new
+            left += new
+        return found
+
     def level_of(self, task: LoadedTask) -> int:
         """Return the level of the task in its tree; the root's is 1."""
         level, above = 1, task.parent_id

@@ -49,15 +49,16 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """The number of new tasks that there may be, and the bytes of their JSON."""
+    """The number of new tasks that there may be, and the bytes of their JSON, of which so many are `used` by others."""
 
     tasks: int
     bytes: int
+    used: int = 0
 
 
 def growth_of(new: Iterable[Task], room: Room, *, outcome: Outcome | None = None) -> Growth:
     """Make the tasks one by one, while there is room. Raises CannotGrow if they are too large."""
-    rows, tasks, left = list[Task](), list[LoadedTask](), room.bytes
+    rows, tasks, left = list[Task](), list[LoadedTask](), room.bytes - room.used
     for row in new:
         task = loaded(row)
         left -= task.memory

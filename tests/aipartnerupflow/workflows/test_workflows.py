@@ -34,6 +34,7 @@ from aipartnerupflow.workflows import (
 )
 from aipartnerupflow.workflows.drive import Call, Cancel, Drive, End, Record
 from aipartnerupflow.workflows.testing import START, Unanswered, play
+from aipartnerupflow.workflows.values import inlined, schema_of
 
 HERE = re.escape(__file__)
 
@@ -177,6 +178,72 @@ async def test_a_workflow_goes_on_in_parts() -> None:
         played = await play(count(0), crash_at=crashes)
         assert (played.result, len(played.calls), len(played.performed)) == (15, 1, 6)
     assert await count(0) == 15
+
+
+async def test_a_workflow_that_is_put_aside_calls_nothing() -> None:
+    called = list[str]()
+
+    @step
+    async def tidy(how: str) -> None:
+        called.append(how)
+
+    @step
+    def tidy_plainly(how: str) -> None:
+        called.append(how)
+
+    @workflow
+    async def inner(how: str) -> None:
+        await tidy(how)
+
+    @workflow
+    async def outer(how: str) -> None:
+        try:
+            await sleep(days=1)
+        finally:
+            await (inner if how == "workflow" else tidy if how == "step" else tidy_plainly)(how)
+
+    for how in ("workflow", "step", "plain step"):
+        drive = outer.drive({"how": how}, seed="s", at=START)
+        assert [command.path for command in drive.begin()] == ["1"]
+        drive.close()
+        await asyncio.sleep(0)
+    assert called == []
+
+
+async def test_a_flow_is_no_agent_and_a_workflow_takes_no_secret() -> None:
+    @workflow
+    async def wrong(which: str) -> None:
+        await agent(which, prompt="a") if which.startswith("flow:") else await inner(secret(which))
+
+    @workflow
+    async def inner(token: str) -> None:
+        return
+
+    with pytest.raises(
+        ValueError, match=rf"{HERE}:\d+: agent\('flow:a'\) names a flow\. Run it with run\('flow:a', …\)"
+    ):
+        await play(wrong("flow:a"))
+    with pytest.raises(TypeError, match=rf"{HERE}:\d+: a secret cannot be an argument of the workflow inner\(\)"):
+        await play(wrong("crm"))
+
+
+def test_models_and_people_get_the_schema_of_a_type_without_references() -> None:
+    class Stars(pydantic.BaseModel):
+        page: Page
+
+    class Notes(pydantic.BaseModel):
+        notes: list[Stars]
+
+    @dataclass
+    class Node:
+        below: Any
+
+    Node.__annotations__["below"] = list[Node]
+    for kind in (Report, Notes):
+        schema = inlined(schema_of(kind))
+        assert (schema["type"], "$ref" in str(schema), "$defs" in schema) == ("object", False, False)
+        assert schema["properties"]["notes"]["items"]["properties"]["page"]["properties"]["url"]["type"] == "string"
+    assert inlined(schema_of(Node)) == schema_of(Node)
 
 
 async def test_a_secret_has_no_value_in_the_workflow() -> None:

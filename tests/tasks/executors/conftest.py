@@ -19,6 +19,7 @@ from tasks import executors
 from tasks.executors.plugins import installed_plugins, plugins
 from tests.llm_site import LlmSite, running_llm_site
 from tests.own_code import own_code
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -206,9 +207,19 @@ def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def llm_site(models_folder: Path) -> Iterator[LlmSite]:
-    """Its operator has crews, graphs and tools. All tests with models share it: its libraries take ten seconds to load."""
-    with running_llm_site(own_code(models_folder)) as site:
+def publisher_port() -> int:
+    """The port of this machine to which tasks of the server may send requests, by its name `localhost`."""
+    return free_port()
+
+
+@pytest.fixture(scope="package")
+def llm_site(models_folder: Path, publisher_port: int) -> Iterator[LlmSite]:
+    """Its operator has crews, graphs, tools and workflows. All tests with models share it: its libraries take ten seconds to load."""
+    rest = {
+        "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOW_PRIVATE": "localhost",
+        "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOWED_PORTS": f"80,443,{publisher_port}",
+    }
+    with running_llm_site(own_code(models_folder) | rest) as site:
         yield site
 
 

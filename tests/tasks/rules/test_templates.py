@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasks.rules.templates import ANY, DOUBLE, Filler, NoValue, TooLong, rename_placeholders
+from tasks.rules.templates import ANY, PLACE, Filler, NoValue, TooLong, rename_placeholders
 from tests.work import calls_of
 
 VALUES: dict[str, Any] = {
@@ -35,11 +35,12 @@ VALUES: dict[str, Any] = {
             "{{topic!r}} {{topic:>9}} {{topic[0]}}",
             "{{topic!r}} {{topic:>9}} {{topic[0]}}",
         ),
+        ("{{{{topic}} {{topic}} {{{{", "{{topic}} rivers {{", "{{topic}} rivers {{"),
         ("", "", ""),
     ],
 )
 def test_a_text_is_filled(text: str, double: str, either: str) -> None:
-    assert Filler(VALUES, places=DOUBLE, max_characters=1000).fill(text) == double
+    assert Filler(VALUES, places=PLACE, max_characters=1000).fill(text) == double
     assert Filler(VALUES, places=ANY, max_characters=1000).fill(text) == either
 
 
