@@ -122,7 +122,7 @@ docs: install
 
 # The tests run with dev.txt, so what people serve with has the same versions.
 lock: install
-	$(LOCK) pyproject.toml --extra all --extra ray --group dev --output-file requirements/dev.txt
+	$(LOCK) pyproject.toml --extra all --extra ray --extra pydantic-ai --extra openai-agents --group dev --output-file requirements/dev.txt
 	$(LOCK) pyproject.toml --output-file requirements/base.txt
 	$(LOCK) pyproject.toml --extra all --constraint requirements/dev.txt --output-file requirements/all.txt
 	$(LOCK) pyproject.toml $(SERVE) --constraint requirements/dev.txt --output-file requirements/serve.txt

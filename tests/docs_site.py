@@ -29,6 +29,7 @@ CONFIGURATION: Final = [
     (A2A, "Handle plain text"),
     (BRING_YOUR_CODE, "A crew"),
     (BRING_YOUR_CODE, "A LangGraph graph"),
+    (BRING_YOUR_CODE, "Code first with `@entrypoint`"),
     ("docs/how-to/budgets.md", "Limit each user"),
     (LLM, "Run a crew"),
     (LLM, "Custom endpoints"),
@@ -57,6 +58,7 @@ class MyReport(Executor):
 """,
     "my_company/crews": text(BRING_YOUR_CODE, "A crew", "python"),
     "my_company/graphs": text(BRING_YOUR_CODE, "A LangGraph graph", "python"),
+    "my_company/totals": text(BRING_YOUR_CODE, "Code first with `@entrypoint`", "python"),
     "my_company/support": text(BRING_YOUR_CODE, "Models of a graph", "python"),
     "my_company/tools": """
 from crewai.tools import BaseTool

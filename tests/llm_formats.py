@@ -25,6 +25,8 @@ class Says:
 
     text: str | None = None
     tool_calls: tuple[tuple[str, Json], ...] = ()
+    ids: str = "call"
+    """The beginning of the ids of its calls."""
     finish: str | None = None
     refusal: str | None = None
     reasoning: str | None = None
@@ -176,7 +178,7 @@ def _calls(says: Says) -> list[Json]:
     return [
         {
             "index": index,
-            "id": f"call_{index}",
+            "id": f"{says.ids}_{index}",
             "type": "function",
             "function": {"name": name, "arguments": json.dumps(arguments)},
         }

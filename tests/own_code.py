@@ -60,7 +60,7 @@ def own_code(folder: Path) -> dict[str, str]:
     return {
         **(crews if HAS_CREWAI else {}),
         "PYTHONPATH": f"{folder}:{ROOT}",
-        "AIPARTNERUPFLOW_EXECUTORS_MODULES": "tests.agent_tools,shop,tests.patient,tests.research",
+        "AIPARTNERUPFLOW_EXECUTORS_MODULES": "tests.agent_tools,shop,tests.patient,tests.research,tests.agent_workflows",
         "AIPARTNERUPFLOW_EXECUTORS_LLM_TOOLS": TOOLS,
         "AIPARTNERUPFLOW_EXECUTORS_LANGGRAPH_GRAPHS": ",".join(f"{name}={module}:{name}" for name, module in graphs),
         "AIPARTNERUPFLOW_EXECUTORS_LANGGRAPH_STATE_BYTES": "65536",

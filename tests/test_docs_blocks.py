@@ -62,6 +62,7 @@ def site(docs_site: DocsSite) -> DocsSite:
     [
         (WRITE_AN_EXECUTOR, "Register it", {"words": 6}),
         (WRITE_AN_EXECUTOR, "Use a plain function", "HELLO!!"),
+        (BRING_YOUR_CODE, "Code first with `@entrypoint`", 62),
     ],
 )
 def test_a_task_of_a_page_has_the_result_that_the_page_promises(

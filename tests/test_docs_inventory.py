@@ -21,6 +21,7 @@ REGISTRY: Final = "tests/tasks/executors/test_registry.py::test_the_page_on_writ
 APPROVALS: Final = "tests/tasks/services/waits/test_approval_page.py::test_what_the_page_shows_works"
 OWN_CLIENTS: Final = "tests/tasks/executors/test_own_clients.py::test_an_sdk_has_a_guarded_client_and_its_configuration"
 KILLED: Final = "tests/acceptance/test_killed_examples.py::test_the_examples_survive_a_kill_in_the_middle_of_each"
+FRAMEWORKS: Final = "tests/aipartnerupflow/workflows/test_agent_frameworks.py::test_the_page_is_true"
 AGENTS: Final = "tests/tasks/executors/llm/test_agent.py"
 MCP_AGENTS: Final = "tests/tasks/executors/mcp/test_mcp_agents.py"
 MCP_CREWS: Final = "tests/tasks/executors/mcp/test_mcp_crews.py"
@@ -299,7 +300,14 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("A LangGraph graph", "python", f"{BLOCKS_TEST}::test_a_graph_of_the_operators_code_asks"),
         ("A LangGraph graph", "yaml", f"{BLOCKS_TEST}::test_a_graph_of_the_operators_code_asks"),
         ("A LangGraph graph", "json", f"{BLOCKS_TEST}::test_a_graph_of_the_operators_code_asks"),
+        ("Code first with `@entrypoint`", "python", TASKS),
+        ("Code first with `@entrypoint`", "yaml", TASKS),
+        ("Code first with `@entrypoint`", "json", TASKS),
         ("Models of a graph", "python", f"{BLOCKS_TEST}::test_a_graph_calls_a_model_with_the_key_of_the_run"),
+    ],
+    "docs/how-to/agent-frameworks.md": [
+        *((heading, "python", FRAMEWORKS) for heading in ("Pydantic AI", "OpenAI Agents SDK")),
+        *((heading, "python", FRAMEWORKS) for heading in ("Tools that must not run twice", "Test it")),
     ],
     "docs/how-to/agents.md": [
         ("Offer functions as tools", "python", f"{AGENTS}::test_the_agents_of_the_page_work"),

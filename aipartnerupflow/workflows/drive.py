@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import inspect
 import sys
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -167,6 +168,9 @@ class Drive:
         self._commands: list[Command] = []
         self._difference: str | None = None
         self._is_cancelled = self._is_closed = False
+        self.functions: dict[str, Any] = {}
+        """The functions of the calls that the code waits for, by path, if the code is here."""
+        self._numbers = Counter[str]()
         self._decided: dict[str, bool] = {name: True for record in history for name in record.call.patches}
         self._random: dict[str, Random] = {}
 
@@ -272,6 +276,11 @@ class Drive:
         path = self._branch().path
         return self._random.setdefault(path, Random(f"{self._seed}/{path}"))  # noqa: S311  (they must be the same again)
 
+    def number(self, name: str) -> int:
+        """Return 1, 2, 3 and so on for each name: the code asks in the same order in a replay."""
+        self._numbers[name] += 1
+        return self._numbers[name]
+
     def patched(self, name: str) -> bool:
         """Return whether the run is new enough for the change; the answer never changes within a run."""
         if name not in self._decided:
@@ -308,8 +317,10 @@ class Drive:
         self._seen.clear()
         self._patches.clear()
         self._waiting[call.path] = waiter
+        self.functions[call.path] = call.function
 
     def _cancel(self, path: str) -> None:
+        self.functions.pop(path, None)
         if self._waiting.pop(path, None) is not None and not self._is_closed:
             self._commands.append(Cancel(path=path, after=self._count, seen=tuple(self._seen)))
 
@@ -328,6 +339,7 @@ class Drive:
         if end is not None and path != ROOT:  # the time of a cancellation is not stored
             self.now = max(self.now, end.at)
         waiter = self._waiting.pop(path, None)
+        self.functions.pop(path, None)
         if path == ROOT:
             self._is_cancelled = True
             self._root.cancel()

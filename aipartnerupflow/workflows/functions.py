@@ -220,6 +220,41 @@ async def _awaitable(work: Callable[[], R]) -> R:
     return work()
 
 
+class LocalStep(Step[[], Any]):
+    """A step whose function only the code of its workflow has, and that runs in the process of this code.
+
+    The adapters of frameworks make one of each model request and tool call, whose objects are no JSON: `inputs` are what people see,
+    and what a replay compares.
+    """
+
+    def __init__(
+        self, function: Callable[[], Coroutine[Any, Any, Any]], *, target: str, inputs: Json, **options: Any
+    ) -> None:
+        super().__init__(function, **options)
+        self.target, self.inputs = target, inputs
+        self.__name__ = self.__qualname__ = target.rpartition(":")[2]
+
+    def call(self, args: Sequence[Any], kwargs: Mapping[str, Any], place: str) -> Call:
+        return super().call(args, kwargs, self.target)  # the place is within the framework, and says nothing
+
+    def bound(self, args: Sequence[Any], kwargs: Mapping[str, Any], place: str) -> tuple[Json, dict[str, str]]:
+        try:
+            return encoded(self.inputs), {}
+        except TypeError as error:
+            raise TypeError(f"{place}: the inputs of {self.__name__} cannot be stored: {error}.") from None
+
+    def arguments(self, inputs: Mapping[str, Any]) -> Json:
+        return {}
+
+
+def local_step(
+    target: str, function: Callable[[], Coroutine[Any, Any, Any]], /, *, inputs: Json, key: str, **options: Any
+) -> Coroutine[None, None, Any]:
+    """Call the function as a step with the name after the colon of `target`, and return its result, which is JSON."""
+    work: Coroutine[None, None, Any] = LocalStep(function, target=target, inputs=inputs, key=key, **options)()
+    return work
+
+
 class StepDecorator(Protocol):
     """The result of `step(retries=3)`, which makes a step of a function."""
 

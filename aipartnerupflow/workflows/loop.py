@@ -12,6 +12,7 @@ from asyncio.events import _get_running_loop, _set_running_loop
 from asyncio.tasks import _enter_task, _leave_task
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from typing import Any, Final, Protocol, TypeVarTuple
@@ -41,6 +42,10 @@ class Branch(asyncio.Task[Any]):
         """Return the path of the next call or branch."""
         self.count += 1
         return f"{self.path}.{self.count}" if self.path else str(self.count)
+
+
+class Inline(Executor):
+    """An executor without threads: a function that a framework gives to it is code of the workflow, and runs at once."""
 
 
 class Owner(Protocol):
@@ -88,21 +93,24 @@ class Loop(asyncio.AbstractEventLoop):
 
         It may be called within another loop, whose current task is left meanwhile.
         """
+        with self._running():
+            return self._run_queue()
+
+    def _run_queue(self) -> bool:
         try:
-            with self._running():
-                for _ in range(MOST_CALLBACKS):
-                    if not self._queue or self.is_stopped:
-                        return True
-                    handle, callback, args, context = self._queue.popleft()
-                    if not handle.cancelled():
-                        context.run(callback, *args)
-                return False
+            for _ in range(MOST_CALLBACKS):
+                if not self._queue or self.is_stopped:
+                    return True
+                handle, callback, args, context = self._queue.popleft()
+                if not handle.cancelled():
+                    context.run(callback, *args)
+            return False
         except (SystemExit, KeyboardInterrupt):  # the branch that raised it has it as its exception, too
-            return self.run()
+            return self._run_queue()
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """Make this the running loop for the block."""
+        """Let this loop be the running one, and no other one's task the current one."""
         outer, hooks = _get_running_loop(), sys.get_asyncgen_hooks()
         task = asyncio.current_task(outer) if outer is not None else None
         if outer is not None and task is not None:
@@ -118,17 +126,24 @@ class Loop(asyncio.AbstractEventLoop):
                 _enter_task(outer, task)
 
     def close(self) -> None:
-        """Drop all branches, as when a process dies, except that their `finally` blocks run. They can call nothing any more."""
-        self.is_stopped = True
-        self._queue.clear()
-        for branch in sorted(self.branches, key=lambda branch: -branch.number):
-            work = branch.get_coro()
-            try:
-                if work is not None:
-                    with self._running():  # so that a step in a finally block is no plain call
+        """Drop all branches, as when a process dies, except that they are cancelled and their `finally` blocks run. They can call nothing any
+        more.
+
+        They are not closed by GeneratorExit: task groups wait for their tasks, and a coroutine that waits then is broken.
+        """
+        with self._running():
+            self._queue.clear()
+            self.is_stopped = False
+            for branch in sorted(self.branches, key=lambda branch: -branch.number):
+                branch.cancel()
+            self._run_queue()
+            self.is_stopped = True
+            for branch in sorted(self.branches, key=lambda branch: -branch.number):  # that went on all the same
+                try:
+                    if (work := branch.get_coro()) is not None:
                         work.close()
-            except (Exception, SystemExit) as error:  # noqa: BLE001  (the code of a workflow may raise anything)
-                logger.warning("A workflow that is put aside raised %r in a finally block", error)
+                except (Exception, SystemExit) as error:  # noqa: BLE001  (the code of a workflow may raise anything)
+                    logger.warning("A workflow that is put aside raised %r in a finally block", error)
         self.branches.clear()
         self._queue.clear()
 
@@ -158,6 +173,16 @@ class Loop(asyncio.AbstractEventLoop):
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
+
+    def run_in_executor(self, executor: Any, func: Callable[[*Ts], Any], *args: *Ts) -> asyncio.Future[Any]:
+        if not isinstance(executor, Inline):
+            _refused("run_in_executor")(self)
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001  (the code of a workflow may raise anything)
+            future.set_exception(error)
+        return future
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None, **_: Any) -> Any:
         """Start a branch. Its path is the next number of the branch that starts it."""

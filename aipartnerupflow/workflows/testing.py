@@ -129,6 +129,9 @@ class _Stage:
             path, end = chosen
             above, call = self._record(path)
             if end is None:
+                call.call.function = self.drive(above).functions[
+                    call.call.path
+                ]  # it may be a closure of the code that runs now
                 end = await self._performed(path, call.call)
             call.end = end
             self._commit()

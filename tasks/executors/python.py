@@ -16,7 +16,7 @@ from aipartnerupflow.executors.functions import Function, is_idempotent
 from aipartnerupflow.workflows.functions import Step
 from aipartnerupflow.workflows.values import with_secrets
 from tasks.executors.plugins import plugins
-from tasks.executors.workflows import STEP, StepRaised
+from tasks.executors.workflows import LOCAL, STEP, StepRaised
 from tasks.rules.pools import LOOP
 
 MOST_LEFT: Final = 100
@@ -109,14 +109,17 @@ class StepTask(Python):
     example_result: ClassVar[Any] = "…"
 
     def may_repeat(self, inputs: Json) -> bool:
+        if "local" in inputs:
+            return bool(inputs["local"]["idempotent"])
         step = plugins().steps.get(inputs["function"])
         return step is not None and bool(step.set_options.get("idempotent"))
 
     def pool_for(self, inputs: Json) -> str:
-        return LOOP if inspect.iscoroutinefunction(_step(inputs).__wrapped__) else self.pool
+        is_async = "local" in inputs or inspect.iscoroutinefunction(_step(inputs).__wrapped__)
+        return LOOP if is_async else self.pool
 
     async def execute(self, inputs: Json, context: Context) -> Any:
-        step = _step(inputs)
+        step = await LOCAL.get()() if "local" in inputs else _step(inputs)
         try:
             secrets = inputs.get("secrets")
             arguments = step.arguments(with_secrets(inputs["arguments"], secrets) if secrets else inputs["arguments"])

@@ -1,12 +1,17 @@
 """Workflows as executors: `workflow:NAME`. The worker runs their code (`tasks.worker.live`), and their steps are tasks."""
 
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any, ClassVar, Final
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
-from aipartnerupflow.workflows.functions import Workflow
+from aipartnerupflow.workflows.functions import LocalStep, Workflow
 from tasks.rules.tree import WORKFLOW
 
 STEP: Final = "step_executor"
+LOCAL: Final[ContextVar[Callable[[], Coroutine[Any, Any, LocalStep]]]] = ContextVar(
+    "the step that only the code of its workflow has"
+)
 
 
 class StepRaised(ExecutorError):

@@ -17,6 +17,7 @@ from django.db import IntegrityError
 
 from aipartnerupflow.executors import ExecutorError
 from aipartnerupflow.workflows.drive import ROOT, Call, Cancel, Command, Difference, Drive, End, Record
+from aipartnerupflow.workflows.functions import LocalStep
 from tasks.executors.workflows import STEP, WorkflowTask
 from tasks.rules.steps import CANCEL, FAILED_AFTER, RAISED
 from tasks.rules.strict_json import Json
@@ -58,6 +59,9 @@ class Live:
         self._resting: set[str] = set()
         self._unstored: set[asyncio.Future[None]] = set()
         self._bytes = 0  # of the calls of all workflows of the run
+        self._drives: dict[str, Drive] = {}
+        self._asked: dict[tuple[str, str], asyncio.Future[LocalStep]] = {}
+        """Steps that wait for their functions, by workflow and path: its code may not have come to the call again after a crash."""
 
     @property
     def resting(self) -> Collection[str]:
@@ -93,7 +97,9 @@ class Live:
             await _replayed(drive)
             commands = drive.begin()
             self._at_work.add(task.id)
+            self._drives[task.id] = drive
             while True:
+                self._hand_out(task.id)
                 await self._take(task, commands, for_first=new)
                 if drive.outcome is not None:
                     return await self._outcome_of(task, drive, name=workflow.__name__)
@@ -114,8 +120,26 @@ class Live:
             del self._ends[task.id]
             self._at_work.discard(task.id)
             self._resting.discard(task.id)
+            self._drives.pop(task.id, None)
             if drive is not None:
                 drive.close()
+
+    async def function_of(self, task: LoadedTask) -> LocalStep:
+        """Return the function of a step that only the code of its workflow has, when this code waits for the step."""
+        workflow_id, path = str(task.spawned_by), _path(task)
+        asked: asyncio.Future[LocalStep] = asyncio.get_running_loop().create_future()
+        self._asked[workflow_id, path] = asked
+        try:
+            self._hand_out(workflow_id)
+            return await asked
+        finally:
+            del self._asked[workflow_id, path]
+
+    def _hand_out(self, workflow_id: str) -> None:
+        functions = self._drives[workflow_id].functions if workflow_id in self._drives else {}
+        for (of_workflow, path), asked in self._asked.items():
+            if of_workflow == workflow_id and path in functions and not asked.done():
+                asked.set_result(functions[path])
 
     def ended(self, task: LoadedTask, outcome: Outcome) -> None:
         """Tell the workflow that made the call how it ended; its code may not be at work yet."""

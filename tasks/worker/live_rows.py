@@ -9,6 +9,7 @@ import orjson
 from django.conf import settings
 
 from aipartnerupflow.workflows.drive import Call
+from aipartnerupflow.workflows.functions import LocalStep
 from aipartnerupflow.workflows.values import with_secrets
 from apflow_site.db import pools
 from llmkeys import named_secrets
@@ -83,6 +84,8 @@ def _row(task: LoadedTask, call: Call, task_id: str, *, now: datetime) -> Task:
     name = (call.options.get("name") or call.name)[:255]
     if call.kind == "step":
         step_id, inputs, params = STEP, {"function": call.target, "arguments": call.inputs}, _params_of_step(call)
+        if isinstance(call.function, LocalStep):
+            inputs["local"] = {"idempotent": bool(call.options.get("idempotent"))}
         if call.secrets:
             inputs["secrets"] = {pointer: _place_of(name) for pointer, name in call.secrets.items()}
         given: Json = {"schemas": {"method": step_id}, "inputs": inputs, "params": params}

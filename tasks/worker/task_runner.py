@@ -12,6 +12,7 @@ spawner is made for the first task that adds others, and the budget for a run wi
 import asyncio
 from collections.abc import Collection, Iterable
 from contextlib import AsyncExitStack
+from functools import partial
 from operator import attrgetter
 from typing import Any, Final, cast
 
@@ -20,7 +21,7 @@ from django.conf import settings
 
 from aipartnerupflow.executors import ExecutorError, Parked, Stopped
 from tasks.executors import get_executor
-from tasks.executors.workflows import WorkflowTask
+from tasks.executors.workflows import LOCAL, WorkflowTask
 from tasks.rules.budgets import asked_in
 from tasks.rules.conditions import TooMuchToCompare, described, holds
 from tasks.rules.exceptions import ExecutorNotFound, TooManyWaits
@@ -218,6 +219,8 @@ class TaskRunner:
             executor = get_executor(task.executor_id)
         except ExecutorNotFound as error:  # the configuration has changed since the tree was stored
             return failed(error.message)
+        if task.call is not None:
+            LOCAL.set(partial(self._live.function_of, task))
         outcome = await self._attempts.make(task, executor, places)
         return outcome if outcome.spawn is None else await run.spawner.spawned(task, outcome)
 

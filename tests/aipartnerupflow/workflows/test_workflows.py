@@ -4,13 +4,14 @@ import asyncio
 import gc
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from random import choice
 from typing import Any
 
+import anyio
 import msgspec
 import pydantic
 import pytest
@@ -780,3 +781,45 @@ async def test_a_key_names_a_call_once() -> None:
     assert (await play(code(["a", "b"]))).calls == ["add:a add(a=1)", "add:b add(a=1)"]
     with pytest.raises(ValueError, match="the key 'a' is taken"):
         await play(code(["a", "a"]))
+
+
+async def test_what_frameworks_use_of_asyncio_works_and_is_put_aside_in_silence(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Task groups wait for their tasks when they are left, also when a crash puts the code aside."""
+
+    @step
+    async def double(number: int) -> int:
+        return 2 * number
+
+    async def numbers() -> AsyncGenerator[int, None]:
+        try:
+            for number in range(2):
+                yield await double(number)
+        finally:
+            await asyncio.sleep(0)
+
+    @workflow
+    async def grouped() -> list[int]:
+        found, lock, go = list[int](), asyncio.Lock(), asyncio.Event()
+
+        async def add(number: int) -> None:
+            await go.wait()
+            async with lock:
+                found.append(await double(number))
+
+        async with anyio.create_task_group() as outer, asyncio.TaskGroup() as inner:
+            outer.start_soon(add, 10)
+            inner.create_task(add(20))
+            go.set()
+            found.append(await asyncio.wait_for(double(5), timeout=60))
+        async with aclosing(numbers()) as each:
+            return sorted([*found, *[number async for number in each]])
+
+    first = await play(grouped())
+    assert first.result == [0, 2, 10, 20, 40]
+    for crash in range(1, first.commits + 1):
+        again = await play(grouped(), crash_at=crash)
+        assert (again.result, again.performed) == (first.result, first.performed)
+    gc.collect()
+    assert caplog.records == []

@@ -1,0 +1,236 @@
+"""Agents of frameworks in workflows: their model requests and tool calls are steps, against a provider on loopback."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from agents import Agent as OpenAIAgent
+from agents import ModelSettings, Runner, UserError, WebSearchTool, set_trace_processors
+from pydantic_ai import Agent, FunctionToolset
+from pydantic_ai import UserError as PydanticUserError
+from pydantic_ai.models.test import TestModel
+
+from aipartnerupflow.executors.current import enter_task
+from aipartnerupflow.executors.testing import context
+from aipartnerupflow.workflows import workflow
+from aipartnerupflow.workflows.openai_agents import durable, run_config
+from aipartnerupflow.workflows.pydantic_ai import Durable, RunModel
+from aipartnerupflow.workflows.testing import Played, play
+from tests import agent_workflows
+from tests.agent_workflows import RAN, Office, Reading, Trip
+from tests.documents import text
+from tests.llm_formats import Says
+from tests.llm_server import LlmServer, llm_server
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LlmServer]:
+    with llm_server() as llm:
+        yield llm
+
+
+@pytest.fixture
+def llm(server: LlmServer) -> LlmServer:
+    server.forget()
+    RAN.clear()
+    return server
+
+
+def work_with(llm: LlmServer) -> None:
+    """Let `run_clients` and `RunModel` call the provider from here on, as they do in a task."""
+
+    async def call(
+        messages: Any,
+        *,
+        model: Any = None,
+        tools: Any = (),
+        heard: Any = None,
+        agent: Any = None,
+        step: Any = None,
+        **options: Any,
+    ) -> Json:
+        async with httpx.AsyncClient() as client:
+            body = {"model": model, "messages": messages, "tools": list(tools), **options}
+            answer = (await client.post(f"{llm.openai_base}/chat/completions", json=body)).raise_for_status().json()
+        (choice,) = answer["choices"]
+        message = choice["message"]
+        return {
+            **{"content": message["content"], "model": model, "finish_reason": choice["finish_reason"]},
+            **{"usage": answer["usage"], "tool_calls": message["tool_calls"] or [], "provider_id": answer["id"]},
+        }
+
+    enter_task(context(llm=call))
+
+
+async def played_with_crashes(llm: LlmServer, make: Any, *script: Says) -> Played[Any]:
+    """Play the workflow, then with a crash after each commit, and once after all: nothing that has ended is done again."""
+    work_with(llm)
+
+    async def once(**options: Any) -> tuple[Played[Any], list[str], list[Any]]:
+        RAN.clear()
+        llm.forget()
+        llm.will(*script)
+        played = await play(make(), **options)
+        assert not llm.script
+        return played, sorted(RAN), [asked.body for asked in llm.asked]
+
+    first, ran, asked = await once()
+    for crash in [*range(1, first.commits + 1), range(1, first.commits + 1)]:
+        again, ran_again, asked_again = await once(crash_at=crash)
+        assert (again.result, ran_again, asked_again) == (first.result, ran, asked), crash
+        assert again.performed == first.performed
+    return first
+
+
+TRIP = (
+    Says(tool_calls=(("weather", {"city": "Bern"}), ("hotel", {"city": "bern"}))),
+    Says(tool_calls=(("hotel", {"city": "Bern"}),)),
+    Says(tool_calls=(("final_result", {"city": "Bern", "nights": "two"}),)),
+    Says(tool_calls=(("final_result", {"city": "Bern", "nights": 2}),)),
+)
+"""Two tools side by side, one of which wants another try, and a wrong result."""
+
+
+async def test_an_agent_with_tools_and_a_typed_result_repeats_nothing_after_a_crash(llm: LlmServer) -> None:
+    first = await played_with_crashes(llm, lambda: agent_workflows.trip("Where to?"), *TRIP)
+    assert first.result == Trip(city="Bern", nights=2)
+    names = [call.partition("(")[0].split(" ")[-1] for call in first.calls]
+    assert names == ["model", "weather", "hotel", "model", "hotel", "model", "model"]
+    assert sorted(RAN) == ["hotel Bern", "hotel bern", "weather Bern"]
+    bodies = [asked.body for asked in llm.asked]
+    assert [message["role"] for message in bodies[1]["messages"]] == ["system", "user", "assistant", "tool", "tool"]
+    assert bodies[0]["tool_choice"] == "required"
+    assert "Begin the city with a capital letter." in bodies[1]["messages"][-1]["content"]
+    assert "120 CHF" in bodies[2]["messages"][-1]["content"]
+
+
+async def test_runs_of_agents_side_by_side_and_plain_validators_are_replayed(llm: LlmServer) -> None:
+    long = Says(text="It flows and flows and flows and flows and flows.")
+    script = (Says(text="Rhine."), Says(text="Aare."), long, Says(text="Rhine!"))
+    first = await played_with_crashes(llm, lambda: agent_workflows.poems(["Rhine", "Aare"]), *script)
+    assert sorted(first.result) == ["Aare.", "Rhine!", "Rhine."]
+
+
+async def test_steps_of_a_shuffled_order_are_replayed(llm: LlmServer) -> None:
+    for shuffle in range(4):
+        results = list[Any]()
+        for crash in (0, 3, 5):
+            RAN.clear()
+            results.append((await play(agent_workflows.counted(3), shuffle=shuffle, crash_at=crash)).result)
+            assert sorted(RAN) == ["count 1", "count 2", "count 3", "model 1", "model 3", "model 5"]
+        assert results == [{"whole": "The sum is 6.", "error": None, "requests": 3}] * 3
+
+
+async def test_without_a_workflow_an_agent_works_as_usual(llm: LlmServer) -> None:
+    work_with(llm)
+    llm.will(*TRIP)
+    assert (await agent_workflows.trips.run("Where to?", deps=Office("EUR"))).output == Trip(city="Bern", nights=2)
+    llm.will(Says(tool_calls=(("temperature", {"city": "Bern"}),)), Says(text="Warm."))
+    result = await Runner.run(agent_workflows.durable_desk, "Is it warm?", run_config=run_config())
+    assert result.final_output == "Warm."
+    llm.will(*TRIP)
+    assert await agent_workflows.trip("Where to?") == Trip(city="Bern", nights=2)
+
+
+async def test_a_model_of_the_run_needs_a_task(llm: LlmServer) -> None:
+    with pytest.raises(RuntimeError, match="No task is at work here"):
+        await Agent(RunModel("gpt-4o-mini")).run("Hello")
+    assert llm.asked == []
+
+
+async def test_what_an_agent_cannot_do_in_a_workflow_is_named(llm: LlmServer) -> None:
+    late = Agent(TestModel(), name="late", capabilities=[Durable()])
+
+    @workflow
+    async def with_more_tools() -> str:
+        return (await late.run("Hello", toolsets=[FunctionToolset([agent_workflows.weather], id="more")])).output
+
+    with pytest.raises(PydanticUserError, match=r"more|toolset"):
+        await play(with_more_tools())
+    with pytest.raises(PydanticUserError, match="'often' in its metadata"):
+        toolset = FunctionToolset[None](id="tools")
+        toolset.add_function(agent_workflows.weather, metadata={"aipartnerupflow": {"often": True}})
+        wrong = Agent(TestModel(), name="wrong", toolsets=[toolset], capabilities=[Durable()])
+
+        @workflow
+        async def wrongly() -> str:
+            return (await wrong.run("Hello")).output
+
+        await play(wrongly())
+
+
+# --- OpenAI Agents SDK ---
+
+
+async def test_a_handoff_with_tools_repeats_nothing_after_a_crash(llm: LlmServer) -> None:
+    script = (
+        Says(tool_calls=(("temperature", {"city": "Bern"}), ("temperature", {"city": "Rome"}))),
+        Says(tool_calls=(("transfer_to_billing", {}),), ids="b"),
+        Says(tool_calls=(("refund", {"order": 7}),), ids="c"),
+        Says(text="Done."),
+    )
+    first = await played_with_crashes(llm, lambda: agent_workflows.helped("Is it warm?"), *script)
+    assert first.result == "billing: Done."
+    assert sorted(RAN) == ["refund 7", "temperature Bern", "temperature Rome"]
+    assert len(llm.asked) == 4
+    assert llm.asked[2].body["messages"][0] == {"role": "system", "content": "Pay back."}
+
+
+async def test_a_structured_answer_that_does_not_fit_is_asked_for_again(llm: LlmServer) -> None:
+    script = (Says(text="warm"), Says(text='{"degrees": 21}'))
+    first = await played_with_crashes(llm, lambda: agent_workflows.read("Is it warm?"), *script)
+    assert first.result == Reading(degrees=21)
+    assert llm.asked[0].body["response_format"]["type"] == "json_schema"
+
+
+async def test_what_the_sdk_cannot_do_in_a_workflow_is_named(llm: LlmServer) -> None:
+    work_with(llm)
+    set_trace_processors([])  # the SDK would send what it traces to OpenAI
+    with pytest.raises(UserError, match=r"'web' has the tool 'web_search' \(WebSearchTool\)"):
+        durable(OpenAIAgent(name="web", tools=[WebSearchTool()]))
+    plain = durable(OpenAIAgent(name="plain", model="gpt-4o-mini", model_settings=ModelSettings()))
+
+    @workflow
+    async def traced() -> str:
+        return str((await Runner.run(plain, "Hello", run_config=run_config(tracing_disabled=False))).final_output)
+
+    @workflow
+    async def streamed() -> str:
+        result = Runner.run_streamed(plain, "Hello", run_config=run_config())
+        async for _ in result.stream_events():
+            pass
+        return str(result.final_output)
+
+    with pytest.raises(UserError, match=r"cannot trace.*run_config=run_config\(\)"):
+        await play(traced())
+    with pytest.raises(UserError, match="cannot stream"):
+        await play(streamed())
+    assert llm.asked == []
+
+
+# --- the page ---
+
+
+async def test_the_page_is_true(llm: LlmServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = "docs/how-to/agent-frameworks.md"
+    headings = ("Pydantic AI", "OpenAI Agents SDK", "Tools that must not run twice", "Test it")
+    code = [text(page, heading, "python") for heading in headings]
+    (tmp_path / "agents_of_the_page.py").write_text("\n\n".join([code[0], code[2], code[3]]))
+    (tmp_path / "desk_of_the_page.py").write_text(code[1])
+    monkeypatch.syspath_prepend(tmp_path)
+    module, desk = import_module("agents_of_the_page"), import_module("desk_of_the_page")
+    work_with(llm)
+    llm.will(Says(tool_calls=(("weather", {"city": "Bern"}),)))
+    llm.will(Says(tool_calls=(("final_result", {"city": "Bern", "nights": 2}),)))
+    trip = (await play(module.plan("Where to?"))).result
+    assert (trip.city, trip.nights) == ("Bern", 2)
+    llm.will(Says(tool_calls=(("transfer_to_billing", {}),)))
+    llm.will(Says(tool_calls=(("refund", {"order": 7}),), ids="b"), Says(text="Done."))
+    assert (await play(desk.support("Pay back order 7."))).result == "Done."
+    assert module.lookup.metadata == {"aipartnerupflow": {"idempotent": True, "retries": 2}}
+    await module.test_it_greets_after_a_crash()
