@@ -11,6 +11,7 @@ import importlib
 import keyword
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import sys
@@ -42,6 +43,7 @@ from apflow_site.web_server import WebConfig, WebServer
 from tasks.executors import disabled_executors, executor_ids, get_executor
 from tasks.executors.llm.loading import load_now
 from tasks.executors.plugins import plugins
+from tasks.executors.workflows import WorkflowTask
 from tasks.own_process import Forked, end_with_parent
 from tasks.pools import nursery
 from tasks.pools.process import FORKED_NURSERIES, PRELOADED
@@ -65,6 +67,7 @@ class Broken(Exception):
 class Found:
     """The offers of the folder by kind, the faults of files that are left out, and the other modules that it needs."""
 
+    workflows: list[str]
     functions: list[str]
     executors: list[str]
     graphs: list[str]
@@ -73,7 +76,7 @@ class Found:
     libraries: list[str]
 
     def __str__(self) -> str:
-        kinds = {name: getattr(self, name) for name in ("functions", "executors", "graphs", "crews")}
+        kinds = {name: getattr(self, name) for name in ("workflows", "functions", "executors", "graphs", "crews")}
         return "; ".join(f"{name}: {', '.join(names)}" for name, names in kinds.items() if names) or "nothing"
 
 
@@ -181,7 +184,9 @@ class DevServer:
             console.print(f"{_now()}  {', '.join(version.changed)}: live after {seconds:.1f} s", style="green", **PLAIN)
         console.print(f"Found       {found}", **PLAIN)
         if str(found) == "nothing":
-            console.print(f"            Mark a function with @python_function in a file of {self._folder}.", **PLAIN)
+            console.print(
+                f"            Mark a function with @workflow or @python_function in a file of {self._folder}.", **PLAIN
+            )
         for fault in found.faults:
             if fault not in self._known_faults:
                 console.print(fault, style="red", **PLAIN)
@@ -348,15 +353,22 @@ def _load(folder: Path, *, is_strict: bool) -> tuple[Found, list[str | None]]:
             faults.append(fault)
     graphs = dict(_graphs_of(modules))
     crews = dict(_crews_of(modules))
-    try:
-        _offer([module.__name__ for module in modules], graphs, crews)
-    except ImproperlyConfigured as error:
-        if is_strict:
-            raise Broken(str(error)) from error
-        faults.append(str(error))
-        _offer([], graphs, crews)
+    sound: list[str] = []
+    for module in modules:
+        try:
+            _offer([*sound, module.__name__], graphs, crews)
+        except ImproperlyConfigured as error:
+            fault = str(error).replace(f"{folder}{os.sep}", "")
+            if is_strict:
+                raise Broken(fault) from error
+            faults.append(fault)
+        else:
+            sound.append(module.__name__)
+    _offer(sound, graphs, crews)
     own = {module.__name__ for module in modules}
-    executors = sorted(name for name, cls in plugins().executors.items() if cls.__module__ in own)
+    offered = {name: cls for name, cls in plugins().executors.items() if cls.__module__ in own}
+    workflows = sorted(cls.workflow.__name__ for cls in offered.values() if issubclass(cls, WorkflowTask))
+    executors = sorted(name for name, cls in offered.items() if not issubclass(cls, WorkflowTask))
     functions = sorted(name for name, function in plugins().functions.items() if function.__module__ in own)
     needed = {"crewai_executor": crews, "langgraph_executor": graphs}
     paths = [PRELOADED[name] for name, offered in needed.items() if offered]
@@ -367,6 +379,7 @@ def _load(folder: Path, *, is_strict: bool) -> tuple[Found, list[str | None]]:
     roots = {name.partition(".")[0] for name in names}
     libraries = [name for name in sys.modules if name not in before and name.partition(".")[0] not in roots]
     found = Found(
+        workflows=workflows,
         functions=functions,
         executors=executors,
         graphs=sorted(graphs),
@@ -387,6 +400,7 @@ def _offer(modules: list[str], graphs: dict[str, str], crews: dict[str, str]) ->
     settings.APFLOW_LANGGRAPH = executors.langgraph.model_copy(
         update={"graphs": {**graphs, **(executors.langgraph.graphs or {})}}
     )
+    settings.APFLOW_WORKFLOWS_REPLAY = True
     settings.APFLOW_CREWAI = executors.crewai.model_copy(update={"crews": {**crews, **(executors.crewai.crews or {})}})
     values = {
         "EXECUTORS_MODULES": settings.APFLOW_EXECUTOR_MODULES,
@@ -451,6 +465,8 @@ def _fault(error: BaseException, folder: Path, module: str) -> str:
             return f"{module.replace('.', '/')}.py: {type(error).__name__}: {error}"
         place, line, text = Path(frames[-1].filename), frames[-1].lineno, frames[-1].line or ""
         message = str(error)
+        if re.match(rf"{re.escape(str(folder))}.+:\d+: ", message):  # as `@workflow` raises it
+            return message.replace(f"{folder}{os.sep}", "")
     shown = place.relative_to(folder) if place.is_relative_to(folder) else place
     return f"{shown}:{line}: {type(error).__name__}: {message}\n    {text.strip()}"
 

@@ -131,6 +131,7 @@ def _in_django(config: Config) -> Iterator[Finding]:
         yield _looked("docker", lambda: docker(config))
     yield _looked("schedules", schedules_on_time)
     yield _looked("quarantine", suspects)
+    yield _looked("workflows", needed_code)
     yield _looked("turns", waits_for_turns)
     yield _looked("clock", lambda: clock(_database_time(), datetime.now(UTC)))
     if config.redis.url is not None:
@@ -550,6 +551,24 @@ def suspects() -> str:
             fix=f"Find out why: aipartnerupflow explain {found.oldest_root_id}. More at once: worker.quarantine",
         )
     return "no run is suspected" if not found.count else f"{found.count:,} suspected of killing workers"
+
+
+def needed_code() -> str:
+    """Name the code of workflows for which runs wait. A doubt if no worker has it."""
+    from tasks.services.waits.needed_code import needed_by_runs
+
+    found = needed_by_runs()
+    if missing := next((each for each in found if not each.has_worker), None):
+        verb = "run waits" if missing.runs == 1 else "runs wait"
+        raise Doubt(
+            f"{missing.runs:,} {verb} for {missing.text}, which no worker has.",
+            fix=f"Deploy that code. Or cancel such a run and execute it again: aipartnerupflow explain {missing.root_id}",
+        )
+    return (
+        f"{sum(each.runs for each in found):,} runs wait for a worker with their code"
+        if found
+        else "no run waits for code"
+    )
 
 
 def waits_for_turns() -> str:

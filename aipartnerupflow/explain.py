@@ -84,6 +84,24 @@ def started_by(run: Json | None) -> list[str]:
     return [f"Its run {run['number']:,} was started by a schedule, for {run['scheduled_for']}: {how}"]
 
 
+def code_for(run: Json) -> Iterator[str]:
+    """Say for which code of workflows the run waits, and how to continue it."""
+    for need in run["needs_code"]:
+        code = f"version {need['version']} of {need['workflow']}" if need["version"] else need["workflow"]
+        if need["has_worker"]:
+            yield f"'{need['task_id']}' waits for {code}, since {need['since']}: for a worker that has it, and a free place."
+            continue
+        yield f"'{need['task_id']}' waits for {code}, which no worker has, since {need['since']}."
+        if difference := need["difference"]:
+            yield difference
+        yield (
+            f"Deploy that code; or cancel the task, and run it again with the code that the workers have: "
+            f"{command('tasks', 'cancel', need['task_id'])}, then {command('tasks', 'run', run['root_task_id'])}"
+            if need["version"]
+            else f"Deploy that code, or cancel the task: {command('tasks', 'cancel', need['task_id'])}"
+        )
+
+
 def deaths_of(suspicion: Json) -> Iterator[str]:
     """Say which worker processes died with the run, and which of the deaths count against it."""
     if strikes := suspicion["strikes"]:

@@ -203,6 +203,9 @@ APFLOW_LLM = APFLOW.llm
 # they start (tasks/own_process.py).
 APFLOW_SECRET_ENVIRONMENT = secret_variables(os.environ)
 APFLOW_EXECUTOR_MODULES = APFLOW.executors.modules
+APFLOW_WORKFLOWS_REPLAY = (
+    False  # whether each workflow goes on with what another version of its code has begun: under `dev`
+)
 APFLOW_RAY_ENVIRONMENT = for_ray_nodes(APFLOW)
 APFLOW_PROCESS_ENVIRONMENT = partial(for_processes, APFLOW)
 APFLOW_COMMAND = APFLOW.executors.command

@@ -202,3 +202,33 @@ async def total(count: int) -> dict[str, object]:
     except StepFailed as failed:
         error = str(failed)
     return {"whole": await double(whole), "error": error, "uuid": str(uuid()), "now": now()}
+
+
+async def _reviewed(count: int, *, first: str) -> dict[str, object]:
+    whole = await add(count)
+    answer = await ask(first, options=["yes", "no"])
+    if "edited" in BROKEN:
+        whole = await double(whole)
+    return {"whole": await add(whole), "error": answer}
+
+
+def _first(question: str) -> str:
+    return "Really?" if "changed" in BROKEN else question
+
+
+@workflow
+async def reviewed(count: int) -> dict[str, object]:
+    """Ask a person. Its code differs when it is `edited`, and what it has done differs, too, when it is `changed`."""
+    return await _reviewed(count, first=_first("Good?"))
+
+
+@workflow(replays=True)
+async def replaying(count: int) -> dict[str, object]:
+    """Ask a person, and go on with code that does the same."""
+    return await _reviewed(count, first=_first("Good?"))
+
+
+@workflow(on_mismatch="fail")
+async def failing(count: int) -> dict[str, object]:
+    """Ask a person, and fail without the code that it began with."""
+    return await _reviewed(count, first=_first("Good?"))

@@ -125,15 +125,29 @@ class Suspicion(Response, frozen=True, kw_only=True):
     oldest: str | None
 
 
+class NeededCode(Response, frozen=True, kw_only=True):
+    """The code for which a workflow of a run waits, `since` when: a `version` of the workflow, or any if that is null. `difference` is what a
+    replay by other code has met. The run continues when a worker has the code; `has_worker` says whether a live one has it.
+    """
+
+    task_id: str
+    workflow: str
+    version: str | None
+    since: str
+    difference: str | None
+    has_worker: bool
+
+
 class RunDetail(RunWithInputs, frozen=True, kw_only=True):
     """A run with its inputs, the run that waits for it, the first ten tasks that failed it, the cause first, its first 100
-    model calls, and the deaths of its workers.
+    model calls, the deaths of its workers, and the code for which it waits.
     """
 
     parent_run: ParentRun | None
     failures: list[Failure]
     model_calls: list[ModelCall]
     suspicion: Suspicion
+    needs_code: list[NeededCode]
 
 
 class RunTree(Response, frozen=True, kw_only=True):
@@ -376,7 +390,13 @@ def native_detail(found: history.RunDetail) -> Json:
     parent = found.parent and {"run_id": found.parent.run_id, "task_id": found.parent.task_id}
     more = {"inputs": found.inputs, "parent_run": parent, "failures": [each.native for each in found.failures]}
     calls = {"model_calls": [native_call(call) for call in found.calls]}
-    return native_run(found.facts) | more | calls | {"suspicion": _suspicion(found.facts.run, found.suspects)}
+    needed = [
+        {name: getattr(each, name) for name in ("task_id", "workflow", "version", "difference", "has_worker")}
+        | {"since": native_time(each.since)}
+        for each in found.needs
+    ]
+    suspicion = _suspicion(found.facts.run, found.suspects)
+    return native_run(found.facts) | more | calls | {"suspicion": suspicion, "needs_code": needed}
 
 
 def _suspicion(run: models.Run, others: Suspects | None) -> Json:

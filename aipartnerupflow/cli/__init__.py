@@ -152,7 +152,7 @@ def run(
     timeout: Timeout = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a tree from a file, or a flow, on a server. Exits 1 if the run does not complete."""
+    """Run a tree from a file, a flow, or a workflow, whose arguments are its inputs, on a server. Exits 1 if the run does not complete."""
     from aipartnerupflow.cli import watching
 
     code = watching.run(

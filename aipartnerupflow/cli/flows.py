@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 flows = typer.Typer(no_args_is_help=True, help="Save, list and delete flows, which `run flow:NAME` runs with inputs.")
 
+WORKFLOW: Final = "workflow:"
 PREFIX: Final = "flow:"
 NewRun = Annotated[
     Path,
     typer.Argument(
-        help='JSON or YAML file: one task, a list of tasks, or {"tasks": …}; or flow:NAME. A dash (-) reads standard input.'
+        help='JSON or YAML file: one task, a list of tasks, or {"tasks": …}; flow:NAME; or workflow:NAME. A dash (-) reads standard input.'
     ),
 ]
 FlowFile = Annotated[
@@ -43,6 +44,9 @@ def run_call(file: Path, inputs: dict[str, Any] | None, *, version: int | None, 
         return Client.run_flow(given.removeprefix(PREFIX), inputs, version=version, tags=tags)
     if version is not None:
         refuse("--version is for flows: aipartnerupflow run flow:NAME --version 2")
+    if given.startswith(WORKFLOW):  # its arguments are the inputs of its task
+        task = {"name": given.removeprefix(WORKFLOW), "schemas": {"method": given}, "inputs": inputs or {}}
+        return Client.execute([task], tags=tags)
     return Client.execute(read_tasks(file), run_inputs=inputs, tags=tags)
 
 

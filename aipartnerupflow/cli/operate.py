@@ -67,7 +67,7 @@ def doctor(as_json: AsJson = False, config: ConfigFile = None) -> None:
 def explain(client: "Client", task_id: TaskId) -> Any:
     """Explain why a task is waiting, has failed or was not run."""
     from aipartnerupflow.client.calls import Call
-    from aipartnerupflow.explain import deaths_of, may_ask, started_by
+    from aipartnerupflow.explain import code_for, deaths_of, may_ask, started_by
     from aipartnerupflow.explain import explain as sentences
 
     root = client.tree(task_id)
@@ -86,8 +86,10 @@ def explain(client: "Client", task_id: TaskId) -> Any:
         questions={each: found["question"] for each, found in details.items() if found["question"]},
         waits={each: found["wait"] | {"run": found["child_run"]} for each, found in details.items() if found["wait"]},
     )
-    deaths = deaths_of(client.get_run(newest[0]["id"])["suspicion"]) if newest else ()
-    return [*said, *deaths, *started_by(newest[0] if newest else None)]
+    if not newest:
+        return said
+    run = client.get_run(newest[0]["id"])
+    return [*said, *code_for(run), *deaths_of(run["suspicion"]), *started_by(newest[0])]
 
 
 @asks(show.executors)

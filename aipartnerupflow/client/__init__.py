@@ -11,16 +11,18 @@ from .errors import (
     InvalidRequest,
     NotFound,
     RpcError,
+    RunFailed,
     TimedOut,
     Unreachable,
 )
-from .handles import AsyncRun, Run
+from .handles import AsyncRun, AsyncWorkflowRun, Run, WorkflowRun
 from .trees import Condition, Loop, Map, Place, Tree, TreeTask
 from .types import Event, Execution, Task
 
 __all__ = [
     "AsyncClient",
     "AsyncRun",
+    "AsyncWorkflowRun",
     "AuthenticationFailed",
     "Call",
     "Client",
@@ -35,9 +37,11 @@ __all__ = [
     "Place",
     "RpcError",
     "Run",
+    "RunFailed",
     "Task",
     "TimedOut",
     "Tree",
     "TreeTask",
     "Unreachable",
+    "WorkflowRun",
 ]

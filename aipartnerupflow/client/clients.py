@@ -6,18 +6,17 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import aclosing
 from functools import cache, wraps
-from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 import httpx
 
 from . import calls, run_calls
 from .calls import Call, Filters, Tasks
 from .errors import InvalidRequest, named_errors
-from .handles import AsyncRun, Run, starting
+from .handles import AsyncRun, AsyncWorkflowRun, P, R_co, Run, Workflow, WorkflowRun, starting
 from .stream import TIMEOUT, Following, Patience
 from .types import Event, ListedTask, Page
 
-P = ParamSpec("P")
 T = TypeVar("T")
 H = TypeVar("H", httpx.Client, httpx.AsyncClient)
 
@@ -213,15 +212,23 @@ class Client(Methods[httpx.Client]):
             yield from page["tasks"]
             call = calls.next_page(call, page)
 
+    @overload
+    def start(self, workflow: Workflow[P, R_co], /, *args: P.args, **kwargs: P.kwargs) -> WorkflowRun[R_co]: ...
+    @overload
     def start(
         self, tasks: Tasks | None = None, *, task_id: str | None = None, flow: str | None = None, **options: Any
-    ) -> Run:
-        """Run new tasks, a stored task or a flow, and return a handle of the run at once.
+    ) -> Run: ...
+    def start(self, *given: Any, **options: Any) -> Any:  # type: ignore[misc]  # mypy does not see that it takes all of P
+        """Run new tasks, a stored task, a flow or a workflow, and return a handle of the run at once.
 
-        `inputs`, also called `run_inputs`, are the inputs of the run. Other `options` are those of `execute` or of `run_flow`.
-        Raises TypeError unless one of the three is given, and RpcError.
+        `inputs`, also called `run_inputs`, are the inputs of the run. Other `options` are those of `execute` or of `run_flow`. A workflow is a
+        function with `@workflow`, which the server has, too. All other arguments are its own: `client.start(research, topic="rivers")`.
+        Raises TypeError unless one of the four is given, and RpcError.
         """
-        return Run(self, self.send(starting(tasks, task_id=task_id, flow=flow, options=options)))
+        if given and hasattr(given[0], "as_task"):
+            workflow, *args = given
+            return WorkflowRun(self, self.send(calls.execute(workflow.as_task(*args, **options))), workflow)
+        return Run(self, self.send(starting(*given, **options)))
 
     def stream(
         self, tasks: Tasks | None = None, *, task_id: str | None = None, flow: str | None = None, **options: Any
@@ -297,11 +304,21 @@ class AsyncClient(Methods[httpx.AsyncClient]):
                 yield task
             call = calls.next_page(call, page)
 
+    @overload
+    async def start(
+        self, workflow: Workflow[P, R_co], /, *args: P.args, **kwargs: P.kwargs
+    ) -> AsyncWorkflowRun[R_co]: ...
+    @overload
     async def start(
         self, tasks: Tasks | None = None, *, task_id: str | None = None, flow: str | None = None, **options: Any
-    ) -> AsyncRun:
+    ) -> AsyncRun: ...
+    async def start(self, *given: Any, **options: Any) -> Any:  # type: ignore[misc]
         """Like `Client.start`."""
-        return AsyncRun(self, await self.send(starting(tasks, task_id=task_id, flow=flow, options=options)))
+        if given and hasattr(given[0], "as_task"):
+            workflow, *args = given
+            started = await self.send(calls.execute(workflow.as_task(*args, **options)))
+            return AsyncWorkflowRun(self, started, workflow)
+        return AsyncRun(self, await self.send(starting(*given, **options)))
 
     async def stream(
         self, tasks: Tasks | None = None, *, task_id: str | None = None, flow: str | None = None, **options: Any

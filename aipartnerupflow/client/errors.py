@@ -46,6 +46,10 @@ class TimedOut(Unreachable):
     """There was no reply in time. The call may have been executed."""
 
 
+class RunFailed(RpcError):
+    """The run has not completed. `data` is its tree, as `wait` returns it."""
+
+
 KINDS: Mapping[int, type[RpcError]] = MappingProxyType(
     {
         -32001: NotFound,

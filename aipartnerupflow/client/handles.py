@@ -2,17 +2,31 @@
 
 from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 from . import calls, run_calls
 from .calls import Call, Tasks
-from .types import Cancellation, Event, Execution, Task
+from .errors import RunFailed
+from .types import Cancellation, Event, Execution, Json, Task
 
 if TYPE_CHECKING:
     from .clients import AsyncClient, Client
 
 
-def starting(tasks: Tasks | None, *, task_id: str | None, flow: str | None, options: Any) -> Call[Any]:
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Workflow(Protocol[P, R_co]):
+    """A function with `@workflow` (`aipartnerupflow.workflows`), which the server has, too."""
+
+    def as_task(self, *args: P.args, **kwargs: P.kwargs) -> Json: ...
+    def returned(self, result: Any, /) -> R_co: ...
+
+
+def starting(
+    tasks: Tasks | None = None, *, task_id: str | None = None, flow: str | None = None, **options: Any
+) -> Call[Any]:
     """Return the call that starts a run: of new tasks, of a stored task, or of a flow. Raises TypeError unless one is given."""
     if sum(each is not None for each in (tasks, task_id, flow)) != 1:
         raise TypeError("Give one of tasks, task_id and flow.")
@@ -58,6 +72,18 @@ class Run(_Handle):
         return self._client.cancel(self.task_id, force=force)
 
 
+class WorkflowRun(Run, Generic[R_co]):
+    """A run of a workflow that `Client.start` has started."""
+
+    def __init__(self, client: "Client", started: Execution, workflow: Workflow[..., R_co]) -> None:
+        super().__init__(client, started)
+        self._workflow = workflow
+
+    def result(self) -> R_co:
+        """Wait for the end, and return the result as a value of the declared type. Raises RunFailed."""
+        return self._workflow.returned(_result_of(self.wait()))
+
+
 class AsyncRun(_Handle):
     """A run that `AsyncClient.start` has started."""
 
@@ -83,3 +109,21 @@ class AsyncRun(_Handle):
     async def cancel(self, *, force: bool = False) -> list[Cancellation]:
         """Like `Run.cancel`."""
         return await self._client.cancel(self.task_id, force=force)
+
+
+class AsyncWorkflowRun(AsyncRun, Generic[R_co]):
+    """A run of a workflow that `AsyncClient.start` has started."""
+
+    def __init__(self, client: "AsyncClient", started: Execution, workflow: Workflow[..., R_co]) -> None:
+        super().__init__(client, started)
+        self._workflow = workflow
+
+    async def result(self) -> R_co:
+        """Like `WorkflowRun.result`."""
+        return self._workflow.returned(_result_of(await self.wait()))
+
+
+def _result_of(tree: Task) -> Any:
+    if tree["run_status"] != "completed":
+        raise RunFailed(f"'{tree['name']}' has {tree['run_status']}: {tree['error']}", data=tree)
+    return tree["result"]

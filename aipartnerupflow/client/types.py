@@ -584,15 +584,29 @@ class Suspicion(TypedDict):
     oldest: str | None
 
 
+class NeededCode(TypedDict):
+    """The code for which a workflow of a run waits, `since` when: a `version` of the workflow, or any if that is None. `difference` is what a
+    replay by other code has met. The run continues when a worker has the code; `has_worker` says whether a live one has it.
+    """
+
+    task_id: str
+    workflow: str
+    version: str | None
+    since: str
+    difference: str | None
+    has_worker: bool
+
+
 class RunDetail(RunWithInputs):
     """A run with its inputs, the run that waits for it, the first ten tasks that failed it, the cause first, its first 100
-    model calls, and the deaths of its workers.
+    model calls, the deaths of its workers, and the code for which it waits.
     """
 
     parent_run: ParentRun | None
     failures: list[Failure]
     model_calls: list[ModelCall]
     suspicion: Suspicion
+    needs_code: list[NeededCode]
 
 
 class Event(TypedDict):

@@ -1,6 +1,7 @@
 """`@step` and `@workflow`: functions whose calls within a workflow are stored, and not made again in a replay."""
 
 import inspect
+import sys
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from copy import copy
 from datetime import datetime
@@ -11,12 +12,13 @@ import orjson
 
 from aipartnerupflow.executors import Json
 from aipartnerupflow.workflows.drive import Again, Call, Drive, Kind, Record, caller, current
-from aipartnerupflow.workflows.source import impure_calls
+from aipartnerupflow.workflows.source import impure_calls, version_of
 from aipartnerupflow.workflows.values import (
     arguments_schema,
     decoded,
     encoded,
     encoded_with_secrets,
+    literal,
     schema_of,
 )
 
@@ -120,10 +122,14 @@ class Function(Generic[P, R]):
 
     def arguments(self, inputs: Mapping[str, Any]) -> Json:
         """Return the arguments that the JSON says, by their type hints. Raises ValueError."""
+        return {name: self.argument(name, value) for name, value in inputs.items()}
+
+    def argument(self, name: str, value: Any) -> Any:
+        """Return the argument that the JSON value says. Raises ValueError."""
         try:
-            return {name: decoded(value, self.hints.get(name, Any)) for name, value in inputs.items()}
+            return decoded(value, self.hints.get(name, Any))
         except ValueError as error:
-            raise ValueError(f"The arguments do not fit {self.__name__}{self.signature}: {error}") from None
+            raise ValueError(f"The argument '{name}' does not fit {self.__name__}{self.signature}: {error}") from None
 
     def stored(self, result: Any) -> Any:
         """Return the result as JSON. Raises TypeError that names the place."""
@@ -313,6 +319,47 @@ class Workflow(Function[P, R]):
             raise TypeError(found[0])
         self._is_checked = True
 
+    def as_task(self, *args: P.args, **kwargs: P.kwargs) -> Json:
+        """Return the task that runs the workflow on a server, with these arguments. Raises TypeError for arguments that do not fit.
+
+        Clients start it: `client.start(research, topic="rivers")`.
+        """
+        inputs, secrets = self.bound(args, kwargs, caller(2))
+        if secrets:
+            raise TypeError(
+                "A client knows no secrets. Write the place of one as an input of the task: {{secret.name}}."
+            )
+        return {
+            "name": self.__name__,
+            "schemas": {"method": f"workflow:{self.__name__}"},
+            "inputs": literal(inputs),
+        }
+
+    def returned(self, result: Any) -> R:
+        """Return the result, as JSON, as a value of the declared type. Raises ValueError."""
+        value: R = decoded(result, self.hints.get("return", Any))
+        return value
+
+    @cached_property
+    def version(self) -> str:
+        """The version of its code: the one that it declares, or else that of its module. Raises TypeError if that has no source."""
+        if (declared := self.set_options.get("version")) is not None:
+            return str(declared)
+        module = sys.modules[self.__module__]
+        steps = [name for name, value in vars(module).items() if isinstance(value, Step)]
+        try:
+            return version_of(inspect.getsource(module), steps=steps)
+        except (OSError, TypeError):
+            raise TypeError(
+                f"{self.place}: the source of the module '{self.__module__}' is not there, so the version of {self.__name__}() is not "
+                'known. Declare it: @workflow(version="1").'
+            ) from None
+
+    @property
+    def replays(self) -> bool:
+        """Whether the code may continue what another version of it has begun."""
+        return bool(self.set_options.get("replays"))
+
     def drive(
         self,
         inputs: Mapping[str, Any],
@@ -382,7 +429,10 @@ def workflow(
 def workflow(function: Any = None, /, **options: Any) -> Any:
     """Make a workflow of a coroutine function. Its code decides which calls follow which ends, and nothing else: the work is in steps.
 
-    After a crash the code runs again from its top, and calls that have ended return their results at once.
+    After a crash the code runs again from its top, and calls that have ended return their results at once. That needs the code with
+    which the run began: `version` is its name, by default a digest of the module, in which comments, docstrings and the bodies of steps
+    do not count. A run waits for a worker that has the version. With `replays` it continues with the code at hand, as long as that makes
+    the same calls. With `on_mismatch="fail"` it fails in place of waiting.
 
     Raises TypeError for a plain function, and for code that calls `time.time()`, `random`, `open` and the like.
     """

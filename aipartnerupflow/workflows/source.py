@@ -1,11 +1,12 @@
-"""A look at the source of a workflow: calls whose result would differ in a replay are named before it runs."""
+"""A look at the source of a workflow: its version, and calls whose result would differ in a replay."""
 
 import ast
 import builtins
+import hashlib
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
 IN_A_STEP: Final = "do it in a step"
@@ -103,3 +104,28 @@ def _name_of(called: Any) -> str:
         kind = owner if inspect.isclass(owner) else type(owner)
         return f"{kind.__module__}.{kind.__qualname__}.{getattr(called, '__name__', '')}"
     return f"{getattr(called, '__module__', '')}.{getattr(called, '__qualname__', '')}"
+
+
+def version_of(source: str, *, steps: Collection[str]) -> str:
+    """Return the version of the code of a module: a digest of its syntax tree, without comments, docstrings and the bodies of its steps.
+
+    A replay does not run steps, so another body is no difference. The digest is the same in each version of Python.
+    """
+    return hashlib.sha256(repr(_parts(ast.parse(source), steps)).encode()).hexdigest()[:12]
+
+
+def _parts(node: Any, steps: Collection[str]) -> Any:
+    if isinstance(node, list):
+        return [_parts(each, steps) for each in node]
+    if not isinstance(node, ast.AST):
+        return node
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in steps:
+        del fields["body"]
+    elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
+        fields["body"] = node.body[ast.get_docstring(node, clean=False) is not None :]
+    # Python adds fields now and then, which are empty in code that does not use them.
+    return [
+        type(node).__name__,
+        *((name, _parts(each, steps)) for name, each in fields.items() if each not in (None, [])),
+    ]

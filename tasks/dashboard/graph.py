@@ -8,6 +8,7 @@ from typing import Final
 
 from tasks.dashboard.boxes import LOOP, SPAWNER, Box, Boxes, Folds
 from tasks.dashboard.looks import Shown
+from tasks.executors.workflows import STEP
 from tasks.models import Run
 from tasks.rules.strict_json import Json
 from tasks.status import Status
@@ -40,7 +41,7 @@ def graph_of(
     needs, likes, after = _edges([task for task in tasks if boxes.place[task.id] in drawn_number], boxes)
     rows = []
     for task in drawn:
-        row = _basics(task) | {"executor": task.executor_id, "parent": drawn_number.get(task.parent_id or "")}
+        row = _basics(task) | {"executor": shown_executor(task), "parent": drawn_number.get(task.parent_id or "")}
         for name, edges in (("needs", needs), ("likes", likes), ("after", after)):
             if found := [number[each] for each in edges.get(task.id, ()) if each in drawn_number]:
                 row[name] = found
@@ -48,11 +49,11 @@ def graph_of(
         rows.append(row)
     for task in others:
         if part:
-            rows.append(_basics(task) | {"executor": task.executor_id, "parent": 0} | _of_large(task, boxes, looks))
+            rows.append(_basics(task) | {"executor": shown_executor(task), "parent": 0} | _of_large(task, boxes, looks))
             continue
         place = boxes.place[task.id]
         at = NO_TASK if place is None else number[place]
-        rows.append(_basics(task) | {"executor": task.executor_id, "at": at} | _membership(task, boxes, number))
+        rows.append(_basics(task) | {"executor": shown_executor(task), "at": at} | _membership(task, boxes, number))
     return {
         "run_status": run.status if run else None,
         "is_running": run is not None and run.finished_at is None,
@@ -70,6 +71,11 @@ def in_order(tasks: Sequence[Shown], boxes: Boxes) -> tuple[list[Shown], list[Sh
     """Return the tasks that are drawn, and the others."""
     drawn = [task for task in tasks if boxes.place[task.id] == task.id]
     return drawn, [task for task in tasks if boxes.place[task.id] != task.id]
+
+
+def shown_executor(task: Shown) -> str | None:
+    """Return the executor of a task as drawings name it: that of the step of a workflow is only a step."""
+    return "step" if task.executor_id == STEP else task.executor_id
 
 
 def _basics(task: Shown) -> Json:

@@ -5,6 +5,7 @@ from typing import Final
 
 from django.utils.safestring import SafeString, mark_safe
 
+from tasks.dashboard.graph import shown_executor
 from tasks.dashboard.picture import DEEPEST, Line, Picture
 from tasks.dashboard.words import duration, path_of, word
 
@@ -57,7 +58,7 @@ def _row(line: Line, span_ms: int, place: str, *, is_selected: bool) -> str:
 def _marks(line: Line) -> str:
     """Return the text after the name: the state of a box, attempts, the executor."""
     task, box = line.task, line.box
-    executor_id = task.executor_id if task.executor_id != task.name else None
+    executor_id = shown_executor(task) if task.executor_id != task.name else None
     failed = f"{box.failed_count:,} failed" if box and box.failed_count else ""
     return "".join(
         [

@@ -24,6 +24,7 @@ from tasks.services.runs.run_inputs import tags_of
 from tasks.services.spending.budgets import Limit, limits_of
 from tasks.services.trees.queries import root_of
 from tasks.services.waits import open_waits
+from tasks.services.waits.needed_code import NeededCode, needed_by
 from tasks.services.waits.questions import open_questions
 from tasks.status import Status
 
@@ -130,6 +131,8 @@ class Picture:
     """Open questions, with the names of their tasks."""
     waits: list[tuple[Question, str]]
     """The next waits for a time, an event or a run to end, with the names of their tasks."""
+    needs: list[tuple[NeededCode, str]]
+    """The code for which its workflows wait, with their names."""
     parent: Question | None
     """The wait of the task of another tree that has started the run."""
     firing: Firing | None
@@ -254,6 +257,7 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None, want
         ),
         tags=tags_of([run.id]).get(run.id, []) if run else [],
         waits=[(wait, by_id[wait.task_id].name) for wait in waits],
+        needs=[(each, by_id[each.task_id].name) for each in needed_by(run) if each.task_id in by_id],
         causes=causes,
         more_causes=len(failed) - len(causes),
     )

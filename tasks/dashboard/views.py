@@ -23,13 +23,16 @@ from tasks.dashboard.looks import looks_of, mark_handled, seen_of
 from tasks.dashboard.pages import Context, base_url, has_owners, page, read_page, render_page
 from tasks.dashboard.picture import Picture, Wanted, events_of, first_failure, picture_of
 from tasks.executors import describe, disabled_executors, executor_ids
+from tasks.executors.workflows import STEP
 from tasks.models import Task
 from tasks.rules.exceptions import InvalidParams
+from tasks.rules.tree import WORKFLOW
 from tasks.services.history.run_search import views_of
 from tasks.services.history.task_detail import RELATIVES_SHOWN, Detail, detail
 from tasks.services.secrets.write_only import for_pages
 from tasks.services.upkeep.workforce import workforce
 from tasks.services.waits.event_waits import hook_url
+from tasks.services.waits.needed_code import needed_by
 from tasks.services.waits.questions import answers_in, open_questions
 from tasks.status import Status
 
@@ -162,12 +165,19 @@ def _panel(request: HttpRequest, caller: Caller, task_id: str) -> Context:
     )
     mark_handled([found.task, *tasks, *found.dependants])
     cause_id = found.task.cause_id
+    inputs, resolved = found.task.inputs, found.resolved_inputs
+    function = inputs.get("function") if found.task.executor_id == STEP else None
+    if function is not None:
+        inputs = resolved = inputs.get("arguments", {})
     return {
         "detail": found,
+        "function": function,
+        "version": _version_of(found.task),
+        "needs": next((each for each in needed_by(found.run) if each.task_id == task_id), None),
         "look": _look(found),
         "cause": cause_id and Task.objects.filter(id=cause_id).only("id", "name").first(),
-        "inputs": for_pages(found.task, found.task.inputs),
-        "resolved_inputs": None if found.resolved_inputs is None else for_pages(found.task, found.resolved_inputs),
+        "inputs": for_pages(found.task, inputs),
+        "resolved_inputs": None if resolved is None else for_pages(found.task, resolved),
         "dependencies": [(task, required[task.id]) for task in tasks],
         "dependants": found.dependants,
         "more_dependencies": max(0, len(found.task.dependencies) - RELATIVES_SHOWN),
@@ -181,6 +191,15 @@ def _panel(request: HttpRequest, caller: Caller, task_id: str) -> Context:
         "is_running": found.run is not None and found.run.finished_at is None,
         "hook_url": path and urljoin(base_url(request), path),
     }
+
+
+def _version_of(task: Task) -> str | None:
+    """Return the version of the code that has called the latest steps of a workflow; None for other tasks."""
+    if not (task.executor_id or "").startswith(WORKFLOW):
+        return None
+    noted = Task.objects.tree(task.root_id).filter(spawned_by=task.id, call__contains='"version":')
+    call = noted.order_by("-position").values_list("call", flat=True).first()
+    return None if call is None else str(call["version"])
 
 
 def _look(found: Detail) -> str:
@@ -208,7 +227,8 @@ def workers(request: HttpRequest, caller: Caller) -> Context:
     """`GET /ui/workers/`: the workers, how many runs they have, and what waits."""
     found = workforce()
     parked = [(WAITS.get(kind, kind), count) for kind, count in found.parked.items()]
-    return {"place": "workers", "found": found, "parked": parked}
+    workflows = any(worker.process.workflows for worker in found.workers)
+    return {"place": "workers", "found": found, "parked": parked, "workflows": workflows}
 
 
 COPY: Final = {"copy_execution": True, "copy_children": True}

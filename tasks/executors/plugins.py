@@ -16,7 +16,7 @@ from aipartnerupflow import taken_name
 from aipartnerupflow.executors import Executor, Json, python_function
 from aipartnerupflow.executors.functions import Function, given_schema, is_python_function
 from aipartnerupflow.workflows.functions import Step, Workflow
-from tasks.executors.workflows import executor_of
+from tasks.executors.workflows import WorkflowTask, executor_of
 from tasks.rules.extras import EXTRAS
 from tasks.rules.pools import POOLS
 from tasks.rules.schema import fault
@@ -43,33 +43,49 @@ def plugins() -> Plugins:
 
     Raises ImproperlyConfigured naming the module, entry point or class that is wrong.
     """
-    modules = [vars(_load_module(name)) for name in settings.APFLOW_EXECUTOR_MODULES]
-    executors, functions = list(_executors_of_entry_points()), list[tuple[str, Function]]()
-    steps = dict[str, Step[..., Any]]()
-    for name, value in [(module["__name__"], value) for module in modules for value in module.values()]:
-        if isinstance(value, Workflow | Step) and value.__module__ == name:
-            try:
-                value.check()
-            except TypeError as error:
-                raise ImproperlyConfigured(str(error)) from error
-            if isinstance(value, Step):
-                steps[value.target] = value
-            else:
-                cls = executor_of(value)
-                executors.append((_checked(cls).id, cls))
+    modules = [_load_module(name) for name in settings.APFLOW_EXECUTOR_MODULES]
+    executors, functions = list[tuple[str, type[Executor]]](), list[tuple[str, Function]]()
+    for value in _of_entry_points():
+        if inspect.ismodule(value):
+            modules.append(value)
+        else:
+            executors.append((value.id, value))
+    steps, workflows = dict[str, Step[..., Any]](), dict[int, Workflow[..., Any]]()
+    named = {module.__name__: module for module in modules}
+    for name, value in [(name, value) for name, module in named.items() for value in vars(module).values()]:
+        if isinstance(value, Step):  # also one that the module imports: its workflows call it
+            steps.setdefault(value.target, _sound(value))
+        elif not (isinstance(value, Workflow) or inspect.isclass(value) or inspect.isfunction(value)):
             continue
-        if not (inspect.isclass(value) or inspect.isfunction(value)) or value.__module__ != name:
+        elif value.__module__ != name:
             continue  # what the module imports is not its own
-        if inspect.isclass(value) and issubclass(value, Executor) and not inspect.isabstract(value):
+        elif isinstance(value, Workflow):
+            workflows[id(value)] = _sound(value)  # one that has two names is one
+        elif inspect.isclass(value) and issubclass(value, Executor) and not inspect.isabstract(value):
             executors.append((_checked(value).id, value))
         elif inspect.isfunction(value) and is_python_function(value):
             _check_schema(given_schema(value) or {}, f"Function {_path(value)}: its schema")
             functions.append((value.__name__, value))
+    executors += [(cls.id, _checked(cls)) for cls in map(executor_of, workflows.values())]
     return Plugins(
         executors=_by_name("executor id", executors),
         functions=_by_name("function", functions),
         steps=MappingProxyType(steps),
     )
+
+
+OfCode = TypeVar("OfCode", bound=Step[..., Any] | Workflow[..., Any])
+
+
+def _sound(value: OfCode) -> OfCode:
+    """Return the step or workflow. Raises ImproperlyConfigured, with file and line, if it cannot be stored or replayed."""
+    try:
+        value.check()
+        if isinstance(value, Workflow):
+            _ = value.version
+    except TypeError as error:
+        raise ImproperlyConfigured(str(error)) from error
+    return value
 
 
 def _load_module(name: str) -> ModuleType:
@@ -78,10 +94,10 @@ def _load_module(name: str) -> ModuleType:
     try:
         return import_module(name)
     except Exception as error:  # the operator's code may raise anything while it is imported
-        remedy = _name_is_ours(error) or "Correct the name, or install the package that has it."
-        raise ImproperlyConfigured(
-            f"executors.modules: '{name}' cannot be imported: {type(error).__name__}: {error}. {remedy}"
-        ) from error
+        problem = f"executors.modules: '{name}' cannot be imported: {type(error).__name__}: {error}"
+        if isinstance(error, ImportError):
+            problem += f". {_name_is_ours(error) or 'Correct the name, or install the package that has it.'}"
+        raise ImproperlyConfigured(problem) from error
 
 
 def _name_is_ours(error: Exception) -> str | None:
@@ -97,7 +113,8 @@ def installed_plugins() -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=ENTRY_POINT_GROUP))
 
 
-def _executors_of_entry_points() -> Iterator[tuple[str, type[Executor]]]:
+def _of_entry_points() -> Iterator[type[Executor] | ModuleType]:
+    """Yield the executor class that each entry point names, or the module, of which all is offered."""
     for entry_point in installed_plugins():
         place = f"Entry point '{entry_point.name} = {entry_point.value}' in group {ENTRY_POINT_GROUP}"
         try:
@@ -105,11 +122,14 @@ def _executors_of_entry_points() -> Iterator[tuple[str, type[Executor]]]:
         except Exception as error:  # the plug-in's code may raise anything while it is imported
             remedy = " ".join(filter(None, [f"{type(error).__name__}: {error}.", _name_is_ours(error)]))
             raise ImproperlyConfigured(f"{place} cannot be loaded: {remedy}") from error
+        if inspect.ismodule(cls):
+            yield cls
+            continue
         if not (inspect.isclass(cls) and issubclass(cls, Executor)) or inspect.isabstract(cls):
-            raise ImproperlyConfigured(f"{place} is not an Executor class with an `execute`.")
+            raise ImproperlyConfigured(f"{place} is not an Executor class with an `execute`, and no module.")
         if _checked(cls).id != entry_point.name:
             raise ImproperlyConfigured(f"{place}: the class has id '{cls.id}'. Give both the same name.")
-        yield cls.id, cls
+        yield cls
 
 
 def _checked(cls: type[Executor]) -> type[Executor]:
@@ -150,4 +170,5 @@ def _by_name(what: str, pairs: list[tuple[str, Named]]) -> Mapping[str, Named]:
 
 
 def _path(value: type[Executor] | Function) -> str:
-    return f"{value.__module__}.{value.__qualname__}"
+    path = f"{value.__module__}.{value.__qualname__}"
+    return f"{path} ({value.workflow.place})" if inspect.isclass(value) and issubclass(value, WorkflowTask) else path

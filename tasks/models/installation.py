@@ -58,7 +58,8 @@ class WorkerProcess(models.Model):
     """A live worker process. It updates `beat_at` every few seconds, busy or idle.
 
     `places` is how many trees it can run at a time; 0 while it drains. `supervisor` is the process
-    that records how it ends, named as in `tasks.queue.leases`; empty without any.
+    that records how it ends, named as in `tasks.queue.leases`; empty without any. `workflows` maps the ids of the workflows whose
+    code it has to the versions of that.
     """
 
     id = models.CharField(primary_key=True, max_length=255)
@@ -67,6 +68,7 @@ class WorkerProcess(models.Model):
     pid = models.PositiveIntegerField()
     places = models.PositiveIntegerField(db_default=0, default=0)
     supervisor = models.CharField(max_length=255, db_default="", default="")
+    workflows = JsonTextField(null=True)
     started_at = models.DateTimeField()
     beat_at = models.DateTimeField()
 

@@ -81,6 +81,8 @@ class Run(models.Model):
     `failures` are, of a failed run, the first tasks that failed it, the cause first: each `{task_id, name, error}`,
     and `cause_id` if it was not run because that task failed.
     `error_key` is that of the error of the first one (`tasks.rules.error_texts`).
+    A suspended run `needs` the code of workflows that the worker did not have which had it last (`tasks.queue.suspension`), and `needed_for` says
+    since when, and for which task: `{since, tasks: {task_id: {need, difference}}}`.
     """
 
     id = models.CharField(primary_key=True, max_length=36, default=new_id)
@@ -113,6 +115,8 @@ class Run(models.Model):
     finished_at = models.DateTimeField(null=True)
     failures = JsonTextField(null=True)
     error_key = models.CharField(max_length=16, null=True)
+    needs = models.TextField(null=True)
+    needed_for = JsonTextField(null=True)
     model_calls = models.BigIntegerField(null=True)  # these are written with each call (`tasks.storage.usage`)
     prompt_tokens = models.BigIntegerField(null=True)
     completion_tokens = models.BigIntegerField(null=True)
@@ -147,6 +151,7 @@ class Run(models.Model):
             models.Index(fields=["user_id", "status", "-created_at", "-id"], name="run_status_of_owner"),
             models.Index(fields=["status", "-created_at", "-id"], name="run_status"),
             models.Index(fields=["error_key", "user_id", "-finished_at"], name="run_of_error", condition=HAS_ERROR),
+            models.Index(fields=["needs"], name="run_needing", condition=models.Q(needs__isnull=False)),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["root_id"], condition=UNFINISHED, name="one_unfinished_run_per_tree"),

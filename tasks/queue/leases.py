@@ -21,8 +21,10 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
+import orjson
 import psutil
 from django.conf import settings
 from django.db import connection, transaction
@@ -110,8 +112,8 @@ FORGOTTEN: Final = (
     "ORDER BY turn, created_at LIMIT 1000"
 )
 BEAT: Final = f"""
-INSERT INTO tasks_workerprocess (id, cluster_id, host, pid, places, supervisor, started_at, beat_at)
-VALUES (%s, %s, %s, %s, %s, %s, {DB_NOW}, {DB_NOW})
+INSERT INTO tasks_workerprocess (id, cluster_id, host, pid, places, supervisor, workflows, started_at, beat_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, {DB_NOW}, {DB_NOW})
 ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at, places = excluded.places
 """  # noqa: S608  (constants of this module)
 SUSPECTED_WAITING: Final = f"{IS_WAITING} AND {IS_SUSPECTED}"
@@ -138,7 +140,7 @@ def _claim_statement(which: str, order: str = IN_TURN) -> str:
     picked = f"SELECT id FROM {RUNS} WHERE {which} ORDER BY {order} LIMIT %s"  # noqa: S608  (constants of this module)
     among = f"IN ({picked})" if IS_SQLITE else f"= ANY(ARRAY({picked} FOR UPDATE SKIP LOCKED))"
     return (
-        "UPDATE tasks_run SET status = 'in_progress', lease_owner = %s, claim_token = %s, epoch = epoch + 1, "  # noqa: S608
+        "UPDATE tasks_run SET status = 'in_progress', lease_owner = %s, claim_token = %s, epoch = epoch + 1, needs = NULL, "  # noqa: S608
         f"started_at = COALESCE(started_at, {DB_NOW}), lease_expires_at = {LEASE_END} WHERE id {among} "
         f"RETURNING id, root_id, target_id, epoch, claim_token, losses, strikes, {SECONDS_OLD}, trace, is_demo, wait_id, "
         f"{ANY_REQUEST}, {ANY_WEBHOOK}, {INPUTS}, {BUDGET}, interruption, turn, {DB_NOW}, {UNFLUSHED}"
@@ -510,14 +512,19 @@ def wake(run_ids: Sequence[str]) -> None:
     notify.send(notify.RUNS)
 
 
-def beat(*, process_id: str, cluster_id: str, places: int = 0) -> None:
+def beat(
+    *, process_id: str, cluster_id: str, places: int = 0, workflows: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Record a heartbeat of this worker process.
 
-    `places`: how many trees it can run at a time (`tasks.queue.places`).
+    `places`: how many trees it can run at a time (`tasks.queue.places`). `workflows`: the ids of the workflows whose code it has, and the
+    versions of that.
     """
     with connection.cursor() as cursor:
         supervisor = os.environ.get(SUPERVISOR_VARIABLE, "")
-        cursor.execute(BEAT, [process_id, cluster_id, this_host(), pid_of(process_id), places, supervisor])
+        versions = orjson.dumps(dict(workflows)).decode() if workflows else None
+        values: list[Any] = [process_id, cluster_id, this_host(), pid_of(process_id), places, supervisor, versions]
+        cursor.execute(BEAT, values)
 
 
 def forget_workers() -> None:

@@ -1,12 +1,14 @@
-"""Suspended runs: no task can continue until a question is answered, a time has come or an event, so no worker holds
-the run.
+"""Suspended runs: no task can continue until a question is answered, a time has come or an event, or a worker has the code of a workflow, so
+no worker holds the run.
 
 The lease of a suspended run has no owner process and expires with the first of its questions, or at
-the first of their alarms. Then, or when an answer or a cancellation arrives, the run waits for a worker like any other.
+the first of their alarms. Then, or when an answer or a cancellation arrives, the run waits for a worker like any other. One that needs code
+does so when a worker has it: `workflow:research@1f2e`, in this version, or `workflow:research`, in any.
 """
 
-from collections.abc import Collection
-from datetime import datetime
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 from django.db import transaction
@@ -14,18 +16,23 @@ from django.db.models import Exists, F, Min, OuterRef, QuerySet
 from django.db.models.functions import Now
 
 from apflow_site.db.prepared import Prepared
-from tasks.models import CancelRequest, Question, Run
-from tasks.queue import leases
+from tasks.models import CancelRequest, Question, Run, RunQuerySet
+from tasks.queue import leases, notify
 from tasks.queue.leases import NEVER, SUSPENDED, Claim
 from tasks.rules.exceptions import LeaseLost
+from tasks.rules.strict_json import Json
 
 Heard = Collection[tuple[str, bool]]
 MOST_AT_ONCE: Final = 1_000
+BETWEEN: Final = "\n"
+"""The text between the needs of a run."""
 
 
 @transaction.atomic
-def suspend(claim: Claim, *, heard: Heard) -> bool:
-    """Release a run whose tasks all wait for answers. Raises LeaseLost.
+def suspend(claim: Claim, *, heard: Heard, needing: Mapping[str, Json] = MappingProxyType({})) -> bool:
+    """Release a run whose tasks all wait for answers, or need code that this worker does not have. Raises LeaseLost.
+
+    `needing` maps workflows that do to what they `need`, and the `difference` that a replay of the code here has met.
 
     Returns False if there is an answer, or a cancellation not in `heard`: the (task id, force)
     pairs that have already been carried out.
@@ -44,7 +51,13 @@ def suspend(claim: Claim, *, heard: Heard) -> bool:
     CancelRequest.objects.filter(id__in=[request.id for request in requests]).delete()
     first = questions.aggregate(end=Min("expires_at"), alarm=Min("alarm_at"))
     until = min(filter(None, first.values()), default=NEVER)
-    held.update(lease_owner=SUSPENDED, lease_expires_at=until, claim_token=None, epoch=F("epoch") + 1)
+    changes: Json = {"lease_owner": SUSPENDED, "lease_expires_at": until, "claim_token": None, "epoch": F("epoch") + 1}
+    if needing:
+        changes["needs"] = BETWEEN.join(sorted({each["need"] for each in needing.values()}))
+        changes["needed_for"] = {"since": datetime.now(UTC).isoformat(), "tasks": needing}
+    held.update(**changes)
+    if needing:
+        notify.send(notify.RUNS)  # a worker that has the code takes it
     return True
 
 
@@ -64,6 +77,18 @@ def _resume(run_ids: Collection[str]) -> None:
     if suspended:
         Run.objects.filter(id__in=suspended).update(lease_owner=None, lease_expires_at=None)
         leases.wake([run_id for run_id in run_ids if run_id in suspended])
+
+
+def needing() -> RunQuerySet:
+    """Return the suspended runs that need code."""
+    return Run.objects.unfinished().filter(needs__isnull=False, lease_owner=SUSPENDED)
+
+
+def resume_needing(has_code: Callable[[Sequence[str]], bool], *, but: Collection[str]) -> None:
+    """Let a worker take the suspended runs that need code which there is, without those that it has tried in vain."""
+    kinds = [kind for (kind,) in NEEDED.rows() if kind and has_code(kind.split(BETWEEN))]
+    if kinds:
+        resume(list(needing().filter(needs__in=kinds).exclude(id__in=but).values_list("id", flat=True)[:MOST_AT_ONCE]))
 
 
 def sweep() -> None:
@@ -124,6 +149,7 @@ def _run_ids(query: "Prepared[tuple[str]]") -> list[str]:
     return list(dict.fromkeys(run_id for (run_id,) in query.rows()))
 
 
+NEEDED: Final = Prepared(lambda: needing().values_list("needs").distinct())
 #: Most are asked every second or every few seconds by each server, also one that has nothing to do.
 ANSWERED: Final = Prepared(
     lambda: _suspended_by(Question.objects.filter(closed_at=None, answered_at__isnull=False)),

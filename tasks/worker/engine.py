@@ -197,6 +197,8 @@ class TreeRun:
         unrun = list[str]()
         for task_id in sorted(new, key=self._attempts.is_at_work, reverse=True):
             if self._cleans_up(task_id):
+                if self._live.lacks_code_of(self._tasks[task_id]):
+                    self._start(self._tasks[task_id])  # to end without its code
                 continue
             if task_id in self._jobs:
                 self._ends.append(partial(self._stop, task_id))
@@ -342,14 +344,16 @@ class TreeRun:
             return False  # another worker finds out what is left
         if self._cleaning:
             return False  # for its time only
-        if not self._questions.is_any:  # a bug: a suspended run without a question would never resume
+        needing = self._live.needing
+        if not self._questions.is_any and not needing:  # a bug: a suspended run without a question would never resume
             raise RuntimeError("The run cannot continue: no task is running, and none waits for an answer.")
         if self._questions.is_due_soon:
             return False
         self._questions.pause()
         self._count_seconds()
         heard = self._cancellations.heard
-        is_suspended = await self._shared.writer.call(partial(suspend, self._claim, heard=heard), user_id=self.user_id)
+        suspend_here = partial(suspend, self._claim, heard=heard, needing=needing)
+        is_suspended = await self._shared.writer.call(suspend_here, user_id=self.user_id)
         if not is_suspended:
             self._questions.resume()
         return is_suspended
@@ -368,6 +372,8 @@ class TreeRun:
     def _start(self, task: LoadedTask) -> None:
         if self._standing.is_winding_down and task.id not in self._cancellations:
             return
+        if self._live.lacks_code_of(task) and task.id not in self._cancellations:
+            return  # the run is suspended when all else has been done
         self._attempts.ready(task.id, seconds_ago=self._seconds_queued)
         self._ready[task.id] = None
         self._take_steps()
@@ -445,6 +451,8 @@ class TreeRun:
         """Let the task wait for its own question, or for that of another task about the budget."""
         if self._questions.question_of(task.id) is not None:
             self._questions.wait(task.id)
+            return
+        if self._live.lacks_code_of(task):
             return
         self._held_back.append(task.id)
         if self._budget is None or not self._budget.is_asking:

@@ -5,6 +5,7 @@ one has the seed and the beginning of the workflow, too, so that a later run or 
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
@@ -17,7 +18,8 @@ from django.db import IntegrityError
 
 from aipartnerupflow.executors import ExecutorError
 from aipartnerupflow.workflows.drive import ROOT, Call, Cancel, Command, Difference, Drive, End, Record
-from aipartnerupflow.workflows.functions import LocalStep
+from aipartnerupflow.workflows.functions import LocalStep, Workflow
+from tasks.executors.plugins import plugins
 from tasks.executors.workflows import STEP, WorkflowTask
 from tasks.rules.steps import CANCEL, FAILED_AFTER, RAISED
 from tasks.rules.strict_json import Json
@@ -29,11 +31,17 @@ from tasks.worker.outcomes import Outcome, cancelled, completed_in_turn, failed
 from tasks.worker.run_parts import RunParts
 from tasks.worker.spawning.growth import CannotGrow, Growth, Room, growth_of, stored_id
 
+logger = logging.getLogger(__name__)
+
 TURN_SECONDS: Final = 0.005
 """The time of a replay after which other trees have a turn of the loop."""
 TAKEN: Final = "The steps of this workflow cannot be stored: another task has the id of one, which begins with '{id}/'. Give the workflow another id."
 CANCELLED: Final = "{name}() was cancelled"
 NOT_CLEANED: Final = "{why} (its code could not clean up: {error})"
+OTHER_VERSION: Final = (
+    "{name}() began with the version {begun_with} of its code, and this worker has {version} (on_mismatch). Execute the task again to continue "
+    "with that."
+)
 NO_LONGER: Final = "Cancelled by its workflow, which no longer waits for it"
 ENDED: Final = "Cancelled with its workflow, which failed"
 
@@ -62,19 +70,58 @@ class Live:
         self._drives: dict[str, Drive] = {}
         self._asked: dict[tuple[str, str], asyncio.Future[LocalStep]] = {}
         """Steps that wait for their functions, by workflow and path: its code may not have come to the call again after a crash."""
+        self._needs: dict[str, Json | None] = {}
 
     @property
     def resting(self) -> Collection[str]:
         """The workflows that have nothing to do until a step ends. None rests while steps are not stored: they may be refused."""
         return () if self._unstored else self._resting
 
-    async def run(self, task: LoadedTask, executor: WorkflowTask, inputs: Json) -> Outcome:
-        """Run the code of a workflow to its end. Raises asyncio.CancelledError when it is cancelled, or put aside."""
+    @property
+    def needing(self) -> dict[str, Json]:
+        """The workflows whose code this worker does not have, with what they need."""
+        return {task_id: need for task_id, need in self._needs.items() if need and self._run.standing.is_open(task_id)}
+
+    def lacks_code_of(self, task: LoadedTask) -> bool:
+        """Return whether the task is a workflow whose code this worker does not have, or a step of one."""
+        if task.executor_id != STEP and not is_live(task):
+            return False
+        workflow_id = task.spawned_by if task.executor_id == STEP else task.id
+        if workflow_id is None or not self._run.standing.is_open(workflow_id):
+            return False
+        if workflow_id not in self._needs:
+            need = self._need_of(self._run.standing.tasks[workflow_id])
+            self._needs[workflow_id] = {"need": need} if need else None
+        return self._needs[workflow_id] is not None
+
+    def _need_of(self, task: LoadedTask) -> str | None:
+        """Return the code that the workflow needs, and this worker does not have; None if it has it, or if the workflow fails without."""
+        executor_id = str(task.executor_id)
+        begun_with = self._begun_with(task)
+        if (workflow := _workflow_here(executor_id)) is None:
+            return executor_id if begun_with is None else f"{executor_id}@{begun_with}"
+        fails = workflow.set_options.get("on_mismatch") == "fail"
+        return None if fails or may_continue(workflow, begun_with) else f"{executor_id}@{begun_with}"
+
+    def _begun_with(self, task: LoadedTask, *, in_any_run: bool = False) -> str | None:
+        """Return the version of the code that called the latest steps of the workflow, if that was in this run: another one takes the code
+        that it finds.
+        """
+        for step in reversed(self._run.family.spawned_by(task.id)):
+            if step.call is not None and "version" in step.call:
+                return str(step.call["version"]) if in_any_run or step.call["run"] == self._run.claim.run_id else None
+        return None
+
+    async def run(self, task: LoadedTask, executor: WorkflowTask, inputs: Json) -> Outcome | None:
+        """Run the code of a workflow to its end. None: it needs other code. Raises asyncio.CancelledError when it is cancelled, or put aside."""
         workflow = executor.workflow
+        begun_with = self._begun_with(task)
+        if not may_continue(workflow, begun_with):
+            versions = {"begun_with": begun_with, "version": workflow.version}
+            return self.refused(task, OTHER_VERSION.format(name=workflow.__name__, **versions))
         if task.status == Status.PENDING:
             await self._run.recorder.started(task, durably=False)
         ends = self._ends.setdefault(task.id, asyncio.Queue())
-        arguments = {name: value for name, value in inputs.items() if name in workflow.signature.parameters}
         drive: Drive | None = None
         try:
             steps = [child for child in self._run.family.spawned_by(task.id) if child.call is not None]
@@ -87,8 +134,10 @@ class Live:
             origin = (steps[0].call if steps else None) or dict(new)
             if steps:
                 new.clear()
+            if begun_with != workflow.version:
+                new |= {"version": workflow.version, "run": self._run.claim.run_id}
             drive = workflow.drive(
-                arguments,
+                executor.arguments_in(inputs),
                 seed=origin["seed"],
                 at=_moment(origin["at"]),
                 history=history,
@@ -109,10 +158,9 @@ class Live:
                 if isinstance(end := await ends.get(), BaseException):
                     raise end
                 commands = drive.deliver(*end)
-        except (Difference, CannotGrow, Refused, ValueError, TypeError) as error:
-            for step in self._run.family.spawned_by(task.id):
-                if self._run.standing.is_open(step.id):
-                    self._cancel(cancels.Cancel(task_id=step.id, force=False, message=ENDED))
+        except Difference as error:
+            return self._differing(task, workflow, error)
+        except (CannotGrow, Refused, ValueError, TypeError) as error:
             return self.refused(task, str(error))
         except IntegrityError:
             return self.refused(task, TAKEN.format(id=task.id))
@@ -141,6 +189,21 @@ class Live:
             if of_workflow == workflow_id and path in functions and not asked.done():
                 asked.set_result(functions[path])
 
+    def _differing(self, task: LoadedTask, workflow: Workflow[..., Any], error: Difference) -> Outcome | None:
+        """Let the workflow wait for the code that called its steps, or end it, if it was this code, or if it is cancelled."""
+        version, fails = self._begun_with(task, in_any_run=True), workflow.set_options.get("on_mismatch") == "fail"
+        if version in (None, workflow.version) or fails or task.id in self._run.cancellations:
+            return self.refused(task, str(error))
+        run_id, need = self._run.claim.run_id, f"{task.executor_id}@{version}"
+        self._needs[task.id] = {"need": need, "difference": str(error)}
+        self._run.shared.differing.add(run_id)
+        for (workflow_id, _), asked in self._asked.items():
+            if workflow_id == task.id:
+                asked.cancel()  # the step waits, too
+        facts = {"event": "run.needs_code", "run": run_id, "task": task.id}
+        logger.warning("Run %s waits for %s: its replay differs", run_id, need, extra=facts)
+        return None
+
     def ended(self, task: LoadedTask, outcome: Outcome) -> None:
         """Tell the workflow that made the call how it ended; its code may not be at work yet."""
         workflow_id = task.spawned_by
@@ -158,7 +221,14 @@ class Live:
         return True
 
     def refused(self, task: LoadedTask, error: str) -> Outcome:
-        """Return the outcome of a workflow whose code cannot go on: failed or, if it was to clean up, cancelled."""
+        """Cancel what is open of a workflow whose code cannot go on, and return its outcome: failed or, if it was to clean up, cancelled."""
+        for step in self._run.family.spawned_by(task.id):
+            question = self._run.questions.question_of(step.id)
+            is_answered = (
+                question is not None and question.reply is not None
+            )  # then it ends by itself, and the answer is kept
+            if self._run.standing.is_open(step.id) and not is_answered:
+                self._cancel(cancels.Cancel(task_id=step.id, force=False, message=ENDED))
         if (why := self._run.cancellations.message_of(task.id)) is None:
             return failed(error)
         return cancelled(NOT_CLEANED.format(why=why, error=error), max_bytes=settings.APFLOW.limits.result_bytes)
@@ -226,6 +296,35 @@ class Live:
             return await completed_in_turn(end.result, max_bytes=most, is_composed=True)
         except ExecutorError as error:
             return failed(str(error))
+
+
+def versions_here() -> dict[str, str]:
+    """Map the ids of the workflows whose code this process has to its versions."""
+    return {
+        executor_id: cls.workflow.version
+        for executor_id, cls in plugins().executors.items()
+        if issubclass(cls, WorkflowTask)
+    }
+
+
+def has_code(needs: Iterable[str]) -> bool:
+    """Return whether this process has all the code, or code that may continue what it has begun."""
+    for need in needs:
+        executor_id, _, version = need.partition("@")
+        workflow = _workflow_here(executor_id)
+        if workflow is None or not may_continue(workflow, version or None):
+            return False
+    return True
+
+
+def may_continue(workflow: Workflow[..., Any], begun_with: str | None) -> bool:
+    """Return whether the code may continue a run that code of this version has begun; None: that none has begun."""
+    return begun_with in (None, workflow.version) or workflow.replays or settings.APFLOW_WORKFLOWS_REPLAY
+
+
+def _workflow_here(executor_id: str) -> Workflow[..., Any] | None:
+    cls = plugins().executors.get(executor_id)
+    return cls.workflow if cls is not None and issubclass(cls, WorkflowTask) else None
 
 
 async def _replayed(drive: Drive) -> None:

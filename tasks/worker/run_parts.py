@@ -45,6 +45,8 @@ class Shared:
     day_counts: DayCounts
     on_growth: Callable[[str, int], object]
     """Called with the owner and the bytes of new tasks."""
+    differing: set[str]
+    """The runs that the code of this process could not continue: it does not try again."""
 
 
 class Standing:

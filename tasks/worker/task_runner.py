@@ -194,7 +194,7 @@ class TaskRunner:
 
     # --- its work ---
 
-    async def _outcome(self, task: LoadedTask, places: AsyncExitStack) -> Outcome | Growth:
+    async def _outcome(self, task: LoadedTask, places: AsyncExitStack) -> Outcome | Growth | None:
         run = self._run
         if task.id in self._suspects:
             return failed(POISON)
@@ -224,8 +224,8 @@ class TaskRunner:
         outcome = await self._attempts.make(task, executor, places)
         return outcome if outcome.spawn is None else await run.spawner.spawned(task, outcome)
 
-    async def _workflow(self, task: LoadedTask) -> Outcome:
-        """Run the code of a workflow. It takes no place: its steps do."""
+    async def _workflow(self, task: LoadedTask) -> Outcome | None:
+        """Run the code of a workflow. It takes no place: its steps do. None: it needs other code than that of this worker."""
         try:
             executor = get_executor(str(task.executor_id))
             inputs = await self._attempts.inputs_of(task)

@@ -13,7 +13,7 @@ from django.conf import settings
 
 from tasks.pools.fair_semaphore import FairSemaphore, Shares
 from tasks.pools.pools import make_pools
-from tasks.queue import leases, notify
+from tasks.queue import leases, notify, suspension
 from tasks.queue.black_box import EMPTY, BlackBox, encoded
 from tasks.queue.leases import Claim
 from tasks.queue.notify import Listener
@@ -26,6 +26,7 @@ from tasks.worker.day_budget import DayCounts
 from tasks.worker.engine import TreeRun
 from tasks.worker.footprints import Footprints, Work
 from tasks.worker.group_commit import GroupCommit, write_now
+from tasks.worker.live import has_code, versions_here
 from tasks.worker.load_run import Found, LoadedTask, poll
 from tasks.worker.loop_turns import LoopTurns
 from tasks.worker.run_parts import Shared
@@ -84,7 +85,7 @@ class Worker:
         self._cluster_id = cluster_id
         self._on_webhook = on_webhook
         self._linger_seconds = linger_seconds
-        self._claim = self._claim_suspect if in_quarantine else leases.claim
+        self._claim = self._claim_suspect if in_quarantine else self._claim_waiting
         self._published_places = 0 if in_quarantine else settings.APFLOW.worker.max_trees
         self._places = Places(1 if in_quarantine else settings.APFLOW.worker.max_trees)
         self._at_once = FIRST_AT_ONCE
@@ -114,6 +115,7 @@ class Worker:
             footprints=self._footprints,
             day_counts=DayCounts(self._process_id),
             on_growth=self._memory.take,
+            differing=set(),
         )
         self._keeper = LeaseKeeper(owner=self._process_id, held=self._held, beat=self._beat)
         self._watchdog = Watchdog(
@@ -134,11 +136,13 @@ class Worker:
     def _beat_and_look(self) -> tuple[bool, bool]:
         """Together, because each call of an idle worker's writer wakes a thread. Returns whether a run waits, and a webhook."""
         self._beat()
+        self._resume_needing()
         return leases.is_any_waiting(), webhook_deliveries.is_any_open()
 
     def _beat(self) -> None:
         places = 0 if self._is_draining else self._published_places
-        leases.beat(process_id=self._process_id, cluster_id=self._cluster_id, places=places)
+        workflows = versions_here()
+        leases.beat(process_id=self._process_id, cluster_id=self._cluster_id, places=places, workflows=workflows)
 
     async def probe(self) -> None:
         """Record a heartbeat, and take waiting runs and open webhooks whose wake-up was lost with another worker."""
@@ -342,6 +346,16 @@ class Worker:
             run.cancel()
 
     # On other threads
+
+    def _resume_needing(self) -> None:
+        """Let the runs continue that wait for code of this process: right before its claim, so that it gets them."""
+        if versions_here() and not self._is_draining:
+            suspension.resume_needing(has_code, but=self._shared.differing)
+
+    def _claim_waiting(self, *, owner: str, limit: int, rooms: Mapping[str, int]) -> list[Claim]:
+        if limit > 0:
+            self._resume_needing()
+        return leases.claim(owner=owner, limit=limit, rooms=rooms)
 
     def _claim_suspect(self, *, owner: str, limit: int, rooms: Mapping[str, int]) -> list[Claim]:
         """Claim a suspected run, and name it in case this process dies of it, be it while the tree is loaded."""

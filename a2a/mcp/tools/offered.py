@@ -4,6 +4,7 @@ A model that makes up an argument has to read that. So where an executor declare
 unless its texts may name them as values (`templates`) or its schema says `additionalProperties`.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -40,6 +41,8 @@ OF_FURTHER: Final = frozenset({"$ref", "allOf", "anyOf", "patternProperties", "u
 """Keywords by which a schema may have more properties than it lists."""
 PREFIX: Final = "flow_"
 """The prefix of the names of tools that are flows, so that they never hide another tool."""
+NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_.-]")
+"""The characters that the name of a tool does not have: `workflow:research` is the tool `workflow_research`."""
 
 
 @cache
@@ -51,7 +54,7 @@ def executor_tools() -> Sequence[Tool]:
         described, hints = describe(each), HINTS_OF_EXECUTORS[offered[each]]
         tools.append(
             Tool(
-                name=described["id"],
+                name=NOT_IN_NAMES.sub("_", described["id"]),
                 title=described["name"],
                 description=described["description"],
                 input_schema=_closed(described),

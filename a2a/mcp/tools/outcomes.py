@@ -54,8 +54,10 @@ def schema_with_result(schema: Json) -> Json:
     whole = outcome_schema()
     if not schema:
         return whole
-    result = {"anyOf": [schema, {"type": "null"}]}
-    return whole | {"properties": whole["properties"] | {"result": result}}
+    own = {name: rule for name, rule in schema.items() if name != "$defs"}
+    result = {"anyOf": [own, {"type": "null"}]}
+    defs = {"$defs": schema["$defs"]} if "$defs" in schema else {}  # its references begin at the root
+    return whole | {"properties": whole["properties"] | {"result": result}} | defs
 
 
 def outcome_of(*, caller: Caller, run_id: str, with_tree: bool) -> Json:

@@ -1778,6 +1778,19 @@ export interface components {
             usage: components["schemas"]["CallUsage"] | null;
         };
         /**
+         * NeededCode
+         * @description The code for which a workflow of a run waits, `since` when: a `version` of the workflow, or any if that is null. `difference` is what a
+         *     replay by other code has met. The run continues when a worker has the code; `has_worker` says whether a live one has it.
+         */
+        NeededCode: {
+            difference: string | null;
+            has_worker: boolean;
+            since: string;
+            task_id: string;
+            version: string | null;
+            workflow: string;
+        };
+        /**
          * NewTask
          * @description A task in a request. A dependency is an id, or an object with an id or a name. Null means absent.
          *
@@ -2062,7 +2075,7 @@ export interface components {
         /**
          * RunDetail
          * @description A run with its inputs, the run that waits for it, the first ten tasks that failed it, the cause first, its first 100
-         *     model calls, and the deaths of its workers.
+         *     model calls, the deaths of its workers, and the code for which it waits.
          */
         RunDetail: {
             context_id: string;
@@ -2076,6 +2089,7 @@ export interface components {
             is_demo: boolean;
             model_calls: components["schemas"]["ModelCall"][];
             name: string;
+            needs_code: components["schemas"]["NeededCode"][];
             number: number;
             parent_run: components["schemas"]["ParentRun"] | null;
             root_task_id: string;

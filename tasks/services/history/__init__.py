@@ -22,6 +22,7 @@ from tasks.services.runs.child_runs import parent_of
 from tasks.services.runs.run_inputs import tags_of
 from tasks.services.spending.usage import first_calls
 from tasks.services.trees.queries import after_cursor, cursor_at, cursor_of, read_cursor, root_of
+from tasks.services.waits.needed_code import NeededCode, needed_by
 from tasks.status import Status
 from tasks.storage import loads
 
@@ -121,7 +122,7 @@ class Failure:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDetail:
     """A run with its inputs, the run that waits for it, the first tasks that failed it, the cause first, and its first
-    model calls, without what was said. `suspects` are all suspected runs if this is one, else None.
+    model calls, without what was said. `suspects` are all suspected runs if this is one, else None. `needs` is the code for which it waits.
     """
 
     facts: RunFacts
@@ -130,6 +131,7 @@ class RunDetail:
     failures: Sequence[Failure]
     calls: Sequence[ModelCall]
     suspects: Suspects | None
+    needs: Sequence[NeededCode]
 
 
 def list_runs(
@@ -294,6 +296,7 @@ def get_run(*, caller: Caller, run_id: str) -> RunDetail:
         failures=failures_of(run),
         calls=first_calls(run_id=run_id),
         suspects=leases.suspects() if is_held_back else None,
+        needs=needed_by(run),
     )
 
 

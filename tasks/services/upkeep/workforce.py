@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 
 from tasks.models import Question, Run, WorkerProcess
 from tasks.queue import leases
+from tasks.services.waits.needed_code import NeededByRuns, needed_by_runs
 
 MOST_WORKERS: Final = 500
 MOST_USERS: Final = 20
@@ -42,7 +43,9 @@ class UserLoad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workforce:
-    """`parked` counts what tasks wait for without a worker, by kind; `users` are those with most runs in the queue."""
+    """`parked` counts what tasks wait for without a worker, by kind, and `needed` is the code for which runs wait; `users` are those with
+    most runs in the queue.
+    """
 
     workers: Sequence[Worker]
     places: int
@@ -51,6 +54,7 @@ class Workforce:
     queued_since: datetime | None
     suspects: leases.Suspects
     parked: dict[str, int]
+    needed: Sequence[NeededByRuns]
     users: Sequence[UserLoad]
 
 
@@ -75,6 +79,7 @@ def workforce() -> Workforce:
         queued_since=queue["since"],
         suspects=leases.suspects(),
         parked=dict(parked),
+        needed=needed_by_runs(),
         users=_users(),
     )
 

@@ -105,7 +105,7 @@ async def test_a_step_elsewhere_is_a_plain_call() -> None:
 def test_types_become_schemas() -> None:
     assert research.input_schema == {
         "type": "object",
-        "properties": {"topic": {"type": "string"}, "depth": {"type": "integer"}},
+        "properties": {"topic": {"type": "string"}, "depth": {"type": "integer", "default": 2}},
         "required": ["topic"],
         "additionalProperties": False,
     }

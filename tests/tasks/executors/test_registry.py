@@ -20,6 +20,7 @@ from pytest_django import Settings
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
 from tasks.executors import EXECUTORS, NEEDS, describe, disabled_executors, executor_ids, get_executor
 from tasks.executors.admission import checked
+from tasks.executors.plugins import plugins
 from tasks.rules.exceptions import ExecutorNotFound, InvalidParams
 from tasks.rules.extras import EXTRAS, how_to_install
 from tests.tasks.executors.conftest import InstallModule
@@ -447,3 +448,157 @@ def test_the_entry_point_of_the_page_is_the_one_that_is_read(
     install_distribution(tmp_path, entry_points)
     executor: Executor = get_executor("word_count_executor")
     assert inspect.iscoroutinefunction(executor.execute)
+
+
+WORKFLOWS = '''
+    from dataclasses import dataclass, field
+    from datetime import date
+
+    import msgspec
+    from pydantic import BaseModel, Field
+
+    from aipartnerupflow.workflows import step, workflow
+
+    class Options(BaseModel):
+        depth: int = Field(default=3, ge=1)
+
+    class Source(msgspec.Struct):
+        url: str
+
+    @dataclass
+    class Report:
+        """A report."""
+
+        text: str
+        sources: list[Source] = field(default_factory=list)
+
+    @step
+    def fetch(url: str) -> str:
+        return url
+
+    @workflow
+    async def research(topic: str, options: Options, since: date | None = None, *, sources: list[Source] = []) -> Report:
+        """Research a topic.
+
+        In depth.
+        """
+        # Remarks do not count.
+        return Report(text=await fetch(topic))
+
+    again = research
+'''
+
+
+def test_a_workflow_is_an_executor_with_the_schemas_of_its_type_hints(install_module: InstallModule) -> None:
+    install_module("my_flows", WORKFLOWS)
+    about = describe("workflow:research")
+    assert {name: about[name] for name in ("name", "description", "tags", "enabled")} == {
+        "name": "research",
+        "description": "Research a topic.",
+        "tags": ["code", "workflow"],
+        "enabled": True,
+    }
+    schema = about["input_schema"]
+    Draft202012Validator.check_schema(schema)
+    assert schema["required"] == ["topic", "options"]
+    assert schema["properties"]["topic"] == {"type": "string"}
+    assert schema["properties"]["since"]["default"] is None
+    assert schema["properties"]["options"]["properties"]["depth"]["minimum"] == 1
+    assert schema["$defs"]["Source"]["required"] == ["url"]
+    assert about["result_schema"]["$ref"] == "#/$defs/Report"
+    assert set(about["result_schema"]["$defs"]) == {"Report", "Source"}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        ({"options": {}}, '"topic" is a required property'),
+        ({"topic": 7, "options": {}}, "topic: the value is not of type"),
+        ({"topic": "x", "options": {"depth": 0}}, "options.depth: "),
+        ({"topic": "x", "options": {}, "sources": [{"uri": "a"}]}, 'sources[0]: "url" is a required property'),
+        ({"topic": "x", "options": {}, "sorces": []}, "research() has no such parameter; did you mean 'sources'?"),
+        ({"topic": "x", "options": {}, "since": "soon"}, "The argument 'since' does not fit research("),
+    ],
+)
+def test_inputs_that_a_workflow_does_not_take_are_refused_by_name(
+    inputs: Json, reason: str, install_module: InstallModule
+) -> None:
+    install_module("my_flows", WORKFLOWS)
+    with pytest.raises(InvalidParams) as raised:
+        checked({"name": "Odd", "schemas": {"method": "workflow:research"}, "inputs": inputs})
+    [(where, why)] = raised.value.problems
+    assert where.startswith("tasks[0].inputs") and reason in why, (where, why)
+
+
+def test_inputs_that_places_complete_are_stored(install_module: InstallModule) -> None:
+    install_module("my_flows", WORKFLOWS)
+    given = {"topic": "About {{river}}", "river": "the Elbe", "options": {"depth": 1}, "since": "2026-01-31"}
+    checked({"name": "Good", "schemas": {"method": "workflow:research"}, "inputs": given})
+
+
+def test_a_step_that_a_module_imports_and_an_entry_point_that_is_a_module_are_registered(
+    install_module: InstallModule, settings: Settings, tmp_path: Path
+) -> None:
+    install_module("my_steps", "from aipartnerupflow.workflows import step\n\n@step\ndef fetch() -> None: ...")
+    install_module(
+        "my_flows", "from my_steps import fetch\n" + inspect.cleandoc(WORKFLOWS.replace("fetch(url", "get(url"))
+    )
+    settings.APFLOW_EXECUTOR_MODULES = ()
+    install_distribution(tmp_path, "my_flows = my_flows")
+    assert "workflow:research" in executor_ids()
+    assert set(plugins().steps) == {"my_steps:fetch", "my_flows:get"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("-> Report:", "-> type:", r"my_flows\.py:26: the result of research\(\) has no JSON form"),
+        ("url: str) ->", "url: type) ->", r"my_flows\.py:22: the parameter 'url' of fetch\(\) has no JSON form"),
+        ("topic: str,", 'topic: "Strng",', r"my_flows\.py:26: a type hint of research\(\) is not known at run time"),
+        ("# Remarks", "import time; time.time()  # Remarks", r"my_flows\.py:\d+: research\(\) calls time\.time\(\)"),
+        (
+            "@workflow",
+            "@workflow\ndef plain() -> int:\n    return 1\n\n@workflow",
+            r"my_flows\.py:26: plain\(\) is a plain function",
+        ),
+    ],
+)
+def test_a_fault_of_a_workflow_stops_the_start_with_file_and_line(
+    before: str, after: str, message: str, install_module: InstallModule
+) -> None:
+    source = inspect.cleandoc(WORKFLOWS)
+    assert before in source
+    install_module("my_flows", source.replace(before, after, 1))
+    with pytest.raises(ImproperlyConfigured, match=message):
+        executor_ids()
+
+
+def test_two_workflows_with_one_name_are_both_named_with_their_places(install_module: InstallModule) -> None:
+    install_module("my_flows", WORKFLOWS)
+    install_module("other_flows", WORKFLOWS)
+    both = r"'workflow:research': my_flows\.research \(\S+my_flows\.py:27\) and other_flows\.research \(\S+:27\)"
+    with pytest.raises(ImproperlyConfigured, match=both):
+        executor_ids()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_same"),
+    [
+        ("# Remarks do not count.", "# Others.\n\n", True),
+        ("In depth.", "Superficially.", True),
+        ("return url", "return url + url", True),
+        ("fetch(url: str)", "fetch(url: bytes)", False),
+        ("text=await fetch(topic)", "text=await fetch(topic + topic)", False),
+    ],
+)
+def test_the_version_of_a_workflow_is_that_of_the_code_which_a_replay_runs(
+    before: str, after: str, is_same: bool, install_module: InstallModule
+) -> None:
+    def version_of(name: str, source: str) -> str:
+        install_module(name, source)
+        return str(importlib.import_module(name).research.version)
+
+    source = inspect.cleandoc(WORKFLOWS)
+    first, other = version_of("my_flows", source), version_of("changed", source.replace(before, after, 1))
+    assert (first == other) is is_same
+    assert version_of("declared", source.replace("@workflow\n", '@workflow(version="7")\n')) == "7"
