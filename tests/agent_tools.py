@@ -6,7 +6,7 @@ import os
 from typing import Any, Literal
 
 from aipartnerupflow.executors import ExecutorError, current_context, python_function
-from aipartnerupflow.workflows import agent, gather, run, workflow
+from aipartnerupflow.workflows import StepFailed, agent, gather, run, workflow
 
 CALLS = "AGENT_CALLS"
 GATE = "AGENT_GATE"
@@ -87,3 +87,21 @@ async def forecast(city: str) -> list[str]:
 async def parroted(text: str, flow: str = "flow:parrot") -> Any:
     """Run a flow."""
     return await run(flow, text=text)
+
+
+@workflow
+async def posted(url: str) -> Any:
+    """Post, and catch the error of a second request."""
+    auth = {"bearer": "of-the-author"}
+    params = {"retry": {"max_attempts": 2, "backoff_seconds": 0.01}}
+    first = await run("rest_executor", {"params": {"page": 2}}, url=url, method="POST", auth=auth, params=params)
+    try:
+        await run("rest_executor", url=url)
+    except StepFailed as failed:
+        return [first["status_code"], str(failed)]
+
+
+@workflow
+async def spending() -> list[str]:
+    """Ask two agents one after the other."""
+    return [await agent("first", prompt="Hello?"), await agent("second", prompt="Hello?")]

@@ -21,6 +21,7 @@ from aipartnerupflow.workflows import (
 )
 
 RAN: Final[list[tuple[str, Any]]] = []
+BROKEN: Final[set[str]] = set()
 DEMO: Final = "demo/demo"
 
 
@@ -258,3 +259,24 @@ async def many(count: int) -> int:
     for number in range(count):
         await signed(f"{number:1000}", "")
     return count
+
+
+@step(idempotent=True)
+async def flaky(a: int) -> int:
+    RAN.append(("flaky", a))
+    if "flaky" in BROKEN:
+        raise ValueError("broken")
+    return a
+
+
+@workflow
+async def part(a: int) -> int:
+    """Take two steps, of which the second may fail."""
+    return await flaky(await added(a))
+
+
+@workflow
+async def parts(count: int) -> dict[str, Any]:
+    """Call workflows one after the other."""
+    whole = [await part(1), await part(10), await run("workflow:part", a=100)]
+    return {"whole": sum(whole), "error": None}

@@ -1,19 +1,19 @@
 """The demo model, `demo/<any name>`: canned, repeatable answers without a key or a network.
 
 With it the first crew runs on a laptop that has no key yet. Each answer states that it is not a
-real model. Given tools, it calls the first of them once, and then answers with its result.
+real model, unless JSON is asked for: then it is an example. Given tools, it calls the first of them once, and then answers with its result.
 """
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from django.conf import settings
 
 from aipartnerupflow.executors import ExecutorError, Json, Stopped
-from tasks.executors.llm.prompt import TREE_WANTED, Completion, Prompt
+from tasks.executors.llm.prompt import TREE_WANTED, Completion, Prompt, wanted_in
 from tasks.telemetry import metrics
 
 PREFIX: Final = "demo/"
@@ -45,7 +45,9 @@ async def answer(prompt: Prompt, *, spent: Callable[[Json], None], heard: Callab
         spent(called.usage)
         return called
     shown = _shown(prompt.messages[-1])
-    if prompt.messages[-1].get("role") == "tool":
+    if (schema := wanted_in(prompt.options)) is not None:
+        text = orjson.dumps(_example(schema or {"type": "object", "required": ["answer"]}, shown)).decode()
+    elif prompt.messages[-1].get("role") == "tool":
         text = f"{PRESENCE} The tool returned: {shown}"
     elif TREE_WANTED in _content(prompt.messages[0]):  # a tree that runs, but only echoes the requirement
         echo = {"schemas": {"method": "echo_executor"}, "inputs": {"note": PRESENCE, "wanted": shown}}
@@ -79,14 +81,33 @@ def _call(prompt: Prompt) -> Json | None:
     schema = tools[0].get("parameters") or {}
     rules = schema.get("properties") or {}
     shown = _shown(prompt.messages[-1])
-    kinds: Json = {"integer": 1, "number": 1, "boolean": True, "array": [], "object": {}}
-    values: Json = {}
-    for name in schema.get("required", rules):  # that fit, or nearly: the model understands nothing
-        rule = rules.get(name) or {}
-        default = rule.get("default", kinds.get(str(rule.get("type")), shown))
-        values[name] = rule["enum"][0] if "enum" in rule else default
+    required = schema.get("required", rules)
+    values = {name: _example(rules.get(name), shown) for name in required}
     function = {"name": tools[0].get("name", ""), "arguments": orjson.dumps(values).decode()}
     return {"id": f"demo_{len(prompt.messages)}", "type": "function", "function": function}
+
+
+def _example(rule: Any, text: str) -> Any:
+    """Return a value that fits the schema, or nearly: the model understands nothing."""
+    if not isinstance(rule, dict):
+        return text
+    for name in ("enum", "anyOf", "oneOf"):
+        if choices := rule.get(name):
+            return choices[0] if name == "enum" else _example(choices[0], text)
+    if "default" in rule or "const" in rule:
+        return rule.get("default", rule.get("const"))
+    match rule.get("type"):
+        case "integer" | "number":
+            return rule.get("minimum", 1)
+        case "boolean":
+            return True
+        case "array":
+            return [_example(rule.get("items"), text)]
+        case "object":
+            rules = rule.get("properties") or {}
+            required = rule["required"] if "required" in rule else rules
+            return {name: _example(rules.get(name), text) for name in required}
+    return text
 
 
 def _said(prompt: Prompt, words: list[str], finish_reason: str | None = None) -> Completion:

@@ -19,6 +19,7 @@ from tasks.executors.llm.prompt import (
     api_base_for,
     check_given,
     tries_for,
+    wanted_in,
 )
 from tasks.rules.places import has_places
 from tasks.rules.schema import FURTHER, TooCostly, check_cost, fault, is_light, mismatch
@@ -31,15 +32,6 @@ REPAIR: Final = "That was refused: {fault}. Answer again, with the JSON only."
 
 class Unfit(Exception):
     """The answer is not the JSON that was asked for. The message says why, to the model and to people."""
-
-
-def wanted_in(inputs: Json) -> Json | None:
-    """Return the JSON Schema that the answer has to fit, which may be empty; None if any text will do."""
-    wanted = inputs.get("response_format")
-    if not isinstance(wanted, dict) or wanted.get("type") not in ("json_object", "json_schema"):
-        return None
-    schema = (wanted.get("json_schema") or {}).get("schema") if wanted["type"] == "json_schema" else None
-    return schema if isinstance(schema, dict) else {}
 
 
 def repairs_in(params: Json) -> int:

@@ -148,6 +148,15 @@ def check_given(inputs: Json, known: Mapping[str, Any]) -> None:
         raise ExecutorError(f"inputs.{name} is refused: {REFUSED.get(name, unknown)}.", permanent=True)
 
 
+def wanted_in(inputs: Mapping[str, Any]) -> Json | None:
+    """Return the JSON Schema that the answer has to fit, which may be empty; None if any text will do."""
+    wanted = inputs.get("response_format")
+    if not isinstance(wanted, dict) or wanted.get("type") not in ("json_object", "json_schema"):
+        return None
+    schema = (wanted.get("json_schema") or {}).get("schema") if wanted["type"] == "json_schema" else None
+    return schema if isinstance(schema, dict) else {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
     """Messages for a model, in OpenAI's format.

@@ -63,7 +63,7 @@ class Extent:
     """The tasks that a copy includes.
 
     The `fresh` ones are pending; the others keep their completed results. `restarts` maps the ids of workflows to a position of the
-    tree: the copy has their steps before it.
+    tree: the copy has their steps before it, and among these may be workflows that restart, too.
     """
 
     taken: set[str]
@@ -147,7 +147,12 @@ def copied(
     extent = replace(extent, taken=extent.taken - gone, fresh=extent.fresh - gone)
     kept = extent.taken - extent.fresh
     decided = heard(
-        [each for each in tree if each.id in kept or each.position == restarts.get(each.spawned_by or "")], calls
+        [
+            each
+            for each in tree
+            if each.id in kept or each.id in restarts or each.position == restarts.get(each.spawned_by or "")
+        ],
+        calls,
     )
     requests = requests_of(tree, extent, top_id=task.id, reset=reset)
     for task_id, given in inputs.items():
@@ -212,7 +217,7 @@ def full(task_ids: Collection[str], tree: Iterable[Task]) -> Extent:
     """Select the whole tree.
 
     Fresh: these tasks, their subtrees, all their dependents, and the groups and tasks with added ones that wait for these. A workflow
-    of which they are steps goes on from the first of them.
+    of which they are steps continues from the first of them, and one that has called it after that call.
     """
     nodes = nodes_of(tree)
     below = children_of(nodes)
@@ -221,9 +226,13 @@ def full(task_ids: Collection[str], tree: Iterable[Task]) -> Extent:
     live = {node.id for node in nodes if node.is_live and node.id not in subtree}
     live -= {node.id for node in nodes if any(needed in fresh for needed, _ in node.dependencies)}
     restarts: dict[str, int] = {}
-    for node in nodes:  # in the order of the tree
-        if node.id in subtree and node.spawned_by in live:
-            restarts.setdefault(node.spawned_by, node.position)
+    by_id = {node.id: node for node in nodes}
+    for node in map(by_id.__getitem__, subtree):
+        while (above := by_id.get(node.spawned_by or "")) is not None:
+            if above.id in live:
+                position = node.position + (node.id in live)
+                restarts[above.id] = min(position, restarts.get(above.id, position))
+            node = above
     return Extent(taken={node.id for node in nodes}, fresh=fresh, restarts=restarts)
 
 
@@ -316,9 +325,8 @@ def _unexpanded(extent: Extent, tree: Sequence[Task], templates: Mapping[str, Se
     again = extent.fresh | (steps.keys() - completed)
     spawned = taken_up(tree, steps) - completed if steps else set[str]()
     for task in tree:  # what is spawned comes after its spawner
-        if task.spawned_by is None or task.position < extent.restarts.get(task.spawned_by, 0):
-            continue
-        if task.spawned_by in again or task.spawned_by in spawned:
+        is_before = task.position < extent.restarts.get(task.spawned_by or "", 0)
+        if task.spawned_by in spawned or (task.spawned_by in again and not is_before):
             spawned.add(task.id)
     return Extent(taken=(extent.taken | parts) - spawned, fresh=(extent.fresh | parts) - spawned)
 

@@ -20,6 +20,7 @@ from tasks.queue import leases
 from tasks.rules.exceptions import InvalidParams
 from tasks.services import trees
 from tasks.services.runs import cancels
+from tasks.services.trees import forks
 from tasks.services.waits import questions
 from tests import live_calls
 from tests.sections import replace
@@ -43,6 +44,7 @@ def modules(stage: Stage, settings: Settings) -> None:
     settings.APFLOW_EXECUTOR_MODULES = (live_calls.__name__,)
     forget_registry()
     live_calls.RAN.clear()
+    live_calls.BROKEN.clear()
 
 
 def run_with_a_death(stage: Stage, name: str, fuse: Fuse | None = None) -> tuple[Ran, set[str], bool]:
@@ -159,6 +161,38 @@ def test_a_cancellation_reaches_the_steps_of_workflows_below_and_lets_them_clean
     stage.until_nothing(life.woken_for_open_runs)
     statuses = result_of(run).statuses()
     assert statuses == {"v": "cancelled", "v/1": "cancelled", "v/2": "completed", "v/2/1": "completed"}
+
+
+def test_a_run_goes_on_in_the_workflow_below_that_failed(stage: Stage) -> None:
+    live_calls.BROKEN.add("flaky")
+    ran = end_of(stage, workflow("parts"))
+    assert ran.tasks["w"].error == (
+        "parts() raised StepFailed: part() raised StepFailed: flaky() raised ValueError: broken"
+    )
+    assert ran.statuses() == {"w": "failed", "w/1": "failed", "w/1/1": "completed", "w/1/2": "failed"}
+    live_calls.BROKEN.clear()
+    again = trees.execute_task(caller=LOCAL, task_id="w").run
+    stage.until_nothing(stage.bear().woken_for_open_runs)
+    ran = result_of(again)
+    result = {"whole": 114, "error": None}
+    assert (ran.run.status, ran.tasks["w"].error, ran.tasks["w"].result) == ("completed", None, result)
+    assert Counter(live_calls.RAN) == {
+        **{("added", 1): 1, ("flaky", 2): 2, ("added", 10): 1, ("flaky", 11): 1},
+        **{("added", 100): 1, ("flaky", 101): 1},
+    }
+
+
+@pytest.mark.parametrize(("start", "ran_again"), [("w/2/2", [11, 101]), ("w/3", [101])])
+def test_a_fork_from_a_step_of_a_workflow_below_keeps_those_before_it(
+    stage: Stage, start: str, ran_again: list[int]
+) -> None:
+    end_of(stage, workflow("parts"))
+    live_calls.RAN.clear()
+    run = forks.fork(caller=LOCAL, task_id="w", start=[start], inputs={}).run
+    stage.until_nothing(stage.bear().woken_for_open_runs)
+    root = next(task for task in result_of(run).tasks.values() if task.parent_id is None)
+    assert (root.status, root.error, root.result) == ("completed", None, {"whole": 114, "error": None})
+    assert [a for name, a in live_calls.RAN if name == "flaky"] == ran_again
 
 
 def test_a_form_is_made_of_a_type_and_its_answer_is_a_value_of_it(stage: Stage) -> None:

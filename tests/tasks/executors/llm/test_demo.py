@@ -71,3 +71,20 @@ async def test_it_calls_the_first_tool_once_and_answers_with_its_result() -> Non
     assert second.tool_calls == []
     assert (second.content or "").endswith("The tool returned: Sunny")
     assert len(usage) == 2
+
+
+async def test_it_answers_with_an_example_where_json_is_asked_for() -> None:
+    properties = {
+        "questions": {"type": "array", "items": {"type": "string"}},
+        "score": {"anyOf": [{"type": "integer", "minimum": 3}, {"type": "null"}]},
+        "order": {"type": "object", "properties": {"kind": {"enum": ["tea"]}, "is_big": {"type": "boolean"}}},
+        "note": {"type": "string"},
+    }
+    schema = {"type": "object", "properties": properties, "required": ["questions", "score", "order"]}
+    wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    answer = await ask(replace_in(prompt("Plan."), options={"response_format": wanted}), spent=lambda usage: None)
+    order = {"kind": "tea", "is_big": True}
+    assert json.loads(answer.content or "") == {"questions": ["Plan."], "score": 3, "order": order}
+    wanted = {"type": "json_object"}
+    answer = await ask(replace_in(prompt("Plan."), options={"response_format": wanted}), spent=lambda usage: None)
+    assert json.loads(answer.content or "") == {"answer": "Plan."}

@@ -107,3 +107,26 @@ def test_a_flow_is_a_call_of_a_workflow(site: LlmSite) -> None:
     assert (done.task["error"], done.task["result"]) == (None, {"heard": "{{secret.x}} {{text}}"})
     error = site.error_of("workflow:parroted", {"text": "x", "flow": "flow:parot"})
     assert "Flow 'parot' not found. Did you mean 'parrot'?" in error
+
+
+def test_a_request_of_a_workflow_is_tried_again_and_its_error_is_raised_at_the_await(
+    site: LlmSite, publisher: Receiver
+) -> None:
+    publisher.answer(503, 200, 404)
+    done = site.run("workflow:posted", {"url": f"http://localhost:{publisher.port}/x"})
+    status, error = done.task["result"]
+    assert (status, error.startswith(f"GET http://localhost:{publisher.port}/x answered 404 Not Found.")) == (200, True)
+    assert [(each.method, each.path) for each in publisher.received] == [("POST", "/x?page=2")] * 2 + [("GET", "/x")]
+    assert publisher.received[0].headers["authorization"] == "Bearer of-the-author"
+    stored = site.server.query("SELECT inputs FROM tasks_task WHERE root_id = %s", done.task["id"])
+    assert "of-the-author" not in str(stored)
+    assert "sealed:" in str(stored)
+
+
+def test_the_budget_of_a_run_counts_the_agents_of_its_workflow(site: LlmSite) -> None:
+    error = site.error_of("workflow:spending", {}, params={"budget": {"tokens": 14}})
+    assert (error.startswith("spending() raised StepFailed: "), "budget" in error, len(site.llm.asked)) == (
+        True,
+        True,
+        1,
+    )
