@@ -105,7 +105,7 @@ def _example(rule: Any, text: str) -> Any:
             return [_example(rule.get("items"), text)]
         case "object":
             rules = rule.get("properties") or {}
-            required = rule["required"] if "required" in rule else rules
+            required: Any = rule.get("required", rules)
             return {name: _example(rules.get(name), text) for name in required}
     return text
 
