@@ -5,12 +5,13 @@ from typing import Final
 
 from agents import Agent as OpenAIAgent
 from agents import ModelBehaviorError, Runner, function_tool
+from agents import UserError as OpenAIUserError
 from pydantic import BaseModel
 from pydantic_ai import Agent, ModelRetry, RunContext, Tool
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
-from aipartnerupflow.workflows import gather, workflow
+from aipartnerupflow.workflows import StepFailed, gather, workflow
 from aipartnerupflow.workflows.openai_agents import durable, run_config
 from aipartnerupflow.workflows.pydantic_ai import Durable, RunModel
 
@@ -155,3 +156,50 @@ async def read(question: str) -> Reading:
         result = await Runner.run(reader, f"{question} As JSON.", run_config=run_config())
     reading: Reading = result.final_output
     return reading
+
+
+# --- what goes wrong ---
+
+
+def broken(number: int) -> int:
+    """Fail."""
+    RAN.append(f"broken {number}")
+    raise ValueError("no such number")
+
+
+breaking = Agent(
+    RunModel("gpt-4o-mini"), name="breaking", tools=[broken], capabilities=[Durable(retries=1, timeout=60)]
+)
+
+
+@workflow
+async def caught() -> str:
+    try:
+        return (await breaking.run("Count.")).output
+    except StepFailed as failure:
+        return str(failure)
+
+
+@function_tool(failure_error_function=None)
+def breaks(number: int) -> str:
+    """Fail."""
+    RAN.append(f"breaks {number}")
+    raise ValueError("no such number")
+
+
+@function_tool
+def fails(number: int) -> str:
+    """Fail, and let the model know."""
+    RAN.append(f"fails {number}")
+    raise ValueError("no such number")
+
+
+fragile = durable(OpenAIAgent(name="fragile", model="gpt-4o-mini", tools=[breaks, fails, temperature]))
+
+
+@workflow
+async def caught_by_sdk(question: str) -> str:
+    try:
+        return str((await Runner.run(fragile, question, run_config=run_config())).final_output)
+    except (StepFailed, OpenAIUserError) as failure:
+        return str(failure)

@@ -1,6 +1,6 @@
 """Agents of frameworks in workflows: their model requests and tool calls are steps, against a provider on loopback."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,10 @@ import httpx
 import pytest
 from agents import Agent as OpenAIAgent
 from agents import ModelSettings, Runner, UserError, WebSearchTool, set_trace_processors
-from pydantic_ai import Agent, FunctionToolset
+from pydantic_ai import Agent, FunctionToolset, RunContext
 from pydantic_ai import UserError as PydanticUserError
 from pydantic_ai.models.test import TestModel
+from pydantic_ai.toolsets import DynamicToolset
 
 from aipartnerupflow.executors.current import enter_task
 from aipartnerupflow.executors.testing import context
@@ -126,6 +127,46 @@ async def test_steps_of_a_shuffled_order_are_replayed(llm: LlmServer) -> None:
         assert results == [{"whole": "The sum is 6.", "error": None, "requests": 3}] * 3
 
 
+async def test_a_model_request_that_fails_is_repeated_and_a_tool_that_fails_ends_the_run_of_its_agent(
+    llm: LlmServer,
+) -> None:
+    script = (Says(status=503), Says(tool_calls=(("broken", {"number": 3}),)))
+    first = await played_with_crashes(llm, agent_workflows.caught, *script)
+    assert first.result == "broken() raised ValueError: no such number"
+    assert RAN == ["broken 3"]
+
+
+async def test_toolsets_that_depend_on_the_run_are_steps_and_words_reach_a_handler_once(llm: LlmServer) -> None:
+    heard = list[str]()
+
+    def toolset(context: RunContext[Office]) -> FunctionToolset[Office]:
+        return FunctionToolset[Office]([agent_workflows.weather])
+
+    async def listen(context: RunContext[Office], stream: AsyncIterable[Any]) -> None:
+        heard.extend([event.event_kind async for event in stream])
+
+    guide = Agent(
+        TestModel(),
+        name="guide",
+        deps_type=Office,
+        toolsets=[DynamicToolset(toolset, id="of the run")],
+        capabilities=[Durable(event_stream_handler=listen)],
+    )
+
+    @workflow
+    async def guided() -> str:
+        return (await guide.run("Hello", deps=Office("CHF"))).output
+
+    first = await play(guided())
+    once = list(heard)
+    heard.clear()
+    again = await play(guided(), crash_at=range(1, first.commits + 1))
+    assert (again.result, again.performed, heard) == (first.result, first.performed, once)
+    assert RAN == ["weather a"] * 2
+    names = [path.partition(":")[0] for path in first.performed]
+    assert {"/dynamic_toolset__of the run_get_tools", "/model", "/weather", "/event_stream_handler"} == set(names)
+
+
 async def test_without_a_workflow_an_agent_works_as_usual(llm: LlmServer) -> None:
     work_with(llm)
     llm.will(*TRIP)
@@ -186,6 +227,17 @@ async def test_a_structured_answer_that_does_not_fit_is_asked_for_again(llm: Llm
     first = await played_with_crashes(llm, lambda: agent_workflows.read("Is it warm?"), *script)
     assert first.result == Reading(degrees=21)
     assert llm.asked[0].body["response_format"]["type"] == "json_schema"
+
+
+async def test_a_function_tool_that_fails_is_as_the_sdk_says(llm: LlmServer) -> None:
+    tools = (("temperature", {"city": "Bern"}), ("fails", {"number": 1}))
+    script = (Says(tool_calls=tools), Says(text="Sorry."))
+    first = await played_with_crashes(llm, lambda: agent_workflows.caught_by_sdk("Is it warm?"), *script)
+    assert (first.result, sorted(RAN)) == ("Sorry.", ["fails 1", "temperature Bern"])
+    assert "no such number" in llm.asked[1].body["messages"][-1]["content"]
+    breaks = Says(tool_calls=(("breaks", {"number": 2}), ("temperature", {"city": "Bern"})))
+    first = await played_with_crashes(llm, lambda: agent_workflows.caught_by_sdk("Is it warm?"), breaks)
+    assert "no such number" in first.result
 
 
 async def test_what_the_sdk_cannot_do_in_a_workflow_is_named(llm: LlmServer) -> None:
