@@ -5,7 +5,7 @@ import threading
 from datetime import timedelta
 from typing import Final
 
-from aipartnerupflow.workflows import StepFailed, ask, event, gather, now, sleep, step, uuid, workflow
+from aipartnerupflow.workflows import Again, StepFailed, ask, event, gather, now, sleep, step, uuid, workflow
 
 RAN: Final[list[tuple[str, int]]] = []
 BROKEN: Final[set[str]] = set()
@@ -37,7 +37,7 @@ async def hang(a: int) -> int:
 @step(idempotent=True)
 async def flaky(a: int) -> int:
     RAN.append(("flaky", a))
-    if "flaky" in BROKEN:
+    if {"flaky", f"flaky {a}"} & BROKEN:
         raise ValueError("broken")
     return a
 
@@ -135,6 +135,31 @@ async def undone(count: int) -> dict[str, object]:
     return {"whole": held + whole, "error": None}
 
 
+@workflow
+async def counted(count: int, whole: int = 0) -> dict[str, object]:
+    """Count down in parts. Each leaves a step that never ends."""
+    whole += await add(10 * count)
+    open_step = asyncio.ensure_future(hang(count))
+    whole += await flaky(count)
+    await mark(count, f"{uuid()} {now()}")
+    if count > 0:
+        raise Again(count=count - 1, whole=whole)
+    assert not open_step.done()
+    return {"whole": whole, "error": None}
+
+
+@workflow
+async def parted(count: int) -> None:
+    """Wait in the second part."""
+    if count > 0:
+        await add(count)
+        raise Again(count=0)
+    try:
+        await ask("Go on?")
+    finally:
+        await sweep(count)
+
+
 class Refused(Exception):
     """An exception that the workflow gets as it is."""
 
@@ -175,6 +200,14 @@ async def mended(count: int) -> dict[str, object]:
         whole += 1
     await mark(whole, f"{uuid()} {now()}")
     return {"whole": sum(await gather(flaky(whole), slow(whole))), "error": None}
+
+
+@workflow
+async def hasty(count: int) -> dict[str, object]:
+    """End while a step is at work."""
+    open_step = asyncio.ensure_future(hang(count))
+    whole = await add(count)
+    return {"whole": whole, "error": None if not open_step.done() else "done"}
 
 
 @workflow

@@ -377,7 +377,12 @@ class Workflow(Function[P, R]):
             try:
                 return self.stored(await self.__wrapped__(**arguments))  # type: ignore[call-arg]
             except Again as again:
-                raise Again(**self.bound((), again.arguments, self.place)[0]) from None
+                further, secrets = self.bound((), again.arguments, self.place)
+                if secrets:
+                    raise TypeError(
+                        f"{self.place}: a secret cannot be an argument of Again. Call secret(…) in the part that needs it."
+                    ) from None
+                raise Again(**further) from None
 
         return Drive(work, seed=seed, at=at, history=history, is_cancelled=is_cancelled)
 

@@ -254,7 +254,9 @@ def _rows(caller: Caller, roots: Sequence[Task]) -> list[Row]:
     runs = latest_runs(caller=caller, root_ids=root_ids)
     counts: defaultdict[str, dict[str, int]] = defaultdict(dict)
     progress: dict[str, float] = {}
-    tasks = Task.objects.filter(root_id__in=root_ids).exclude(status=Status.SKIPPED, error__startswith=TEMPLATE)
+    tasks = Task.objects.filter(root_id__in=root_ids, part=None).exclude(
+        status=Status.SKIPPED, error__startswith=TEMPLATE
+    )
     handled = Q(status=Status.FAILED, params__contains='"allow_failure":true')
     shown = Case(
         When(cause_id__isnull=False, then=Value(NOT_RUN)), When(handled, then=Value(HANDLED)), default=F("status")

@@ -24,8 +24,8 @@ class TaskQuerySet(models.QuerySet["Task"]):
         return self if caller.sees_all else self.filter(user_id=caller.user_id)
 
     def tree(self, root_id: str) -> Self:
-        """Return all tasks of a tree, in the order of the request that created it."""
-        return self.filter(root_id=root_id).order_by("position")
+        """Return all tasks of a tree, in the order of the request that created it, without those of parts of workflows that are over."""
+        return self.filter(root_id=root_id, part=None).order_by("position")
 
     def hold_tree(self, root_id: str) -> None:
         """Lock the tree: until the transaction ends, no other one can change or start it.
@@ -42,7 +42,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
     def state_of_tree(self, root_id: str) -> tuple[int, datetime]:
         """Return what differs after a change of the tree while it does not run: how many tasks it has, and its latest change."""
-        found = self.filter(root_id=root_id).aggregate(count=models.Count("id"), latest=models.Max("updated_at"))
+        found = self.tree(root_id).order_by().aggregate(count=models.Count("id"), latest=models.Max("updated_at"))
         return found["count"], found["latest"]
 
 
@@ -56,7 +56,7 @@ class Task(models.Model):
     """
 
     PRIVATE: ClassVar = frozenset(
-        {"position", "executor_id", "effect", "label", "steps", "schedule_id", "cause_id", "call"}
+        {"position", "executor_id", "effect", "label", "steps", "schedule_id", "cause_id", "call", "part"}
     )
     """The columns that callers do not see."""
     SHOWN: ClassVar[Sequence[str]]
@@ -93,9 +93,10 @@ class Task(models.Model):
     label = models.CharField(max_length=255, null=True)  # its id in the request, if another one is stored
     spawned_by = models.CharField(max_length=255, null=True)  # the task that added it to the tree while that ran
     steps = JsonTextField(null=True)  # of a task that takes steps (`tasks.rules.steps`); private to the executor
-    call = JsonTextField(
+    call = JsonTextField(null=True)  # of a step of a workflow: its place in the code (`tasks.rules.steps`); private
+    part = models.PositiveIntegerField(
         null=True
-    )  # of a step of a workflow: its place in the code, for a replay (`tasks.rules.steps`)
+    )  # the part of a workflow (`Again`) to which it belongs, if that is over
     cause_id = models.CharField(max_length=255, null=True)  # the failed task that kept it from running
     schedule_id = models.CharField(max_length=36, null=True)  # of a root that runs again at times
     created_at = models.DateTimeField()
@@ -107,7 +108,7 @@ class Task(models.Model):
 
     class Meta:
         indexes: ClassVar[list[models.Index]] = [
-            models.Index(fields=["root_id", "position"], name="task_tree"),
+            models.Index(fields=["root_id", "part", "position"], name="task_of_tree"),
             models.Index(fields=["user_id", "-created_at", "-id"], name="root_of_owner", condition=IS_ROOT),
             models.Index(fields=["-created_at", "-id"], name="root_recent", condition=IS_ROOT),
             models.Index(fields=["-created_at", "-id"], name="task_recent"),

@@ -19,6 +19,8 @@ CANCELLATION: Final = ""
 """The end, among those that the code of a workflow has seen, that is the cancellation of the workflow itself."""
 FAILED_AFTER: Final = "failed_after"
 """The key, in the `call` of a workflow that failed, of the number of calls that it had made before what made it fail."""
+PART: Final = "part"
+"""The key, in the `call` of a workflow, of the part that it is in, from the second one on: its number, arguments, seed, time and first position."""
 RAISED: Final = "raised"
 """The key, in the call of a workflow, of the name and the arguments of the exception that the code gets."""
 

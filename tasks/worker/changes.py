@@ -515,6 +515,23 @@ class StepsAdded(Change):
 
 
 @dataclass(slots=True, kw_only=True)
+class PartBegun(Change):
+    """A workflow begins another part: `call` has its number and its arguments as JSON text. `past` are the tasks of the part `over`."""
+
+    task_id: str
+    call: str
+    at: str | None
+    over: int
+    past: Sequence[str]
+
+    WRITE: ClassVar[Write] = OPEN_TASK
+
+    @property
+    def row(self) -> Row:
+        return {"id": self.task_id, "call": self.call, "updated_at": self.at}
+
+
+@dataclass(slots=True, kw_only=True)
 class RunCleared(Change):
     """The run has made progress: deaths before that no longer count."""
 
@@ -563,6 +580,7 @@ IN_ORDER: Final[tuple[type[Change], ...]] = (
     TasksSpawned,
     TaskFinished,
     TurnAdded,
+    PartBegun,
     RunCleared,
 )
 """The changes of one commit are written kind by kind, in the order in which a task goes through

@@ -25,13 +25,14 @@ from tasks.services.messages import notifications
 from tasks.services.trees import task_states
 from tasks.status import Status
 from tasks.storage import usage
-from tasks.storage.bulk import insert_many, records
+from tasks.storage.bulk import batched, insert_many, marks, records
 from tasks.storage.writes import SomeRowUnchanged, is_unchanged, write
 from tasks.telemetry import metrics
 from tasks.worker.changes import (
     IN_ORDER,
     Change,
     Fence,
+    PartBegun,
     QuestionAlarmed,
     QuestionAsked,
     QuestionClosed,
@@ -43,6 +44,8 @@ from tasks.worker.changes import (
     rows_of,
 )
 
+MOST_IDS: Final = 1_000
+"""The ids that one statement names."""
 IS_SAME: Final = "IS" if IS_SQLITE else "IS NOT DISTINCT FROM"
 RETURNED: Final = "RETURNING tasks_run.id, epoch, claim_token, last_seq"
 
@@ -187,6 +190,7 @@ def _write_all(live: Sequence[Change], before: Mapping[Fence, int]) -> None:
             insert_many(
                 [row for change in by_kind[kind] if isinstance(change, StepsAdded) for row in change.whole], Task
             )
+    _put_aside(by_kind[PartBegun])
     _add_up(by_kind[UsageAdded])
     if spawned := [row for change in live if not isinstance(change, StepsAdded) for row in change.rows]:
         insert_many(spawned, Task)
@@ -212,6 +216,13 @@ def _execute(statement: str, rows: Sequence[Sequence[Any]]) -> CursorWrapper:
     elif rows:
         cursor.executemany(statement, rows)
     return cursor
+
+
+def _put_aside(begun: Iterable[Any]) -> None:
+    """Set the tasks aside that belong to parts of workflows which are over."""
+    for change in begun:
+        for ids in batched(change.past, MOST_IDS):
+            _execute(f"UPDATE tasks_task SET part = %s WHERE id IN ({marks(ids)})", [(change.over, *ids)])  # noqa: S608
 
 
 def _add_up(added: Iterable[Any]) -> None:

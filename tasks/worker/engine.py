@@ -18,7 +18,7 @@ nothing is left to do: the run is over, is suspended while only questions are op
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AsyncExitStack
 from contextvars import copy_context
 from dataclasses import replace
@@ -40,7 +40,7 @@ from tasks.worker.attempt import STOP_SECONDS
 from tasks.worker.attempts import Attempts
 from tasks.worker.changes import Change
 from tasks.worker.footprints import Work
-from tasks.worker.live import Live
+from tasks.worker.live import NO_LONGER, Live
 from tasks.worker.load_run import LoadedTask, memory_of
 from tasks.worker.outcomes import Outcome, failed, skipped
 from tasks.worker.run_parts import RunParts, Shared
@@ -53,6 +53,9 @@ WAITING: Final = "waiting"
 
 CLEANING_SECONDS: Final = 30.0
 """The time that the code of a cancelled workflow has to clean up."""
+SET_ASIDE_ALONE: Final = 100
+SET_ASIDE: Final = 1_000
+"""The tasks of parts that are over beyond which a run is let go of."""
 TOO_LONG: Final = f"Cancelled with its workflow, whose code did not end within {CLEANING_SECONDS:g} s"
 
 
@@ -92,6 +95,7 @@ class TreeRun:
             add=lambda task, growth: me._add_steps(task, growth),
             cancel=lambda cancel: me.cancel(cancel),
             on_rest=lambda: me._check_if_quiet(),
+            on_part=lambda count: me._note_part(count),
         )
         self._runner = TaskRunner(run, self._attempts, self._live)
         self._verdict = Verdict(claim, run.standing, run.family)
@@ -103,6 +107,7 @@ class TreeRun:
         self._jobs: dict[str, asyncio.Task[None]] = {}  # of the tasks that can still be stopped
         self._alive: set[asyncio.Task[None]] = set()
         self._left_behind: set[asyncio.Task[None]] = set()
+        self._set_aside = 0  # the tasks of parts of workflows that are over: they stay in memory
         self._cleaning: dict[str, asyncio.TimerHandle] = {}  # the cancelled workflows whose code cleans up
         self._held_back: list[str] = []  # until the owner has decided about the budget
         self._last_changes: list[Change] = []
@@ -123,6 +128,7 @@ class TreeRun:
     async def _run_to_its_end(self, cancels: Collection[Cancel]) -> bool:
         self._trace, self._context = tracing.current(), copy_context()
         try:
+            cancels = [*cancels, *self._orphans()]
             unrun = self._cancelled_before(cancels) if cancels else []
             self._write_cancelled(unrun)
             self._advance(self._plan.start(cancelled=unrun))
@@ -139,6 +145,14 @@ class TreeRun:
             failures = self._verdict.failures() if status is Status.FAILED else ()
             await self._recorder.closed(target, status, result, failures=failures, after=self._last_changes)
         return end is End.WOUND_DOWN
+
+    def _orphans(self) -> Iterator[Cancel]:
+        """Yield cancellations of the steps that were at work when their workflow ended, and a worker died."""
+        for task in self._tasks.values():
+            if "path" in (task.call or ()) and self._standing.is_open(task.id):
+                workflow = self._nodes.get(task.spawned_by or "")
+                if workflow is not None and workflow.status.is_terminal:
+                    yield Cancel(task_id=task.id, force=False, message=NO_LONGER)
 
     def _cancelled_before(self, cancels: Iterable[Cancel]) -> list[str]:
         """Take up cancellations that came before this worker had the run. Returns the tasks that end without being started.
@@ -479,18 +493,25 @@ class TreeRun:
     def _add_steps(self, task: LoadedTask, growth: Growth) -> asyncio.Future[None]:
         """Add the steps that a workflow calls, and start them. Their starts and ends are written after their rows."""
         is_first = not self._family.has_spawned(task.id)
-        if task.id in self._cancellations or self._cancellations.is_sheltered(task.id):
-            self._cancellations.shelter(row.id for row in growth.rows)
         step = self._planned(task, growth)
         stored = self._recorder.steps_added(task, growth, is_first=is_first)
         self._advance(step)
         return stored
+
+    def _note_part(self, count: int) -> None:
+        """Let go of the run for a worker that does not load what is set aside: now and then, and if possible when nothing else is at work."""
+        self._set_aside += count
+        at_work = self._alive.difference(map(self._jobs.get, self._live.resting))
+        if self._set_aside > (SET_ASIDE_ALONE if len(at_work) <= 1 else SET_ASIDE):
+            self.wind_down()
 
     def _planned(self, task: LoadedTask, growth: Growth) -> Step:
         """Take new tasks into the tree and the plan. Returns those that are ready or blocked."""
         growth.place(self._family.next_position)
         task.step = growth.step or task.step
         self._family.add(growth.tasks)
+        if task.id in self._cancellations or self._cancellations.is_sheltered(task.id):  # code cleans up with them
+            self._cancellations.shelter(new.id for new in growth.tasks)
         self._tasks |= {new.id: new for new in growth.tasks}
         size = memory_of(growth.tasks)
         self.memory += size

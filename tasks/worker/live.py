@@ -1,7 +1,8 @@
 """Workflows as code in a run: their code is at work here while their steps, which are tasks of the tree, run wherever they may.
 
 The rows of steps have in `call` what a replay needs: the path and the hash of the call, and the ends that the code had seen. The first
-one has the seed and the beginning of the workflow, too, so that a later run or a copy, which keep it, replay the same values.
+one has the seed and the beginning of the workflow, too, so that a later run or a copy, which keep it, replay the same values. From its
+second part on (`Again`), the row of the workflow has them, with the arguments of the part.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from functools import partial
 from itertools import groupby
 from typing import Any, Final, Literal
 
+import orjson
 from django.conf import settings
 from django.db import IntegrityError
 
@@ -21,7 +23,7 @@ from aipartnerupflow.workflows.drive import ROOT, Call, Cancel, Command, Differe
 from aipartnerupflow.workflows.functions import LocalStep, Workflow
 from tasks.executors.plugins import plugins
 from tasks.executors.workflows import STEP, WorkflowTask
-from tasks.rules.steps import CANCEL, FAILED_AFTER, RAISED
+from tasks.rules.steps import CANCEL, FAILED_AFTER, PART, RAISED
 from tasks.rules.strict_json import Json
 from tasks.services.runs import cancels
 from tasks.status import Status
@@ -42,13 +44,17 @@ OTHER_VERSION: Final = (
     "{name}() began with the version {begun_with} of its code, and this worker has {version} (on_mismatch). Execute the task again to continue "
     "with that."
 )
+TOO_LARGE: Final = (
+    "{name}() raised Again with arguments of {size:,} bytes, more than the {most:,} that limits.result_bytes allows. Store large values "
+    "elsewhere, and pass references."
+)
 NO_LONGER: Final = "Cancelled by its workflow, which no longer waits for it"
 ENDED: Final = "Cancelled with its workflow, which failed"
 
 
 class Live:
-    """The workflows of one run whose code is at work. `add` adds steps to the tree, `cancel` stops one, and `on_rest` is called when there
-    may be more in `resting`.
+    """The workflows of one run whose code is at work. `add` adds steps to the tree, `cancel` stops one, `on_rest` is called when there may
+    be more in `resting`, and `on_part` with the number of tasks that are set aside when a workflow begins another part.
     """
 
     def __init__(
@@ -58,13 +64,18 @@ class Live:
         add: Callable[[LoadedTask, Growth], asyncio.Future[None]],
         cancel: Callable[[cancels.Cancel], object],
         on_rest: Callable[[], object],
+        on_part: Callable[[int], object],
     ) -> None:
         self._run = run
-        self._add_to_tree, self._cancel, self._on_rest = add, cancel, on_rest
-        self._ends: dict[str, asyncio.Queue[tuple[str, End] | BaseException]] = {}
-        self._ids: dict[tuple[str, str], str] = {}
+        self._add_to_tree, self._cancel, self._on_rest, self._on_part = add, cancel, on_rest, on_part
+        self._ends: dict[
+            str, asyncio.Queue[tuple[str, End] | BaseException]
+        ] = {}  # by the id of the step, or of the workflow if it is cancelled
+        self._ids: dict[tuple[str, str], str] = {}  # by the workflow and the path of the call
+        self._paths: dict[str, str] = {}  # of the steps of the parts that are not over
         self._at_work: set[str] = set()
         self._resting: set[str] = set()
+        self._leaving: set[str] = set()  # those whose part is over when all its tasks have ended
         self._unstored: set[asyncio.Future[None]] = set()
         self._bytes = 0  # of the calls of all workflows of the run
         self._drives: dict[str, Drive] = {}
@@ -113,7 +124,7 @@ class Live:
         return None
 
     async def run(self, task: LoadedTask, executor: WorkflowTask, inputs: Json) -> Outcome | None:
-        """Run the code of a workflow to its end. None: it needs other code. Raises asyncio.CancelledError when it is cancelled, or put aside."""
+        """Run the code of a workflow to its end, part after part. None: it needs other code. Raises asyncio.CancelledError when it is cancelled, or put aside."""
         workflow = executor.workflow
         begun_with = self._begun_with(task)
         if not may_continue(workflow, begun_with):
@@ -121,43 +132,12 @@ class Live:
             return self.refused(task, OTHER_VERSION.format(name=workflow.__name__, **versions))
         if task.status == Status.PENDING:
             await self._run.recorder.started(task, durably=False)
-        ends = self._ends.setdefault(task.id, asyncio.Queue())
-        drive: Drive | None = None
+        self._ends.setdefault(task.id, asyncio.Queue())
+        outcome: Outcome | None = None
         try:
-            steps = [child for child in self._run.family.spawned_by(task.id) if child.call is not None]
-            history = [_record_of(child, self._run.results) for child in steps]
-            self._ids |= {(task.id, _path(child)): child.id for child in steps}
-            if steps:  # its code has been at work before
-                self._at_work.add(task.id)
-            self._bytes += sum(child.memory for child in steps)
-            new = {"seed": f"{self._run.claim.run_id}/{task.id}", "at": _moment(task.started_at).isoformat()}
-            origin = (steps[0].call if steps else None) or dict(new)
-            if steps:
-                new.clear()
-            if begun_with != workflow.version:
-                new |= {"version": workflow.version, "run": self._run.claim.run_id}
-            drive = workflow.drive(
-                executor.arguments_in(inputs),
-                seed=origin["seed"],
-                at=_moment(origin["at"]),
-                history=history,
-                is_cancelled=task.id in self._run.cancellations,
-            )
-            await _replayed(drive)
-            commands = drive.begin()
-            self._at_work.add(task.id)
-            self._drives[task.id] = drive
-            while True:
-                self._hand_out(task.id)
-                await self._take(task, commands, for_first=new)
-                if drive.outcome is not None:
-                    return await self._outcome_of(task, drive, name=workflow.__name__)
-                if ends.empty():
-                    self._resting.add(task.id)
-                    self._on_rest()
-                if isinstance(end := await ends.get(), BaseException):
-                    raise end
-                commands = drive.deliver(*end)
+            while outcome is None:
+                outcome = await self._run_part(task, workflow, executor.arguments_in(inputs))
+            return outcome
         except Difference as error:
             return self._differing(task, workflow, error)
         except (CannotGrow, Refused, ValueError, TypeError) as error:
@@ -168,9 +148,92 @@ class Live:
             del self._ends[task.id]
             self._at_work.discard(task.id)
             self._resting.discard(task.id)
+
+    async def _run_part(self, task: LoadedTask, workflow: Workflow[..., Any], given: Json) -> Outcome | None:
+        """Run the code from its top, with the arguments of the part. None: another part begins."""
+        steps = [child for child in self._run.family.spawned_by(task.id) if child.call is not None]
+        history = [_record_of(child, self._run.results) for child in steps]
+        self._ids |= {(task.id, _path(child)): child.id for child in steps}
+        self._paths |= {child.id: _path(child) for child in steps}
+        self._bytes += sum(child.memory for child in steps)
+        if steps:  # its code has been at work before
+            self._at_work.add(task.id)
+        part = (task.call or {}).get(PART)
+        new = {"seed": f"{self._run.claim.run_id}/{task.id}", "at": _moment(task.started_at).isoformat()}
+        origin = part or (steps[0].call if steps else None) or dict(new)
+        if part or steps:
+            new.clear()
+        if self._begun_with(task) != workflow.version:  # a part takes the code that it finds
+            new |= {"version": workflow.version, "run": self._run.claim.run_id}
+        drive = workflow.drive(
+            part["arguments"] if part else given,
+            seed=origin["seed"],
+            at=_moment(origin["at"]),
+            history=history,
+            is_cancelled=task.id in self._run.cancellations,
+        )
+        try:
+            await _replayed(drive)
+            commands = drive.begin()
+            self._at_work.add(task.id)
+            self._drives[task.id] = drive
+            while True:
+                self._hand_out(task.id)
+                await self._take(task, commands, for_first=new)
+                if drive.outcome is not None:
+                    break
+                step_id, end = await self._news(task)
+                path = ROOT if step_id == task.id else self._paths.get(step_id)
+                commands = [] if path is None else drive.deliver(path, end)
+            if drive.outcome.status == "again":
+                return await self._begin_part(task, drive.outcome.result, name=workflow.__name__)
+            return await self._outcome_of(task, drive, name=workflow.__name__)
+        finally:
             self._drives.pop(task.id, None)
-            if drive is not None:
-                drive.close()
+            drive.close()
+
+    async def _news(self, task: LoadedTask) -> tuple[str, End]:
+        """Wait for the end of a task, or for the cancellation of the workflow. Raises the error of steps that were refused."""
+        ends = self._ends[task.id]
+        if ends.empty():
+            self._resting.add(task.id)
+            self._on_rest()
+        if isinstance(news := await ends.get(), BaseException):
+            raise news
+        return news
+
+    async def _begin_part(self, task: LoadedTask, arguments: Json, *, name: str) -> Outcome | None:
+        """Set the tasks of the part aside when all have ended, and store the beginning of the next one."""
+        run, most = self._run, settings.APFLOW.limits.result_bytes
+        left = list(run.family.all_below([task.id]))
+        self._leaving.add(task.id)
+        try:
+            while left := [each for each in left if run.standing.is_open(each)]:
+                await self._news(task)
+        finally:
+            self._leaving.discard(task.id)
+        if (why := run.cancellations.message_of(task.id)) is not None:
+            return cancelled(why, max_bytes=most)
+        if (size := len(orjson.dumps(arguments))) > most:
+            return failed(TOO_LARGE.format(name=name, size=size, most=most))
+        over = (task.call or {}).get(PART, {"number": 1})["number"]
+        past = run.family.put_aside(task.id)
+        for each in past:
+            if self._paths.pop(each, None) is not None:
+                self._bytes -= run.standing.tasks[each].memory
+        seed, at = f"{run.claim.run_id}/{task.id}/{over + 1}", run.claim.now().isoformat()
+        part = {
+            "number": over + 1,
+            "seed": seed,
+            "at": at,
+            "arguments": arguments,
+            "position": run.family.next_position,
+        }
+        task.call = (task.call or {}) | {PART: part}
+        await run.recorder.part_begun(task, over=over, past=past, message=f"part {over + 1} begins")
+        self._on_part(len(past))
+        await asyncio.sleep(0)  # it may be put aside here
+        return None
 
     async def function_of(self, task: LoadedTask) -> LocalStep:
         """Return the function of a step that only the code of its workflow has, when this code waits for the step."""
@@ -208,7 +271,10 @@ class Live:
         """Tell the workflow that made the call how it ended; its code may not be at work yet."""
         workflow_id = task.spawned_by
         if workflow_id is not None and "path" in (task.call or ()) and self._run.standing.is_open(workflow_id):
-            self._tell(workflow_id, (_path(task), _end_of(task, outcome.status, outcome.result)))
+            self._tell(workflow_id, (task.id, _end_of(task, outcome.status, outcome.result)))
+        for each in self._leaving:
+            if each != workflow_id:
+                self._tell(each, (task.id, End(status="completed", at=self._run.claim.now())))
 
     def cancel(self, task_id: str) -> bool:
         """Raise asyncio.CancelledError in the code of the workflow, as soon as it is at work. Returns False for other tasks, and for one
@@ -217,7 +283,7 @@ class Live:
         task = self._run.standing.tasks[task_id]
         if not is_live(task) or (task.status == Status.PENDING and task_id not in self._at_work):
             return False
-        self._tell(task_id, (ROOT, End(status="cancelled", at=self._run.claim.now())))
+        self._tell(task_id, (task_id, End(status="cancelled", at=self._run.claim.now())))
         return True
 
     def refused(self, task: LoadedTask, error: str) -> Outcome:
@@ -257,7 +323,9 @@ class Live:
                 f"{calls[0].place}: the calls would be on level {limits.tree_depth + 1} of the tree, and it has at most {limits.tree_depth} "
                 "(limits.tree_depth). Does a workflow call itself without end?"
             )
-        ids = {call.path: stored_id(f"{task.id}/{call.path}") for call in calls}
+        part = (task.call or {}).get(PART)
+        above = f"{task.id}/p{part['number']}" if part else task.id
+        ids = {call.path: stored_id(f"{above}/{call.path}") for call in calls}
         rows = await rows_of_calls(task, calls, ids, now=run.claim.now())
         room = run.family.promise(task.id, len(calls), most=limits.spawned_tasks)
         if room < len(calls):
@@ -270,6 +338,7 @@ class Live:
         growth = growth_of(rows, Room(tasks=room, bytes=limits.run_bytes, used=self._bytes))
         self._bytes += sum(new.memory for new in growth.tasks)
         self._ids |= {(task.id, path): task_id for path, task_id in ids.items()}
+        self._paths |= {task_id: path for path, task_id in ids.items()}
         stored = self._add_to_tree(task, growth)
         self._unstored.add(stored)
         stored.add_done_callback(partial(self._stored, task.id))

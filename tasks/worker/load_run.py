@@ -28,7 +28,7 @@ from tasks.worker.shares import TreeMemory
 SIZES: Final = sized(
     "SELECT root_id, sum(octet_length(inputs) + coalesce(octet_length(params), 0) + coalesce(octet_length(schemas), 0) "
     "+ coalesce(octet_length(result), 0) + coalesce(octet_length(steps), 0) "
-    "+ coalesce(octet_length(call), 0)) FROM tasks_task WHERE root_id IN ({marks}) GROUP BY root_id"
+    "+ coalesce(octet_length(call), 0)) FROM tasks_task WHERE root_id IN ({marks}) AND part IS NULL GROUP BY root_id"
 )
 TASK_MEMORY: Final = 2048
 """The bytes that a task takes without its JSON."""
@@ -109,12 +109,13 @@ def tree_sizes(root_ids: Collection[str]) -> dict[str, int]:
 
 
 def load_trees(root_ids: Collection[str]) -> dict[str, list[LoadedTask]]:
-    """Map each root id to the tasks of its tree, in the order of the request."""
+    """Map each root id to the tasks of its tree, in the order of the request. Parts of workflows that are over are not read."""
     trees: defaultdict[str, list[LoadedTask]] = defaultdict(list)
     roots = list(root_ids)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT {', '.join(SELECTED)} FROM tasks_task WHERE root_id IN ({marks(roots)}) ORDER BY root_id, position",  # noqa: S608
+            f"SELECT {', '.join(SELECTED)} FROM tasks_task WHERE root_id IN ({marks(roots)}) AND part IS NULL "  # noqa: S608
+            "ORDER BY root_id, position",
             roots,
         )
         for row in cursor.fetchall():

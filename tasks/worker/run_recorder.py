@@ -38,6 +38,7 @@ from tasks.worker.changes import (
     EffectNoted,
     EventAdded,
     ModelCalled,
+    PartBegun,
     QuestionAlarmed,
     QuestionAsked,
     QuestionAssigned,
@@ -351,6 +352,14 @@ class RunRecorder:
         change = StepsAdded(**self._fence, event=event, task_id=task.id, rows=growth.rows, first=first)
         metrics.created([row.executor_id for row in growth.rows])
         return self._writer.put_in_order(change)
+
+    async def part_begun(self, task: LoadedTask, *, over: int, past: Sequence[str], message: str) -> None:
+        """Return when the workflow is in another part, and the tasks of the one before are set aside. Raises LeaseLost."""
+        event = self._event("log", task, Status.IN_PROGRESS, message=message)
+        call = orjson.dumps(task.call).decode()
+        await self._writer.commit(
+            PartBegun(**self._fence, event=event, task_id=task.id, call=call, at=self._now(), over=over, past=past)
+        )
 
     def _growth_of_open(self, task: LoadedTask, growth: Growth) -> list[Change]:
         event = self._event_of_growth(task, growth, Status.IN_PROGRESS)

@@ -76,7 +76,8 @@ def grid_of(runs: Sequence[Run], definition: Sequence[Mapping[str, str]]) -> Gri
     cells: defaultdict[str, dict[str, Cell]] = defaultdict(dict)
     names = {str(task["id"]): str(task["name"]) for task in definition}
     roots = set()
-    tasks = Task.objects.filter(root_id__in=[run.root_id for run in shown], position__lt=ROWS, spawned_by=None)
+    of_runs = Task.objects.filter(root_id__in=[run.root_id for run in shown], part=None)
+    tasks = of_runs.filter(position__lt=ROWS, spawned_by=None)
     columns = ("id", "root_id", "label", "name", "status", "cause_id", "started_at", "completed_at")
     for task in tasks.order_by("root_id", "position").only(*columns):
         label = task.label or task.id

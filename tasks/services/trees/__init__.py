@@ -38,7 +38,7 @@ from tasks.services.trees.copies import Copy, store_copy
 from tasks.services.trees.further_runs import carry_over, latest_of
 from tasks.services.trees.model_names import model_names
 from tasks.services.trees.persist import calls_in, decided_in, rows_of, store
-from tasks.services.trees.queries import get_task, tree_of
+from tasks.services.trees.queries import get_task, refuse_past, tree_of
 from tasks.status import Status
 from tasks.storage.bulk import batched, insert_computed, marks
 from tasks.telemetry import run_log, tracing
@@ -229,6 +229,7 @@ def execute_task(
             keep_key(llm_key, caller=caller, tree=copied, run=execution.run)
         return execution
     task = held_task(caller=caller, task_id=task_id)
+    refuse_past(task)
     running = Run.objects.unfinished().filter(root_id=task.root_id).first()
     if running:
         return _execution(task, running, started=False)
@@ -412,5 +413,5 @@ def execute_again(*, caller: Caller, task_id: str) -> Execution:
         if tree.filter(spawned_by__isnull=False).delete()[0]:
             below = tree.filter(parent_id=OuterRef("id"))
             tree.filter(~Exists(below), has_children=True).update(has_children=False)
-        tree.update(**TO_RUN_AGAIN, steps=None, updated_at=datetime.now(UTC))
+        tree.update(**TO_RUN_AGAIN, steps=None, call=None, updated_at=datetime.now(UTC))
     return execute_task(caller=caller, task_id=task.root_id)

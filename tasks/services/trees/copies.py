@@ -26,7 +26,7 @@ from tasks.rules.field_rules import RUN_FIELDS
 from tasks.rules.maps import CannotMap, templates_of
 from tasks.rules.places import escaped
 from tasks.rules.references import dependency_results, label_of, renamed_params, resolved_inputs, settled_params
-from tasks.rules.steps import FAILED_AFTER, heard, superseded, taken_up
+from tasks.rules.steps import FAILED_AFTER, PART, heard, superseded, taken_up
 from tasks.rules.strict_json import Json
 from tasks.rules.templates import LABEL, rename_placeholders
 from tasks.rules.tree import (
@@ -172,9 +172,12 @@ def copied(
         row.label = original.label or original.id
         row.spawned_by = ids.get(original.spawned_by or "")
         row.original_task_id, row.origin_type = original.id, "copy"
+        call = calls.get(original_id, {})
+        goes_on = original_id not in extent.fresh or original_id in restarts
+        own = {PART: call[PART]} if PART in call and goes_on else {}
         if row.spawned_by is not None:
-            call = calls.get(original_id, {})
-            row.call = {name: value for name, value in call.items() if name != FAILED_AFTER} or None
+            own |= {name: value for name, value in call.items() if name not in (FAILED_AFTER, PART)}
+        row.call = own or None
         is_kept = original.status == Status.COMPLETED or original_id in ended or original_id in decided
         if original_id not in extent.fresh and is_kept:
             for name in RUN_FIELDS:

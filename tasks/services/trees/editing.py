@@ -38,6 +38,7 @@ from tasks.rules.tree import children_of, descendants, node_of
 from tasks.services.secrets.stored_secrets import refuse_unusable
 from tasks.services.secrets.write_only import sealed_inputs
 from tasks.services.trees import LARGE, LOOKUP_CHUNK, held_task
+from tasks.services.trees.queries import refuse_past
 from tasks.status import Status
 from tasks.storage.bulk import batched
 
@@ -172,6 +173,7 @@ def remove_trees(root_ids: Sequence[str]) -> int:
 
 def _remove_part(task: Task, *, force: bool) -> int:
     """Delete the task and all tasks below it."""
+    refuse_past(task)
     tree = list(Task.objects.tree(task.root_id).defer("inputs", "schemas", "result", "steps", "call"))
     doomed = {task.id, *descendants(task.id, children_of(map(node_of, tree)))}
     # The rest of what a task has added, or of a template, would be taken for the whole.
@@ -192,11 +194,17 @@ def _remove_part(task: Task, *, force: bool) -> int:
             dependants,
             f"other tasks depend on it ({_named(dependants)}). Delete them first, or delete the whole tree",
         )
-    for chunk in batched(sorted(doomed), LOOKUP_CHUNK):
-        Task.objects.filter(id__in=chunk).delete()
+    count = len(doomed)
+    while doomed:
+        past = set[str]()  # of parts of workflows that are over
+        for chunk in batched(sorted(doomed), LOOKUP_CHUNK):
+            of_tree = Task.objects.filter(root_id=task.root_id, part__isnull=False)
+            past.update(of_tree.filter(spawned_by__in=chunk).values_list("id", flat=True))
+            Task.objects.filter(id__in=chunk).delete()
+        doomed = past
     if not Task.objects.tree(task.root_id).filter(parent_id=task.parent_id).exists():
         Task.objects.filter(id=task.parent_id).update(has_children=False)
-    return len(doomed)
+    return count
 
 
 def _check_ended(task: Task) -> None:

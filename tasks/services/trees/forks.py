@@ -12,7 +12,7 @@ from tasks.rules.exceptions import InvalidParams
 from tasks.rules.specs import LISTED
 from tasks.rules.strict_json import Json
 from tasks.services.trees import Execution, copies, execute_copy, keep_key
-from tasks.services.trees.queries import get_task, tree_of
+from tasks.services.trees.queries import get_task, refuse_past, tree_of
 from tasks.storage import loads
 
 
@@ -63,5 +63,7 @@ def _known(task_ids: Sequence[str], tree: Sequence[Task], place: str) -> Sequenc
     known = {task.id for task in tree}
     problems = [(place, f"'{task_id}' is not a task of this tree") for task_id in task_ids if task_id not in known]
     if problems:
+        for task in Task.objects.filter(id__in=task_ids, root_id=tree[0].root_id, part__isnull=False)[:1]:
+            refuse_past(task)
         raise InvalidParams(problems[:LISTED])
     return task_ids

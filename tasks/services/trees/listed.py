@@ -29,7 +29,7 @@ def counts_of_roots(tasks: Sequence[TaskRow]) -> dict[str, dict[str, int]]:
         sizes = dict(_sizes.rows(len(root_ids), **ids))
         upto = accumulate(sizes.get(root_id, 0) + 1 for root_id in root_ids)
         few = [root_id for root_id, total in zip(root_ids, upto, strict=True) if total <= MOST_COUNTED]
-        counted = Task.objects.filter(root_id__in=few).order_by().values_list("root_id", "status")
+        counted = Task.objects.filter(root_id__in=few, part=None).order_by().values_list("root_id", "status")
         for root_id, status, number, unrun in counted.annotate(Count("id"), Count("cause_id")):
             counts[root_id] |= {status: number} | ({NOT_RUN: unrun} if unrun else {})
     return dict(counts)
@@ -38,6 +38,6 @@ def counts_of_roots(tasks: Sequence[TaskRow]) -> dict[str, dict[str, int]]:
 @Prepared
 def _sizes(count: int) -> QuerySet[Task, tuple[str, int]]:
     """Return the highest position in each tree, from the index of its tasks."""
-    last = Task.objects.filter(root_id=OuterRef("id")).order_by("-position").values("position")[:1]
+    last = Task.objects.filter(root_id=OuterRef("id"), part=None).order_by("-position").values("position")[:1]
     roots = Task.objects.filter(id__in=[f"id{number}" for number in range(count)]).order_by()
     return roots.values_list("id", Subquery(last))

@@ -28,7 +28,7 @@ from apflow_site.db.at_once import SHORT_BYTES, NotShort, is_at_once
 from apflow_site.db.connections import IS_SQLITE
 from apflow_site.db.prepared import Prepared
 from tasks.models import Run, RunQuerySet, Schedule, Task, TaskCount, TaskQuerySet
-from tasks.rules.exceptions import InvalidParams, TaskNotFound
+from tasks.rules.exceptions import InvalidParams, StatusConflict, TaskNotFound
 from tasks.status import Status
 from tasks.storage import loads
 
@@ -165,7 +165,7 @@ def get_tree(*, caller: Caller, task_id: str, with_texts: bool = False, times: i
 
 @Prepared
 def _root_and_size(rights: Caller, *, user_id: str, task_id: str) -> QuerySet[Task, tuple[str, int]]:
-    of_tree = Task.objects.filter(root_id=OuterRef("root_id")).order_by().values("root_id")
+    of_tree = Task.objects.filter(root_id=OuterRef("root_id"), part=None).order_by().values("root_id")
     size = Subquery(of_tree.annotate(size=Sum(loads.size_of(*loads.TASK_COLUMNS))).values("size"))
     found = Task.objects.for_caller(rights).filter(id=task_id)
     return found.annotate(size=size).values_list("root_id", "size")
@@ -193,21 +193,32 @@ def small_trees(caller: Caller, root_ids: Sequence[str]) -> dict[str, list[Task]
 @Prepared
 def _small_trees(rights: Caller, width: int, *, user_id: str) -> QuerySet[Task]:
     size = loads.size_of(*loads.TASK_COLUMNS)
-    of_caller = Task.objects.for_caller(rights).filter(root_id__in=[*_named([""] * width)])
+    of_caller = Task.objects.for_caller(rights).filter(root_id__in=[*_named([""] * width)], part=None)
     small = of_caller.order_by().values("root_id").annotate(all=Sum(size)).filter(all__lte=SMALL_TREE_BYTES)
-    tasks = Task.objects.filter(root_id__in=small.values("root_id")).order_by("root_id", "position")
+    tasks = Task.objects.filter(root_id__in=small.values("root_id"), part=None).order_by("root_id", "position")
     return loads.with_texts(tasks).annotate(size=size)
 
 
 def tree_of(task: Task, *, without: Sequence[str] = ()) -> list[Task]:
     """Return the tasks of the task's tree, `without` these columns.
 
-    Raises TaskNotFound if the task has been deleted since it was read.
+    Raises TaskNotFound if the task has been deleted since it was read, and StatusConflict if it belongs to a part that is over.
     """
+    refuse_past(task)
     tree = list(Task.objects.tree(task.root_id).defer(*without))
     if not any(each.id == task.id for each in tree):
         raise TaskNotFound(task.id)
     return tree
+
+
+def refuse_past(task: Task) -> None:
+    """Raise StatusConflict if the task belongs to a part of a workflow that is over."""
+    if task.part is not None:
+        raise StatusConflict(
+            f"Task '{task.id}' belongs to part {task.part} of its workflow, which is over: it cannot run again. Take the workflow, or a "
+            "task of its latest part.",
+            data={"task_id": task.id},
+        )
 
 
 def list_tasks(
@@ -479,7 +490,7 @@ def running_status(*, caller: Caller, task_ids: Sequence[str]) -> list[StatusRep
     found = Task.objects.for_caller(caller).defer(*loads.JSON_COLUMNS).in_bulk(list(task_ids))
     runs = latest_runs(caller=caller, root_ids={task.root_id for task in found.values()})
     roots = [task.root_id for task in found.values() if task.is_root]
-    of_trees = Task.objects.filter(root_id__in=roots).order_by().values_list("root_id")
+    of_trees = Task.objects.filter(root_id__in=roots, part=None).order_by().values_list("root_id")
     progress = dict(of_trees.annotate(Avg("progress")))
     return [_report_of(task_id, found.get(task_id), runs, progress) for task_id in task_ids]
 

@@ -5,6 +5,7 @@ from operator import attrgetter
 
 from tasks.rules.maps import for_each_of, templates_of
 from tasks.rules.plan import Items
+from tasks.rules.steps import PART
 from tasks.status import Status
 from tasks.worker.load_run import LoadedTask
 
@@ -29,7 +30,9 @@ class Family:
         new = sorted(tasks, key=attrgetter("position"))
         for task in new:
             self._tasks[task.id] = task
-            self.next_position = max(self.next_position, task.position + 1)
+            self.next_position = max(
+                self.next_position, task.position + 1, (task.call or {}).get(PART, {}).get("position", 0)
+            )
             if task.spawned_by is not None:
                 self._spawned_count += 1
                 self._promised.pop(task.spawned_by, None)
@@ -48,6 +51,14 @@ class Family:
         if count <= left:
             self._promised[task_id] = count
         return left
+
+    def put_aside(self, task_id: str) -> list[str]:
+        """Forget these tasks, and return their ids: the workflow begins another part."""
+        past = self.all_below([task_id])
+        for each in (task_id, *past):
+            self._spawned.pop(each, None)
+        self._spawned_count -= len(past)
+        return list(past)
 
     def template_of(self, task_id: str) -> Sequence[LoadedTask]:
         """Return the template of a map, in order; empty for any other task."""

@@ -15,14 +15,17 @@ from pytest_django import Settings
 from accounts.callers import LOCAL
 from tasks.models import CancelRequest, Question, Run, Task
 from tasks.queue import leases
+from tasks.rules.exceptions import StatusConflict
 from tasks.services import trees
 from tasks.services.runs import cancels
-from tasks.services.trees import forks
+from tasks.services.trees import editing, forks
 from tasks.services.waits import questions, sent_events
 from tasks.worker import engine
 from tasks.worker.changes import StepsAdded
 from tasks.worker.group_commit import _write_together
+from tasks.worker.load_run import load_trees
 from tests import live_workflows
+from tests.sections import replace as replace_section
 from tests.sizes import size
 from tests.tasks.executors.conftest import forget_registry
 from tests.tasks.lives import Fuse, Life, Stage
@@ -125,7 +128,8 @@ def test_a_branch_that_is_cancelled_cancels_its_step(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "whole", "error", "steps"), [("total", 610, ERROR, 7), ("race", 305, None, 7), ("caught", 4, "no", 3)]
+    ("name", "whole", "error", "steps"),
+    [("total", 610, ERROR, 7), ("race", 305, None, 7), ("caught", 4, "no", 3), ("hasty", 4, None, 2)],
 )
 def test_a_worker_that_dies_at_any_moment_repeats_no_step_that_has_ended(
     stage: Stage, name: str, whole: int, error: str | None, steps: int
@@ -401,6 +405,122 @@ def test_a_workflow_that_failed_and_cleaned_up_goes_back_to_before_the_failure(s
     counts = Counter(live_workflows.RAN)
     assert {counts["add", 3], counts["mark", 4]} == {1}
     assert counts["flaky", 0] == 2
+
+
+# --- parts ---
+
+
+PARTS = {"id": "w", "name": "w", "schemas": {"method": "workflow:counted"}, "inputs": {"count": 3}}
+
+
+@pytest.fixture(params=[0, 1_000], ids=["loaded again", "in memory"])
+def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker lets go of its run when a part begins, or goes on with it."""
+    monkeypatch.setattr(engine, "SET_ASIDE_ALONE", request.param)
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_workflow_goes_on_in_parts_which_leave_the_tree(stage: Stage, settings: Settings) -> None:
+    """Each has at most so many steps, and neither the next worker nor a reader of the tree meets those of earlier parts."""
+    settings.APFLOW = replace_section(settings.APFLOW, limits=replace_section(settings.APFLOW.limits, spawned_tasks=4))
+    run = trees.execute_tree(caller=LOCAL, tasks=[PARTS]).run
+    stage.until_nothing(stage.bear().woken_for_open_runs)
+    ran = result_of(run)
+    assert (ran.run.status, ran.tasks["w"].error) == ("completed", None)
+    assert ran.tasks["w"].result == {"whole": 70, "error": None}
+    steps = {"1": "completed", "3": "completed", "2.1": "cancelled", "4": "completed"}
+    assert ran.statuses() == {"w": "completed"} | {f"w/p4/{path}": status for path, status in steps.items()}
+    past = Task.objects.filter(part__isnull=False).order_by("position").values_list("id", "part", "status")
+    assert list(past) == [
+        (f"w/{prefix}{path}", number, status)
+        for number, prefix in enumerate(("", "p2/", "p3/"), 1)
+        for path, status in steps.items()
+    ]
+    assert len(load_trees(["w"])["w"]) == 5
+    begun = [event["message"] for event in ran.events if event["message"].startswith("part ")]
+    assert begun == ["part 2 begins", "part 3 begins", "part 4 begins"]
+    counts = Counter(name for name, _ in live_workflows.RAN)
+    assert (counts["add"], counts["flaky"], counts["mark"]) == (4, 4, 4)
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_worker_that_dies_while_a_part_begins_repeats_nothing(stage: Stage) -> None:
+    for fuse in every_death(14):
+        at = str(fuse)
+        run = begun_anew(PARTS | {"inputs": {"count": 1}})
+        ran, _, has_died = with_a_death(stage, run, fuse)
+        assert (ran.run.status, ran.tasks["w"].error) == ("completed", None), at
+        assert ran.tasks["w"].result == {"whole": 13, "error": None}, at
+        assert len(ran.tasks) == 5, at
+        assert Task.objects.filter(part=1).count() == 4, at
+        if not has_died:
+            break
+
+
+def test_a_workflow_that_failed_goes_on_in_its_part(stage: Stage) -> None:
+    live_workflows.BROKEN.add("flaky 1")
+    run = trees.execute_tree(caller=LOCAL, tasks=[PARTS]).run
+    stage.until_nothing(stage.bear().woken_for_open_runs)
+    assert result_of(run).statuses() == {
+        **{"w": "failed", "w/p3/1": "completed", "w/p3/2.1": "cancelled", "w/p3/3": "failed"}
+    }
+    live_workflows.BROKEN.clear()
+    run = trees.execute_task(caller=LOCAL, task_id="w").run
+    stage.until_nothing(stage.bear().woken_for_open_runs)
+    ran = result_of(run)
+    assert (ran.tasks["w"].error, ran.tasks["w"].result) == (None, {"whole": 70, "error": None})
+    counts = Counter(name for name, _ in live_workflows.RAN)
+    assert (counts["add"], counts["flaky"], counts["mark"]) == (4, 5, 4)
+
+
+@pytest.mark.parametrize(("start", "ran_again"), [("w/p4/3", 2), ("w/p4/1", 3), ("w", 12)])
+def test_a_fork_keeps_the_part_unless_the_workflow_begins_again(stage: Stage, start: str, ran_again: int) -> None:
+    trees.execute_tree(caller=LOCAL, tasks=[PARTS])
+    stage.until_nothing(stage.bear().woken_for_open_runs)
+    live_workflows.RAN.clear()
+    run = forks.fork(caller=LOCAL, task_id="w", start=[start], inputs={}).run
+    stage.until_nothing(stage.bear().woken_for_open_runs)
+    tasks = result_of(run).tasks.values()
+    root = next(task for task in tasks if task.parent_id is None)
+    assert (root.status, root.error, root.result, len(tasks)) == ("completed", None, {"whole": 70, "error": None}, 5)
+    assert len([name for name, _ in live_workflows.RAN if name != "hang"]) == ran_again
+
+
+def test_a_tree_that_runs_again_as_a_whole_begins_with_the_first_part(stage: Stage) -> None:
+    trees.execute_tree(caller=LOCAL, tasks=[PARTS])
+    life = stage.bear()
+    stage.until_nothing(life.woken_for_open_runs)
+    run = trees.execute_again(caller=LOCAL, task_id="w").run
+    stage.until_nothing(life.woken_for_open_runs)
+    assert result_of(run).tasks["w"].result == {"whole": 70, "error": None}
+    assert Counter(name for name, _ in live_workflows.RAN)["add"] == 8
+    assert Task.objects.filter(root_id="w").count() == 17
+
+
+def test_a_task_of_a_part_that_is_over_cannot_run_again(stage: Stage) -> None:
+    trees.execute_tree(caller=LOCAL, tasks=[PARTS])
+    stage.until_nothing(stage.bear().woken_for_open_runs)
+    for attempt in (
+        lambda: trees.execute_task(caller=LOCAL, task_id="w/1"),
+        lambda: trees.execute_task(caller=LOCAL, task_id="w/1", copy_execution=True),
+        lambda: forks.fork(caller=LOCAL, task_id="w", start=["w/1"], inputs={}),
+        lambda: forks.fork(caller=LOCAL, task_id="w/1", start=[], inputs={}),
+        lambda: editing.delete_task(caller=LOCAL, task_id="w/1", force=True),
+    ):
+        with pytest.raises(StatusConflict, match="belongs to part 1 of its workflow, which is over"):
+            attempt()
+    assert editing.delete_task(caller=LOCAL, task_id="w", force=True).deleted_count == 17
+    assert not Task.objects.exists()
+
+
+def test_a_workflow_in_its_second_part_cleans_up_when_it_is_cancelled(stage: Stage) -> None:
+    live_workflows.MAY_SWEEP.set()
+    run = suspended(stage, PARTS | {"schemas": {"method": "workflow:parted"}})
+    cancels.ask(caller=LOCAL, task_ids=["w"], force=False, message="enough")
+    stage.until_nothing(stage.bear().woken_for_open_runs)
+    ran = result_of(run)
+    assert ran.statuses() == {"w": "cancelled", "w/p2/1": "cancelled", "w/p2/2": "completed"}
+    assert ran.tasks["w"].error == "enough"
 
 
 def test_steps_that_a_commit_without_a_confirmation_has_stored_are_not_refused(stage: Stage) -> None:
