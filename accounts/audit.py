@@ -59,6 +59,8 @@ class Action(StrEnum):
     WEBHOOK_DELETED = "webhook.deleted"
     NOTIFICATION_SET = "notification.set"
     NOTIFICATION_DELETED = "notification.deleted"
+    LIMIT_SET = "limit.set"
+    LIMIT_DELETED = "limit.deleted"
 
 
 ACTIONS: Final = tuple(dict.fromkeys([*map(str, Action), *(each.partition(".")[0] for each in Action)]))

@@ -46,7 +46,7 @@ def explain(
 
     `root` is the tree with nested `children` (`tasks.tree`), `checks` come from `system.health`,
     `last_message` is the message of the task's latest event. `questions` and `waits` map ids from
-    `may_ask` to their open questions, and to the times, events and runs (`run`) for which they wait.
+    `may_ask` to their open questions, and to the times, events, limits and runs (`run`) for which they wait.
     """
     tasks = {task["id"]: task for task in _walk(root)}
     task = tasks[task_id]
@@ -177,17 +177,19 @@ def _parts(who: str, task: Json) -> Iterator[str]:
 
 
 def may_ask(task_id: str, root: Json) -> list[str]:
-    """Return the ids of running tasks on which this task waits, itself included; at most MOST_NAMED.
+    """Return the ids of tasks on which this task waits, itself included, that run or could; at most MOST_NAMED.
 
-    Any of them may have an open question, or wait for a time, an event or a run.
+    Any of them may have an open question, or wait for a time, an event, a limit or a run.
     """
     tasks = {task["id"]: task for task in _walk(root)}
     behind = _behind(tasks[task_id], tasks)
     at_work = [each["id"] for each in behind if each["status"] == "in_progress"]
-    # A task that asks about the budget has not started.
-    asks_for_more = ((root.get("params") or {}).get("budget") or {}).get("on_exceeded") == "ask"
-    pending = [each["id"] for each in behind if each["status"] == "pending"] if asks_for_more else []
-    return [*at_work, *pending][:MOST_NAMED]
+    # A task that asks about the budget, or waits for a limit, has not started.
+    pending = [each for each in behind if each["status"] == "pending"]
+    ready = [
+        each["id"] for each in pending if all(tasks[item["id"]]["status"] in ENDED for item in each["dependencies"])
+    ]
+    return [*at_work, *ready][:MOST_NAMED]
 
 
 def _behind(task: Json, tasks: Mapping[str, Json]) -> list[Json]:
@@ -224,6 +226,9 @@ def _parked(who: str, wait: Json) -> Iterator[str]:
         run = wait["run"]
         yield f"{who} waits{until} for the tree '{run['task_id']}', which {STATES[run['status']]}."
         yield f"Find out why: {command('explain', run['task_id'])}"
+        return
+    if wait["kind"] == "limit":
+        yield f"{who} waits since {wait['since']} {wait['text']}. It needs no worker meanwhile, and starts when its turn comes."
         return
     match = f" with {json.dumps(wait['match'])}" if wait["match"] else ""
     until = f" until {wait['until']}" if wait["until"] else ""

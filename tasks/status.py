@@ -28,6 +28,7 @@ class WaitKind(StrEnum):
     TIME = "time"
     EVENT = "event"
     RUN = "run"
+    LIMIT = "limit"
 
 
 class Effect(StrEnum):

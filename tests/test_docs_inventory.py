@@ -27,6 +27,7 @@ MCP_AGENTS: Final = "tests/tasks/executors/mcp/test_mcp_agents.py"
 MCP_CREWS: Final = "tests/tasks/executors/mcp/test_mcp_crews.py"
 MCP_SERVERS: Final = "tests/tasks/executors/mcp/test_mcp_trees.py::test_what_the_page_shows_works"
 WAITS: Final = "tests/tasks/services/waits/test_wait_page.py::test_what_the_page_shows_works"
+LIMITS: Final = "tests/tasks/worker/test_limits_page.py::test_what_the_page_shows_works"
 SCHEDULES: Final = "tests/tasks/schedules/test_schedule_page.py::test_what_the_page_shows_works"
 SCHEDULED: Final = (
     "tests/tasks/schedules/test_schedule_page.py::"
@@ -269,6 +270,12 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("See what was used", "bash", f"{BLOCKS_TEST}::test_the_usage_of_models_is_listed"),
         ("Limit a run", "json", f"{BLOCKS_TEST}::test_a_budget_ends_a_run"),
         ("Limit each user", "yaml", f"{BLOCKS_TEST}::test_a_user_has_a_limit_each_day"),
+    ],
+    "docs/how-to/limits.md": [
+        ("Set a limit", "yaml", LIMITS),
+        ("Set a limit", "json", LIMITS),
+        ("See what waits, and why", "sh", LIMITS),
+        ("Change a limit while workers run", "sh", LIMITS),
     ],
     "docs/how-to/llm.md": [
         ("Try it without a key", "json", f"{BLOCKS_TEST}::test_a_model_without_a_key_answers"),

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 from orjson import Fragment
 
 from aipartnerupflow.growth import NOT_RUN
+from tasks.rules.limits import name_of
 from tasks.rules.strict_json import TEXT, Json
 from tasks.rules.task_schedules import shown
 from tasks.rules.token_usage import COUNTED, MORE, dollars
 from tasks.rules.words import as_sent
-from tasks.status import Status
+from tasks.status import Status, WaitKind
 
 if TYPE_CHECKING:
     from tasks.models import ModelCall, Question, Run, Schedule, SentEvent, Task
@@ -269,13 +270,16 @@ def _question(question: Question, *, answer_url: str | None) -> Json:
 
 
 def _wait(wait: Question, *, hook_url: str | None) -> Json:
+    is_for_limit = wait.kind == WaitKind.LIMIT
     return {
         "kind": wait.kind,
         "since": native_time(wait.asked_at),
         "until": native_time(wait.expires_at),
         "on_timeout": "fail" if wait.on_expiry == "fail" else "complete",
-        "event": wait.event,
-        "match": wait.match,
+        "event": None if is_for_limit else wait.event,
+        "match": None if is_for_limit else wait.match,
+        "limit": name_of(str(wait.event)) if is_for_limit else None,
+        "text": wait.text,
         "hook_url": hook_url,
     }
 

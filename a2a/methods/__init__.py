@@ -18,6 +18,7 @@ from a2a.methods import (  # noqa: F401  they declare their methods
     flows,
     generate,
     home,
+    limits,
     llm_keys,
     notifications,
     queries,

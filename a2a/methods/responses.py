@@ -270,14 +270,16 @@ class BudgetLimit(Response, frozen=True, kw_only=True):
 
 
 class Wait(Response, frozen=True, kw_only=True):
-    """The wait of a task, if not for an answer: a time, an event, or a run of its own (`child_run`). At `until` a wait for a time is over, and one for an
+    """The wait of a task, if not for an answer: a time, an event, a run of its own (`child_run`), or its turn in a named `limit`. `text` says for what, as in "waits for limit crm, about 12 s". At `until` a wait for a time is over, and one for an
     event times out. A `POST` to `hook_url` ends a wait for an event, without a login; null if the caller may not do that. Without `server.public_url` it begins as the address that was called.
     """
 
-    kind: Literal["time", "event", "run"]
+    kind: Literal["time", "event", "run", "limit"]
     since: str
     until: str | None
     on_timeout: Literal["fail", "complete"]
     event: str | None
     match: Json | None
+    limit: str | None
+    text: str
     hook_url: str | None

@@ -52,6 +52,7 @@ TAGGED: Final = {
     "usage": "Tokens and costs of model calls.",
     "LLM keys": "Keys of the providers of language models.",
     "secrets": "Secrets that inputs of tasks name.",
+    "limits": "Named limits that all workers share.",
     "audit": "The audit log.",
     "accounts": "Logins, tokens and the caller.",
 }

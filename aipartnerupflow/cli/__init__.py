@@ -16,6 +16,7 @@ from aipartnerupflow.cli.examples import complete_help
 from aipartnerupflow.cli.files import InputsFile, RunInputs, Tags, inputs_of
 from aipartnerupflow.cli.flows import NewRun, flows, run_call
 from aipartnerupflow.cli.importing import import_
+from aipartnerupflow.cli.limits import limits
 from aipartnerupflow.cli.notifications import notifications, webhooks
 from aipartnerupflow.cli.operate import audit
 from aipartnerupflow.cli.options import (
@@ -66,6 +67,7 @@ app.add_typer(users, name="users")
 app.add_typer(tokens, name="tokens")
 app.add_typer(keys, name="keys")
 app.add_typer(secrets, name="secrets")
+app.add_typer(limits, name="limits")
 app.add_typer(schedules, name="schedules")
 app.add_typer(notifications, name="notifications")
 app.add_typer(webhooks, name="webhooks")

@@ -38,10 +38,14 @@ if TYPE_CHECKING:
         Execution,
         Generated,
         Json,
+        LimitDeleted,
+        LimitDetail,
         ListedTask,
         LLMKeyDeleted,
         LLMKeys,
         LLMKeyStored,
+        NamedLimit,
+        NamedLimits,
         OpenQuestions,
         SecretDeleted,
         SecretInfo,
@@ -395,6 +399,40 @@ def secrets(answer: "Secrets") -> None:
     put(table)
     if not answer["secrets"]:
         note(f"No secrets yet. Store one: {command_line('secrets', 'set', 'github_token')}")
+
+
+def limits(answer: "NamedLimits") -> None:
+    table = new_table("NAME", "LIMIT", "AT WORK", "WAITING", "SINCE")
+    for each in answer["limits"]:
+        at_work = "" if each["at_work"] is None else f"{each['at_work']:,}"
+        table.add_row(
+            clean(each["name"]),
+            clean(orjson.dumps(each["limit"]).decode()),
+            at_work,
+            f"{each['waiting']:,}",
+            age(each["since"]) if each["since"] else "",
+        )
+    put(table)
+    if not answer["limits"]:
+        note("No named limits yet.")
+
+
+def limit(answer: "LimitDetail") -> None:
+    limits({"limits": [answer]})
+    if answer["tasks"]:
+        table = new_table("TASK", "USER", "SINCE", "WAITS")
+        for each in answer["tasks"]:
+            table.add_row(clean(each["task_id"]), clean(each["user_id"]), age(each["since"]), clean(each["text"]))
+        put(table)
+
+
+def limit_set(answer: "NamedLimit") -> None:
+    note(f"Set the limit {clean(answer['name'])}. Workers apply it within seconds.")
+
+
+def limit_deleted(answer: "LimitDeleted") -> None:
+    name = clean(answer["name"])
+    note(f"Deleted the limit {name}." if answer["deleted"] else f"No limit {name} was set.")
 
 
 def secret_deleted(answer: "SecretDeleted") -> None:

@@ -18,9 +18,13 @@ from .types import (
     Generated,
     Home,
     Json,
+    LimitDeleted,
+    LimitDetail,
     LLMKeyDeleted,
     LLMKeys,
     LLMKeyStored,
+    NamedLimit,
+    NamedLimits,
     Notification,
     NotificationDeleted,
     Notifications,
@@ -391,6 +395,26 @@ def secrets() -> Call[Secrets]:
 def delete_secret(name: str, *, scope: Scope | None = None) -> Call[SecretDeleted]:
     """Delete a named secret."""
     return Call("secrets.delete", given(name=name, scope=scope), path="/system")
+
+
+def limits() -> Call[NamedLimits]:
+    """Return the named limits, and how many tasks wait for each since when."""
+    return Call("limits.list", {})
+
+
+def limit(name: str) -> Call[LimitDetail]:
+    """Return a named limit, and the tasks that wait for it."""
+    return Call("limits.get", {"name": name})
+
+
+def set_limit(name: str, limit: Mapping[str, Any]) -> Call[NamedLimit]:
+    """Set a named limit, as in the configuration. Administrators only."""
+    return Call("limits.set", {"name": name, "limit": dict(limit)})
+
+
+def delete_limit(name: str) -> Call[LimitDeleted]:
+    """Delete a named limit that was set. Administrators only."""
+    return Call("limits.delete", {"name": name})
 
 
 def page(*, page_size: int = 100, **filters: Any) -> Call[Page]:

@@ -336,6 +336,51 @@ class Home(TypedDict):
     load: Load
 
 
+class LimitDeleted(TypedDict):
+    """`deleted` is false if no limit of this name was set: one of the configuration cannot be deleted."""
+
+    name: str
+    deleted: bool
+
+
+class NamedLimit(TypedDict):
+    """A named limit: `limit`, as it is configured or was set (`is_set`), and the caller's tasks that wait for it, for administrators those of all users.
+
+    `since` is when the first of them began to wait. `at_work` counts the places that are taken; None without `at_once`.
+    """
+
+    name: str
+    limit: Json
+    is_set: bool
+    set_by: str | None
+    set_at: str | None
+    waiting: int
+    since: str | None
+    at_work: int | None
+
+
+class WaitingTask(TypedDict):
+    """A task that waits for a limit. `text` says about how long, as when it began to wait."""
+
+    task_id: str
+    run_id: str
+    user_id: str
+    since: str
+    text: str
+
+
+class LimitDetail(NamedLimit):
+    """A named limit with the first 100 of the tasks that wait for it, the next to start first."""
+
+    tasks: list[WaitingTask]
+
+
+class NamedLimits(TypedDict):
+    """All named limits."""
+
+    limits: list[NamedLimit]
+
+
 class NotificationDeleted(TypedDict):
     """Whether there was a notification with that name."""
 
@@ -817,16 +862,18 @@ class Timings(TypedDict):
 
 
 class Wait(TypedDict):
-    """The wait of a task, if not for an answer: a time, an event, or a run of its own (`child_run`). At `until` a wait for a time is over, and one for an
+    """The wait of a task, if not for an answer: a time, an event, a run of its own (`child_run`), or its turn in a named `limit`. `text` says for what, as in "waits for limit crm, about 12 s". At `until` a wait for a time is over, and one for an
     event times out. A `POST` to `hook_url` ends a wait for an event, without a login; None if the caller may not do that. Without `server.public_url` it begins as the address that was called.
     """
 
-    kind: Literal["time", "event", "run"]
+    kind: Literal["time", "event", "run", "limit"]
     since: str
     until: str | None
     on_timeout: Literal["fail", "complete"]
     event: str | None
     match: Json | None
+    limit: str | None
+    text: str
     hook_url: str | None
 
 

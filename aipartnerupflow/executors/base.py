@@ -136,7 +136,7 @@ class Parked(Exception):
 class Wait:
     """The wait of a parked task. The default is a wait for a person's answer."""
 
-    kind: Literal["question", "time", "event", "run"] = "question"
+    kind: Literal["question", "time", "event", "run", "limit"] = "question"
     on_expiry: Literal["fail", "resume"] = "fail"
     """Whether the task fails at the end of the wait, or `execute` is called again."""
     expires_at: datetime | None = None

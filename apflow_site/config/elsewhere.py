@@ -53,6 +53,7 @@ def for_processes(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
     patterns = (*INHERITED, *named, *(OF_LANGSMITH if config.executors.langgraph.langsmith else ()))
     keys = [key for key, each in known_settings().items() if key.startswith(OF_TASKS) and not each.is_secret]
     keys.remove("llm.key_store")  # only the server reads keys
+    keys.remove("limits.shared")  # only workers let tasks start
     ours = {name for key in keys for name in variables(key)}
     return {
         NO_SECRETS_VARIABLE: "1",

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainVal
 from pydantic_settings import SettingsConfigDict
 
 from apflow_site.databases import DATABASE_URLS, database_settings
+from tasks.rules.limits import read_limits
 
 HOST_NAME: Final = r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?"
 
@@ -77,6 +78,12 @@ def _split_pairs(raw: Any) -> Any:
 
 def _json_text(raw: Any) -> Any:
     return json.loads(raw) if isinstance(raw, str) else raw
+
+
+def _limits(value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Raise ValueError, which names the fault."""
+    read_limits(value)
+    return value
 
 
 def _host(value: str) -> str:
@@ -285,6 +292,14 @@ ExecutorConfigs = Annotated[
     dict[ExecutorId, dict[str, Any]],
     BeforeValidator(_json_text),
     Allowed("a mapping of ids of executors and objects (in the environment: a JSON object)", is_secret=True),
+]
+SharedLimits = Annotated[
+    dict[str, dict[str, Any]],
+    BeforeValidator(_json_text),
+    AfterValidator(_limits),
+    Allowed(
+        "a mapping of names and limits, each with requests_per_second, requests_per_minute, tokens_per_minute or at_once, and with match and per (in the environment: a JSON object)"
+    ),
 ]
 ExecutorIds = Annotated[tuple[Word, ...], Split, Allowed("a list of ids of executors")]
 

@@ -17,7 +17,16 @@ from tasks.models.schedules import Firing, FiringQuerySet, Schedule, ScheduleQue
 from tasks.models.states import ConversationTurn, TaskState
 from tasks.models.trees import Task, TaskCount, TaskQuerySet
 from tasks.models.usage import DayAllowance, DayCount, ModelCall, RunBudget, Usage
-from tasks.models.waits import Assignee, OpenWaits, Question, QuestionQuerySet, SentEvent
+from tasks.models.waits import (
+    Assignee,
+    LimitPlace,
+    NamedLimit,
+    OpenWaits,
+    Question,
+    QuestionQuerySet,
+    SentEvent,
+    SharedLimit,
+)
 from tasks.models.webhooks import MailCount, Notification, Webhook, WebhookDelivery
 
 __all__ = [
@@ -35,8 +44,10 @@ __all__ = [
     "IdempotencyKey",
     "InstallationFact",
     "LastVisit",
+    "LimitPlace",
     "MailCount",
     "ModelCall",
+    "NamedLimit",
     "Notification",
     "OpenWaits",
     "Question",
@@ -52,6 +63,7 @@ __all__ = [
     "Schedule",
     "ScheduleQuerySet",
     "SentEvent",
+    "SharedLimit",
     "Task",
     "TaskCount",
     "TaskEvent",

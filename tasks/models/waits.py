@@ -2,6 +2,7 @@
 
 from typing import ClassVar, Self
 
+from django.conf import settings
 from django.db import models
 from django.db.models.functions import Now
 
@@ -10,6 +11,7 @@ from tasks.fields import JsonTextField
 from tasks.ids import new_id
 from tasks.models.choices import choices_of
 from tasks.models.runs import Run
+from tasks.rules.strict_json import Json
 from tasks.status import OnExpiry, WaitKind
 
 IS_OPEN = models.Q(closed_at=None)
@@ -56,6 +58,8 @@ class Question(models.Model):
 
     A wait for a run has the `tree` that is to run, until it does: then `Run.wait_id` is its id.
 
+    A wait for a named limit has its owner, and as `event` the key of its `SharedLimit`. It has a `turn` once it is in the queue.
+
     A wait for an event has its owner (`user_id`) and what the payload must contain: `match`, and
     for look-ups `shape` and `digest` (`tasks.rules.waits`). Events from `since` on count.
 
@@ -90,6 +94,7 @@ class Question(models.Model):
     since = models.DateTimeField(null=True)
     taken_id = models.BigIntegerField(null=True)
     tree = JsonTextField(null=True)
+    turn = models.BigIntegerField(null=True)
 
     objects = QuestionQuerySet.as_manager()
 
@@ -116,6 +121,11 @@ class Question(models.Model):
                 fields=["user_id", "event", "shape", "digest"],
                 name="wait_for_event",
                 condition=models.Q(closed_at=None, answered_at=None, kind="event"),
+            ),
+            models.Index(
+                fields=["event", "turn"],
+                name="wait_for_limit",
+                condition=models.Q(closed_at=None, kind="limit"),
             ),
             models.Index(fields=["taken_id"], name="wait_that_took", condition=models.Q(taken_id__isnull=False)),
         ]
@@ -176,6 +186,58 @@ class SentEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event} ({self.event_id}) of {self.user_id}"
+
+
+class SharedLimit(models.Model):
+    """The state of a named limit (`tasks.rules.limits`): its `debts` in seconds at `seen_at`, by the database's clock.
+
+    `turn` is the highest one that has started.
+    """
+
+    key = models.CharField(primary_key=True, max_length=100)
+    debts = JsonTextField(default=dict)
+    turn = models.BigIntegerField(default=0)
+    seen_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class NamedLimitQuerySet(models.QuerySet["NamedLimit"]):
+    def given(self) -> dict[str, Json]:
+        """Return all named limits as they are given now: those of the configuration, and those that were set."""
+        return {**(settings.APFLOW.limits.shared or {}), **dict(self.values_list("name", "given"))}
+
+
+class NamedLimit(models.Model):
+    """A named limit that an administrator has set (`limits.set`). It replaces one of the configuration with the same name."""
+
+    name = models.CharField(primary_key=True, max_length=64)
+    given = JsonTextField()
+    set_by = models.CharField(max_length=255)
+    set_at = models.DateTimeField()
+
+    objects = NamedLimitQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class LimitPlace(models.Model):
+    """A place of a named limit with `at_once`, which a task has from before its attempt until the end of it, or until its run is over."""
+
+    key = models.CharField(max_length=100)
+    run = models.ForeignKey(Run, models.CASCADE, related_name="+", db_constraint=False)
+    task_id = models.CharField(max_length=255)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["run", "task_id", "key"], name="one_place_per_task"),
+        ]
+        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["key"], name="places_of_limit")]
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.task_id}"
 
 
 class OpenWaits(models.Model):

@@ -17,6 +17,7 @@ Check = Callable[[Any, str], Iterable[Problem]]
 """(value, its path) → problems as (path, reason) pairs; empty if the value is valid."""
 
 MONTH_SECONDS = 86_400 * 30
+MOST_LIMITS = 20
 NO_HINTS: Mapping[str, str] = MappingProxyType({})
 KINDS = MappingProxyType({type(None): "null", bool: "a boolean", str: "a string", list: "a list", dict: "an object"})
 
@@ -168,6 +169,15 @@ _resources = _fields(
     },
 )
 
+
+def _limit_names(value: object, path: str) -> Iterator[Problem]:
+    if not isinstance(value, list) or not 0 < len(value) <= MOST_LIMITS:
+        yield path, f"must be a list of 1 to {MOST_LIMITS} names of limits"
+        return
+    for index, name in enumerate(value):
+        yield from _short_string(name, f"{path}[{index}]")
+
+
 PARAMS: Mapping[str, Check] = MappingProxyType(
     {
         "executor_id": _short_string,
@@ -183,6 +193,7 @@ PARAMS: Mapping[str, Check] = MappingProxyType(
         "repeat": rounds.problems,
         "budget": budgets.problems,
         "on_interrupt": _choice(tuple(OnInterrupt)),
+        "limits": _limit_names,
     }
 )
 """The params of every task. The params of its executor are known only to the executor (`tasks.executors.admission`)."""
@@ -227,6 +238,7 @@ HINTS = MappingProxyType(
         "repeat": "unknown field; write it as params.repeat",
         "budget": "unknown field; write it as params.budget of the root",
         "on_interrupt": "unknown field; write it as params.on_interrupt",
+        "limits": "unknown field; write it as params.limits",
     }
 )
 

@@ -111,6 +111,7 @@ class Metrics:
     finished: Counter
     duration: Histogram
     queue_wait: Histogram
+    limit_waits: Counter
     loop_seconds: Counter
     loop_lag: Histogram
     in_progress: Gauge
@@ -142,6 +143,12 @@ def _metrics() -> Metrics:
             "apflow_task_queue_wait_seconds",
             "From when a task could start to its start: the wait for a worker, and for a place in it",
             buckets=WAITS,
+            registry=own,
+        ),
+        limit_waits=Counter(
+            "apflow_limit_waits",
+            "Tasks and calls of models that began to wait for a named limit",
+            ["limit"],
             registry=own,
         ),
         loop_seconds=Counter(
@@ -223,6 +230,12 @@ def waited(seconds: float) -> None:
     """Count the seconds that a task waited for its start."""
     with suppress(NoRoom):
         _metrics().queue_wait.observe(max(0.0, seconds))
+
+
+def limit_waited(name: str) -> None:
+    """Count a task, or a call of a model, that waits for the named limit."""
+    with suppress(NoRoom):
+        series(_metrics().limit_waits, name).inc()
 
 
 def occupied(loop_seconds: Mapping[str, float]) -> None:

@@ -171,6 +171,8 @@ async def attempt(task: LoadedTask, work: Work, *, why_cancelled: Callable[[], s
             raised=error.raised if isinstance(error, StepRaised) else None,
         )
     except Parked as parked:
+        if parked.wait.kind == "limit":
+            raise  # the time of the attempt does not pass meanwhile
         if problem := _fault_of(parked):
             return failed(f"The question was not asked, because {problem}")
         _cap(parked, deadline)

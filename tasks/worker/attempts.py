@@ -2,18 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import urlsplit
 
 import orjson
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Reply
 from aipartnerupflow.executors.base import unstored
+from apflow_site.db import pools
 from tasks.executors.filling import filled_inputs, left_fields
 from tasks.executors.http import client, fetch
 from tasks.executors.llm.client import MODELS, Models, with_own_calls
@@ -21,8 +23,9 @@ from tasks.executors.llm.conversations import heard_turns
 from tasks.executors.llm.fallbacks import WithFallbacks
 from tasks.executors.placement import pool_name
 from tasks.executors.states import STATES
-from tasks.pools.base import DemoPool, Pool
+from tasks.pools.base import DemoPool, LoopPool, Pool
 from tasks.rules import interrupts
+from tasks.rules.limits import Facts
 from tasks.rules.places import RUN
 from tasks.rules.pools import resources_of
 from tasks.rules.references import dependency_results, label_of, resolved_inputs
@@ -30,6 +33,7 @@ from tasks.rules.retry import retry_of
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import added
 from tasks.services.trees import task_states
+from tasks.services.waits.limit_waits import facts_of_run
 from tasks.services.waits.questions import OpenQuestion
 from tasks.status import Effect, OnInterrupt, Status, WaitKind
 from tasks.telemetry import metrics
@@ -53,6 +57,18 @@ class Attempts:
         self._run = run
         self._ready_times: dict[str, float] = {}
         self._at_work: set[str] = set()
+        self._limits_taken: dict[str, Collection[str]] = {}
+        self._at_calls: set[str] = set()
+        self._facts_of_run: Facts = {}
+
+    def limits_taken(self, task_id: str, *, taken: Collection[str], is_call: bool) -> None:
+        """Note that the task has a unit of each of these limits: its wait for one is over.
+
+        `is_call`: it had begun, and waited for a call of a model.
+        """
+        self._limits_taken[task_id] = taken
+        if is_call:
+            self._at_calls.add(task_id)
 
     def ready(self, task_id: str, *, seconds_ago: float) -> None:
         """Record when the task became ready, to measure how long it waits for a slot."""
@@ -68,7 +84,8 @@ class Attempts:
         `places` are those that the task has taken when this returns.
         """
         run, retry = self._run, retry_of(task.params)
-        is_resumed = self._is_resumed(task)
+        is_resumed = self._is_resumed(task) or task.id in self._at_calls
+        self._at_calls.discard(task.id)
         is_interrupted = task.status == Status.IN_PROGRESS and not is_resumed and task.error is None
         if (end := await self._end_of_interrupted(task, executor, is_interrupted=is_interrupted)) is not None:
             return end
@@ -88,6 +105,7 @@ class Attempts:
             message = f"Attempt {task.attempt} of {retry.max_attempts:g} failed; the next one starts in {seconds:.1f} s"
             self._forget_tree(task)
             await run.recorder.retrying(task, outcome, message)
+            task.error = outcome.error  # so that no attempt counts as interrupted, should the next one wait for a limit
             await places.aclose()
             self._leave_if_stopped(task)
             await asyncio.sleep(seconds)
@@ -188,6 +206,16 @@ class Attempts:
             why = await run.budget.check(task.id, is_new_task=task.attempt == 0)
             if why is not None:
                 return failed(why)
+        taken: Collection[str] = self._limits_taken.pop(task.id, ())
+        facts: Facts = {}
+        # With a place already: a unit that waited for one would count long before its attempt.
+        if run.shared.limits.is_any and not run.claim.is_demo:
+            try:
+                facts = await self._facts(task, executor, run.shared.limits.matched, is_resumed=is_resumed)
+                if not is_resumed:
+                    taken = await run.shared.limits.take(task, facts, run_id=run.claim.run_id, taken=taken)
+            except ExecutorError as error:
+                return failed(str(error))
         self._at_work.add(task.id)
         try:
             task.attempt += not is_begun
@@ -201,12 +229,15 @@ class Attempts:
                 is_checked=not (run.claim.is_demo and task.has_places),
                 is_demo=run.claim.is_demo,
             )
-            MODELS.set(self._models_of(task))
+            MODELS.set(self._models_of(task, facts, taken, may_park=isinstance(pool, LoopPool)))
             if task.executor_id in task_states.KEEPERS:
                 STATES.set(KeptState(task, run_id=run.claim.run_id, recorder=run.recorder, secrets=run.secrets))
             why_cancelled = partial(run.cancellations.message_of, task.id)
             if task.params.get("conversation") is None:
-                return await run.secrets.masked(task, await attempt(task, work, why_cancelled=why_cancelled))
+                outcome = await attempt(task, work, why_cancelled=why_cancelled)
+                if facts and outcome.retry_after_seconds:
+                    await run.shared.limits.hold(facts, task.user_id, outcome.retry_after_seconds)
+                return await run.secrets.masked(task, outcome)
             with heard_turns() as turns:
                 outcome = await attempt(task, work, why_cancelled=why_cancelled)
             outcome = await run.secrets.masked(task, outcome)
@@ -221,6 +252,22 @@ class Attempts:
             return DEMO
         return self._run.shared.pools[pool_name(executor, task.params, inputs=lambda: self.filled_inputs(task))]
 
+    async def _facts(self, task: LoadedTask, executor: Executor, names: Collection[str], *, is_resumed: bool) -> Facts:
+        """Return the facts about the task that named limits match: those of `names`. A resumed attempt has its pool and host already."""
+        facts: dict[str, Collection[str]] = {"executor": (executor.id,), "user": (task.user_id,)}
+        if not self._facts_of_run and ("flow" in names or "tag" in names):
+            self._facts_of_run = await pools.read(facts_of_run, self._run.claim.run_id)
+        facts |= self._facts_of_run
+        if "pool" in names and not is_resumed:
+            facts["pool"] = (pool_name(executor, task.params, inputs=lambda: self.filled_inputs(task)),)
+        if "host" in names and not is_resumed:
+            try:
+                host = urlsplit(executor.receiver(await self.inputs_of(task)) or "").hostname
+            except Exception:  # noqa: BLE001  (a plug-in may raise anything; no request is made then, and the attempt says why)
+                host = None
+            facts["host"] = () if host is None else (host,)
+        return facts
+
     async def _begin(self, task: LoadedTask, *, effect: Effect | None) -> None:
         """Record the start; of a suspected run before it, so that the database names the task, should this process die of it."""
         run, counted = self._run, None
@@ -233,11 +280,15 @@ class Attempts:
         await run.recorder.started(task, durably=run.claim.is_suspected, budget=counted, effect=effect)
         task.error = None
 
-    def _models_of(self, task: LoadedTask) -> Models:
-        """Return the models for this task: each request is recorded, and sent only within the budget."""
-        traced = TracedModels(task, recorder=self._run.recorder, secrets=self._run.secrets)
-        limited = self._run.budget.limited(traced, task.id) if self._run.budget else traced
-        return WithFallbacks(limited, log=partial(self._log, task))
+    def _models_of(self, task: LoadedTask, facts: Facts, taken: Collection[str], *, may_park: bool) -> Models:
+        """Return the models for this task: each request is recorded, and sent only within the budget and the named limits."""
+        run = self._run
+        models: Models = TracedModels(task, recorder=run.recorder, secrets=run.secrets)
+        if facts:
+            models = run.shared.limits.limited(models, task, run, facts=facts, taken=taken, may_park=may_park)
+        if run.budget:
+            models = run.budget.limited(models, task.id)
+        return WithFallbacks(models, log=partial(self._log, task))
 
     # --- what the executor gets ---
 

@@ -43,6 +43,8 @@ class Change:
     tally: Callable[[], None] | None = field(default=None, repr=False)
     """Called after the commit, to update metrics."""
     done: asyncio.Future[None] | None = field(default=None, repr=False)
+    frees: str | None = None
+    """The task that gives back its places of named limits."""
 
     WRITE: ClassVar[Write | None] = None
     IS_FENCED: ClassVar[bool] = True

@@ -23,6 +23,7 @@ from tasks.rules.exceptions import LeaseLost, TooManyWaits
 from tasks.services import waits
 from tasks.services.messages import notifications
 from tasks.services.trees import task_states
+from tasks.services.waits.limit_waits import FREE_PLACES
 from tasks.status import Status
 from tasks.storage import usage
 from tasks.storage.bulk import batched, insert_many, marks, records
@@ -197,6 +198,7 @@ def _write_all(live: Sequence[Change], before: Mapping[Fence, int]) -> None:
     asking = {change.run_id for kind in (QuestionAsked, QuestionClosed) for change in by_kind[kind]}
     _execute(NOTE_QUESTION, [(run_id,) for run_id in asking])
     _write_states(live)
+    _execute(FREE_PLACES, [(change.run_id, change.frees) for change in live if change.frees is not None])
     ended = {change.run_id: change for change in live if isinstance(change, RunClosed)}
     if ended:
         run_secrets.erase(list(ended))

@@ -2,7 +2,6 @@
 
 import errno
 import pickle
-import select
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -52,7 +51,7 @@ class KillableQueue:
         return pickle.loads(self._reader.recv(MOST_BYTES))  # noqa: S301  from a process of this cluster
 
     def empty(self) -> bool:
-        return not select.select([self._reader], [], [], 0)[0]
+        return not wait([self._reader], 0)  # select() knows no file of a number above 1,023
 
     def qsize(self) -> int:
         """Return 0 or 1: the system does not say how many items wait. django-q2 shows it in a state that we do not read."""

@@ -29,6 +29,7 @@ class OpenQuestions:
         self._waiting: dict[str, asyncio.TimerHandle | None] = {}
         self._is_paused = False
         self._resume_task = resume_task
+        self._replies: dict[str, asyncio.Future[None]] = {}
 
     @property
     def is_any(self) -> bool:
@@ -90,7 +91,15 @@ class OpenQuestions:
         known = self._questions.get(question.task_id)
         if known is not None and known.id == question.id and known.reply is None:
             self._questions[question.task_id] = replace(known, reply=question.reply, is_listening=question.is_listening)
+            if (reply := self._replies.pop(question.task_id, None)) is not None and not reply.done():
+                reply.set_result(None)
             self._resume_if_due(question.task_id)
+
+    async def replied(self, task_id: str) -> None:
+        """Return when the question of a task has its reply which waits where it is."""
+        if self._questions[task_id].reply is None:
+            reply = self._replies[task_id] = asyncio.get_running_loop().create_future()
+            await reply
 
     def due_alarm(self, question: OpenQuestion) -> Alarm | None:
         """Return the next alarm of the question if its time has come."""

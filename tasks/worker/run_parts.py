@@ -29,6 +29,7 @@ from tasks.worker.run_recorder import RunRecorder
 from tasks.worker.secrets_of_run import SecretsOfRun, opened_values
 from tasks.worker.spawning.family import Family
 from tasks.worker.spawning.spawner import Spawner
+from tasks.worker.task_limits import TaskLimits
 from tasks.worker.wait_room import WaitRoom
 
 
@@ -43,6 +44,7 @@ class Shared:
     pools: Mapping[str, Pool]
     footprints: Footprints
     day_counts: DayCounts
+    limits: TaskLimits
     on_growth: Callable[[str, int], object]
     """Called with the owner and the bytes of new tasks."""
     differing: set[str]
@@ -115,6 +117,7 @@ class RunParts:
             shared.writer,
             owner=standing.user_id,
             asking=[question.task_id for question in questions],
+            limits=shared.limits,
         )
         # The secrets of tasks that began before are masked, too: a service may return them again.
         self.secrets = SecretsOfRun(task for task in tasks if task.status != Status.PENDING)

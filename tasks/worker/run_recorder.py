@@ -60,6 +60,7 @@ from tasks.worker.group_commit import GroupCommit
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, storable
 from tasks.worker.spawning.growth import Growth
+from tasks.worker.task_limits import TaskLimits
 
 MODEL_CHARACTERS: Final = 255
 ERROR_CHARACTERS: Final = 1_000
@@ -103,9 +104,20 @@ class RunRecorder:
     """Each method builds the change of a row and its event, and passes both to the writer."""
 
     def __init__(
-        self, claim: Claim, tasks: Iterable[LoadedTask], writer: GroupCommit, *, owner: str, asking: Iterable[str] = ()
+        self,
+        claim: Claim,
+        tasks: Iterable[LoadedTask],
+        writer: GroupCommit,
+        *,
+        owner: str,
+        asking: Iterable[str] = (),
+        limits: TaskLimits | None = None,
     ) -> None:
-        """`owner` is the user whose run it is; `asking` contains the ids of the tasks with an open question."""
+        """`owner` is the user whose run it is; `asking` contains the ids of the tasks with an open question.
+
+        A task may have places of the named `limits`, which it gives back at the end of its attempt.
+        """
+        self._limits = limits
         self._claim = claim
         self._fence = Fence(run_id=claim.run_id, epoch=claim.epoch, token=claim.token, owner=owner)
         self._writer = writer
@@ -266,13 +278,23 @@ class RunRecorder:
         task.effect = None
         event = self._event("task_retry", task, Status.IN_PROGRESS, message=message, error=outcome.error)
         await self._writer.commit(
-            AttemptFailed(**self._fence, event=event, task_id=task.id, error=outcome.error, at=self._now())
+            AttemptFailed(
+                **self._fence,
+                event=event,
+                task_id=task.id,
+                error=outcome.error,
+                at=self._now(),
+                frees=self._freed_by(task),
+            )
         )
 
-    async def asked(self, task: LoadedTask, question: OpenQuestion, *, is_limited: bool) -> None:
+    async def asked(
+        self, task: LoadedTask, question: OpenQuestion, *, is_limited: bool, is_at_work: bool = False
+    ) -> None:
         """Return when the question is committed and can be answered.
 
-        `is_limited`: it counts against the limit of its user. Raises LeaseLost or TooManyWaits.
+        `is_limited`: it counts against the limit of its user. `is_at_work`: the attempt waits where it is, and its
+        effect may have begun. Raises LeaseLost or TooManyWaits.
         """
         closed = self._question_closed(task)
         self._asking.add(task.id)
@@ -299,9 +321,11 @@ class RunRecorder:
             assigned=self._assigned(question),
             tree=None if question.tree is None else _text(orjson.dumps(question.tree)),
             limited_user=task.user_id if is_limited else None,
+            frees=None if question.kind == WaitKind.LIMIT else self._freed_by(task),
         )
         try:
-            await self._writer.commit_together([*([closed] if closed else []), change, *self._effect_over(task)])
+            over = () if is_at_work else self._effect_over(task)
+            await self._writer.commit_together([*([closed] if closed else []), change, *over])
         except TooManyWaits:
             self._asking.discard(task.id)
             raise
@@ -371,6 +395,7 @@ class RunRecorder:
                 at=self._now(),
                 closing=self._question_closed(task),
                 steps=None if growth.step is None else _json(growth.step.stored()),
+                frees=self._freed_by(task),
             ),
             *self._effect_over(task),
         ]
@@ -473,8 +498,12 @@ class RunRecorder:
             call=_json(task.call) if task.call and outcome.status is not Status.COMPLETED else None,
             turn=self._turn_of(task, outcome),
             keeps_state=task.executor_id in task_states.KEEPERS,
+            frees=self._freed_by(task),
         )
         return [*before, finished]
+
+    def _freed_by(self, task: LoadedTask) -> str | None:
+        return task.id if self._limits is not None and self._limits.has_places else None
 
     def _turn_of(self, task: LoadedTask, outcome: Outcome) -> TurnAdded | None:
         if outcome.turn is None or outcome.status is not Status.COMPLETED:

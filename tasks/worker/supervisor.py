@@ -24,6 +24,7 @@ from tasks.services.schedules import firings
 from tasks.services.secrets import shared_secrets
 from tasks.services.upkeep import growth, housekeeping
 from tasks.services.waits import sent_events
+from tasks.services.waits.limit_waits import SharedLimits
 from tasks.storage import counts, usage
 from tasks.worker import webhook_deliveries
 from tasks.worker.shares import convicts_per_user, most_quarantines
@@ -70,6 +71,7 @@ def supervise(stop: Stop, *, may_start: Callable[[], bool], cluster: "Watched | 
     workers: Workers | None = None
     sweeps = Sweeps()
     threading.Thread(target=ring, args=[stop.is_asked], name="alarm", daemon=True).start()
+    threading.Thread(target=serve_limits, args=[stop.is_asked], name="limits", daemon=True).start()
     threading.Thread(target=watch_schedules, args=[stop.is_asked], name="schedules", daemon=True).start()
     while not stop.is_asked.wait(TICK_SECONDS if workers or sweeps.is_begun else 0):
         if workers is None and may_start():
@@ -99,6 +101,29 @@ def ring(is_over: threading.Event) -> None:
             pause = _wake_due()
         except DatabaseError:
             logger.warning("Could not wake waits: the database is unavailable", extra={"event": "alarm.failed"})
+            connection.close()
+            pause = ALARM_SECONDS
+
+
+def serve_limits(is_over: threading.Event) -> None:
+    """Until then, let the tasks start that wait for a named limit, each when its turn has come.
+
+    While there are no limits, it only looks whether one has been set.
+    """
+    limits, pause, may_wait = SharedLimits(settings.APFLOW.limits.shared or {}), 0.0, True
+    while not is_over.wait(pause):
+        try:
+            refresh()
+            limits.refresh()
+            may_wait |= bool(limits.limits)
+            seconds = limits.serve() if may_wait else None
+            may_wait = bool(limits.limits) or seconds is not None
+            pause = ALARM_SECONDS if seconds is None else min(ALARM_SECONDS, seconds)
+        except DatabaseError:
+            logger.warning(
+                "Could not let tasks start that wait for a limit: the database is unavailable",
+                extra={"event": "limits.failed"},
+            )
             connection.close()
             pause = ALARM_SECONDS
 

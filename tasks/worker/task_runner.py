@@ -40,7 +40,7 @@ from tasks.worker.run_parts import RunParts
 from tasks.worker.spawning.growth import Growth
 from tasks.worker.wait_room import NO_ROOM
 
-SETTLED: Final = frozenset({WaitKind.EVENT, WaitKind.RUN})
+SETTLED: Final = frozenset({WaitKind.EVENT, WaitKind.RUN, WaitKind.LIMIT})
 """The waits that only begin when the engine has read the state of the tree."""
 POISON: Final = (
     "Poison: each worker process that ran this task alone died. The worker's log has the reason; look for crashes, "
@@ -91,6 +91,9 @@ class TaskRunner:
                 raise HeldBack
             await self._settle_budget(task, question)
             return None
+        if question.kind == WaitKind.LIMIT and not is_cancelled:
+            self._end_wait_for_limit(task, question)
+            return None
         if is_cancelled:
             stopped = await self._call_off(task, question)
             why = str(run.cancellations.message_of(task.id))
@@ -110,12 +113,26 @@ class TaskRunner:
         """
         if question is None or question.kind not in SETTLED or question.reply is not None:
             return question
-        questions = self._run.questions
+        questions, limits = self._run.questions, self._run.shared.limits
+        if question.kind == WaitKind.LIMIT:
+            settled = await limits.entered(question) if limits.knows(question) else question
+            if settled is not None:
+                questions.answer(settled)
+            return questions.question_of(question.task_id)
         is_over = questions.is_over(question)
         settled = await self._run.shared.wait_room.settled(task.user_id, question, is_over=is_over)
         if settled is not None:
             questions.answer(settled)
         return questions.question_of(question.task_id)
+
+    def _end_wait_for_limit(self, task: LoadedTask, question: OpenQuestion) -> None:
+        """Let the task continue as if it had not waited. Raises HeldBack if its turn has not come."""
+        run = self._run
+        if question.reply is None and run.shared.limits.knows(question):
+            raise HeldBack
+        run.recorder.waited(task)
+        run.questions.forget(task.id)
+        self._attempts.limits_taken(task.id, **orjson.loads(question.memo))
 
     async def _settle_budget(self, task: LoadedTask, question: OpenQuestion) -> None:
         """Take the answer about the budget, in one commit with the end of the question, and let all tasks continue.
@@ -164,6 +181,8 @@ class TaskRunner:
         None: no partial result.
         """
         if repeat_of(task.params) is not None or interruption_in(question) is not None:  # nothing is elsewhere
+            return None
+        if question.kind == WaitKind.LIMIT:
             return None
         if question.kind == WaitKind.RUN:
             await self._run.recorder.call_off(question, force=self._run.cancellations.is_forced(task.id))

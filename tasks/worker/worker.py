@@ -31,6 +31,7 @@ from tasks.worker.load_run import Found, LoadedTask, poll
 from tasks.worker.loop_turns import LoopTurns
 from tasks.worker.run_parts import Shared
 from tasks.worker.shares import Places, TreeMemory, convicts_per_user
+from tasks.worker.task_limits import TaskLimits
 from tasks.worker.wait_room import WaitRoom
 from tasks.worker.watchdog import LeaseKeeper, Watchdog
 
@@ -114,6 +115,7 @@ class Worker:
             pools=make_pools(),
             footprints=self._footprints,
             day_counts=DayCounts(self._process_id),
+            limits=TaskLimits(settings.APFLOW.limits.shared or {}),
             on_growth=self._memory.take,
             differing=set(),
         )
@@ -143,6 +145,7 @@ class Worker:
         places = 0 if self._is_draining else self._published_places
         workflows = versions_here()
         leases.beat(process_id=self._process_id, cluster_id=self._cluster_id, places=places, workflows=workflows)
+        self._shared.limits.refresh()
 
     async def probe(self) -> None:
         """Record a heartbeat, and take waiting runs and open webhooks whose wake-up was lost with another worker."""

@@ -79,6 +79,8 @@ READS: Final[dict[str, Json | None]] = {
     "system.health": {},
     "system.executors": {},
     "config.llm_key.get": {},
+    "limits.list": {},
+    "limits.get": None,
     "secrets.list": {},
 }
 """The parameters of each method that reads; None: it reads one row, or a list that has a method of its own here."""

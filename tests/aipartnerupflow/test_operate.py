@@ -99,6 +99,14 @@ def test_a_task_is_explained_by_what_is_known_of_its_tree(
     assert words in "\n".join(said)
 
 
+def test_a_wait_for_a_named_limit_is_explained() -> None:
+    wait = {"kind": "limit", "since": "noon", "until": None, "text": "for limit crm, about 12 s", "limit": "crm"}
+    root = task("r", "pending", task("a"), task("b", after=("a",)), schemas=None)
+    assert [may_ask(of, root) for of in "abr"] == [["a"], ["a"], ["r", "a"]]
+    said = explain("a", root, is_running=True, checks=WELL, last_message="", questions={}, waits={"a": wait})
+    assert said[-1].startswith("It waits since noon for limit crm, about 12 s. It needs no worker meanwhile")
+
+
 @pytest.mark.parametrize(("of", "who"), [("q", "It"), ("b", "'Q' (q)"), ("r", "'Q' (q)")])
 def test_what_a_task_asks_is_said_of_all_that_wait_for_it(of: str, who: str) -> None:
     root = task("r", "pending", task("q", "in_progress"), task("b", after=("q",)), schemas=None)
@@ -126,7 +134,7 @@ def test_a_question_about_the_budget_is_found_at_a_task_that_has_not_started() -
     asks = {"budget": {"tokens": 30, "on_exceeded": "ask"}}
     root = task("r", "pending", task("a", "completed"), task("b", after=("a",)), params=asks, budget=limits)
     assert may_ask("b", root) == ["b"]
-    assert may_ask("b", root | {"params": None}) == []
+    assert may_ask("b", root | {"params": None}) == ["b"]
     question = {"text": "Spent 52 of 30 tokens.", "options": None, "expires_at": None}
     said = explain("b", root, is_running=True, checks=WELL, last_message="", questions={"b": question}, waits={})
     assert "Its run has spent 52 of 30 tokens." in said

@@ -1,5 +1,6 @@
 """The configuration: where values come from, what is refused, and that every setting is documented."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from apflow_site.config import (
     secret_variables,
     variables,
 )
+from apflow_site.config.elsewhere import for_processes
 from apflow_site.config.faults import faults_of as faults_in
 from apflow_site.config.sources import Source
 from apflow_site.databases import database_settings
@@ -562,6 +564,39 @@ def test_every_default_and_every_example_is_allowed() -> None:
     assert [
         faults_in(Source.of_texts(values, keys={key: key for key in values})) for values in (examples, defaults)
     ] == [[], []]
+
+
+# --- named limits ---
+
+
+def test_named_limits_are_in_the_file_or_as_json_in_the_environment(configure: Load) -> None:
+    crm = {"match": {"host": "crm.example.com"}, "requests_per_minute": 600, "per": "user"}
+    text = "limits:\n  shared:\n    crm: {match: {host: crm.example.com}, requests_per_minute: 600, per: user}\n"
+    assert configure(text).limits.shared == {"crm": crm}
+    assert configure(LIMITS_SHARED=json.dumps({"crm": crm})).limits.shared == {"crm": crm}
+    assert configure().limits.shared is None
+    config = configure(text)
+    assert not [name for name in for_processes(config, {}) if "LIMITS_SHARED" in name]
+
+
+@pytest.mark.parametrize(
+    ("shared", "reason"),
+    [
+        ({"crm": {"requests_per_minut": 5}}, "'crm' has the key 'requests_per_minut', which is unknown; did you mean"),
+        (
+            {"crm": {}},
+            "'crm' limits nothing: it needs requests_per_second, requests_per_minute, tokens_per_minute or at_once",
+        ),
+        ({"crm": {"requests_per_minute": 5, "match": {"modell": "x"}}}, "match of 'crm' has the key 'modell'"),
+        ({"crm": 5}, "see 'crm'"),
+        ([], ""),
+    ],
+)
+def test_a_fault_of_a_named_limit_is_named(configure: Load, shared: Any, reason: str) -> None:
+    [fault] = faults_of(configure, LIMITS_SHARED=json.dumps(shared))
+    assert fault.startswith("limits.shared (AIPARTNERUPFLOW_LIMITS_SHARED): ")
+    assert reason in fault
+    assert "Give a mapping of names and limits" in fault
 
 
 # --- programs that allow everything ---

@@ -6,8 +6,11 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 from django.test import AsyncClient
+from pytest_django import Settings
 
-from tasks.models import WorkerProcess
+from tasks.models import Question, Run, WorkerProcess
+from tasks.status import WaitKind
+from tests.sections import replace
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_engines_nightly]
 
@@ -22,3 +25,18 @@ async def test_a_worker_process_that_has_ended_is_not_shown_with_its_places() ->
     states = {re.findall(r"<td>(working|draining|ended|no heartbeat)</td>", row)[0]: row for row in rows}
     assert states.keys() == {"working", "draining", "ended"}
     assert ">7</td>" in states["working"] and "1,000" not in states["ended"]
+
+
+async def test_the_page_shows_what_waits_for_which_limit(settings: Settings) -> None:
+    shared = {"crm": {"match": {"host": "crm.example.com"}, "at_once": 4}}
+    settings.APFLOW = replace(settings.APFLOW, limits=replace(settings.APFLOW.limits, shared=shared))
+    run = await Run.objects.acreate(root_id="r", target_id="r", user_id="alice", context_id="r", created_at=Now())
+    for task_id in "ab":
+        await Question.objects.acreate(
+            run=run, task_id=task_id, text="for limit crm", kind=WaitKind.LIMIT, event="crm", asked_at=Now()
+        )
+    page = (await AsyncClient().get("/ui/workers/")).content.decode()
+    (row,) = re.findall(r"<td>crm</td>.*?</tr>", page, re.DOTALL)
+    assert "crm.example.com" in row
+    assert re.findall(r'<td class="num">(\d+)</td>', row) == ["0", "2"]
+    assert "Named limits</td>" in page

@@ -31,6 +31,7 @@ FOREIGN_TREES: Final = (
     {"tasks": [{"name": "a", "parent_id": "$task"}]},
     {"tasks": [{"id": "a", "name": "a"}, {"name": "b", "parent_id": "$leaf"}]},
 )
+LIMIT: Final = {"name": "rows", "limit": {"requests_per_minute": 600}}
 EXECUTE: Final = Row(
     TASK,
     (
@@ -115,6 +116,10 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
             (AT | {"tasks": [{"name": "a", "dependencies": ["$task"]}]}, AT | USER | {"tasks": [{"name": "a"}]}),
         ),
         "schedules.get": Row(SCHEDULE, ({"id": "$schedule"},)),
+        "limits.list": Row({}),
+        "limits.get": Row({"name": "no_such_limit"}, code=-32602),
+        "limits.set": Row(LIMIT),
+        "limits.delete": Row({"name": "rows"}),
         "schedules.list": Row(USER, (USER | {"is_paused": False},)),
         "schedules.update": Row(SCHEDULE | {"name": "new"}, (SCHEDULE | {"task_id": "$mine"},)),
         "schedules.delete": Row(SCHEDULE),
@@ -293,6 +298,10 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         ),
         "testNotification": Row({}, code="notification_not_found"),
         "deleteNotification": Row({}),
+        "listLimits": Row({}),
+        "getLimit": Row({}, code="invalid_params"),
+        "setLimit": Row({"limit": {}}, code="invalid_params"),
+        "deleteLimit": Row({}),
         "listSecrets": Row({}),
         "setSecret": Row(VALUE, (VALUE | {"scope": "shared", "users": ["$user"]},)),
         "deleteSecret": Row({}, ({"scope": "shared"},)),
@@ -310,6 +319,7 @@ TOOLS: Final[Mapping[str, Row]] = MappingProxyType(
         "generate_tree": Row({"requirement": ""}),
         "get_run": Row({"run_id": "$run"}, ({"run_id": "$run", "wait_seconds": 1}, {"run_id": "$task"}), runs=True),
         "list_executors": Row({}),
+        "list_limits": Row({}),
         "list_runs": Row({"task_id": "$task"}, (USER, {"task_id": "$leaf"}), runs=True),
         "run_flow": Row(NO_FLOW, (NO_FLOW,)),
         "run_tree": Row({"tasks": [{"name": "mine"}]}, FOREIGN_TREES),

@@ -192,6 +192,54 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/limits/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the named limits, and how many tasks wait for each since when.
+         * @description List the named limits, and how many tasks wait for each since when.
+         */
+        get: operations["listLimits"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/limits/{name}/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Return a named limit, and the tasks that wait for it.
+         * @description Return a named limit, and the tasks that wait for it.
+         */
+        get: operations["getLimit"];
+        /**
+         * Set a named limit, or replace one. Workers apply it within seconds, also to tasks that wait.
+         * @description Set a named limit, or replace one. Workers apply it within seconds, also to tasks that wait.
+         */
+        put: operations["setLimit"];
+        post?: never;
+        /**
+         * Delete a limit that was set. Tasks that wait for it start, unless the configuration has one of this name.
+         * @description Delete a limit that was set. Tasks that wait for it start, unless the configuration has one of this name.
+         */
+        delete: operations["deleteLimit"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/llm-keys/": {
         parameters: {
             query?: never;
@@ -1541,6 +1589,29 @@ export interface components {
             task: string;
         };
         /**
+         * LimitDeleted
+         * @description `deleted` is false if no limit of this name was set: one of the configuration cannot be deleted.
+         */
+        LimitDeleted: {
+            deleted: boolean;
+            name: string;
+        };
+        /**
+         * LimitDetail
+         * @description A named limit with the first 100 of the tasks that wait for it, the next to start first.
+         */
+        LimitDetail: {
+            at_work: number | null;
+            is_set: boolean;
+            limit: Record<string, unknown>;
+            name: string;
+            set_at: string | null;
+            set_by: string | null;
+            since: string | null;
+            tasks: components["schemas"]["WaitingTask"][];
+            waiting: number;
+        };
+        /**
          * ListedFlow
          * @description A flow without its tasks: its newest version, and its newest run if it has any.
          */
@@ -1776,6 +1847,29 @@ export interface components {
             step: number | null;
             task_id: string;
             usage: components["schemas"]["CallUsage"] | null;
+        };
+        /**
+         * NamedLimit
+         * @description A named limit: `limit`, as it is configured or was set (`is_set`), and the caller's tasks that wait for it, for administrators those of all users.
+         *
+         *     `since` is when the first of them began to wait. `at_work` counts the places that are taken; null without `at_once`.
+         */
+        NamedLimit: {
+            at_work: number | null;
+            is_set: boolean;
+            limit: Record<string, unknown>;
+            name: string;
+            set_at: string | null;
+            set_by: string | null;
+            since: string | null;
+            waiting: number;
+        };
+        /**
+         * NamedLimits
+         * @description All named limits.
+         */
+        NamedLimits: {
+            limits: components["schemas"]["NamedLimit"][];
         };
         /**
          * NeededCode
@@ -2838,19 +2932,32 @@ export interface components {
         };
         /**
          * Wait
-         * @description The wait of a task, if not for an answer: a time, an event, or a run of its own (`child_run`). At `until` a wait for a time is over, and one for an
+         * @description The wait of a task, if not for an answer: a time, an event, a run of its own (`child_run`), or its turn in a named `limit`. `text` says for what, as in "waits for limit crm, about 12 s". At `until` a wait for a time is over, and one for an
          *     event times out. A `POST` to `hook_url` ends a wait for an event, without a login; null if the caller may not do that. Without `server.public_url` it begins as the address that was called.
          */
         Wait: {
             event: string | null;
             hook_url: string | null;
             /** @enum {unknown} */
-            kind: "event" | "run" | "time";
+            kind: "event" | "limit" | "run" | "time";
+            limit: string | null;
             match: Record<string, unknown> | null;
             /** @enum {unknown} */
             on_timeout: "complete" | "fail";
             since: string;
+            text: string;
             until: string | null;
+        };
+        /**
+         * WaitingTask
+         * @description A task that waits for a limit. `text` says about how long, as when it began to wait.
+         */
+        WaitingTask: {
+            run_id: string;
+            since: string;
+            task_id: string;
+            text: string;
+            user_id: string;
         };
         /**
          * Webhook
@@ -2909,7 +3016,7 @@ export interface operations {
     listAudit: {
         parameters: {
             query?: {
-                action?: "login" | "login.failed" | "logout" | "api_key.created" | "api_key.revoked" | "llm_key.set" | "llm_key.deleted" | "secret.set" | "secret.deleted" | "user.created" | "user.role_set" | "user.password_set" | "user.enabled" | "user.disabled" | "maintenance.on" | "maintenance.off" | "tree.deleted" | "task.deleted" | "flow.saved" | "flow.deleted" | "schedule.created" | "schedule.updated" | "schedule.paused" | "schedule.resumed" | "schedule.deleted" | "webhook.added" | "webhook.deleted" | "notification.set" | "notification.deleted" | "api_key" | "llm_key" | "secret" | "user" | "maintenance" | "tree" | "task" | "flow" | "schedule" | "webhook" | "notification";
+                action?: "login" | "login.failed" | "logout" | "api_key.created" | "api_key.revoked" | "llm_key.set" | "llm_key.deleted" | "secret.set" | "secret.deleted" | "user.created" | "user.role_set" | "user.password_set" | "user.enabled" | "user.disabled" | "maintenance.on" | "maintenance.off" | "tree.deleted" | "task.deleted" | "flow.saved" | "flow.deleted" | "schedule.created" | "schedule.updated" | "schedule.paused" | "schedule.resumed" | "schedule.deleted" | "webhook.added" | "webhook.deleted" | "notification.set" | "notification.deleted" | "limit.set" | "limit.deleted" | "api_key" | "llm_key" | "secret" | "user" | "maintenance" | "tree" | "task" | "flow" | "schedule" | "webhook" | "notification" | "limit";
                 cursor?: string;
                 limit?: number;
                 since?: string;
@@ -3658,6 +3765,224 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Home"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    listLimits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedLimits"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    getLimit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LimitDetail"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    setLimit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    limit: Record<string, unknown>;
+                };
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedLimit"];
+                };
+            };
+            /** @description Bad Request: `invalid_params`, `invalid_json` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Content Too Large: `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unsupported Media Type: `unsupported_media_type` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    deleteLimit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LimitDeleted"];
                 };
             };
             /** @description Bad Request: `invalid_params` */

@@ -15,6 +15,8 @@ from llmkeys.providers import provider_named
 from llmkeys.secret import Secret
 from llmkeys.stores import StoredKey
 from tasks.executors.input_places import NOT_THERE, misuse, named_in
+from tasks.models import NamedLimit
+from tasks.rules import limits
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.specs import LISTED, TreeSpec
 
@@ -80,11 +82,24 @@ def record_deletion(*, row: LLMKey | NamedSecret, actor: str) -> None:
         audit.record(Action.SECRET_DELETED, actor=actor, target=row.name, scope=scope, owner=row.user_id)
 
 
+def _refuse_unknown_limits(spec: TreeSpec) -> None:
+    joined = [(task, names) for task in spec.tasks if (names := (task.params or {}).get("limits"))]
+    known = NamedLimit.objects.given() if joined else {}
+    found = (
+        (f"tasks[{task.position}].params.{field}", problem)
+        for task, names in joined
+        for field, problem in limits.problems(names, known)
+    )
+    if refused := list(islice(found, LISTED)):
+        raise InvalidParams(refused)
+
+
 def refuse_unusable(spec: TreeSpec, *, owner: str) -> None:
     """Raise InvalidParams for a secret that the owner may not use, or that may not be sent where its task sends it.
 
-    The reason is the same for a secret of another user and for one that does not exist.
+    The reason is the same for a secret of another user and for one that does not exist. Also for a named limit that does not exist.
     """
+    _refuse_unknown_limits(spec)
     named = list(named_in(spec))
     if not named:
         return

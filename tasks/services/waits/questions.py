@@ -36,7 +36,7 @@ from tasks.storage.bulk import marks
 MOST_SHOWN: Final = 1_000
 OPEN: Final = (
     "SELECT q.id, q.run_id, q.task_id, q.text, q.options, q.schema, q.assignees, q.alarms, q.asked_at, q.expires_at, q.answered_at, q.answer, "
-    "q.answered_by, q.comment, q.memo, q.kind, q.on_expiry, q.digest, e.event, e.payload, e.event_id, e.received_at, "
+    "q.answered_by, q.comment, q.memo, q.kind, q.on_expiry, q.digest, q.turn, q.event AS awaited, e.event, e.payload, e.event_id, e.received_at, "
     "r.id AS child_id, r.root_id AS child_root_id, r.status AS child_status, t.result, t.error "
     "FROM tasks_question q LEFT JOIN tasks_sentevent e ON e.id = q.taken_id "
     "LEFT JOIN tasks_run r ON r.wait_id = q.id LEFT JOIN tasks_task t ON t.id = r.target_id "
@@ -66,7 +66,7 @@ class OpenQuestion:
     match: Json | None = None
     since: datetime | None = None
     is_listening: bool = False
-    """Whether the wait has looked for events before it and is open to new ones, or its tree has been started."""
+    """Whether the wait has looked for events before it and is open to new ones, its tree has been started, or it has its turn."""
     tree: Json | None = None
     """The tree that is to run."""
 
@@ -274,7 +274,8 @@ def _question_of(row: Json) -> OpenQuestion:
         reply=None if row["answered_at"] is None else _reply_in(row),
         kind=row["kind"],
         on_expiry=row["on_expiry"],
-        is_listening=row["digest"] is not None or row["child_id"] is not None,
+        event=row["awaited"],
+        is_listening=any(row[name] is not None for name in ("digest", "child_id", "turn")),
     )
 
 
@@ -286,6 +287,8 @@ def _reply_in(row: Json) -> Reply:
         return Reply(answer=_event_in(row), by="", memo=loads(row["memo"]))
     if row["child_id"] is not None:
         return Reply(answer=_end_in(row), by="", memo=loads(row["memo"]))
+    if row["kind"] == WaitKind.LIMIT:
+        return Reply(answer=None, by="", memo=loads(row["memo"]))
     answer = None if row["answer"] is None else loads(row["answer"])
     return Reply(answer=answer, by=row["answered_by"], comment=row["comment"], memo=loads(row["memo"]))
 

@@ -14,8 +14,17 @@ from tests.servers import Server
 INFO: Json = {"name": "a-client", "version": "1"}
 TOOLS = [
     *("answer_question", "approval_executor", "backfill_schedule", "cancel_run", "create_schedule", "delete_schedule"),
-    *("echo_executor", "generate_tree", "get_run", "get_schedule", "list_executors", "list_runs", "list_schedule_runs"),
-    *("list_schedules", "pause_schedule", "preview_schedule", "resume_schedule", "run_flow", "run_tree"),
+    *("echo_executor", "generate_tree", "get_run", "get_schedule", "list_executors", "list_limits"),
+    *(
+        "list_runs",
+        "list_schedule_runs",
+        "list_schedules",
+        "pause_schedule",
+        "preview_schedule",
+        "resume_schedule",
+        "run_flow",
+        "run_tree",
+    ),
     *("scripted_executor", "send_event", "sleep_executor", "trigger_schedule", "update_schedule"),
 ]
 FOR_VIEWERS = [name for name in TOOLS if name.startswith(("get_", "list_", "preview_"))]

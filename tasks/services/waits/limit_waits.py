@@ -1,0 +1,268 @@
+"""The named limits as rows that all workers share: tasks take units of them, or wait for their turn.
+
+A wait for a limit is a question with `turn`, whose `event` is the key of the limit's row. It ends with an answer, which
+has taken a unit already. Users take turns as for runs (`tasks.queue.fairness`).
+"""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final, NamedTuple
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Count, Exists, Max, OuterRef, QuerySet
+from django.db.models.functions import Now
+
+from tasks.models import Flow, LimitPlace, NamedLimit, Question, QuestionQuerySet, Run, RunTag, SharedLimit
+from tasks.queue import notify, suspension
+from tasks.queue.clock import database_time
+from tasks.rules.limits import TOKENS, Facts, Limit, name_of, passed, read_limits
+from tasks.rules.strict_json import Json
+from tasks.services.waits.questions import OpenQuestion, questions_by_id
+from tasks.status import WaitKind
+
+START_SECONDS: Final = 0.05
+"""The seconds until the next look whether tasks whose turn has come have started, or a place is free."""
+AHEAD_SECONDS: Final = 1.0
+"""The seconds for which units that were taken in advance may be used. Then they are lost."""
+LOOK_SECONDS: Final = 1.0
+"""The seconds until the next look whether a limit that lets nothing start has changed."""
+FREE_PLACES: Final = "DELETE FROM tasks_limitplace WHERE run_id = %s AND task_id = %s"
+"""The statement that gives back the places of a task, in the commit that ends its attempt."""
+FOREVER: Final = 10.0**9
+"""More seconds than anything is owed."""
+MOST_LOOKS: Final = 10_000
+"""The number of rows whose last look is remembered: a limit per user has one row for each."""
+
+
+class Asking(NamedTuple):
+    """A task that is about to start, or to call a model that will use about so many tokens."""
+
+    user_id: str
+    run_id: str
+    task_id: str
+    tokens: int = 1
+
+
+class Settlement(NamedTuple):
+    """The tokens that a call has used, and those that were taken for it."""
+
+    reserved: int
+    used: int
+    seconds_ago: float
+    call_id: str
+
+
+def facts_of_run(run_id: str) -> Facts:
+    """Return the name of the run's flow, if it has one, and its tags."""
+    flows = Flow.objects.filter(id__in=Run.objects.filter(id=run_id).values("flow_id"))
+    return {
+        "flow": tuple(flows.values_list("name", flat=True)),
+        "tag": tuple(RunTag.objects.filter(run_id=run_id).values_list("tag", flat=True)),
+    }
+
+
+class SharedLimits:
+    """The named limits, for the threads of one process."""
+
+    def __init__(self, given: Mapping[str, Json], *, steady: Callable[[], float] = time.monotonic) -> None:
+        """`steady` is a clock in seconds that is never set."""
+        self._given = given
+        self.limits = read_limits(given)
+        self._steady = steady
+        self._looks: dict[str, tuple[datetime, float]] = {}
+        """The time of the database at the last look at a row, and that of the steady clock then."""
+        self._ahead: dict[str, tuple[int, float]] = {}
+        """The units of a row that this process has taken in advance, and until when by the steady clock."""
+
+    def has_ahead(self, key: str) -> bool:
+        """Use a unit that was taken in advance. False: there is none."""
+        units, until = self._ahead.get(key, (0, 0.0))
+        if not units or self._steady() >= until:
+            return False
+        self._ahead[key] = units - 1, until
+        return True
+
+    def refresh(self) -> None:
+        """Read what administrators have changed meanwhile."""
+        given = NamedLimit.objects.given()
+        if given != self._given:
+            self.limits, self._given = read_limits(given), given
+            self._ahead.clear()
+
+    @transaction.atomic
+    def take(self, key: str, asking: Sequence[Asking]) -> dict[Asking, float]:
+        """Let as many of the tasks start as there is room for, if none waits.
+
+        Maps those that have to wait to about how many seconds; 0.0 if they wait for a place.
+        """
+        limit = self.limits.get(name_of(key))
+        if limit is None:  # it was removed a moment ago
+            return {}
+        row = self._locked(key, limit)
+        before = dict(_waiting(key).values_list("user_id").annotate(Count("id")))
+        if not before:
+            self._forget_places(key, limit, [task.task_id for task in asking])
+        held = self._held(key, limit)
+        may_start, seconds, counts = list[Asking](), dict[Asking, float](), Counter[str](before)
+        for task in asking:
+            if not counts and limit.fits(row.debts, tokens=task.tokens, held=held + len(may_start)):
+                row.debts = limit.taken(row.debts, tokens=task.tokens)
+                may_start.append(task)
+                continue
+            own = counts[task.user_id]
+            ahead = sum(min(count, own + 1) for user, count in counts.items() if user != task.user_id) + own
+            seconds[task] = limit.wait(row.debts, tokens=task.tokens, ahead=ahead)
+            counts[task.user_id] += 1
+        self._take_places(key, limit, [(task.run_id, task.task_id) for task in may_start])
+        ahead = 0 if seconds else limit.ahead(row.debts)
+        if ahead:
+            row.debts = limit.taken(row.debts, count=ahead)
+            if len(self._ahead) > MOST_LOOKS:
+                self._ahead.clear()
+            until = self._steady() + AHEAD_SECONDS
+            transaction.on_commit(partial(self._ahead.__setitem__, key, (ahead, until)), robust=True)
+        row.save()
+        return seconds
+
+    @transaction.atomic
+    def settle(self, key: str, calls: Sequence[Settlement]) -> dict[Settlement, None]:
+        """Correct what was taken for the tokens of calls by what they have used."""
+        limit = self.limits.get(name_of(key))
+        if limit is None or TOKENS not in limit.rates:  # it was changed meanwhile
+            return {}
+        row = self._locked(key, limit)
+        for call in calls:
+            debt = limit.rates[TOKENS].settled(
+                row.debts[TOKENS], reserved=call.reserved, used=call.used, seconds_ago=call.seconds_ago
+            )
+            row.debts = {**row.debts, TOKENS: debt}
+        row.save()
+        return {}
+
+    @transaction.atomic
+    def hold(self, key: str, seconds: Sequence[float]) -> dict[float, None]:
+        """Let nothing start for so long, because the service itself has asked for that."""
+        self._ahead.pop(key, None)
+        if limit := self.limits.get(name_of(key)):
+            row = self._locked(key, limit)
+            row.debts = {measure: rate.held(row.debts[measure], max(seconds)) for measure, rate in limit.rates.items()}
+            row.save()
+        return {}
+
+    @transaction.atomic
+    def enter(self, key: str, wait_ids: Sequence[str]) -> dict[str, OpenQuestion]:
+        """Give new waits their turns, and let those start for which there is room by now. Returns the waits as they are then."""
+        limit = self.limits.get(name_of(key))
+        row = self._locked(key, limit)
+        new = list(Question.objects.unanswered().filter(id__in=wait_ids, turn=None).order_by("asked_at", "id"))
+        last = _waiting(key).filter(user_id__in={wait.user_id for wait in new})
+        turns = defaultdict[str | None, int](int, last.values_list("user_id").annotate(Max("turn")))
+        for wait in new:
+            wait.turn = turns[wait.user_id] = 1 + max(row.turn, turns[wait.user_id])
+        Question.objects.bulk_update(new, ["turn"])
+        self._forget_places(key, limit, [wait.task_id for wait in new])
+        self._let_start(row, limit)
+        row.save()
+        return questions_by_id(wait_ids)
+
+    def serve(self) -> float | None:
+        """Let those waits end whose turn has come. Returns in how many seconds to look again; None if no task waits."""
+        keys = _waiting().order_by().values_list("event", flat=True).distinct()
+        return min((self._served(str(key)) for key in keys), default=None)
+
+    def _served(self, key: str) -> float:
+        limit = self.limits.get(name_of(key))
+        if limit is not None and limit.at_once is not None and self._held(key, limit) >= limit.at_once:
+            return LOOK_SECONDS if limit.is_paused else START_SECONDS  # without a transaction that locks the row
+        return self._serve(key)
+
+    @transaction.atomic
+    def _serve(self, key: str) -> float:
+        limit = self.limits.get(name_of(key))
+        row = self._locked(key, limit)
+        self._let_start(row, limit)
+        row.save()
+        return max(START_SECONDS, limit.wait(row.debts)) if limit else 0.0
+
+    def _locked(self, key: str, limit: Limit | None) -> SharedLimit:
+        """Return the row, with what is owed now. Other transactions with it wait for the end of this one."""
+        rows = SharedLimit.objects.select_for_update().filter(key=key)
+        row = rows.first()
+        if row is None:
+            SharedLimit.objects.bulk_create([SharedLimit(key=key, seen_at=database_time())], ignore_conflicts=True)
+            row = rows.get()
+        begun = self._steady()  # before and after: the time of the query itself is no clock that was set
+        now = database_time()
+        looked_at, steady_then = self._looks.get(key, (row.seen_at, float("-inf")))
+        seconds = min(FOREVER, self._steady() - steady_then)
+        if len(self._looks) > MOST_LOOKS:
+            self._looks.clear()
+        # A look counts once the row has its time. The callers always save it, also if nothing starts.
+        transaction.on_commit(partial(self._looks.__setitem__, key, (now, begun)), robust=True)
+        time_passed = passed(row.seen_at, now, looked_at=looked_at, seconds_ago=seconds)
+        row.debts = limit.after(row.debts, time_passed) if limit else {}
+        row.seen_at = now
+        return row
+
+    def _let_start(self, row: SharedLimit, limit: Limit | None) -> None:
+        """End the first waits for which there is room. Without its limit, which was removed, nothing is left to wait for."""
+        in_turn = _waiting(row.key).order_by("turn", "asked_at", "id")
+        waits = list[Question]()
+        if limit is None:
+            waits = list(in_turn)
+        elif limit.fits(row.debts, held=(held := self._held(row.key, limit))):
+            for wait in in_turn[: max(0, limit.late - _answered(row.key).count())]:
+                tokens = (wait.match or {}).get("tokens", 1)
+                if not limit.fits(row.debts, tokens=tokens, held=held + len(waits)):
+                    break
+                row.debts = limit.taken(row.debts, tokens=tokens)
+                waits.append(wait)
+            self._take_places(row.key, limit, [(wait.run_id, wait.task_id) for wait in waits])
+        if not waits:
+            return
+        Question.objects.filter(id__in=[wait.id for wait in waits]).update(answered_at=Now())
+        row.turn = max(row.turn, *(wait.turn or 0 for wait in waits))
+        notify.send(notify.RUNS)
+        transaction.on_commit(partial(suspension.resume, sorted({wait.run_id for wait in waits})), robust=True)
+
+    def _held(self, key: str, limit: Limit) -> int:
+        return 0 if limit.at_once is None else _places(key).count()
+
+    def _forget_places(self, key: str, limit: Limit | None, task_ids: Sequence[str]) -> None:
+        """Forget the places that tasks have which are repeated after a crash."""
+        if limit is not None and limit.at_once is not None:
+            _places(key).filter(task_id__in=task_ids).delete()
+
+    def _take_places(self, key: str, limit: Limit, tasks: Sequence[tuple[str, str]]) -> None:
+        if limit.at_once is not None:
+            places = [LimitPlace(key=key, run_id=run_id, task_id=task_id) for run_id, task_id in tasks]
+            LimitPlace.objects.bulk_create(places, ignore_conflicts=True)
+
+
+def places() -> "QuerySet[LimitPlace]":
+    """Return the places of limits that tasks have: those of runs that are over are void."""
+    return LimitPlace.objects.filter(Exists(Run.objects.unfinished().filter(id=OuterRef("run_id"))))
+
+
+def _places(key: str) -> "QuerySet[LimitPlace]":
+    return places().filter(key=key)
+
+
+def _waiting(key: str | None = None) -> QuestionQuerySet:
+    """Return the waits that have a turn and no answer, of this limit or of all."""
+    found = Question.objects.filter(kind=WaitKind.LIMIT, turn__isnull=False) if key is None else _of(key)
+    return found.filter(closed_at=None, answered_at=None).in_open_runs()
+
+
+def _answered(key: str) -> QuestionQuerySet:
+    """Return the waits whose turn has come lately, and whose tasks have not started yet."""
+    lately = Now() - timedelta(seconds=settings.APFLOW.worker.lease_seconds)
+    return _of(key).filter(closed_at=None, answered_at__gte=lately)
+
+
+def _of(key: str) -> QuestionQuerySet:
+    return Question.objects.filter(kind=WaitKind.LIMIT, turn__isnull=False, event=key)

@@ -1,0 +1,376 @@
+"""Named limits in workers: a task beyond one waits for its turn without a worker, users take turns, and nothing is counted twice."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db.models.functions import Now
+from pytest_django import Settings
+
+from a2a.methods import queries
+from a2a.methods.params import Get
+from accounts.callers import LOCAL, Caller
+from tasks.models import Flow, LimitPlace, ModelCall, Question, Run, RunTag, SharedLimit, Task
+from tasks.queue.leases import SUSPENDED
+from tasks.rules.exceptions import InvalidParams
+from tasks.services import trees
+from tasks.services.runs import cancels
+from tasks.services.waits import named_limits
+from tasks.services.waits.limit_waits import Asking, SharedLimits
+from tasks.status import WaitKind
+from tests.sections import replace
+from tests.servers import until
+from tests.tasks.services.trees.test_idempotency import together
+from tests.tasks.trees import ADMIN, ALICE, BOB
+from tests.workers import Json, WorkerThread, group, result_of, step
+
+pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
+
+ONE = {"one": {"match": {"executor": "scripted_executor"}, "requests_per_minute": 1}}
+Limited = Callable[[Json | None], WorkerThread]
+
+
+@pytest.fixture
+def limited(settings: Settings, transactional_db: None, test_executors: None) -> Limited:
+    """A worker with these limits."""
+
+    def make(shared: Json | None) -> WorkerThread:
+        limits = replace(settings.APFLOW.limits, shared=shared)
+        settings.APFLOW = replace(settings.APFLOW, limits=limits)
+        return WorkerThread()
+
+    return make
+
+
+def start(*tasks: Json, caller: Caller = LOCAL) -> Run:
+    return trees.execute_tree(caller=caller, tasks=list(tasks)).run
+
+
+def a_minute_passes(shared: Json) -> None:
+    """For the limits: all is paid. Then a supervisor looks."""
+    SharedLimit.objects.update(debts={})
+    SharedLimits(shared).serve()
+
+
+def statuses(run: Run) -> list[str]:
+    return list(
+        Task.objects.tree(run.root_id).exclude(executor_id=None).order_by("position").values_list("status", flat=True)
+    )
+
+
+def waiting() -> list[str]:
+    """The tasks that wait for a limit, in their order."""
+    found = Question.objects.filter(kind=WaitKind.LIMIT, answered_at=None, closed_at=None)
+    return list(found.order_by("turn", "asked_at", "id").values_list("task_id", flat=True))
+
+
+def test_tasks_beyond_the_limit_wait_in_order_without_a_worker_and_without_an_attempt(limited: Limited) -> None:
+    worker = limited(ONE)
+    run = start(*group("root", step("a"), step("b"), step("c")))
+    worker.work()
+    run.refresh_from_db()
+    assert run.lease_owner == SUSPENDED
+    assert statuses(run) == ["completed", "pending", "pending"]
+    messages = [event["message"] for event in result_of(run).events if event["type"] == "log"]
+    assert messages[0] == "waiting for limit one, about 60 s"
+    assert [message.partition(", ")[0] for message in messages] == ["waiting for limit one"] * 2
+    wait = queries.detail(LOCAL, Get(task_id="b")).native["wait"]
+    assert (wait["kind"], wait["limit"], wait["text"]) == ("limit", "one", "for limit one, about 60 s")
+    assert (wait["event"], wait["match"], wait["until"]) == (None, None, None)
+    for ended in (2, 3):
+        a_minute_passes(ONE)
+        worker.work()
+        assert statuses(run).count("completed") == ended
+    ran = result_of(run)
+    assert ran.run.status == "completed"
+    assert [name for name in ran.order() if name != "root"] == ["a", "b", "c"]
+    assert [ran.tasks[name].attempt for name in "abc"] == [1, 1, 1]
+    assert not Question.objects.filter(closed_at=None).exists()
+
+
+def test_users_take_turns(limited: Limited) -> None:
+    worker = limited(ONE)
+    runs = [start(step(f"a{number}"), caller=ALICE) for number in range(4)]
+    worker.work()
+    runs.append(start(step("b0"), caller=BOB))
+    worker.work()
+    order = ["a0"]
+    for _ in range(4):
+        before = set(waiting())
+        a_minute_passes(ONE)
+        worker.work()
+        order += before - set(waiting())
+    assert order == ["a0", "a1", "b0", "a2", "a3"]
+    assert {result_of(run).run.status for run in runs} == {"completed"}
+
+
+def test_a_task_that_waits_for_a_limit_can_be_cancelled(limited: Limited) -> None:
+    worker = limited(ONE)
+    run = start(*group("root", step("a"), step("b"), step("c")))
+    worker.work()
+    cancels.ask(caller=LOCAL, task_ids=["b"], force=False, message="No longer")
+    worker.work()
+    assert statuses(run) == ["completed", "cancelled", "pending"]
+    assert waiting() == ["c"]
+    a_minute_passes(ONE)
+    worker.work()
+    assert statuses(run) == ["completed", "cancelled", "completed"]
+    assert result_of(run).tasks["b"].attempt == 0
+
+
+def test_each_attempt_takes_a_unit_and_a_wait_is_no_attempt(limited: Limited) -> None:
+    worker = limited(ONE)
+    retry = {"max_attempts": 3, "backoff_seconds": 0}
+    run = start(step("a", inputs={"fails_until_attempt": 3}, params={"retry": retry}))
+    for attempt in (1, 2, 3):
+        worker.work()
+        assert result_of(run).tasks["a"].attempt == attempt
+        a_minute_passes(ONE)
+    worker.work()
+    assert result_of(run).run.status == "completed"
+
+
+def test_with_per_user_each_has_a_limit_of_their_own(limited: Limited) -> None:
+    shared = {"one": ONE["one"] | {"per": "user"}}
+    worker = limited(shared)
+    runs = [start(step(name), caller=caller) for name, caller in (("a", ALICE), ("b", BOB), ("c", BOB))]
+    worker.work()
+    assert waiting() == ["c"]
+    a_minute_passes(shared)
+    worker.work()
+    assert {result_of(run).run.status for run in runs} == {"completed"}
+
+
+def test_a_task_joins_a_limit_by_its_name_and_needs_a_unit_of_each(limited: Limited) -> None:
+    shared = ONE | {"two": {"requests_per_minute": 1}}
+    worker = limited(shared)
+    echo = {"id": "e", "name": "e", "schemas": {"method": "echo_executor"}, "params": {"limits": ["two"]}}
+    first, second = start(echo), start(step("s", params={"limits": ["two"]}))
+    worker.work()
+    assert result_of(first).run.status == "completed"
+    (wait,) = Question.objects.filter(closed_at=None)
+    assert wait.event == "two"
+    SharedLimit.objects.filter(key="two").update(debts={})
+    SharedLimits(shared).serve()
+    worker.work()
+    assert result_of(second).run.status == "completed"
+    with pytest.raises(InvalidParams, match=r"names 'tow', which is no limit of this installation.*Did you mean 'two'"):
+        start(step("x", params={"limits": ["tow"]}))
+    with pytest.raises(InvalidParams, match="must be a list of 1 to 20 names"):
+        start(step("x", params={"limits": "two"}))
+
+
+def test_a_limit_matches_the_host_that_gets_the_request(limited: Limited) -> None:
+    shared = {"crm": {"match": {"host": "crm.invalid", "pool": "loop"}, "requests_per_minute": 1}}
+    worker = limited(shared)
+
+    def request(name: str, host: str) -> Json:
+        inputs: dict[str, Any] = {"url": f"https://{host}/x", "method": "GET"}
+        return {"id": name, "name": name, "schemas": {"method": "rest_executor"}, "inputs": inputs}
+
+    for number, host in enumerate(["crm.invalid", "other.invalid", "crm.invalid"]):
+        start(request(f"r{number}", host))
+    worker.work()
+    assert waiting() == ["r2"]
+
+
+def test_places_are_given_back_at_the_end_of_an_attempt(limited: Limited) -> None:
+    shared = {"few": {"match": {"executor": "scripted_executor"}, "at_once": 2}}
+    worker = limited(shared)
+    others = start({"id": "others", "name": "echo_executor"})
+    LimitPlace.objects.bulk_create([LimitPlace(key="few", run=others, task_id=f"{number}") for number in range(2)])
+    Run.objects.filter(id=others.id).update(lease_owner=SUSPENDED)
+    run = start(*group("root", *(step(name) for name in "abc")))
+    worker.work()
+    assert waiting() == ["a", "b", "c"]
+    assert [event["message"] for event in result_of(run).events if event["type"] == "log"] == [
+        "waiting for limit few"
+    ] * 3
+    LimitPlace.objects.filter(task_id="1").delete()
+    SharedLimits(shared).serve()
+    assert set(LimitPlace.objects.values_list("task_id", flat=True)) == {"0", "a"}
+    worker.work()
+    assert waiting() == ["b", "c"]
+    LimitPlace.objects.filter(task_id="0").delete()
+    SharedLimits(shared).serve()
+    assert set(LimitPlace.objects.values_list("task_id", flat=True)) == {"b", "c"}
+    worker.work()
+    assert result_of(run).run.status == "completed"
+    retry = {"max_attempts": 2, "backoff_seconds": 0}
+    again = start(step("f", inputs={"fails_until_attempt": 2}, params={"retry": retry}))
+    worker.work()
+    assert result_of(again).tasks["f"].attempt == 2
+    assert not LimitPlace.objects.exists()
+
+
+def test_a_place_belongs_to_a_task_in_an_unfinished_run_and_a_repeated_task_has_one() -> None:
+    limits = SharedLimits({"few": {"at_once": 2}})
+    runs = [start({"id": name, "name": "echo_executor"}) for name in "abc"]
+    ask = [Asking("local", run.id, run.root_id) for run in runs]
+    assert limits.take("few", ask) == {ask[2]: 0.0}
+    assert limits.take("few", [ask[0]]) == {}
+    assert limits.take("few", [ask[2]]) == {ask[2]: 0.0}
+    Run.objects.filter(id=runs[1].id).update(finished_at=Now())
+    assert limits.take("few", [ask[2]]) == {}
+    assert LimitPlace.objects.filter(key="few").count() == 3
+
+
+@pytest.mark.parametrize("shared", [None, {"other": {"requests_per_minute": 1}}])
+def test_a_task_continues_when_its_limit_is_no_longer_configured(limited: Limited, shared: Json | None) -> None:
+    run = start(*group("root", step("a"), step("b")))
+    limited(ONE).work()
+    assert waiting() == ["b"]
+    worker = limited(shared)
+    SharedLimits(shared or {}).serve()
+    worker.work()
+    assert result_of(run).run.status == "completed"
+
+
+def test_without_limits_a_start_makes_no_query_about_them(limited: Limited) -> None:
+    worker = limited(None)
+    run = start(step("a"))
+    worker.work()
+    assert result_of(run).run.status == "completed"
+    assert not SharedLimit.objects.exists()
+
+
+def test_processes_that_ask_at_once_get_no_more_than_there_is() -> None:
+    limits = {"one": {"requests_per_minute": 100}}
+    SharedLimits(limits).take("one", [Asking("alice", "run", "first")])
+    began = SharedLimit.objects.get().seen_at
+
+    def take() -> int:
+        shared = SharedLimits(limits)
+        return sum(not shared.take("one", [Asking("alice", "run", f"{number}")]) for number in range(5))
+
+    granted = 1 + sum(together(8, take))
+    row = SharedLimit.objects.get()
+    assert granted <= 1 + (row.seen_at - began).total_seconds() / 0.6 + 1e-3
+    assert row.debts["requests_per_minute"] <= 0.6
+
+
+# --- calls of models ---
+
+CALLS = {"demo": {"match": {"provider": "demo"}, "requests_per_minute": 1}}
+
+
+def asks(name: str, *, params: Json | None = None, **inputs: Any) -> Json:
+    """A task that asks the demo model."""
+    chat = {"prompt": "Hi", "model": "demo/demo", **inputs}
+    return {"id": name, "name": name, "schemas": {"method": "llm_executor"}, "inputs": chat, "params": params}
+
+
+def test_a_call_of_a_model_beyond_its_limit_waits_without_a_worker(limited: Limited) -> None:
+    worker = limited(CALLS)
+    run = start(*group("root", asks("a"), asks("b")))
+    worker.work()
+    run.refresh_from_db()
+    assert (run.lease_owner, statuses(run)) == (SUSPENDED, ["completed", "in_progress"])
+    assert waiting() == ["b"]
+    a_minute_passes(CALLS)
+    worker.work()
+    ended = result_of(run)
+    assert (ended.run.status, ended.tasks["b"].attempt) == ("completed", 1)
+    assert ModelCall.objects.count() == 2
+
+
+def test_a_later_call_of_an_agent_waits_too_and_no_tool_is_called_twice(limited: Limited, settings: Settings) -> None:
+    executors = settings.APFLOW.executors
+    executors = replace(executors, llm=replace(executors.llm, tools=("echo_executor",)))
+    settings.APFLOW = replace(settings.APFLOW, executors=executors)
+    worker = limited(CALLS)
+    run = start(asks("agent", tools=["echo_executor"]))
+    worker.work()
+    assert waiting() == ["agent"]
+    a_minute_passes(CALLS)
+    worker.work()
+    ended = result_of(run)
+    assert (ended.run.status, ended.run.root_id) == ("completed", "agent")
+    assert Task.objects.filter(root_id="agent", executor_id="echo_executor").count() == 1
+    assert (ModelCall.objects.count(), Task.objects.get(id="agent").attempt) == (2, 1)
+
+
+def test_a_call_that_cannot_be_made_again_waits_where_it_is(limited: Limited) -> None:
+    worker = limited(CALLS)
+    start(asks("first"))
+    worker.work()
+    run = start(asks("inside", params={"pool": "thread"}))
+    at_work = threading.Thread(target=worker.work)
+    at_work.start()
+    until(lambda: waiting() == ["inside"], seconds=60, what="the wait")
+    assert statuses(run) == ["in_progress"]
+    a_minute_passes(CALLS)
+    at_work.join()
+    assert result_of(run).run.status == "completed"
+    assert not Question.objects.filter(closed_at=None).exists()
+
+
+def test_tokens_are_taken_by_an_estimate_and_settled_by_what_was_used(limited: Limited) -> None:
+    worker = limited({"tokens": {"match": {"model": "demo/demo"}, "tokens_per_minute": 100}})
+    run = start(asks("a", max_tokens=500))
+    worker.work()
+    used = (result_of(run).tasks["a"].token_usage or {})["total_tokens"]
+    assert 0 < used < 100
+    assert 0 < SharedLimit.objects.get().debts["tokens_per_minute"] <= used * 0.6
+
+
+def test_a_service_that_asks_for_time_gets_it_from_all(limited: Limited) -> None:
+    limits = SharedLimits({"crm": {"requests_per_second": 100}})
+    ask = [Asking("local", "run", f"{number}") for number in range(2)]
+    assert limits.take("crm", ask[:1]) == {}
+    limits.hold("crm", [1_000.0])
+    (seconds,) = SharedLimits({"crm": {"requests_per_second": 100}}).take("crm", ask[1:]).values()
+    assert 900 < seconds <= 1_000
+
+
+def test_a_limit_that_never_bites_is_asked_rarely_and_one_that_bites_each_time() -> None:
+    limits = SharedLimits({"wide": {"requests_per_minute": 10**6}, "tight": {"requests_per_minute": 600}})
+    for key, ahead in (("wide", 256), ("tight", 0)):
+        assert limits.take(key, [Asking("local", "run", key)]) == {}
+        assert sum(limits.has_ahead(key) for _ in range(1_000)) == ahead
+    wide = SharedLimit.objects.get(key="wide")
+    assert wide.debts["requests_per_minute"] == pytest.approx(257 * 60 / 10**6)
+
+
+# --- changes while workers run ---
+
+
+def test_a_limit_that_is_set_holds_tasks_back_until_it_is_deleted(limited: Limited) -> None:
+    named_limits.set_limit(ADMIN, name="stop", given={"match": {"executor": "scripted_executor"}, "at_once": 0})
+    worker = limited(None)
+    run = start(step("a"))
+    worker.work()
+    assert waiting() == ["a"]
+    (listed,) = named_limits.list_limits(ADMIN)
+    assert (listed.name, listed.waiting, listed.at_work) == ("stop", 1, 0)
+    limits = SharedLimits({})
+    limits.refresh()
+    assert limits.serve() == 1.0
+    assert named_limits.delete_limit(ADMIN, name="stop")
+    limits.refresh()
+    limits.serve()
+    worker.work()
+    assert result_of(run).run.status == "completed"
+
+
+@pytest.mark.parametrize(("fact", "value"), [("user", "alice"), ("tag", "nightly"), ("flow", "report")])
+def test_a_limit_matches_by_what_the_run_is(limited: Limited, fact: str, value: str) -> None:
+    worker = limited({"stop": {"match": {fact: value}, "at_once": 0}})
+    matching, other = start(step("a"), caller=ALICE), start(step("b"), caller=BOB)
+    RunTag.objects.create(run_id=matching.id, tag="nightly", user_id="alice", created_at=matching.created_at)
+    flow = Flow.objects.create(user_id="alice", name="report", created_at=Now(), updated_at=Now())
+    Run.objects.filter(id=matching.id).update(flow_id=flow.id)
+    worker.work()
+    assert waiting() == ["a"]
+    assert result_of(other).run.status == "completed"
+
+
+def test_users_see_only_their_own_waits(limited: Limited) -> None:
+    worker = limited(ONE)
+    for name, caller in (("a", ALICE), ("b", ALICE), ("c", BOB)):
+        start(step(name), caller=caller)
+    worker.work()
+    (of_bob,), (of_all,) = named_limits.list_limits(BOB), named_limits.list_limits(ADMIN)
+    assert (of_bob.waiting, of_all.waiting) == (1, 2)
+    assert [wait.task_id for wait in named_limits.get_limit(BOB, name="one")[1]] == ["c"]
