@@ -7,11 +7,11 @@ from agents import Agent as OpenAIAgent
 from agents import ModelBehaviorError, Runner, function_tool
 from agents import UserError as OpenAIUserError
 from pydantic import BaseModel
-from pydantic_ai import Agent, ModelRetry, RunContext, Tool
+from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults, ModelRetry, RunContext, Tool
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
-from aipartnerupflow.workflows import StepFailed, gather, workflow
+from aipartnerupflow.workflows import StepFailed, ask, gather, workflow
 from aipartnerupflow.workflows.openai_agents import durable, run_config
 from aipartnerupflow.workflows.pydantic_ai import Durable, RunModel
 
@@ -203,3 +203,50 @@ async def caught_by_sdk(question: str) -> str:
         return str((await Runner.run(fragile, question, run_config=run_config())).final_output)
     except (StepFailed, OpenAIUserError) as failure:
         return str(failure)
+
+
+# --- approvals ---
+
+bank = Agent(
+    RunModel("gpt-4o-mini"),
+    name="bank",
+    output_type=[str, DeferredToolRequests],
+    tools=[Tool(count, name="pay", requires_approval=True)],
+    capabilities=[Durable()],
+)
+
+
+@workflow
+async def paid(question: str) -> str:
+    result = await bank.run(question)
+    while isinstance(result.output, DeferredToolRequests):
+        answers = DeferredToolResults()
+        for call in result.output.approvals:
+            answer = await ask(f"May {call.tool_name} run with {call.args}?", options=["yes", "no"])
+            answers.approvals[call.tool_call_id] = answer == "yes"
+        result = await bank.run(message_history=result.all_messages(), deferred_tool_results=answers)
+    return result.output
+
+
+@function_tool(needs_approval=True)
+async def transfer(amount: int) -> str:
+    """Transfer an amount."""
+    RAN.append(f"transfer {amount}")
+    return f"transferred {amount}"
+
+
+teller = durable(OpenAIAgent(name="teller", model="gpt-4o-mini", tools=[transfer]))
+
+
+@workflow
+async def transferred(question: str) -> str:
+    result = await Runner.run(teller, question, run_config=run_config())
+    while result.interruptions:
+        state = result.to_state()
+        for each in result.interruptions:
+            if await ask(f"May {each.name} run with {each.arguments}?", options=["yes", "no"]) == "yes":
+                state.approve(each)
+            else:
+                state.reject(each)
+        result = await Runner.run(teller, state, run_config=run_config())
+    return str(result.final_output)

@@ -314,7 +314,10 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "docs/how-to/agent-frameworks.md": [
         *((heading, "python", FRAMEWORKS) for heading in ("Pydantic AI", "OpenAI Agents SDK")),
-        *((heading, "python", FRAMEWORKS) for heading in ("Tools that must not run twice", "Test it")),
+        *(
+            (heading, "python", FRAMEWORKS)
+            for heading in ("Tools that must not run twice", "Ask a person first", "Test it")
+        ),
     ],
     "docs/how-to/agents.md": [
         ("Offer functions as tools", "python", f"{AGENTS}::test_the_agents_of_the_page_work"),

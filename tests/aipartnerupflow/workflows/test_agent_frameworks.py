@@ -68,7 +68,7 @@ def work_with(llm: LlmServer) -> None:
     enter_task(context(llm=call))
 
 
-async def played_with_crashes(llm: LlmServer, make: Any, *script: Says) -> Played[Any]:
+async def played_with_crashes(llm: LlmServer, make: Any, *script: Says, answers: Json | None = None) -> Played[Any]:
     """Play the workflow, then with a crash after each commit, and once after all: nothing that has ended is done again."""
     work_with(llm)
 
@@ -76,7 +76,7 @@ async def played_with_crashes(llm: LlmServer, make: Any, *script: Says) -> Playe
         RAN.clear()
         llm.forget()
         llm.will(*script)
-        played = await play(make(), **options)
+        played = await play(make(), answers=answers, **options)
         assert not llm.script
         return played, sorted(RAN), [asked.body for asked in llm.asked]
 
@@ -165,6 +165,21 @@ async def test_toolsets_that_depend_on_the_run_are_steps_and_words_reach_a_handl
     assert RAN == ["weather a"] * 2
     names = [path.partition(":")[0] for path in first.performed]
     assert {"/dynamic_toolset__of the run_get_tools", "/model", "/weather", "/event_stream_handler"} == set(names)
+
+
+async def test_a_person_approves_a_tool_call_of_pydantic_ai(llm: LlmServer) -> None:
+    script = (Says(tool_calls=(("pay", {"number": 3}), ("pay", {"number": 4}))), Says(text="Paid 3."))
+    answers = {'May pay run with {"number": 3}?': "yes", 'May pay run with {"number": 4}?': "no"}
+    first = await played_with_crashes(llm, lambda: agent_workflows.paid("Pay 3 and 4."), *script, answers=answers)
+    assert (first.result, RAN) == ("Paid 3.", ["count 3"])
+    assert [message["content"] for message in llm.asked[1].body["messages"][-2:]] == ["3", "The tool call was denied."]
+
+
+async def test_a_person_approves_a_tool_call_of_the_openai_agents_sdk(llm: LlmServer) -> None:
+    script = (Says(tool_calls=(("transfer", {"amount": 3}), ("transfer", {"amount": 4}))), Says(text="Done."))
+    answers = {'May transfer run with {"amount": 3}?': "yes", 'May transfer run with {"amount": 4}?': "no"}
+    first = await played_with_crashes(llm, lambda: agent_workflows.transferred("3 and 4."), *script, answers=answers)
+    assert (first.result, RAN) == ("Done.", ["transfer 3"])
 
 
 async def test_without_a_workflow_an_agent_works_as_usual(llm: LlmServer) -> None:
@@ -270,9 +285,9 @@ async def test_what_the_sdk_cannot_do_in_a_workflow_is_named(llm: LlmServer) -> 
 
 async def test_the_page_is_true(llm: LlmServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = "docs/how-to/agent-frameworks.md"
-    headings = ("Pydantic AI", "OpenAI Agents SDK", "Tools that must not run twice", "Test it")
+    headings = ("Pydantic AI", "OpenAI Agents SDK", "Tools that must not run twice", "Ask a person first", "Test it")
     code = [text(page, heading, "python") for heading in headings]
-    (tmp_path / "agents_of_the_page.py").write_text("\n\n".join([code[0], code[2], code[3]]))
+    (tmp_path / "agents_of_the_page.py").write_text("\n\n".join([code[0], *code[2:]]))
     (tmp_path / "desk_of_the_page.py").write_text(code[1])
     monkeypatch.syspath_prepend(tmp_path)
     module, desk = import_module("agents_of_the_page"), import_module("desk_of_the_page")
@@ -284,5 +299,8 @@ async def test_the_page_is_true(llm: LlmServer, tmp_path: Path, monkeypatch: pyt
     llm.will(Says(tool_calls=(("transfer_to_billing", {}),)))
     llm.will(Says(tool_calls=(("refund", {"order": 7}),), ids="b"), Says(text="Done."))
     assert (await play(desk.support("Pay back order 7."))).result == "Done."
+    llm.will(Says(tool_calls=(("pay", {"amount": 3}),)), Says(text="Paid."))
+    settled = await play(module.settle("A bill over 3."), answers={'pay {"amount": 3}?': "yes"})
+    assert (settled.result, llm.asked[-1].body["messages"][-1]["content"]) == ("Paid.", "3 paid")
     assert module.lookup.metadata == {"aipartnerupflow": {"idempotent": True, "retries": 2}}
     await module.test_it_greets_after_a_crash()

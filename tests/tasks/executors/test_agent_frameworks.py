@@ -4,6 +4,7 @@ from typing import Any
 
 from tests.llm_formats import Says
 from tests.llm_site import KEY, LlmSite
+from tests.servers import until
 
 Json = dict[str, Any]
 TRIP = (
@@ -48,3 +49,19 @@ def test_a_handoff_of_the_openai_agents_sdk_runs_with_the_key_of_the_run(site: L
     assert "".join(done.words) == "Done."
     model = ("gpt-4o-mini", "completed", 14)
     assert steps_of(site, done.task) == [model, model, ("refund", "completed", None), model]
+
+
+def test_a_person_approves_a_tool_call_while_the_run_is_suspended(site: LlmSite) -> None:
+    site.llm.will(Says(tool_calls=(("pay", {"number": 3}),)), Says(text="Paid."))
+    task_id = site.start("workflow:paid", {"question": "Pay 3."})
+
+    def asked() -> list[str]:
+        questions = site.server.rpc("questions.list", {})["questions"]
+        return [each["task_id"] for each in questions if each["text"] == 'May pay run with {"number": 3}?']
+
+    (question,) = until(asked, seconds=60, what="the question")
+    site.server.rpc("tasks.answer", {"task_id": question, "answer": "yes"})
+    done = site.end_of(task_id)
+    assert (done.task["status"], done.task["error"], done.task["result"]) == ("completed", None, "Paid.")
+    assert len(site.llm.asked) == 2
+    assert site.llm.asked[1].body["messages"][-1]["content"] == "3"
