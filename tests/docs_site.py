@@ -24,6 +24,7 @@ CELERY: Final = "docs/coming-from/celery.md"
 LLM: Final = "docs/how-to/llm.md"
 LLM_KEYS: Final = "docs/how-to/llm-keys.md"
 RUN_COMMANDS: Final = "docs/how-to/run-commands.md"
+WORKFLOWS: Final = "docs/how-to/workflows.md"
 WRITE_AN_EXECUTOR: Final = "docs/how-to/write-an-executor.md"
 CONFIGURATION: Final = [
     (A2A, "Handle plain text"),
@@ -43,6 +44,10 @@ MODULES: Final = {
     "word_count": text(WRITE_AN_EXECUTOR, "Write an executor", "python"),
     "shout": text(WRITE_AN_EXECUTOR, "Use a plain function", "python"),
     "line_count": text(WRITE_AN_EXECUTOR, "Go further", "python"),
+    "order_steps": text(WORKFLOWS, "Steps", "python"),
+    "pages": text("docs/coming-from/dbos.md", "An example", "python"),
+    "sell": text("docs/coming-from/temporal.md", "An example", "python"),
+    "watch": text(WORKFLOWS, "Long workflows", "python"),
     "prices": text(CELERY, "An example", "python"),
     "reports": text(A2A, "Write a message handler", "python"),
     "my_report": """
@@ -124,7 +129,7 @@ def configuration(port: int) -> Json:
         "executors": {
             "rest": {"allow_private": ["localhost"], "allowed_ports": [port]},
             "langgraph": {"graphs": {"support": "my_company.support:support"}},
-            "modules": ["shout", "line_count", "my_report", "prices"],
+            "modules": ["shout", "line_count", "my_report", "prices", "order_steps", "pages", "sell", "watch"],
         },
         "a2a": {"message_handler": "reports.reports", "signing_key": "card-key.pem"},
         "llm": {"encryption_keys": [OLD_KEY]},

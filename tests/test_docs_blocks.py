@@ -17,6 +17,7 @@ from tests.docs_site import (
     LLM,
     LLM_KEYS,
     OLD_KEY,
+    WORKFLOWS,
     WRITE_AN_EXECUTOR,
     DocsSite,
     running_docs_site,
@@ -72,20 +73,39 @@ def test_a_task_of_a_page_has_the_result_that_the_page_promises(
 
 
 def test_what_one_knows_from_elsewhere_runs_as_its_page_says(site: DocsSite) -> None:
-    celery, crewai, langgraph, prefect, temporal = (
+    celery, crewai, langgraph, prefect = (
         text(f"docs/coming-from/{name}.md", "An example", "json")
-        for name in ("celery", "crewai", "langgraph", "prefect", "temporal")
+        for name in ("celery", "crewai", "langgraph", "prefect")
     )
     assert site.executed(celery)["result"] == 12
     [routed] = site.executed(langgraph)["result"]["results"].values()
     assert routed["text"] == "long"
     paragraph = site.executed(crewai)["result"]["content"]
     assert "Write a paragraph from these notes: This is the built-in demo model" in paragraph
-    waited = site.executed(temporal)["result"]
-    assert (waited["event"], waited["payload"]) == (None, None)
     (site.shell.folder / "welcome.json").write_text(prefect)
     assert '"text": "Hello Ada"' in site.run(text("docs/coming-from/prefect.md", "An example", "sh"))
     site.run("aipartnerupflow flows delete welcome")  # other pages list the flows
+
+
+def test_workflows_that_one_knows_from_elsewhere_run_as_their_pages_say(site: DocsSite) -> None:
+    def submit(name: str, inputs: Json, *, wait: bool) -> Json:
+        task = {"name": name, "schemas": {"method": f"workflow:{name}"}, "inputs": inputs}
+        answer: Json = site.server.rpc("tasks.execute", {"tasks": [task], "wait": wait})
+        return answer
+
+    urls = ["a", "b", "c"]
+    assert submit("pages", {"urls": urls}, wait=True)["task"]["result"] == [f"the page {url}" for url in urls]
+    sold = submit("sell", {"order": "7"}, wait=False)["root_task_id"]
+    site.server.rpc("events.send", {"event": "paid", "payload": {"order": "7"}})
+    site.server.finished(sold)
+    assert site.server.rpc("tasks.get", {"task_id": sold})["result"] == "shipped 7"
+
+
+async def test_the_test_of_a_workflow_passes_as_it_stands() -> None:
+    names: Json = {}
+    exec(text(WORKFLOWS, "Test them", "python"), names)
+    (test,) = (value for name, value in names.items() if name.startswith("test_"))
+    await test()
 
 
 def test_trees_grow_as_the_page_says(site: DocsSite) -> None:

@@ -42,6 +42,7 @@ POOLS: Final = "tests/acceptance/test_pools.py::test_the_page_is_true"
 QUICK_START: Final = f"{README}::test_every_request_of_the_quick_start_succeeds"
 TUTORIAL: Final = f"{README}::test_the_quick_start_goes_from_a_tree_to_a_flow_that_is_repaired"
 ELSEWHERE: Final = f"{BLOCKS_TEST}::test_what_one_knows_from_elsewhere_runs_as_its_page_says"
+WORKFLOWS_ELSEWHERE: Final = f"{BLOCKS_TEST}::test_workflows_that_one_knows_from_elsewhere_run_as_their_pages_say"
 COMMANDS: Final = "tests/tasks/executors/command/test_command.py::test_the_page_on_running_commands_is_true"
 TASKS: Final = f"{BLOCKS_TEST}::test_a_task_of_a_page_has_the_result_that_the_page_promises"
 FLOW_OF_TEXTS: Final = (
@@ -87,7 +88,19 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     "docs/coming-from/crewai.md": [("An example", "json", ELSEWHERE)],
     "docs/coming-from/langgraph.md": [("An example", "json", ELSEWHERE)],
     "docs/coming-from/prefect.md": [("An example", "json", ELSEWHERE), ("An example", "sh", ELSEWHERE)],
-    "docs/coming-from/temporal.md": [("An example", "json", ELSEWHERE)],
+    "docs/coming-from/dbos.md": [("An example", "python", WORKFLOWS_ELSEWHERE)],
+    "docs/coming-from/temporal.md": [
+        ("An example", "python", WORKFLOWS_ELSEWHERE),
+        ("An example", "py", f"{NOT_RUN}is the code of another system"),
+    ],
+    "docs/how-to/workflows.md": [
+        ("In five minutes", "python", f"{README}::test_the_workflow_of_the_page_is_that_of_its_file"),
+        ("In five minutes", "sh", f"{README}::test_a_folder_of_code_is_served"),
+        ("In five minutes", "sh", f"{README}::test_a_folder_of_code_is_served"),
+        ("Steps", "python", SITE),
+        ("Long workflows", "python", SITE),
+        ("Test them", "python", f"{BLOCKS_TEST}::test_the_test_of_a_workflow_passes_as_it_stands"),
+    ],
     "docs/how-to/a2a.md": [
         (
             "With the official client",

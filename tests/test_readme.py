@@ -24,6 +24,7 @@ from tests.terminal import Screen, on_a_terminal
 ROOT = Path(__file__).parent.parent
 COMMAND = ".venv/bin/aipartnerupflow"
 POSTED_TO = "https://httpbin.org/post"
+WORKFLOWS = "docs/how-to/workflows.md"
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +47,10 @@ class Terminal:
     folder: Path
     receiver: Receiver
 
-    def typed(self, block: str, *, answers: list[str]) -> list[Screen]:
-        """What each command of the block printed. Questions get the answers, in their order."""
+    def typed(self, block: str, *, answers: list[str], then: str = "") -> list[Screen]:
+        """What each command of the block printed. Questions get the answers, in their order; `then` is typed after them."""
         with ThreadPoolExecutor() as pool:
-            answering = pool.submit(self._answer, answers)
+            answering = pool.submit(self._answer, answers, then)
             screens = [self._type(command) for command in block.splitlines()]
             answering.result()
         return screens
@@ -68,20 +69,27 @@ class Terminal:
             return str(path)
         return word.replace(POSTED_TO, self.receiver.url)
 
-    def _answer(self, answers: list[str]) -> None:
+    def _answer(self, answers: list[str], then: str) -> None:
         with Client(self.url) as client:
             for answer in answers:
                 asked = until(lambda: client.questions()["questions"], seconds=120, what="a question")
                 client.answer(asked[0]["task_id"], answer)
+        for command in then.splitlines():
+            assert self._type(command).code == 0
+
+
+def may_reach(receiver: Receiver) -> dict[str, str]:
+    """The variables of a server whose tasks may call the receiver."""
+    return {
+        "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOW_PRIVATE": "127.0.0.1",
+        "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOWED_PORTS": str(receiver.port),
+    }
 
 
 @pytest.fixture
 def terminal(tmp_path: Path, receiver: Receiver) -> Iterator[Terminal]:
     """With a server of its own, which may reach the receiver."""
-    environment = {
-        "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOW_PRIVATE": "127.0.0.1",
-        "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOWED_PORTS": str(receiver.port),
-    }
+    environment = may_reach(receiver)
     with new_database(is_bare=True) as database_url, running_server(database_url, env=environment) as server:
         yield Terminal(url=server.url, folder=tmp_path, receiver=receiver)
 
@@ -110,18 +118,33 @@ def test_the_first_tree_asks_and_posts(terminal: Terminal, receiver: Receiver, t
     assert shown in json.loads((ROOT / "docs/examples/publish.json").read_text())
 
 
-def test_a_folder_of_code_is_served(tmp_path: Path) -> None:
+def test_a_folder_of_code_is_served(tmp_path: Path, receiver: Receiver) -> None:
     name, *words = shlex.split(blocks("README.md", "sh")[2])
     assert (name, "`run docs/examples/greet.json`" in (ROOT / "README.md").read_text()) == (COMMAND, True)
+    start, order = blocks(WORKFLOWS, "sh")
+    serve, research = start.splitlines()
+    assert shlex.split(serve) == [name, *words]
     port = free_port()
+    environment = may_reach(receiver)
     with (
         new_database() as database_url,
-        running([*PROGRAM, *words, "--port", str(port)], port=port, database_url=database_url) as server,
+        running(
+            [*PROGRAM, *words, "--port", str(port)], port=port, database_url=database_url, env=environment
+        ) as server,
     ):
         told = on_a_terminal(
             "run", "docs/examples/greet.json", env=environment_of("", tmp_path) | {"AIPARTNERUPFLOW_URL": server.url}
         )
         assert (told.code, "Hello, Ada!" in told.out) == (0, True)
+        terminal = Terminal(url=server.url, folder=tmp_path, receiver=receiver)
+        [researched] = terminal.typed(f"{research} --input url={POSTED_TO}\n", answers=["yes"], then=order)
+        assert (researched.code, researched.out.endswith("Run completed\n")) == (0, True)
+    [post] = receiver.received
+    assert post.event["report"].startswith("# rivers")
+
+
+def test_the_workflow_of_the_page_is_that_of_its_file() -> None:
+    assert blocks(WORKFLOWS, "python")[0] in (ROOT / "docs/examples/own-code/research.py").read_text()
 
 
 def test_the_first_task_is_answered_and_followed(url: str) -> None:

@@ -1,7 +1,8 @@
 """The demo model, `demo/<any name>`: canned, repeatable answers without a key or a network.
 
 With it the first crew runs on a laptop that has no key yet. Each answer states that it is not a
-real model, unless JSON is asked for: then it is an example. Given tools, it calls the first of them once, and then answers with its result.
+real model, unless JSON is asked for: then it is an example. Given tools, it calls the first of them
+once, and then answers with its result.
 """
 
 import asyncio
@@ -19,6 +20,8 @@ from tasks.telemetry import metrics
 PREFIX: Final = "demo/"
 QUOTED_CHARACTERS: Final = 160
 SECONDS_EACH_WORD: Final = 0.01
+MOST_DEPTH: Final = 6
+"""The depth from which lists of an example are empty: a type may contain itself."""
 PRESENCE: Final = "This is the built-in demo model: it understands nothing and costs nothing."
 
 
@@ -45,17 +48,18 @@ async def answer(prompt: Prompt, *, spent: Callable[[Json], None], heard: Callab
         spent(called.usage)
         return called
     shown = _shown(prompt.messages[-1])
-    if (schema := wanted_in(prompt.options)) is not None:
-        text = orjson.dumps(_example(schema or {"type": "object", "required": ["answer"]}, shown)).decode()
-    elif prompt.messages[-1].get("role") == "tool":
-        text = f"{PRESENCE} The tool returned: {shown}"
-    elif TREE_WANTED in _content(prompt.messages[0]):  # a tree that runs, but only echoes the requirement
+    if TREE_WANTED in _content(prompt.messages[0]):  # a tree that runs, but only echoes the requirement
         echo = {"schemas": {"method": "echo_executor"}, "inputs": {"note": PRESENCE, "wanted": shown}}
         tree = [
             {"id": "demo", "name": "Demo: a tree of the demo model"},
             {"id": "demo-wanted", "name": "Say what was wanted", "parent_id": "demo", **echo},
         ]
         text = orjson.dumps({"tasks": tree}).decode()
+    elif (schema := wanted_in(prompt.options)) is not None:
+        schema = schema or {"type": "object", "required": ["answer"]}
+        text = orjson.dumps(_example(schema, shown, schema.get("$defs") or {})).decode()
+    elif prompt.messages[-1].get("role") == "tool":
+        text = f"{PRESENCE} The tool returned: {shown}"
     else:
         text = f"{PRESENCE} You asked: {shown}"
     words: list[str] = []
@@ -79,35 +83,42 @@ def _call(prompt: Prompt) -> Json | None:
     if not tools or prompt.options.get("tool_choice") == "none" or prompt.messages[-1].get("role") == "tool":
         return None
     schema = tools[0].get("parameters") or {}
-    rules = schema.get("properties") or {}
     shown = _shown(prompt.messages[-1])
-    required = schema.get("required", rules)
-    values = {name: _example(rules.get(name), shown) for name in required}
+    required = schema.get("required", list(schema.get("properties") or {}))
+    values = _example(schema | {"type": "object", "required": required}, shown, schema.get("$defs") or {})
     function = {"name": tools[0].get("name", ""), "arguments": orjson.dumps(values).decode()}
     return {"id": f"demo_{len(prompt.messages)}", "type": "function", "function": function}
 
 
-def _example(rule: Any, text: str) -> Any:
-    """Return a value that fits the schema, or nearly: the model understands nothing."""
-    if not isinstance(rule, dict):
+def _example(schema: Any, text: str, defs: Json, depth: int = 0) -> Any:
+    """Return a value that fits a schema as types have it, or nearly: the model understands nothing."""
+    if not isinstance(schema, dict):
         return text
-    for name in ("enum", "anyOf", "oneOf"):
-        if choices := rule.get(name):
-            return choices[0] if name == "enum" else _example(choices[0], text)
-    if "default" in rule or "const" in rule:
-        return rule.get("default", rule.get("const"))
-    match rule.get("type"):
+    if "$ref" in schema:
+        return _example(defs.get(str(schema["$ref"]).rpartition("/")[2]), text, defs, depth + 1)
+    for given in ("const", "default"):
+        if given in schema:
+            return schema[given]
+    if options := schema.get("anyOf") or schema.get("oneOf"):
+        return _example(options[0], text, defs, depth)
+    if "enum" in schema:
+        return schema["enum"][0]
+    match schema.get("type"):
+        case "object":
+            rules = schema.get("properties") or {}
+            names = schema.get("required", list(rules) if depth < MOST_DEPTH else [])
+            return {name: _example(rules.get(name), text, defs, depth + 1) for name in names}
+        case "array":
+            least = schema.get("minItems", 0)
+            number = max(least, 2) if depth < MOST_DEPTH and "items" in schema else least
+            return [_example(schema.get("items"), text, defs, depth + 1) for _ in range(number)]
         case "integer" | "number":
-            return rule.get("minimum", 1)
+            return schema.get("minimum", 1)
         case "boolean":
             return True
-        case "array":
-            return [_example(rule.get("items"), text)]
-        case "object":
-            rules = rule.get("properties") or {}
-            required: Any = rule.get("required", rules)
-            return {name: _example(rules.get(name), text) for name in required}
-    return text
+        case "null":
+            return None
+    return text[: schema.get("maxLength")]
 
 
 def _said(prompt: Prompt, words: list[str], finish_reason: str | None = None) -> Completion:

@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+from dataclasses import dataclass
 from dataclasses import replace as replace_in
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import pytest
 from pytest_django import Settings
 
 from aipartnerupflow.executors import ExecutorError, Stopped
+from aipartnerupflow.workflows.values import decoded, schema_of
 from tasks.executors.llm.client import ask, check
 from tasks.executors.llm.prompt import Prompt
 from tests.sections import replace
@@ -84,7 +87,30 @@ async def test_it_answers_with_an_example_where_json_is_asked_for() -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
     answer = await ask(replace_in(prompt("Plan."), options={"response_format": wanted}), spent=lambda usage: None)
     order = {"kind": "tea", "is_big": True}
-    assert json.loads(answer.content or "") == {"questions": ["Plan."], "score": 3, "order": order}
+    assert json.loads(answer.content or "") == {"questions": ["Plan.", "Plan."], "score": 3, "order": order}
     wanted = {"type": "json_object"}
     answer = await ask(replace_in(prompt("Plan."), options={"response_format": wanted}), spent=lambda usage: None)
     assert json.loads(answer.content or "") == {"answer": "Plan."}
+
+
+@dataclass
+class Question:
+    text: Annotated[str, msgspec.Meta(max_length=9)]
+    weight: Annotated[int, msgspec.Meta(ge=3)]
+    kind: Literal["open", "closed"]
+    parts: list["Question"]
+    note: str | None = None
+
+
+@dataclass
+class Plan:
+    questions: list[Question]
+    is_done: bool
+
+
+async def test_an_example_of_a_schema_fits_it() -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "plan", "schema": schema_of(Plan)}}
+    answer = await ask(replace_in(prompt("Plan a trip"), options={"response_format": wanted}), spent=lambda usage: None)
+    plan = decoded(json.loads(answer.content or ""), Plan)
+    assert [question.text for question in plan.questions] == ["Plan a tr", "Plan a tr"]
+    assert plan.questions[0].weight == 3
