@@ -311,6 +311,14 @@ def waiting(count: int) -> list[Json]:
     return below(*(task(f"t{n}", "event_executor", inputs={"event": "never"}) for n in range(count)))
 
 
+def workflow(name: str) -> Callable[[Mallory], Json]:
+    def attack(mallory: Mallory) -> Json:
+        return mallory.execute([{"name": name, "schemas": {"method": f"workflow:{name}"}}])
+
+    attack.__name__ = f"workflow_{name}"
+    return attack
+
+
 def threads_that_block(mallory: Mallory) -> Json:
     return mallory.execute(below(*(task(f"t{n}", "blocking_executor", inputs={"seconds": 5}) for n in range(200))))
 
@@ -398,6 +406,8 @@ LONG_ROWS: Final = (
     Row(attack=harm("loop"), ends="failed", kills=True),
     Row(attack=harm("hold the lock of the interpreter"), ends="failed", kills=True),
     Row(attack=harm("die", pool="thread"), ends="failed", kills=True),
+    Row(attack=workflow("endless"), ends="failed"),
+    Row(attack=workflow("spin"), ends="failed", kills=True),
     *(Row(attack=harm(how, pool="process", timeout_seconds=3), ends="failed") for how in HARM),
 )
 """Both are nightly: they take many seconds of processor time, or replace processes."""

@@ -52,7 +52,7 @@ LIMITS: Final = {
     "AIPARTNERUPFLOW_WORKER_PROCESSES": str(WORKERS),
     "AIPARTNERUPFLOW_LIMITS_RUN_BYTES": str(RUN_BYTES),
     "AIPARTNERUPFLOW_LIMITS_WAITS_PER_USER": str(WAITS),
-    "AIPARTNERUPFLOW_EXECUTORS_MODULES": "tests.executors_for_tests,tests.functions_for_tests",
+    "AIPARTNERUPFLOW_EXECUTORS_MODULES": "tests.executors_for_tests,tests.functions_for_tests,tests.hostile_workflows",
     "AIPARTNERUPFLOW_POOLS_PROCESS_MEMORY_MB": "200",
     "AIPARTNERUPFLOW_POOLS_PROCESS_SIZE": "4",
 }
