@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from aipartnerupflow.executors import Json
-from aipartnerupflow.workflows.loop import MOST_CALLBACKS, Branch, Loop, Timer
+from aipartnerupflow.workflows.loop import OURS, WITHOUT_END, Branch, Loop, Timer
 
 Kind = Literal["step", "workflow", "agent", "run", "ask", "event", "sleep"]
 ROOT: Final = ""
@@ -356,7 +356,7 @@ class Drive:
         if self._difference is not None:
             raise self._differs(self._difference)
         if not is_quiet:
-            self._fail(f"{_where(root)}: the workflow ran {MOST_CALLBACKS:,} callbacks without waiting for a call.")
+            self._fail(f"{_where(root)}: {WITHOUT_END}")
         elif root.done():
             self._end(root)
         elif not self._waiting:
@@ -451,7 +451,7 @@ def _where(branch: Branch) -> str:
     """Return the file and line where a branch waits, in code that is neither asyncio's nor ours; or else the name of the branch."""
     place, work = "branch " + branch.get_name(), branch.get_coro()
     while (frame := getattr(work, "cr_frame", None)) is not None:
-        if not frame.f_globals.get("__name__", "").startswith(("asyncio.", "aipartnerupflow.workflows.")):
+        if not frame.f_globals.get("__name__", "").startswith(OURS):
             place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
         work = getattr(work, "cr_await", None)
     return place

@@ -15,10 +15,19 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from contextvars import Context, copy_context
-from typing import Any, Final, Protocol, TypeVarTuple
+from types import FrameType
+from typing import Any, ClassVar, Final, Protocol, TypeVarTuple
 
 Ts = TypeVarTuple("Ts")
+
+
+class Blocked(BaseException):
+    """The code of a workflow works for so long that nothing else of its process can."""
+
+
 logger = logging.getLogger(__name__)
+WITHOUT_END: Final = "the code of the workflow works on without waiting for a call. Do the work in a step."
+OURS: Final = ("asyncio.", "aipartnerupflow.workflows.")
 MOST_CALLBACKS: Final = 1_000_000
 """The callbacks that may follow an end before the code waits for another one: more never end. Time would not be the same in a replay."""
 
@@ -80,6 +89,9 @@ class Timer(asyncio.TimerHandle):
 class Loop(asyncio.AbstractEventLoop):
     """The event loop of one workflow."""
 
+    at_work: "ClassVar[Loop | None]" = None
+    """The loop whose callbacks run now, on the main thread. `interrupt` may stop them."""
+
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
         self.is_stopped = False
@@ -89,7 +101,7 @@ class Loop(asyncio.AbstractEventLoop):
         self._queue = deque[tuple[asyncio.Handle, Callable[..., Any], tuple[Any, ...], Context]]()
 
     def run(self) -> bool:
-        """Run callbacks until none is left, or the loop is stopped. Returns False if they do not end.
+        """Run callbacks until none is left, or the loop is stopped. Returns False if they do not end, or were interrupted.
 
         It may be called within another loop, whose current task is left meanwhile.
         """
@@ -98,15 +110,21 @@ class Loop(asyncio.AbstractEventLoop):
 
     def _run_queue(self) -> bool:
         try:
+            Loop.at_work = self
             for _ in range(MOST_CALLBACKS):
                 if not self._queue or self.is_stopped:
+                    Loop.at_work = None
                     return True
                 handle, callback, args, context = self._queue.popleft()
                 if not handle.cancelled():
                     context.run(callback, *args)
             return False
+        except Blocked:
+            return False
         except (SystemExit, KeyboardInterrupt):  # the branch that raised it has it as its exception, too
             return self._run_queue()
+        finally:
+            Loop.at_work = None
 
     @contextmanager
     def _running(self) -> Iterator[None]:
@@ -215,6 +233,16 @@ class Loop(asyncio.AbstractEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if not self.is_stopped:
             logger.error("In a workflow: %s", context.get("message"), exc_info=context.get("exception"))
+
+
+def interrupt(_: int, frame: FrameType | None) -> None:
+    """Raise Blocked in the code of the workflow that is at work on this thread, if one is: the handler of a signal."""
+    loop, Loop.at_work = Loop.at_work, None
+    if loop is not None:
+        while frame is not None and frame.f_globals.get("__name__", "").startswith(OURS):
+            frame = frame.f_back
+        place = f"{frame.f_code.co_filename}:{frame.f_lineno}: " if frame is not None else ""
+        raise Blocked(f"{place}{WITHOUT_END}")
 
 
 def _refused(name: str) -> Callable[..., Any]:

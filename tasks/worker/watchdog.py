@@ -6,6 +6,8 @@ or a process that was stopped for a while, is not blocked.
 
 import asyncio
 import logging
+import os
+import signal
 import sys
 import threading
 import time
@@ -19,6 +21,7 @@ from typing import Final
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
+from aipartnerupflow.workflows.loop import interrupt
 from apflow_site.db.connections import refresh
 from tasks.queue import leases
 from tasks.queue.leases import give_up_seconds, lease_seconds
@@ -32,6 +35,8 @@ RETRY_SECONDS: Final = 0.5
 TICK_SECONDS: Final = 0.5
 REPORT_SECONDS: Final = 2.0
 """A step on the loop that takes longer is reported with its stack."""
+WORKFLOW_SECONDS: Final = 5.0
+"""The code of a workflow that takes longer is stopped: it only decides what comes next."""
 
 
 class LeaseKeeper:
@@ -128,6 +133,8 @@ class Watchdog:
         self._is_late = False
         self._is_over.clear()
         self._is_needed.set()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGUSR1, interrupt)
         try:
             yield
         finally:
@@ -160,6 +167,8 @@ class Watchdog:
         elif self._blocked_seconds >= REPORT_SECONDS and not self._is_reported:
             self._is_reported = True
             self._report()
+        elif self._blocked_seconds >= WORKFLOW_SECONDS and signal.getsignal(signal.SIGUSR1) is interrupt:
+            os.kill(os.getpid(), signal.SIGUSR1)
 
     def _answer(self, asked_at: float) -> None:
         self._has_answered = True
