@@ -141,6 +141,13 @@ def test_the_plug_in_is_checked_strictly_and_is_right(installed: Path, repositor
     assert (done.returncode, done.stdout) == (0, "Success: no issues found in 2 source files\n")
 
 
+def test_the_example_of_a_workflow_is_checked_strictly(installed: Path, repository: Path, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "docs/examples/own-code/research.py", tmp_path)
+    cache = ("--cache-dir", str(repository / ".mypy_cache"))
+    done = run(installed, "-m", "mypy", "--strict", *cache, "research.py", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "Success: no issues found in 1 source file\n")
+
+
 def test_the_type_checker_sees_what_is_wrong_in_a_plug_in(installed: Path, repository: Path, tmp_path: Path) -> None:
     (tmp_path / "wrong.py").write_text(WRONG)
     cache = ("--cache-dir", str(repository / ".mypy_cache"))  # warm, after the test before
