@@ -25,6 +25,7 @@ def graph_of(
     *,
     part: tuple[Sequence[Shown], Sequence[Shown]] | None = None,
     looks: Mapping[str, str],
+    arguments: Mapping[str, str],
 ) -> Json:
     """Return the tasks that are drawn, and behind them those that a closed box stands for, or that are not drawn.
 
@@ -41,7 +42,10 @@ def graph_of(
     needs, likes, after = _edges([task for task in tasks if boxes.place[task.id] in drawn_number], boxes)
     rows = []
     for task in drawn:
-        row = _basics(task) | {"executor": shown_executor(task), "parent": drawn_number.get(task.parent_id or "")}
+        row = _basics(task) | {
+            "executor": shown_executor(task, arguments),
+            "parent": drawn_number.get(task.parent_id or ""),
+        }
         for name, edges in (("needs", needs), ("likes", likes), ("after", after)):
             if found := [number[each] for each in edges.get(task.id, ()) if each in drawn_number]:
                 row[name] = found
@@ -49,11 +53,17 @@ def graph_of(
         rows.append(row)
     for task in others:
         if part:
-            rows.append(_basics(task) | {"executor": shown_executor(task), "parent": 0} | _of_large(task, boxes, looks))
+            rows.append(
+                _basics(task)
+                | {"executor": shown_executor(task, arguments), "parent": 0}
+                | _of_large(task, boxes, looks)
+            )
             continue
         place = boxes.place[task.id]
         at = NO_TASK if place is None else number[place]
-        rows.append(_basics(task) | {"executor": shown_executor(task), "at": at} | _membership(task, boxes, number))
+        rows.append(
+            _basics(task) | {"executor": shown_executor(task, arguments), "at": at} | _membership(task, boxes, number)
+        )
     return {
         "run_status": run.status if run else None,
         "is_running": run is not None and run.finished_at is None,
@@ -73,9 +83,9 @@ def in_order(tasks: Sequence[Shown], boxes: Boxes) -> tuple[list[Shown], list[Sh
     return drawn, [task for task in tasks if boxes.place[task.id] != task.id]
 
 
-def shown_executor(task: Shown) -> str | None:
-    """Return the executor of a task as drawings name it: that of the step of a workflow is only a step."""
-    return "step" if task.executor_id == STEP else task.executor_id
+def shown_executor(task: Shown, arguments: Mapping[str, str]) -> str | None:
+    """Return the executor of a task as drawings name it; of the step of a workflow, its arguments."""
+    return arguments.get(task.id) or "step" if task.executor_id == STEP else task.executor_id
 
 
 def _basics(task: Shown) -> Json:

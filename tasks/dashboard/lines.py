@@ -1,5 +1,6 @@
 """The rows of the timeline as HTML, without a template: templates are eight times slower, and a page may have 1,000 rows."""
 
+from collections.abc import Mapping
 from html import escape
 from typing import Final
 
@@ -23,7 +24,7 @@ def lines_of(picture: Picture, *, selected_id: str) -> SafeString:
     rows = []
     for number, line in enumerate(picture.lines, start=picture.first + 2):  # the heading is the first row
         place = f' aria-rowindex="{number}"' if picture.is_large else ""
-        rows.append(_row(line, picture.span_ms, place, is_selected=line.task.id == selected_id))
+        rows.append(_row(line, picture.span_ms, place, picture.arguments, is_selected=line.task.id == selected_id))
     tables = []
     of_all = f' aria-rowcount="{picture.total + 1}"' if picture.is_large else ""
     for start in range(0, len(rows), ROWS):
@@ -36,7 +37,7 @@ def lines_of(picture: Picture, *, selected_id: str) -> SafeString:
     return mark_safe("".join(tables))  # noqa: S308  (`_row` escapes)
 
 
-def _row(line: Line, span_ms: int, place: str, *, is_selected: bool) -> str:
+def _row(line: Line, span_ms: int, place: str, arguments: Mapping[str, str], *, is_selected: bool) -> str:
     task = line.task
     chosen, current = (" selected", ' aria-current="true"') if is_selected else ("", "")
     whole = " whole" if task.is_root or (task.executor_id is None and line.box is None) else ""
@@ -49,16 +50,16 @@ def _row(line: Line, span_ms: int, place: str, *, is_selected: bool) -> str:
     return (
         f'<tr class="{line.look}{whole} depth-{line.depth}{chosen}" data-n="{line.number}"{place}><td>{_toggle(line)}'
         f'<svg class="i status-icon" role="img" aria-label="{word(line.look)}"><use href="#i-{line.look}"></use></svg>'
-        f'<a href="{escape(path_of(task.id))}{"?root" if task.is_root else ""}"{current}>{escape(task.name)}</a>{_marks(line)}</td>'
+        f'<a href="{escape(path_of(task.id))}{"?root" if task.is_root else ""}"{current}>{escape(task.name)}</a>{_marks(line, arguments)}</td>'
         f'<td class="num">{spent}</td><td class="bars">{needs}<svg viewBox="0 0 {span_ms} 1" preserveAspectRatio="none" '
         f'aria-hidden="true">{bars}</svg></td></tr>\n{_rest(line)}'
     )
 
 
-def _marks(line: Line) -> str:
+def _marks(line: Line, arguments: Mapping[str, str]) -> str:
     """Return the text after the name: the state of a box, attempts, the executor."""
     task, box = line.task, line.box
-    executor_id = shown_executor(task) if task.executor_id != task.name else None
+    executor_id = shown_executor(task, arguments) if task.executor_id != task.name else None
     failed = f"{box.failed_count:,} failed" if box and box.failed_count else ""
     return "".join(
         [

@@ -26,6 +26,7 @@ from tasks.executors import describe, executor_ids
 from tasks.rules.exceptions import InvalidParams, TasksError
 from tasks.rules.schema import FURTHER, mismatch
 from tasks.rules.strict_json import Json
+from tasks.rules.tree import WORKFLOW
 from tasks.services.trees import create_tree
 from tasks.services.trees.persist import written_down
 from tasks.services.trees.queries import get_tree
@@ -191,7 +192,8 @@ def _form(described: Json, own: Texts, inputs: Texts, problems: Problems) -> Con
         "fields": [field for field in fields if field not in further],
         "further": further,  # shown on request
         "further_open": any(field.value or field.problem for field in further),
-        "takes_more": takes_more(schema),
+        "takes_more": takes_more(schema)
+        and not (described["id"].startswith(WORKFLOW) and "additionalProperties" not in schema),
         "more": inputs.get(MORE, ""),
         "more_problem": of_inputs.get(MORE, ""),
         "own": own,

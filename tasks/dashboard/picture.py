@@ -1,11 +1,15 @@
 """The data of a tree's page: hierarchy, timeline and dependency graph."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice, pairwise
 from typing import Final
+
+from django.db.models import TextField
+from django.db.models.functions import Substr
 
 from accounts.callers import Caller
 from aipartnerupflow.growth import NOT_RUN
@@ -14,6 +18,7 @@ from tasks.dashboard.graph import graph_of, in_order
 from tasks.dashboard.listing import StatusBar, bar_of, seconds_of
 from tasks.dashboard.logs import join_words, name_in
 from tasks.dashboard.looks import Shown, looks_of, mark_handled, seen_of
+from tasks.executors.workflows import STEP
 from tasks.models import Firing, Question, Run, Schedule, Task, TaskEvent
 from tasks.rules.exceptions import TaskNotFound
 from tasks.rules.strict_json import Json
@@ -46,6 +51,9 @@ SCHEDULES_SHOWN: Final = 5
 DEEPEST: Final = 12
 """Deeper levels are not indented further."""
 AXIS_PARTS: Final = 4
+NAME_OF_ARGUMENT: Final = re.compile(r'(^|,)"\w+":')
+ARGUMENTS_SHOWN: Final = 40
+"""The number of characters of the arguments of a step."""
 STOPPING: Final = (Status.FAILED, NOT_RUN, Status.CANCELLED)
 BORDER_TYPES: Final = ("task_start", "task_retry")
 USAGE: Final = ("prompt_tokens", "completion_tokens", "total_tokens", "cost_usd")
@@ -105,6 +113,8 @@ class Picture:
     status: str
     lines: list[Line]
     """The lines of the timeline: of a large tree LINES of them."""
+    arguments: dict[str, str]
+    """The arguments of the steps of workflows, as one short line."""
     is_large: bool
     first: int
     """The number of lines of the tree before these."""
@@ -214,7 +224,8 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None, want
         if root_id not in rows:
             raise TaskNotFound(task_id)
         drawn = [*part[0], *part[1]]
-    graph = graph_of(tasks, boxes, folds, run, now, part=part, looks=looks)
+    arguments = _arguments_of(root_id, [*drawn, *shown])
+    graph = graph_of(tasks, boxes, folds, run, now, part=part, looks=looks, arguments=arguments)
     counts = Counter(task.shown_status for task in tasks if boxes.counts(task))
     progress = mean_progress(task.progress for task in tasks if task.status == Status.IN_PROGRESS)
     if is_large:
@@ -236,6 +247,7 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None, want
         run=run,
         status=run.status if run else root.status,
         lines=_lines(listed[first:end], rows, by_id, numbers, boxes, bars, run, now, looks),
+        arguments=arguments,
         is_large=is_large,
         first=first,
         total=len(listed),
@@ -261,6 +273,26 @@ def picture_of(*, caller: Caller, task_id: str, folds: Folds | None = None, want
         causes=causes,
         more_causes=len(failed) - len(causes),
     )
+
+
+def _arguments_of(root_id: str, tasks: Sequence[Shown]) -> dict[str, str]:
+    """Map the ids of steps of workflows to the beginning of their arguments: it tells calls of one function apart."""
+    steps = {task.id for task in tasks if task.executor_id == STEP}
+    if not steps:
+        return {}
+    beginning = Substr("inputs", 1, 4 * ARGUMENTS_SHOWN, output_field=TextField())
+    rows = (
+        Task.objects.tree(root_id).filter(executor_id=STEP).annotate(beginning=beginning).values_list("id", "beginning")
+    )
+    found = {
+        task_id: NAME_OF_ARGUMENT.sub(r"\1", text.partition('"arguments":{')[2].partition("}")[0])
+        for task_id, text in rows
+        if task_id in steps
+    }
+    return {
+        task_id: text if len(text) <= ARGUMENTS_SHOWN else f"{text[:ARGUMENTS_SHOWN]}…"
+        for task_id, text in found.items()
+    }
 
 
 def _used(large_id: str | None, rows: Mapping[str, Task]) -> Json | None:

@@ -66,6 +66,22 @@ _builder = StateGraph(Order).add_node("confirm", confirm).add_edge(START, "confi
 purchase = _builder.compile()
 """
 
+WORKFLOW: Final = """
+from aipartnerupflow.workflows import ask, step, workflow
+
+
+@step
+def shout(text: str) -> str:
+    return text.upper()
+
+
+@workflow
+async def greet(name: str) -> str:
+    '''Greet a person.'''
+    answer = await ask("QUESTION", options=["yes", "no"])
+    return await shout(f"WORDS {name}: {answer}")
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Developed:
@@ -180,6 +196,53 @@ def test_a_run_in_hand_ends_with_the_code_that_it_began_with(mended: Developed, 
         seconds=60,
         what="the last line",
     )
+
+
+def test_a_workflow_in_hand_goes_on_with_the_code_of_the_file_if_that_does_the_same(mended: Developed) -> None:
+    def found(task_id: str) -> Any:
+        return mended.server.rpc("tasks.get", {"task_id": task_id})
+
+    def needed(task_id: str) -> Any:
+        [run] = mended.server.rpc("runs.list", {"task_id": task_id})["runs"]
+        return mended.server.rpc("runs.get", {"run_id": run["id"]})["needs_code"]
+
+    def asks() -> list[str]:
+        return [each["task_id"] for each in mended.server.rpc("questions.list", {})["questions"]]
+
+    def version(words: str, *, question: str = "Well?", of_file: str) -> str:
+        code = WORKFLOW.replace("QUESTION", question).replace("WORDS", words)
+        return code + FUNCTION.replace("NAME", "greeting_version").replace("WORDS", of_file)
+
+    def write(of_file: str, code: str) -> None:
+        mended.write("greeting.py", code, until_seen=lambda: mended.calls("greeting_version") == of_file)
+
+    write("first", version("Hello", of_file="first"))
+    until(lambda: "Found       workflows: greet" in mended.printed, seconds=60, what="the line about it")
+    for task_id in ("goes-on", "differs"):
+        task = {"id": task_id, "name": "Greet", "schemas": {"method": "workflow:greet"}, "inputs": {"name": "Ada"}}
+        start = partial(mended.server.call, "tasks.execute", {"tasks": [task]})
+        until(lambda: "result" in start(), seconds=60, what="the executor in the web process")  # noqa: B023
+        until(partial(lambda asked: f"{asked}/1" in asks(), task_id), seconds=60, what="its question")
+    second = version("Good day", of_file="second")
+    write("second", second)
+    mended.server.rpc("tasks.answer", {"task_id": "goes-on/1", "answer": "yes"})
+    until(lambda: found("goes-on")["status"] == "completed", seconds=60, what="its end")
+    assert found("goes-on")["result"] == "GOOD DAY ADA: YES"
+
+    write("third", version("Good day", question="Really?", of_file="third"))
+    mended.server.rpc("tasks.answer", {"task_id": "differs/1", "answer": "no"})
+    until(lambda: needed("differs"), seconds=60, what="the difference")
+    assert "the run called 1 ask Well?" in needed("differs")[0]["difference"]
+    write("second", second)
+    until(lambda: found("differs")["status"] == "completed", seconds=60, what="its end")
+    assert (found("differs")["result"], needed("differs")) == ("GOOD DAY ADA: NO", [])
+
+    impure = second.replace("answer = await", "import time; time.time(); answer = await")
+    fault = "greeting.py:13: greet() calls time.time(), which is not the same in a replay: use now()"
+    mended.write("greeting.py", impure, until_seen=lambda: fault in mended.printed)
+    unserialisable = second.replace("(name: str)", "(name: type)")
+    fault = "greeting.py:10: the parameter 'name' of greet() has no JSON form"
+    mended.write("greeting.py", unserialisable, until_seen=lambda: fault in mended.printed)
 
 
 def test_code_with_an_error_keeps_the_code_before_until_it_is_mended(mended: Developed) -> None:

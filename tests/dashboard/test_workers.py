@@ -1,14 +1,15 @@
 """The page of the workers."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db.models.functions import Now
 from django.test import AsyncClient
 from pytest_django import Settings
 
-from tasks.models import Question, Run, WorkerProcess
+from tasks.models import Question, Run, Task, WorkerProcess
+from tasks.queue.leases import SUSPENDED
 from tasks.status import WaitKind
 from tests.sections import replace
 
@@ -40,3 +41,45 @@ async def test_the_page_shows_what_waits_for_which_limit(settings: Settings) -> 
     assert "crm.example.com" in row
     assert re.findall(r'<td class="num">(\d+)</td>', row) == ["0", "2"]
     assert "Named limits</td>" in page
+
+
+async def test_a_run_that_waits_for_code_is_named_with_the_version_and_the_workers_that_have_it() -> None:
+    now = datetime.now(UTC)
+    owned = {"root_id": "w", "user_id": "local", "created_at": now}
+    task = {"name": "research", "executor_id": "workflow:research", "status": "in_progress", "updated_at": now}
+    await Task.objects.acreate(id="w", position=0, inputs={"topic": "rivers"}, dependencies=[], **owned, **task)
+    step = task | {"name": "fetch", "executor_id": "step_executor", "parent_id": "w", "spawned_by": "w"}
+    inputs = {"function": "flows:fetch", "arguments": {"topic": "rivers", "number": 7}}
+    call = {"path": "1", "hash": "0", "seen": [], "patches": [], "version": "1a2b", "run": "r"}
+    await Task.objects.acreate(id="w/1", position=1, inputs=inputs, dependencies=[], call=call, **owned, **step)
+    why = {"need": "workflow:research@1a2b", "difference": "the run called 1 fetch"}
+    needs = {"needs": why["need"], "needed_for": {"since": now.isoformat(), "tasks": {"w": why}}}
+    await Run.objects.acreate(
+        id="r",
+        target_id="w",
+        context_id="r",
+        lease_owner=SUSPENDED,
+        status="in_progress",
+        started_at=now,
+        **owned,
+        **needs,
+    )
+    process = {"cluster_id": "c", "host": "here", "pid": 7, "places": 7, "started_at": now, "beat_at": now}
+    await WorkerProcess.objects.acreate(id="p", workflows={"workflow:research": "9f8e"}, **process)
+    client = AsyncClient()
+
+    async def page(path: str) -> str:
+        return " ".join((await client.get(path)).content.decode().split())
+
+    workers = await page("/ui/workers/")
+    assert "<td>version 1a2b of workflow:research</td><td>no</td>" in workers
+    assert '<span class="mono">research 9f8e</span>' in workers
+    tree, panel, of_step = await page("/ui/tasks/w"), await page("/ui/panel/w"), await page("/ui/panel/w/1")
+    assert "waits for version 1a2b of workflow:research since" in tree
+    assert all(text in panel for text in ("which no worker has", "the run called 1 fetch", '<span class="mono">1a2b'))
+    assert '<span class="by">&quot;rivers&quot;,7</span>' in tree
+    assert "flows:fetch" in of_step and "<h3>Arguments</h3>" in of_step and "step_executor" not in of_step
+    await WorkerProcess.objects.aupdate(workflows={"workflow:research": "1a2b"})
+    assert "for a worker that has it, and a free place" in await page("/ui/panel/w")
+    await Run.objects.aupdate(needs=None)
+    assert "waits for version" not in await page("/ui/tasks/w")
