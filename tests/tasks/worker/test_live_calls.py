@@ -216,14 +216,28 @@ def test_a_secret_reaches_the_step_and_nothing_that_is_stored(stage: Stage) -> N
     arguments = {"a": "{{secret.crm}} is", "token": None}
     assert ran.tasks["w/1"].inputs["arguments"] == arguments
     assert ran.tasks["w/1"].inputs["secrets"] == {"/token": "{{secret.crm}}"}
-    stored = [list(model._default_manager.values()) for model in apps.get_models()]
-    assert VALUE not in orjson.dumps(stored, default=str).decode()
+    assert VALUE not in everything_stored()
     refused = end_of(stage, workflow("with_secret", "v"), BOB)
     assert len(refused.tasks) == 1
     assert re.fullmatch(
         rf"{HERE}:\d+: an argument of signed\(\) is refused: There is no secret 'crm' that the owner of this task may use\. .*",
         refused.tasks["v"].error or "",
     )
+
+
+def test_a_secret_is_in_nothing_that_a_worker_has_stored_when_it_dies(stage: Stage) -> None:
+    """The worker that takes over masks what steps have said before, too."""
+    named_secrets.set_secret(user_id=LOCAL.user_id, name="crm", value=Secret(VALUE))
+    for item in range(1, size(6, full=20)):
+        ran, _, _ = run_with_a_death(stage, "with_secret", Fuse(items=item, after=True))
+        root = ran.tasks["w"]
+        assert (root.error, root.result["error"]) == (None, "{{secret.crm}} is signed with …"), item
+        assert VALUE not in everything_stored(), item
+
+
+def everything_stored() -> str:
+    stored = [list(model._default_manager.values()) for model in apps.get_models()]
+    return orjson.dumps(stored, default=str).decode()
 
 
 def test_a_place_in_the_inputs_of_a_workflow_is_no_secret(stage: Stage) -> None:
