@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from aipartnerupflow.executors import ExecutorError, python_function
 from aipartnerupflow.workflows import (
+    Again,
     StepFailed,
     agent,
     ask,
@@ -39,6 +40,13 @@ async def sent(a: int) -> int:
     """Note that it was called, which is not safe to repeat."""
     RAN.append(("sent", a))
     return a
+
+
+@python_function(idempotent=True)
+async def listed(numbers: list[int]) -> list[dict[str, Any]]:
+    """Return tasks that call `noted`."""
+    noted_by = {"name": "note", "schemas": {"method": "python_executor"}}
+    return [{**noted_by, "inputs": {"function": "noted", "arguments": {"a": number}}} for number in numbers]
 
 
 @step(idempotent=True)
@@ -105,6 +113,22 @@ async def nested(count: int) -> dict[str, Any]:
     except StepFailed as failed:
         error = str(failed)
     return {"whole": await added(await run("workflow:leaf", a=whole)), "error": error}
+
+
+@workflow
+async def counted(n: int, total: int = 0) -> int:
+    """Add numbers up, each in a part of its own."""
+    total = await added(total, n)
+    if n > 1:
+        raise Again(n=n - 1, total=total)
+    return total
+
+
+@workflow
+async def in_parts(count: int) -> dict[str, Any]:
+    """Call workflows that go on in parts."""
+    whole = sum(await gather(counted(count), counted(count, total=100)))
+    return {"whole": await added(whole, 0), "error": None}
 
 
 @workflow
@@ -280,3 +304,14 @@ async def parts(count: int) -> dict[str, Any]:
     """Call workflows one after the other."""
     whole = [await part(1), await part(10), await run("workflow:part", a=100)]
     return {"whole": sum(whole), "error": None}
+
+
+@workflow
+async def adding(count: int) -> dict[str, Any]:
+    """Run an executor that adds tasks, one of which fails."""
+    try:
+        await run("python_executor", function="listed", arguments={"numbers": [1, -1]}, params={"spawn": {}})
+        error = None
+    except StepFailed as failed:
+        error = str(failed)
+    return {"whole": await added(count), "error": error}

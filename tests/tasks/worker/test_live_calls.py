@@ -93,12 +93,13 @@ def test_executors_and_agents_are_tasks_below_the_workflow(stage: Stage) -> None
     [
         ("called", 6, "too small", 6),
         ("nested", 226, "leaf() raised ValueError: -1 is too small", 14),
+        ("in_parts", 112, None, 5),
         ("in_time", 4, "late, not answered, not sent", 6),
         ("tidy_root", 301, "True", 8),
     ],
 )
 def test_a_worker_that_dies_at_any_moment_makes_no_call_again_that_has_ended(
-    stage: Stage, name: str, whole: int, error: str, calls: int
+    stage: Stage, name: str, whole: int, error: str | None, calls: int
 ) -> None:
     item, has_died = 0, True
     while has_died and item < size(12, full=200):
@@ -193,6 +194,14 @@ def test_a_fork_from_a_step_of_a_workflow_below_keeps_those_before_it(
     root = next(task for task in result_of(run).tasks.values() if task.parent_id is None)
     assert (root.status, root.error, root.result) == ("completed", None, {"whole": 114, "error": None})
     assert [a for name, a in live_calls.RAN if name == "flaky"] == ran_again
+
+
+def test_a_run_completes_if_its_workflow_catches_the_failure_of_what_an_executor_has_added(stage: Stage) -> None:
+    ran = end_of(stage, workflow("adding"))
+    root = ran.tasks["w"]
+    assert (ran.run.status, root.error, root.result["whole"]) == ("completed", None, 4)
+    assert "1 of 2 tasks below this one did not complete, the first being 'w/1/" in root.result["error"]
+    assert sorted(task.status for task in ran.tasks.values() if task.spawned_by == "w/1") == ["completed", "failed"]
 
 
 def test_a_form_is_made_of_a_type_and_its_answer_is_a_value_of_it(stage: Stage) -> None:
