@@ -1,5 +1,6 @@
 """Named limits in workers: a task beyond one waits for its turn without a worker, users take turns, and nothing is counted twice."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ from tasks.services.runs import cancels
 from tasks.services.waits import named_limits
 from tasks.services.waits.limit_waits import Asking, SharedLimits
 from tasks.status import WaitKind
+from tasks.worker.task_limits import TaskLimits
 from tests.sections import replace
 from tests.servers import until
 from tests.tasks.services.trees.test_idempotency import together
@@ -331,6 +333,24 @@ def test_a_limit_that_never_bites_is_asked_rarely_and_one_that_bites_each_time()
         assert sum(limits.has_ahead(key) for _ in range(1_000)) == ahead
     wide = SharedLimit.objects.get(key="wide")
     assert wide.debts["requests_per_minute"] == pytest.approx(257 * 60 / 10**6)
+
+
+def test_only_the_limits_of_the_service_that_asked_for_time_are_held_for_a_minute_at_most() -> None:
+    given = {
+        "crm": {"match": {"host": "crm.example.com"}, "requests_per_minute": 60},
+        "other": {"match": {"host": "other.example.com"}, "requests_per_minute": 60},
+        "rest": {"match": {"executor": "rest_executor"}, "requests_per_minute": 60},
+        "paid": {"match": {"provider": "openai"}, "tokens_per_minute": 6_000},
+    }
+
+    async def hold() -> None:
+        limits = TaskLimits(given)
+        await limits.hold({"host": ["crm.example.com"], "executor": ["rest_executor"]}, "alice", 86_400.0)
+        await limits.hold({"provider": ["openai"]}, "alice", 5.0)
+
+    asyncio.run(hold())
+    debts = {row.key: row.debts for row in SharedLimit.objects.all()}
+    assert debts == {"crm": {"requests_per_minute": 60.0}, "paid": {"tokens_per_minute": pytest.approx(5.59)}}
 
 
 # --- changes while workers run ---

@@ -1,0 +1,45 @@
+"""Named limits of calls of models: a real server and its workers, and a provider on loopback that asks for time."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.llm_formats import Says
+from tests.llm_site import LlmSite
+from tests.servers import until
+
+EXECUTOR = "llm_executor"
+MODEL = "openai/limited-by-name"
+CHAT = {"prompt": "Hi", "model": MODEL}
+RATE = {"match": {"model": MODEL, "provider": "openai"}, "requests_per_minute": 10**6, "tokens_per_minute": 10**7}
+
+
+@pytest.fixture
+def limit(site: LlmSite) -> Iterator[str]:
+    """The name of a limit of this model, which the worker knows: it has counted a call."""
+    site.server.rpc("limits.set", {"name": "of_model", "limit": RATE})
+
+    def has_counted() -> bool:
+        site.run(EXECUTOR, CHAT)
+        return bool(site.server.query("SELECT 1 FROM tasks_sharedlimit WHERE key = %s", "of_model"))
+
+    try:
+        until(has_counted, seconds=60, what="a call that counts")
+        yield "of_model"
+    finally:
+        site.server.rpc("limits.delete", {"name": "of_model"})
+
+
+def test_a_provider_that_asks_for_time_gets_it_from_all_calls(site: LlmSite, limit: str) -> None:
+    site.llm.asked.clear()
+    site.llm.will(Says(status=429, headers={"Retry-After": "50"}), Says(text="Later."))
+    assert "(429)" in site.error_of(EXECUTOR, CHAT)
+    waiting = site.start(EXECUTOR, CHAT)
+    wait = until(
+        lambda: site.server.rpc("tasks.detail", {"task_id": waiting})["wait"], seconds=60, what="the wait of the next"
+    )
+    assert (wait["limit"], wait["text"].startswith("for limit of_model, about ")) == (limit, True)
+    assert len(site.llm.asked) == 1
+    site.server.rpc("limits.delete", {"name": limit})
+    assert site.end_of(waiting).task["result"]["content"] == "Later."
+    assert len(site.llm.asked) == 2
