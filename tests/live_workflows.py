@@ -149,6 +149,23 @@ async def counted(count: int, whole: int = 0) -> dict[str, object]:
 
 
 @workflow
+async def nested(count: int) -> dict[str, object]:
+    """Call a workflow that goes on in parts."""
+    first = await counted(count)
+    return {"whole": [first["whole"], await add(count)], "error": None}
+
+
+@workflow
+async def swept(count: int) -> int:
+    """Cancel a step that never ends when another one has ended."""
+    branches = [asyncio.ensure_future(hang(100)), asyncio.ensure_future(sweep(count))]
+    ended, left = await asyncio.wait(branches, return_when=asyncio.FIRST_COMPLETED)
+    for branch in left:
+        branch.cancel()
+    return sum([branch.result() for branch in ended])
+
+
+@workflow
 async def parted(count: int) -> None:
     """Wait in the second part."""
     if count > 0:

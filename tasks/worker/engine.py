@@ -41,7 +41,7 @@ from tasks.worker.attempts import Attempts
 from tasks.worker.changes import Change
 from tasks.worker.footprints import Work
 from tasks.worker.live import NO_LONGER, Live
-from tasks.worker.load_run import LoadedTask, memory_of
+from tasks.worker.load_run import LoadedTask, is_live, memory_of
 from tasks.worker.outcomes import Outcome, failed, skipped
 from tasks.worker.run_parts import RunParts, Shared
 from tasks.worker.spawning.growth import Growth
@@ -173,7 +173,8 @@ class TreeRun:
         """Begin no step more. When the steps in hand have ended, the rest is left for another worker."""
         self._standing.is_winding_down = True
         for task_id, job in self._jobs.items():
-            if not self._attempts.is_at_work(task_id):
+            # The code of a workflow may have to cancel a step in hand, which would not end by itself.
+            if not self._attempts.is_at_work(task_id) and not is_live(self._tasks[task_id]):
                 job.cancel()
         self._ready = {task_id: None for task_id in self._ready if task_id in self._cancellations}
         self._must_check.set()

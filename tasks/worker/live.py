@@ -232,7 +232,6 @@ class Live:
         task.call = (task.call or {}) | {PART: part}
         await run.recorder.part_begun(task, over=over, past=past, message=f"part {over + 1} begins")
         self._on_part(len(past))
-        await asyncio.sleep(0)  # it may be put aside here
         return None
 
     async def function_of(self, task: LoadedTask) -> LocalStep:

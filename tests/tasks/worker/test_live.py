@@ -457,6 +457,36 @@ def test_a_worker_that_dies_while_a_part_begins_repeats_nothing(stage: Stage) ->
             break
 
 
+@pytest.mark.usefixtures("parts")
+def test_a_workflow_that_another_one_calls_goes_on_in_parts(stage: Stage) -> None:
+    run = begun_anew(workflow("nested"))
+    stage.until_nothing(stage.bear().woken_for_open_runs)
+    ran = result_of(run)
+    assert (ran.tasks["w"].error, ran.tasks["w"].result) == (None, {"whole": [70, 4], "error": None})
+    assert set(ran.tasks) == {"w", "w/1", "w/2", *(f"w/1/p4/{path}" for path in ("1", "2.1", "3", "4"))}
+    assert Task.objects.filter(part__isnull=False).count() == 12
+
+
+def test_a_worker_that_lets_go_of_a_run_lets_workflows_cancel_their_steps(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for the steps in hand, of which one never ends by itself."""
+    for name in ("SET_ASIDE", "SET_ASIDE_ALONE"):
+        monkeypatch.setattr(engine, name, 0)
+    live_workflows.MAY_SWEEP.clear()
+    beside = workflow("swept") | {"id": "beside", "parent_id": "top"}
+    tasks = [{"id": "top", "name": "top"}, PARTS | {"parent_id": "top"}, beside]
+    run = trees.execute_tree(caller=LOCAL, tasks=tasks).run
+    life = stage.bear()
+    life.wake()
+    stage.until_nothing(lambda: Task.objects.filter(id="w", call=None) or ("hang", 100) not in live_workflows.RAN)
+    live_workflows.MAY_SWEEP.set()
+    stage.until_nothing(life.woken_for_open_runs)
+    ran = result_of(run)
+    assert (ran.run.status, ran.tasks["beside"].result, ran.tasks["w"].result["whole"]) == ("completed", 3, 70)
+    assert Counter(live_workflows.RAN)["sweep", 3] == 1
+
+
 def test_a_workflow_that_failed_goes_on_in_its_part(stage: Stage) -> None:
     live_workflows.BROKEN.add("flaky 1")
     run = trees.execute_tree(caller=LOCAL, tasks=[PARTS]).run
