@@ -54,7 +54,7 @@ def needed_by(run: Run | None) -> list[NeededCode]:
     if run is None or run.needs is None or run.needed_for is None or run.lease_owner != leases.SUSPENDED:
         return []
     alive = WorkerProcess.objects.filter(
-        beat_at__gte=Now() - timedelta(seconds=leases.ALIVE_SECONDS), workflows__isnull=False
+        beat_at__gte=Now() - timedelta(seconds=leases.ALIVE_SECONDS), places__gt=0, workflows__isnull=False
     )
     offered = [each or {} for each in alive.values_list("workflows", flat=True)]
     found = []
