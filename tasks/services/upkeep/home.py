@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 from accounts.callers import Caller
 from llmkeys.sealed_texts import has_sealed
 from tasks.models import Firing, FlowVersion, LastVisit, Run, RunInputs, Schedule, Task, TaskEvent, WorkerProcess
-from tasks.queue import leases
+from tasks.queue import leases, suspension
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.firings import ON_TIME, Outcome
 from tasks.rules.strict_json import Json
@@ -24,6 +24,7 @@ from tasks.services.flows.flow_lists import median_seconds, newest_runs
 from tasks.services.history.run_counts import BY_STATUS, Ended, FailureGroup, ended_runs, failure_groups
 from tasks.services.runs.run_inputs import with_inputs
 from tasks.services.trees import Execution, execute_again, execute_task
+from tasks.services.waits.needed_code import needed_by
 from tasks.status import Status
 from tasks.storage import loads
 
@@ -62,7 +63,7 @@ class Totals:
 class Trouble:
     """A run or a schedule that is held up: `stuck`, `late`, `missed` or `paused`.
 
-    `at`: of the last event, the time that is due, the last time that was missed. `count` is how many times were missed.
+    `at`: of the last event, since when it waits for code, the time that is due, the last time that was missed. `count` is how many times were missed.
     """
 
     kind: str
@@ -122,7 +123,13 @@ def home(*, caller: Caller, since: str = LAST_VISIT) -> Home:
         week_before=_totals(ended_runs(caller=caller, since=begin - WEEK, until=now - WEEK, by=BY_STATUS)),
         groups=groups,
         reasons=reasons,
-        troubles=[*_stuck(caller, now), *_late(caller, now), *_missed(caller, begin), *_paused(caller)],
+        troubles=[
+            *_stuck(caller, now),
+            *_without_code(caller),
+            *_late(caller, now),
+            *_missed(caller, begin),
+            *_paused(caller),
+        ],
         pulse=_pulse(caller),
         coming=list(coming.only("id", "name", "next_run_at")[:3]),
     )
@@ -188,6 +195,23 @@ def _stuck(caller: Caller, now: datetime) -> list[Trouble]:
         if heard_at < now - patience:
             found.append(Trouble(kind="stuck", name=names.get(run.root_id, ""), at=heard_at, root_id=run.root_id))
     return found
+
+
+def _without_code(caller: Caller) -> list[Trouble]:
+    """Return the runs that wait for code of workflows which no worker has."""
+    runs = suspension.needing().unfinished_for(caller).order_by("id")[:MOST_TROUBLES]
+    missing = [(run, code) for run in runs for code in needed_by(run) if not code.has_worker]
+    names = dict(Task.objects.filter(id__in=[run.root_id for run, _ in missing]).values_list("id", "name"))
+    return [
+        Trouble(
+            kind="stuck",
+            name=names.get(run.root_id, ""),
+            at=code.since,
+            reason=f"waits for {code.text}, which no worker has",
+            root_id=run.root_id,
+        )
+        for run, code in missing
+    ]
 
 
 def _late(caller: Caller, now: datetime) -> list[Trouble]:

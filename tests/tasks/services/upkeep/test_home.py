@@ -7,6 +7,7 @@ import pytest
 
 from accounts.callers import LOCAL, Caller, Role
 from tasks.models import Firing, LastVisit, Run, Schedule, TaskEvent, WorkerProcess
+from tasks.queue.leases import SUSPENDED
 from tasks.rules.exceptions import InvalidParams
 from tasks.services.upkeep import home
 from tasks.status import Status
@@ -93,6 +94,19 @@ def test_a_run_is_stuck_when_nothing_happens_for_much_longer_than_usual(now: dat
     held("of bob", now, quiet=61 * MINUTE, user="bob")
     assert troubles() == {("stuck", "of quick root"), ("stuck", "long quiet root")}
     assert troubles(LOCAL) == troubles() | troubles(BOB) and len(troubles(BOB)) == 1
+
+
+def test_a_run_that_waits_for_code_which_no_worker_has_is_stuck(now: datetime) -> None:
+    for user in ("ada", "bob"):
+        why = {"since": now.isoformat(), "tasks": {f"{user} w": {"need": "workflow:research@1a2b"}}}
+        needs: Json = {"needs": "workflow:research@1a2b", "needed_for": why, "lease_owner": SUSPENDED}
+        stored(f"of {user}", created_at=now, user=user, **needs)
+    (trouble,) = found().troubles
+    assert (trouble.kind, trouble.at) == ("stuck", now)
+    assert trouble.reason == "waits for version 1a2b of workflow:research, which no worker has"
+    beats = {"cluster_id": "c", "host": "h", "pid": 1, "places": 10, "started_at": now}
+    WorkerProcess.objects.create(id="w", beat_at=now, workflows={"workflow:research": "1a2b"}, **beats)
+    assert troubles(LOCAL) == set()
 
 
 def test_schedules_that_are_late_missed_times_or_are_paused_are_named(now: datetime) -> None:
