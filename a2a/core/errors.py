@@ -116,6 +116,7 @@ ERRORS: Mapping[type[Exception], Codes] = MappingProxyType(
         domain.CallNotFound: Codes(Rule(-32001, 404, "call_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.FlowNotFound: Codes(Rule(-32001, 404, "flow_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.NotificationNotFound: Codes(Rule(-32001, 404, "notification_not_found"), Kind(-32001, 404, "NOT_FOUND")),
+        domain.LimitNotFound: Codes(Rule(-32001, 404, "limit_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.ScheduleNotFound: Codes(Rule(-32001, 404, "schedule_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.CircularDependency: Codes(Rule(-32002, 422, "circular_dependency")),
         domain.ExecutorNotFound: Codes(Rule(-32003, 422, "executor_not_found")),

@@ -11,12 +11,13 @@ from a2a.methods.params import Nothing
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
 from apflow_site.db import pools
+from tasks.rules import exceptions as errors
 from tasks.rules.limits import NAME
 from tasks.rules.strict_json import Json
 from tasks.services.waits import named_limits
 from tasks.services.waits.named_limits import LimitInUse
 
-LimitName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{NAME.pattern}$"})]
+LimitName = Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]
 
 
 class OneLimit(Params, frozen=True, kw_only=True):
@@ -92,7 +93,12 @@ def list_limits(caller: Caller, given: Nothing) -> DataResult:
     return DataResult(native={"limits": [_native(each, caller) for each in named_limits.list_limits(caller)]})
 
 
-@method("limits.get", role=VIEWER, answer=LimitDetail, rest=[Rest("getLimit", "GET limits/<name>/")])
+@method(
+    "limits.get",
+    role=VIEWER,
+    answer=LimitDetail,
+    rest=[Rest("getLimit", "GET limits/<name>/", errors=(errors.LimitNotFound,))],
+)
 def get_limit(caller: Caller, given: OneLimit) -> DataResult:
     """Return a named limit, and the tasks that wait for it."""
     found, waits = named_limits.get_limit(caller, name=given.name)

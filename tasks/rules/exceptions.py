@@ -119,6 +119,14 @@ class NotificationNotFound(TasksError):
         super().__init__(f"You have no notification '{name}'. Check the name.", data={"name": name})
 
 
+class LimitNotFound(TasksError):
+    """Named limit not found."""
+
+    def __init__(self, name: str, *, close_matches: Sequence[str] = ()) -> None:
+        hint = _did_you_mean(close_matches) or "limits.list has the names."
+        super().__init__(f"There is no limit '{name}'. {hint}", data={"name": name})
+
+
 class CircularDependency(TasksError):
     """The dependencies form a cycle."""
 

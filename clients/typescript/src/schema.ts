@@ -1329,7 +1329,7 @@ export interface components {
         Error: {
             error: {
                 /** @enum {unknown} */
-                code: "already_executing" | "authentication_required" | "call_not_found" | "cannot_delete" | "circular_dependency" | "database_unavailable" | "events_pruned" | "executor_not_found" | "flow_not_found" | "generation_failed" | "headers_too_large" | "internal" | "invalid_dependency" | "invalid_json" | "invalid_params" | "invalid_parent" | "invalid_tree" | "limit_reached" | "method_not_allowed" | "method_not_found" | "not_found" | "not_run_yet" | "notification_not_found" | "response_too_large" | "role_too_low" | "run_not_found" | "schedule_not_found" | "schema_mismatch" | "status_conflict" | "task_not_found" | "too_large" | "too_slow" | "unsupported_media_type";
+                code: "already_executing" | "authentication_required" | "call_not_found" | "cannot_delete" | "circular_dependency" | "database_unavailable" | "events_pruned" | "executor_not_found" | "flow_not_found" | "generation_failed" | "headers_too_large" | "internal" | "invalid_dependency" | "invalid_json" | "invalid_params" | "invalid_parent" | "invalid_tree" | "limit_not_found" | "limit_reached" | "method_not_allowed" | "method_not_found" | "not_found" | "not_run_yet" | "notification_not_found" | "response_too_large" | "role_too_low" | "run_not_found" | "schedule_not_found" | "schema_mismatch" | "status_conflict" | "task_not_found" | "too_large" | "too_slow" | "unsupported_media_type";
                 data?: unknown;
                 message: string;
             };
@@ -3874,6 +3874,15 @@ export interface operations {
             };
             /** @description Unauthorized: `authentication_required` */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `limit_not_found` */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

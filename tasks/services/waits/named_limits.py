@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
 from typing import Final
 
 from django.db import transaction
@@ -12,8 +13,8 @@ from accounts import audit
 from accounts.audit import Action
 from accounts.callers import Caller
 from tasks.models import NamedLimit, Question, QuestionQuerySet
-from tasks.rules.exceptions import InvalidParams
-from tasks.rules.limits import AT_ONCE, PER_USER, name_of, problems, read_limits
+from tasks.rules.exceptions import InvalidParams, LimitNotFound
+from tasks.rules.limits import AT_ONCE, PER_USER, name_of, read_limits
 from tasks.rules.strict_json import Json
 from tasks.services.waits.limit_waits import places
 from tasks.status import WaitKind
@@ -64,10 +65,10 @@ def list_limits(caller: Caller) -> list[LimitInUse]:
 
 
 def get_limit(caller: Caller, *, name: str) -> tuple[LimitInUse, list[Question]]:
-    """Return a limit, and the first of the caller's tasks that wait for it, the next first. Raises InvalidParams."""
+    """Return a limit, and the first of the caller's tasks that wait for it, the next first. Raises LimitNotFound."""
     found = {each.name: each for each in list_limits(caller)}
-    for _, problem in problems([name], found):
-        raise InvalidParams([("name", problem)])
+    if name not in found:
+        raise LimitNotFound(name, close_matches=get_close_matches(name, found, n=1))
     of_limit = Q(event=name) | Q(event__startswith=f"{name}{PER_USER}")
     in_turn = _waits(caller).filter(of_limit).order_by("turn", "asked_at", "id").select_related("run")
     return found[name], list(in_turn[:MOST_SHOWN])

@@ -86,7 +86,7 @@ def test_the_model_learns_the_flows_of_the_caller_and_may_run_no_others(site: Ll
     first, second = site.llm.asked
     assert "- greet: Greets {{who}} " in first.body["messages"][0]["content"]
     assert '"who"' in first.body["messages"][0]["content"]
-    assert "flow:greet." in first.body["messages"][0]["content"]
+    assert "flow:greet" in first.body["messages"][0]["content"]
     assert "there is no flow 'invented'. The flows are greet." in second.last_message
     site.server.rpc("flows.delete", {"name": "greet"})
 

@@ -32,8 +32,8 @@ def test_type_hints_become_a_schema() -> None:
     assert schema["additionalProperties"] is False
     assert schema["properties"]["point"] == {"$ref": "#/$defs/Point"}
     assert schema["$defs"]["Point"]["required"] == ["x"]
-    assert schema["properties"]["color"] == {"enum": ["blue", "red"]}
-    assert schema["properties"]["note"] == {"anyOf": [{"type": "string"}, {"type": "null"}]}
+    assert schema["properties"]["color"] == {"enum": ["blue", "red"], "default": "red"}
+    assert schema["properties"]["note"] == {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}
 
 
 def test_what_no_hint_describes_takes_any_value() -> None:

@@ -82,7 +82,7 @@ def test_code_that_no_longer_makes_a_call_does_not_wait_for_its_step(stage: Stag
     """The step of a worker that died has no function any more: its workflow fails, and it is cancelled."""
     run = trees.execute_tree(caller=LOCAL, tasks=[{**WORKFLOW, "schemas": {"method": "workflow:counted"}}]).run
     first = stage.bear()
-    first.fuse = Fuse(items=3, after=True)
+    first.fuse = Fuse(items=5, after=True)
     stage.until_nothing(lambda: not first.journal_ended.is_set() and first.woken_for_open_runs())
     first.kill()
     step = Task.objects.filter(parent_id="w").earliest("position")

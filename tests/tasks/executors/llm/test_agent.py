@@ -109,7 +109,7 @@ def test_a_model_calls_tools_until_it_answers(agents: Agents) -> None:
         "description": "Return the weather of a city.",
         "parameters": {
             "type": "object",
-            "properties": {"city": {"type": "string"}, "unit": {"enum": ["C", "F"]}},
+            "properties": {"city": {"type": "string"}, "unit": {"enum": ["C", "F"], "default": "C"}},
             "required": ["city"],
             "additionalProperties": False,
         },
