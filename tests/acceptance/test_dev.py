@@ -243,6 +243,7 @@ def test_a_workflow_in_hand_goes_on_with_the_code_of_the_file_if_that_does_the_s
     unserialisable = second.replace("(name: str)", "(name: type)")
     fault = "greeting.py:10: the parameter 'name' of greet() has no JSON form"
     mended.write("greeting.py", unserialisable, until_seen=lambda: fault in mended.printed)
+    (mended.folder / "greeting.py").unlink()  # code with an error keeps changes of other files out
 
 
 def test_code_with_an_error_keeps_the_code_before_until_it_is_mended(mended: Developed) -> None:

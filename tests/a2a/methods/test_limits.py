@@ -64,7 +64,7 @@ def test_only_administrators_change_limits_and_users_see_their_own_waits(auth_se
 @pytest.mark.parametrize(
     ("params", "field", "reason"),
     [
-        ({"name": "a b", "limit": {"at_once": 1}}, "limit", "'a b' is no name of a limit"),
+        ({"name": "a b", "limit": {"at_once": 1}}, "name", "expected string matching regex"),
         ({"name": "a", "limit": {}}, "limit", "'a' limits nothing"),
         ({"name": "a", "limit": {"at_once": -1}}, "limit", "at_once of 'a' must be a whole number from 0"),
         ({"name": "a", "limit": {"at_onc": 1}}, "limit", "did you mean 'at_once'?"),

@@ -30,6 +30,7 @@ CHECKING_SECONDS: Final = 1800
 DOCUMENT: Final = openapi_document(with_authentication=False)
 WHOLE: Final = openapi_document(with_authentication=True)
 NAME_OTHERS: Final = {
+    ("/api/limits/{name}/", "get"),
     ("/api/notifications/{name}/", "put"),
     ("/api/notifications/{name}/test/", "post"),
     ("/api/schedules/", "post"),
