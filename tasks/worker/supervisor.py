@@ -108,16 +108,14 @@ def ring(is_over: threading.Event) -> None:
 def serve_limits(is_over: threading.Event) -> None:
     """Until then, let the tasks start that wait for a named limit, each when its turn has come.
 
-    While there are no limits, it only looks whether one has been set.
+    It looks for them also while there are no limits: a worker that does not know yet that one was deleted lets tasks wait for it.
     """
-    limits, pause, may_wait = SharedLimits(settings.APFLOW.limits.shared or {}), 0.0, True
+    limits, pause = SharedLimits(settings.APFLOW.limits.shared or {}), 0.0
     while not is_over.wait(pause):
         try:
             refresh()
             limits.refresh()
-            may_wait |= bool(limits.limits)
-            seconds = limits.serve() if may_wait else None
-            may_wait = bool(limits.limits) or seconds is not None
+            seconds = limits.serve()
             pause = ALARM_SECONDS if seconds is None else min(ALARM_SECONDS, seconds)
         except DatabaseError:
             logger.warning(

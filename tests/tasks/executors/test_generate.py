@@ -1,6 +1,7 @@
 """Trees that a model writes: the executor, the method, the command; what is taken, what is mended, what is refused."""
 
 import json
+import re
 import subprocess
 from typing import Any
 from uuid import uuid4
@@ -87,7 +88,7 @@ def test_the_model_learns_the_flows_of_the_caller_and_may_run_no_others(site: Ll
     assert "- greet: Greets {{who}} " in first.body["messages"][0]["content"]
     assert '"who"' in first.body["messages"][0]["content"]
     assert "flow:greet" in first.body["messages"][0]["content"]
-    assert "there is no flow 'invented'. The flows are greet." in second.last_message
+    assert re.search(r"there is no flow 'invented'\. The flows are [^.]*\bgreet\b", second.last_message)
     site.server.rpc("flows.delete", {"name": "greet"})
 
 

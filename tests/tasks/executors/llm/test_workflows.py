@@ -107,6 +107,7 @@ def test_a_flow_is_a_call_of_a_workflow(site: LlmSite) -> None:
     assert (done.task["error"], done.task["result"]) == (None, {"heard": "{{secret.x}} {{text}}"})
     error = site.error_of("workflow:parroted", {"text": "x", "flow": "flow:parot"})
     assert "Flow 'parot' not found. Did you mean 'parrot'?" in error
+    site.server.rpc("flows.delete", {"name": "parrot"})  # other tests list the flows
 
 
 def test_a_request_of_a_workflow_is_tried_again_and_its_error_is_raised_at_the_await(
