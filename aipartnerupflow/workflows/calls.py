@@ -1,4 +1,4 @@
-"""Calls of workflows besides steps: agents, executors, questions, events, timers, and values that a replay repeats."""
+"""Functions that the code of a workflow calls, besides steps: agents, executors, questions, events, timers, and values that are the same in a replay."""
 
 import asyncio
 import inspect

@@ -395,7 +395,7 @@ class Limits(Section):
     shared: values.SharedLimits | None = Field(
         None,
         examples=[{"crm": {"match": {"host": "crm.example.com"}, "requests_per_second": 10}}],
-        description="Named limits that all workers share, by name: how many attempts at tasks or calls of models may start (`requests_per_second`, `requests_per_minute`) or be under way (`at_once`), and how many tokens calls may use (`tokens_per_minute`). `match` says of which; other tasks name it in `params.limits`. Tasks wait for their turn without a worker. See [limits](../how-to/limits.md). Default: none.",
+        description="Named limits that all workers share, by name: how many attempts at tasks or calls of models may start (`requests_per_second`, `requests_per_minute`) or be under way (`at_once`), and how many tokens calls may use (`tokens_per_minute`). A limit applies to what its `match` selects; without one, to the tasks that name it in `params.limits`. Tasks wait for their turn without a worker. See [limits](../how-to/limits.md). Default: none.",
     )
     messages_per_second: Whole = Field(
         100,

@@ -147,7 +147,7 @@ class Generate(Executor):
             },
             "model": MODEL
             | {
-                "description": "provider/name, or a list of which each is asked if those before it fail. Default: the server's model"
+                "description": "A model as provider/name, or a list: the next one is tried if the one before fails. Default: the server's model"
             },
             "secrets": {
                 "type": "array",

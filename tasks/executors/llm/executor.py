@@ -119,7 +119,7 @@ class Llm(Executor):
             },
             "model": MODEL
             | {
-                "description": "provider/name, or a list of which each is asked if those before it fail. Default: `params.model`, "
+                "description": "A model as provider/name, or a list: the next one is tried if the one before fails. Default: `params.model`, "
                 "`schemas.model`, or the server's model",
             },
             "system": {"type": "string", "minLength": 1, "description": "Instructions that precede the conversation"},
