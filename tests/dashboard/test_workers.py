@@ -83,3 +83,36 @@ async def test_a_run_that_waits_for_code_is_named_with_the_version_and_the_worke
     assert "for a worker that has it, and a free place" in await page("/ui/panel/w")
     await Run.objects.aupdate(needs=None)
     assert "waits for version" not in await page("/ui/tasks/w")
+
+
+async def test_a_step_whose_failure_ends_its_workflow_is_not_handled() -> None:
+    now = datetime.now(UTC)
+    owned = {"root_id": "w", "user_id": "local", "created_at": now, "dependencies": []}
+    of_run = owned | {"target_id": "w", "context_id": "r", "started_at": now, "finished_at": now}
+    del of_run["dependencies"]
+    await Run.objects.acreate(id="r", status="failed", **of_run)
+    root = {"name": "research", "executor_id": "workflow:research", "status": "failed", "inputs": {}, "updated_at": now}
+    await Task.objects.acreate(id="w", position=0, **owned, **root)
+    for number, seen in ((1, []), (2, ["1"])):
+        step = {
+            "name": f"fetch {number}",
+            "executor_id": "step_executor",
+            "parent_id": "w",
+            "spawned_by": "w",
+            "updated_at": now,
+        }
+        call = {"path": str(number), "hash": "0", "seen": seen, "patches": [], "version": "1a2b", "run": "r"}
+        await Task.objects.acreate(
+            id=f"w/{number}",
+            position=number,
+            inputs={"function": "flows:fetch"},
+            params={"allow_failure": True},
+            call=call,
+            status="failed",
+            error="no",
+            **owned,
+            **step,
+        )
+    tree = " ".join((await AsyncClient().get("/ui/tasks/w")).content.decode().split())
+    looks = re.findall(r'aria-label="([a-z, ]+)"><use [^>]+></use></svg><a href="[^"]+">(fetch \d)</a>', tree)
+    assert looks == [("failed, handled", "fetch 1"), ("failed", "fetch 2")]
