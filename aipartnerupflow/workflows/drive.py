@@ -264,7 +264,8 @@ class Drive:
         return self.now.timestamp()
 
     def start_timer(self, timer: Timer, seconds: float) -> None:
-        call = Call(kind=SLEEP, target="timer", inputs={"seconds": seconds})
+        # Python 3.11 gives asyncio.wait_for what it was given, later versions a float: the call is the same on all.
+        call = Call(kind=SLEEP, target="timer", inputs={"seconds": float(seconds)})
         self._make(call, timer)
         timer.path = call.path
 

@@ -742,7 +742,7 @@ async def test_timers_of_asyncio_are_stored() -> None:
     played = await play(code(), crash_at=range(100))
     assert played.result - START < timedelta(minutes=61, seconds=1)
     assert [call.partition(" ")[2] for call in played.calls] == [
-        f"sleep timer(seconds={seconds})" for seconds in ("3600", "60.0", "86400.0")
+        f"sleep timer(seconds={seconds})" for seconds in ("3600.0", "60.0", "86400.0")
     ]
 
 
