@@ -110,6 +110,8 @@ def native_row(row: TaskRow, columns: type[Task], *, schedule: Schedule | None =
 def native_extra(task: Task | TaskRow) -> Json:
     """Return the fields that only some tasks have: those added to their tree, and those that failed without having run."""
     added: Json = {} if task.spawned_by is None else {"spawned_by": task.spawned_by}
+    if task.checks is not None:
+        added["checks"] = Fragment(task.checks) if isinstance(task.checks, str) else task.checks
     return added if task.cause_id is None else added | {"not_run": True, "cause_id": task.cause_id}
 
 

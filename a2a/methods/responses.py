@@ -96,6 +96,16 @@ class TokenUsage(Struct, frozen=True, kw_only=True):
     cost_usd: float | None = None
 
 
+class CheckResult(Struct, frozen=True, kw_only=True):
+    """The result of one of the checks of a task. `reason` says what it found, or who has approved it."""
+
+    on: Literal["input", "output"]
+    name: str
+    passed: bool
+    reason: str | None
+    then: Literal["fail", "ask", "redact", "retry"]
+
+
 class TaskSummary(TaskSchedule, frozen=True, kw_only=True):
     """The fields of a task that are small. Times are ISO 8601 in UTC, with an offset."""
 
@@ -116,6 +126,7 @@ class TaskSummary(TaskSchedule, frozen=True, kw_only=True):
     original_task_id: str | None
     origin_type: Literal["create", "copy"]
     spawned_by: str | UnsetType = UNSET
+    checks: list[CheckResult] | UnsetType = UNSET
     not_run: bool | UnsetType = UNSET
     cause_id: str | UnsetType = UNSET
     run_status: RunStatus | UnsetType | None = UNSET

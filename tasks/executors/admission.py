@@ -114,6 +114,10 @@ def _problems(spec: TreeSpec, *, is_copy: bool) -> Iterator[tuple[str, str]]:
     for task in spec.tasks:
         if task.params:
             yield from _misplaced(task)
+            if task.params.get("checks") is not None:
+                from tasks.executors import checking  # noqa: PLC0415  (few tasks have some)
+
+                yield from ((f"tasks[{task.position}].{place}", why) for place, why in checking.problems(task))
         is_part = task.id in values
         if task.executor_id is not None and (problem := _misfit(task, get_executor(task.executor_id), is_part=is_part)):
             yield f"tasks[{task.position}].inputs", f"do not fit the schema of {task.executor_id}: {problem}"

@@ -56,12 +56,12 @@ class Task(models.Model):
     """
 
     PRIVATE: ClassVar = frozenset(
-        {"position", "executor_id", "effect", "label", "steps", "schedule_id", "cause_id", "call", "part"}
+        {"position", "executor_id", "effect", "label", "steps", "schedule_id", "cause_id", "call", "part", "checks"}
     )
     """The columns that callers do not see."""
     SHOWN: ClassVar[Sequence[str]]
     """The columns of each task in a reply, in its order. Only tasks that were added to their tree show `spawned_by`, too, and only
-    those that did not run `not_run` and `cause_id`."""
+    those that did not run `not_run` and `cause_id`, and those with results of checks `checks`."""
     JSON: ClassVar[Sequence[str]]
     TIMES: ClassVar[Sequence[str]]
     TRUTHS: ClassVar[Sequence[str]]
@@ -86,6 +86,7 @@ class Task(models.Model):
     attempt = models.PositiveIntegerField(default=0)
     effect = models.CharField(max_length=7, choices=choices_of(Effect), null=True)  # of the attempt in hand
     token_usage = JsonTextField(null=True)
+    checks = JsonTextField(null=True)  # the results of `params.checks`
     has_children = models.BooleanField(default=False)
     has_copy = models.BooleanField(default=False)
     original_task_id = models.CharField(max_length=255, null=True)

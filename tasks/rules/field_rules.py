@@ -178,6 +178,12 @@ def _limit_names(value: object, path: str) -> Iterator[Problem]:
         yield from _short_string(name, f"{path}[{index}]")
 
 
+def _checks(value: object, path: str) -> Iterable[Problem]:
+    from tasks.rules import checks  # noqa: PLC0415  (few tasks have some)
+
+    return checks.problems(value, path)
+
+
 PARAMS: Mapping[str, Check] = MappingProxyType(
     {
         "executor_id": _short_string,
@@ -194,6 +200,7 @@ PARAMS: Mapping[str, Check] = MappingProxyType(
         "budget": budgets.problems,
         "on_interrupt": _choice(tuple(OnInterrupt)),
         "limits": _limit_names,
+        "checks": _checks,
     }
 )
 """The params of every task. The params of its executor are known only to the executor (`tasks.executors.admission`)."""
@@ -202,7 +209,7 @@ _params = _fields(PARAMS, is_open=True)
 
 _schemas = _fields({"method": _short_string, "input_schema": _json_schema}, is_open=True)
 
-RUN_FIELDS = ("status", "result", "progress", "attempt", "token_usage", "started_at", "completed_at", "error")
+RUN_FIELDS = ("status", "result", "progress", "attempt", "token_usage", "checks", "started_at", "completed_at", "error")
 """The fields of a task that a run sets."""
 SET_BY_SERVER = (
     *RUN_FIELDS,
@@ -239,6 +246,7 @@ HINTS = MappingProxyType(
         "budget": "unknown field; write it as params.budget of the root",
         "on_interrupt": "unknown field; write it as params.on_interrupt",
         "limits": "unknown field; write it as params.limits",
+        "checks": "read only: their results; a task's checks are params.checks",
     }
 )
 

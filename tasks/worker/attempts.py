@@ -221,9 +221,10 @@ class Attempts:
             task.attempt += not is_begun
             if not is_resumed:
                 await self._begin(task, effect=Effect.AWAITED if self._is_unsafe(task, executor) else None)
+            is_checked = task.params.get("checks") is not None and not run.claim.is_demo
             work = Work(
                 executor=executor,
-                pool=pool,
+                pool=_checked_pool(pool, task, run) if is_checked else pool,
                 inputs=await self.inputs_of(task),
                 context=self.context_of(task, executor),
                 is_checked=not (run.claim.is_demo and task.has_places),
@@ -378,6 +379,12 @@ class Attempts:
             if interruption["reply"] is not None:
                 return Reply(**interruption["reply"])
         return self._run.spawner.reply_of_step(task) if task.is_called_again else None
+
+
+def _checked_pool(pool: Pool, task: LoadedTask, run: RunParts) -> Pool:
+    from tasks.worker.checks import CheckedPool  # noqa: PLC0415  (few tasks have checks)
+
+    return CheckedPool(pool, task, run)
 
 
 def interruption_in(question: OpenQuestion) -> Json | None:

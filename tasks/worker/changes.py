@@ -226,6 +226,21 @@ class TaskSpent(Change):
 
 
 @dataclass(slots=True, kw_only=True)
+class TaskChecked(Change):
+    """The results of the checks of a task so far, as JSON: all of them, so a repetition changes nothing."""
+
+    task_id: str
+    checks: str
+
+    WRITE: ClassVar[Write] = Update(table="tasks_task")
+    SUBJECT: ClassVar[tuple[str, ...]] = ("task_id",)
+
+    @property
+    def row(self) -> Row:
+        return {"id": self.task_id, "checks": self.checks}
+
+
+@dataclass(slots=True, kw_only=True)
 class ModelCalled(Change):
     """A call of a model: a row of `tasks.models.ModelCall`, whose id makes a repetition change nothing.
 
@@ -573,6 +588,7 @@ IN_ORDER: Final[tuple[type[Change], ...]] = (
     AttemptFailed,
     TaskStarted,
     TaskSpent,
+    TaskChecked,
     EffectNoted,
     TaskProgressed,
     QuestionClosed,

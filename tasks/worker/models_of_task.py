@@ -73,6 +73,12 @@ class TracedModels:
         self._task = task
         self._recorder = recorder
         self._secrets = secrets
+        self._publishes = self._stores = True
+        if task.params.get("checks") is not None:
+            from tasks.worker.checks import withholds_content, withholds_words  # noqa: PLC0415  (few tasks have checks)
+
+            self._publishes = not withholds_words(task.params)
+            self._stores = not withholds_content(task.params)
 
     async def check(self, prompt: Prompt) -> None:
         await DIRECT.check(prompt)
@@ -145,12 +151,13 @@ class TracedModels:
             await self._record(call, _said(prompt, answer, texts.text))
 
     def _publish(self, call: Call, kind: str, text: str) -> None:
-        self._recorder.heard(self._task, call, self._secrets.masker.text(text), kind=kind)
+        if self._publishes:
+            self._recorder.heard(self._task, call, self._secrets.masker.text(text), kind=kind)
 
     async def _record(self, call: Call, said: Json) -> None:
         content = None
         try:
-            if settings.APFLOW_LLM.store_content:
+            if settings.APFLOW_LLM.store_content and self._stores:
                 work = partial(stored_content, **said, mask=self._mask)
                 content = await self._secrets.in_turn(self._task, work, size=_size_of(said))
         finally:  # also if it is cancelled meanwhile

@@ -47,6 +47,7 @@ from tasks.worker.changes import (
     RunClosed,
     StateStored,
     StepsAdded,
+    TaskChecked,
     TaskFinished,
     TaskProgressed,
     TaskSpent,
@@ -196,6 +197,14 @@ class RunRecorder:
         if CALL_ID not in usage:
             self._writer.put(self._reported(task, usage))
         self._writer.put(TaskSpent(**self._fence, task_id=task.id, token_usage=orjson.dumps(task.token_usage).decode()))
+
+    def checked(self, task: LoadedTask, record: Json, records: Sequence[Json]) -> None:
+        """Record the result of a check. `records` are all results so far."""
+        name = f"The check '{record['name']}' on the {record['on']}"
+        message = f"{name} passed" if record["passed"] else f"{name} did not pass: {record['reason']}"
+        event = self._event("log", task, Status.IN_PROGRESS, message=storable(message), result={"check": record})
+        checks = orjson.dumps(records).decode()
+        self._writer.put(TaskChecked(**self._fence, event=event, task_id=task.id, checks=checks))
 
     def called(self, task: LoadedTask, call: Call) -> None:
         """Record a call of a model."""

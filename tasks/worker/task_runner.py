@@ -191,13 +191,20 @@ class TaskRunner:
             executor = get_executor(str(task.executor_id))
         except ExecutorNotFound:
             return None
+        memo = orjson.loads(question.memo)
+        if task.params.get("checks") is not None:
+            from tasks.worker.checks import executor_memo  # noqa: PLC0415  (few tasks have checks)
+
+            is_of_check, memo = executor_memo(memo)
+            if is_of_check:
+                return None
         context = self._attempts.context_of(task, executor)
         try:
             inputs = await self._attempts.inputs_of(task)
         except ExecutorError as error:  # the limit has been lowered since the question was asked, or a secret deleted
             context.log(f"Could not cancel the remote work of this task: {error}")
             return None
-        return await call_off(executor, inputs, context, memo=orjson.loads(question.memo))
+        return await call_off(executor, inputs, context, memo=memo)
 
     # --- its condition ---
 

@@ -72,10 +72,12 @@ class Talk:
         return memo
 
 
-async def go_on(messages: Sequence[Json], tools: Tools, context: Context, *, ask: Ask, choice: Any) -> Json | Spawn:
+async def go_on(
+    messages: Sequence[Json], tools: Tools, context: Context, *, ask: Ask, choice: Any, refused: Sequence[Json] = ()
+) -> Json | Spawn:
     """Let the model take its next step: return its calls as tasks or, when it has answered, the result.
 
-    `choice` is the `tool_choice` of the first step. Raises ExecutorError.
+    `choice` is the `tool_choice` of the first step, and `refused` are answers that were sent back. Raises ExecutorError.
     """
     if (reply := context.reply) is not None:  # a crash may have interrupted a call that is not safe to repeat
         steps = reply.memo["steps"]
@@ -84,6 +86,7 @@ async def go_on(messages: Sequence[Json], tools: Tools, context: Context, *, ask
                 where = f"{context.task_id}/{len(steps)}/{call['task']}"
                 raise ExecutorError(INTERRUPTED_CALL.format(tool=shown["name"], call=where), permanent=True)
     talk = Talk.of(context.reply)
+    talk.said += refused
     while len(talk.steps) < tools.max_steps:
         number = len(talk.steps) + 1
         more: Json = {"tools": tools.definitions(), "tool_choice": choice if choice and number == 1 else "auto"}

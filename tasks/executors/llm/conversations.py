@@ -73,6 +73,11 @@ def heard_turns() -> Iterator[list[Turn]]:
         _TURNS.reset(token)
 
 
+def turns_heard() -> list[Turn] | None:
+    """Return what `heard_turns` collects here; None outside of it."""
+    return _TURNS.get(None)
+
+
 def conversation_of(context: Context) -> Conversation | None:
     """Return the conversation in the params; None without one. Raises ExecutorError."""
     params = context.params

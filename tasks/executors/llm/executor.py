@@ -1,5 +1,7 @@
 """Calls a language model and streams its answer."""
 
+from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any, ClassVar, Final
 
 import orjson
@@ -28,6 +30,9 @@ from tasks.rules.templates import CannotFill, Filler
 PLACE: Final = "inputs.response_format.json_schema.schema"
 MOST_REPAIRS: Final = 5
 REPAIR: Final = "That was refused: {fault}. Answer again, with the JSON only."
+REFUSED: Final = "That was refused: {reason}. Answer again."
+SENT_BACK: Final[ContextVar[Sequence[tuple[str, str]]]] = ContextVar("answers that checks sent back", default=())
+"""The answers of this task that checks have refused, each with the reason, since the executor was last called."""
 
 
 class Unfit(Exception):
@@ -210,10 +215,12 @@ class Llm(Executor):
             return await self._answered(said, inputs | more, context, step=step)
 
         result: Json | Spawn
+        refused = [message for sent_back in SENT_BACK.get() for message in _refusal(*sent_back)]
         if by_name is None:
-            result = await self._answered(messages, inputs, context)
+            result = await self._answered([*messages, *refused], inputs, context)
         else:
-            result = await go_on(messages, by_name, context, ask=ask_with, choice=inputs.get("tool_choice"))
+            choice = inputs.get("tool_choice")
+            result = await go_on(messages, by_name, context, ask=ask_with, choice=choice, refused=refused)
         if conversation is not None and not isinstance(result, Spawn) and result["content"]:
             conversation.add(asked, result["content"])
         return result
@@ -251,6 +258,24 @@ class Llm(Executor):
                 {"role": "assistant", "content": answer.content or ""},
                 {"role": "user", "content": REPAIR.format(fault=fault)},
             ]
+
+
+def _refusal(answer: str, reason: str) -> list[Json]:
+    return [{"role": "assistant", "content": answer}, {"role": "user", "content": REFUSED.format(reason=reason)}]
+
+
+def filled_texts(inputs: Json) -> Json:
+    """Return the inputs of the model with their templates filled, without the values that were filled in. Raises ExecutorError.
+
+    The texts have to be escaped before the executor gets them.
+    """
+    before, asked = _messages(inputs | {"history": []})
+    filled = {name: value for name, value in inputs.items() if name in Llm.input_schema["properties"]}
+    if before:
+        filled["system"] = before[0]["content"]
+    if "prompt" in inputs:
+        return filled | {"prompt": asked[0]["content"]}
+    return filled | {"messages": asked} if "messages" in inputs else filled
 
 
 def fails_on_length(params: Json) -> bool:

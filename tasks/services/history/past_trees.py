@@ -97,10 +97,11 @@ def _set_back(tasks: Sequence[Task], run: Run) -> list[str]:
             task.started_at = None if start is None else datetime.fromisoformat(start["timestamp"])
             task.completed_at = datetime.fromisoformat(event["timestamp"])
             task.token_usage = used.get((end.run_id, task.id))
+            task.checks = None  # they are only known of the latest run
             _set_result(task, event["result"])
         else:
             task.status, task.error, task.progress, task.token_usage = Status.PENDING, None, 0.0, None
-            task.attempt, task.started_at, task.completed_at, task.cause_id = 0, None, None, None
+            task.attempt, task.started_at, task.completed_at, task.cause_id, task.checks = 0, None, None, None, None
             _set_result(task, None)
     unknown = len(tasks) - len(ends)
     return [PRUNED.format(count=unknown)] if unknown and not is_whole else []

@@ -65,7 +65,7 @@ class StatusReport:
         return self.task.is_root or self.task.status == Status.IN_PROGRESS
 
 
-BESIDE: Final = ("spawned_by", "schedule_id", "cause_id")
+BESIDE: Final = ("spawned_by", "schedule_id", "cause_id", "checks")
 """Columns behind those of each task in a reply."""
 _COUNT: Final = len(Task.SHOWN)
 _ID, _ROOT_ID = map(Task.SHOWN.index, ("id", "root_id"))
@@ -80,6 +80,8 @@ class TaskRow(NamedTuple):
     spawned_by: str | None
     schedule_id: str | None
     cause_id: str | None
+    checks: str | list[Any] | None
+    """The JSON as it is stored, or read."""
     size: int = 0
     """The size of the row in bytes, if it was asked for."""
     run_status: str | None = None

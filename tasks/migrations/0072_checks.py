@@ -1,0 +1,18 @@
+from django.db import migrations
+
+import tasks.fields
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [
+        ('tasks', '0069_index_of_limits'),
+    ]
+
+    operations = [
+        migrations.AddField(
+            model_name='task',
+            name='checks',
+            field=tasks.fields.JsonTextField(null=True),
+        ),
+    ]
