@@ -22,6 +22,14 @@ def _note(name: str, arguments: dict[str, Any]) -> None:
 
 
 @python_function
+def polite(value: str) -> Any:
+    """Check that a text says nothing impolite."""
+    if value in ("nothing", "raise"):
+        return {}[value] if value == "raise" else "It is polite."
+    return {"ok": "away" not in value, "reason": "it says away", "redacted": value.replace("away", "[redacted]")}
+
+
+@python_function
 async def weather(city: str, unit: Literal["C", "F"] = "C") -> dict[str, Any]:
     """Return the weather of a city."""
     _note("weather", {"city": city, "unit": unit})

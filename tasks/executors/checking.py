@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from aipartnerupflow.executors import Json
+from tasks.executors import get_executor
 from tasks.executors.placement import chosen_pool
 from tasks.executors.plugins import plugins
 from tasks.rules.checks import ADDRESSES, OF_TOOLS, SECRETS, On, Then, kind_of
@@ -64,6 +65,8 @@ def _fault_of_place(on: On, executor_id: str, task: TaskSpec) -> str | None:
         return f"cannot be '{on}': the task has no inputs.tools" if tools is None else None
     if on is On.INPUT and any(source_of(path) == SECRET for _, path in places_in(task.inputs, "")):
         return "cannot be 'input': the inputs have a named secret, which no check may see"
+    if on is On.INPUT and executor_id != CHAT and get_executor(executor_id).templates:
+        return f"cannot be 'input': {executor_id} fills texts itself, after the check"
     if on is On.OUTPUT and ("spawn" in params or (executor_id == TREES and task.inputs.get("run"))):
         return "cannot be 'output': the task adds others, whose results are its own. Check their outputs"
     return None

@@ -38,7 +38,7 @@ KINDS: Final = ("schema", "expression", "length", "addresses", "judge")
 MONTH_SECONDS: Final = 30 * 86_400
 REFUSED: Final = "Refused by the check '{name}' on the {on}: {reason}"
 """The error of a task that a check has failed."""
-OF_A_CHECK: Final = re.compile(r"Refused by the check '(?P<name>[^']+)' on the ")
+OF_A_CHECK: Final = re.compile(r"Refused by the check '(?P<name>[^']+)' on the (?P<on>input|output): ")
 
 
 class On(StrEnum):
@@ -76,6 +76,15 @@ class Check:
     retries: int
     assignees: Sequence[str] | None
     timeout_seconds: float | None
+
+    @property
+    def key(self) -> str:
+        """Its name among the checks of the task."""
+        return f"{self.on}/{self.name}"
+
+    def lets_continue(self, count: int) -> bool:
+        """Return whether an agent may continue after this check has refused so many of its calls."""
+        return self.then is Then.ASK or (self.then is Then.RETRY and count <= self.retries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +147,14 @@ def of_calls(params: Mapping[str, Any]) -> list[Json]:
         for each in params.get("checks") or ()
         if each["on"] in OF_TOOLS
     ]
+
+
+def refused_by(params: Mapping[str, Any], error: str) -> Check | None:
+    """Return the check on tools that has failed the task of a call with this error."""
+    if (found := OF_A_CHECK.match(error)) is None:
+        return None
+    named = (check for check in checks_of(params, *OF_TOOLS) if check.name == found["name"])
+    return next((check for check in named if OF_TOOLS[check.on] == found["on"]), None)
 
 
 # --- the shape ---

@@ -7,6 +7,7 @@ that is checked and all that was found before, so after it nothing is done again
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -60,6 +61,10 @@ KEY: Final = "$checks"
 AT: Final = "at"
 MEMO: Final = "memo"
 CHAT: Final = "llm_executor"
+ARGUMENTS: Final[Mapping[str, str]] = MappingProxyType(
+    {"python_executor": "arguments", "mcp_executor": "arguments", "run_tree_executor": "inputs"}
+)
+"""The input with the arguments of a call, by executor."""
 FOUND_IN: Final = ("content", "parsed", "reasoning", "tool_calls", "citations")
 """The fields of an answer that have words of a model."""
 SHOWN_CHARACTERS: Final = 8_000
@@ -135,22 +140,17 @@ class CheckedPool(Pool):
         self._on = {on: checks_of(task.params, on) for on in (On.INPUT, On.OUTPUT)}
 
     async def execute(self, executor: Executor, inputs: Json, context: Context) -> Any:
-        state, at, reply, answer = _resumed(context.reply)
+        given, at, reply, answer = _resumed(context.reply)
+        state = State() if given is None else given
         context = replace(context, reply=reply)
-        if at is not None and at.on == On.INPUT:
-            inputs = await self._checked_inputs(executor, at.value, context, state, at=at, answer=answer)
-        elif state is None:
-            state = State()
-            if self._on[On.INPUT]:
-                whole = filled_texts(inputs) if executor.id == CHAT else inputs
-                inputs = await self._checked_inputs(executor, whole, context, state)
-        else:
-            inputs = inputs if state.inputs is None else state.inputs
-        result: Any = None
-        if at is not None and at.on == On.OUTPUT:
+        is_at_input = at is not None and at.on is On.INPUT
+        if self._on[On.INPUT] and (given is None or is_at_input):
+            inputs = await self._checked_inputs(executor, inputs, context, state, at=at, answer=answer)
+        elif state.inputs is not None:
+            inputs = state.inputs
+        is_final, result = False, None
+        if at is not None and at.on is On.OUTPUT:
             is_final, result = await self._look(On.OUTPUT, executor, at.value, context, state, at=at, answer=answer)
-        else:
-            is_final = False
         while not is_final:
             result = await self._executed(executor, inputs, context, state)
             if isinstance(result, Spawn):
@@ -160,20 +160,18 @@ class CheckedPool(Pool):
         return result
 
     async def _checked_inputs(
-        self,
-        executor: Executor,
-        whole: Json,
-        context: Context,
-        state: State,
-        *,
-        at: At | None = None,
-        answer: Any = None,
+        self, executor: Executor, inputs: Json, context: Context, state: State, *, at: At | None, answer: Reply | None
     ) -> Json:
-        _, whole = await self._look(On.INPUT, executor, whole, context, state, at=at, answer=answer)
+        """Return the inputs as the checks leave them. Those that they have changed are in the state from then on."""
+        before = filled_texts(inputs) if executor.id == CHAT else inputs
+        start = before if at is None else at.value
+        _, whole = await self._look(On.INPUT, executor, start, context, state, at=at, answer=answer)
+        if whole == before:
+            return inputs
         if executor.id == CHAT:  # the texts are filled already: nothing in them is a place any more
             whole = {name: escaped(v) if name in executor.templates else v for name, v in whole.items()}
-        state.inputs = whole
-        return whole
+        state.inputs = dict(whole)
+        return state.inputs
 
     async def _executed(self, executor: Executor, inputs: Json, context: Context, state: State) -> Any:
         """Call the executor. What it stores to be called again gets the state of the checks.
@@ -205,7 +203,8 @@ class CheckedPool(Pool):
                 )
             return result
         state.sent_back = []  # the executor's own memo has them now
-        return replace(result, memo={KEY: asdict(state), MEMO: result.memo})
+        memo = {KEY: self._run.secrets.masker.json(orjson.loads(orjson.dumps(asdict(state)))), MEMO: result.memo}
+        return replace(result, memo=memo)
 
     async def _look(
         self,
@@ -216,7 +215,7 @@ class CheckedPool(Pool):
         state: State,
         *,
         at: At | None = None,
-        answer: Any = None,
+        answer: Reply | None = None,
     ) -> tuple[bool, Any]:
         """Return whether all checks are over, and the value as they leave it. False: the executor is to be called again.
 
@@ -225,19 +224,18 @@ class CheckedPool(Pool):
         checks = self._on[on]
         for index in range(0 if at is None else at.index, len(checks)):
             check = checks[index]
-            is_waited = at is not None and index == at.index
-            if at is not None and is_waited and at.reason is not None:
-                whole, rejected = _decided(check, executor, whole, at.reason, answer)
-                self._record(
-                    check, state, ok=not rejected, reason=rejected or f"{answer.by}: {answer.answer['decision']}"
-                )
+            ended = answer if at is not None and index == at.index else None
+            if ended is not None and at is not None and at.reason is not None:
+                whole, rejected = _decided(check, executor, whole, at.reason, ended)
+                reason = rejected or f"{ended.by}: {ended.answer['decision']}"
+                self._record(check, state, ok=not rejected, reason=reason)
                 if rejected:
                     raise _failure(check, rejected)
                 continue
             value = _value_of(on, executor, whole)
             clean = whole
-            if is_waited:
-                verdict = _verdict_of_run(check, answer.answer)
+            if ended is not None:
+                verdict = _verdict_of_run(check, ended.answer)
             elif check.kind in ("flow", "code"):
                 raise self._parked_for_run(
                     check, value, self._memo(state, At(on=on, index=index, value=whole, reply=_json_of(context.reply)))
@@ -295,7 +293,11 @@ class CheckedPool(Pool):
                 return cleaned
             return text
 
-        only = FOUND_IN if on is On.OUTPUT and executor.answer is not None else None
+        only: tuple[str, ...] | None = None
+        if on is On.OUTPUT and executor.answer is not None:
+            only = FOUND_IN
+        elif on is On.INPUT and executor.id in ARGUMENTS:
+            only = (ARGUMENTS[executor.id],)
         cleaned = _cleaned(whole, clean, only=only)
         return Verdict(ok=not found, reason=f"it has {' and '.join(found)}" if found else ""), cleaned
 
@@ -377,7 +379,10 @@ def _place_of(on: On, executor: Executor, whole: Any) -> str | None:
     if not isinstance(whole, dict):
         return None
     if on is On.INPUT:
-        return None if executor.id != CHAT else "prompt" if "prompt" in whole else "messages"
+        place = ARGUMENTS.get(executor.id)
+        if executor.id == CHAT:
+            place = "prompt" if "prompt" in whole else "messages"
+        return place if place in whole else None
     return executor.answer if executor.answer in whole else None
 
 

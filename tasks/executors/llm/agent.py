@@ -5,7 +5,7 @@ under way, and no call that was stored is made twice.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -14,6 +14,7 @@ from django.conf import settings
 from aipartnerupflow.executors import Context, ExecutorError, Json, Reply, Spawn
 from tasks.executors.llm.tool import CannotCall, Tool, read_of, text_of
 from tasks.executors.llm.tools import Tools
+from tasks.rules.checks import of_calls, refused_by
 from tasks.rules.interrupts import INTERRUPTED
 from tasks.rules.places import escaped
 
@@ -42,6 +43,8 @@ class Talk:
     said: list[Json]
     calls: list[Json]
     steps: list[Json]
+    refused: dict[str, int] = field(default_factory=dict)
+    """How often each check on tools has let the model read why it refused a call."""
 
     @classmethod
     def of(cls, reply: Reply | None) -> "Talk":
@@ -61,7 +64,9 @@ class Talk:
 
     def memo(self) -> Json:
         """Raise ExecutorError if it is too long to be stored."""
-        memo = {"said": self.said, "calls": self.calls, "steps": self.steps}
+        memo: Json = {"said": self.said, "calls": self.calls, "steps": self.steps}
+        if self.refused:
+            memo["refused"] = self.refused
         size, most = len(orjson.dumps(memo)), settings.APFLOW.limits.result_bytes
         if size > most:
             raise ExecutorError(
@@ -86,6 +91,8 @@ async def go_on(
                 where = f"{context.task_id}/{len(steps)}/{call['task']}"
                 raise ExecutorError(INTERRUPTED_CALL.format(tool=shown["name"], call=where), permanent=True)
     talk = Talk.of(context.reply)
+    if context.reply is not None and "checks" in context.params:
+        _count_refused(talk, context.reply, context)
     talk.said += refused
     while len(talk.steps) < tools.max_steps:
         number = len(talk.steps) + 1
@@ -138,6 +145,8 @@ def _planned(call: Json, index: int, tools: Tools, context: Context, tasks: list
         made: Json = {"id": f"call_{index}"} | tool.task(arguments)
         reads = {name: field for name, field in (("reads", tool.reads), ("answer", tool.answer)) if field}
         noted = {"id": call["id"], "task": made["id"]} | reads
+        if "checks" in context.params and (checks := of_calls(context.params)):
+            made["params"] = {**made.get("params", {}), "checks": checks}
         if tool.name in tools.confirm:
             approval = _approval(tool, arguments, index, context, tools.approval)
             tasks.append(approval)
@@ -150,6 +159,17 @@ def _planned(call: Json, index: int, tools: Tools, context: Context, tasks: list
     except CannotCall as error:
         return {"id": call["id"], "fault": f"Not called: {error}."}
     return noted
+
+
+def _count_refused(talk: Talk, reply: Reply, context: Context) -> None:
+    """Count the calls that checks have refused. Raises ExecutorError if the agent may not continue after one."""
+    for call in reply.memo["calls"]:
+        end = reply.answer.get(call.get("task"), {})
+        if (check := refused_by(context.params, end.get("error") or "")) is None:
+            continue
+        count = talk.refused[check.key] = talk.refused.get(check.key, 0) + 1
+        if not check.lets_continue(count):
+            raise ExecutorError(end["error"])
 
 
 def _approval(tool: Tool, arguments: Json, index: int, context: Context, further: Json) -> Json:

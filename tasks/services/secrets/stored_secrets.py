@@ -97,9 +97,13 @@ def _refuse_unknown_limits(spec: TreeSpec) -> None:
 def refuse_unusable(spec: TreeSpec, *, owner: str) -> None:
     """Raise InvalidParams for a secret that the owner may not use, or that may not be sent where its task sends it.
 
-    The reason is the same for a secret of another user and for one that does not exist. Also for a named limit that does not exist.
+    The reason is the same for a secret of another user and for one that does not exist. Also for a named limit, and for a flow of a check, that does not exist.
     """
     _refuse_unknown_limits(spec)
+    if any((task.params or {}).get("checks") for task in spec.tasks):
+        from tasks.services.flows.flows_of_checks import refuse_unfit  # noqa: PLC0415  (few tasks have checks)
+
+        refuse_unfit(spec, owner=owner)
     named = list(named_in(spec))
     if not named:
         return

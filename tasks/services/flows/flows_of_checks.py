@@ -1,0 +1,51 @@
+"""The flows that check the texts of tasks (`tasks.rules.checks`): they must exist, and take what is checked."""
+
+from itertools import islice
+
+from django.db.models import F
+
+from tasks.models import Flow, FlowVersion
+from tasks.rules.checks import FLOW, VALUE, kind_of
+from tasks.rules.exceptions import InvalidParams
+from tasks.rules.specs import LISTED, TaskSpec, TreeSpec
+from tasks.services.flows import names_taken
+
+
+def refuse_unfit(spec: TreeSpec, *, owner: str) -> None:
+    """Raise InvalidParams for a flow in a check that the owner does not have, or that takes other inputs."""
+    named = [
+        (task, index, kind_of(check["with"])[1])
+        for task in spec.tasks
+        for index, check in enumerate((task.params or {}).get("checks") or ())
+        if kind_of(check["with"])[0] == "flow"
+    ]
+    if not named:
+        return
+    flows = Flow.objects.filter(user_id=owner)
+    wanted = {name for *_, name in named}
+    newest = FlowVersion.objects.filter(flow__in=flows.filter(name__in=wanted), number=F("flow__version"))
+    versions = {version.flow.name: version for version in newest.select_related("flow")}
+    found = (
+        (_place(task, index), problem)
+        for task, index, name in named
+        if (problem := _fault_of(versions.get(name), name, owner)) is not None
+    )
+    if refused := list(islice(found, LISTED)):
+        raise InvalidParams(refused)
+
+
+def _place(task: TaskSpec, index: int) -> str:
+    return f"tasks[{task.position}].params.checks[{index}].with"
+
+
+def _fault_of(version: FlowVersion | None, name: str, owner: str) -> str | None:
+    if version is None:
+        close = Flow.objects.filter(user_id=owner).names_like(name)
+        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        return f"you have no flow '{name}'.{hint}"
+    taken = names_taken(version)
+    if taken is not None and VALUE not in taken:
+        return f"the flow '{name}' does not take the input '{VALUE}', which has what is checked: {{{{run.inputs.{VALUE}}}}}"
+    if missing := sorted(set((version.inputs_schema or {}).get("required", ())) - {VALUE}):
+        return f"'{FLOW}{name}' needs the input '{missing[0]}', and a check gives only '{VALUE}'"
+    return None
