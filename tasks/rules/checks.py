@@ -140,13 +140,14 @@ def name_of(given: Json) -> str:
 
 def of_calls(params: Mapping[str, Any]) -> list[Json]:
     """Return the checks on tools as those of the task of a call. One whose reason the model reads fails the call."""
-    return [
-        each
-        | {"on": OF_TOOLS[On(each["on"])], "name": name_of(each)}
-        | ({"then": Then.FAIL} if each.get("then") == Then.RETRY else {})
-        for each in params.get("checks") or ()
-        if each["on"] in OF_TOOLS
-    ]
+    found = []
+    for each in params.get("checks") or ():
+        if each["on"] in OF_TOOLS:
+            of_call = each | {"on": OF_TOOLS[On(each["on"])], "name": name_of(each)}
+            if of_call.pop("retries", None) or of_call.get("then") == Then.RETRY:
+                of_call["then"] = Then.FAIL
+            found.append(of_call)
+    return found
 
 
 def refused_by(params: Mapping[str, Any], error: str) -> Check | None:

@@ -5,6 +5,7 @@ that is checked and all that was found before, so after it nothing is done again
 """
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -178,6 +179,8 @@ class CheckedPool(Pool):
 
         Raises ExecutorError, permanent, if it adds tasks whose results would be its own unchecked.
         """
+        if any(check.then is Then.RETRY for check in self._on[On.OUTPUT]):  # it may be called again with the same reply
+            context = replace(context, reply=deepcopy(context.reply))
         token = SENT_BACK.set(state.sent_back)
         try:
             result = await self._pool.execute(executor, inputs, context)

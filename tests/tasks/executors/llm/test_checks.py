@@ -170,7 +170,7 @@ def test_the_input_is_checked_before_the_model_is_called(site: LlmSite) -> None:
 
 def test_the_input_is_redacted_before_the_model_gets_it(site: LlmSite) -> None:
     done = run(site, {"on": "input", "with": "addresses", "then": "redact"}, prompt=f"{MAIL} {{{{{{{{x}}}}")
-    assert done.task["status"] == "completed", done.task
+    assert done.task["status"] == "completed", done.task["error"]
     assert site.llm.asked[0].last_message == "Write to [redacted]. {{x}}"
 
 
@@ -230,7 +230,7 @@ def test_a_person_edits_the_input(site: LlmSite) -> None:
     assert site.llm.asked == []
     decide(site, task_id, "edit", "Write to {{her}}.")
     done = site.end_of(task_id)
-    assert done.task["status"] == "completed", done.task
+    assert done.task["status"] == "completed", done.task["error"]
     assert [each.last_message for each in site.llm.asked] == ["Write to {{her}}."]
 
 
@@ -334,7 +334,7 @@ def test_arguments_that_do_not_pass_fail_the_agent(site: LlmSite) -> None:
 def test_the_model_reads_why_a_call_was_refused_a_few_times(site: LlmSite) -> None:
     checks = [{"on": "tool_arguments", "with": "addresses", "then": "retry", "retries": 1}]
     done = site.end_of(agent(site, calling("a@example.com"), calling("Bern"), Says(text="Warm."), checks=checks))
-    assert done.task["result"]["content"] == "Warm.", done.task
+    assert done.task["status"] == "completed", done.task["error"]
     refused, answered = read_by_model(site)
     assert refused == "Error: Refused by the check 'addresses' on the input: it has an e-mail address"
     assert "21" in answered
@@ -379,7 +379,7 @@ def test_the_answer_of_an_agent_is_checked_after_its_last_step(site: LlmSite, mo
     site.llm.will(calling("Bern"), Says(text=MAIL), calling("Rom"), Says(text="Warm."))
     inputs = {"prompt": MAIL, "tools": ["weather"]}
     done = site.run(EXECUTOR, inputs, params={"checks": checks})
-    assert done.task["result"]["content"] == "Warm.", done.task
+    assert done.task["status"] == "completed", done.task["error"]
     last = site.llm.asked[-1].body["messages"]
     assert [each["role"] for each in last] == ["user", "assistant", "tool", "assistant", "user", "assistant", "tool"]
     assert {each.body["messages"][0]["content"] for each in site.llm.asked} == {"Write to [redacted]."}
@@ -416,7 +416,7 @@ def test_the_result_of_any_executor_is_checked(site: LlmSite) -> None:
             "must be one of input, output",
         ),
         (EXECUTOR, [output("secrets", "block")], {}, {}, "params.checks[0].then", "must be one of fail, ask"),
-        (EXECUTOR, [output("secrets", when=1)], {}, {}, "params.checks[0].when", "known are on, with"),
+        (EXECUTOR, [output("secrets", bananas=1)], {}, {}, "params.checks[0].bananas", "known are on, with"),
         (EXECUTOR, [{"on": "output"}], {}, {}, "params.checks[0].with", "is required"),
         (EXECUTOR, [output({"schemas": {}})], {}, {}, "params.checks[0].with.schemas", "known are schema, expression"),
         (EXECUTOR, [output({"schema": {"type": "text"}})], {}, {}, "params.checks[0].with.schema", "is no JSON Schema"),
@@ -471,9 +471,9 @@ def test_what_can_never_work_is_refused_when_stored(
     site: LlmSite, executor: str, checks: Any, inputs: Json, more: Json, where: str, why: str
 ) -> None:
     error = site.refusal_of(executor, inputs={"prompt": "Hi", **inputs}, params={"checks": checks, **more})
-    (problem,) = error["data"]["errors"]
+    (problem,) = error["data"]
     assert problem["field"] == f"tasks[0].{where}"
-    assert why in problem["message"]
+    assert why in problem["reason"]
 
 
 def test_a_flow_that_takes_other_inputs_is_refused(site: LlmSite) -> None:
@@ -485,5 +485,5 @@ def test_a_flow_that_takes_other_inputs_is_refused(site: LlmSite) -> None:
     ):
         site.server.rpc("flows.save", {"name": name, "tasks": task, **more})
         error = site.refusal_of(EXECUTOR, inputs={"prompt": "Hi"}, params={"checks": [output(f"flow:{name}")]})
-        assert why in error["data"]["errors"][0]["message"]
+        assert why in error["data"][0]["reason"]
         site.server.rpc("flows.delete", {"name": name})
