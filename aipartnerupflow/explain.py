@@ -66,7 +66,7 @@ def explain(
     if task["status"] == "completed" and task.get("run_status") in ("failed", "cancelled"):
         # Of a root that has completed: other tasks of the tree failed its run.
         state = f"The run of {named(task)} {STATES[task['run_status']]}."
-    sentences = [state, *grown, *why[task["status"]]()]
+    sentences = [state, *grown, *why[task["status"]](), *_checked(task)]
     if limits := root.get("budget"):
         sentences.append(f"Its run has spent {', '.join(limit['text'] for limit in limits)}.")
     for each in asking:
@@ -128,6 +128,16 @@ def deaths_of(suspicion: Json) -> Iterator[str]:
 
 def named(task: Json) -> str:
     return f"'{task['name']}' ({task['id']})"
+
+
+def _checked(task: Json) -> Iterator[str]:
+    """Say which checks of the task did not pass, and how many did."""
+    checks: list[Json] = task.get("checks") or []
+    for check in checks:
+        if not check["passed"]:
+            yield f"Its check '{check['name']}' on the {check['on']} did not pass: {check['reason']}; then: {check['then']}."
+    if passed := sum(check["passed"] for check in checks):
+        yield f"{counted(passed, 'check')} of it passed."
 
 
 def _template_of(task: Json, tasks: Mapping[str, Json]) -> Json | None:

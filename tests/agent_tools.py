@@ -24,8 +24,10 @@ def _note(name: str, arguments: dict[str, Any]) -> None:
 @python_function
 def polite(value: str) -> Any:
     """Check that a text says nothing impolite."""
-    if value in ("nothing", "raise"):
-        return {}[value] if value == "raise" else "It is polite."
+    if value == "raise":
+        raise ValueError(value)
+    if value == "nothing":
+        return "It is polite."
     return {"ok": "away" not in value, "reason": "it says away", "redacted": value.replace("away", "[redacted]")}
 
 

@@ -98,6 +98,7 @@ def context_of(caller: Caller, task_id: str, given: Mapping[str, str]) -> Contex
     return {
         "place": "tasks",
         "task": task,
+        "checks": task.checks if is_newest else None,
         "kind": kind,
         "run": run,
         "flow": flow,

@@ -284,12 +284,12 @@ class Attempts:
     def _models_of(self, task: LoadedTask, facts: Facts, taken: Collection[str], *, may_park: bool) -> Models:
         """Return the models for this task: each request is recorded, and sent only within the budget and the named limits."""
         run = self._run
-        models: Models = TracedModels(task, recorder=run.recorder, secrets=run.secrets)
+        models: Models = TracedModels(task, recorder=run.recorder, secrets=run.secrets, latencies=run.shared.latencies)
         if facts:
             models = run.shared.limits.limited(models, task, run, facts=facts, taken=taken, may_park=may_park)
         if run.budget:
             models = run.budget.limited(models, task.id)
-        return WithFallbacks(models, log=partial(self._log, task))
+        return WithFallbacks(models, log=partial(self._log, task), latencies=run.shared.latencies)
 
     # --- what the executor gets ---
 

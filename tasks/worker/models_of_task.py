@@ -16,7 +16,7 @@ from django.conf import settings
 from aipartnerupflow.executors import ExecutorError, Json, Stopped
 from llmkeys.redact import mask
 from tasks.executors.llm.client import DIRECT, ignore
-from tasks.executors.llm.fallbacks import END, End
+from tasks.executors.llm.fallbacks import END, NOT_FIRST, End, Latencies
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.ids import new_id
 from tasks.rules.call_content import TEXT_CHARACTERS, stored_content
@@ -69,10 +69,11 @@ class Lines:
 class TracedModels:
     """The models for one task. Use it on the loop of the worker."""
 
-    def __init__(self, task: LoadedTask, *, recorder: RunRecorder, secrets: SecretsOfRun) -> None:
+    def __init__(self, task: LoadedTask, *, recorder: RunRecorder, secrets: SecretsOfRun, latencies: Latencies) -> None:
         self._task = task
         self._recorder = recorder
         self._secrets = secrets
+        self._latencies = latencies
         self._publishes = self._stores = True
         if task.params.get("checks") is not None:
             from tasks.worker.checks import withholds_content, withholds_words  # noqa: PLC0415  (few tasks have checks)
@@ -147,6 +148,8 @@ class TracedModels:
             raise
         finally:
             took, first_ms = time.monotonic() - began, None if first is None else round(first * 1000)
+            if answer is not None or call.error == NOT_FIRST:  # one that was too slow has taken at least so long
+                self._latencies.note(prompt, took if first is None else first)
             call = replace(call, usage=used, duration_ms=round(took * 1000), first_token_ms=first_ms)
             await self._record(call, _said(prompt, answer, texts.text))
 

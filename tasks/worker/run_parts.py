@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 
 from aipartnerupflow.executors import Json
+from tasks.executors.llm.fallbacks import Latencies
 from tasks.ids import named
 from tasks.pools.base import Pool
 from tasks.pools.fair_semaphore import FairSemaphore
@@ -45,6 +46,7 @@ class Shared:
     footprints: Footprints
     day_counts: DayCounts
     limits: TaskLimits
+    latencies: Latencies
     on_growth: Callable[[str, int], object]
     """Called with the owner and the bytes of new tasks."""
     differing: set[str]

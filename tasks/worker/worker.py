@@ -11,6 +11,7 @@ from typing import Final
 
 from django.conf import settings
 
+from tasks.executors.llm.fallbacks import Latencies
 from tasks.pools.fair_semaphore import FairSemaphore, Shares
 from tasks.pools.pools import make_pools
 from tasks.queue import leases, notify, suspension
@@ -116,6 +117,7 @@ class Worker:
             footprints=self._footprints,
             day_counts=DayCounts(self._process_id),
             limits=TaskLimits(settings.APFLOW.limits.shared or {}),
+            latencies=Latencies(),
             on_growth=self._memory.take,
             differing=set(),
         )

@@ -4,13 +4,15 @@ Each request is a call of its own for its record and the budget. Neither the tas
 """
 
 import asyncio
-from collections import deque
+import re
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
+from math import ceil
 from typing import Any, Final
 
 from aipartnerupflow.executors import ExecutorError, Json, Stopped
@@ -33,6 +35,14 @@ DEFAULT: Final = frozenset(KINDS) - {REFUSAL}
 CHATS: Final = ("chat", "responses", None)
 """The modes of models that can take tools, in LiteLLM's table."""
 MOST_SECONDS: Final = 3_600
+AFTER: Final = re.compile(r"after p([5-9]\d)")
+"""`params.hedge` by what was observed: the second request is sent when so many percent of recent answers would have begun."""
+FEW: Final = 20
+"""The answers of a model that have to be known before a second request is sent by what was observed."""
+RECENT: Final = 200
+LEAST_SECONDS: Final = 0.5
+"""The least delay by what was observed: a model that is always quick would get a second request for each short delay."""
+MOST_KNOWN: Final = 1_000
 NOT_FIRST: Final = "Another request of the same call began to answer first."
 
 
@@ -58,6 +68,8 @@ class Policy:
     on: frozenset[str] = DEFAULT
     after_seconds: float | None = None
     hedge_seconds: float | None = None
+    hedge_share: float | None = None
+    """Instead of `hedge_seconds`, the share of recent answers of the model that began within them."""
 
 
 def policy_of(fallback: Any, hedge: Any) -> Policy:
@@ -81,6 +93,12 @@ def policy_of(fallback: Any, hedge: Any) -> Policy:
     after_seconds = _seconds(said.get("after_seconds"), "params.fallback.after_seconds")
     if after_seconds is not None and TIMEOUT not in on:
         raise _refused("params.fallback.after_seconds needs the word timeout in params.fallback.on")
+    if isinstance(hedge, str):
+        if (found := AFTER.fullmatch(hedge)) is None:
+            raise _refused(
+                f"params.hedge: '{hedge[:100]}' is not known. Write 'after p95', or p50 to p99, or give after_seconds"
+            )
+        return Policy(on=on, after_seconds=after_seconds, hedge_share=int(found[1]) / 100)
     hedge_seconds = _seconds(
         _fields(hedge, "hedge", ("after_seconds",)).get("after_seconds"), "params.hedge.after_seconds"
     )
@@ -144,6 +162,26 @@ def _without_tools() -> frozenset[str]:
     return frozenset(without - with_tools)
 
 
+class Latencies:
+    """The seconds after which recent answers of each model began, or were complete if they came at once, in one worker process."""
+
+    def __init__(self) -> None:
+        self._seconds = OrderedDict[tuple[str, str | None], deque[float]]()
+
+    def note(self, prompt: Prompt, seconds: float) -> None:
+        key = prompt.model, prompt.api_base  # an address that a user chose is slow for itself
+        known = self._seconds.setdefault(key, deque(maxlen=RECENT))
+        known.append(seconds)
+        self._seconds.move_to_end(key)
+        if len(self._seconds) > MOST_KNOWN:
+            self._seconds.popitem(last=False)
+
+    def within(self, share: float, prompt: Prompt) -> float | None:
+        """Return the seconds within which this share of the answers began, at least LEAST_SECONDS; None if there were few."""
+        known = sorted(self._seconds.get((prompt.model, prompt.api_base), ()))
+        return None if len(known) < FEW else max(LEAST_SECONDS, known[ceil(share * len(known)) - 1])
+
+
 # --- one call ---
 
 
@@ -161,10 +199,11 @@ END: Final[ContextVar[End | None]] = ContextVar("how the request is given up", d
 class WithFallbacks:
     """Models of a task of which one call may be several requests."""
 
-    def __init__(self, models: Models, *, log: Callable[[str], None]) -> None:
-        """`log` gets a line for each further request, with the reason."""
+    def __init__(self, models: Models, *, log: Callable[[str], None], latencies: Latencies) -> None:
+        """`log` gets a line for each further request, with the reason. `latencies` are those of the models so far."""
         self._models = models
         self._log = log
+        self._latencies = latencies
 
     async def ask(
         self,
@@ -177,6 +216,8 @@ class WithFallbacks:
         if not prompt.others and prompt.hedge is None:
             return await self._models.ask(prompt, spent=spent, heard=heard, thought=thought)
         policy = policy_of(prompt.fallback, prompt.hedge)
+        if policy.hedge_share is not None:
+            policy = replace(policy, hedge_seconds=self._latencies.within(policy.hedge_share, prompt))
         return await _Race(self._models, prompt, policy, self._log, spent=spent, heard=heard, thought=thought).run()
 
     async def check(self, prompt: Prompt) -> None:

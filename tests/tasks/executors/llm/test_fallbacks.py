@@ -9,7 +9,7 @@ import pytest
 
 from aipartnerupflow.executors import ExecutorError, Stopped
 from tasks.executors.llm.client import ignore
-from tasks.executors.llm.fallbacks import ModelError, WithFallbacks
+from tasks.executors.llm.fallbacks import FEW, LEAST_SECONDS, RECENT, Latencies, ModelError, WithFallbacks
 from tasks.executors.llm.prompt import Completion, Prompt
 from tests.llm_formats import Says
 from tests.llm_site import KEY, LlmSite
@@ -236,6 +236,18 @@ def test_a_cancelled_task_ends_all_its_requests_and_keeps_what_was_said(site: Ll
     assert [status for (status,) in calls_of(site, task_id, "status")] == ["failed", "cancelled"]
 
 
+def test_the_worker_knows_how_slow_a_model_is(site: LlmSite) -> None:
+    model = "openai/gpt-that-is-measured"
+    for _ in range(FEW):
+        site.run(EXECUTOR, {"prompt": "Hi", "model": model})
+    site.llm.will(Says(stalls_after=0), Says(text="I am fast."))
+    done = site.run(EXECUTOR, {"prompt": "Hi", "model": model}, params={"hedge": "after p50"})
+    assert done.task["result"]["content"] == "I am fast."
+    assert site.llm.hung_up.wait(60)
+    (line,) = done.logs
+    assert line.startswith(f"{model} has not begun to answer in ")
+
+
 # --- refused when stored ---
 
 NO_TOOLS = "fireworks_ai/accounts/fireworks/models/llama-v3p2-1b-instruct"
@@ -268,6 +280,7 @@ def test_what_can_never_work_is_refused_when_stored(site: LlmSite, executor: str
         ({"model": BOTH}, {"fallback": {"on": ["5xx"], "after_seconds": 1}}, "needs the word timeout"),
         ({"model": BOTH}, {"hedge": {"after_seconds": -1}}, "params.hedge.after_seconds must be a number above 0"),
         ({"model": BOTH}, {"hedge": {}}, "params.hedge needs after_seconds"),
+        ({"model": BOTH}, {"hedge": "after p100"}, "params.hedge: 'after p100' is not known. Write 'after p95'"),
         ({"model": GPT}, {"fallback": {"on": ["5xx"]}}, "is for several models, and inputs.model names one."),
         ({}, {"model": [GPT], "fallback": {}}, "is for several models, and params.model names one."),
     ]
@@ -359,7 +372,13 @@ class Race:
     logs: list[str]
 
 
-def race(*models: str, greeting: str = "", hedge: float | None = None, **fallback: Any) -> Race:
+def race(
+    *models: str,
+    greeting: str = "",
+    hedge: float | str | None = None,
+    latencies: Latencies | None = None,
+    **fallback: Any,
+) -> Race:
     by_hand, words, logs = ByHand(greeting=greeting), list[str](), list[str]()
     first, *others = models
     prompt = Prompt(
@@ -369,9 +388,11 @@ def race(*models: str, greeting: str = "", hedge: float | None = None, **fallbac
         run_id="run-1",
         user_id="alice",
         fallback=fallback or None,
-        hedge=None if hedge is None else {"after_seconds": hedge},
+        hedge={"after_seconds": hedge} if isinstance(hedge, float) else hedge,
     )
-    ask = WithFallbacks(by_hand, log=logs.append).ask(prompt, spent=lambda _: None, heard=words.append)
+    ask = WithFallbacks(by_hand, log=logs.append, latencies=latencies or Latencies()).ask(
+        prompt, spent=lambda _: None, heard=words.append
+    )
     return Race(by_hand, asyncio.create_task(ask), words, logs)
 
 
@@ -394,6 +415,44 @@ async def test_the_first_request_may_still_answer_after_the_second_was_sent() ->
     first.end.set_result(completion("a/1"))
     assert (await run.answer).content == "a/1"
     assert second.is_cancelled
+
+
+def asking(model: str, api_base: str | None = None) -> Prompt:
+    return Prompt(model=model, messages=[], run_id="run-1", user_id="alice", api_base=api_base)
+
+
+def test_the_delay_is_that_of_recent_answers_of_the_same_model() -> None:
+    latencies, prompt = Latencies(), asking("a/1")
+    for seconds in range(1, FEW):
+        latencies.note(prompt, seconds)
+    assert latencies.within(0.95, prompt) is None
+    latencies.note(prompt, FEW)
+    assert [latencies.within(share, prompt) for share in (0.5, 0.95, 0.99)] == [10, 19, 20]
+    assert latencies.within(0.95, asking("b/2")) is None
+    assert latencies.within(0.95, asking("a/1", "https://models.example.com")) is None
+    for _ in range(RECENT):
+        latencies.note(prompt, 0.001)
+    assert latencies.within(0.95, prompt) == LEAST_SECONDS
+
+
+async def test_a_second_request_is_sent_when_most_answers_would_have_begun() -> None:
+    latencies = Latencies()
+    for _ in range(FEW):
+        latencies.note(asking("a/1"), 0.001)
+    run = race("a/1", "b/2", hedge="after p95", latencies=latencies)
+    await run.models.request(1)
+    second = await run.models.request(2)
+    second.end.set_result(completion("b/2"))
+    assert (await run.answer).model == "b/2"
+    assert run.logs == [f"a/1 has not begun to answer in {LEAST_SECONDS:g} s; a second request goes to b/2."]
+
+
+async def test_no_second_request_is_sent_while_few_answers_are_known() -> None:
+    run = race("a/1", "b/2", hedge="after p95")
+    first = await run.models.request(1)
+    first.end.set_result(completion("a/1"))
+    assert (await run.answer).model == "a/1"
+    assert len(run.models.asked) == 1
 
 
 async def test_a_request_that_fails_beside_another_one_is_waited_for_no_longer() -> None:
