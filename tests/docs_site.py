@@ -21,6 +21,7 @@ Json = dict[str, Any]
 A2A: Final = "docs/how-to/a2a.md"
 BRING_YOUR_CODE: Final = "docs/how-to/bring-your-code.md"
 CELERY: Final = "docs/coming-from/celery.md"
+CHECKS: Final = "docs/how-to/checks.md"
 LLM: Final = "docs/how-to/llm.md"
 LLM_KEYS: Final = "docs/how-to/llm-keys.md"
 RUN_COMMANDS: Final = "docs/how-to/run-commands.md"

@@ -14,6 +14,7 @@ from tests.a2a.sockets import socket
 from tests.docs_site import (
     A2A,
     BRING_YOUR_CODE,
+    CHECKS,
     LLM,
     LLM_KEYS,
     OLD_KEY,
@@ -237,6 +238,18 @@ def test_a_second_request_is_sent_to_a_slow_model(site: DocsSite) -> None:
     site.llm.will(Says(stalls_after=0), Says(text="Rhine, Nile, Amazon."))
     assert site.executed(json.dumps(hedged))["result"]["content"] == "Rhine, Nile, Amazon."
     assert [asked.body["model"] for asked in site.llm.asked] == ["gpt-4o", "gpt-4o"]
+
+
+def test_an_answer_is_checked(site: DocsSite) -> None:
+    block = text(CHECKS, "Check an answer", "json")
+    (site.shell.folder / "tree.json").write_text(block)
+    task = json.loads(site.run(text(CHECKS, "Check an answer", "sh")))["task"]
+    assert task["status"] == "completed"
+    names = ["secrets", "addresses", "length"]
+    assert [(each["name"], each["passed"]) for each in task["checks"]] == [(name, True) for name in names]
+    site.llm.will(Says(text="Write to help@example.com. " * 20), Says(text="Write to help@example.com."))
+    task = site.executed(block.replace("demo/demo", "openai/gpt-4o"))
+    assert task["result"]["content"] == "Write to [redacted]."
 
 
 def test_a_conversation_goes_on(site: DocsSite) -> None:

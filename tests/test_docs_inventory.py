@@ -290,6 +290,10 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("See what waits, and why", "sh", LIMITS),
         ("Change a limit while workers run", "sh", LIMITS),
     ],
+    "docs/how-to/checks.md": [
+        ("Check an answer", "json", f"{BLOCKS_TEST}::test_an_answer_is_checked"),
+        ("Check an answer", "sh", f"{BLOCKS_TEST}::test_an_answer_is_checked"),
+    ],
     "docs/how-to/llm.md": [
         ("Try it without a key", "json", f"{BLOCKS_TEST}::test_a_model_without_a_key_answers"),
         ("Call a model", "bash", f"{BLOCKS_TEST}::test_a_model_is_asked_with_the_key_of_the_request"),

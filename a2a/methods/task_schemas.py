@@ -8,7 +8,7 @@ from a2a.core.parsing import Text
 from a2a.methods.method import Response
 from tasks.rules.budgets import MEASURES
 from tasks.rules.budgets import MOST as MOST_OF_BUDGET
-from tasks.rules.field_rules import MONTH_SECONDS
+from tasks.rules.field_rules import MONTH_SECONDS, MOST_CHECKS, MOST_RETRIES_OF_CHECK
 from tasks.rules.maps import MOST_ITEMS
 from tasks.rules.rounds import MOST_ROUNDS, MOST_SECONDS
 from tasks.rules.spawns import MOST_NAMES, MOST_TASKS
@@ -127,13 +127,27 @@ class Budget(Response, frozen=True, kw_only=True):
     on_exceeded: Literal["fail", "ask"] | UnsetType = UNSET
 
 
+class Check(Response, frozen=True, kw_only=True):
+    """A check of the input, the output or the calls of a task. `with` is the name of a check, a function, an executor or a flow
+    (`flow:NAME`), or an object with one of schema, expression, length, addresses and judge.
+    """
+
+    on: Literal["input", "output", "tool_arguments", "tool_result"]
+    with_: Text | Json = field(name="with")
+    then: Literal["fail", "ask", "redact", "retry"] | UnsetType = UNSET
+    name: Text | UnsetType = UNSET
+    retries: Annotated[int, Meta(ge=1, le=MOST_RETRIES_OF_CHECK)] | UnsetType = UNSET
+    assignees: list[Text] | UnsetType = UNSET
+    timeout_seconds: Annotated[float, Meta(gt=0, le=MONTH_SECONDS)] | UnsetType = UNSET
+
+
 class TaskParams(Struct, frozen=True, kw_only=True):
     """The executor, the timeout, the retries, where it runs, and parameters of the executor.
 
     `keep`, of a root: its tree is not deleted by `retention`. `when`: the condition without which the task is
     skipped; conditions may also be deeper inside each other. `for_each`: the task is a map.
     `spawn`: the task adds tasks to its tree.
-    `repeat`: it runs in rounds. `budget`, of a root: what a run may use.
+    `repeat`: it runs in rounds. `budget`, of a root: what a run may use. `checks`: what is checked of its input and output.
     """
 
     executor_id: Text | UnsetType = UNSET
@@ -148,6 +162,7 @@ class TaskParams(Struct, frozen=True, kw_only=True):
     spawn: SpawnParams | UnsetType = UNSET
     repeat: Repeat | UnsetType = UNSET
     budget: Annotated[Budget, Meta(extra_json_schema=_ANY_LIMIT)] | UnsetType = UNSET
+    checks: Annotated[list[Check], Meta(min_length=1, max_length=MOST_CHECKS)] | UnsetType = UNSET
 
 
 class TaskSchemas(Struct, frozen=True, kw_only=True):

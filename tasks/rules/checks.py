@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 
 from tasks.rules import conditions
+from tasks.rules.field_rules import MONTH_SECONDS, MOST_CHECKS, MOST_RETRIES_OF_CHECK
 from tasks.rules.flows import NAME, NAME_RULE
 from tasks.rules.schema import TooCostly, check_cost, fault
 from tasks.rules.strict_json import Json
@@ -22,10 +23,7 @@ from tasks.rules.waits import SCHEMA, fault_of_assignees
 
 Problem = tuple[str, str]
 
-MOST: Final = 20
-"""The checks that a task may have."""
 RETRIES: Final = 2
-MOST_RETRIES: Final = 10
 NAME_CHARACTERS: Final = 100
 RUBRIC_CHARACTERS: Final = 10_000
 REDACTED: Final = "[redacted]"
@@ -35,7 +33,6 @@ ADDRESSES: Final = "addresses"
 FIELDS: Final = ("on", "with", "then", "name", "retries", "assignees", "timeout_seconds")
 KINDS: Final = ("schema", "expression", "length", "addresses", "judge")
 """The checks that are objects, by their only field."""
-MONTH_SECONDS: Final = 30 * 86_400
 REFUSED: Final = "Refused by the check '{name}' on the {on}: {reason}"
 """The error of a task that a check has failed."""
 OF_A_CHECK: Final = re.compile(r"Refused by the check '(?P<name>[^']+)' on the (?P<on>input|output): ")
@@ -163,8 +160,8 @@ def refused_by(params: Mapping[str, Any], error: str) -> Check | None:
 
 def problems(value: object, path: str) -> Iterator[Problem]:
     """Yield what is wrong with the shape of `params.checks`."""
-    if not isinstance(value, list) or not 0 < len(value) <= MOST:
-        yield path, f'must be a list of 1 to {MOST} checks, such as {{"on": "output", "with": "secrets"}}'
+    if not isinstance(value, list) or not 0 < len(value) <= MOST_CHECKS:
+        yield path, f'must be a list of 1 to {MOST_CHECKS} checks, such as {{"on": "output", "with": "secrets"}}'
         return
     names = set[tuple[object, str]]()
     for index, given in enumerate(value):
@@ -198,8 +195,8 @@ def _problems(given: object, place: str) -> Iterator[Problem]:
     else:
         yield from _problems_of_kind(given["with"], f"{place}.with")
     retries = given.get("retries")
-    if retries is not None and (type(retries) is not int or not 0 < retries <= MOST_RETRIES):
-        yield f"{place}.retries", f"must be an integer from 1 to {MOST_RETRIES}"
+    if retries is not None and (type(retries) is not int or not 0 < retries <= MOST_RETRIES_OF_CHECK):
+        yield f"{place}.retries", f"must be an integer from 1 to {MOST_RETRIES_OF_CHECK}"
     seconds = given.get("timeout_seconds")
     if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds <= MONTH_SECONDS):
         yield f"{place}.timeout_seconds", f"must be a number above 0, at most {MONTH_SECONDS:,}"

@@ -18,6 +18,8 @@ Check = Callable[[Any, str], Iterable[Problem]]
 
 MONTH_SECONDS = 86_400 * 30
 MOST_LIMITS = 20
+MOST_CHECKS = 20
+MOST_RETRIES_OF_CHECK = 10
 NO_HINTS: Mapping[str, str] = MappingProxyType({})
 KINDS = MappingProxyType({type(None): "null", bool: "a boolean", str: "a string", list: "a list", dict: "an object"})
 
