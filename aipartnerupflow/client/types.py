@@ -78,6 +78,16 @@ class TokenUsage(TypedDict):
     cost_usd: NotRequired[float | None]
 
 
+class CheckResult(TypedDict):
+    """The result of one of the checks of a task. `reason` says what it found, or who has approved it."""
+
+    on: Literal["input", "output"]
+    name: str
+    passed: bool
+    reason: str | None
+    then: Literal["fail", "ask", "redact", "retry"]
+
+
 class TaskSummary(TaskSchedule):
     """The fields of a task that are small. Times are ISO 8601 in UTC, with an offset."""
 
@@ -98,6 +108,7 @@ class TaskSummary(TaskSchedule):
     original_task_id: str | None
     origin_type: Literal["create", "copy"]
     spawned_by: NotRequired[str]
+    checks: NotRequired[list[CheckResult]]
     not_run: NotRequired[bool]
     cause_id: NotRequired[str]
     run_status: NotRequired[RunStatus | None]

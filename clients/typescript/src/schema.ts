@@ -1220,6 +1220,35 @@ export interface components {
          */
         CatchUp: "all" | "last" | "none";
         /**
+         * Check
+         * @description A check of the input, the output or the calls of a task. `with` is the name of a check, a function, an executor or a flow
+         *     (`flow:NAME`), or an object with one of schema, expression, length, addresses and judge.
+         */
+        Check: {
+            assignees?: string[];
+            name?: string;
+            /** @enum {unknown} */
+            on: "input" | "output" | "tool_arguments" | "tool_result";
+            retries?: number;
+            /** @enum {unknown} */
+            then?: "ask" | "fail" | "redact" | "retry";
+            timeout_seconds?: number;
+            with: string | Record<string, unknown>;
+        };
+        /**
+         * CheckResult
+         * @description The result of one of the checks of a task. `reason` says what it found, or who has approved it.
+         */
+        CheckResult: {
+            name: string;
+            /** @enum {unknown} */
+            on: "input" | "output";
+            passed: boolean;
+            reason: string | null;
+            /** @enum {unknown} */
+            then: "ask" | "fail" | "redact" | "retry";
+        };
+        /**
          * ChildRun
          * @description The newest run that a task has started and waited for. `task_id` is the root of its tree.
          */
@@ -1266,6 +1295,7 @@ export interface components {
         Detail: {
             attempt: number;
             cause_id?: string;
+            checks?: components["schemas"]["CheckResult"][];
             child_run: components["schemas"]["ChildRun"] | null;
             children: components["schemas"]["Task"][];
             completed_at: string | null;
@@ -1636,6 +1666,7 @@ export interface components {
         ListedTask: {
             attempt: number;
             cause_id?: string;
+            checks?: components["schemas"]["CheckResult"][];
             completed_at: string | null;
             created_at: string;
             dependencies: components["schemas"]["Dependency"][];
@@ -1687,6 +1718,7 @@ export interface components {
         ListedTaskFields: {
             attempt?: number;
             cause_id?: string;
+            checks?: components["schemas"]["CheckResult"][];
             completed_at?: string | null;
             created_at?: string;
             dependencies?: components["schemas"]["Dependency"][];
@@ -2505,6 +2537,7 @@ export interface components {
         StoredTree: {
             attempt: number;
             cause_id?: string;
+            checks?: components["schemas"]["CheckResult"][];
             children: components["schemas"]["Tree"][];
             completed_at: string | null;
             created_at: string;
@@ -2576,6 +2609,7 @@ export interface components {
         Task: {
             attempt: number;
             cause_id?: string;
+            checks?: components["schemas"]["CheckResult"][];
             completed_at: string | null;
             created_at: string;
             dependencies: components["schemas"]["Dependency"][];
@@ -2621,11 +2655,12 @@ export interface components {
          *     `keep`, of a root: its tree is not deleted by `retention`. `when`: the condition without which the task is
          *     skipped; conditions may also be deeper inside each other. `for_each`: the task is a map.
          *     `spawn`: the task adds tasks to its tree.
-         *     `repeat`: it runs in rounds. `budget`, of a root: what a run may use.
+         *     `repeat`: it runs in rounds. `budget`, of a root: what a run may use. `checks`: what is checked of its input and output.
          */
         TaskParams: {
             allow_failure?: boolean;
             budget?: components["schemas"]["Budget"];
+            checks?: components["schemas"]["Check"][];
             executor_id?: string;
             for_each?: components["schemas"]["ForEach"];
             keep?: boolean;
@@ -2790,6 +2825,7 @@ export interface components {
         Tree: {
             attempt: number;
             cause_id?: string;
+            checks?: components["schemas"]["CheckResult"][];
             children: components["schemas"]["Tree"][];
             completed_at: string | null;
             created_at: string;
@@ -2839,6 +2875,7 @@ export interface components {
             attempt: number;
             budget?: components["schemas"]["BudgetLimit"][];
             cause_id?: string;
+            checks?: components["schemas"]["CheckResult"][];
             children: components["schemas"]["TreeNode"][];
             completed_at: string | null;
             created_at: string;
@@ -6053,7 +6090,7 @@ export interface operations {
         parameters: {
             query?: {
                 cursor?: string;
-                fields?: string | ("schedule_type" | "schedule_expression" | "schedule_enabled" | "schedule_start_at" | "schedule_end_at" | "next_run_at" | "last_run_at" | "max_runs" | "run_count" | "id" | "parent_id" | "root_task_id" | "user_id" | "name" | "status" | "priority" | "dependencies" | "error" | "progress" | "attempt" | "token_usage" | "has_children" | "has_copy" | "original_task_id" | "origin_type" | "spawned_by" | "not_run" | "cause_id" | "run_status" | "created_at" | "updated_at" | "started_at" | "completed_at" | "inputs" | "schemas" | "params" | "result" | "run_id" | "run_number" | "task_counts" | "not_run_count")[];
+                fields?: string | ("schedule_type" | "schedule_expression" | "schedule_enabled" | "schedule_start_at" | "schedule_end_at" | "next_run_at" | "last_run_at" | "max_runs" | "run_count" | "id" | "parent_id" | "root_task_id" | "user_id" | "name" | "status" | "priority" | "dependencies" | "error" | "progress" | "attempt" | "token_usage" | "has_children" | "has_copy" | "original_task_id" | "origin_type" | "spawned_by" | "checks" | "not_run" | "cause_id" | "run_status" | "created_at" | "updated_at" | "started_at" | "completed_at" | "inputs" | "schemas" | "params" | "result" | "run_id" | "run_number" | "task_counts" | "not_run_count")[];
                 limit?: number;
                 name?: string;
                 order?: "-created_at" | "created_at";

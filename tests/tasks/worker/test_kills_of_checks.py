@@ -38,14 +38,12 @@ def lives_until_killed(stage: Stage, items: int, after: bool) -> None:
     suspension.resume_due()
 
 
-@at_any_moment(9)
+@at_any_moment(11)
 def test_a_flow_checks_an_answer_once(stage: Stage, items: int, after: bool) -> None:
     verdict = {"ok": True, "of": "{{run.inputs.value}}"}
     flows.save_flow(caller=LOCAL, name="moderate", tasks=[{"name": "echo_executor", "inputs": verdict}])
     start({"with": "flow:moderate"})
-    lives_until_killed(stage, items, after)
-    stage.bear().wake()
-    stage.until_nothing(lambda: UNFINISHED.all())
+    stage.die_and_take_over(Fuse(items=items, after=after))
     said = Task.objects.get(id="said")
     assert (said.status, said.error) == ("completed", None)
     assert [(each["name"], each["passed"]) for each in said.checks or ()] == [("flow:moderate", True)]
