@@ -94,6 +94,13 @@ async def forecast(city: str) -> list[str]:
 
 
 @workflow
+async def discreet(city: str) -> str:
+    """Let an agent answer without addresses."""
+    checks = [{"on": "output", "with": "addresses", "then": "redact"}]
+    return await agent("speaker", prompt=f"Who lives in {city}?", params={"checks": checks})
+
+
+@workflow
 async def parroted(text: str, flow: str = "flow:parrot") -> Any:
     """Run a flow."""
     return await run(flow, text=text)

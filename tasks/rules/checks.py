@@ -147,6 +147,13 @@ def of_calls(params: Mapping[str, Any]) -> list[Json]:
     return found
 
 
+def executors_of(params: Mapping[str, Any]) -> set[str]:
+    """Return the executors that make the checks of a task: code and flows may do whatever the user may."""
+    kinds = {kind_of(each["with"])[0] for each in params.get("checks") or ()}
+    trees = {"run_tree_executor"} if kinds & {"flow", "code"} else set()
+    return trees | ({"llm_executor"} if "judge" in kinds else set())
+
+
 def refused_by(params: Mapping[str, Any], error: str) -> Check | None:
     """Return the check on tools that has failed the task of a call with this error."""
     if (found := OF_A_CHECK.match(error)) is None:
@@ -367,7 +374,7 @@ FINDERS: Final[Mapping[str, tuple[str, re.Pattern[str]]]] = MappingProxyType(
         ),
     }
 )
-"""What each kind of address is called, and how it is found."""
+"""The name of each kind of address, and its pattern."""
 KEYS: Final = re.compile(
     r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]*+(?:-----END [A-Z ]{0,30}PRIVATE KEY-----)?"
     r"|(?<![A-Za-z0-9])(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Za-z])"

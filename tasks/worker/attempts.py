@@ -103,7 +103,7 @@ class Attempts:
                 return outcome
             seconds = retry.delay(task.attempt, outcome.retry_after_seconds)
             message = f"Attempt {task.attempt} of {retry.max_attempts:g} failed; the next one starts in {seconds:.1f} s"
-            self._forget_tree(task)
+            self._forget_waits(task)
             await run.recorder.retrying(task, outcome, message)
             task.error = outcome.error  # so that no attempt counts as interrupted, should the next one wait for a limit
             await places.aclose()
@@ -166,10 +166,10 @@ class Attempts:
             self._log(task, f"Whether it may be repeated is not known: {crashed(executor, error).error}")
             return False
 
-    def _forget_tree(self, task: LoadedTask) -> None:
-        """Let the next attempt run a tree of its own; an answer of a person counts for all attempts."""
+    def _forget_waits(self, task: LoadedTask) -> None:
+        """Let the next attempt run a tree of its own; an answer of a person counts for all attempts, unless it is about a result."""
         question = self._run.questions.question_of(task.id)
-        if question is not None and question.kind == WaitKind.RUN:
+        if question is not None and (question.kind == WaitKind.RUN or _is_of_check(task, question)):
             self._run.recorder.waited(task)
             self._run.questions.forget(task.id)
 
@@ -379,6 +379,14 @@ class Attempts:
             if interruption["reply"] is not None:
                 return Reply(**interruption["reply"])
         return self._run.spawner.reply_of_step(task) if task.is_called_again else None
+
+
+def _is_of_check(task: LoadedTask, question: OpenQuestion) -> bool:
+    if task.params.get("checks") is None:
+        return False
+    from tasks.worker.checks import is_check  # noqa: PLC0415  (few tasks have checks)
+
+    return is_check(question.memo)
 
 
 def _checked_pool(pool: Pool, task: LoadedTask, run: RunParts) -> Pool:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
+from django.conf import settings
 
 from aipartnerupflow.executors import (
     Context,
@@ -52,6 +53,7 @@ from tasks.rules.checks import (
 from tasks.rules.conditions import TooMuchToCompare, described, holds
 from tasks.rules.places import escaped
 from tasks.rules.schema import is_light, mismatch
+from tasks.rules.stored_results import stored_form
 from tasks.worker.load_run import LoadedTask
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ ARGUMENTS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """The input with the arguments of a call, by executor."""
 FOUND_IN: Final = ("content", "parsed", "reasoning", "tool_calls", "citations")
-"""The fields of an answer that have words of a model."""
+"""The fields of an answer of CHAT that have words of a model."""
 SHOWN_CHARACTERS: Final = 8_000
 REASON_CHARACTERS: Final = 500
 APPROVE, EDIT, REJECT = "approve", "edit", "reject"
@@ -133,6 +135,11 @@ def withholds_content(params: Mapping[str, Any]) -> bool:
     return any(each["on"] == On.OUTPUT and each.get("then") == Then.REDACT for each in params["checks"])
 
 
+def is_check(memo: str) -> bool:
+    """Return whether this is the memo of a wait of a check, as JSON."""
+    return executor_memo(orjson.loads(memo))[0]
+
+
 class CheckedPool(Pool):
     """Executes one attempt at a task in another pool, between its checks."""
 
@@ -156,6 +163,7 @@ class CheckedPool(Pool):
             result = await self._executed(executor, inputs, context, state)
             if isinstance(result, Spawn):
                 return result
+            result = orjson.loads(stored_form(result, max_bytes=settings.APFLOW.limits.result_bytes))
             is_final, result = await self._look(On.OUTPUT, executor, result, context, state)
         self._keep_turn(result, state)
         return result
@@ -297,7 +305,7 @@ class CheckedPool(Pool):
             return text
 
         only: tuple[str, ...] | None = None
-        if on is On.OUTPUT and executor.answer is not None:
+        if on is On.OUTPUT and executor.id == CHAT:
             only = FOUND_IN
         elif on is On.INPUT and executor.id in ARGUMENTS:
             only = (ARGUMENTS[executor.id],)

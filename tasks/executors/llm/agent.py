@@ -14,7 +14,7 @@ from django.conf import settings
 from aipartnerupflow.executors import Context, ExecutorError, Json, Reply, Spawn
 from tasks.executors.llm.tool import CannotCall, Tool, read_of, text_of
 from tasks.executors.llm.tools import Tools
-from tasks.rules.checks import of_calls, refused_by
+from tasks.rules.checks import executors_of, of_calls, refused_by
 from tasks.rules.interrupts import INTERRUPTED
 from tasks.rules.places import escaped
 
@@ -44,7 +44,7 @@ class Talk:
     calls: list[Json]
     steps: list[Json]
     refused: dict[str, int] = field(default_factory=dict)
-    """How often each check on tools has let the model read why it refused a call."""
+    """The calls that each check on tools has refused, whose reasons the model has read."""
 
     @classmethod
     def of(cls, reply: Reply | None) -> "Talk":
@@ -119,7 +119,10 @@ async def go_on(
         for index, call in enumerate(calls):
             talk.calls.append(_planned(call, index, tools, context, tasks))
         if tasks:
-            return Spawn(tasks=tasks, again=True, memo=talk.memo(), executors=tools.executors())
+            executors = (
+                [*tools.executors(), *executors_of(context.params)] if "checks" in context.params else tools.executors()
+            )
+            return Spawn(tasks=tasks, again=True, memo=talk.memo(), executors=executors)
         talk = Talk.of(Reply(answer={}, by="", memo=talk.memo()))
     raise ExecutorError(
         f"The model has not answered in {tools.max_steps} steps: it asked for tools each time. Raise inputs.max_steps, or say in "

@@ -101,7 +101,7 @@ def refuse_unusable(spec: TreeSpec, *, owner: str) -> None:
     """
     _refuse_unknown_limits(spec)
     if any((task.params or {}).get("checks") for task in spec.tasks):
-        from tasks.services.flows.flows_of_checks import refuse_unfit  # noqa: PLC0415  (few tasks have checks)
+        from tasks.services.secrets.flows_of_checks import refuse_unfit  # noqa: PLC0415  (few tasks have checks)
 
         refuse_unfit(spec, owner=owner)
     named = list(named_in(spec))

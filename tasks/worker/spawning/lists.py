@@ -115,6 +115,14 @@ def _check_executors(task: LoadedTask, spawn: Spawn, spec: TreeSpec) -> None:
             raise CannotGrow(
                 f"{REFUSED}'{name_of(each)}' is for {each.executor_id}, which params.spawn.executors does not name."
             )
+        if (each.params or {}).get("checks") is not None:
+            from tasks.rules.checks import executors_of  # noqa: PLC0415  (few tasks have checks)
+
+            for needed in executors_of(each.params or {}):
+                if needed not in named if named is not None else needed in ONLY_IF_NAMED:
+                    raise CannotGrow(
+                        f"{REFUSED}a check of '{name_of(each)}' needs {needed}, which params.spawn.executors does not name."
+                    )
 
 
 def _check_secrets(task: LoadedTask, spec: TreeSpec) -> None:

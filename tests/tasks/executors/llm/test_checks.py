@@ -5,12 +5,16 @@ from typing import Any
 
 import pytest
 
+from tasks.rules.places import escaped
 from tests.llm_formats import Says
 from tests.llm_site import LlmSite
+from tests.servers import until
 
 Json = dict[str, Any]
 EXECUTOR = "llm_executor"
 MAIL = "Write to ada@example.com."
+BERN = {"ok": "text.city == 'Bern'"}
+OK_IF_BERN = [{"name": "transform_executor", "inputs": {"text": "{{run.inputs.value}}", "select": BERN}}]
 OBJECT: Json = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
 
 
@@ -114,6 +118,26 @@ def test_the_retry_policy_of_the_task_runs_it_again(site: LlmSite) -> None:
     done = run(site, output("addresses"), retry={"max_attempts": 2, "backoff_seconds": 0.01})
     assert (done.task["status"], done.task["attempt"]) == ("completed", 2)
     assert found(done.task) == [("output", "addresses", True, "fail")]
+
+
+def test_another_attempt_asks_the_model_and_the_person_again(site: LlmSite, moderate: str) -> None:
+    retry = {"max_attempts": 2, "backoff_seconds": 0.01}
+    task_id, _ = asked(site, output("addresses", "ask"), output({"length": {"max": 5}}), retry=retry)
+    site.llm.will(Says(text="a@b.c"))
+    decide(site, task_id, "approve")
+    question = until(lambda: site.wait_for_question(task_id), seconds=60, what="the second question")
+    assert "[redacted]" in question["text"]
+    until(lambda: len(site.llm.asked) == 2, seconds=60, what="the second attempt")
+    site.wait_for_question(task_id)
+    decide(site, task_id, "edit", "ok")
+    done = site.end_of(task_id)
+    assert (done.task["result"]["content"], done.task["attempt"]) == ("ok", 2)
+
+
+def test_tasks_that_a_task_adds_have_no_checks_that_it_may_not_use(site: LlmSite, moderate: str) -> None:
+    added = {"name": "echo_executor", "params": {"checks": [output(moderate)]}}
+    done = site.run("echo_executor", {"tasks": [escaped(added)]}, params={"spawn": {"path": "/tasks"}})
+    assert "a check of 'echo_executor' needs run_tree_executor" in done.task["error"], done.task
 
 
 def test_a_judge_decides_by_its_rubric_and_its_cost_counts(site: LlmSite) -> None:
@@ -388,6 +412,21 @@ def test_the_answer_of_an_agent_is_checked_after_its_last_step(site: LlmSite, mo
         ("output", "flow:moderate", False, "retry"),
         ("output", "flow:moderate", True, "retry"),
     ]
+
+
+def test_a_flow_checks_the_arguments_and_the_result_of_a_call(site: LlmSite, moderate: str) -> None:
+    checks = [{"on": on, "with": moderate} for on in ("tool_arguments", "tool_result")]
+    site.server.rpc("flows.save", {"name": "moderate", "tasks": OK_IF_BERN})
+    task_id = agent(site, calling("Bern"), Says(text="Warm."), checks=checks)
+    assert site.end_of(task_id).task["status"] == "completed"
+    call = site.server.rpc("tasks.get", {"task_id": f"{task_id}/1/call_0"})
+    assert found(call) == [("input", "flow:moderate", True, "fail"), ("output", "flow:moderate", True, "fail")]
+
+
+def test_the_agent_of_a_workflow_has_checks(site: LlmSite) -> None:
+    site.llm.will(Says(text=MAIL))
+    done = site.run("workflow:discreet", {"city": "Bern"})
+    assert done.task["result"] == "Write to [redacted].", done.task
 
 
 # --- other executors ---

@@ -4,11 +4,13 @@ from itertools import islice
 
 from django.db.models import F
 
+from tasks.executors.admission import checked
+from tasks.executors.input_places import names_that_may_be_used
 from tasks.models import Flow, FlowVersion
 from tasks.rules.checks import FLOW, VALUE, kind_of
 from tasks.rules.exceptions import InvalidParams
+from tasks.rules.flows import closed_names
 from tasks.rules.specs import LISTED, TaskSpec, TreeSpec
-from tasks.services.flows import names_taken
 
 
 def refuse_unfit(spec: TreeSpec, *, owner: str) -> None:
@@ -43,9 +45,14 @@ def _fault_of(version: FlowVersion | None, name: str, owner: str) -> str | None:
         close = Flow.objects.filter(user_id=owner).names_like(name)
         hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
         return f"you have no flow '{name}'.{hint}"
-    taken = names_taken(version)
+    schema = version.inputs_schema
+    if schema is not None:
+        taken = closed_names(schema)
+    else:  # those that its tasks use
+        tasks = checked(version.definition).tasks
+        taken = names_that_may_be_used((each.executor_id, each.inputs, each.params) for each in tasks)
     if taken is not None and VALUE not in taken:
         return f"the flow '{name}' does not take the input '{VALUE}', which has what is checked: {{{{run.inputs.{VALUE}}}}}"
-    if missing := sorted(set((version.inputs_schema or {}).get("required", ())) - {VALUE}):
+    if missing := sorted(set((schema or {}).get("required", ())) - {VALUE}):
         return f"'{FLOW}{name}' needs the input '{missing[0]}', and a check gives only '{VALUE}'"
     return None
