@@ -171,7 +171,7 @@ class CheckedPool(Pool):
     async def _checked_inputs(
         self, executor: Executor, inputs: Json, context: Context, state: State, *, at: At | None, answer: Reply | None
     ) -> Json:
-        """Return the inputs as the checks leave them. Those that they have changed are in the state from then on."""
+        """Return the inputs as the checks leave them. The state has them from then on if they have changed."""
         before = filled_texts(inputs) if executor.id == CHAT else inputs
         start = before if at is None else at.value
         _, whole = await self._look(On.INPUT, executor, start, context, state, at=at, answer=answer)
@@ -183,7 +183,7 @@ class CheckedPool(Pool):
         return state.inputs
 
     async def _executed(self, executor: Executor, inputs: Json, context: Context, state: State) -> Any:
-        """Call the executor. What it stores to be called again gets the state of the checks.
+        """Call the executor. The memo with which it is called again gets the state of the checks.
 
         Raises ExecutorError, permanent, if it adds tasks whose results would be its own unchecked.
         """
