@@ -45,6 +45,11 @@ def mask(text: str) -> str:
     """
     for secret in sorted(texts_in_memory(), key=len, reverse=True):  # one may contain another
         text = text.replace(secret, MASK)
+    return mask_keys(text)
+
+
+def mask_keys(text: str) -> str:
+    """Replace what looks like a key, a token or the password in a URL by `…`."""
     lower = text.lower()
     return KEYS.sub(_masked, text) if any(sign in lower for sign in SIGNS) else text
 

@@ -25,7 +25,8 @@ from aipartnerupflow.executors import (
     Spawn,
     Stopped,
 )
-from llmkeys.redact import mask
+from llmkeys.masker import MASK
+from llmkeys.redact import mask_keys
 from tasks.executors.llm.client import ask
 from tasks.executors.llm.conversations import Turn, turns_heard
 from tasks.executors.llm.executor import SENT_BACK, Unfit, filled_texts, parsed
@@ -298,11 +299,11 @@ class CheckedPool(Pool):
                 cleaned, names = without_addresses(text, check.given or FINDERS)
                 found.update(dict.fromkeys(names))
                 return cleaned
-            cleaned = without_keys(mask(self._run.secrets.masker.text(text)).replace(MASKED, REDACTED))
-            if cleaned != text.replace(MASKED, REDACTED):
+            own = text.replace(MASK, OWN_DOTS)
+            cleaned = without_keys(mask_keys(self._run.secrets.masker.text(own)).replace(MASK, REDACTED))
+            if cleaned != own:
                 found["a secret"] = None
-                return cleaned
-            return text
+            return cleaned.replace(OWN_DOTS, MASK)
 
         only: tuple[str, ...] | None = None
         if on is On.OUTPUT and executor.id == CHAT:
@@ -360,7 +361,8 @@ class CheckedPool(Pool):
             turns.append(replace(turn, said=said, characters=sum(len(message["content"]) for message in said)))
 
 
-MASKED: Final = "…"
+OWN_DOTS: Final = "\ue000"
+"""Stands for the dots of a text, which are no mask, while secrets are looked for: a character that no text has."""
 
 
 def _resumed(reply: Reply | None) -> tuple[State | None, At | None, Reply | None, Reply | None]:
@@ -428,7 +430,11 @@ def _cleaned(value: Any, clean: Callable[[str], str], *, only: tuple[str, ...] |
                 if changed:  # the tokens one by one would say it again
                     kept.pop("logprobs", None)
                 return {name: found.get(name, kept.get(name)) for name in value if name in found or name in kept}
-            return {clean(name): _cleaned(item, clean) for name, item in value.items()}
+            names = dict[str, str]()
+            for name in value:  # two names that are taken out stay two
+                cleaned = clean(name)
+                names[f"{cleaned} ({len(names)})" if cleaned in names else cleaned] = name
+            return {shown: _cleaned(value[name], clean) for shown, name in names.items()}
         case int() | float() if not isinstance(value, bool):
             text = str(value)
             return value if (cleaned := clean(text)) == text else cleaned

@@ -107,6 +107,19 @@ def test_a_wait_for_a_named_limit_is_explained() -> None:
     assert said[-1].startswith("It waits since noon for limit crm, about 12 s. It needs no worker meanwhile")
 
 
+def test_the_checks_of_a_task_are_explained() -> None:
+    failed = {"on": "output", "name": "secrets", "passed": False, "reason": "it has a secret", "then": "fail"}
+    passed = {"on": "input", "name": "length", "passed": True, "reason": None, "then": "fail"}
+    error = "Refused by the check 'secrets' on the output: it has a secret"
+    root = task("r", "failed", error=error, checks=[passed, failed])
+    said = explain("r", root, is_running=False, checks=WELL, last_message="", questions={}, waits={})
+    assert f"Error: {error}" in said
+    assert said[-2:] == [
+        "Its check 'secrets' on the output did not pass: it has a secret; then: fail.",
+        "1 check of it passed.",
+    ]
+
+
 @pytest.mark.parametrize(("of", "who"), [("q", "It"), ("b", "'Q' (q)"), ("r", "'Q' (q)")])
 def test_what_a_task_asks_is_said_of_all_that_wait_for_it(of: str, who: str) -> None:
     root = task("r", "pending", task("q", "in_progress"), task("b", after=("q",)), schemas=None)

@@ -79,9 +79,9 @@ def test_an_answer_that_passes_is_the_result(site: LlmSite, says: str, kind: Any
 
 
 def test_what_was_found_is_redacted_before_it_is_stored_or_streamed(site: LlmSite) -> None:
-    site.llm.will(Says(text=f"{MAIL} Or ghp_0123456789abcdefghij0123456789abcdef."))
+    site.llm.will(Says(text=f"{MAIL} Or… ghp_0123456789abcdefghij0123456789abcdef."))
     done = run(site, output("addresses", "redact"), output("secrets", "redact"))
-    assert done.task["result"]["content"] == "Write to [redacted]. Or [redacted]."
+    assert done.task["result"]["content"] == "Write to [redacted]. Or… [redacted]."
     assert found(done.task) == [("output", "addresses", False, "redact"), ("output", "secrets", False, "redact")]
     assert done.words == []
     everything = str([done.task, done.events, site.server.rpc("runs.calls", {"run_id": done.events[0]["run_id"]})])
@@ -433,9 +433,11 @@ def test_the_agent_of_a_workflow_has_checks(site: LlmSite) -> None:
 
 
 def test_the_result_of_any_executor_is_checked(site: LlmSite) -> None:
-    inputs = {"to": {"ada@example.com": [MAIL, 4111111111111111, True]}}
+    inputs = {"to": {"ada@example.com": [MAIL, 4111111111111111, True], "bob@example.com": 7}}
     done = site.run("echo_executor", inputs, params={"checks": [output("addresses", "redact")]})
-    assert done.task["result"] == {"to": {"[redacted]": ["Write to [redacted].", "[redacted]", True]}}
+    assert done.task["result"] == {
+        "to": {"[redacted]": ["Write to [redacted].", "[redacted]", True], "[redacted] (1)": 7}
+    }
 
 
 # --- refused when stored ---
