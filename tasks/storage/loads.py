@@ -23,7 +23,7 @@ from tasks.rules.exceptions import ResponsesTooLarge, ResponseTooLarge
 from tasks.rules.strict_json import TEXT
 
 JSON_COLUMNS: Final = ("inputs", "result", "params", "schemas")
-TASK_COLUMNS: Final = (*JSON_COLUMNS, "dependencies", "error", "token_usage")
+TASK_COLUMNS: Final = (*JSON_COLUMNS, "dependencies", "error", "token_usage", "checks")
 """The columns of a task that may be large."""
 SMALL_BYTES: Final = 2**20
 """Requests that load no more are always served."""

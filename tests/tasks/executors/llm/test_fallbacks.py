@@ -212,10 +212,12 @@ def test_a_second_request_answers_for_a_slow_one_which_is_cancelled(site: LlmSit
     done = site.run(EXECUTOR, {"prompt": "Hi", "model": models}, params={"hedge": {"after_seconds": SOON}})
     assert done.task["result"]["content"] == "I am fast."
     assert site.llm.hung_up.wait(60)
-    slow, fast = calls_of(site, done.task["id"], "model", "status", "error", "total_tokens")
-    assert slow == (GPT, "cancelled", "Another request of the same call began to answer first.", None)
+    # On a busy machine the second request may be the first to arrive, and then it is the slow one.
+    slow, fast = sorted(calls_of(site, done.task["id"], "status", "error", "total_tokens", "model"))
+    assert slow[:3] == ("cancelled", "Another request of the same call began to answer first.", None)
+    assert fast[:3] == ("completed", None, 14)
     second = GPT if models == GPT else OTHER
-    assert fast == (second, "completed", None, 14)
+    assert sorted((slow[3], fast[3])) == sorted((GPT, second))
     assert done.logs == [f"{GPT} has not begun to answer in {SOON} s; a second request goes to {second}."]
     assert "".join(done.words) == "I am fast."
 
