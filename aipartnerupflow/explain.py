@@ -240,6 +240,9 @@ def _parked(who: str, wait: Json) -> Iterator[str]:
     if wait["kind"] == "limit":
         yield f"{who} waits since {wait['since']} {wait['text']}. It needs no worker meanwhile, and starts when its turn comes."
         return
+    if wait["kind"] == "call":
+        yield f"{who} waits since {wait['since']} {wait['text']}. It needs no worker meanwhile, and takes that result."
+        return
     match = f" with {json.dumps(wait['match'])}" if wait["match"] else ""
     until = f" until {wait['until']}" if wait["until"] else ""
     yield f"{who} waits{until} for the event '{' '.join(wait['event'].split())}'{match}."
@@ -308,7 +311,11 @@ def _works(task: Json, last_message: str) -> Iterator[str]:
 
 def _completed(task: Json, root_id: str) -> Iterator[str]:
     """Yield the reasons for a completed task, which may have descendants that failed or were cancelled."""
-    yield f"It completed at {task['completed_at']}, in attempt {max(1, task['attempt'])}."
+    if taken := task.get("cached_from"):
+        whose = f"task '{taken['task_id']}'" if taken["task_id"] else "a task of another user"
+        yield f"It completed at {task['completed_at']} with the result of {whose}, which the cache had since {taken['at']}."
+    else:
+        yield f"It completed at {task['completed_at']}, in attempt {max(1, task['attempt'])}."
     bad = [each for each in _walk(task) if shown_status(each) in ("failed", NOT_RUN, "cancelled")]
     causes = [each for each in bad if not each.get("not_run")]
     for each in causes[:MOST_NAMED]:

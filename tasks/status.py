@@ -29,6 +29,7 @@ class WaitKind(StrEnum):
     EVENT = "event"
     RUN = "run"
     LIMIT = "limit"
+    CALL = "call"
 
 
 class Effect(StrEnum):

@@ -62,6 +62,14 @@ class Fragile(Scripted):
     idempotent = False
 
 
+class Steady(Scripted):
+    """The same, and equal tasks have the same result."""
+
+    id = "steady_executor"
+    name = "Steady"
+    cacheable = True
+
+
 class Looking(Fragile):
     """The same, but it can find out that a repetition does no harm."""
 

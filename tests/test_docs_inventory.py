@@ -27,6 +27,7 @@ MCP_AGENTS: Final = "tests/tasks/executors/mcp/test_mcp_agents.py"
 MCP_CREWS: Final = "tests/tasks/executors/mcp/test_mcp_crews.py"
 MCP_SERVERS: Final = "tests/tasks/executors/mcp/test_mcp_trees.py::test_what_the_page_shows_works"
 WAITS: Final = "tests/tasks/services/waits/test_wait_page.py::test_what_the_page_shows_works"
+CACHE: Final = "tests/tasks/worker/test_cache_page.py::test_what_the_page_shows_works"
 LIMITS: Final = "tests/tasks/worker/test_limits_page.py::test_what_the_page_shows_works"
 SCHEDULES: Final = "tests/tasks/schedules/test_schedule_page.py::test_what_the_page_shows_works"
 SCHEDULED: Final = (
@@ -293,6 +294,14 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     "docs/how-to/checks.md": [
         ("Check an answer", "json", f"{BLOCKS_TEST}::test_an_answer_is_checked"),
         ("Check an answer", "sh", f"{BLOCKS_TEST}::test_an_answer_is_checked"),
+    ],
+    "docs/how-to/cache.md": [
+        ("Try it", "json", CACHE),
+        ("Try it", "sh", CACHE),
+        ("Say how long, and what counts", "json", CACHE),
+        ("See which tasks may have it", "python", CACHE),
+        ("Agents", "json", CACHE),
+        ("See and clear what is stored", "sh", CACHE),
     ],
     "docs/how-to/llm.md": [
         ("Try it without a key", "json", f"{BLOCKS_TEST}::test_a_model_without_a_key_answers"),

@@ -65,7 +65,8 @@ def facts_of(tasks: Sequence[Task]) -> TreeFacts:
 def native_task(task: Task) -> Json:
     """Return a task in native format, without its children.
 
-    Only tasks that were added to their tree have `spawned_by`, only those that did not run `not_run` and `cause_id`, only
+    Only tasks that were added to their tree have `spawned_by`, only those that did not run `not_run` and `cause_id`,
+    only those that took the result of an equal one `cached_from`, only
     roots that were loaded with it `run_status`, and only those with a schedule of their own its fields.
     """
     added = native_extra(task)
@@ -108,10 +109,14 @@ def native_row(row: TaskRow, columns: type[Task], *, schedule: Schedule | None =
 
 
 def native_extra(task: Task | TaskRow) -> Json:
-    """Return the fields that only some tasks have: those added to their tree, and those that failed without having run."""
+    """Return the fields that only some tasks have: those added to their tree, those that failed without having run, and those that
+    took the result of another one.
+    """
     added: Json = {} if task.spawned_by is None else {"spawned_by": task.spawned_by}
     if task.checks is not None:
         added["checks"] = Fragment(task.checks) if isinstance(task.checks, str) else task.checks
+    if (cached_from := task.cached_from) is not None:
+        added["cached_from"] = Fragment(cached_from) if isinstance(cached_from, str) else cached_from
     return added if task.cause_id is None else added | {"not_run": True, "cause_id": task.cause_id}
 
 
@@ -272,14 +277,14 @@ def _question(question: Question, *, answer_url: str | None) -> Json:
 
 
 def _wait(wait: Question, *, hook_url: str | None) -> Json:
-    is_for_limit = wait.kind == WaitKind.LIMIT
+    is_for_limit, is_for_event = wait.kind == WaitKind.LIMIT, wait.kind == WaitKind.EVENT
     return {
         "kind": wait.kind,
         "since": native_time(wait.asked_at),
         "until": native_time(wait.expires_at),
         "on_timeout": "fail" if wait.on_expiry == "fail" else "complete",
-        "event": None if is_for_limit else wait.event,
-        "match": None if is_for_limit else wait.match,
+        "event": wait.event if is_for_event else None,
+        "match": wait.match if is_for_event else None,
         "limit": name_of(str(wait.event)) if is_for_limit else None,
         "text": wait.text,
         "hook_url": hook_url,

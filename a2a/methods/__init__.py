@@ -12,6 +12,7 @@ from typing import Final
 
 from a2a.methods import (  # noqa: F401  they declare their methods
     audit,
+    cache,
     crud,
     events,
     execute,

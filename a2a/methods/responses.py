@@ -106,6 +106,14 @@ class CheckResult(Struct, frozen=True, kw_only=True):
     then: Literal["fail", "ask", "redact", "retry"]
 
 
+class CachedFrom(Response, frozen=True, kw_only=True):
+    """The task, and its run, whose result from then a task took (`params.cache`). The ids are null for one of another user."""
+
+    task_id: str | None
+    run_id: str | None
+    at: str
+
+
 class TaskSummary(TaskSchedule, frozen=True, kw_only=True):
     """The fields of a task that are small. Times are ISO 8601 in UTC, with an offset."""
 
@@ -129,6 +137,7 @@ class TaskSummary(TaskSchedule, frozen=True, kw_only=True):
     checks: list[CheckResult] | UnsetType = UNSET
     not_run: bool | UnsetType = UNSET
     cause_id: str | UnsetType = UNSET
+    cached_from: CachedFrom | UnsetType = UNSET
     run_status: RunStatus | UnsetType | None = UNSET
     created_at: str
     updated_at: str
@@ -232,6 +241,7 @@ class Event(Response, frozen=True, kw_only=True):
     error: str | None
     not_run: bool | UnsetType = UNSET
     cause_id: str | UnsetType = UNSET
+    cached_from: CachedFrom | UnsetType = UNSET
     timestamp: str
     protocol: Literal["jsonrpc", "a2a"]
 
@@ -281,11 +291,11 @@ class BudgetLimit(Response, frozen=True, kw_only=True):
 
 
 class Wait(Response, frozen=True, kw_only=True):
-    """The wait of a task, if not for an answer: a time, an event, a run of its own (`child_run`), or its turn in a named `limit`. `text` says for what, as in "waits for limit crm, about 12 s". At `until` a wait for a time is over, and one for an
+    """The wait of a task, if not for an answer: a time, an event, a run of its own (`child_run`), or its turn in a named `limit`, or an equal `call`. `text` says for what, as in "waits for limit crm, about 12 s". At `until` a wait for a time is over, and one for an
     event times out. A `POST` to `hook_url` ends a wait for an event, without a login; null if the caller may not do that. Without `server.public_url` it begins as the address that was called.
     """
 
-    kind: Literal["time", "event", "run", "limit"]
+    kind: Literal["time", "event", "run", "limit", "call"]
     since: str
     until: str | None
     on_timeout: Literal["fail", "complete"]

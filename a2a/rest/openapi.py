@@ -53,6 +53,7 @@ TAGGED: Final = {
     "LLM keys": "Keys of the providers of language models.",
     "secrets": "Secrets that inputs of tasks name.",
     "limits": "Named limits that all workers share.",
+    "cache": "Results that equal tasks take.",
     "audit": "The audit log.",
     "accounts": "Logins, tokens and the caller.",
 }

@@ -12,6 +12,7 @@ import typer
 
 from aipartnerupflow import __version__, bootstrap
 from aipartnerupflow.cli import operate
+from aipartnerupflow.cli.cache import cache
 from aipartnerupflow.cli.examples import complete_help
 from aipartnerupflow.cli.files import InputsFile, RunInputs, Tags, inputs_of
 from aipartnerupflow.cli.flows import NewRun, flows, run_call
@@ -68,6 +69,7 @@ app.add_typer(tokens, name="tokens")
 app.add_typer(keys, name="keys")
 app.add_typer(secrets, name="secrets")
 app.add_typer(limits, name="limits")
+app.add_typer(cache, name="cache")
 app.add_typer(schedules, name="schedules")
 app.add_typer(notifications, name="notifications")
 app.add_typer(webhooks, name="webhooks")

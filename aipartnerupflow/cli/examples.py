@@ -140,6 +140,8 @@ EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
         "limits get": "limits get crm",
         "limits set": """limits set crm '{"match": {"host": "crm.example.com"}, "at_once": 4}'""",
         "limits delete": "limits delete crm",
+        "cache list": "cache list",
+        "cache clear": "cache clear --executor llm_executor",
         "examples init": "examples init --force",
         "users create": "users create alice --role admin",
         "users list": "users list --json",

@@ -31,6 +31,8 @@ from aipartnerupflow.program import command as command_line
 if TYPE_CHECKING:
     from aipartnerupflow.client.types import (
         Answered,
+        CacheCleared,
+        CachedResults,
         Cancellation,
         Counts,
         Deletion,
@@ -424,6 +426,20 @@ def limit(answer: "LimitDetail") -> None:
         for each in answer["tasks"]:
             table.add_row(clean(each["task_id"]), clean(each["user_id"]), age(each["since"]), clean(each["text"]))
         put(table)
+
+
+def cached(answer: "CachedResults") -> None:
+    table = new_table("EXECUTOR", "RESULTS", "BYTES", "OLDEST", "NEWEST")
+    for each in answer["executors"]:
+        counts = (f"{each['results']:,}", f"{each['bytes']:,}")
+        table.add_row(clean(each["executor"]), *counts, age(each["oldest"]), age(each["newest"]))
+    put(table)
+    if not answer["executors"]:
+        note("Nothing in the cache. A task with params.cache stores its result there.")
+
+
+def cache_cleared(answer: "CacheCleared") -> None:
+    note(f"Removed {answer['removed']:,} result{'' if answer['removed'] == 1 else 's'} from the cache.")
 
 
 def limit_set(answer: "NamedLimit") -> None:

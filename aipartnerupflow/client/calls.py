@@ -10,6 +10,8 @@ from .errors import Unreachable, error_of
 from .types import (
     Answered,
     AuditEntries,
+    CacheCleared,
+    CachedResults,
     Cancellation,
     Counts,
     Deletion,
@@ -415,6 +417,16 @@ def set_limit(name: str, limit: Mapping[str, Any]) -> Call[NamedLimit]:
 def delete_limit(name: str) -> Call[LimitDeleted]:
     """Delete a named limit that was set. Administrators only."""
     return Call("limits.delete", {"name": name})
+
+
+def cached() -> Call[CachedResults]:
+    """Count the results in the cache, by executor."""
+    return Call("cache.list", {})
+
+
+def clear_cache(*, executor: str | None = None, flow: str | None = None) -> Call[CacheCleared]:
+    """Remove results from the cache: of an executor, of a flow, or all."""
+    return Call("cache.clear", given(executor=executor, flow=flow))
 
 
 def page(*, page_size: int = 100, **filters: Any) -> Call[Page]:

@@ -108,6 +108,8 @@ class Methods(Generic[H]):
     limit = method(calls.limit)
     set_limit = method(calls.set_limit)
     delete_limit = method(calls.delete_limit)
+    cached = method(calls.cached)
+    clear_cache = method(calls.clear_cache)
     create_schedule = method(run_calls.create_schedule)
     schedule = method(run_calls.schedule)
     schedules = method(run_calls.schedules)

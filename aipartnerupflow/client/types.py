@@ -32,6 +32,30 @@ class AuditEntries(TypedDict):
     next_cursor: str | None
 
 
+class CacheCleared(TypedDict):
+    """The number of results that were removed."""
+
+    removed: int
+
+
+class CachedOfExecutor(TypedDict):
+    """The results in the cache of the tasks of an executor: how many, their `bytes`, and when the oldest and the newest was stored."""
+
+    executor: str
+    results: int
+    bytes: int
+    oldest: str
+    newest: str
+
+
+class CachedResults(TypedDict):
+    """The results of the caller's tasks that are in the cache, by executor, the largest first; for administrators those of all users."""
+
+    results: int
+    bytes: int
+    executors: list[CachedOfExecutor]
+
+
 class SentEvent(TypedDict):
     """An event that was sent. `woken` is how many waits took it; events with the same `id` are one."""
 
@@ -88,6 +112,14 @@ class CheckResult(TypedDict):
     then: Literal["fail", "ask", "redact", "retry"]
 
 
+class CachedFrom(TypedDict):
+    """The task, and its run, whose result from then a task took (`params.cache`). The ids are None for one of another user."""
+
+    task_id: str | None
+    run_id: str | None
+    at: str
+
+
 class TaskSummary(TaskSchedule):
     """The fields of a task that are small. Times are ISO 8601 in UTC, with an offset."""
 
@@ -111,6 +143,7 @@ class TaskSummary(TaskSchedule):
     checks: NotRequired[list[CheckResult]]
     not_run: NotRequired[bool]
     cause_id: NotRequired[str]
+    cached_from: NotRequired[CachedFrom]
     run_status: NotRequired[RunStatus | None]
     created_at: str
     updated_at: str
@@ -694,6 +727,7 @@ class Event(TypedDict):
     error: str | None
     not_run: NotRequired[bool]
     cause_id: NotRequired[str]
+    cached_from: NotRequired[CachedFrom]
     timestamp: str
     protocol: Literal["jsonrpc", "a2a"]
 
@@ -873,11 +907,11 @@ class Timings(TypedDict):
 
 
 class Wait(TypedDict):
-    """The wait of a task, if not for an answer: a time, an event, a run of its own (`child_run`), or its turn in a named `limit`. `text` says for what, as in "waits for limit crm, about 12 s". At `until` a wait for a time is over, and one for an
+    """The wait of a task, if not for an answer: a time, an event, a run of its own (`child_run`), or its turn in a named `limit`, or an equal `call`. `text` says for what, as in "waits for limit crm, about 12 s". At `until` a wait for a time is over, and one for an
     event times out. A `POST` to `hook_url` ends a wait for an event, without a login; None if the caller may not do that. Without `server.public_url` it begins as the address that was called.
     """
 
-    kind: Literal["time", "event", "run", "limit"]
+    kind: Literal["time", "event", "run", "limit", "call"]
     since: str
     until: str | None
     on_timeout: Literal["fail", "complete"]

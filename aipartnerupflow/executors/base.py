@@ -136,7 +136,7 @@ class Parked(Exception):
 class Wait:
     """The wait of a parked task. The default is a wait for a person's answer."""
 
-    kind: Literal["question", "time", "event", "run", "limit"] = "question"
+    kind: Literal["question", "time", "event", "run", "limit", "call"] = "question"
     on_expiry: Literal["fail", "resume"] = "fail"
     """Whether the task fails at the end of the wait, or `execute` is called again."""
     expires_at: datetime | None = None
@@ -434,6 +434,9 @@ class Executor(ABC):
     pool: ClassVar[Literal["loop", "thread", "process"]] = "loop"
     """The place where it runs, unless the task (`params.pool`) or the operator (`pools.executors`) chooses: on the `loop`, on a `thread` with a
     loop of its own, or in a `process`, where a crash harms no other task and a cancellation ends also code that blocks."""
+    cacheable: ClassVar[bool] = False
+    """Whether the result depends on nothing but inputs, params, schemas and the results of dependencies, and nothing else happens: then
+    `params.cache` may take it from an equal task."""
     extra: ClassVar[str | None] = None
     """The extra of aipartnerupflow that it needs, such as `llm`, `crewai` or `langgraph`: without it the executor is listed but not enabled."""
 
@@ -462,6 +465,22 @@ class Executor(ABC):
         """Return whether work that had begun when its worker died may be repeated, although `may_repeat` is False.
 
         It is called after the crash, at most 30 s long, and may ask the service. `inputs` are those of `execute`.
+        """
+        return False
+
+    def uncacheable(self, params: Json, inputs: Json) -> str | None:
+        """Return why a task with these params and inputs, as they are in the request, may not have `params.cache`; None if it may.
+
+        The text follows `params.cache`; by default it says whether the executor is `cacheable`.
+        """
+        return (
+            None if self.cacheable else f"is not for {self.id}: it does not say that equal tasks have the same result"
+        )
+
+    def caches_calls(self, inputs: Json) -> bool:
+        """Return whether `params.cache` of such a task takes answers of the models that it calls, each by itself, and not its result.
+
+        That is for work which does something besides: it happens each time. `uncacheable` is not asked then.
         """
         return False
 

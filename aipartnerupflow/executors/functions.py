@@ -47,6 +47,7 @@ Function = Callable[..., Any]
 MARK: Final = "is_python_function"
 SCHEMA: Final = "python_function_schema"
 IDEMPOTENT: Final = "is_idempotent"
+CACHEABLE: Final = "is_cacheable"
 Marked = TypeVar("Marked", bound=Function)
 
 
@@ -54,10 +55,14 @@ Marked = TypeVar("Marked", bound=Function)
 def python_function(function: Marked) -> Marked: ...
 @overload
 def python_function(
-    *, schema: dict[str, Any] | None = None, idempotent: bool = False
+    *, schema: dict[str, Any] | None = None, idempotent: bool = False, cacheable: bool = False
 ) -> Callable[[Marked], Marked]: ...
 def python_function(
-    function: Function | None = None, *, schema: dict[str, Any] | None = None, idempotent: bool = False
+    function: Function | None = None,
+    *,
+    schema: dict[str, Any] | None = None,
+    idempotent: bool = False,
+    cacheable: bool = False,
 ) -> Any:
     """Let tasks call this function, by its `__name__`, through `python_executor`, and models as a tool.
 
@@ -74,12 +79,16 @@ def python_function(
 
     `idempotent` means that a repeated call does no harm: after a crash of the worker in the middle of a call, the function is
     called again. `current_context().idempotency_key` is the same text both times, for services that can tell a repeat.
+
+    `cacheable` means that the result depends on the arguments alone, and that nothing else happens: `params.cache` may take the
+    result of an equal task instead of a call. Another content of the file of its module is another function.
     """
 
     def marked(function: Marked) -> Marked:
         function.__dict__[MARK] = True
         function.__dict__[SCHEMA] = schema
         function.__dict__[IDEMPOTENT] = idempotent
+        function.__dict__[CACHEABLE] = cacheable
         return function
 
     return marked if function is None else marked(function)
@@ -93,6 +102,11 @@ def is_python_function(function: Function) -> bool:
 def is_idempotent(function: Function) -> bool:
     """Return whether a repeated call of the function does no harm."""
     return vars(function).get(IDEMPOTENT) is True
+
+
+def is_cacheable(function: Function) -> bool:
+    """Return whether the result of the function depends on its arguments alone."""
+    return vars(function).get(CACHEABLE) is True
 
 
 def given_schema(function: Function) -> dict[str, Any] | None:

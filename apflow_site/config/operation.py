@@ -253,6 +253,25 @@ class Retention(Section):
     )
 
 
+class Cache(Section):
+    shared: bool = Field(
+        False,
+        description='Whether tasks may share results with those of other users (`params.cache` with `"scope": "shared"`). See [Take results from the cache](../how-to/cache.md).',
+    )
+    entries_per_user: Whole = Field(
+        10_000,
+        ge=1,
+        le=10_000_000,
+        description="Results of one user's tasks in the cache. The oldest ones are removed.",
+    )
+    bytes_per_user: Whole = Field(
+        100 * MIB,
+        ge=KIB,
+        le=1024 * GIB,
+        description="The size of the results of one user's tasks in the cache, as JSON. The oldest ones are removed.",
+    )
+
+
 class Limits(Section):
     body_bytes: Whole = Field(10 * MIB, ge=KIB, le=GIB, description="The size of a request body.")
     body_idle_seconds: Whole = Field(

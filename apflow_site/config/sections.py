@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from apflow_site.config.features import A2a, Email, Executors, Llm, Mcp, Webhooks
-from apflow_site.config.operation import Auth, Database, Events, Limits, Log, Redis, Retention, Server, Worker
+from apflow_site.config.operation import Auth, Cache, Database, Events, Limits, Log, Redis, Retention, Server, Worker
 from apflow_site.config.values import Allowed, ExecutorId, Percentages, Section, Split, SplitPairs, Whole
 
 PIB_IN_MIB = 2**30
@@ -138,6 +138,7 @@ class Config(BaseSettings, Section):
     llm: Llm = Llm()
     events: Events = Events()
     retention: Retention = Retention()
+    cache: Cache = Cache()
     limits: Limits = Limits()
     a2a: A2a = A2a()
     mcp: Mcp = Mcp()

@@ -12,6 +12,7 @@ from tasks.dashboard.pages import Context, has_owners, read_page
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 from tasks.services.spending.usage import Report, usage
+from tasks.services.trees.cached_results import list_cached
 
 SPANS: Final = {"7": "7 days", "30": "30 days", "90": "90 days", "365": "a year"}
 """The choices of the page: days up to today."""
@@ -70,6 +71,7 @@ def overview(request: HttpRequest, caller: Caller) -> Context:
         "bars": bars_of(by_day),
         "most": max((row["total_tokens"] for row in by_day.rows), default=0),
         "tables": named,
+        "cached": sum(each.results for each in list_cached(caller)),
         "span": span,
         "user": user_id,
     }

@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, urljoin
 
@@ -177,6 +178,7 @@ def _panel(request: HttpRequest, caller: Caller, task_id: str) -> Context:
         "needs": next((each for each in needed_by(found.run) if each.task_id == task_id), None),
         "look": _look(found),
         "cause": cause_id and Task.objects.filter(id=cause_id).only("id", "name").first(),
+        "cached_at": datetime.fromisoformat(taken["at"]) if (taken := found.task.cached_from) else None,
         "inputs": for_pages(found.task, inputs),
         "resolved_inputs": None if resolved is None else for_pages(found.task, resolved),
         "dependencies": [(task, required[task.id]) for task in tasks],
@@ -221,6 +223,7 @@ WAITS: Final = {
     "event": "Events",
     "run": "Other trees",
     "limit": "Named limits",
+    "call": "Equal calls (cache)",
 }
 
 

@@ -14,7 +14,7 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Executor, ExecutorError
 from llmkeys.sealed_texts import has_sealed
-from tasks.executors import disabled_executors, executor_ids, get_executor, input_places, placement
+from tasks.executors import caching, disabled_executors, executor_ids, get_executor, input_places, placement
 from tasks.executors.input_places import value_labels
 from tasks.executors.workflows import STEP
 from tasks.rules.conditions import tasks_in
@@ -124,6 +124,11 @@ def _problems(spec: TreeSpec, *, is_copy: bool) -> Iterator[tuple[str, str]]:
         if task.inputs:
             labels = labels_of(task, names) | values.get(task.id, set())
             yield from _without_dependency(task, sources, labels, is_copy=is_copy)
+        if (task.params or {}).get("cache") is not None:
+            executor = None if task.executor_id is None else get_executor(task.executor_id)
+            has_secret = any(input_places.secrets_in(task))
+            faults = caching.problems(executor, task.params or {}, task.inputs, has_secret=has_secret)
+            yield from ((f"tasks[{task.position}].params.{field}", why) for field, why in faults)
         try:
             if task.executor_id is not None and time.thread_time() - started < CHECK_SECONDS:
                 get_executor(task.executor_id).check_with_inputs(task.params or {}, task.inputs)

@@ -12,7 +12,7 @@ from django.db import connections
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, on_a_thread
 from aipartnerupflow.executors.current import enter_task
-from aipartnerupflow.executors.functions import Function, is_idempotent
+from aipartnerupflow.executors.functions import Function, is_cacheable, is_idempotent
 from aipartnerupflow.workflows.functions import Step
 from aipartnerupflow.workflows.values import with_secrets
 from tasks.executors.plugins import plugins
@@ -56,6 +56,12 @@ class Python(Executor):
         """Return whether the function is marked as idempotent."""
         function = _named(inputs)
         return function is not None and is_idempotent(function)
+
+    def uncacheable(self, params: Json, inputs: Json) -> str | None:
+        function = _named(inputs)
+        if function is not None and is_cacheable(function):
+            return None
+        return "is for functions that are marked with @python_function(cacheable=True)"
 
     def pool_for(self, inputs: Json) -> str:
         """Async functions run on the loop, as what blocks nothing should; so does the error of an unknown one."""
@@ -113,6 +119,9 @@ class StepTask(Python):
             return bool(inputs["local"]["idempotent"])
         step = plugins().steps.get(inputs["function"])
         return step is not None and bool(step.set_options.get("idempotent"))
+
+    def uncacheable(self, params: Json, inputs: Json) -> str | None:
+        return "is not for steps of workflows"
 
     def pool_for(self, inputs: Json) -> str:
         is_async = "local" in inputs or inspect.iscoroutinefunction(_step(inputs).__wrapped__)

@@ -1,5 +1,6 @@
 """The rows: tasks, flows, runs, events, questions, webhooks, and what concerns the installation as a whole."""
 
+from tasks.models.caching import CachedResult, CachedResultQuerySet, CallInFlight
 from tasks.models.flows import Flow, FlowQuerySet, FlowVersion
 from tasks.models.installation import IdempotencyKey, InstallationFact, LastVisit, SavedView, WorkerProcess
 from tasks.models.runs import (
@@ -32,6 +33,9 @@ from tasks.models.webhooks import MailCount, Notification, Webhook, WebhookDeliv
 __all__ = [
     "STATUS_AT",
     "Assignee",
+    "CachedResult",
+    "CachedResultQuerySet",
+    "CallInFlight",
     "CancelRequest",
     "ConversationTurn",
     "DayAllowance",

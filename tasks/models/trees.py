@@ -56,12 +56,16 @@ class Task(models.Model):
     """
 
     PRIVATE: ClassVar = frozenset(
-        {"position", "executor_id", "effect", "label", "steps", "schedule_id", "cause_id", "call", "part", "checks"}
+        {
+            *("position", "executor_id", "effect", "label", "steps", "schedule_id", "cause_id", "call", "part"),
+            *("checks", "cached_from"),
+        }
     )
     """The columns that callers do not see."""
     SHOWN: ClassVar[Sequence[str]]
     """The columns of each task in a reply, in its order. Only tasks that were added to their tree show `spawned_by`, too, and only
-    those that did not run `not_run` and `cause_id`, and those with results of checks `checks`."""
+    those that did not run `not_run` and `cause_id`, those with results of checks `checks`, and those that took the result of an equal one
+    `cached_from`."""
     JSON: ClassVar[Sequence[str]]
     TIMES: ClassVar[Sequence[str]]
     TRUTHS: ClassVar[Sequence[str]]
@@ -99,6 +103,7 @@ class Task(models.Model):
         null=True
     )  # the part of a workflow (`Again`) to which it belongs, if that is over
     cause_id = models.CharField(max_length=255, null=True)  # the failed task that kept it from running
+    cached_from = JsonTextField(null=True)  # the task, run and time of the result that it took (`params.cache`)
     schedule_id = models.CharField(max_length=36, null=True)  # of a root that runs again at times
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()

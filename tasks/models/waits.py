@@ -60,6 +60,8 @@ class Question(models.Model):
 
     A wait for a named limit has its owner, and as `event` the key of its `SharedLimit`. It has a `turn` once it is in the queue.
 
+    A wait for an equal call (`params.cache`) has its key as `event`.
+
     A wait for an event has its owner (`user_id`) and what the payload must contain: `match`, and
     for look-ups `shape` and `digest` (`tasks.rules.waits`). Events from `since` on count.
 
@@ -126,6 +128,11 @@ class Question(models.Model):
                 fields=["event", "turn"],
                 name="wait_for_limit",
                 condition=models.Q(closed_at=None, kind="limit"),
+            ),
+            models.Index(
+                fields=["event"],
+                name="wait_for_call",
+                condition=models.Q(closed_at=None, answered_at=None, kind="call"),
             ),
             models.Index(fields=["taken_id"], name="wait_that_took", condition=models.Q(taken_id__isnull=False)),
         ]

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
-from tasks.rules import budgets, conditions, maps, rounds, spawns
+from tasks.rules import budgets, caching, conditions, maps, rounds, spawns
 from tasks.rules.pools import POOLS
 from tasks.rules.schema import TooCostly, check_cost, fault
 from tasks.rules.task_schedules import COUNTED, WRITTEN
@@ -203,6 +203,7 @@ PARAMS: Mapping[str, Check] = MappingProxyType(
         "on_interrupt": _choice(tuple(OnInterrupt)),
         "limits": _limit_names,
         "checks": _checks,
+        "cache": caching.problems,
     }
 )
 """The params of every task. The params of its executor are known only to the executor (`tasks.executors.admission`)."""
@@ -211,7 +212,10 @@ _params = _fields(PARAMS, is_open=True)
 
 _schemas = _fields({"method": _short_string, "input_schema": _json_schema}, is_open=True)
 
-RUN_FIELDS = ("status", "result", "progress", "attempt", "token_usage", "checks", "started_at", "completed_at", "error")
+RUN_FIELDS = (
+    *("status", "result", "progress", "attempt", "token_usage", "checks", "started_at", "completed_at", "error"),
+    "cached_from",
+)
 """The fields of a task that a run sets."""
 SET_BY_SERVER = (
     *RUN_FIELDS,
@@ -249,6 +253,7 @@ HINTS = MappingProxyType(
         "on_interrupt": "unknown field; write it as params.on_interrupt",
         "limits": "unknown field; write it as params.limits",
         "checks": "read only: their results; a task's checks are params.checks",
+        "cache": "unknown field; write it as params.cache",
     }
 )
 

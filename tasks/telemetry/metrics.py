@@ -112,6 +112,7 @@ class Metrics:
     duration: Histogram
     queue_wait: Histogram
     limit_waits: Counter
+    cache_looks: Counter
     loop_seconds: Counter
     loop_lag: Histogram
     in_progress: Gauge
@@ -149,6 +150,12 @@ def _metrics() -> Metrics:
             "apflow_limit_waits",
             "Tasks and calls of models that began to wait for a named limit",
             ["limit"],
+            registry=own,
+        ),
+        cache_looks=Counter(
+            "apflow_cache_looks",
+            "Tasks with params.cache that took a stored result (hit), or made their calls (miss)",
+            ["executor", "outcome"],
             registry=own,
         ),
         loop_seconds=Counter(
@@ -230,6 +237,12 @@ def waited(seconds: float) -> None:
     """Count the seconds that a task waited for its start."""
     with suppress(NoRoom):
         _metrics().queue_wait.observe(max(0.0, seconds))
+
+
+def cache_looked(executor_id: str, *, is_hit: bool) -> None:
+    """Count a task that took a stored result, or made its call."""
+    with suppress(NoRoom):
+        series(_metrics().cache_looks, executor_id, "hit" if is_hit else "miss").inc()
 
 
 def limit_waited(name: str) -> None:

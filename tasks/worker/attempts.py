@@ -5,9 +5,9 @@ import time
 from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cached_property, partial
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import orjson
@@ -42,8 +42,12 @@ from tasks.worker.kept_state import KeptState
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.models_of_task import TracedModels
 from tasks.worker.outcomes import Outcome, completed_in_turn, failed
+from tasks.worker.run_budget import HeldBack
 from tasks.worker.run_parts import RunParts
 from tasks.worker.secrets_of_run import refuse_misuse
+
+if TYPE_CHECKING:
+    from tasks.worker.result_cache import CacheOfRun
 
 DEMO: Final = DemoPool()
 LOOK_SECONDS: Final = 30.0
@@ -70,6 +74,12 @@ class Attempts:
         if is_call:
             self._at_calls.add(task_id)
 
+    @cached_property
+    def _cache(self) -> "CacheOfRun":
+        from tasks.worker.result_cache import CacheOfRun  # noqa: PLC0415  few runs use it
+
+        return CacheOfRun(self._run, self)
+
     def ready(self, task_id: str, *, seconds_ago: float) -> None:
         """Record when the task became ready, to measure how long it waits for a slot."""
         self._ready_times[task_id] = time.monotonic() - seconds_ago
@@ -90,8 +100,20 @@ class Attempts:
         if (end := await self._end_of_interrupted(task, executor, is_interrupted=is_interrupted)) is not None:
             return end
         is_begun = is_resumed or is_interrupted
+        is_cached = task.params.get("cache") is not None and not run.claim.is_demo
         while True:
-            outcome = await self._attempt(task, executor, places, is_begun=is_begun, is_resumed=is_resumed)
+            if is_cached:
+                try:
+                    cached = await self._cache.found(task, executor, is_begun=is_begun)
+                except ExecutorError as error:
+                    return failed(f"{error} {HOW_TO_CORRECT}")
+                if cached is not None:
+                    return cached
+            try:
+                outcome = await self._attempt(task, executor, places, is_begun=is_begun, is_resumed=is_resumed)
+            except HeldBack:
+                run.recorder.call_left(task)
+                raise
             is_begun = is_resumed = False
             if outcome.status is Status.FAILED and run.budget and run.budget.check_again(task.id):
                 task.error = outcome.error  # so that no attempt counts as interrupted
@@ -289,7 +311,8 @@ class Attempts:
             models = run.shared.limits.limited(models, task, run, facts=facts, taken=taken, may_park=may_park)
         if run.budget:
             models = run.budget.limited(models, task.id)
-        return WithFallbacks(models, log=partial(self._log, task), latencies=run.shared.latencies)
+        models = WithFallbacks(models, log=partial(self._log, task), latencies=run.shared.latencies)
+        return models if task.params.get("cache") is None else self._cache.of_calls(models, task)
 
     # --- what the executor gets ---
 
@@ -303,9 +326,16 @@ class Attempts:
         return inputs
 
     def filled_inputs(
-        self, task: LoadedTask, secrets: Mapping[str, str] = MappingProxyType({}), *, own: Json | None = None
+        self,
+        task: LoadedTask,
+        secrets: Mapping[str, str] = MappingProxyType({}),
+        *,
+        own: Json | None = None,
+        values: Json | None = None,
     ) -> Json:
         """Return the inputs of the task, `own` instead of those that are stored, with what its dependencies returned.
+
+        `values` replaces those of the run.
 
         Raises ExecutorError if a place has no value, or if what is filled in is too long.
         """
@@ -315,12 +345,12 @@ class Attempts:
         # A demo has only example results, which need not have the value of a place.
         if task.has_places and not run.claim.is_demo:
             known = set(map(label_of, task.dependencies))
-            run_inputs = run.values[RUN]["inputs"]
+            run_inputs = (values or run.values)[RUN]["inputs"]
             inputs = filled_inputs(
                 task, from_dependencies, own=inputs, known=known, secrets=secrets, run_inputs=run_inputs
             )
         if run.claim.inputs is not None and RUN not in inputs and left_fields(task.executor_id):
-            inputs = inputs | run.values  # for templates and expressions that the executor evaluates itself
+            inputs = inputs | (values or run.values)  # for templates and expressions that the executor evaluates itself
         schema = task.schemas.get("input_schema", {})
         return resolved_inputs(inputs, input_schema=schema, from_dependencies=from_dependencies)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import orjson
 
@@ -17,6 +17,9 @@ from tasks.rules.token_usage import Spending
 from tasks.status import OnExpiry, Status, WaitKind
 from tasks.storage import usage
 from tasks.storage.writes import Insert, Row, Statement, Update, Write
+
+if TYPE_CHECKING:
+    from tasks.services.waits.equal_calls import CallEnd
 
 Fence = tuple[str, int, str | None]
 """The id of a run, and the epoch and token of the claim of it."""
@@ -45,6 +48,8 @@ class Change:
     done: asyncio.Future[None] | None = field(default=None, repr=False)
     frees: str | None = None
     """The task that gives back its places of named limits."""
+    ends_call: "CallEnd | None" = None
+    """The end of an attempt at a task with `params.cache`."""
 
     WRITE: ClassVar[Write | None] = None
     IS_FENCED: ClassVar[bool] = True
@@ -413,6 +418,20 @@ class TurnAdded(Change):
 
 
 @dataclass(slots=True, kw_only=True)
+class ResultTaken(Change):
+    """The task completes with the result of an equal one: `cached_from` names it, as JSON text."""
+
+    task_id: str
+    cached_from: str
+
+    WRITE: ClassVar[Write] = OPEN_TASK
+
+    @property
+    def row(self) -> Row:
+        return {"id": self.task_id, "cached_from": self.cached_from}
+
+
+@dataclass(slots=True, kw_only=True)
 class TaskFinished(Change):
     """`result` and `token_usage` are JSON text; `progress` is from 0 to 1."""
 
@@ -436,6 +455,7 @@ class TaskFinished(Change):
     """The turn of the task in its conversation: it is there if and only if its task has completed."""
     keeps_state: bool = False
     """Whether it may have stored a state, which ends with it."""
+    taking: ResultTaken | None = None
 
     WRITE: ClassVar[Write] = Update(
         table="tasks_task", guard=OPEN_TASK.guard, kept=("steps", "call", "started_at", "attempt")
@@ -445,6 +465,7 @@ class TaskFinished(Change):
     def parts(self) -> Iterator[Change | None]:
         yield self.closing
         yield self.turn
+        yield self.taking
 
     @property
     def row(self) -> Row:
@@ -596,6 +617,7 @@ IN_ORDER: Final[tuple[type[Change], ...]] = (
     QuestionAlarmed,
     QuestionAssigned,
     TasksSpawned,
+    ResultTaken,
     TaskFinished,
     TurnAdded,
     PartBegun,

@@ -199,6 +199,10 @@ def _write_all(live: Sequence[Change], before: Mapping[Fence, int]) -> None:
     _execute(NOTE_QUESTION, [(run_id,) for run_id in asking])
     _write_states(live)
     _execute(FREE_PLACES, [(change.run_id, change.frees) for change in live if change.frees is not None])
+    if calls := [change.ends_call for change in live if change.ends_call is not None]:
+        from tasks.services.waits import equal_calls  # noqa: PLC0415  few runs use it
+
+        equal_calls.end_calls(calls)
     ended = {change.run_id: change for change in live if isinstance(change, RunClosed)}
     if ended:
         run_secrets.erase(list(ended))

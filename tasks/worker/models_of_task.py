@@ -15,7 +15,7 @@ from django.conf import settings
 
 from aipartnerupflow.executors import ExecutorError, Json, Stopped
 from llmkeys.redact import mask
-from tasks.executors.llm.client import DIRECT, ignore
+from tasks.executors.llm.client import DIRECT, Models, ignore
 from tasks.executors.llm.fallbacks import END, NOT_FIRST, End, Latencies
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.ids import new_id
@@ -69,7 +69,16 @@ class Lines:
 class TracedModels:
     """The models for one task. Use it on the loop of the worker."""
 
-    def __init__(self, task: LoadedTask, *, recorder: RunRecorder, secrets: SecretsOfRun, latencies: Latencies) -> None:
+    def __init__(
+        self,
+        task: LoadedTask,
+        *,
+        recorder: RunRecorder,
+        secrets: SecretsOfRun,
+        latencies: Latencies,
+        models: Models = DIRECT,
+    ) -> None:
+        self._models = models
         self._task = task
         self._recorder = recorder
         self._secrets = secrets
@@ -82,7 +91,7 @@ class TracedModels:
             self._stores = not withholds_content(task.params)
 
     async def check(self, prompt: Prompt) -> None:
-        await DIRECT.check(prompt)
+        await self._models.check(prompt)
 
     async def ask(
         self,
@@ -136,7 +145,7 @@ class TracedModels:
 
         try:
             with lines, thoughts:
-                answer = await DIRECT.ask(prompt, spent=counted, heard=listened, thought=considered)
+                answer = await self._models.ask(prompt, spent=counted, heard=listened, thought=considered)
             call = replace(call, status=Status.COMPLETED, error=None, finish_reason=answer.finish_reason)
             return answer
         except ExecutorError as error:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from itertools import islice
-from typing import Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 import orjson
 
@@ -43,6 +43,7 @@ from tasks.worker.changes import (
     QuestionAsked,
     QuestionAssigned,
     QuestionClosed,
+    ResultTaken,
     RunCleared,
     RunClosed,
     StateStored,
@@ -62,6 +63,10 @@ from tasks.worker.load_run import LoadedTask
 from tasks.worker.outcomes import Outcome, storable
 from tasks.worker.spawning.growth import Growth
 from tasks.worker.task_limits import TaskLimits
+
+if TYPE_CHECKING:
+    from tasks.services.waits.equal_calls import CallEnd
+    from tasks.worker.result_cache import Calling
 
 MODEL_CHARACTERS: Final = 255
 ERROR_CHARACTERS: Final = 1_000
@@ -127,6 +132,8 @@ class RunRecorder:
         self._asking = set(asking)
         self._has_record = bool(claim.losses or claim.strikes)  # progress clears it
         self._start_times: dict[str, float] = {}  # by this worker's monotonic clock
+        self._calls: dict[str, Calling] = {}  # of the tasks with `params.cache`
+        self._taken: dict[str, Json] = {}  # the tasks whose results others have taken, by the ids of those
 
     async def started(
         self, task: LoadedTask, *, durably: bool, budget: str | None = None, effect: Effect | None = None
@@ -294,8 +301,36 @@ class RunRecorder:
                 error=outcome.error,
                 at=self._now(),
                 frees=self._freed_by(task),
+                ends_call=self._end_of_call(task),
             )
         )
+
+    def calling(self, task: LoadedTask, call: "Calling") -> None:
+        """Note that the task makes this call, whose result is stored with its end."""
+        self._calls[task.id] = call
+
+    def taken(self, task: LoadedTask, cached_from: Json) -> None:
+        """Note that the task ends with the result of this one."""
+        self._calls.pop(task.id, None)
+        self._taken[task.id] = cached_from
+
+    def answered(self, end: "CallEnd") -> None:
+        """Store the answer of a model to a task whose calls are taken from the cache one by one."""
+        self._writer.put(Change(**self._fence, ends_call=end))
+
+    def call_left(self, task: LoadedTask) -> None:
+        """Let another task make the call: this one does not begin yet."""
+        if (end := self._end_of_call(task)) is not None:
+            self._writer.put(Change(**self._fence, ends_call=end))
+
+    def _end_of_call(self, task: LoadedTask, outcome: Outcome | None = None) -> "CallEnd | None":
+        """Return the end of the task's call, with the result of the outcome; None for a task without `params.cache`."""
+        if task.params.get("cache") is None:
+            return None
+        from tasks.worker.result_cache import end_of  # noqa: PLC0415  few runs use it
+
+        stored = outcome.stored if outcome is not None and outcome.status is Status.COMPLETED else None
+        return end_of(self._calls.pop(task.id, None), task, self._claim, result=stored)
 
     async def asked(
         self, task: LoadedTask, question: OpenQuestion, *, is_limited: bool, is_at_work: bool = False
@@ -331,6 +366,7 @@ class RunRecorder:
             tree=None if question.tree is None else _text(orjson.dumps(question.tree)),
             limited_user=task.user_id if is_limited else None,
             frees=None if question.kind == WaitKind.LIMIT else self._freed_by(task),
+            ends_call=None if question.kind in (WaitKind.LIMIT, WaitKind.CALL) else self._end_of_call(task),
         )
         try:
             over = () if is_at_work else self._effect_over(task)
@@ -369,6 +405,7 @@ class RunRecorder:
         """Return when the new tasks are stored, and with them the outcome of their spawner if it has one. Raises LeaseLost."""
         for new in growth.tasks:
             self._progress[new.id] = 0.0
+        self._calls.pop(task.id, None)  # what adds tasks is no result to take
         changes = (
             self._growth_of_open(task, growth) if outcome is None else self._growth_of_ended(task, growth, outcome)
         )
@@ -405,6 +442,7 @@ class RunRecorder:
                 closing=self._question_closed(task),
                 steps=None if growth.step is None else _json(growth.step.stored()),
                 frees=self._freed_by(task),
+                ends_call=self._end_of_call(task),
             ),
             *self._effect_over(task),
         ]
@@ -485,6 +523,13 @@ class RunRecorder:
         event = self._event(f"task_{outcome.status}", task, outcome.status, result=result, error=outcome.error)
         if outcome.cause_id is not None:
             event |= {"not_run": True, "cause_id": outcome.cause_id}
+        taking = None
+        if (cached_from := self._taken.get(task.id)) is not None and outcome.status is Status.COMPLETED:
+            event["cached_from"] = cached_from
+            event["message"] = (
+                f"with the result of {cached_from['task_id'] or 'a task of another user'}, from the cache"
+            )
+            taking = ResultTaken(**self._fence, task_id=task.id, cached_from=orjson.dumps(cached_from).decode())
         seconds = self._seconds_of(task)
         if outcome.status is Status.FAILED and seconds is not None:
             run_log.task_failed(run_id=self._claim.run_id, task=task, seconds=seconds, will_retry=False)
@@ -508,6 +553,8 @@ class RunRecorder:
             turn=self._turn_of(task, outcome),
             keeps_state=task.executor_id in task_states.KEEPERS,
             frees=self._freed_by(task),
+            taking=taking,
+            ends_call=self._end_of_call(task, outcome),
         )
         return [*before, finished]
 

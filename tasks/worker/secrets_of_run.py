@@ -74,7 +74,7 @@ class SecretsOfRun:
 
     async def of(self, task: LoadedTask) -> dict[str, Opened]:
         """Map the names in the inputs to the secrets. Raises ExecutorError, permanent, if one is not there."""
-        names = _names_in(task)
+        names = names_in(task)
         return await self._opened(task, names) if names else {}
 
     async def own_inputs(self, task: LoadedTask) -> Json:
@@ -179,7 +179,7 @@ class SecretsOfRun:
     async def _read(self) -> None:
         if self._unread is None:
             return
-        names = {name for task in self._unread for name in _names_in(task)}
+        names = {name for task in self._unread for name in names_in(task)}
         if names:
             try:
                 found = await pools.read(named_secrets.opened, user_id=self._unread[0].user_id, names=names)
@@ -212,7 +212,8 @@ def refuse_misuse(used: Mapping[str, Opened], task: LoadedTask, filled: Json) ->
             raise ExecutorError(f"{problem}.", permanent=True)
 
 
-def _names_in(task: LoadedTask) -> set[str]:
+def names_in(task: LoadedTask) -> set[str]:
+    """Return the names of the secrets in the inputs of the task."""
     if not task.has_places or SECRET in map(label_of, task.dependencies):
         return set()
     return {name for _, name in secrets_in(task)}

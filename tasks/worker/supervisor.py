@@ -23,7 +23,7 @@ from tasks.services.runs import cancels
 from tasks.services.schedules import firings
 from tasks.services.secrets import shared_secrets
 from tasks.services.upkeep import growth, housekeeping
-from tasks.services.waits import sent_events
+from tasks.services.waits import equal_calls, sent_events
 from tasks.services.waits.limit_waits import SharedLimits
 from tasks.storage import counts, usage
 from tasks.worker import webhook_deliveries
@@ -175,6 +175,7 @@ def _sweep_runs() -> None:
     webhook_deliveries.sweep()
     suspension.sweep()
     sent_events.wake_forgotten()
+    equal_calls.sweep()
     firings.note_ended()
     counts.compact()
     usage.compact()

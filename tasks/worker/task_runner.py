@@ -40,7 +40,7 @@ from tasks.worker.run_parts import RunParts
 from tasks.worker.spawning.growth import Growth
 from tasks.worker.wait_room import NO_ROOM
 
-SETTLED: Final = frozenset({WaitKind.EVENT, WaitKind.RUN, WaitKind.LIMIT})
+SETTLED: Final = frozenset({WaitKind.EVENT, WaitKind.RUN, WaitKind.LIMIT, WaitKind.CALL})
 """The waits that only begin when the engine has read the state of the tree."""
 POISON: Final = (
     "Poison: each worker process that ran this task alone died. The worker's log has the reason; look for crashes, "
@@ -94,6 +94,10 @@ class TaskRunner:
         if question.kind == WaitKind.LIMIT and not is_cancelled:
             self._end_wait_for_limit(task, question)
             return None
+        if question.kind == WaitKind.CALL and question.reply is not None and not is_cancelled:
+            run.recorder.waited(task)
+            run.questions.forget(task.id)
+            return None
         if is_cancelled:
             stopped = await self._call_off(task, question)
             why = str(run.cancellations.message_of(task.id))
@@ -120,6 +124,12 @@ class TaskRunner:
                 questions.answer(settled)
             return questions.question_of(question.task_id)
         is_over = questions.is_over(question)
+        if question.kind == WaitKind.CALL:
+            from tasks.worker import result_cache  # noqa: PLC0415  few runs use it
+
+            if not is_over and (settled := await result_cache.settled(question)) is not None:
+                questions.answer(settled)
+            return questions.question_of(question.task_id)
         settled = await self._run.shared.wait_room.settled(task.user_id, question, is_over=is_over)
         if settled is not None:
             questions.answer(settled)
@@ -182,7 +192,7 @@ class TaskRunner:
         """
         if repeat_of(task.params) is not None or interruption_in(question) is not None:  # nothing is elsewhere
             return None
-        if question.kind == WaitKind.LIMIT:
+        if question.kind in (WaitKind.LIMIT, WaitKind.CALL):
             return None
         if question.kind == WaitKind.RUN:
             await self._run.recorder.call_off(question, force=self._run.cancellations.is_forced(task.id))

@@ -79,6 +79,7 @@ READS: Final[dict[str, Json | None]] = {
     "system.health": {},
     "system.executors": {},
     "config.llm_key.get": {},
+    "cache.list": {},
     "limits.list": {},
     "limits.get": None,
     "secrets.list": {},

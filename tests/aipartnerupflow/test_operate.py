@@ -120,6 +120,19 @@ def test_the_checks_of_a_task_are_explained() -> None:
     ]
 
 
+def test_the_cache_is_explained() -> None:
+    wait = {"kind": "call", "since": "noon", "until": None, "text": "for the same call of task x", "limit": None}
+    taken = {"task_id": "x", "run_id": "y", "at": "ten"}
+    root = task("r", "pending", task("a"), task("b", "completed", completed_at="noon", cached_from=taken), schemas=None)
+    known: dict[str, Any] = {"is_running": True, "checks": WELL, "last_message": "", "questions": {}}
+    assert explain("a", root, **known, waits={"a": wait})[-1] == (
+        "It waits since noon for the same call of task x. It needs no worker meanwhile, and takes that result."
+    )
+    assert "It completed at noon with the result of task 'x', which the cache had since ten." in explain(
+        "b", root, **known, waits={}
+    )
+
+
 @pytest.mark.parametrize(("of", "who"), [("q", "It"), ("b", "'Q' (q)"), ("r", "'Q' (q)")])
 def test_what_a_task_asks_is_said_of_all_that_wait_for_it(of: str, who: str) -> None:
     root = task("r", "pending", task("q", "in_progress"), task("b", after=("q",)), schemas=None)

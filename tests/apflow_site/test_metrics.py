@@ -28,7 +28,7 @@ BATCH = 20
 PROCESSES = SAME_KEYS | {"AIPARTNERUPFLOW_WORKER_PROCESSES": "2", "AIPARTNERUPFLOW_WORKER_MAX_TREES": "50"}
 NAMES = """
     apflow_tasks_created_total apflow_tasks_finished_total apflow_task_duration_seconds_count apflow_task_queue_wait_seconds_count
-    apflow_limit_waits_total apflow_tasks_in_progress apflow_queue_depth apflow_workers_alive apflow_events_published_total apflow_rpc_requests_total
+    apflow_limit_waits_total apflow_cache_looks_total apflow_tasks_in_progress apflow_queue_depth apflow_workers_alive apflow_events_published_total apflow_rpc_requests_total
     apflow_rpc_duration_seconds_count apflow_stream_clients apflow_llm_tokens_total apflow_llm_cost_usd_total
     apflow_webhook_deliveries_total apflow_queue_oldest_seconds apflow_suspected_runs apflow_suspected_oldest_seconds apflow_loop_seconds_total apflow_loop_lag_seconds_count apflow_worker_places apflow_worker_places_used
     apflow_database_up apflow_rows_removed_total apflow_pool_places apflow_pool_tasks

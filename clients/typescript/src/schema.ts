@@ -24,6 +24,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/cache/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Count the results in the cache, by executor.
+         * @description Count the results in the cache, by executor.
+         */
+        get: operations["listCache"];
+        put?: never;
+        post?: never;
+        /**
+         * Remove results from the cache: of an executor, of a flow, or all; for administrators those of all users.
+         * @description Remove results from the cache: of an executor, of a flow, or all; for administrators those of all users.
+         */
+        delete: operations["clearCache"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/calls/{call_id}/feedback/": {
         parameters: {
             query?: never;
@@ -1162,6 +1186,42 @@ export interface components {
             text: string;
         };
         /**
+         * CacheCleared
+         * @description The number of results that were removed.
+         */
+        CacheCleared: {
+            removed: number;
+        };
+        /**
+         * CachedFrom
+         * @description The task, and its run, whose result from then a task took (`params.cache`). The ids are null for one of another user.
+         */
+        CachedFrom: {
+            at: string;
+            run_id: string | null;
+            task_id: string | null;
+        };
+        /**
+         * CachedOfExecutor
+         * @description The results in the cache of the tasks of an executor: how many, their `bytes`, and when the oldest and the newest was stored.
+         */
+        CachedOfExecutor: {
+            bytes: number;
+            executor: string;
+            newest: string;
+            oldest: string;
+            results: number;
+        };
+        /**
+         * CachedResults
+         * @description The results of the caller's tasks that are in the cache, by executor, the largest first; for administrators those of all users.
+         */
+        CachedResults: {
+            bytes: number;
+            executors: components["schemas"]["CachedOfExecutor"][];
+            results: number;
+        };
+        /**
          * CallContent
          * @description The content of a call, within bounds. `answer` is null if there was no text, and `reasoning` if the provider shows none.
          *
@@ -1294,6 +1354,7 @@ export interface components {
          */
         Detail: {
             attempt: number;
+            cached_from?: components["schemas"]["CachedFrom"];
             cause_id?: string;
             checks?: components["schemas"]["CheckResult"][];
             child_run: components["schemas"]["ChildRun"] | null;
@@ -1369,6 +1430,7 @@ export interface components {
          * @description An event of a run. `seq` is 1, 2, 3 … within the run; `final` occurs once, when the run ends.
          */
         Event: {
+            cached_from?: components["schemas"]["CachedFrom"];
             cause_id?: string;
             error: string | null;
             message: string;
@@ -1665,6 +1727,7 @@ export interface components {
          */
         ListedTask: {
             attempt: number;
+            cached_from?: components["schemas"]["CachedFrom"];
             cause_id?: string;
             checks?: components["schemas"]["CheckResult"][];
             completed_at: string | null;
@@ -1717,6 +1780,7 @@ export interface components {
          */
         ListedTaskFields: {
             attempt?: number;
+            cached_from?: components["schemas"]["CachedFrom"];
             cause_id?: string;
             checks?: components["schemas"]["CheckResult"][];
             completed_at?: string | null;
@@ -2536,6 +2600,7 @@ export interface components {
          */
         StoredTree: {
             attempt: number;
+            cached_from?: components["schemas"]["CachedFrom"];
             cause_id?: string;
             checks?: components["schemas"]["CheckResult"][];
             children: components["schemas"]["Tree"][];
@@ -2608,6 +2673,7 @@ export interface components {
          */
         Task: {
             attempt: number;
+            cached_from?: components["schemas"]["CachedFrom"];
             cause_id?: string;
             checks?: components["schemas"]["CheckResult"][];
             completed_at: string | null;
@@ -2824,6 +2890,7 @@ export interface components {
          */
         Tree: {
             attempt: number;
+            cached_from?: components["schemas"]["CachedFrom"];
             cause_id?: string;
             checks?: components["schemas"]["CheckResult"][];
             children: components["schemas"]["Tree"][];
@@ -2874,6 +2941,7 @@ export interface components {
         TreeNode: {
             attempt: number;
             budget?: components["schemas"]["BudgetLimit"][];
+            cached_from?: components["schemas"]["CachedFrom"];
             cause_id?: string;
             checks?: components["schemas"]["CheckResult"][];
             children: components["schemas"]["TreeNode"][];
@@ -2969,14 +3037,14 @@ export interface components {
         };
         /**
          * Wait
-         * @description The wait of a task, if not for an answer: a time, an event, a run of its own (`child_run`), or its turn in a named `limit`. `text` says for what, as in "waits for limit crm, about 12 s". At `until` a wait for a time is over, and one for an
+         * @description The wait of a task, if not for an answer: a time, an event, a run of its own (`child_run`), or its turn in a named `limit`, or an equal `call`. `text` says for what, as in "waits for limit crm, about 12 s". At `until` a wait for a time is over, and one for an
          *     event times out. A `POST` to `hook_url` ends a wait for an event, without a login; null if the caller may not do that. Without `server.public_url` it begins as the address that was called.
          */
         Wait: {
             event: string | null;
             hook_url: string | null;
             /** @enum {unknown} */
-            kind: "event" | "limit" | "run" | "time";
+            kind: "call" | "event" | "limit" | "run" | "time";
             limit: string | null;
             match: Record<string, unknown> | null;
             /** @enum {unknown} */
@@ -3073,6 +3141,103 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["AuditEntries"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    listCache: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CachedResults"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    clearCache: {
+        parameters: {
+            query?: {
+                executor?: string;
+                flow?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CacheCleared"];
                 };
             };
             /** @description Bad Request: `invalid_params` */
@@ -6090,7 +6255,7 @@ export interface operations {
         parameters: {
             query?: {
                 cursor?: string;
-                fields?: string | ("schedule_type" | "schedule_expression" | "schedule_enabled" | "schedule_start_at" | "schedule_end_at" | "next_run_at" | "last_run_at" | "max_runs" | "run_count" | "id" | "parent_id" | "root_task_id" | "user_id" | "name" | "status" | "priority" | "dependencies" | "error" | "progress" | "attempt" | "token_usage" | "has_children" | "has_copy" | "original_task_id" | "origin_type" | "spawned_by" | "checks" | "not_run" | "cause_id" | "run_status" | "created_at" | "updated_at" | "started_at" | "completed_at" | "inputs" | "schemas" | "params" | "result" | "run_id" | "run_number" | "task_counts" | "not_run_count")[];
+                fields?: string | ("schedule_type" | "schedule_expression" | "schedule_enabled" | "schedule_start_at" | "schedule_end_at" | "next_run_at" | "last_run_at" | "max_runs" | "run_count" | "id" | "parent_id" | "root_task_id" | "user_id" | "name" | "status" | "priority" | "dependencies" | "error" | "progress" | "attempt" | "token_usage" | "has_children" | "has_copy" | "original_task_id" | "origin_type" | "spawned_by" | "checks" | "not_run" | "cause_id" | "cached_from" | "run_status" | "created_at" | "updated_at" | "started_at" | "completed_at" | "inputs" | "schemas" | "params" | "result" | "run_id" | "run_number" | "task_counts" | "not_run_count")[];
                 limit?: number;
                 name?: string;
                 order?: "-created_at" | "created_at";

@@ -88,6 +88,9 @@ class CrewAi(Executor):
     begins_itself = True
     pool = "process"
 
+    def caches_calls(self, inputs: Json) -> bool:
+        return True
+
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
         fallbacks.check(params)
         if own_crew_in(params, inputs) is None:
@@ -163,6 +166,9 @@ class BatchCrewAi(Executor):
     example_result: ClassVar[Json] = {"writers": CrewAi.example_result}
     idempotent = False
     pool = "process"
+
+    def caches_calls(self, inputs: Json) -> bool:
+        return True
 
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
         fallbacks.check(params)

@@ -139,6 +139,17 @@ class Rest(Executor):
         has_key = isinstance(headers, dict) and any(name.lower() == "idempotency-key" for name in headers)
         return has_key or inputs.get("method", "GET") in ("GET", "HEAD", "PUT", "DELETE")
 
+    def uncacheable(self, params: Json, inputs: Json) -> str | None:
+        if inputs.get("method", "GET") != "GET":
+            return "is only for GET: requests with other methods may change something"
+        named = next((name for name in ("headers", "auth") if inputs.get(name)), None)
+        if named is None or (isinstance(params["cache"], dict) and params["cache"].get("key")):
+            return None
+        return (
+            f"needs a key, because inputs.{named} may have credentials: name the inputs that tell requests apart, such as "
+            '{"for": "1h", "key": ["inputs.url"]}'
+        )
+
     def receiver(self, inputs: Json) -> str | None:
         return str(inputs.get("url"))
 

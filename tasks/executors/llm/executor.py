@@ -204,6 +204,14 @@ class Llm(Executor):
         check_given(inputs, self.input_schema["properties"])
         check(inputs)
 
+    def caches_calls(self, inputs: Json) -> bool:
+        """Return whether it is an agent: its tools have names, and may do anything."""
+        given = inputs.get("tools")
+        return isinstance(given, list) and any(isinstance(each, str) for each in given)
+
+    def uncacheable(self, params: Json, inputs: Json) -> str | None:
+        return None if params.get("conversation") is None else "is not for a task in a conversation, which it continues"
+
     async def execute(self, inputs: Json, context: Context) -> Json | Spawn:
         before, asked = _messages(inputs)
         conversation = conversations.conversation_of(context)

@@ -93,7 +93,7 @@ def _set_back(tasks: Sequence[Task], run: Run) -> list[str]:
         if (end := ends.get(task.id)) is not None:
             event, start = payloads[end.event_id], payloads.get(end.start_id or 0)
             task.status, task.error, task.progress = event["status"], event["error"], event["progress"]
-            task.cause_id = event.get("cause_id")
+            task.cause_id, task.cached_from = event.get("cause_id"), event.get("cached_from")
             task.started_at = None if start is None else datetime.fromisoformat(start["timestamp"])
             task.completed_at = datetime.fromisoformat(event["timestamp"])
             task.token_usage = used.get((end.run_id, task.id))
@@ -102,6 +102,7 @@ def _set_back(tasks: Sequence[Task], run: Run) -> list[str]:
         else:
             task.status, task.error, task.progress, task.token_usage = Status.PENDING, None, 0.0, None
             task.attempt, task.started_at, task.completed_at, task.cause_id, task.checks = 0, None, None, None, None
+            task.cached_from = None
             _set_result(task, None)
     unknown = len(tasks) - len(ends)
     return [PRUNED.format(count=unknown)] if unknown and not is_whole else []

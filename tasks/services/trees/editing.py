@@ -16,6 +16,7 @@ from llmkeys import run_secrets
 from tasks.executors.admission import checked
 from tasks.executors.workflows import STEP
 from tasks.models import (
+    CachedResult,
     CancelRequest,
     ConversationTurn,
     ModelCall,
@@ -165,6 +166,7 @@ def remove_trees(root_ids: Sequence[str]) -> int:
     runs = Run.objects.filter(root_id__in=root_ids)
     for model in (TaskEvent, ModelCall, CancelRequest, ConversationTurn, RunInputs, RunTag, RunBudget, TaskState):
         model.objects.filter(run_id__in=runs.values("id")).delete()
+    CachedResult.objects.filter(root_id__in=root_ids).delete()
     fairness.keep_turn(runs)
     runs.delete()
     count, _ = Task.objects.filter(root_id__in=root_ids).delete()
@@ -201,6 +203,7 @@ def _remove_part(task: Task, *, force: bool) -> int:
             of_tree = Task.objects.filter(root_id=task.root_id, part__isnull=False)
             past.update(of_tree.filter(spawned_by__in=chunk).values_list("id", flat=True))
             Task.objects.filter(id__in=chunk).delete()
+            CachedResult.objects.filter(root_id=task.root_id, task_id__in=chunk).delete()
         doomed = past
     if not Task.objects.tree(task.root_id).filter(parent_id=task.parent_id).exists():
         Task.objects.filter(id=task.parent_id).update(has_children=False)

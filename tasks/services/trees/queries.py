@@ -65,7 +65,7 @@ class StatusReport:
         return self.task.is_root or self.task.status == Status.IN_PROGRESS
 
 
-BESIDE: Final = ("spawned_by", "schedule_id", "cause_id", "checks")
+BESIDE: Final = ("spawned_by", "schedule_id", "cause_id", "checks", "cached_from")
 """Columns behind those of each task in a reply."""
 _COUNT: Final = len(Task.SHOWN)
 _ID, _ROOT_ID = map(Task.SHOWN.index, ("id", "root_id"))
@@ -82,6 +82,7 @@ class TaskRow(NamedTuple):
     cause_id: str | None
     checks: str | list[Any] | None
     """The JSON as it is stored, or read."""
+    cached_from: str | dict[str, Any] | None
     size: int = 0
     """The size of the row in bytes, if it was asked for."""
     run_status: str | None = None

@@ -28,9 +28,9 @@ from tasks.events import pruning
 from tasks.executors.email.mail import old_counts
 from tasks.models import DayAllowance, DayCount, Run, RunCount, Schedule, Task, WebhookDelivery
 from tasks.services.history import run_counts
-from tasks.services.trees import idempotency
+from tasks.services.trees import cached_results, idempotency
 from tasks.services.trees.editing import remove_trees
-from tasks.services.waits import sent_events
+from tasks.services.waits import equal_calls, sent_events
 from tasks.status import Status
 from tasks.telemetry import metrics
 
@@ -178,6 +178,8 @@ EXPIRED: Final[Mapping[str, Callable[[], "QuerySet[Any] | None"]]] = {
     "sent_events": sent_events.old_events,
     "audit_entries": old_entries,
     "mail_counts": old_counts,
+    "cached_results": cached_results.surplus,
+    "calls_in_flight": equal_calls.void_calls,
     "day_counts": lambda: DayCount.objects.filter(day__lt=_now().date()),
     "day_allowances": lambda: DayAllowance.objects.filter(day__lt=_now().date()),
     "run_counts": lambda: RunCount.objects.filter(hour__lt=run_counts.number_of(_now() - run_counts.KEPT)),

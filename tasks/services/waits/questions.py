@@ -287,7 +287,7 @@ def _reply_in(row: Json) -> Reply:
         return Reply(answer=_event_in(row), by="", memo=loads(row["memo"]))
     if row["child_id"] is not None:
         return Reply(answer=_end_in(row), by="", memo=loads(row["memo"]))
-    if row["kind"] == WaitKind.LIMIT:
+    if row["kind"] in (WaitKind.LIMIT, WaitKind.CALL):
         return Reply(answer=None, by="", memo=loads(row["memo"]))
     answer = None if row["answer"] is None else loads(row["answer"])
     return Reply(answer=answer, by=row["answered_by"], comment=row["comment"], memo=loads(row["memo"]))
