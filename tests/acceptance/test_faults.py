@@ -95,6 +95,30 @@ def test_a_tree_goes_on_when_its_worker_is_killed(server: Server, effects: Effec
     assert effects.counts("start") == dict.fromkeys(names[1:], 1) | {"tree-3": 2}
 
 
+@pytest.mark.both_engines
+def test_tasks_that_wait_for_the_call_of_a_worker_that_is_killed_take_its_result(
+    server: Server, effects: Effects
+) -> None:
+    inputs = effects.gated(effects.step("calls"))["inputs"]
+    names = ["calls", "waits-1", "waits-2"]
+    for name in names:
+        method, params = {"method": "steady_executor"}, {"cache": "1h"}
+        task = {"id": name, "name": name, "schemas": method, "inputs": inputs, "params": params}
+        server.rpc("tasks.execute", {"tasks": [task]})
+        if name == "calls":
+            until(lambda: "start calls" in effects.lines(), seconds=60, what="the call")
+        else:
+            waiting = "SELECT 1 FROM tasks_question WHERE task_id = %s AND kind = 'call' AND answered_at IS NULL"
+            until(lambda: server.query(waiting, name), seconds=60, what="the wait")  # noqa: B023
+    server.kill(holder_of(server, "calls"))
+    until(lambda: effects.lines().count("start calls") == 2, seconds=60, what="the repetition of the call")
+    effects.open_gate()
+    assert [server.finished(name)[-1]["status"] for name in names] == ["completed"] * 3
+    taken = [server.rpc("tasks.get", {"task_id": name})["cached_from"]["task_id"] for name in names[1:]]
+    assert taken == ["calls"] * 2
+    assert effects.lines() == ["start calls", "start calls", "end calls"]
+
+
 def test_a_lease_is_as_long_as_the_setting(server: Server, effects: Effects) -> None:
     """The server has LEASE; the lease is renewed together with the heartbeat."""
     server.rpc("tasks.execute", {"tasks": [effects.gated(effects.step("held"))]})
