@@ -78,8 +78,8 @@ def mark_handled(tasks: Sequence[Shown], *, is_live: bool = False) -> None:
     may_fail = {task_id for task_id, params in allowed if params and params.get("allow_failure")}
     if may_fail:  # the code of a workflow that failed did not catch what no later call of it has seen
         failed = tree.filter(executor_id__startswith=WORKFLOW, status=Status.FAILED)
-        calls = tree.filter(spawned_by__in=failed.values("id"), call__isnull=False)
-        calls = calls.only("id", "parent_id", "status", "spawned_by", "error", "call")
+        called = tree.filter(spawned_by__in=failed.values("id"), call__isnull=False)
+        calls = list(called.only("id", "parent_id", "root_id", "status", "spawned_by", "error", "call"))
         may_fail -= {call.id for call in calls} - heard(calls, {call.id: call.call for call in calls})
     maps = tree.filter(executor_id=None, params__contains='"on_failure":').values_list("id", "params")
     collecting = {task_id for task_id, params in maps if (found := for_each_of(params)) is not None and found.collects}
