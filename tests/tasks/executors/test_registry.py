@@ -98,7 +98,7 @@ def test_every_built_in_executor_declares_itself_fully(executor_id: str) -> None
         ({"params": {"timout_seconds": 3}}, "params.timout_seconds", "did you mean 'timeout_seconds'?"),
         ({"params": {"retries": 3}}, "params.retries", "did you mean 'retry'?"),
         ({"params": {"rate_limit": 3}}, "params.rate_limit", "did you mean 'limits'?"),
-        ({"params": {"cache": True}}, "params.cache", "unknown field; known are executor_id"),
+        ({"params": {"colour": True}}, "params.colour", "unknown field; known are executor_id"),
         (
             {"params": {"timout_seconds": 3}, "name": "A group", "schemas": None},
             "params.timout_seconds",
