@@ -6,7 +6,7 @@ A trailing slash is optional; a redirect would lose the body of a POST.
 from django.urls import path, re_path
 
 from a2a.agui.endpoint import ag_ui
-from a2a.endpoints import docs, hooks, modules, views
+from a2a.endpoints import docs, files, hooks, modules, views
 from a2a.mcp import endpoint as mcp_endpoint
 from a2a.protocol.bindings import http_json
 from a2a.rest.views import api
@@ -23,6 +23,9 @@ urlpatterns = [
     path("ag-ui/", ag_ui),
     re_path(r"^tasks/(?P<task_id>(?s:.+))/events\Z", views.events),  # an id may contain slashes and line breaks
     path("modules/<str:name>", modules.module),
+    path("files", files.new_file),
+    path("files/", files.new_file),
+    path("files/<str:file_id>", files.file_bytes),
     path("hooks/<str:token>", hooks.hook),
     re_path(r"^webhook/trigger/(?P<task_id>(?s:.+?))/?\Z", hooks.trigger),
     path("health", views.health),

@@ -199,7 +199,7 @@ def rotate_keys() -> None:
     try:
         call_command("rotate_llm_keys")
         if count := reseal():
-            typer.echo(f"Encrypted in inputs of tasks, runs, flows and schedules: {count:,} rows.")
+            typer.echo(f"Encrypted in inputs of tasks, runs, flows and schedules, and keys of files: {count:,} rows.")
     except CommandError as error:
         _refuse(str(error))
     except CannotUnseal as error:

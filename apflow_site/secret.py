@@ -8,11 +8,13 @@ import os
 import secrets
 from pathlib import Path
 
-from apflow_site.config import ConfigError
+from apflow_site.config import ConfigError, variables
+
+DATA_DIR = "server.data_dir"
 
 
-def private_folder(path: Path) -> Path:
-    """Create the folder with mode 0700 if it does not exist.
+def private_folder(path: Path, *, setting: str = DATA_DIR) -> Path:
+    """Create the folder of a setting with mode 0700 if it does not exist.
 
     Raises ConfigError if it is not writable.
     """
@@ -21,7 +23,7 @@ def private_folder(path: Path) -> Path:
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise _cannot_write(path, error, setting) from error
     return path
 
 
@@ -46,10 +48,10 @@ def persistent_secret(path: Path) -> str:
         return secret
 
 
-def _cannot_write(folder: Path, error: OSError) -> ConfigError:
+def _cannot_write(folder: Path, error: OSError, setting: str = DATA_DIR) -> ConfigError:
     return ConfigError(
-        f"server.data_dir: cannot write to {folder}: {error.strerror}. "
-        "Set AIPARTNERUPFLOW_DATA_DIR to a folder to which this user may write."
+        f"{setting}: cannot write to {folder}: {error.strerror}. "
+        f"Set {variables(setting)[0]} to a folder to which this user may write."
     )
 
 

@@ -20,6 +20,9 @@ APFLOW = get_config()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = private_folder(Path(APFLOW.server.data_dir))
+FILES_DIR = DATA_DIR / "files"  # made with the first file, unless the operator has chosen one
+if APFLOW.files.folder is not None:
+    FILES_DIR = private_folder(Path(APFLOW.files.folder), setting="files.folder")
 
 
 def generated(name: str) -> str:

@@ -67,7 +67,7 @@ def _is_base(kind: type) -> bool:
 def _class(kind: type[Struct]) -> str:
     base = kind.__base__
     own = [field for field in fields(kind) if _is_base(base) or field.name not in base.__struct_fields__]
-    if any(iskeyword(field.encode_name) for field in own):
+    if any(iskeyword(field.encode_name) or not field.encode_name.isidentifier() for field in own):
         members = ", ".join(f'"{field.encode_name}": {_hint(field)}' for field in own)
         return f'{kind.__name__} = TypedDict("{kind.__name__}", {{{members}}})\n"""{_doc(kind)}"""\n'
     lines = [f"class {kind.__name__}({'TypedDict' if _is_base(base) else base.__name__}):", f'    """{_doc(kind)}"""']

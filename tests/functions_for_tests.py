@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from aipartnerupflow.executors import ExecutorError, current_context, python_function
+from aipartnerupflow.executors import ExecutorError, File, current_context, python_function
 
 
 @python_function
@@ -192,3 +192,27 @@ def print_much(megabytes: int) -> None:
         for _ in range(2**20 // len(line)):
             os.write(1, line)
         megabytes -= 1
+
+
+@python_function
+def shout(document: File, others: list[File] | None = None) -> dict[str, Any]:
+    """Return the text of files in capitals, as a file, and what the files are."""
+    target = Path(document.path).with_name("loud.txt")
+    target.write_text("".join(each.read_text() for each in (document, *(others or ()))).upper())
+    return {"name": document.name, "type": document.media_type, "loud": File(target)}
+
+
+@python_function
+async def shout_softly(document: File) -> File:
+    target = Path(document.path).with_name("soft.txt")
+    target.write_text(document.read_text().lower())
+    return File(target, name="softly.md")
+
+
+@python_function
+async def leave_a_file_open() -> None:
+    """Begin a file, and do not complete it."""
+    files = current_context().files
+    number = await files.call("begin_file", {"name": "half.bin", "media_type": None})
+    await files.call("write_file", {"number": number, "data": b"half"})
+    raise ExecutorError("that is all")

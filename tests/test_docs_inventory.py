@@ -28,6 +28,8 @@ MCP_CREWS: Final = "tests/tasks/executors/mcp/test_mcp_crews.py"
 MCP_SERVERS: Final = "tests/tasks/executors/mcp/test_mcp_trees.py::test_what_the_page_shows_works"
 WAITS: Final = "tests/tasks/services/waits/test_wait_page.py::test_what_the_page_shows_works"
 CACHE: Final = "tests/tasks/worker/test_cache_page.py::test_what_the_page_shows_works"
+FILES_PAGE: Final = "tests/a2a/test_files_page.py"
+FILES: Final = f"{FILES_PAGE}::test_what_the_page_shows_works"
 LIMITS: Final = "tests/tasks/worker/test_limits_page.py::test_what_the_page_shows_works"
 SCHEDULES: Final = "tests/tasks/schedules/test_schedule_page.py::test_what_the_page_shows_works"
 SCHEDULED: Final = (
@@ -284,6 +286,14 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("See what was used", "bash", f"{BLOCKS_TEST}::test_the_usage_of_models_is_listed"),
         ("Limit a run", "json", f"{BLOCKS_TEST}::test_a_budget_ends_a_run"),
         ("Limit each user", "yaml", f"{BLOCKS_TEST}::test_a_user_has_a_limit_each_day"),
+    ],
+    "docs/how-to/files.md": [
+        ("Files", "json", FILES),
+        ("Send and get files", "sh", FILES),
+        ("Send and get files", "python", FILES),
+        ("Send and get files", "bash", FILES),
+        ("Use files in tasks", "json", f"{FILES_PAGE}::test_the_function_of_the_page_reads_its_file"),
+        ("Use files in tasks", "python", f"{FILES_PAGE}::test_the_function_of_the_page_reads_its_file"),
     ],
     "docs/how-to/limits.md": [
         ("Set a limit", "yaml", LIMITS),

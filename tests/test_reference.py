@@ -74,5 +74,5 @@ def test_every_error_is_described() -> None:
 @pytest.mark.parametrize("row", rows("methods.md"), ids=lambda row: row[0])
 def test_every_parameter_of_a_method_is_described(row: list[str]) -> None:
     fields = {**METHODS, **SYSTEM_METHODS}[row[0].strip("`")].params.__struct_fields__
-    named = re.findall("`([a-z_]+)`", row[1])
+    named = re.findall("`([a-z0-9_]+)`", row[1])
     assert row[1] == "the same" or set(fields) <= set(named)

@@ -16,6 +16,7 @@ from a2a.methods import (  # noqa: F401  they declare their methods
     crud,
     events,
     execute,
+    files,
     flows,
     generate,
     home,

@@ -54,6 +54,7 @@ TAGGED: Final = {
     "secrets": "Secrets that inputs of tasks name.",
     "limits": "Named limits that all workers share.",
     "cache": "Results that equal tasks take.",
+    "files": "Files, which inputs of tasks name. Their bytes are at `/files/{id}`.",
     "audit": "The audit log.",
     "accounts": "Logins, tokens and the caller.",
 }

@@ -16,6 +16,7 @@ MISSING: Final[Mapping[str | None, type[Exception]]] = {
     "run_id": errors.RunNotFound,
     "call_id": errors.CallNotFound,
     "schedule_id": errors.ScheduleNotFound,
+    "file_id": errors.FileNotFound,
 }
 """Parameter in a URL → the error if there is nothing with this id."""
 

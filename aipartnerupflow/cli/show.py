@@ -15,6 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from aipartnerupflow.cli.output import GAP, as_document, clean, clean_lines, least_width, note, out, put
+from aipartnerupflow.cli.output import line as put_line
 from aipartnerupflow.cli.output import table as new_table
 from aipartnerupflow.growth import (
     NOT_RUN,
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
         Deletion,
         Event,
         Execution,
+        FileDeleted,
+        FileLink,
+        Files,
+        FileValue,
         Generated,
         Json,
         LimitDeleted,
@@ -449,6 +454,42 @@ def limit_set(answer: "NamedLimit") -> None:
 def limit_deleted(answer: "LimitDeleted") -> None:
     name = clean(answer["name"])
     note(f"Deleted the limit {name}." if answer["deleted"] else f"No limit {name} was set.")
+
+
+def file_stored(answer: "FileValue") -> None:
+    put_line(orjson.dumps(answer).decode())
+
+
+def file_fetched(answer: "Json") -> None:
+    note(f"Stored {size(answer['bytes'])} in {clean(answer['path'])}.")
+
+
+def files(answer: "Files") -> None:
+    table = new_table("ID", "NAME", "TYPE", "SIZE", "CREATED")
+    for each in answer["files"]:
+        shown = size(each["bytes"] or 0) if each["is_complete"] else "arriving"
+        table.add_row(each["id"], clean(each["name"]), clean(each["media_type"]), shown, age(each["created_at"]))
+    put(table)
+    if not answer["files"]:
+        note(f"No files yet. Send one: {command_line('files', 'put', 'report.pdf')}")
+
+
+def file_deleted(answer: "FileDeleted") -> None:
+    note(f"Deleted the file {clean(answer['file_id'])}.")
+
+
+def file_link(answer: "FileLink") -> None:
+    put_line(answer["url"])
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people, such as 3.1 MB."""
+    number = float(count)
+    for unit in ("bytes", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.1f} GB"
 
 
 def secret_deleted(answer: "SecretDeleted") -> None:

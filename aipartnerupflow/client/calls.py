@@ -17,6 +17,10 @@ from .types import (
     Deletion,
     Detail,
     Execution,
+    FileDeleted,
+    FileInfo,
+    FileLink,
+    Files,
     Generated,
     Home,
     Json,
@@ -427,6 +431,32 @@ def cached() -> Call[CachedResults]:
 def clear_cache(*, executor: str | None = None, flow: str | None = None) -> Call[CacheCleared]:
     """Remove results from the cache: of an executor, of a flow, or all."""
     return Call("cache.clear", given(executor=executor, flow=flow))
+
+
+def create_file(name: str, size: int, *, media_type: str | None = None, sha256: str | None = None) -> Call[FileInfo]:
+    """Announce a file of so many bytes, which follow with PUT at its `url`. `upload` does both."""
+    given = {"name": name, "bytes": size, "media_type": media_type, "sha256": sha256}
+    return Call("files.create", {name: value for name, value in given.items() if value is not None})
+
+
+def file(file_id: str) -> Call[FileInfo]:
+    """Return a file: its name, type, size and hash."""
+    return Call("files.get", {"file_id": file_id})
+
+
+def files(*, limit: int = 100, cursor: str | None = None) -> Call[Files]:
+    """Return a page of the files, the newest first."""
+    return Call("files.list", {"limit": limit} | ({} if cursor is None else {"cursor": cursor}))
+
+
+def delete_file(file_id: str) -> Call[FileDeleted]:
+    """Delete a file that no tree and no flow names."""
+    return Call("files.delete", {"file_id": file_id})
+
+
+def link_file(file_id: str, *, minutes: int | None = None) -> Call[FileLink]:
+    """Return a link with which a browser may read the file for some minutes without a login."""
+    return Call("files.link", {"file_id": file_id} | ({} if minutes is None else {"minutes": minutes}))
 
 
 def page(*, page_size: int = 100, **filters: Any) -> Call[Page]:

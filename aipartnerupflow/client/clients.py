@@ -1,11 +1,13 @@
 """`Client` and `AsyncClient`: the same methods, blocking and for asyncio."""
 
 import asyncio
+import os
 import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from functools import cache, wraps
+from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 import httpx
@@ -13,9 +15,10 @@ import httpx
 from . import calls, run_calls
 from .calls import Call, Filters, Tasks
 from .errors import InvalidRequest, named_errors
+from .files import SLOW, Download, File, Source, Upload
 from .handles import AsyncRun, AsyncWorkflowRun, P, R_co, Run, Workflow, WorkflowRun, starting
 from .stream import TIMEOUT, Following, Patience
-from .types import Event, ListedTask, Page
+from .types import Event, FileValue, ListedTask, Page
 
 T = TypeVar("T")
 H = TypeVar("H", httpx.Client, httpx.AsyncClient)
@@ -110,6 +113,11 @@ class Methods(Generic[H]):
     delete_limit = method(calls.delete_limit)
     cached = method(calls.cached)
     clear_cache = method(calls.clear_cache)
+    create_file = method(calls.create_file)
+    file = method(calls.file)
+    files = method(calls.files)
+    delete_file = method(calls.delete_file)
+    link_file = method(calls.link_file)
     create_schedule = method(run_calls.create_schedule)
     schedule = method(run_calls.schedule)
     schedules = method(run_calls.schedules)
@@ -265,6 +273,44 @@ class Client(Methods[httpx.Client]):
             except httpx.TransportError as error:
                 time.sleep(following.pause(error))
 
+    def upload(self, source: Source, *, name: str | None = None, media_type: str | None = None) -> FileValue:
+        """Send a local file, or bytes with a name, and return it as a value for inputs. It streams.
+
+        Continues after a broken connection. Raises OSError and RpcError.
+        """
+        upload = Upload.of(source, name=name, media_type=media_type, patience=self._patience())
+        with closing(upload.stream):
+            upload.file_id = self.send(upload.create)["id"]
+            value: FileValue | None = None
+            while value is None:
+                try:
+                    upload.begin()
+                    sent = self._http.put(upload.path, content=upload.parts(), headers=upload.headers, timeout=SLOW)
+                    value = upload.value(sent)
+                except httpx.TransportError as error:
+                    time.sleep(upload.pause(error))
+                    value = upload.take_up(self.load(calls.file(upload.file_id)))
+            return value
+
+    def download(self, file: File, target: str | os.PathLike[str]) -> Path:
+        """Store a file, which is named by its id or as a value, at this path. It streams, and appears when it is complete.
+
+        Continues after a broken connection. Raises OSError and RpcError.
+        """
+        download = Download.of(file, target, patience=self._patience())
+        with closing(download):
+            while True:
+                try:
+                    with self._http.stream("GET", download.path, headers=download.headers, timeout=TIMEOUT) as response:
+                        if not download.opens(response):
+                            response.read()
+                            download.refuse(response)
+                        for data in response.iter_raw():
+                            download.take(data)
+                    return download.complete()
+                except httpx.TransportError as error:
+                    time.sleep(download.pause(error))
+
     def close(self) -> None:
         self._http.close()
 
@@ -356,6 +402,45 @@ class AsyncClient(Methods[httpx.AsyncClient]):
                 following.closed()
             except httpx.TransportError as error:
                 await asyncio.sleep(following.pause(error))
+
+    async def upload(self, source: Source, *, name: str | None = None, media_type: str | None = None) -> FileValue:
+        """Like `Client.upload`."""
+        upload = Upload.of(source, name=name, media_type=media_type, patience=self._patience())
+
+        async def parts() -> AsyncGenerator[bytes]:
+            while data := await asyncio.to_thread(upload.read):
+                yield data
+
+        with closing(upload.stream):
+            upload.file_id = (await self.send(upload.create))["id"]
+            value: FileValue | None = None
+            while value is None:
+                try:
+                    upload.begin()
+                    sent = await self._http.put(upload.path, content=parts(), headers=upload.headers, timeout=SLOW)
+                    value = upload.value(sent)
+                except httpx.TransportError as error:
+                    await asyncio.sleep(upload.pause(error))
+                    value = upload.take_up(await self.load(calls.file(upload.file_id)))
+            return value
+
+    async def download(self, file: File, target: str | os.PathLike[str]) -> Path:
+        """Like `Client.download`."""
+        download = Download.of(file, target, patience=self._patience())
+        with closing(download):
+            while True:
+                try:
+                    async with self._http.stream(
+                        "GET", download.path, headers=download.headers, timeout=TIMEOUT
+                    ) as response:
+                        if not download.opens(response):
+                            await response.aread()
+                            download.refuse(response)
+                        async for data in response.aiter_raw():
+                            await asyncio.to_thread(download.take, data)
+                    return download.complete()
+                except httpx.TransportError as error:
+                    await asyncio.sleep(download.pause(error))
 
     async def aclose(self) -> None:
         await self._http.aclose()

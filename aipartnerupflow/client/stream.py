@@ -45,6 +45,10 @@ class Patience:
         if response.status_code in TRANSIENT:
             raise Broken(f"HTTP {response.status_code}")
 
+    def has_advanced(self) -> None:
+        """Count the time without a connection from the next failure on."""
+        self.has_answered, self._failures, self._lost_at = True, 0, None
+
     def pause(self, error: httpx.TransportError) -> float:
         """Return the seconds to wait before the next attempt: exponential, with jitter.
 
@@ -107,7 +111,7 @@ class Following(Patience):
 
     def take(self, chunk: bytes) -> Iterator[Event]:
         """Yield the events that are complete with this chunk."""
-        self.has_answered, self._failures, self._lost_at = True, 0, None
+        self.has_advanced()
         # str.splitlines and httpx's iter_lines also split at U+2028, which JSON may contain.
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:

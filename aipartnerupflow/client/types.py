@@ -208,6 +208,50 @@ class CallFeedback(TypedDict):
     feedback: Feedback | None
 
 
+FileValue = TypedDict("FileValue", {"$file": str, "name": str, "media_type": str, "bytes": int, "sha256": str})
+"""A file as a value, as inputs may have it. `$file` is its id."""
+
+
+class FileInfo(TypedDict):
+    """A file. While it is not complete, `received` of its bytes have arrived, and `PUT` at its `url` continues there.
+
+    `file` is the value by which inputs name it, None until it is complete.
+    """
+
+    id: str
+    name: str
+    media_type: str
+    bytes: int | None
+    sha256: str | None
+    user_id: str
+    created_at: str
+    is_complete: bool
+    url: str
+    file: FileValue | None
+    received: NotRequired[int | None]
+
+
+class FileDeleted(TypedDict):
+    """The file is deleted."""
+
+    file_id: str
+
+
+class FileLink(TypedDict):
+    """A URL with which a browser may read the file until `expires_at`, without a login."""
+
+    url: str
+    expires_at: str
+
+
+class Files(TypedDict):
+    """A page of files, the newest first, and the bytes that the caller's files take of `limits.file_bytes_per_user`."""
+
+    files: list[FileInfo]
+    next_cursor: str | None
+    used_bytes: int
+
+
 class FlowDeleted(TypedDict):
     """The number of versions that were deleted with the flow, and of its runs, which are kept."""
 

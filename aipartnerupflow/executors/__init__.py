@@ -30,6 +30,7 @@ from aipartnerupflow.executors.base import (
     Wait,
 )
 from aipartnerupflow.executors.current import current_context, wait_for
+from aipartnerupflow.executors.files import File, Files
 from aipartnerupflow.executors.functions import on_a_thread, python_function
 from aipartnerupflow.executors.http import Fetch, HttpOf, HttpResponse
 
@@ -39,6 +40,8 @@ __all__ = [
     "Executor",
     "ExecutorError",
     "Fetch",
+    "File",
+    "Files",
     "HttpOf",
     "HttpResponse",
     "Json",

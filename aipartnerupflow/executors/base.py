@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol
 
 import orjson
 
+from aipartnerupflow.executors.files import Files
 from aipartnerupflow.executors.http import Fetch, HttpOf, HttpResponse
 
 if TYPE_CHECKING:
@@ -290,6 +291,14 @@ class SecretOf(Protocol):
         ...
 
 
+async def no_files(name: str, arguments: Json) -> Any:
+    """Refuse: the calls of the `files` of a context that was given none."""
+    raise ExecutorError("There are no files: this context has none. Pass it some.", permanent=True)
+
+
+NO_FILES: Final = Files(no_files)
+
+
 async def no_models(messages: str | Sequence[Json], **options: Any) -> Json:
     """Refuse the call: the `llm` of a context that was given none."""
     raise ExecutorError("No model was called: this context has none. Pass it an `llm`.", permanent=True)
@@ -370,6 +379,8 @@ class Context:
 
     http: HttpOf = no_client
     """Return a guarded `httpx.AsyncClient` for an SDK: `AsyncOpenAI(http_client=context.http())`. For single requests use `fetch`."""
+    files: Files = NO_FILES
+    """Read and save files: `await context.files.read(inputs["report"])`, `await context.files.save("chart.png", data)`."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """The operator's configuration of this executor in `executors.config`; empty without one."""
 

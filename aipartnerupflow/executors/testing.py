@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aipartnerupflow.executors.base import (
+    NO_FILES,
     Context,
     Json,
     LlmOf,
@@ -22,6 +23,7 @@ from aipartnerupflow.executors.base import (
     no_secrets,
     unconnected,
 )
+from aipartnerupflow.executors.files import Files
 from aipartnerupflow.executors.http import Fetch, HttpOf
 
 
@@ -53,6 +55,7 @@ def context(
     secrets: Mapping[str, str] | None = None,
     llm: LlmOf = no_models,
     http: HttpOf = no_client,
+    files: Files = NO_FILES,
     config: Mapping[str, Any] | None = None,
 ) -> RecordingContext:
     """Return the context of a task that is the root of its tree, in run `run-1`.
@@ -61,7 +64,7 @@ def context(
     server does. `reply` is the answer of a second call, after `Parked`. `is_forced` and `is_given_up` are what the methods of these
     names return. `fetch` stands for the network: the default refuses each request with an ExecutorError. `secrets` maps the names of secrets to
     their values. `llm` stands for the language models: the default refuses each call with an ExecutorError. `http` makes
-    the clients for SDKs; the default refuses. `config` is what an operator would configure.
+    the clients for SDKs, and `files` has files; the defaults refuse. `config` is what an operator would configure.
     """
     reports: list[tuple[float, str]] = []
     logs: list[str] = []
@@ -90,6 +93,7 @@ def context(
         secret=secret,
         llm=llm,
         http=http,
+        files=files,
         config=config or {},
         reports=reports,
         logs=logs,

@@ -229,6 +229,28 @@ class Events(Section):
     )
 
 
+class Files(Section):
+    folder: values.Folder | None = Field(
+        None,
+        examples=["/srv/aipartnerupflow/files"],
+        description="The folder for the bytes of files. On several machines it must be one that all share. Default: `files` in the data folder.",
+    )
+    sync: Literal["always", "never"] = Field(
+        "always",
+        description="Whether an upload waits until the disk has the file. With `never`, a power cut may lose files whose uploads were answered.",
+    )
+    encrypt: bool = Field(
+        False,
+        description="Whether new files are encrypted on the disk, each with a key of its own, which the first of `llm.encryption_keys` encrypts.",
+    )
+    upload_hours: Whole = Field(
+        24, ge=1, le=8760, description="After how many hours without a byte an unfinished upload is deleted."
+    )
+    link_minutes: Whole = Field(
+        15, ge=1, le=10_080, description="The longest time, in minutes, for which a signed link to a file is valid."
+    )
+
+
 class Retention(Section):
     completed_days: Whole = Field(
         0,
@@ -250,6 +272,12 @@ class Retention(Section):
     )
     audit_days: Whole = Field(
         365, ge=0, le=36_500, description="After how many days to delete an entry of the audit log; 0 keeps it forever."
+    )
+    unused_file_days: Whole = Field(
+        7,
+        ge=0,
+        le=36_500,
+        description="Days to keep a file that no tree and no flow names: since its upload, or since the last of these was deleted. 0 keeps it forever.",
     )
 
 
@@ -337,6 +365,13 @@ class Limits(Section):
         ge=KIB,
         le=1024 * GIB,
         description="The size of the results of all tasks of a run together, as JSON. A task whose result exceeds it fails.",
+    )
+    file_bytes: Whole = Field(5 * GIB, ge=KIB, le=1024 * GIB, description="The size of one file.")
+    file_bytes_per_user: Whole = Field(
+        20 * GIB,
+        ge=0,
+        le=1024 * 1024 * GIB,
+        description="The size of all files of one user together, where bytes that several files share count once. 0: no limit.",
     )
     event_bytes: Whole = Field(
         64 * KIB, ge=KIB, le=16 * MIB, description="The size of the payload of an event from outside, as JSON."

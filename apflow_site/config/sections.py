@@ -10,7 +10,19 @@ from pydantic import Field, StringConstraints
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from apflow_site.config.features import A2a, Email, Executors, Llm, Mcp, Webhooks
-from apflow_site.config.operation import Auth, Cache, Database, Events, Limits, Log, Redis, Retention, Server, Worker
+from apflow_site.config.operation import (
+    Auth,
+    Cache,
+    Database,
+    Events,
+    Files,
+    Limits,
+    Log,
+    Redis,
+    Retention,
+    Server,
+    Worker,
+)
 from apflow_site.config.values import Allowed, ExecutorId, Percentages, Section, Split, SplitPairs, Whole
 
 PIB_IN_MIB = 2**30
@@ -139,6 +151,7 @@ class Config(BaseSettings, Section):
     events: Events = Events()
     retention: Retention = Retention()
     cache: Cache = Cache()
+    files: Files = Files()
     limits: Limits = Limits()
     a2a: A2a = A2a()
     mcp: Mcp = Mcp()

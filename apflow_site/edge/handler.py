@@ -19,6 +19,7 @@ from django.utils.module_loading import import_string
 
 from a2a.core.metrics import request_facts
 from a2a.core.process import this_drain
+from a2a.endpoints.files import BODY
 from accounts.audit import ADDRESS
 from apflow_site.edge.bodies import (
     IN_MEMORY_BYTES,
@@ -120,6 +121,7 @@ def guarded(get_response: GetResponse) -> GetResponse:
     return cast("GetResponse", convert_exception_to_response(get_response))
 
 
+FILES: Final = "/files"
 JSON: Final = "application/json"
 MOST_PATHS: Final = 256
 WATCHED_AFTER_SECONDS: Final = 0.05
@@ -232,11 +234,16 @@ class Http(ASGIHandler):
                     await send({"type": "http.response.body", "body": reply.body})
                     return
             receive = first(whole, receive)
+        is_upload = scope["path"].startswith(FILES) and scope["method"] in ("POST", "PUT")
+        if is_upload:  # its view reads the body, as it arrives
+            scope = {**scope, BODY: receive}
         receive = limited(receive, headers=scope["headers"])
         with limited_loads(), Body(IN_MEMORY_BYTES) as body:
             request = program_request(scope, body)
             if request is None:
                 await self.handle(scope, receive, send)
+            elif is_upload:
+                await self.send_response(await self._answer(request), send)
             elif await read_into(body, receive):
                 with until_left(receive):
                     await self.send_response(await self._answer(request), send)

@@ -15,6 +15,7 @@ from aipartnerupflow.executors.current import enter_task
 from aipartnerupflow.executors.functions import Function, is_cacheable, is_idempotent
 from aipartnerupflow.workflows.functions import Step
 from aipartnerupflow.workflows.values import with_secrets
+from tasks.executors.function_files import has_files, local_files, with_saved
 from tasks.executors.plugins import plugins
 from tasks.executors.workflows import LOCAL, STEP, StepRaised
 from tasks.rules.pools import LOOP
@@ -75,6 +76,12 @@ class Python(Executor):
         arguments = inputs.get("arguments", {})
         _check_arguments(function, arguments)
         enter_task(context)
+        if not has_files(function):
+            return await self._call(function, arguments)
+        async with local_files(function, arguments, context.files) as local:
+            return await with_saved(await self._call(function, local), context.files)
+
+    async def _call(self, function: Function, arguments: Json) -> Any:
         if not inspect.iscoroutinefunction(function):
             return await self._on_a_thread(function, arguments)
         try:

@@ -1,6 +1,7 @@
 """The rows: tasks, flows, runs, events, questions, webhooks, and what concerns the installation as a whole."""
 
 from tasks.models.caching import CachedResult, CachedResultQuerySet, CallInFlight
+from tasks.models.files import File, FileBytes, FileQuerySet, FileReference, FileSpace
 from tasks.models.flows import Flow, FlowQuerySet, FlowVersion
 from tasks.models.installation import IdempotencyKey, InstallationFact, LastVisit, SavedView, WorkerProcess
 from tasks.models.runs import (
@@ -40,6 +41,11 @@ __all__ = [
     "ConversationTurn",
     "DayAllowance",
     "DayCount",
+    "File",
+    "FileBytes",
+    "FileQuerySet",
+    "FileReference",
+    "FileSpace",
     "Firing",
     "FiringQuerySet",
     "Flow",

@@ -21,6 +21,7 @@ from django.conf import settings
 from django.db import connections
 
 from aipartnerupflow.executors import Context, ExecutorError, HttpResponse, Json, Parked, Stopped
+from aipartnerupflow.executors.files import Files
 from llmkeys.masker import MASKER, Masker
 from tasks.executors import get_executor
 from tasks.executors.http import client
@@ -208,6 +209,7 @@ class Child:
             fetch=partial(_fetch, self.call),
             secret=self._secret,
             http=client,
+            files=Files(self.call),
         )
         return with_own_calls(context)
 

@@ -52,6 +52,8 @@ async def answer(
             return [asdict(each) for each in await SERVERS.get().named(**arguments)]
         case "call_tool":
             return await SERVERS.get().call(**arguments, log=heard)
+        case "get_file" | "read_file" | "begin_file" | "write_file" | "complete_file" | "drop_file":
+            return await context.files.call(name, arguments)
         case "load_state":
             return await STATES.get().load()
         case "save_state":

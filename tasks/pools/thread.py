@@ -15,6 +15,7 @@ from typing import Any, Final
 from django.db import connections
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, HttpResponse, Json, on_a_thread
+from aipartnerupflow.executors.files import Files
 from tasks.executors.llm.client import MODELS, Models, ignore, with_own_calls
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.other_loop import run_on
@@ -117,6 +118,9 @@ class _Errand:
             value: str = await self._there(partial(context.secret, name, host=host))
             return value
 
+        async def file_call(name: str, arguments: Json) -> Any:
+            return await self._there(partial(context.files.call, name, arguments))
+
         here = replace(
             context,
             report=partial(self._post, context.report),
@@ -124,6 +128,7 @@ class _Errand:
             spent=partial(self._post, context.spent),
             fetch=fetch,
             secret=secret,
+            files=Files(file_call),
             begin=partial(self._there, context.begin),
         )
         return with_own_calls(here)

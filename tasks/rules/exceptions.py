@@ -127,6 +127,22 @@ class LimitNotFound(TasksError):
         super().__init__(f"There is no limit '{name}'. {hint}", data={"name": name})
 
 
+class FileNotFound(TasksError):
+    """File not found."""
+
+    def __init__(self, file_id: str) -> None:
+        hint = "Check the id, and that the file belongs to you."
+        super().__init__(f"File '{file_id}' not found. {hint}", data={"file_id": file_id})
+
+
+class FileTooLarge(TasksError):
+    """The file is larger than `limits.file_bytes`, or than was announced."""
+
+
+class FileDiffers(TasksError):
+    """The bytes of a file are not those that were announced."""
+
+
 class CircularDependency(TasksError):
     """The dependencies form a cycle."""
 

@@ -7,6 +7,10 @@ from typing import Any
 import orjson
 
 from aipartnerupflow.executors import ExecutorError
+from tasks.rules.files import MARK
+
+MOST_FILES = 1_000
+"""The files that one result may name: each is a row to look up."""
 
 
 def is_longer(result: Any, *, than: int) -> bool:
@@ -45,6 +49,8 @@ def stored_form(result: Any, *, max_bytes: int) -> bytes:
         raise ExecutorError(f"The result is not a JSON value: {error}.", permanent=True) from error
     if len(text) > max_bytes:
         raise too_long(f"The result has {len(text)} bytes, more", max_bytes)
+    if MARK in text and text.count(MARK) > MOST_FILES:
+        raise ExecutorError(f"The result names more than {MOST_FILES:,} files.", permanent=True)
     if b"\\u0000" in text and _contains(result, lambda value: isinstance(value, str) and "\0" in value):
         raise ExecutorError("The result contains the character NUL, which cannot be stored.", permanent=True)
     if b"null" in text and _contains(result, lambda value: isinstance(value, float) and not math.isfinite(value)):
@@ -55,7 +61,7 @@ def stored_form(result: Any, *, max_bytes: int) -> bytes:
 def too_long(what: str, max_bytes: int) -> ExecutorError:
     return ExecutorError(
         f"{what} than the {max_bytes} that limits.result_bytes allows. "
-        "Store it elsewhere and return a reference, or raise the limit.",
+        "Save it as a file and return that, or raise the limit.",
         permanent=True,
     )
 

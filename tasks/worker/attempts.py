@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import orjson
@@ -15,6 +15,7 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Parked, Reply
 from aipartnerupflow.executors.base import unstored
+from aipartnerupflow.executors.files import Files
 from apflow_site.db import pools
 from tasks.executors.filling import filled_inputs, left_fields
 from tasks.executors.http import client, fetch
@@ -48,6 +49,7 @@ from tasks.worker.secrets_of_run import refuse_misuse
 
 if TYPE_CHECKING:
     from tasks.worker.result_cache import CacheOfRun
+    from tasks.worker.task_files import TaskFiles
 
 DEMO: Final = DemoPool()
 LOOK_SECONDS: Final = 30.0
@@ -64,6 +66,7 @@ class Attempts:
         self._limits_taken: dict[str, Collection[str]] = {}
         self._at_calls: set[str] = set()
         self._facts_of_run: Facts = {}
+        self._files: dict[str, TaskFiles] = {}
 
     def limits_taken(self, task_id: str, *, taken: Collection[str], is_call: bool) -> None:
         """Note that the task has a unit of each of these limits: its wait for one is over.
@@ -268,7 +271,12 @@ class Attempts:
         except ExecutorError as error:
             return failed(f"{error} {HOW_TO_CORRECT}")
         finally:
-            self._at_work.discard(task.id)
+            await self._end_attempt(task.id)
+
+    async def _end_attempt(self, task_id: str) -> None:
+        self._at_work.discard(task_id)
+        if (files := self._files.pop(task_id, None)) is not None:
+            await files.close()
 
     def _pool_for(self, task: LoadedTask, executor: Executor) -> Pool:
         if self._run.claim.is_demo:
@@ -376,10 +384,19 @@ class Attempts:
             fetch=fetch,
             secret=partial(run.secrets.secret, task),
             http=client,
+            files=Files(partial(self._file_call, task)),
             config=(settings.APFLOW.executors.config or {}).get(str(task.executor_id), {}),
             begin=partial(self._effect_begins, task) if self._is_unsafe(task, executor) else unstored,
         )
         return with_own_calls(context)
+
+    async def _file_call(self, task: LoadedTask, name: str, arguments: Json) -> Any:
+        """Read or save a file for the task. Files that it has not completed are deleted at the end of the attempt."""
+        if task.id not in self._files:
+            from tasks.worker.task_files import TaskFiles  # noqa: PLC0415  most tasks have none
+
+            self._files[task.id] = TaskFiles(task.user_id, root_id=self._run.claim.root_id)
+        return await self._files[task.id].call(name, arguments)
 
     async def _effect_begins(self, task: LoadedTask) -> None:
         try:

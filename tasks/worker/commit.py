@@ -20,7 +20,9 @@ from tasks.models import Run, Task
 from tasks.queue import notify
 from tasks.queue.leases import DB_NOW
 from tasks.rules.exceptions import LeaseLost, TooManyWaits
+from tasks.rules.files import MARK
 from tasks.services import waits
+from tasks.services.files.references import named_in, note_results
 from tasks.services.messages import notifications
 from tasks.services.trees import task_states
 from tasks.services.waits.limit_waits import FREE_PLACES
@@ -198,6 +200,7 @@ def _write_all(live: Sequence[Change], before: Mapping[Fence, int]) -> None:
     asking = {change.run_id for kind in (QuestionAsked, QuestionClosed) for change in by_kind[kind]}
     _execute(NOTE_QUESTION, [(run_id,) for run_id in asking])
     _write_states(live)
+    _refer_to_files(live)
     _execute(FREE_PLACES, [(change.run_id, change.frees) for change in live if change.frees is not None])
     if calls := [change.ends_call for change in live if change.ends_call is not None]:
         from tasks.services.waits import equal_calls  # noqa: PLC0415  few runs use it
@@ -249,6 +252,18 @@ def _write_states(live: Sequence[Change]) -> None:
             _execute(task_states.STORE, [(*task, key, value) for key, value in change.stored.items()])
         elif isinstance(change, TaskFinished) and change.keeps_state:
             _execute(task_states.DELETE_ALL, [(change.run_id, change.task_id)])
+
+
+def _refer_to_files(live: Sequence[Change]) -> None:
+    """Refer to the files that results and added tasks name. Results and inputs without one are only searched for the mark."""
+    named = defaultdict[str, set[str]](set)
+    for change in live:
+        if isinstance(change, TaskFinished) and change.result and MARK.decode() in change.result:
+            named[change.run_id] |= named_in(orjson.loads(change.result))
+        if change.rows and MARK in orjson.dumps([row.inputs for row in change.rows]):
+            named[change.run_id] |= named_in([row.inputs for row in change.rows])
+    if named:
+        note_results(named)
 
 
 def _add_notifications(live: Sequence[Change], ended: Mapping[str, RunClosed]) -> None:

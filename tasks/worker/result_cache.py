@@ -24,6 +24,7 @@ from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.queue.leases import Claim
 from tasks.rules.caching import NothingThere, cache_of, digest_of, parts_at
 from tasks.rules.field_rules import PARAMS
+from tasks.rules.files import MARK
 from tasks.rules.references import dependency_results
 from tasks.services.waits import equal_calls
 from tasks.services.waits.equal_calls import Asking, CallEnd, Found
@@ -51,8 +52,11 @@ class Calling(NamedTuple):
 
 
 def end_of(call: Calling | None, task: LoadedTask, claim: Claim, *, result: bytes | None) -> CallEnd:
-    """Return the end of a call with the result, as JSON text; None: it has none. Without the call, it is not known here."""
-    if call is None or result is None:
+    """Return the end of a call with the result, as JSON text; None: it has none. Without the call, it is not known here.
+
+    A result that names a file is not stored: the file goes with the tree of its task.
+    """
+    if call is None or result is None or MARK in result:
         return CallEnd(claim.run_id, task.id)
     now = claim.now()
     until = now + timedelta(seconds=call.asking.seconds)

@@ -88,9 +88,11 @@ class PeopleServer:
         ]
         call = {"tasks": tasks, "execute": runs}
         self.server.rpc("tasks.create", call, **self.people[owner])
+        sent = self.server.http.post("/files", params={"name": "a.txt"}, content=b"", headers=self.people[owner])
         plan = {"task_id": task, "at": "2999-01-01T00:00"}
         planned = self.server.rpc("schedules.create", plan, **self.people[owner])["id"]
         names = {"$task": task, "$leaf": leaf, "$run": str(uuid4()), "$config": f"hook-{number:04}", "$user": owner}
+        names |= {"$document": sent.json()["$file"]}
         names |= {"$schedule": planned, "$webhook": str(uuid4()), "$model_call": str(uuid4())}
         if runs:
             ((names["$run"],),) = self.server.query("SELECT id FROM tasks_run WHERE root_id = %s", task)

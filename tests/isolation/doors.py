@@ -19,7 +19,7 @@ from a2a.protocol.versions import VERSIONS
 from a2a.rest.operations import ROUTES
 from accounts.callers import Role
 from apflow_site.edge.calls import DIALECTS
-from tests.isolation.rows import A2A, AG_UI, MCP, NATIVE, REST, SYSTEM, TOOLS, Json, Row
+from tests.isolation.rows import A2A, AG_UI, FILES, MCP, NATIVE, REST, SYSTEM, TOOLS, Json, Row
 from tests.servers import LONG_WAY
 
 NAMED: Final = re.compile(r"\(\?P<(\w+)>[^)]*\)")
@@ -34,6 +34,7 @@ PLACES: Final = {
     "call_id": "$model_call",
     "schedule_id": "$schedule",
     "webhook_id": "$webhook",
+    "file_id": "$document",
     "name": "token",
     "provider": "openai",
 }
@@ -91,8 +92,18 @@ def doors() -> Iterator[Door]:
     yield from _web_socket()
     yield from _mcp()
     yield Door(name="POST /ag-ui", role=Role.OPERATOR, row=AG_UI, shot=_request("POST", "/ag-ui"))
+    for method, row in FILES.items():
+        role = Role.OPERATOR if method == "PUT" else Role.VIEWER
+        yield Door(name=f"{method} /files/{{id}}", role=role, row=row, shot=_file_request(method))
+    new = Shot(method="POST", path="/files", query={"name": "mine.txt"}, body="text")
+    yield Door(name="POST /files", role=Role.OPERATOR, row=Row({}), shot=lambda params: new)
     events = Shot(method="GET", path="/tasks/$task/events")
     yield Door(name="GET /tasks/{id}/events", role=Role.VIEWER, row=Row({}, runs=True), shot=lambda params: events)
+
+
+def _file_request(method: str) -> Callable[[Any], Shot]:
+    body = "text" if method == "PUT" else None
+    return lambda query: Shot(method=method, path="/files/$document", query=query or None, body=body)
 
 
 def _json_rpc() -> Iterator[Door]:

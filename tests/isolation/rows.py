@@ -78,6 +78,7 @@ FLOW: Final = {"name": "mine", "tasks": [{"name": "a"}]}
 RUN: Final = {"run_id": "$run"}
 CALL: Final = {"call_id": "$model_call"}
 NO_FLOW: Final = {"name": "no-such-flow"}
+DOCUMENT: Final = {"file_id": "$document"}
 
 NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
     {
@@ -122,6 +123,11 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "limits.get": Row({"name": "no_such_limit"}, code=-32001),
         "limits.set": Row(LIMIT),
         "limits.delete": Row({"name": "rows"}),
+        "files.create": Row({"name": "mine.txt", "bytes": 3}),
+        "files.get": Row(DOCUMENT, ({"file_id": "$task"},)),
+        "files.list": Row({}, ({"cursor": "$document"}, {"limit": 1})),
+        "files.delete": Row(DOCUMENT),
+        "files.link": Row(DOCUMENT, (DOCUMENT | {"minutes": 1},)),
         "schedules.list": Row(USER, (USER | {"is_paused": False},)),
         "schedules.update": Row(SCHEDULE | {"name": "new"}, (SCHEDULE | {"task_id": "$mine"},)),
         "schedules.delete": Row(SCHEDULE),
@@ -306,6 +312,11 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "getLimit": Row({}, code="limit_not_found"),
         "setLimit": Row({"limit": {}}, code="invalid_params"),
         "deleteLimit": Row({}),
+        "createFile": Row({"name": "mine.txt", "bytes": 3}),
+        "getFile": Row({}),
+        "listFiles": Row({}, ({"cursor": "$document"},)),
+        "deleteFile": Row({}),
+        "linkFile": Row({}, ({"minutes": 1},)),
         "listSecrets": Row({}),
         "setSecret": Row(VALUE, (VALUE | {"scope": "shared", "users": ["$user"]},)),
         "deleteSecret": Row({}, ({"scope": "shared"},)),
@@ -314,6 +325,11 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "deleteLLMKey": Row({}, (USER,)),
         "listExecutors": Row({}),
     }
+)
+
+#: The bytes of files, by HTTP method. A file that is complete takes no more of them.
+FILES: Final[Mapping[str, Row]] = MappingProxyType(
+    {"GET": Row({}, ({"link": "$task"},)), "HEAD": Row({}), "PUT": Row({}, code=-32006)}
 )
 
 TOOLS: Final[Mapping[str, Row]] = MappingProxyType(

@@ -108,6 +108,74 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/files/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the files, the newest first.
+         * @description List the files, the newest first.
+         */
+        get: operations["listFiles"];
+        put?: never;
+        /**
+         * Announce a file, whose bytes then follow with `PUT` at its `url`, in one request or several.
+         * @description Announce a file, whose bytes then follow with `PUT` at its `url`, in one request or several.
+         */
+        post: operations["createFile"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/files/{file_id}/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Return a file: its name, type, size and hash, and while it is not complete, how many bytes have arrived.
+         * @description Return a file: its name, type, size and hash, and while it is not complete, how many bytes have arrived.
+         */
+        get: operations["getFile"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete a file that no tree and no flow names.
+         * @description Delete a file that no tree and no flow names.
+         */
+        delete: operations["deleteFile"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/files/{file_id}/link/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Return a link with which a browser, or another program, may read the file for some minutes without a login.
+         * @description Return a link with which a browser, or another program, may read the file for some minutes without a login.
+         */
+        post: operations["linkFile"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/flows/": {
         parameters: {
             query?: never;
@@ -1420,7 +1488,7 @@ export interface components {
         Error: {
             error: {
                 /** @enum {unknown} */
-                code: "already_executing" | "authentication_required" | "call_not_found" | "cannot_delete" | "circular_dependency" | "database_unavailable" | "events_pruned" | "executor_not_found" | "flow_not_found" | "generation_failed" | "headers_too_large" | "internal" | "invalid_dependency" | "invalid_json" | "invalid_params" | "invalid_parent" | "invalid_tree" | "limit_not_found" | "limit_reached" | "method_not_allowed" | "method_not_found" | "not_found" | "not_run_yet" | "notification_not_found" | "response_too_large" | "role_too_low" | "run_not_found" | "schedule_not_found" | "schema_mismatch" | "status_conflict" | "task_not_found" | "too_large" | "too_slow" | "unsupported_media_type";
+                code: "already_executing" | "authentication_required" | "call_not_found" | "cannot_delete" | "circular_dependency" | "database_unavailable" | "events_pruned" | "executor_not_found" | "file_differs" | "file_not_found" | "file_too_large" | "flow_not_found" | "generation_failed" | "headers_too_large" | "internal" | "invalid_dependency" | "invalid_json" | "invalid_params" | "invalid_parent" | "invalid_tree" | "limit_not_found" | "limit_reached" | "method_not_allowed" | "method_not_found" | "not_found" | "not_run_yet" | "notification_not_found" | "response_too_large" | "role_too_low" | "run_not_found" | "schedule_not_found" | "schema_mismatch" | "status_conflict" | "task_not_found" | "too_large" | "too_slow" | "unsupported_media_type";
                 data?: unknown;
                 message: string;
             };
@@ -1539,6 +1607,61 @@ export interface components {
             note: string | null;
             score: number | null;
             thumb: ("down" | "up") | null;
+        };
+        /**
+         * FileDeleted
+         * @description The file is deleted.
+         */
+        FileDeleted: {
+            file_id: string;
+        };
+        /**
+         * FileInfo
+         * @description A file. While it is not complete, `received` of its bytes have arrived, and `PUT` at its `url` continues there.
+         *
+         *     `file` is the value by which inputs name it, null until it is complete.
+         */
+        FileInfo: {
+            bytes: number | null;
+            created_at: string;
+            file: components["schemas"]["FileValue"] | null;
+            id: string;
+            is_complete: boolean;
+            media_type: string;
+            name: string;
+            /** @default null */
+            received?: number | null;
+            sha256: string | null;
+            url: string;
+            user_id: string;
+        };
+        /**
+         * FileLink
+         * @description A URL with which a browser may read the file until `expires_at`, without a login.
+         */
+        FileLink: {
+            expires_at: string;
+            url: string;
+        };
+        /**
+         * Files
+         * @description A page of files, the newest first, and the bytes that the caller's files take of `limits.file_bytes_per_user`.
+         */
+        Files: {
+            files: components["schemas"]["FileInfo"][];
+            next_cursor: string | null;
+            used_bytes: number;
+        };
+        /**
+         * FileValue
+         * @description A file as a value, as inputs may have it. `$file` is its id.
+         */
+        FileValue: {
+            $file: string;
+            bytes: number;
+            media_type: string;
+            name: string;
+            sha256: string;
         };
         /**
          * Flow
@@ -3456,6 +3579,349 @@ export interface operations {
             };
             /** @description Unauthorized: `authentication_required` */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    listFiles: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Files"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    createFile: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    bytes: number;
+                    /** @default null */
+                    media_type?: string | null;
+                    name: string;
+                    /** @default null */
+                    sha256?: string | null;
+                };
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileInfo"];
+                };
+            };
+            /** @description Bad Request: `invalid_params`, `invalid_json` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Content Too Large: `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unsupported Media Type: `unsupported_media_type` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    getFile: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                file_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileInfo"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `file_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    deleteFile: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                file_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileDeleted"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `file_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Conflict: `cannot_delete` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    linkFile: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                file_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": {
+                    /** @default null */
+                    minutes?: number | null;
+                };
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileLink"];
+                };
+            };
+            /** @description Bad Request: `invalid_params`, `invalid_json` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `file_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Conflict: `status_conflict` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Content Too Large: `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unsupported Media Type: `unsupported_media_type` */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -15,7 +15,9 @@ from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped, on_a_thread
 from llmkeys.masker import masked_here
+from tasks.executors.command import task_folder
 from tasks.executors.command.guarded_process import Limits, Order, Running, running, text_of
+from tasks.rules.files import FILE_SCHEMA
 from tasks.rules.places import places_in
 
 BASE_ENV: Final[Mapping[str, str]] = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
@@ -64,6 +66,17 @@ class Command(Executor):
                 "description": "Environment variables of the command, besides PATH, LANG and the like",
             },
             "stdin": {"type": "string", "default": ""},
+            "files": {
+                "type": "object",
+                "additionalProperties": FILE_SCHEMA,
+                "default": {},
+                "description": "Files by name: the command finds them in the folder `in` of its temporary folder",
+            },
+            "save": {
+                "type": "boolean",
+                "default": False,
+                "description": "Save the files that a successful command leaves in the folder `out` of its temporary folder",
+            },
             "timeout_seconds": {
                 "type": "number",
                 "exclusiveMinimum": 0,
@@ -78,6 +91,11 @@ class Command(Executor):
             "return_code": {"type": ["integer", "null"], "description": "null if the program was stopped"},
             "stdout": {"type": "string", "description": "Bytes that are not UTF-8 are replaced"},
             "stderr": {"type": "string", "description": "Bytes that are not UTF-8 are replaced"},
+            "files": {
+                "type": "object",
+                "additionalProperties": FILE_SCHEMA,
+                "description": "With `save`: the files in `out`, by name",
+            },
         },
         "required": ["return_code", "stdout", "stderr"],
     }
@@ -97,25 +115,29 @@ class Command(Executor):
         seconds: float = inputs.get("timeout_seconds", longest)
         if seconds > longest:
             raise _refused(f"`timeout_seconds` may be at most {longest} (executors.command.timeout_seconds)")
-        async with _fresh_folder() as home, _ready_within(seconds) as deadline:
-            order = await asyncio.to_thread(_order, inputs, home)
-            async with running(order, log=context.log, begin=context.begin) as command:
-                when = deadline.when()
-                assert when is not None  # noqa: S101  (it is disarmed only here: the guard stops the command instead)
-                deadline.reschedule(None)
-                left = max(0.0, when - asyncio.get_running_loop().time())
-                try:
-                    is_in_time = await command.has_ended(within_seconds=left)
-                except asyncio.CancelledError:
-                    await command.stop(is_forced=context.is_forced)
-                    raise Stopped(result=_result(command)) from None
-                if not is_in_time:
-                    await command.stop(is_forced=lambda: False)
-                    raise ExecutorError(
-                        f"The command was stopped: it took more than {seconds:g} s.{_last_words(command)}"
-                    )
-        _check(command, order)
-        return _result(command)
+        async with _fresh_folder() as home:
+            if "files" in inputs or "save" in inputs:
+                await task_folder.fill(home, inputs.get("files", {}), context.files)
+            async with _ready_within(seconds) as deadline:
+                order = await asyncio.to_thread(_order, inputs, home)
+                async with running(order, log=context.log, begin=context.begin) as command:
+                    when = deadline.when()
+                    assert when is not None  # noqa: S101  (it is disarmed only here: the guard stops the command instead)
+                    deadline.reschedule(None)
+                    left = max(0.0, when - asyncio.get_running_loop().time())
+                    try:
+                        is_in_time = await command.has_ended(within_seconds=left)
+                    except asyncio.CancelledError:
+                        await command.stop(is_forced=context.is_forced)
+                        raise Stopped(result=_result(command)) from None
+                    if not is_in_time:
+                        await command.stop(is_forced=lambda: False)
+                        raise ExecutorError(
+                            f"The command was stopped: it took more than {seconds:g} s.{_last_words(command)}"
+                        )
+            _check(command, order)
+            saved = {"files": await task_folder.saved(home, context.files)} if inputs.get("save") else {}
+        return _result(command) | saved
 
 
 @asynccontextmanager

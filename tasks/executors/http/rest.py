@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from encodings.aliases import aliases
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
@@ -11,8 +11,10 @@ from urllib.parse import urlencode
 import httpx
 import orjson
 
-from aipartnerupflow.executors import Context, Executor, ExecutorError, HttpResponse, Json
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Files, HttpResponse, Json
+from tasks.executors.http.file_bodies import body_of_file, multipart_body, saved_body
 from tasks.executors.http.safe_http import fetch
+from tasks.rules.files import FILE_SCHEMA
 
 #: These two ask to wait before a retry; after the others of `PASSING` a retry may succeed at once.
 BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
@@ -30,6 +32,8 @@ CHARSETS: Final = frozenset(
     """.split()
 )
 
+BODIES: Final = ("json", "data", "body_file", "multipart")
+"""The inputs of which one is the body."""
 SCALAR: Json = {"type": ["string", "number", "boolean", "null"]}
 TEXT: Json = {"type": "string"}
 SECRET: Json = {"type": "string", "writeOnly": True}
@@ -92,6 +96,17 @@ class Rest(Executor):
                 "anyOf": [TEXT, {"type": "object", "additionalProperties": SCALAR}],
                 "description": "Request body: plain text, or form fields",
             },
+            "body_file": {**FILE_SCHEMA, "description": "Request body: a file, which is sent as a stream"},
+            "multipart": {
+                "type": "object",
+                "additionalProperties": {"anyOf": [SCALAR, FILE_SCHEMA, {"type": "array", "items": FILE_SCHEMA}]},
+                "description": "Request body: a form with fields and files (multipart/form-data)",
+            },
+            "save": {
+                "type": "boolean",
+                "default": False,
+                "description": "Save the body of the response as a file, instead of returning it",
+            },
             "auth": AUTH,
             "timeout_seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": 600, "default": 30},
             "verify": {"type": "boolean", "default": True, "description": "Verify the TLS certificate"},
@@ -116,6 +131,7 @@ class Rest(Executor):
             },
             "json": {"description": "The body, if its content type is JSON"},
             "body": {"type": "string", "description": "The body as text, otherwise; undecodable bytes are replaced"},
+            "file": {**FILE_SCHEMA, "description": "The body as a file, with `save`"},
             "url": {"type": "string", "description": "The URL that answered"},
             "elapsed_ms": {"type": "number", "description": "From the request to the end of the body, in milliseconds"},
         },
@@ -155,7 +171,15 @@ class Rest(Executor):
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         method = inputs.get("method", "GET")
-        content, content_type = _body(inputs)
+        content, content_type, size = await _body(inputs, context.files)
+        file: Json = {}
+
+        async def take(response: httpx.Response, parts: AsyncIterator[bytes]) -> bool:
+            if _is_expected(response.status_code, inputs):
+                kind = response.headers.get("content-type", "")
+                file["file"] = await saved_body(str(response.url), kind, parts, context.files)
+            return bool(file)
+
         defaults = {} if content_type is None else {"Content-Type": content_type}
         if method not in ("GET", "HEAD"):
             defaults["Idempotency-Key"] = context.idempotency_key
@@ -168,10 +192,12 @@ class Rest(Executor):
             timeout_seconds=inputs.get("timeout_seconds", 30),
             verify=inputs.get("verify", True),
             begin=context.begin,
+            content_bytes=size,
+            take=take if inputs.get("save") else None,
         )
         what = f"{method} {httpx.URL(reply.url).copy_with(query=None)}"
-        status, expected = reply.status_code, inputs.get("expected_status", [])
-        if not 200 <= status < 300 and status not in (expected if isinstance(expected, list) else [expected]):
+        status = reply.status_code
+        if not _is_expected(status, inputs):
             known = {item.value: item.phrase for item in HTTPStatus}
             hint = "Redirects are not followed: use the final url. " if 300 <= status < 400 else ""
             raise ExecutorError(
@@ -180,19 +206,33 @@ class Rest(Executor):
                 permanent=status < 500 and status not in PASSING,
                 retry_after_seconds=reply.retry_after_seconds if status in BUSY else None,
             )
-        return _result(what, reply)
+        return _result(what, reply, file)
 
 
-def _body(inputs: Json) -> tuple[bytes | None, str | None]:
-    """Return the body and its content type; None for each if there is none."""
-    if "json" in inputs and "data" in inputs:
-        raise ExecutorError("Both `json` and `data` are given: one request has one body. Drop one.", permanent=True)
+def _is_expected(status: int, inputs: Json) -> bool:
+    expected = inputs.get("expected_status", [])
+    return 200 <= status < 300 or status in (expected if isinstance(expected, list) else [expected])
+
+
+async def _body(inputs: Json, files: Files) -> tuple[bytes | AsyncIterator[bytes] | None, str | None, int | None]:
+    """Return the body, its content type, and the size of one that is a stream; None for each if there is none."""
+    given = [name for name in BODIES if name in inputs]
+    if len(given) > 1:
+        both = " and ".join(f"`{name}`" for name in given)
+        raise ExecutorError(f"Both {both} are given: one request has one body. Drop one.", permanent=True)
+    if "body_file" in inputs or "multipart" in inputs:
+        is_form = "multipart" in inputs
+        streamed = await (
+            multipart_body(inputs["multipart"], files) if is_form else body_of_file(inputs["body_file"], files)
+        )
+        return streamed.parts, streamed.content_type, streamed.size
     if "json" in inputs:
-        return orjson.dumps(inputs["json"]), "application/json"
+        return orjson.dumps(inputs["json"]), "application/json", None
     data = inputs.get("data")
     if isinstance(data, Mapping):
-        return urlencode(httpx.QueryParams(data).multi_items()).encode(), "application/x-www-form-urlencoded"
-    return (data.encode(), "text/plain; charset=utf-8") if data is not None else (None, None)
+        form = urlencode(httpx.QueryParams(data).multi_items()).encode()
+        return form, "application/x-www-form-urlencoded", None
+    return (data.encode(), "text/plain; charset=utf-8", None) if data is not None else (None, None, None)
 
 
 def auth_headers(auth: Mapping[str, Any]) -> Mapping[str, str]:
@@ -218,13 +258,15 @@ def merged_headers(defaults: Mapping[str, str], given: Mapping[str, str], auth: 
     return {**{name: value for name, value in defaults.items() if name.lower() not in given_names}, **given, **auth}
 
 
-def _result(what: str, reply: HttpResponse) -> Json:
-    result: Json = {
+def _result(what: str, reply: HttpResponse, file: Json) -> Json:
+    result: Json = file | {
         "status_code": reply.status_code,
         "headers": dict(reply.headers),
         "url": reply.url,
         "elapsed_ms": reply.elapsed_ms,
     }
+    if file:
+        return result
     media_type = str(reply.headers.get("content-type", "")).partition(";")[0].strip().lower()
     if reply.body and (media_type == "application/json" or media_type.endswith("+json")):
         try:

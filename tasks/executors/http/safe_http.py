@@ -29,6 +29,8 @@ with without("click", "pygments", "rich"):  # those of its command line take 6 M
 CONNECT_TIMEOUT_SECONDS = 10.0
 MAX_STREAM_BYTES = 64 * 2**20
 
+PART_BYTES = 2**20
+Take = Callable[["httpx.Response", AsyncIterator[bytes]], Awaitable[bool]]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -97,17 +99,20 @@ async def fetch(
     *,
     headers: Mapping[str, str] | None = None,
     params: Mapping[str, Any] | None = None,
-    content: bytes | None = None,
+    content: bytes | AsyncIterator[bytes] | None = None,
+    content_bytes: int | None = None,
     timeout_seconds: float = 30.0,
     max_body_bytes: int | None = MAX_BODY_BYTES,
     verify: bool = True,
+    take: Take | None = None,
     egress: Egress | None = None,
     called: str | None = None,
     begin: Callable[[], Awaitable[None]] | None = None,
 ) -> HttpResponse:
     """Send one request and read the whole response, of any status, within `timeout_seconds`.
 
-    `begin` is awaited before the first byte of the request, when there is a connection.
+    `content` that is a stream has `content_bytes`. `take` may read the decompressed body instead, of any length: then it returns True,
+    and the response has none. `begin` is awaited before the first byte of the request, when there is a connection.
 
     Follows no redirects. `params` are added to the query of `url`. With `max_body_bytes=None` the
     body is not read. With `verify=False` the certificate is not checked; then the host must be
@@ -125,12 +130,15 @@ async def fetch(
             client.stream(
                 method,
                 target.copy_merge_params(params or {}),
-                headers=sent_headers,
+                headers=sent_headers
+                if content_bytes is None
+                else {**sent_headers, "Content-Length": str(content_bytes)},
                 content=content,
                 extensions=None if begin is None else {"trace": before_sending(begin)},
             ) as response,
         ):
-            body = b"" if max_body_bytes is None else await read_body(response, what, max_body_bytes)
+            is_taken = max_body_bytes is None or (take is not None and await take(response, parts_of(response, what)))
+            body = b"" if is_taken else await read_body(response, what, max_body_bytes or 0)
     except TimeoutError:
         raise ExecutorError(f"{what}: no complete response within {timeout_seconds:g} s.") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -391,6 +399,29 @@ def checked_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
         if not HEADER_NAME.fullmatch(name) or not HEADER_VALUE.fullmatch(value):
             raise ExecutorError(f"The header {name!r} is not valid: printable ASCII only.", permanent=True)
     return headers
+
+
+async def parts_of(response: httpx.Response, what: str) -> AsyncIterator[bytes]:
+    """Yield the decompressed body. No part is much larger than what has arrived of it. Raises ExecutorError."""
+    encoding = response.headers.get("content-encoding", "identity").lower()
+    if encoding in ("", "identity"):
+        async for chunk in response.aiter_raw():
+            yield chunk
+        return
+    if encoding not in ("gzip", "x-gzip"):
+        raise ExecutorError(f"{what}: the response's encoding is '{encoding[:40]}', expected gzip.", permanent=True)
+    gzip = zlib.decompressobj(wbits=31)
+    async for chunk in response.aiter_raw():
+        left, is_full = chunk, True
+        while left or is_full:  # zlib may have more of a full part
+            try:
+                part = gzip.decompress(left, PART_BYTES)
+            except zlib.error:
+                raise ExecutorError(f"{what}: the response is not valid gzip.") from None
+            yield part
+            left, is_full = gzip.unconsumed_tail, len(part) == PART_BYTES
+    if not gzip.eof:
+        raise ExecutorError(f"{what}: the response ends too early.")
 
 
 async def read_body(response: httpx.Response, what: str, max_body_bytes: int) -> bytes:

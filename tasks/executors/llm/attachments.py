@@ -9,7 +9,7 @@ import base64
 from collections.abc import Sequence
 from typing import Final
 
-from aipartnerupflow.executors import ExecutorError, Json
+from aipartnerupflow.executors import ExecutorError, Files, Json
 from aipartnerupflow.executors.http import Fetch
 
 MAX_FILES: Final = 16
@@ -62,6 +62,7 @@ PART: Final[Json] = {
 }
 #: Where in a part the file is.
 PLACES: Final = {"image_url": "url", "file": "file_data", "input_audio": "data"}
+SOUNDS: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 KINDS: Final = {"image_url": "data:image/", "file": "data:"}
 
 
@@ -91,6 +92,30 @@ async def with_files(messages: Sequence[Json], fetch: Fetch) -> list[Json]:
         parts = [_checked(part, found) for part in content] if isinstance(content, list) else content
         filled.append(message | {"content": parts})
     return filled
+
+
+async def with_attached(messages: Sequence[Json], given: Sequence[Json], files: Files) -> list[Json]:
+    """Return the messages with files as parts of the last one, each in the form that its media type has. Raises ExecutorError."""
+    *before, last = messages or [{"role": "user", "content": ""}]
+    content = last.get("content") or []
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+    for file in given:
+        known = await files.info(file)
+        data = await files.read(known, most_bytes=MAX_FILE_BYTES)
+        parts.append(_attached(known["name"], known["media_type"], data))
+    return [*before, last | {"content": parts}]
+
+
+def _attached(name: str, media_type: str, data: bytes) -> Json:
+    encoded = base64.b64encode(data).decode()
+    if media_type.startswith("text/"):
+        text = data.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+        return {"type": "text", "text": f"{name}:\n{text}"}
+    if media_type.startswith("image/"):
+        return {"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{encoded}"}}
+    if media_type in SOUNDS:
+        return {"type": "input_audio", "input_audio": {"data": encoded, "format": SOUNDS[media_type]}}
+    return {"type": "file", "file": {"file_data": f"data:{media_type};base64,{encoded}", "filename": name}}
 
 
 def _checked(part: Json, found: dict[str, str]) -> Json:

@@ -10,7 +10,7 @@ from django.conf import settings
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Spawn
 from tasks.executors.llm import conversations, fallbacks, tools
 from tasks.executors.llm.agent import go_on
-from tasks.executors.llm.attachments import PART, file_of, with_file, with_files
+from tasks.executors.llm.attachments import MAX_FILES, PART, file_of, with_attached, with_file, with_files
 from tasks.executors.llm.client import ask
 from tasks.executors.llm.prompt import (
     CUT_OFF,
@@ -23,6 +23,7 @@ from tasks.executors.llm.prompt import (
     tries_for,
     wanted_in,
 )
+from tasks.rules.files import FILE_SCHEMA
 from tasks.rules.places import has_places
 from tasks.rules.schema import FURTHER, TooCostly, check_cost, fault, is_light, mismatch
 from tasks.rules.templates import CannotFill, Filler
@@ -116,6 +117,13 @@ class Llm(Executor):
                 "minItems": 1,
                 "description": "The conversation, in OpenAI's format",
                 "items": MESSAGE,
+            },
+            "files": {
+                FURTHER: True,
+                "type": "array",
+                "items": FILE_SCHEMA,
+                "maxItems": MAX_FILES,
+                "description": "Files that are attached to the prompt, or to the last message: images, PDFs and other documents, sounds, texts",
             },
             "history": {
                 "type": "array",
@@ -216,7 +224,8 @@ class Llm(Executor):
         before, asked = _messages(inputs)
         conversation = conversations.conversation_of(context)
         earlier = [] if conversation is None else await conversation.earlier(context)
-        messages = await with_files([*before, *earlier, *asked], context.fetch)
+        attached = await with_attached(asked, inputs["files"], context.files) if inputs.get("files") else asked
+        messages = await with_files([*before, *earlier, *attached], context.fetch)
         by_name = await tools.tools_of(inputs, user_id=context.user_id, log=context.log)
 
         async def ask_with(said: list[Json], more: Json, step: int) -> Json:

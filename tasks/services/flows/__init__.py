@@ -38,6 +38,7 @@ from tasks.rules.flows import (
 from tasks.rules.specs import LISTED, TreeSpec
 from tasks.rules.stored_results import is_longer
 from tasks.rules.strict_json import Json
+from tasks.services.files.references import FLOW, named_in, refer, release
 from tasks.services.secrets.stored_secrets import refuse_unusable
 from tasks.services.secrets.write_only import sealed, sealed_definition
 from tasks.services.trees import NEW, Execution, checked_beforehand, execute_tree
@@ -183,6 +184,7 @@ def delete_flow(*, caller: Caller, name: str, user_id: str | None = None) -> Del
     kept = Run.objects.filter(flow_id=flow.id).count()
     versions, _ = FlowVersion.objects.of(flow).delete()
     Notification.objects.filter(flow_id=flow.id).delete()
+    release([f"{FLOW}{flow.id}"])
     Flow.objects.filter(id=flow.id).delete()
     audit.record(Action.FLOW_DELETED, actor=caller.user_id, target=flow.name, owner=flow.user_id, versions=versions)
     return Deleted(name=flow.name, versions=versions, runs_kept=kept)
@@ -298,6 +300,7 @@ def _store(user_id: str, name: str, content: Json, *, is_tool: bool | None) -> t
     flow.updated_at = now
     version = FlowVersion.objects.create(flow=flow, number=flow.version, digest=digest, created_at=now, **content)
     flow.save(update_fields=["version", "updated_at"])
+    refer(f"{FLOW}{flow.id}", named_in(content["definition"], content["inputs_schema"]), owner=user_id)
     oldest = flow.version - settings.APFLOW.limits.flow_versions
     FlowVersion.objects.of(flow).filter(number__lte=oldest).delete()
     audit.record(Action.FLOW_SAVED, actor=user_id, target=name, version=flow.version)

@@ -37,6 +37,7 @@ from tasks.rules.schedules import (
 from tasks.rules.stored_results import is_longer
 from tasks.rules.tags import checked_tags
 from tasks.services import flows
+from tasks.services.files.references import SCHEDULE, named_in, refer, release
 from tasks.services.schedules import firings
 from tasks.services.schedules.firings import Sweep
 from tasks.services.secrets.stored_secrets import refuse_unusable
@@ -104,6 +105,7 @@ def create_schedule(
         raise LimitReached(f"This user already has {most:,} schedules (limits.schedules). Delete some.")
     look_ahead(schedule, after=now)
     schedule.save(force_insert=True)
+    _refer(schedule)
     _record(Action.SCHEDULE_CREATED, schedule, caller)
     notify.send(notify.SCHEDULES)
     return schedule
@@ -124,6 +126,7 @@ def update_schedule(*, caller: Caller, schedule_id: str, fields: Mapping[str, An
         look_ahead(schedule, after=now)
     schedule.updated_at = now
     schedule.save()
+    _refer(schedule)
     _record(Action.SCHEDULE_UPDATED, schedule, caller, fields=", ".join(sorted(fields)))
     notify.send(notify.SCHEDULES)
     return schedule
@@ -167,6 +170,7 @@ def delete_schedule(*, caller: Caller, schedule_id: str) -> None:
     """Delete a schedule and what is known of its times. Its trees and runs are kept. Raises ScheduleNotFound."""
     schedule = _held(caller, schedule_id)
     Schedule.objects.filter(id=schedule.id).delete()
+    release([f"{SCHEDULE}{schedule.id}"])
     _record(Action.SCHEDULE_DELETED, schedule, caller)
     if schedule.schedule_type is not None:
         Task.objects.filter(id=schedule.task_id).update(schedule_id=None)
@@ -319,6 +323,11 @@ def _only(found: ScheduleQuerySet, schedule_id: str) -> Schedule:
 def _held(caller: Caller, schedule_id: str) -> Schedule:
     """Return a schedule that no other transaction can fire or change. Raises ScheduleNotFound."""
     return _only(Schedule.objects.for_caller(caller).select_for_update().filter(id=schedule_id), schedule_id)
+
+
+def _refer(schedule: Schedule) -> None:
+    """Refer to the files that the tasks and inputs of a schedule name. Raises InvalidParams."""
+    refer(f"{SCHEDULE}{schedule.id}", named_in(schedule.tasks, schedule.inputs), owner=schedule.user_id)
 
 
 def _set(schedule: Schedule, fields: Mapping[str, Any], *, caller: Caller, now: datetime) -> None:

@@ -1,4 +1,4 @@
-"""Encrypt what `write_only` encrypts again with the newest key, and what is stored as a clear text from before.
+"""Encrypt what `write_only` encrypts again with the newest key, and what is stored as a clear text from before; and the keys of files.
 
 For `aipartnerupflow keys rotate`. Servers and workers may run: a row that changes meanwhile is left, and is encrypted already.
 """
@@ -10,8 +10,9 @@ from django.db.models import Q, QuerySet, TextField
 from django.db.models.functions import Cast
 
 from llmkeys import sealed_texts
+from llmkeys.cipher import is_newest, seal, unseal
 from tasks.executors import executor_ids, get_executor
-from tasks.models import Flow, FlowVersion, Run, RunInputs, Schedule, Task
+from tasks.models import FileBytes, Flow, FlowVersion, Run, RunInputs, Schedule, Task
 from tasks.services.secrets.write_only import sealed_definition, sealed_inputs
 
 SEALED: Final = f'"{sealed_texts.PREFIX}'
@@ -49,6 +50,10 @@ def _changes() -> Iterator[int]:
         yield _update(
             same_schedule, "inputs", before=schedule.inputs, after=sealed_texts.resealed(schedule.inputs, owner=owner)
         )
+    for stored in FileBytes.objects.filter(sealed_key__isnull=False).iterator(chunk_size=AT_ONCE):
+        sealed = str(stored.sealed_key)
+        after = sealed if is_newest(sealed) else seal(unseal(sealed, context=stored.context), context=stored.context)
+        yield _update(FileBytes.objects.filter(pk=stored.pk), "sealed_key", before=sealed, after=after)
     of_runs = RunInputs.objects.annotate(text=Cast("inputs", TextField())).filter(text__contains=SEALED)
     for row in of_runs.iterator(chunk_size=AT_ONCE):
         owner = Run.objects.values_list("user_id", flat=True).get(id=row.run_id)

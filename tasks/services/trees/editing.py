@@ -36,6 +36,7 @@ from tasks.rules.maps import templates_of
 from tasks.rules.specs import TaskSpec, TreeLimits, explicit_executor
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, descendants, node_of
+from tasks.services.files.references import TREE, named_in, refer, release
 from tasks.services.secrets.stored_secrets import refuse_unusable
 from tasks.services.secrets.write_only import sealed_inputs
 from tasks.services.trees import LARGE, LOOKUP_CHUNK, held_task
@@ -92,6 +93,7 @@ def update_task(*, caller: Caller, task_id: str, changes: Json) -> Task:
     )
     task.updated_at = max(datetime.now(UTC), latest + timedelta(microseconds=1))  # clocks of machines differ
     task.save(update_fields=[*EDITABLE, "executor_id", "updated_at"])
+    refer(f"{TREE}{task.root_id}", named_in(task.inputs), owner=str(task.user_id))
     return task
 
 
@@ -163,6 +165,7 @@ def remove_trees(root_ids: Sequence[str]) -> int:
     They are deleted without reading them, by a statement for each table: other writers of SQLite wait meanwhile.
     """
     run_secrets.erase_of_trees(root_ids)
+    release([f"{TREE}{root_id}" for root_id in root_ids])
     runs = Run.objects.filter(root_id__in=root_ids)
     for model in (TaskEvent, ModelCall, CancelRequest, ConversationTurn, RunInputs, RunTag, RunBudget, TaskState):
         model.objects.filter(run_id__in=runs.values("id")).delete()

@@ -8,6 +8,7 @@ from tasks.models import Run, RunInputs, RunTag, Task
 from tasks.rules.flows import unknown_input
 from tasks.rules.specs import LISTED
 from tasks.rules.strict_json import Json
+from tasks.services.files.references import TREE, named_in, refer
 
 
 def latest_of(root_id: str) -> Run | None:
@@ -31,6 +32,7 @@ def carry_over(before: Run | None, run: Run) -> None:
 def set_inputs(run: Run, inputs: Any) -> None:
     """Store the inputs of a new run, in the caller's transaction."""
     RunInputs.objects.update_or_create(run_id=run.id, defaults={"inputs": inputs})
+    refer(f"{TREE}{run.root_id}", named_in(inputs), owner=run.user_id)
 
 
 def tasks_of(root_id: str) -> Iterable[UsesInputs]:

@@ -6,11 +6,13 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+import orjson
 from django.db import transaction
 
 from apflow_site.db.prepared import unsaved
 from tasks.models import Task
 from tasks.models.trees import COLUMNS
+from tasks.rules.files import MARK
 from tasks.rules.maps import templates_of
 from tasks.rules.references import renamed_params
 from tasks.rules.specs import NORMAL_PRIORITY, TaskSpec, TreeSpec, labelled, names_of
@@ -18,6 +20,7 @@ from tasks.rules.steps import heard, taken_up
 from tasks.rules.strict_json import Json
 from tasks.rules.templates import LABEL, rename_placeholders
 from tasks.rules.tree import WORKFLOW
+from tasks.services.files.references import note_trees
 from tasks.services.secrets.write_only import sealed_inputs
 from tasks.storage.bulk import insert_many
 from tasks.telemetry import metrics
@@ -102,11 +105,13 @@ def row_below(task: Above, *, now: datetime, **values: Any) -> Task:
 
 
 def store(rows: Sequence[Task]) -> None:
-    """Insert a tree in the caller's transaction; metrics count its tasks after the commit.
+    """Insert a tree in the caller's transaction, with its references to files; metrics count its tasks after the commit.
 
-    Raises IntegrityError.
+    Raises IntegrityError, and InvalidParams for files that its owner does not have.
     """
     insert_many(rows, Task)
+    if MARK in orjson.dumps([(row.inputs, row.result) for row in rows]):
+        note_trees(rows)
     executor_ids = [row.executor_id for row in rows]
     transaction.on_commit(lambda: metrics.created(executor_ids))
 

@@ -5,7 +5,8 @@ hours, the log of webhook deliveries with the events that it is about (`events.k
 outside after `events.sent_days`, and entries of the audit log after `retention.audit_days`.
 
 Trees whose last run ended long ago (`retention`) go unless they have `params.keep`: many small ones in a
-transaction, which ends soon, so that other writers get their turn in between.
+transaction, which ends soon, so that other writers get their turn in between. Files go when no tree and no flow has
+named them for `retention.unused_file_days`, and unfinished uploads after `files.upload_hours`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from apflow_site.db.connections import plan_by_values
 from tasks.events import pruning
 from tasks.executors.email.mail import old_counts
 from tasks.models import DayAllowance, DayCount, Run, RunCount, Schedule, Task, WebhookDelivery
+from tasks.services import files
 from tasks.services.history import run_counts
 from tasks.services.trees import cached_results, idempotency
 from tasks.services.trees.editing import remove_trees
@@ -45,6 +47,7 @@ BATCH: Final = 1_000
 BATCHES: Final = 10
 EVENTS: Final = "events"
 TREES: Final = "trees"
+FILES: Final = "files"
 
 
 def prune_trees(*, give_up_at: float = 0.0) -> int:
@@ -135,6 +138,7 @@ def keep_house() -> bool:
     removed = {kind: _remove(expired) for kind, expired in EXPIRED.items()}
     give_up_at = monotonic() + SECONDS
     removed |= {EVENTS: pruning.prune_events(give_up_at=give_up_at), TREES: prune_trees(give_up_at=give_up_at)}
+    removed[FILES] = files.sweep_files(give_up_at=give_up_at)
     for kind, number in removed.items():
         metrics.removed(kind, number)
     return any(removed.values())

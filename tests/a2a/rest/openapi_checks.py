@@ -24,6 +24,8 @@ BEYOND_SCHEMAS: Final = (
     r"^Invalid params: tasks\[\d+\]\.params: params\.",  # what the executor that is named wants of them
     r"^Invalid params: value: (has more than|has fewer than)",  # bytes, and what counts as white space
     r"^Invalid params: (provider|api_key): ",  # the providers that LiteLLM knows, and what a header cannot have
+    r"^Invalid params: (bytes|minutes): at most ",  # limits of files
+    r"^Invalid params: name: (must be|has a)",  # what cannot be the name of a file
     r"^Invalid params: limit: ",  # what a limit may be, and that it limits anything
     r"schemas\.input_schema: is not a valid JSON Schema",
     r"^Invalid params: (webhook_config\.)?url: (The (url|host) .*is refused|must have at most)",

@@ -442,3 +442,17 @@ def test_a_format_that_no_answer_can_have_is_refused(site: LlmSite, schema: Json
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     refusal = site.refusal_of(EXECUTOR, inputs={"prompt": "x", "response_format": wanted}, params=params)
     assert fault in str(refusal)
+
+
+def test_files_are_sent_in_the_form_of_their_type(site: LlmSite) -> None:
+    sent = {"a.png": b"\x89PNG", "b.pdf": b"%PDF-1.7", "c.mp3": b"ID3", "d.txt": "größer\0".encode()}
+    files = [site.server.http.post("/files", params={"name": name}, content=data).json() for name, data in sent.items()]
+    site.run(EXECUTOR, {"prompt": "Describe {{n}} files.", "n": "4", "files": files})
+    content = site.llm.asked[-1].body["messages"][-1]["content"]
+    assert content == [
+        {"type": "text", "text": "Describe 4 files."},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw=="}},
+        {"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERi0xLjc=", "filename": "b.pdf"}},
+        {"type": "input_audio", "input_audio": {"data": "SUQz", "format": "mp3"}},
+        {"type": "text", "text": "d.txt:\ngrößer\N{REPLACEMENT CHARACTER}"},
+    ]

@@ -1,0 +1,267 @@
+"""The bytes of files: a folder of objects, each under a key that is never used twice, plain or encrypted.
+
+All functions block, so they run on the threads of `on_thread`, or in a worker. They know no database.
+"""
+
+import asyncio
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Final, ParamSpec, Protocol, TypeVar
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from django.conf import settings
+
+READ_BYTES: Final = 256 * 1024
+"""The bytes that a reader gets at a time, and so has in memory."""
+PIECE: Final = 64 * 1024
+"""The bytes that are encrypted together."""
+NONCE: Final = 12
+SEALED_PIECE: Final = NONCE + PIECE + 16
+THREADS: Final = 16
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ObjectBusy(Exception):
+    """Another request, or a process, is writing the object."""
+
+
+class StoreFull(Exception):
+    """The disk has no room for more bytes."""
+
+
+class ObjectDamaged(Exception):
+    """The object is not there, is cut, or is not what was written."""
+
+
+class Appender(Protocol):
+    """An object that is being written. Only one at a time: `FileStore.append` raises ObjectBusy."""
+
+    size: int
+    """The bytes that it has."""
+
+    def write(self, data: bytes) -> None: ...
+    def complete(self) -> None:
+        """Write what is left, and wait until the disk has it if `files.sync` says so."""
+
+    def close(self) -> None:
+        """End writing. The bytes that have been written stay, so that another writer can continue."""
+
+
+class Opened(Appender, Protocol):
+    """An object of a store that is being written, as it is stored."""
+
+    def cut(self, size: int) -> None:
+        """Leave only so many of its bytes."""
+
+
+class FileStore(Protocol):
+    """Objects by keys, which `new_id` makes, as they are stored: plain or encrypted."""
+
+    def append(self, key: str, *, afresh: bool) -> Opened:
+        """Open an object to write at its end; `afresh`: without what it has. Raises ObjectBusy."""
+
+    def read(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        """Yield these bytes of the object, READ_BYTES at a time. Raises ObjectDamaged."""
+
+    def size(self, key: str) -> int:
+        """Return how many bytes an object has, also while it is written. 0 if there is none."""
+
+    def remove(self, key: str) -> None:
+        """Remove the object. It is no error if there is none."""
+
+
+class _OpenObject:
+    """A file in the folder, locked for its writer: the lock ends with its process."""
+
+    def __init__(self, path: Path, *, afresh: bool, sync: bool) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._folder, self._sync = path.parent, sync
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._descriptor)
+            raise ObjectBusy from None
+        if afresh:
+            os.ftruncate(self._descriptor, 0)
+        self.size = os.lseek(self._descriptor, 0, os.SEEK_END)
+
+    def write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise StoreFull from error
+            raise
+        self.size += len(data)
+
+    def cut(self, size: int) -> None:
+        os.ftruncate(self._descriptor, size)
+        self.size = os.lseek(self._descriptor, 0, os.SEEK_END)
+
+    def complete(self) -> None:
+        if self._sync:
+            os.fsync(self._descriptor)
+            for folder in (self._folder, self._folder.parent):
+                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class Folder:
+    """Objects as files of a folder, spread over 256 folders by the random end of their keys."""
+
+    def __init__(self, root: Path, *, sync: bool) -> None:
+        self._root, self._sync = root, sync
+
+    def append(self, key: str, *, afresh: bool) -> _OpenObject:
+        return _OpenObject(self._path(key), afresh=afresh, sync=self._sync)
+
+    def read(self, key: str, start: int, stop: int) -> Iterator[bytes]:
+        try:
+            file = self._path(key).open("rb", buffering=0)
+        except FileNotFoundError:
+            raise ObjectDamaged(key) from None
+        with file:
+            file.seek(start)
+            while start < stop:
+                data = file.read(min(READ_BYTES, stop - start))
+                if not data:
+                    raise ObjectDamaged(key)
+                start += len(data)
+                yield data
+
+    def size(self, key: str) -> int:
+        try:
+            return self._path(key).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def remove(self, key: str) -> None:
+        self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self._root / key[-2:] / key
+
+
+class _SealedObject:
+    """An object that is written encrypted: pieces, each with a random nonce and its number.
+
+    Only whole pieces are written before the end, so an interrupted upload continues at a whole piece, and no nonce is
+    used for two texts.
+    """
+
+    def __init__(self, inner: Opened, cipher: AESGCM) -> None:
+        self._inner, self._cipher = inner, cipher
+        self._number = inner.size // SEALED_PIECE
+        inner.cut(self._number * SEALED_PIECE)
+        self._left = b""
+        self.size = self._number * PIECE
+
+    def write(self, data: bytes) -> None:
+        self.size += len(data)
+        self._left += data
+        whole = len(self._left) - len(self._left) % PIECE
+        self._write(self._left[:whole])
+        self._left = self._left[whole:]
+
+    def complete(self) -> None:
+        self._write(self._left)
+        self._left = b""
+        self._inner.complete()
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def _write(self, data: bytes) -> None:
+        sealed = []
+        for start in range(0, len(data), PIECE):
+            nonce, number = os.urandom(NONCE), self._number.to_bytes(8)
+            sealed += [nonce, self._cipher.encrypt(nonce, data[start : start + PIECE], number)]
+            self._number += 1
+        if sealed:
+            self._inner.write(b"".join(sealed))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    """An object of the store with its secret, if it is encrypted. `size` is that of its bytes, once it is complete."""
+
+    key: str
+    secret: bytes | None
+    size: int = 0
+
+    def append(self, *, afresh: bool) -> Appender:
+        """Open it to write at its end; `afresh`: without what it has. Raises ObjectBusy."""
+        opened = store().append(self.key, afresh=afresh)
+        return opened if self.secret is None else _SealedObject(opened, AESGCM(self.secret))
+
+    def received(self) -> int:
+        """Return after how many bytes it can continue, if it is not complete."""
+        size = store().size(self.key)
+        return size if self.secret is None else size // SEALED_PIECE * PIECE
+
+    def read(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes from `start` to before `stop`, READ_BYTES at a time. Raises ObjectDamaged."""
+        stop = self.size if stop is None else stop
+        if start == stop:
+            return
+        if self.secret is None:
+            yield from store().read(self.key, start, stop)
+            return
+        cipher, number = AESGCM(self.secret), start // PIECE
+        end = -(-stop // PIECE) * PIECE
+        sealed_stop = _sealed_size(min(end, self.size))
+        left = b""
+        for data in store().read(self.key, number * SEALED_PIECE, sealed_stop):
+            left += data
+            is_last = (number * SEALED_PIECE + len(left)) == sealed_stop
+            opened = []
+            while len(left) >= SEALED_PIECE or (is_last and left):
+                piece, left = left[:SEALED_PIECE], left[SEALED_PIECE:]
+                try:
+                    plain = cipher.decrypt(piece[:NONCE], piece[NONCE:], number.to_bytes(8))
+                except InvalidTag:
+                    raise ObjectDamaged(self.key) from None
+                begins = number * PIECE
+                opened.append(plain[max(start - begins, 0) : stop - begins])
+                number += 1
+            if opened:
+                yield b"".join(opened)
+
+
+def _sealed_size(size: int) -> int:
+    """Return the size of an encrypted object of so many bytes."""
+    return size + -(-size // PIECE) * (SEALED_PIECE - PIECE)
+
+
+@cache
+def store() -> FileStore:
+    """Return the store of this server."""
+    return Folder(settings.FILES_DIR, sync=settings.APFLOW.files.sync == "always")
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="files")
+
+
+async def on_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call the function on a thread for files, of which a process has a few: a slow disk holds up nothing else."""
+    return await asyncio.get_running_loop().run_in_executor(_threads(), partial(function, *args, **kwargs))
