@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest
 
 from accounts import api_keys
-from accounts.callers import LOCAL, Caller, Role
+from accounts.callers import LOCAL, MAX_USER_ID_CHARACTERS, Caller, Role
 from accounts.recent import recent_callers
 from accounts.tokens import (
     Claims,
@@ -21,9 +21,6 @@ from accounts.tokens import (
 from accounts.users import is_disabled, role_of
 from apflow_site.db import pools
 from apflow_site.db.calls import working_for
-
-MAX_USER_ID_CHARACTERS = 255  # the width of the column for the owner of a task
-
 
 Check = Callable[[str], Caller]
 

@@ -7,6 +7,7 @@ from functools import cache
 LOCAL_USER = "local"
 ROLE_PREFIX = "role:"
 USER_ID = "user_id"
+MAX_USER_ID_CHARACTERS = 255  # the width of the column for the owner of a task
 
 
 class Role(IntEnum):

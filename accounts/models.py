@@ -31,6 +31,9 @@ class SpentToken(models.Model):
 
     objects: ClassVar[SpentTokens] = SpentTokens()
 
+    class Meta:
+        app_label = "accounts"
+
     def __str__(self) -> str:
         return self.jti
 
@@ -53,6 +56,7 @@ class APIKey(models.Model):
     revoked_at = models.DateTimeField(null=True)
 
     class Meta:
+        app_label = "accounts"
         verbose_name = "API key"
 
     def __str__(self) -> str:
@@ -66,6 +70,9 @@ class LoginLink(models.Model):
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
     expires_at = models.DateTimeField()
 
+    class Meta:
+        app_label = "accounts"
+
     def __str__(self) -> str:
         return f"for {self.user}"
 
@@ -77,6 +84,7 @@ class LoginTry(models.Model):
     at = models.DateTimeField(db_index=True)
 
     class Meta:
+        app_label = "accounts"
         indexes: ClassVar[list[models.Index]] = [models.Index(fields=["scope", "at"], name="tries_of_scope")]
 
     def __str__(self) -> str:
@@ -94,6 +102,7 @@ class AuditEntry(models.Model):
     details = models.JSONField(default=dict)
 
     class Meta:
+        app_label = "accounts"
         verbose_name_plural = "audit entries"
         indexes: ClassVar[list[models.Index]] = [models.Index(fields=["actor", "at"], name="audit_of_actor")]
 

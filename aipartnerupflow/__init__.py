@@ -20,9 +20,7 @@ def bootstrap() -> None:
     Its packages are in the wheel's `_project` folder or in the checkout. Raises ImportError if a
     module of another project with the name of one of them was imported before.
     """
-    here = Path(__file__).resolve().parent
-    project = here / "_project"
-    folder = project if project.is_dir() else here.parent
+    folder = project_folder()
     for name in sorted(PROJECT_PACKAGES & sys.modules.keys()):
         module = sys.modules[name]
         file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
@@ -36,6 +34,13 @@ def bootstrap() -> None:
     if sys.path[:1] != [str(folder)]:  # before site-packages, where the A2A SDK has an `a2a` too
         sys.path.insert(0, str(folder))
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "apflow_site.settings")
+
+
+def project_folder() -> Path:
+    """Return the folder with the packages of the Django project."""
+    here = Path(__file__).resolve().parent
+    project = here / "_project"
+    return project if project.is_dir() else here.parent
 
 
 def taken_name(module: str | None) -> str | None:

@@ -21,6 +21,8 @@ from urllib.parse import unquote
 import django
 import psutil
 import typer
+from django.apps import apps
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError
@@ -286,6 +288,10 @@ def _in_django(function: Callable[[], T]) -> T:
     """Set up Django and call the function. An error of the configuration or the database ends the command."""
     try:
         django.setup()
+        if not apps.is_installed("tasks"):  # a project that uses `aipartnerupflow.django`
+            _refuse(
+                f"DJANGO_SETTINGS_MODULE is '{settings.SETTINGS_MODULE}', another project's settings. Unset it for this command."
+            )
         gc.freeze()  # what is imported is no garbage; to look for some in it would delay the end of the command
         return function()
     except (ConfigError, ImproperlyConfigured) as error:

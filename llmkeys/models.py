@@ -21,6 +21,7 @@ class LLMKey(models.Model):
     used_at = models.DateTimeField(null=True)
 
     class Meta:
+        app_label = "llmkeys"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["user_id", "provider"], name="one_llm_key_per_provider"),
         ]
@@ -45,6 +46,7 @@ class RunSecret(models.Model):
     expires_at = models.DateTimeField()
 
     class Meta:
+        app_label = "llmkeys"
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["tree_id"], name="secret_of_tree"),
             models.Index(fields=["expires_at"], name="secret_age"),
@@ -71,6 +73,7 @@ class NamedSecret(models.Model):
     used_at = models.DateTimeField(null=True)
 
     class Meta:
+        app_label = "llmkeys"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["user_id", "name"], name="one_secret_per_name"),
         ]

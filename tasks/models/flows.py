@@ -38,6 +38,7 @@ class Flow(models.Model):
     objects = FlowQuerySet.as_manager()
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["user_id", "name"], name="flow_of_owner"),
         ]
@@ -72,6 +73,7 @@ class FlowVersion(models.Model):
     objects = FlowVersionQuerySet.as_manager()
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["flow", "number"], name="version_of_flow"),
         ]

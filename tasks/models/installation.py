@@ -16,6 +16,7 @@ class SavedView(models.Model):
     query = models.TextField()
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["user_id", "place", "name"], name="saved_view_of_user"),
         ]
@@ -29,6 +30,9 @@ class LastVisit(models.Model):
 
     user_id = models.CharField(primary_key=True, max_length=255)
     at = models.DateTimeField()
+
+    class Meta:
+        app_label = "tasks"
 
     def __str__(self) -> str:
         return f"{self.user_id} at {self.at:%Y-%m-%d %H:%M}"
@@ -45,6 +49,7 @@ class IdempotencyKey(models.Model):
     created_at = models.DateTimeField()
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["user_id", "key"], name="one_request_per_key"),
         ]
@@ -73,6 +78,7 @@ class WorkerProcess(models.Model):
     beat_at = models.DateTimeField()
 
     class Meta:
+        app_label = "tasks"
         verbose_name_plural = "worker processes"
         indexes: ClassVar[list[models.Index]] = [models.Index(fields=["cluster_id", "beat_at"], name="worker_alive")]
 
@@ -86,6 +92,9 @@ class InstallationFact(models.Model):
     name = models.CharField(primary_key=True, max_length=64)
     value = JsonTextField()
     updated_at = models.DateTimeField()
+
+    class Meta:
+        app_label = "tasks"
 
     def __str__(self) -> str:
         return self.name

@@ -127,6 +127,7 @@ class Run(models.Model):
     objects = RunQuerySet.as_manager()
 
     class Meta:
+        app_label = "tasks"
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["root_id", "-number"], name="run_of_tree"),
             models.Index(
@@ -210,6 +211,7 @@ class RunCount(models.Model):
     objects = RunCountQuerySet.as_manager()
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
                 fields=["user_id", "hours", "hour", "flow_id", "status", "error_key"], name="runs_counted_once"
@@ -231,6 +233,7 @@ class RunInputs(models.Model):
     inputs = JsonTextField()
 
     class Meta:
+        app_label = "tasks"
         verbose_name_plural = "run inputs"
 
     def __str__(self) -> str:
@@ -246,6 +249,7 @@ class RunTag(models.Model):
     created_at = models.DateTimeField()  # of the run
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["run_id", "tag"], name="tag_of_run"),
         ]
@@ -269,6 +273,7 @@ class TaskEvent(models.Model):
     created_at = models.DateTimeField()
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["run_id", "seq"], name="event_order"),
         ]
@@ -289,6 +294,7 @@ class CancelRequest(models.Model):
     message = models.TextField()
 
     class Meta:
+        app_label = "tasks"
         indexes: ClassVar[list[models.Index]] = [models.Index(fields=["run_id"], name="cancel_of_run")]
 
     def __str__(self) -> str:

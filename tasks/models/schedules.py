@@ -73,6 +73,7 @@ class Schedule(models.Model):
     objects = ScheduleQuerySet.as_manager()
 
     class Meta:
+        app_label = "tasks"
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["next_run_at"], name="schedule_due", condition=IS_DUE),
             models.Index(fields=["user_id", "-created_at", "-id"], name="schedule_of_owner"),
@@ -141,6 +142,7 @@ class Firing(models.Model):
     objects = FiringQuerySet.as_manager()
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["schedule", "scheduled_for"], name="one_firing_for_each_time"),
         ]

@@ -25,6 +25,7 @@ class ConversationTurn(models.Model):
     objects: ClassVar[models.Manager["ConversationTurn"]] = models.Manager()
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["run_id", "task_id"], name="turn_of_task"),
         ]
@@ -51,6 +52,7 @@ class TaskState(models.Model):
     objects: ClassVar[models.Manager["TaskState"]] = models.Manager()
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["run_id", "task_id", "key"], name="state_of_task"),
         ]

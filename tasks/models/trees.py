@@ -113,6 +113,7 @@ class Task(models.Model):
     objects = TaskQuerySet.as_manager()
 
     class Meta:
+        app_label = "tasks"
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["root_id", "part", "position"], name="task_of_tree"),
             models.Index(fields=["user_id", "-created_at", "-id"], name="root_of_owner", condition=IS_ROOT),
@@ -187,6 +188,7 @@ class TaskCount(models.Model):
     objects = TaskCountQuerySet.as_manager()
 
     class Meta:
+        app_label = "tasks"
         managed = False
         db_table = "tasks_counted"
 

@@ -46,6 +46,7 @@ class ModelCall(models.Model):
     feedback = JsonTextField(null=True)
 
     class Meta:
+        app_label = "tasks"
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["run_id", "started_at", "id"], name="call_of_run"),
             models.Index(fields=["run_id", "task_id", "started_at", "id"], name="call_of_task"),
@@ -61,6 +62,9 @@ class RunBudget(models.Model):
     run_id = models.CharField(primary_key=True, max_length=36)
     state = JsonTextField()
 
+    class Meta:
+        app_label = "tasks"
+
     def __str__(self) -> str:
         return f"budget of run {self.run_id}"
 
@@ -75,6 +79,7 @@ class DayCount(models.Model):
     seconds = models.FloatField()
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["user_id", "day", "process"], name="day_of_user_and_process"),
         ]
@@ -92,6 +97,7 @@ class DayAllowance(models.Model):
     allowed = models.FloatField()
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["user_id", "day", "measure"], name="allowance_of_user_and_day"),
         ]
@@ -130,6 +136,7 @@ class Usage(models.Model):
     objects = UsageQuerySet.as_manager()
 
     class Meta:
+        app_label = "tasks"
         managed = False
         db_table = "tasks_used"
         verbose_name_plural = "usage"

@@ -101,6 +101,7 @@ class Question(models.Model):
     objects = QuestionQuerySet.as_manager()
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
                 fields=["run", "task_id"], condition=models.Q(closed_at=None), name="one_open_question_per_task"
@@ -156,6 +157,7 @@ class Assignee(models.Model):
     name = models.CharField(max_length=255)
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["name", "question"], name="assignee_once"),
         ]
@@ -179,6 +181,7 @@ class SentEvent(models.Model):
     wait_id = models.CharField(max_length=36, null=True)
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
                 fields=["user_id", "event_id"], condition=models.Q(wait_id=None), name="one_event_per_id"
@@ -206,6 +209,9 @@ class SharedLimit(models.Model):
     turn = models.BigIntegerField(default=0)
     seen_at = models.DateTimeField()
 
+    class Meta:
+        app_label = "tasks"
+
     def __str__(self) -> str:
         return self.key
 
@@ -226,6 +232,9 @@ class NamedLimit(models.Model):
 
     objects = NamedLimitQuerySet.as_manager()
 
+    class Meta:
+        app_label = "tasks"
+
     def __str__(self) -> str:
         return self.name
 
@@ -238,6 +247,7 @@ class LimitPlace(models.Model):
     task_id = models.CharField(max_length=255)
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["run", "task_id", "key"], name="one_place_per_task"),
         ]
@@ -252,6 +262,9 @@ class OpenWaits(models.Model):
 
     user_id = models.CharField(primary_key=True, max_length=255)
     taken = models.BigIntegerField()
+
+    class Meta:
+        app_label = "tasks"
 
     def __str__(self) -> str:
         return f"{self.taken} waits of {self.user_id}"

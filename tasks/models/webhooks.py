@@ -56,6 +56,7 @@ class Webhook(models.Model):
     objects = WebhookQuerySet.as_manager()
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["run", "config_id"], name="one_webhook_per_config"),
         ]
@@ -84,6 +85,7 @@ class WebhookDelivery(models.Model):
     updated_at = models.DateTimeField()
 
     class Meta:
+        app_label = "tasks"
         verbose_name_plural = "webhook deliveries"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["webhook", "seq"], name="one_delivery_per_event"),
@@ -103,6 +105,7 @@ class MailCount(models.Model):
     objects: ClassVar[models.Manager["MailCount"]] = models.Manager()
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["user_id", "day"], name="mails_of_user_and_day"),
         ]
@@ -141,6 +144,7 @@ class Notification(models.Model):
     objects = NotificationQuerySet.as_manager()
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["user_id", "name"], name="notification_of_owner"),
         ]

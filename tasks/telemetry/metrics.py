@@ -42,7 +42,7 @@ OTHERS: Final = "others"
 
 
 class NoRoom(Exception):
-    """The disk is full, so the series does not begin: skip the count."""
+    """The disk is full, or there is no folder, so the series does not begin: skip the count."""
 
 
 def metrics_folder() -> Path:
@@ -87,6 +87,10 @@ def _begun(metric: Any, labels: tuple[str, ...]) -> Any:
 
 
 def _require_room() -> None:
+    if (
+        FOLDER_VARIABLE not in os.environ
+    ):  # a process of another project (`aipartnerupflow.django`), which has metrics of its own
+        raise NoRoom
     try:
         metrics_folder().mkdir(parents=True, exist_ok=True)
         has_room = shutil.disk_usage(metrics_folder()).free >= ROOM_BYTES
