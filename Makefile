@@ -101,6 +101,7 @@ reference: install
 	$(BIN)/python -m apflow_site.config.reference
 	$(BIN)/python scripts/executor_reference.py
 	$(BIN)/python scripts/client_types.py
+	$(BIN)/python scripts/file_schemas.py
 	DJANGO_SETTINGS_MODULE=apflow_site.settings $(BIN)/python -m tests.clients.typescript
 
 # What a release consists of; see docs/contributing/release.md.

@@ -37,6 +37,7 @@ urlpatterns = [
     path("docs", docs.page),
     path("docs/", docs.page),
     path("docs/<str:name>", docs.asset),
+    path("schemas/<str:name>", docs.schema),
     path(".well-known/agent-card.json", views.agent_card),
     path(".well-known/agent-card", views.agent_card),
     path(".well-known/agent.json", views.agent_card),

@@ -227,7 +227,7 @@ def prepare(*, waits: bool = False) -> list[str]:
         except SchemaMismatch as error:
             _refuse(str(error))
 
-    return _in_django(bring_up_to_date)
+    return in_django(bring_up_to_date)
 
 
 def set_maintenance(*, is_on: bool) -> bool:
@@ -281,10 +281,10 @@ def pending_migrations() -> list[tuple[str, list[str]]]:
             _refuse(str(error))
         return schema.plan()
 
-    return _in_django(plan)
+    return in_django(plan)
 
 
-def _in_django(function: Callable[[], T]) -> T:
+def in_django(function: Callable[[], T]) -> T:
     """Set up Django and call the function. An error of the configuration or the database ends the command."""
     try:
         django.setup()

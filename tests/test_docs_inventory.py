@@ -41,6 +41,7 @@ WEBHOOKS: Final = "tests/tasks/worker/test_webhook_page.py::test_the_receiver_of
 CLIENT: Final = "tests/aipartnerupflow/client/test_client_page.py::test_the_programs_run_one_after_the_other"
 SERVICES: Final = "tests/acceptance/test_services_page.py"
 CONTAINERS: Final = "tests/acceptance/test_containers.py::test_the_page_is_true"
+CODING_AGENTS: Final = "tests/aipartnerupflow/cli/test_coding_agents.py::test_what_the_page_shows_works"
 DJANGO: Final = "tests/aipartnerupflow/django/test_project.py::test_what_the_page_shows_works"
 POOLS: Final = "tests/acceptance/test_pools.py::test_the_page_is_true"
 QUICK_START: Final = f"{README}::test_every_request_of_the_quick_start_succeeds"
@@ -416,6 +417,12 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Start a run and come back to it", "python", CLIENT),
         ("Watch a run", "python", CLIENT),
         ("Watch a run", "python", CLIENT),
+    ],
+    "docs/how-to/coding-agents.md": [
+        ("Install the skill", "sh", CODING_AGENTS),
+        ("Check files without a server", "sh", CODING_AGENTS),
+        ("Let the editor check them", "yaml", CODING_AGENTS),
+        ("Let the editor check them", "json", CODING_AGENTS),
     ],
     "docs/how-to/django.md": [
         ("Share the database", "sh", f"{NOT_RUN}needs PostgreSQL's own program; {DJANGO} uses such a schema"),

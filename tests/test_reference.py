@@ -54,6 +54,13 @@ def test_the_page_of_executors_says_what_they_declare() -> None:
     assert [row[0] for row in rows("executors.md") if len(row) < 3 or not row[2]] == []
 
 
+def test_the_schemas_of_files_are_those_of_the_methods() -> None:
+    checked = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/file_schemas.py"), "--check"], capture_output=True, text=True, timeout=240
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
 def test_the_types_of_the_client_are_those_of_the_server() -> None:
     checked = subprocess.run(
         [sys.executable, str(ROOT / "scripts/client_types.py"), "--check"], capture_output=True, text=True, timeout=240

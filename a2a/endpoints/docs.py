@@ -1,6 +1,6 @@
-"""`/openapi.json`, and Swagger UI at `/docs`.
+"""`/openapi.json`, Swagger UI at `/docs`, and the schemas of files with trees and flows at `/schemas/`.
 
-Its files come from drf-spectacular-sidecar, not from other hosts.
+The files of Swagger UI come from drf-spectacular-sidecar, not from other hosts.
 """
 
 from collections.abc import Mapping
@@ -40,6 +40,8 @@ PAGE: Final = b"""<!doctype html>
 <script src="/docs/swagger-ui-bundle.js"></script>
 <script src="/docs/start.js"></script>
 """
+SCHEMAS: Final = files("aipartnerupflow") / "schemas"
+SCHEMA_NAMES: Final = frozenset({"flow.json", "tree.json"})
 PAGE_HEADERS: Final = MappingProxyType(
     {
         # Swagger UI uses inline styles. Scripts and requests are limited to this server.
@@ -69,6 +71,14 @@ def asset(request: HttpRequest, name: str) -> HttpResponseBase:
     if name not in ASSETS:
         raise Http404
     return _cached(request, _asset(name), ASSETS[name])
+
+
+@require_safe
+def schema(request: HttpRequest, name: str) -> HttpResponseBase:
+    """`GET /schemas/{name}`: the JSON Schema of a file with a tree or a flow, for editors. Raises Http404 for all other names."""
+    if name not in SCHEMA_NAMES:
+        raise Http404
+    return _cached(request, (SCHEMAS / name).read_bytes(), "application/schema+json")
 
 
 @cache
@@ -120,6 +130,7 @@ in the result of the dependency `fetch`. Errors say what to correct.
 
 - [OpenRPC]({url}tasks): call `rpc.discover` by `POST` for all JSON-RPC methods, with schemas
 - [OpenAPI]({url}openapi.json): the REST interface under `/api/`
+- [JSON Schema of a tree]({url}schemas/tree.json), and of [a flow]({url}schemas/flow.json), for files and editors
 - [MCP]({url}mcp): tools, resources and prompts of the Model Context Protocol, by `POST`
 - [AG-UI]({url}ag-ui): runs with their events for front ends, by `POST`
 - [Agent card]({url}.well-known/agent-card.json): the skills of this server as an A2A agent

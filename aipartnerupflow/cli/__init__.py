@@ -38,6 +38,7 @@ from aipartnerupflow.cli.output import room_to_write
 from aipartnerupflow.cli.runs import runs, status, usage
 from aipartnerupflow.cli.schedules import schedules
 from aipartnerupflow.cli.secrets import keys, secrets
+from aipartnerupflow.cli.skill import skill
 from aipartnerupflow.cli.stored import files
 from aipartnerupflow.cli.tasks import events, generate, questions, tasks
 from aipartnerupflow.cli.users import tokens, users
@@ -75,6 +76,7 @@ app.add_typer(files, name="files")
 app.add_typer(schedules, name="schedules")
 app.add_typer(notifications, name="notifications")
 app.add_typer(webhooks, name="webhooks")
+app.add_typer(skill, name="skill")
 
 
 @app.command()

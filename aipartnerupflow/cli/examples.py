@@ -116,6 +116,8 @@ EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
         "flows save": "flows save flow.yaml",
         "flows versions": "flows versions greet",
         "flows delete": "flows delete greet",
+        "flows validate": "flows validate docs/examples/publish.yaml",
+        "skill install": "skill install .agents/skills",
         "schedules create": "schedules create docs/examples/hello.json --cron '0 6 * * 1-5' --timezone Europe/Berlin",
         "schedules update": "schedules update 01a2b3c4 --cron '0 7 * * *'",
         "schedules list": "schedules list --active",

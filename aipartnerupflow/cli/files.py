@@ -37,19 +37,31 @@ OF_FLOW: Final = ("name", "description", "inputs_schema", "is_tool", "tasks")
 
 def read_tasks(file: Path) -> Any:
     """Read one task, a list of tasks, or `{"tasks": …}`. Raises typer.Exit if that is impossible."""
-    given = read_document(file)
+    given = without_schema(read_document(file))
     return given["tasks"] if isinstance(given, dict) and given.keys() == {"tasks"} else given
 
 
 def read_flow(file: Path) -> dict[str, Any]:
     """Read a flow: an object with its fields, or only its tasks. Raises typer.Exit if that is impossible."""
-    given = read_document(file)
+    return flow_in(read_document(file), file)
+
+
+def flow_in(document: Any, file: Path) -> dict[str, Any]:
+    """Return the flow in the document of a file. Raises typer.Exit for a field that a flow does not have."""
+    given = without_schema(document)
     if not isinstance(given, dict) or "tasks" not in given:
         return {"tasks": given}
     flow = {name: value for name, value in given.items() if name not in SET_BY_SERVER}
     if unknown := [name for name in flow if name not in OF_FLOW]:
         refuse(f"{file}: unknown field '{unknown[0]}'. A flow has the fields {', '.join(OF_FLOW)}.")
     return flow
+
+
+def without_schema(document: Any) -> Any:
+    """Return the document without `$schema`, by which editors find the schema of the file."""
+    if not isinstance(document, dict):
+        return document
+    return {name: value for name, value in document.items() if name != "$schema"}
 
 
 def inputs_of(given: list[str] | None, file: Path | None = None) -> dict[str, Any] | None:
@@ -72,12 +84,21 @@ def inputs_of(given: list[str] | None, file: Path | None = None) -> dict[str, An
 
 def read_document(file: Path) -> Any:
     """Read JSON or YAML; `-` is standard input. Raises typer.Exit, with the line of a fault, if that is impossible."""
+    return parsed(read_bytes(file), file)
+
+
+def read_bytes(file: Path) -> bytes:
+    """Return the content of the file; `-` is standard input. Raises typer.Exit if that is impossible."""
     try:
-        content = typer.get_binary_stream("stdin").read() if str(file) == "-" else file.read_bytes()
+        return typer.get_binary_stream("stdin").read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
         refuse(f"Cannot read {file}: {error.strerror or error}.")
     except ValueError as error:
         refuse(f"Cannot read {file}: {error}")
+
+
+def parsed(content: bytes, file: Path) -> Any:
+    """Return the value of JSON or YAML. Raises typer.Exit, with the line of a fault, if it is neither."""
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError as error:

@@ -7,7 +7,7 @@ import typer
 
 from aipartnerupflow.cli import output
 from aipartnerupflow.cli.files import read_flow, read_tasks
-from aipartnerupflow.cli.options import asks, refuse
+from aipartnerupflow.cli.options import AsJson, ConfigFile, ExitCode, asks, refuse
 from aipartnerupflow.cli.output import clean, note, put, table
 from aipartnerupflow.program import command as command_line
 
@@ -149,3 +149,25 @@ def versions(client: "Client", name: Name, user: User = None) -> "FlowVersions":
 def delete(client: "Client", name: Name, user: User = None) -> "FlowDeleted":
     """Delete a flow and its versions. Its runs are kept."""
     return client.delete_flow(name, user_id=user)
+
+
+@flows.command("validate")
+def validate(
+    files: Annotated[
+        list[Path], typer.Argument(help="JSON or YAML files with flows or trees. A dash (-) reads standard input.")
+    ],
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check files of flows and trees without a server. Exits 1 if one is not valid."""
+    from aipartnerupflow.cli import flow_files
+
+    reports = flow_files.validated(files, config)
+    if as_json:
+        output.as_document([report.as_json() for report in reports])
+    else:
+        for report in reports:
+            output.warn(report.warning_lines)
+            for text in report.lines:
+                output.line(text)
+    raise typer.Exit(ExitCode.OK if all(report.is_valid for report in reports) else ExitCode.FAILED)

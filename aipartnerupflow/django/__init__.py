@@ -55,7 +55,7 @@ class Refused(Exception):
 class Started:
     """A run that begins after the commit. `task_id` is the root of its tree, by which clients follow it.
 
-    `ids` maps each id of the request to the stored one. Of a repetition, these are of the first request.
+    `ids` maps each id of the request to the stored one. A repetition has those of the first request.
     """
 
     task_id: str

@@ -81,11 +81,8 @@ def save_flow(
     check_name(name)
     if task_id is not None:
         tasks = beforehand("definition", partial(tasks_of_tree, caller=caller, task_id=task_id), task_id)
-    spec = checked_beforehand(tasks)
+    spec, warnings = checked_flow(tasks, inputs_schema)
     refuse_unusable(spec, owner=caller.user_id)
-    if inputs_schema is not None and (problem := fault_of_schema(inputs_schema)):
-        raise InvalidParams([("inputs_schema", problem)])
-    warnings = [*spec.warnings, *_check_places(spec, inputs_schema)]
     definition = defined_tasks(tasks, spec)
     content: Json = {"definition": definition, "inputs_schema": inputs_schema, "description": description}
     most, size = settings.APFLOW.limits.flow_bytes, len(orjson.dumps(content))
@@ -218,6 +215,14 @@ def checked_inputs(version: FlowVersion | None, given: Json, *, field: str = "in
     if is_longer(filled, than=most):  # the defaults count too
         raise InvalidParams([too_long])
     return filled
+
+
+def checked_flow(tasks: object, inputs_schema: Json | None) -> tuple[TreeSpec, list[str]]:
+    """Check what a flow consists of, and return its tasks and warnings. Raises InvalidParams, or what `create_tree` raises."""
+    spec = checked_beforehand(tasks)
+    if inputs_schema is not None and (problem := fault_of_schema(inputs_schema)):
+        raise InvalidParams([("inputs_schema", problem)])
+    return spec, [*spec.warnings, *_check_places(spec, inputs_schema)]
 
 
 def check_name(name: str) -> None:
