@@ -87,6 +87,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "docs/how-to/kubernetes.md": [
         ("Try it", "sh", f"{NOT_RUN}needs a cluster; tests/test_kubernetes.py looks at what is in these files"),
+        ("With Helm", "sh", f"{NOT_RUN}needs a cluster; tests/test_chart.py renders the chart with Helm"),
         ("Autoscaling", "yaml", f"{NOT_RUN}is the file of another program"),
     ],
     "docs/coming-from/celery.md": [("An example", "python", ELSEWHERE), ("An example", "json", ELSEWHERE)],
