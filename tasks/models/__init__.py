@@ -1,4 +1,7 @@
-"""The rows: tasks, flows, runs, events, questions, webhooks, and what concerns the installation as a whole."""
+"""The rows: tasks, flows, runs, events, questions, webhooks, and what concerns the installation as a whole.
+
+Each model names its app: projects with `aipartnerupflow.django` use them without the app in INSTALLED_APPS.
+"""
 
 from tasks.models.caching import CachedResult, CachedResultQuerySet, CallInFlight
 from tasks.models.files import File, FileBytes, FileQuerySet, FileReference, FileSpace

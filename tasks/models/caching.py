@@ -32,6 +32,7 @@ class CachedResult(models.Model):
     objects = CachedResultQuerySet.as_manager()
 
     class Meta:
+        app_label = "tasks"
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["user_id", "-stored_at", "size"], name="cached_of_user"),
             models.Index(fields=["expires_at"], name="cached_until"),
@@ -50,6 +51,7 @@ class CallInFlight(models.Model):
     task_id = models.CharField(max_length=255)
 
     class Meta:
+        app_label = "tasks"
         indexes: ClassVar[list[models.Index]] = [models.Index(fields=["run_id", "task_id"], name="call_in_flight")]
 
     def __str__(self) -> str:
