@@ -459,6 +459,19 @@ class Limits(Section):
     )
 
 
+class Telemetry(Section):
+    content: bool = Field(
+        False,
+        examples=[True],
+        description="Whether spans of model calls and tools have their messages, arguments and results, with secrets masked. Spans are sent only with OpenTelemetry's own variables. See [Telemetry](../how-to/telemetry.md).",
+    )
+    traceparent_to: values.HostPatterns = Field(
+        ("*",),
+        examples=[[".example.com"]],
+        description="Hosts of models, MCP servers, agents and requests of tasks that get the header `traceparent` while traces are sent: names, `.example.com` for a domain with all below it, or `*`. An empty list: none.",
+    )
+
+
 class Log(Section):
     format: Literal["text", "json"] = Field(
         "text",

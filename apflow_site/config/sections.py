@@ -21,6 +21,7 @@ from apflow_site.config.operation import (
     Redis,
     Retention,
     Server,
+    Telemetry,
     Worker,
 )
 from apflow_site.config.values import Allowed, ExecutorId, Percentages, Section, Split, SplitPairs, Whole
@@ -156,6 +157,7 @@ class Config(BaseSettings, Section):
     a2a: A2a = A2a()
     mcp: Mcp = Mcp()
     log: Log = Log()
+    telemetry: Telemetry = Telemetry()
 
     def __init__(self, *sources: PydanticBaseSettingsSource) -> None:
         """Merge the sources; the first one wins. Raises pydantic.ValidationError."""

@@ -34,7 +34,7 @@ from tasks.pools import frames
 from tasks.pools.base import executed
 from tasks.pools.family import adopt_orphans, kill_family, limited_family
 from tasks.pools.frames import Message
-from tasks.telemetry.tracing import add_log_ids
+from tasks.telemetry.tracing import add_log_ids, continue_from
 
 IS_LINUX: Final = sys.platform == "linux"
 MOST_LIKELY: Final = "1000"
@@ -150,6 +150,7 @@ class Child:
 
     async def _work(self, job: frames.Job) -> None:
         add_log_ids(run=job.run_id, task=job.task_id)
+        continue_from(job.trace)
         MODELS.set(WorkersModels(self.call))
         STATES.set(WorkersState(self.call))
         SERVERS.set(WorkersServers(self.call))

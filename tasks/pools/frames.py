@@ -54,6 +54,8 @@ class Job(Message, frozen=True, kw_only=True):
     """Whether the worker is to store that the work begins."""
     secrets: list[str] = []
     """The named secrets in the inputs, to mask them in log lines."""
+    trace: str | None = None
+    """The span of the task, as a traceparent, from which its requests continue."""
 
 
 OF_CONTEXT: Final = [field.name for field in fields(Context) if field.name in Job.__struct_fields__]

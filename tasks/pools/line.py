@@ -24,6 +24,7 @@ from tasks.pools import frames
 from tasks.pools.base import RaisedElsewhere
 from tasks.pools.frames import Job
 from tasks.pools.prints import Prints
+from tasks.telemetry import tracing
 
 
 async def answer(
@@ -289,4 +290,5 @@ def job_of(executor: Executor, inputs: Json, context: Context, *, memory_bytes: 
         max_result_bytes=settings.APFLOW.limits.result_bytes,
         must_begin=context.begin is not unstored,
         secrets=[] if masker is None else masker.values_in(inputs),
+        trace=tracing.current(),
     )

@@ -367,11 +367,6 @@ def renew(*, owner: str, run_ids: Iterable[str]) -> None:
     )
 
 
-def keep_trace(run_id: str, trace: str) -> None:
-    """Store the first span of a run that nobody traced before it, for the spans of its later claims and of its trees."""
-    Run.objects.filter(id=run_id, trace=None).update(trace=trace)
-
-
 def release(*, owner: str, run_ids: Collection[str] | None = None) -> None:
     """Release this owner's runs, or those of them, so that other workers resume them at once."""
     with transaction.atomic():

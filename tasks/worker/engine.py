@@ -24,13 +24,14 @@ from contextvars import copy_context
 from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from django.utils.module_loading import import_string
 
 from tasks.queue.leases import Claim
 from tasks.queue.suspension import suspend
 from tasks.rules.plan import NOT_RUN, Plan, Step
 from tasks.rules.steps import superseded
-from tasks.rules.strict_json import Json
 from tasks.rules.tree import children_of, nodes_of
 from tasks.services.runs.cancels import Cancel
 from tasks.services.waits.questions import OpenQuestion
@@ -47,6 +48,9 @@ from tasks.worker.run_parts import RunParts, Shared
 from tasks.worker.spawning.growth import Growth
 from tasks.worker.task_runner import TaskRunner
 from tasks.worker.verdict import Verdict
+
+if TYPE_CHECKING:
+    from tasks.worker.run_spans import RunSpans
 
 WAITING: Final = "waiting"
 """The status of a run that is suspended until its questions are answered."""
@@ -100,7 +104,8 @@ class TreeRun:
         self._runner = TaskRunner(run, self._attempts, self._live)
         self._verdict = Verdict(claim, run.standing, run.family)
         self._context = copy_context()  # then that of the run: each job has a copy of it
-        self._trace = claim.trace  # then the span of the run
+        self._secrets = run.secrets
+        self._spans: RunSpans | None = None  # if the run is traced
         self._ready: dict[str, None] = {}  # the tasks that begin in the next turns of the loop
         self._ends = deque[Callable[[], object]]()  # come before these: they end tasks that did not run, or stop them
         self._is_in_turns = False
@@ -126,7 +131,10 @@ class TreeRun:
             return await self._run_to_its_end(cancels)
 
     async def _run_to_its_end(self, cancels: Collection[Cancel]) -> bool:
-        self._trace, self._context = tracing.current(), copy_context()
+        self._context = copy_context()
+        if (span := tracing.here()) is not None:
+            make: type[RunSpans] = import_string("tasks.worker.run_spans.RunSpans")
+            self._spans = make(span, self._claim, self._tasks, self._secrets)
         try:
             cancels = [*cancels, *self._orphans()]
             unrun = self._cancelled_before(cancels) if cancels else []
@@ -322,6 +330,8 @@ class TreeRun:
 
     def _end_unrun(self, task_id: str, outcome: Outcome) -> None:
         self._verdict.note(task_id, outcome)
+        if self._spans is not None:
+            self._spans.ended_without_job(self._tasks[task_id], outcome)
         self._recorder.finished_unrun(self._tasks[task_id], outcome)
         self._live.ended(self._tasks[task_id], outcome)
         self._set_templates_aside(task_id)
@@ -438,11 +448,10 @@ class TreeRun:
     async def _run_to_commit(self, task: LoadedTask, places: AsyncExitStack) -> None:
         tracing.add_log_ids(task=task.id)
         job = self._jobs[task.id]
+        if self._spans is not None:
+            tracing.enter(self._spans.begun(task))
         try:
-            name = f"task {task.executor_id or 'group'}"
-            with tracing.span(name, _attributes(task), parent=self._trace) as note:
-                outcome = await self._runner.run(task, places)
-                note(_attributes_of(outcome, task))
+            outcome = await self._runner.run(task, places)
         except asyncio.CancelledError:
             if task.id not in self._cancellations or (task.id in self._cleaning and self._is_left(task.id)):
                 raise
@@ -452,6 +461,8 @@ class TreeRun:
             outcome = self._cancellations.outcome_of(task.id)
         if self._jobs.get(task.id) is not job:
             return  # it was left behind, and its task is settled
+        if self._spans is not None:
+            self._spans.rested(task, outcome.outcome if isinstance(outcome, Growth) else outcome)
         del self._jobs[task.id]  # from here on there is nothing to stop
         if outcome is None:
             self._wait(task)
@@ -544,14 +555,3 @@ class TreeRun:
         self._advance(self._plan.settle(task.id, outcome.status))
         if self._claim.is_suspected and not self._claim.is_convicted and task.executor_id is not None:
             self.wind_down()  # it has made progress, so any worker may have it again
-
-
-def _attributes(task: LoadedTask) -> Json:
-    return {"apflow.task.id": task.id, "apflow.task.name": task.name, "apflow.executor.id": task.executor_id}
-
-
-def _attributes_of(outcome: Outcome | Growth | None, task: LoadedTask) -> Json:
-    end = outcome.outcome if isinstance(outcome, Growth) else outcome
-    status = end.status if end else "waiting"
-    failure = {"error.type": status} if status == Status.FAILED else {}
-    return {"apflow.task.status": str(status), "apflow.task.attempt": task.attempt, **failure}

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from typing import Any, Final, Literal
@@ -28,7 +27,7 @@ from tasks.rules.strict_json import Json
 from tasks.services.runs import cancels
 from tasks.status import Status
 from tasks.worker.live_rows import Refused, rows_of_calls
-from tasks.worker.load_run import LoadedTask, is_live
+from tasks.worker.load_run import LoadedTask, is_live, moment_of
 from tasks.worker.outcomes import Outcome, cancelled, completed_in_turn, failed
 from tasks.worker.run_parts import RunParts
 from tasks.worker.spawning.growth import CannotGrow, Growth, Room, growth_of, stored_id
@@ -159,7 +158,7 @@ class Live:
         if steps:  # its code has been at work before
             self._at_work.add(task.id)
         part = (task.call or {}).get(PART)
-        new = {"seed": f"{self._run.claim.run_id}/{task.id}", "at": _moment(task.started_at).isoformat()}
+        new = {"seed": f"{self._run.claim.run_id}/{task.id}", "at": moment_of(task.started_at).isoformat()}
         origin = part or (steps[0].call if steps else None) or dict(new)
         if part or steps:
             new.clear()
@@ -168,7 +167,7 @@ class Live:
         drive = workflow.drive(
             part["arguments"] if part else given,
             seed=origin["seed"],
-            at=_moment(origin["at"]),
+            at=moment_of(origin["at"]),
             history=history,
             is_cancelled=task.id in self._run.cancellations,
         )
@@ -433,7 +432,7 @@ def _path(task: LoadedTask) -> str:
 
 
 def _end_of(task: LoadedTask, status: Status, result: Any) -> End:
-    at, stored = _moment(task.completed_at), task.call or {}
+    at, stored = moment_of(task.completed_at), task.call or {}
     if status is Status.COMPLETED:
         for field in stored.get("reads", ()):
             result = result.get(field) if isinstance(result, dict) else None
@@ -441,9 +440,3 @@ def _end_of(task: LoadedTask, status: Status, result: Any) -> End:
     exception, arguments = stored.get(RAISED, (None, None))
     ended: Literal["cancelled", "failed"] = "cancelled" if status is Status.CANCELLED else "failed"
     return End(status=ended, at=at, error=task.error, exception=exception, result=arguments)
-
-
-def _moment(stored: Any) -> datetime:
-    """Return a time of the database, which is text on SQLite, with its time zone."""
-    moment = datetime.fromisoformat(stored) if isinstance(stored, str) else stored
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -6,6 +6,7 @@ The trees are loaded with one query for many, without the ORM's cost per row.
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 import orjson
@@ -93,6 +94,12 @@ class LoadedTask:
 def is_live(task: LoadedTask) -> bool:
     """Return whether the task is a workflow, whose code runs beside its steps."""
     return (task.executor_id or "").startswith(WORKFLOW)
+
+
+def moment_of(stored: Any) -> datetime:
+    """Return a time of the database, which is text on SQLite, with its time zone."""
+    moment = datetime.fromisoformat(stored) if isinstance(stored, str) else stored
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 SELECTED: Final = [*(field.name for field in fields(LoadedTask) if field.name in COLUMNS), "steps"]

@@ -9,9 +9,10 @@ from asyncio import CancelledError
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
+from django.utils.module_loading import import_string
 
 from aipartnerupflow.executors import ExecutorError, Json, Stopped
 from llmkeys.redact import mask
@@ -22,9 +23,13 @@ from tasks.ids import new_id
 from tasks.rules.call_content import TEXT_CHARACTERS, stored_content
 from tasks.rules.words import ANSWER, REASONING
 from tasks.status import Status
+from tasks.telemetry import tracing
 from tasks.worker.load_run import LoadedTask
 from tasks.worker.run_recorder import CALL_ID, Call, RunRecorder
 from tasks.worker.secrets_of_run import SecretsOfRun
+
+if TYPE_CHECKING:
+    from tasks.worker.call_spans import CallSpan
 
 EVERY_SECONDS: Final = 0.1
 MAX_CHARACTERS: Final = 16_384
@@ -89,6 +94,7 @@ class TracedModels:
 
             self._publishes = not withholds_words(task.params)
             self._stores = not withholds_content(task.params)
+        self._span = tracing.here()  # of the task: threads of executors have a context of their own
 
     async def check(self, prompt: Prompt) -> None:
         await self._models.check(prompt)
@@ -143,6 +149,7 @@ class TracedModels:
             thoughts.add(text)
             thought(text)
 
+        span = None if self._span is None else self._span_of(prompt, call, self._span)
         try:
             with lines, thoughts:
                 answer = await self._models.ask(prompt, spent=counted, heard=listened, thought=considered)
@@ -160,21 +167,31 @@ class TracedModels:
             if answer is not None or call.error == NOT_FIRST:  # one that was too slow has taken at least so long
                 self._latencies.note(prompt, took if first is None else first)
             call = replace(call, usage=used, duration_ms=round(took * 1000), first_token_ms=first_ms)
-            await self._record(call, _said(prompt, answer, texts.text))
+            if span is not None:
+                span.over(answer, call, seconds=took, first_seconds=first)
+            await self._record(call, _said(prompt, answer, texts.text), span)
+
+    def _span_of(self, prompt: Prompt, call: Call, around: tracing.Span) -> "CallSpan":
+        make: type[CallSpan] = import_string("tasks.worker.call_spans.CallSpan")
+        return make(self._task, prompt, call, around=around)
 
     def _publish(self, call: Call, kind: str, text: str) -> None:
         if self._publishes:
             self._recorder.heard(self._task, call, self._secrets.masker.text(text), kind=kind)
 
-    async def _record(self, call: Call, said: Json) -> None:
+    async def _record(self, call: Call, said: Json, span: "CallSpan | None") -> None:
         content = None
+        is_stored = self._stores and settings.APFLOW_LLM.store_content
+        is_sent = self._stores and span is not None and settings.APFLOW.telemetry.content
         try:
-            if settings.APFLOW_LLM.store_content and self._stores:
+            if is_stored or is_sent:
                 work = partial(stored_content, **said, mask=self._mask)
                 content = await self._secrets.in_turn(self._task, work, size=_size_of(said))
         finally:  # also if it is cancelled meanwhile
             error = None if call.error is None else self._secrets.masker.text(call.error)
-            self._recorder.called(self._task, replace(call, error=error, content=content))
+            self._recorder.called(self._task, replace(call, error=error, content=content if is_stored else None))
+            if span is not None:
+                span.send(content if is_sent else None)
 
     def _mask(self, text: str) -> str:
         return mask(self._secrets.masker.text(text))

@@ -21,10 +21,11 @@ from tasks.queue.notify import Listener
 from tasks.rules.exceptions import LeaseLost
 from tasks.services.runs.cancels import Cancel
 from tasks.services.waits.questions import OpenQuestion
+from tasks.status import Status
 from tasks.telemetry import run_log, tracing
 from tasks.worker import webhook_deliveries
 from tasks.worker.day_budget import DayCounts
-from tasks.worker.engine import TreeRun
+from tasks.worker.engine import WAITING, TreeRun
 from tasks.worker.footprints import Footprints, Work
 from tasks.worker.group_commit import GroupCommit, write_now
 from tasks.worker.live import has_code, versions_here
@@ -319,13 +320,17 @@ class Worker:
         began, status = self._loop.time(), LOST
         facts = {"apflow.run.id": claim.run_id, "apflow.root_task.id": claim.root_id}
         try:
-            with tracing.span("run", facts, kind="consumer", parent=claim.trace):
-                if claim.trace is None and (trace := tracing.current()) is not None:
-                    await self._writer.call(partial(leases.keep_trace, claim.run_id, trace), user_id=tree.user_id)
-                is_left = await tree.run(cancels)
+            span = tracing.span_of_run(claim.run_id, claim.trace, facts)
+            tracing.enter(span)
+            is_left = await tree.run(cancels)
             if is_left:
                 await self._release([claim.run_id], user_id=tree.user_id)
             status = RELEASED if is_left else tree.status
+            if span is not None and status not in (RELEASED, WAITING):  # one span, of whichever workers had the run
+                span({"apflow.run.status": status} | ({tracing.ERROR: status} if status == Status.FAILED else {}))
+                span.began = tracing.nanoseconds(claim.claimed_at) - int(claim.seconds_old * 1e9)
+                span.ended = tracing.nanoseconds(claim.now())
+                span.end()
         except LeaseLost:
             logger.warning(
                 "Run %s was claimed by another worker", claim.run_id, extra={"event": "lease.lost", "run": claim.run_id}

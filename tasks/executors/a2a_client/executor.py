@@ -13,8 +13,10 @@ from llmkeys.secret import Secret
 from tasks.executors.a2a_client.agents import Agents
 from tasks.executors.a2a_client.client import Client, Progress, progress_of
 from tasks.executors.http.rest import AUTH, SECRET, auth_headers, merged_headers
+from tasks.executors.http.safe_http import parse_url
 from tasks.rules.a2a_versions import AUTH_REQUIRED, COMPLETED, REJECTED, TERMINAL, options_line
 from tasks.rules.templates import CannotFill, Filler
+from tasks.telemetry import tracing
 
 NAMES: Final = uuid.UUID("6a0c8f6e-9d0b-5e55-8f5a-3c1d7f0e2a2a")
 """The namespace of our message ids."""
@@ -131,6 +133,8 @@ class A2a(Executor):
         given = [auth.get("bearer"), auth.get("basic", {}).get("password"), auth.get("apikey", {}).get("value")]
         secrets = [Secret(text) for text in (*filter(None, given), *credentials.values())]
         agent = await self._agents.find(inputs["agent_url"], credentials=credentials)
+        url = parse_url(agent.url)
+        tracing.note({"gen_ai.agent.name": agent.name} | tracing.server(url.scheme, url.host, url.port))
         return Client(agent, credentials=credentials, secrets=secrets)
 
 

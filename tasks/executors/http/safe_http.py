@@ -22,6 +22,7 @@ from django.conf import settings
 from aipartnerupflow.executors import ExecutorError, HttpResponse
 from aipartnerupflow.executors.http import MAX_BODY_BYTES
 from tasks.own_process import without
+from tasks.telemetry.tracing import headers_for, here
 
 with without("click", "pygments", "rich"):  # those of its command line take 6 MiB in each process
     import httpx
@@ -234,6 +235,8 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         addresses = await judged_addresses(request.url, egress=self._egress, verify=self._verify)
+        for name, value in headers_for(request.url.host, here()).items():
+            request.headers.setdefault(name, value)
         for address in addresses[:-1]:
             try:
                 return await self._wire.handle_async_request(_addressed(request, address))

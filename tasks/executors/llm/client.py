@@ -9,10 +9,6 @@ from aipartnerupflow.executors import Context, ExecutorError, Json
 from tasks.executors.llm import demo
 from tasks.executors.llm.loading import load
 from tasks.executors.llm.prompt import PARAMETERS, Completion, Prompt, api_base_for, tries_for
-from tasks.telemetry import tracing
-
-#: OpenTelemetry's names for token counts, and ours.
-USAGE: Final = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}
 
 
 def ignore(text: str) -> None:
@@ -49,23 +45,14 @@ class _Direct:
         heard: Callable[[str], None],
         thought: Callable[[str], None] = ignore,
     ) -> Completion:
-        provider, _, _ = prompt.model.partition("/")
-        facts = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": provider,
-            "gen_ai.request.model": prompt.model,
-        }
-        with tracing.span(f"chat {prompt.model}", facts, kind="client") as note:
+        def counted(usage: Json) -> None:
+            spent(usage | {"model": prompt.model})
 
-            def counted(usage: Json) -> None:
-                note({f"gen_ai.usage.{name}": usage.get(theirs) for name, theirs in USAGE.items()})
-                spent(usage | {"model": prompt.model})
-
-            if demo.is_demo(prompt.model):
-                return await demo.answer(prompt, spent=counted, heard=heard)
-            by_litellm = await load("tasks.executors.llm.litellm_calls.ask")
-            answer: Completion = await by_litellm(prompt, spent=counted, heard=heard, thought=thought)
-            return answer
+        if demo.is_demo(prompt.model):
+            return await demo.answer(prompt, spent=counted, heard=heard)
+        by_litellm = await load("tasks.executors.llm.litellm_calls.ask")
+        answer: Completion = await by_litellm(prompt, spent=counted, heard=heard, thought=thought)
+        return answer
 
     async def check(self, prompt: Prompt) -> None:
         if demo.is_demo(prompt.model):

@@ -42,11 +42,11 @@ from tasks.executors.llm import litellm_bounds
 from tasks.executors.llm.attachments import sounds_in
 from tasks.executors.llm.client import ignore
 from tasks.executors.llm.errors import code_in, fault_of, not_taken, problem
-from tasks.executors.llm.fallbacks import CONTEXT_LENGTH, REFUSAL, TIMEOUT
+from tasks.executors.llm.fallbacks import CONTEXT_LENGTH, REFUSAL, TIMEOUT, ModelError
 from tasks.executors.llm.litellm_bounds import MODEL_LOOP, Heard
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.llm.wire import WIRE, Watched, Wire
-from tasks.telemetry import metrics
+from tasks.telemetry import metrics, tracing
 
 litellm_bounds.apply()
 # LiteLLM would load its table of tokens with the first count, and a cancelled answer is not given the time for that.
@@ -199,7 +199,7 @@ async def ask(
     """
     granted = await access(prompt)
     streamed = Streamed(max_characters=settings.APFLOW.limits.result_bytes)
-    wire = Wire(sounds=sounds_in(prompt.messages))
+    wire = Wire(sounds=sounds_in(prompt.messages), span=tracing.here())
     said = Heard(heard, thought)
     failure: Exception | None = None
     try:
@@ -225,7 +225,9 @@ async def ask(
         spent(answer.usage)
     key = granted.api_key.reveal() if granted.api_key else None
     failure = failure or fault_of(answer, wire, provider=granted.provider, model=prompt.model, key=key)
+    tracing.note({"gen_ai.provider.name": granted.provider, **wire.server})
     if failure is not None:
+        tracing.note({tracing.ERROR: _kind_of(failure, wire)})
         raise failure
     return answer
 
@@ -293,6 +295,7 @@ async def access(prompt: Prompt) -> Credentials:
         if granted.api_base is None:
             refuse_without_address(prompt.model, provider)
     except (RefusedModel, UnknownModel, MissingKey) as error:
+        tracing.note({tracing.ERROR: type(error).__name__})
         raise ExecutorError(error.message, permanent=True) from None
     is_given_by_operator = granted.source in ("environment", "none") or (granted.api_base and not prompt.api_base)
     if provider in OF_THE_OPERATOR and not is_given_by_operator:
@@ -406,6 +409,16 @@ def _problem(error: Exception, prompt: Prompt, granted: Credentials, wire: Wire)
         code=code_in(wire.body),
         kind=kind,
     )
+
+
+def _kind_of(failure: Exception, wire: Wire) -> str:
+    """Return the `error.type` of a failed call: the provider's status, or our word for what happened."""
+    if isinstance(failure, Stopped):
+        return "cancelled"
+    if (wire.status or 0) >= 400:
+        return str(wire.status)
+    kind = failure.kind if isinstance(failure, ModelError) else ""
+    return kind or "invalid_request"
 
 
 def _said(error: Exception) -> str:

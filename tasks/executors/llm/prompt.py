@@ -233,9 +233,8 @@ def models_for(context: Context, wanted: Any = None) -> list[str]:
 
     Raises ExecutorError.
     """
-    places = (wanted, context.params.get("model"), context.schemas.get("model"), settings.APFLOW_LLM.default_model)
-    found = next((place for place in places if place), None)
-    if found is None:
+    found = wanted_models(wanted, context.params, context.schemas)
+    if not found:
         raise ExecutorError(
             "No model is given. Add `model` to the task's params (such as openai/gpt-4o, or demo/demo to try without a key); "
             "the operator may set llm.default_model.",
@@ -244,6 +243,11 @@ def models_for(context: Context, wanted: Any = None) -> list[str]:
     if problem := fault_of_models(found):
         raise ExecutorError(f"The model {problem}.", permanent=True)
     return found if isinstance(found, list) else [found]
+
+
+def wanted_models(wanted: Any, params: Mapping[str, Any], schemas: Mapping[str, Any]) -> Any:
+    """Return the first that is given: `wanted`, or those in the params, the schemas or the settings, unchecked."""
+    return wanted or params.get("model") or schemas.get("model") or settings.APFLOW_LLM.default_model
 
 
 def fault_of_models(given: Any) -> str | None:

@@ -16,6 +16,7 @@ import orjson
 
 from tasks.executors.http.safe_http import bound_response
 from tasks.executors.llm.merging import Coalesced, Merger
+from tasks.telemetry import tracing
 
 MAX_ERROR_BYTES: Final = 64 * 2**10
 MAX_WHOLE_BYTES: Final = 64 * 2**20
@@ -39,6 +40,10 @@ class Wire:
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = ""
+    server: Mapping[str, Any] = field(default_factory=dict)
+    """The attributes of a span about where the request went."""
+    span: tracing.Span | None = None
+    """The span of the call, from which the provider may continue."""
     sounds: Sequence[str] = ()
     """Sounds that the request has to contain."""
     is_deaf: bool = False
@@ -180,6 +185,8 @@ class Watched(httpx.AsyncBaseTransport):
             return await self._inner.handle_async_request(request)
         if wire.whole is not None and request.method == "POST":
             return httpx.Response(HTTPStatus.OK, headers=JSON, content=wire.whole, request=request)
+        wire.server = tracing.server(request.url.scheme, request.url.host, request.url.port)
+        request.headers.update(tracing.headers_for(request.url.host, wire.span))
         request.headers["Accept-Encoding"] = "identity"  # a compressed stream could not be looked at
         if request.method == "POST" and not all(
             sound[:SAMPLE_CHARACTERS].encode() in request.content for sound in wire.sounds

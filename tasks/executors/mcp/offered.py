@@ -17,6 +17,7 @@ from aipartnerupflow.executors import ExecutorError, Json
 from tasks.executors.mcp.servers import configured
 from tasks.executors.mcp.session import INVALID_PARAMS, Hearing, RefusedError, Session, opened
 from tasks.rules.schema import TooCostly, check_cost, fault
+from tasks.telemetry import tracing
 
 MOST_PAGES: Final = 100
 MOST_LISTED: Final = 1_000
@@ -277,11 +278,13 @@ class _Direct:
     async def call(self, server: str, tool: str, arguments: Json, *, key: str, log: Callable[[str], None]) -> Json:
         target = configured(server)
         hearing = Hearing(report=lambda fraction, message: None, log=log, key=key)
+        facts = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool, "gen_ai.tool.type": "extension"}
         try:
-            async with asyncio.timeout(CALL_SECONDS), opened(target, hearing) as session:
-                inputs = {"tool": tool, "arguments": arguments}
-                result: Json = target.masked(await result_of(session, inputs))
-                return result
+            with tracing.span(f"execute_tool {tool}", facts, kind="client"):
+                async with asyncio.timeout(CALL_SECONDS), opened(target, hearing) as session:
+                    inputs = {"tool": tool, "arguments": arguments}
+                    result: Json = target.masked(await result_of(session, inputs))
+                    return result
         except TimeoutError:
             raise ExecutorError(f"The MCP server '{server}' did not answer within {CALL_SECONDS:g} s.") from None
 

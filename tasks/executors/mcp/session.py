@@ -10,6 +10,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 
+import httpx
 import orjson
 
 from aipartnerupflow import __version__
@@ -18,6 +19,7 @@ from aipartnerupflow.executors.base import unstored
 from tasks.executors.mcp.line import Line, http_line, stdio_line
 from tasks.executors.mcp.servers import Target
 from tasks.rules.forms import FORMATS, fault_of_form
+from tasks.telemetry import tracing
 
 MOST_QUESTIONS: Final = 20
 TEXT_CHARACTERS: Final = 10_000
@@ -32,6 +34,8 @@ SHOWN: Final = 1_000
 CANCEL_SECONDS: Final = 1.0
 IDEMPOTENCY_KEY: Final = "aipartnerupflow/idempotencyKey"
 """The field of `_meta` with a text that is the same for every repetition of a call."""
+LOCAL: Final = "localhost"
+"""The host of a server that is a process of this one, for `telemetry.traceparent_to`."""
 INTERNAL_ERROR, METHOD_NOT_FOUND, INVALID_PARAMS = -32603, -32601, -32602
 
 
@@ -176,10 +180,16 @@ class Session:
         self._number += 1
         number = self._number
         message: Json = {"jsonrpc": "2.0", "id": number, "method": method}
+        url = httpx.URL(self.target.url)
+        # MCP's field for it (SEP-414), since a server on standard input gets no header.
+        meta: Json = {**tracing.headers_for(url.host or LOCAL, tracing.here())}
         if method == "tools/call":
+            tracing.note({"mcp.method.name": method, **tracing.server(url.scheme, url.host, url.port)})
             await self._hearing.begin()
             key = {} if self._hearing.key is None else {IDEMPOTENCY_KEY: self._hearing.key}
-            params = params | {"_meta": {"progressToken": number} | key}
+            meta |= {"progressToken": number} | key
+        if meta:
+            params = params | {"_meta": meta}
         message |= {"params": params}
         try:
             async with aclosing(self._line.exchange(message)) as messages:
