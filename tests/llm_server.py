@@ -30,6 +30,7 @@ class Asked:
     path: str
     key: str
     body: Json
+    trace: str = ""
 
     @property
     def last_message(self) -> str:
@@ -109,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         names = ("x-api-key", "api-key", "x-goog-api-key")
         keys = [self.headers[name] for name in names if self.headers.get(name)]
         key = keys[0] if keys else self.headers.get("Authorization", "").removeprefix("Bearer ")
-        asked = Asked(path=self.path, key=key, body=body)
+        asked = Asked(path=self.path, key=key, body=body, trace=self.headers.get("traceparent", ""))
         self.llm.asked.append(asked)
         if self.llm.together:
             self.llm.together.wait(PATIENCE_SECONDS)

@@ -89,6 +89,15 @@ async def safe_wait(context: Context[Any, Any, Any], number: int) -> str:
 
 
 @server.tool(structured_output=False)
+def trace(context: Context[Any, Any, Any]) -> str:
+    """Return the trace that the call is part of: of its fields and, over HTTP, of its headers."""
+    meta, request = context.request_context.meta, context.request_context.request
+    found = [(meta.model_extra or {}).get("traceparent") if meta else None]
+    found += [] if request is None else [request.headers.get("traceparent")]
+    return " ".join(map(str, found))
+
+
+@server.tool(structured_output=False)
 def credentials(context: Context[Any, Any, Any]) -> str:
     """Return the credentials of the call, as no server should."""
     request = context.request_context.request

@@ -1,5 +1,6 @@
 """A receiver of OTLP over HTTP, with the official messages, and a collector in front of it: a process of its own."""
 
+import gzip
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -32,7 +33,8 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                received.take(self.path, body)
+                is_packed = self.headers.get("Content-Encoding") == "gzip"
+                received.take(self.path, gzip.decompress(body) if is_packed else body)
                 self.send_response(200)
                 self.send_header("Content-Type", "application/x-protobuf")
                 self.send_header("Content-Length", "0")

@@ -115,7 +115,7 @@ def _described(task: LoadedTask, caller: LoadedTask | None) -> tuple[str, str, J
         facts = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": task.name}
         facts |= genai.requested(model, inputs, conversation=task.params.get("conversation"))
         return f"invoke_agent {task.name}", "internal", facts
-    if executor == "a2a_client_executor":  # which notes the name and the address of the agent
+    if executor == "a2a_executor":  # which notes the name and the address of the agent
         return "invoke_agent", "client", {"gen_ai.operation.name": "invoke_agent", "gen_ai.provider.name": "a2a"}
     workflow = None
     if executor.startswith(WORKFLOW):
