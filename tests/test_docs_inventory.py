@@ -386,11 +386,6 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Logs", "json", f"{SERVERS}::test_a_line_of_the_log_is_as_shown"),
         ("Audit log", "sh", "tests/admin/test_audit.py::test_the_command_lists_what_happened"),
         (
-            "Traces",
-            "sh",
-            "tests/apflow_site/test_tracing.py::test_a_request_its_run_its_tasks_and_their_calls_are_one_trace",
-        ),
-        (
             "Upgrade and downgrade",
             "sh",
             "tests/aipartnerupflow/test_doctor.py::test_all_is_green_while_a_server_runs_and_the_worker_is_missed_when_it_does_not",
@@ -451,6 +446,17 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     ],
     "docs/how-to/alerts.md": [
         ("Alerts", "yaml", "tests/apflow_site/test_alerts.py::test_the_page_names_the_file_with_the_rules"),
+    ],
+    "docs/how-to/telemetry.md": [
+        (
+            "Send them to a collector",
+            "sh",
+            "tests/apflow_site/test_tracing.py::test_a_request_its_run_its_tasks_and_their_calls_are_one_trace",
+        ),
+        ("Let others continue the trace", "yaml", "tests/tasks/telemetry/test_tracing.py::test_the_page_is_true"),
+        ("Grafana", "sh", f"{NOT_RUN}needs an account with another service"),
+        ("Langfuse", "sh", f"{NOT_RUN}needs an account with another service"),
+        ("Phoenix", "sh", "tests/interop/test_phoenix.py::test_phoenix_shows_an_agent_with_its_model_calls_and_tools"),
     ],
     "docs/how-to/webhooks.md": [
         ("Webhooks", "bash", WEBHOOKS),

@@ -40,7 +40,8 @@ class CallSpan:
         span(used | {"gen_ai.response.time_to_first_chunk": first_seconds, "apflow.call.id": call.id})
         if answer is not None:
             reasons = None if answer.finish_reason is None else [answer.finish_reason]
-            span({"gen_ai.response.model": answer.model, "gen_ai.response.id": answer.provider_id})
+            model = span.attributes["gen_ai.request.model"] if answer.model == call.model else answer.model
+            span({"gen_ai.response.model": model, "gen_ai.response.id": answer.provider_id})
             span({"gen_ai.response.finish_reasons": reasons})
         elif call.status == Status.CANCELLED:
             span({ERROR: "cancelled"})

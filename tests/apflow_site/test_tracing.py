@@ -26,12 +26,14 @@ def receiver() -> Iterator[Receiver]:
 def test_a_request_its_run_its_tasks_and_their_calls_are_one_trace(
     receiver: Receiver, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """The server is started as the page on operating says."""
+    """The server is started as the page on telemetry says."""
     asking = {"id": "ask", "parent_id": "root", "name": "ask", "schemas": {"method": "llm_executor"}}
     asking |= {"inputs": {"prompt": PROMPT}, "params": {"model": "demo/x"}}
     failing = {"id": "fail", "parent_id": "root", "name": "fail", "schemas": {"method": "scripted_executor"}}
     tree = [{"id": "root", "name": "root"}, asking, failing | {"inputs": {"then": "fail"}}]
-    script = text("docs/how-to/operate.md", "Traces", "sh").replace("http://localhost:4318", receiver.url)
+    script = text("docs/how-to/telemetry.md", "Send them to a collector", "sh").replace(
+        "http://localhost:4318", receiver.url
+    )
     shell = new_shell(tmp_path_factory)
     with new_database() as url, shell.server(script, database=url, OTEL_SERVICE_NAME="flow-of-the-tests") as server:
         header = {"traceparent": f"00-{TRACE_ID}-{PARENT}-01"}
@@ -77,7 +79,9 @@ def test_a_map_of_thirty_trees_and_what_follows_a_question_are_one_trace(
          "inputs": {"question": "Go on?"}, "dependencies": ["each"]},
         {"id": "after", "name": "after", "parent_id": "root", "schemas": {"method": "echo_executor"}, "dependencies": ["question"]},
     ]  # fmt: skip
-    script = text("docs/how-to/operate.md", "Traces", "sh").replace("http://localhost:4318", receiver.url)
+    script = text("docs/how-to/telemetry.md", "Send them to a collector", "sh").replace(
+        "http://localhost:4318", receiver.url
+    )
     shell = new_shell(tmp_path_factory)
     with new_database() as url, shell.server(script, database=url) as server:
         header = {"traceparent": f"00-{TRACE_ID}-{PARENT}-01"}

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -17,6 +18,7 @@ from opentelemetry.semconv.attributes import error_attributes, server_attributes
 
 from tasks.telemetry.genai import PROVIDERS
 from tasks.telemetry.otel import HISTOGRAMS, SCHEMA
+from tests.acceptance.test_faults import holder_of
 from tests.llm_formats import Says
 from tests.llm_site import LlmSite, running_llm_site
 from tests.mcp_site import TOKEN, running_mcp_server
@@ -40,6 +42,13 @@ class Site:
     llm: LlmSite
     spans: Receiver
     agent: FakeAgent
+    gate: Path
+    """The tool `safe_wait` returns when there is this file."""
+
+    @property
+    def calls(self) -> list[str]:
+        file = self.gate.with_name("calls")
+        return file.read_text().splitlines() if file.exists() else []
 
     def below(self, span: Span) -> list[Span]:
         return [each for each in list(self.spans.spans) if each["parent"] == span["id"]]
@@ -68,14 +77,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOW_PRIVATE": "127.0.0.1",
             "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOWED_PORTS": str(agent.port),
             "AGENT_CALLS": str(folder / "calls"),
+            "AGENT_GATE": str(folder / "gate"),
         }
         with running_llm_site(environment) as llm:
-            yield Site(llm=llm, spans=spans, agent=agent)
+            yield Site(llm=llm, spans=spans, agent=agent, gate=folder / "gate")
 
 
 @pytest.fixture(autouse=True)
 def forgotten(site: Site) -> None:
     site.llm.llm.forget()
+    site.gate.with_name("calls").unlink(missing_ok=True)
 
 
 def test_an_agent_its_models_and_its_tools_are_one_tree_with_the_attributes_of_the_conventions(site: Site) -> None:
@@ -235,6 +246,25 @@ def test_a_workflow_has_its_agents_below_it_and_rests_in_one_span(site: Site) ->
     )
     for step in steps:
         assert [each["name"] for each in site.below(step)] == ["chat gpt-4o-mini"]
+
+
+def test_an_agent_whose_worker_dies_has_one_span_and_a_run_without_a_request_one_trace(site: Site) -> None:
+    site.llm.llm.will(Says(tool_calls=(("safe_wait", {"number": 7}),)), Says(text="Done."))
+    server = site.llm.server
+    task_id = site.llm.start("llm_executor", {"prompt": "Go.", "tools": ["safe_wait"]}, name="survivor")
+    until(lambda: len(site.calls) == 1, seconds=60, what="the call")
+    server.kill(holder_of(server, task_id))
+    until(lambda: len(site.calls) == 2, seconds=60, what="the call again")
+    site.gate.touch()
+    assert site.llm.end_of(task_id).task["status"] == "completed"
+    run = site.spans.named("run", **{"apflow.root_task.id": task_id})
+    agent = site.spans.named("invoke_agent survivor")
+    # The worker may have died before it had sent the first call of the model.
+    below = until(lambda: len(found := site.below(agent)) >= 2 and found, seconds=60, what="a call and a tool")
+    assert (len(site.spans.of("invoke_agent survivor")), len(site.spans.of("execute_tool safe_wait"))) == (1, 1)
+    assert {each["trace"] for each in (*below, agent)} == {run["trace"]}
+    assert agent["began"] <= min(each["began"] for each in below)
+    assert run["began"] <= agent["began"] <= max(each["ended"] for each in below) <= agent["ended"] <= run["ended"]
 
 
 @pytest.mark.crews
