@@ -70,7 +70,7 @@ class Receiver:
         """The span of that name with these attributes, once it is here."""
         wanted = {"name": name, **attributes}.items()
         return until(
-            lambda: next((each for each in list(self.spans) if wanted <= each.items()), None),
+            lambda: next((each for each in list(self.spans) if wanted <= each.items()), {}),
             seconds=60,
             what=f"the span {name}",
         )
@@ -83,7 +83,7 @@ class Receiver:
         """A point of the metric with these attributes, once it is here."""
         wanted = {"metric": metric}.items() | attributes.items()
         return until(
-            lambda: next((each for each in list(self.points) if all(each.get(n) == v for n, v in wanted)), None),
+            lambda: next((each for each in list(self.points) if all(each.get(n) == v for n, v in wanted)), {}),
             seconds=60,
             what=f"the metric {metric}",
         )

@@ -1,8 +1,8 @@
 """The spans of the tasks of one run that is traced. Imported only then.
 
-The id of a task's span is that of the task in the run, on every worker: a task that rests between its steps, or that another worker continues, has one
-span, from its start to its end, and what it does is below it. What the task is decides the name of the span, by the conventions
-of `tasks.telemetry.genai`: an agent, a call of a tool, a workflow, or any other work.
+The id of a task's span is that of the task in the run, on every worker: a task that rests between its steps, or that another
+worker continues, has one span, from its start to its end, and its work is below it. The name of the span says, by the conventions
+of `tasks.telemetry.genai`, whether the task is an agent, a call of a tool, a workflow, or any other work.
 """
 
 from collections.abc import Mapping

@@ -21,13 +21,18 @@ Json = dict[str, Any]
 
 @pytest.fixture
 def phoenix(tmp_path: Path) -> Iterator[str]:
-    command = [python_with("phoenix", PHOENIX), "-m", "phoenix.server.main", "serve"]
+    command = [str(python_with("phoenix", PHOENIX)), "-m", "phoenix.server.main", "serve"]
     port = free_port()
-    settings = {"HOST": "127.0.0.1", "PORT": port, "GRPC_PORT": free_port(), "WORKING_DIR": tmp_path}
-    environment = {f"PHOENIX_{name}": str(value) for name, value in settings.items()} | {
-        "PHOENIX_TELEMETRY_ENABLED": "0"
+    settings = {
+        "HOST": "127.0.0.1",
+        "PORT": port,
+        "GRPC_PORT": free_port(),
+        "WORKING_DIR": tmp_path,
+        "TELEMETRY_ENABLED": False,
     }
-    process = subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PROMETHEUS_")}
+    environment |= {f"PHOENIX_{name}": str(value) for name, value in settings.items()}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
         until(lambda: is_up(url), seconds=300, what="Phoenix answers")

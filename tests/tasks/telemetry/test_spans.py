@@ -50,8 +50,14 @@ class Site:
         file = self.gate.with_name("calls")
         return file.read_text().splitlines() if file.exists() else []
 
-    def below(self, span: Span) -> list[Span]:
-        return [each for each in list(self.spans.spans) if each["parent"] == span["id"]]
+    def below(self, span: Span, *, at_least: int = 1) -> list[Span]:
+        """The spans whose parent it is, once so many are here."""
+
+        def found() -> list[Span]:
+            below = [each for each in list(self.spans.spans) if each["parent"] == span["id"]]
+            return below if len(below) >= at_least else []
+
+        return until(found, seconds=60, what=f"{at_least} spans below {span['name']}")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +118,7 @@ def test_an_agent_its_models_and_its_tools_are_one_tree_with_the_attributes_of_t
             "gen_ai.usage.input_tokens": 20,
         }.items()
     )
-    below = until(lambda: len(found := site.below(agent)) == 4 and found, seconds=60, what="two calls and two tools")
+    below = site.below(agent, at_least=4)
     first, last = sorted((each for each in below if each["name"] == "chat gpt-4o-mini"), key=lambda each: each["began"])
     address = site.llm.llm.url.removeprefix("http://").split(":")
     assert (
@@ -239,7 +245,7 @@ def test_a_workflow_has_its_agents_below_it_and_rests_in_one_span(site: Site) ->
     assert done.task["status"] == "completed", done.task["error"]
     span = site.spans.named("invoke_workflow spending")
     assert span["gen_ai.workflow.name"] == "spending"
-    steps = until(lambda: len(found := site.below(span)) == 2 and found, seconds=60, what="its steps")
+    steps = site.below(span, at_least=2)
     assert {step["name"] for step in steps} == {"task llm_executor"}
     assert (
         span["began"] <= min(step["began"] for step in steps) <= max(step["ended"] for step in steps) <= span["ended"]
@@ -260,7 +266,7 @@ def test_an_agent_whose_worker_dies_has_one_span_and_a_run_without_a_request_one
     run = site.spans.named("run", **{"apflow.root_task.id": task_id})
     agent = site.spans.named("invoke_agent survivor")
     # The worker may have died before it had sent the first call of the model.
-    below = until(lambda: len(found := site.below(agent)) >= 2 and found, seconds=60, what="a call and a tool")
+    below = site.below(agent, at_least=2)
     assert (len(site.spans.of("invoke_agent survivor")), len(site.spans.of("execute_tool safe_wait"))) == (1, 1)
     assert {each["trace"] for each in (*below, agent)} == {run["trace"]}
     assert agent["began"] <= min(each["began"] for each in below)
