@@ -72,7 +72,7 @@ def test_the_schema_has_every_value_and_refuses_others() -> None:
     for example in EXAMPLES:
         jsonschema.validate(merged(VALUES, yaml.safe_load((CHART / f"examples/{example}.yaml").read_text())), SCHEMA)
     secrets = [{"settings": {name: "x"}} for name in (*SECRETS, *OF_CHART)]
-    wrong = [
+    wrong: list[Json] = [
         {"web": {"replica": 1}},
         {"worker": {"replicas": "2"}},
         {"settings": {"AIPARTNERUPFLOW_WORKER_PROCESSES": 2}},
@@ -149,7 +149,7 @@ def test_the_pods_are_those_of_the_other_manifests(helm: Path, example: str) -> 
         config = load(env | SECRET_VALUES)
         assert (config.server.port, config.worker.metrics_port) == (8000, 9464)
         assert "shop-web" in env["AIPARTNERUPFLOW_SERVER_ALLOWED_HOSTS"]
-        grace = pod(workload).get("terminationGracePeriodSeconds")
+        grace = pod(workload).get("terminationGracePeriodSeconds", 30)
         drain = {"web": config.server.drain_seconds, "worker": config.worker.drain_seconds}.get(kind)
         assert drain is None or grace >= drain + STREAMS_SECONDS + 20
     assert len({container["image"] for each in workloads.values() for container in containers(each)}) == 1
