@@ -61,6 +61,8 @@ class Action(StrEnum):
     NOTIFICATION_DELETED = "notification.deleted"
     LIMIT_SET = "limit.set"
     LIMIT_DELETED = "limit.deleted"
+    PAUSED = "pause.set"
+    RESUMED = "pause.ended"
 
 
 ACTIONS: Final = tuple(dict.fromkeys([*map(str, Action), *(each.partition(".")[0] for each in Action)]))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from orjson import Fragment
 
 from aipartnerupflow.growth import NOT_RUN
-from tasks.rules.limits import name_of
+from tasks.rules.limits import id_of
 from tasks.rules.strict_json import TEXT, Json
 from tasks.rules.task_schedules import shown
 from tasks.rules.token_usage import COUNTED, MORE, dollars
@@ -285,7 +285,7 @@ def _wait(wait: Question, *, hook_url: str | None) -> Json:
         "on_timeout": "fail" if wait.on_expiry == "fail" else "complete",
         "event": wait.event if is_for_event else None,
         "match": wait.match if is_for_event else None,
-        "limit": name_of(str(wait.event)) if is_for_limit else None,
+        "limit": (wait.match or {}).get("limit", id_of(str(wait.event))) if is_for_limit else None,
         "text": wait.text,
         "hook_url": hook_url,
     }

@@ -17,7 +17,7 @@ from aipartnerupflow.cli.examples import complete_help
 from aipartnerupflow.cli.files import InputsFile, RunInputs, Tags, inputs_of
 from aipartnerupflow.cli.flows import NewRun, flows, run_call
 from aipartnerupflow.cli.importing import import_
-from aipartnerupflow.cli.limits import limits
+from aipartnerupflow.cli.limits import limits, pause, resume
 from aipartnerupflow.cli.notifications import notifications, webhooks
 from aipartnerupflow.cli.operate import audit
 from aipartnerupflow.cli.options import (
@@ -194,6 +194,8 @@ app.command()(audit)
 operate.register(app)
 app.command()(status)
 app.command()(usage)
+app.command()(pause)
+app.command()(resume)
 
 
 @examples.command("init")

@@ -13,7 +13,7 @@ from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:
     from aipartnerupflow.client import Call, Client
-    from aipartnerupflow.client.types import Flow, FlowDeleted, Flows, FlowVersions, SavedFlow
+    from aipartnerupflow.client.types import Flow, FlowDeleted, Flows, FlowVersions, Pause, SavedFlow
 
 flows = typer.Typer(no_args_is_help=True, help="Save, list and delete flows, which `run flow:NAME` runs with inputs.")
 
@@ -84,6 +84,12 @@ def show_versions(answer: "FlowVersions") -> None:
     put(made)
 
 
+def show_pause(answer: "Pause") -> None:
+    from aipartnerupflow.cli.show import pause
+
+    pause(answer)
+
+
 def show_deleted(answer: "FlowDeleted") -> None:
     note(
         f"Deleted the flow {clean(answer['name'])} and its {answer['versions_deleted']:,} versions. "
@@ -142,6 +148,20 @@ def save(
 def versions(client: "Client", name: Name, user: User = None) -> "FlowVersions":
     """List the versions of a flow that are kept, newest first."""
     return client.flow_versions(name, user_id=user)
+
+
+@flows.command("pause")
+@asks(show_pause)
+def pause(client: "Client", name: Name, user: User = None) -> "Pause":
+    """Let no task of a flow start until it is resumed. Tasks at work continue."""
+    return client.pause_flow(name, user_id=user)
+
+
+@flows.command("resume")
+@asks(show_pause)
+def resume(client: "Client", name: Name, user: User = None) -> "Pause":
+    """Let the tasks of a paused flow start, each in its turn."""
+    return client.resume_flow(name, user_id=user)
 
 
 @flows.command("delete")

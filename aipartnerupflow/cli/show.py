@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         NamedLimit,
         NamedLimits,
         OpenQuestions,
+        Pause,
         SecretDeleted,
         SecretInfo,
         Secrets,
@@ -422,10 +423,25 @@ def limits(answer: "NamedLimits") -> None:
     put(table)
     if not answer["limits"]:
         note("No named limits yet.")
+    for pause in answer["pauses"]:
+        note(_paused(pause))
+
+
+def _paused(pause: "Pause") -> str:
+    by = clean(pause["paused_by"] or "an administrator")
+    since = moment(pause["paused_at"]) if pause["paused_at"] else ""
+    return f"The {pause['kind']} {clean(pause['name'])} is paused by {by} since {since}. Waiting: {pause['waiting']:,}."
+
+
+def pause(answer: "Pause") -> None:
+    if answer["is_paused"]:
+        note(_paused(answer), "Workers apply it within seconds. Tasks at work continue.")
+    else:
+        note(f"The {answer['kind']} {clean(answer['name'])} is not paused.")
 
 
 def limit(answer: "LimitDetail") -> None:
-    limits({"limits": [answer]})
+    limits({"limits": [answer], "pauses": []})
     if answer["tasks"]:
         table = new_table("TASK", "USER", "SINCE", "WAITS")
         for each in answer["tasks"]:

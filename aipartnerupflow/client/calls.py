@@ -37,6 +37,7 @@ from .types import (
     NotificationTested,
     OpenQuestions,
     Page,
+    Pause,
     RunningCount,
     RunWebhooks,
     SecretDeleted,
@@ -403,24 +404,64 @@ def delete_secret(name: str, *, scope: Scope | None = None) -> Call[SecretDelete
     return Call("secrets.delete", given(name=name, scope=scope), path="/system")
 
 
-def limits() -> Call[NamedLimits]:
-    """Return the named limits, and how many tasks wait for each since when."""
-    return Call("limits.list", {})
+def limits(*, user_id: str | None = None) -> Call[NamedLimits]:
+    """Return the named limits and what is paused, and how many tasks wait for each since when."""
+    return Call("limits.list", given(user_id=user_id))
 
 
-def limit(name: str) -> Call[LimitDetail]:
+def limit(name: str, *, user_id: str | None = None) -> Call[LimitDetail]:
     """Return a named limit, and the tasks that wait for it."""
-    return Call("limits.get", {"name": name})
+    return Call("limits.get", given(name=name, user_id=user_id))
 
 
-def set_limit(name: str, limit: Mapping[str, Any]) -> Call[NamedLimit]:
-    """Set a named limit, as in the configuration. Administrators only."""
-    return Call("limits.set", {"name": name, "limit": dict(limit)})
+def set_limit(name: str, limit: Mapping[str, Any], *, user_id: str | None = None) -> Call[NamedLimit]:
+    """Set a named limit, as in the configuration: administrators for all users, others for their own tasks."""
+    return Call("limits.set", given(name=name, user_id=user_id) | {"limit": dict(limit)})
 
 
-def delete_limit(name: str) -> Call[LimitDeleted]:
-    """Delete a named limit that was set. Administrators only."""
-    return Call("limits.delete", {"name": name})
+def delete_limit(name: str, *, user_id: str | None = None) -> Call[LimitDeleted]:
+    """Delete a named limit that was set."""
+    return Call("limits.delete", given(name=name, user_id=user_id))
+
+
+def pause_flow(name: str, *, user_id: str | None = None) -> Call[Pause]:
+    """Let no task of a flow start until it is resumed."""
+    return Call("flows.pause", given(name=name, user_id=user_id))
+
+
+def resume_flow(name: str, *, user_id: str | None = None) -> Call[Pause]:
+    """Let the tasks of a paused flow start."""
+    return Call("flows.resume", given(name=name, user_id=user_id))
+
+
+def pause_executor(executor_id: str) -> Call[Pause]:
+    """Let no task of an executor start until it is resumed. Administrators only."""
+    return Call("executors.pause", {"executor_id": executor_id})
+
+
+def resume_executor(executor_id: str) -> Call[Pause]:
+    """Let the tasks of a paused executor start. Administrators only."""
+    return Call("executors.resume", {"executor_id": executor_id})
+
+
+def pause_provider(provider: str) -> Call[Pause]:
+    """Let no call of a provider's models begin until it is resumed. Administrators only."""
+    return Call("providers.pause", {"provider": provider})
+
+
+def resume_provider(provider: str) -> Call[Pause]:
+    """Let the calls of a paused provider begin. Administrators only."""
+    return Call("providers.resume", {"provider": provider})
+
+
+def pause_user(user_id: str) -> Call[Pause]:
+    """Let no task of a user start until they are resumed. Administrators only."""
+    return Call("users.pause", {"user_id": user_id})
+
+
+def resume_user(user_id: str) -> Call[Pause]:
+    """Let the tasks of a paused user start. Administrators only."""
+    return Call("users.resume", {"user_id": user_id})
 
 
 def cached() -> Call[CachedResults]:

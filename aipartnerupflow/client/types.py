@@ -186,6 +186,19 @@ class Execution(TypedDict):
     task: NotRequired[Tree]
 
 
+class Pause(TypedDict):
+    """The pause of a flow (`user_id` is its owner), an executor, a provider or a user, and the caller's tasks that wait for its end."""
+
+    kind: str
+    name: str
+    user_id: str | None
+    is_paused: bool
+    paused_by: str | None
+    paused_at: str | None
+    waiting: int
+    since: str | None
+
+
 class Feedback(TypedDict):
     """The opinion of a person on a model call: a `thumb`, a `score` from 0 to 1 and a `note`, each None if it was not given.
 
@@ -434,10 +447,12 @@ class LimitDeleted(TypedDict):
 class NamedLimit(TypedDict):
     """A named limit: `limit`, as it is configured or was set (`is_set`), and the caller's tasks that wait for it, for administrators those of all users.
 
-    `since` is when the first of them began to wait. `at_work` counts the places that are taken; None without `at_once`.
+    `since` is when the first of them began to wait. `at_work` counts the places that are taken; None without `at_once`. With `user_id`,
+    it is for the tasks of this user alone, who has set it.
     """
 
     name: str
+    user_id: str | None
     limit: Json
     is_set: bool
     set_by: str | None
@@ -464,9 +479,10 @@ class LimitDetail(NamedLimit):
 
 
 class NamedLimits(TypedDict):
-    """All named limits."""
+    """All named limits, and what is paused."""
 
     limits: list[NamedLimit]
+    pauses: list[Pause]
 
 
 class NotificationDeleted(TypedDict):

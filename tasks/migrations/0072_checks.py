@@ -6,7 +6,7 @@ import tasks.fields
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tasks', '0069_index_of_limits'),
+        ('tasks', '0071_limits_of_users'),
     ]
 
     operations = [

@@ -1,5 +1,6 @@
 """The waits of tasks: questions, times, events and other runs."""
 
+import secrets
 from typing import ClassVar, Self
 
 from django.conf import settings
@@ -11,7 +12,6 @@ from tasks.fields import JsonTextField
 from tasks.ids import new_id
 from tasks.models.choices import choices_of
 from tasks.models.runs import Run
-from tasks.rules.strict_json import Json
 from tasks.status import OnExpiry, WaitKind
 
 IS_OPEN = models.Q(closed_at=None)
@@ -217,34 +217,57 @@ class SharedLimit(models.Model):
 
 
 class NamedLimitQuerySet(models.QuerySet["NamedLimit"]):
-    def given(self) -> dict[str, Json]:
-        """Return all named limits as they are given now: those of the configuration, and those that were set."""
-        return {**(settings.APFLOW.limits.shared or {}), **dict(self.values_list("name", "given"))}
+    def names_for(self, user_id: str) -> frozenset[str]:
+        """Return the names of the limits that tasks of this user may join."""
+        stored = self.filter(user_id__in=["", user_id], kind="").values_list("name", flat=True)
+        return frozenset(settings.APFLOW.limits.shared or ()).union(stored)
+
+    def version(self) -> tuple[int, int]:
+        """Return what differs after each change."""
+        found = self.aggregate(count=models.Count("id"), stamps=models.Sum("stamp"))
+        return found["count"], found["stamps"] or 0
+
+
+def new_stamp() -> int:
+    return secrets.randbits(31)
 
 
 class NamedLimit(models.Model):
-    """A named limit that an administrator has set (`limits.set`). It replaces one of the configuration with the same name."""
+    """A named limit that was set (`limits.set`), or a pause (`kind`: of a flow, executor, provider or user).
 
-    name = models.CharField(primary_key=True, max_length=64)
+    One of all users (`user_id` "") replaces one of the configuration with the same name. `id` is that of its `Limit`. `stamp` is
+    random for each change.
+    """
+
+    id = models.CharField(primary_key=True, max_length=64)
+    name = models.CharField(max_length=255)
+    kind = models.CharField(max_length=8, db_default="", default="")
+    user_id = models.CharField(max_length=255, db_default="", default="")
     given = JsonTextField()
     set_by = models.CharField(max_length=255)
     set_at = models.DateTimeField()
+    stamp = models.PositiveIntegerField(default=new_stamp, db_default=0)
 
     objects = NamedLimitQuerySet.as_manager()
 
     class Meta:
         app_label = "tasks"
+        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["user_id"], name="limits_of_user")]
 
     def __str__(self) -> str:
         return self.name
 
 
 class LimitPlace(models.Model):
-    """A place of a named limit with `at_once`, which a task has from before its attempt until the end of it, or until its run is over."""
+    """Places of a named limit with `at_once`: a task has them from before its attempt until the end of it, or until its run is over.
+
+    Without a run, those that the worker process `task_id` has for its tasks, as long as it lives.
+    """
 
     key = models.CharField(max_length=100)
     run = models.ForeignKey(Run, models.CASCADE, related_name="+", db_constraint=False)
     task_id = models.CharField(max_length=255)
+    places = models.PositiveIntegerField(db_default=1, default=1)
 
     class Meta:
         app_label = "tasks"

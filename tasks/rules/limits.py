@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from difflib import get_close_matches
+from functools import cached_property
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 BURSTS: Final[Mapping[float, float]] = MappingProxyType({1.0: 0.1, 60.0: 0.01})
 """The part of a rate that may start at once, by its seconds."""
@@ -22,27 +23,42 @@ LATE_CALLS: Final = 4
 LATE_SECONDS: Final = 0.5
 """So much of a rate may have its turn and not have started yet. With the burst, a minute has at most 1.02 of a rate of 120 and more."""
 PARTS_AHEAD: Final = 32
+"""A worker takes in advance one of so many parts of what is left."""
 MOST_AHEAD: Final = 256
 MOST: Final = 10**9
 NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+REQUESTS: Final = "requests_per_minute"
 TOKENS: Final = "tokens_per_minute"
 MEASURES: Final[Mapping[str, float]] = MappingProxyType(
     {"requests_per_second": 1.0, "requests_per_minute": 60.0, TOKENS: 60.0}
 )
 """The seconds of each measure."""
 OF_BOTH: Final = ("executor", "flow", "tag", "user")
-OF_CALLS: Final = ("provider", "model")
+OF_CALLS: Final = ("provider", "model", "key")
 MATCHED: Final = ("executor", "pool", "host", "flow", "tag", "user", *OF_CALLS)
 """The facts that a limit may match; those of OF_CALLS are facts of calls of models alone."""
+APART: Final = ("user", "key", "flow")
+"""The facts by which a limit may count apart (`per`), besides a place."""
+PLACE: Final = re.compile(r"\{\{\s*((?:inputs|params|run\.inputs)(?:\.[\w-]+)+)\s*\}\}")
+"""A value of the task or of its run: a fact whose name is the path in the braces."""
+KEY_DIGEST: Final = re.compile(r"[0-9a-f]{16}")
 AT_ONCE: Final = "at_once"
-KEYS: Final = (*MEASURES, AT_ONCE, "match", "per")
+KEYS: Final = (*MEASURES, AT_ONCE, "match", "per", "cost")
 ROUNDING: Final = 1e-6
-PER_USER: Final = "|"
-"""The character between the name of a limit and what it counts apart; no name contains it."""
+BETWEEN: Final = "|"
+"""The character between the id of a limit and what it counts apart; no id contains it."""
 Debts = Mapping[str, float]
 """The debt of each measure, in seconds."""
-Facts = Mapping[str, Collection[str]]
-"""The values that a task or a call has of each of MATCHED; a run may have several tags."""
+Facts = Mapping[str, Collection[Any]]
+"""The values that a task or a call has of each of MATCHED, and of places; a run may have several tags."""
+
+
+class Report(NamedTuple):
+    """The units of a measure that a service says are left, and in how many seconds there is one more if none is."""
+
+    measure: str
+    left: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +96,10 @@ class Rate:
         """Return the debt with which nothing fits for so many seconds."""
         return max(debt, seconds + (self.burst - 1) * self.interval)
 
+    def left(self, debt: float, units: int, *, seconds: float) -> float:
+        """Return the debt with which no more than these units fit, and without any, nothing for so many seconds."""
+        return max(debt, (self.burst - units) * self.interval) if units else self.held(debt, seconds)
+
     def taken(self, debt: float, units: float) -> float:
         """Return the debt with these units."""
         return debt + units * self.interval
@@ -104,19 +124,56 @@ def passed(since: datetime, now: datetime, *, looked_at: datetime, seconds_ago: 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """The pause of a flow, an executor, a provider or a user, until it is resumed: a limit that lets nothing start."""
+
+    kind: str
+    by: str
+    since: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class Limit:
-    """A named limit of tasks, or of their calls of models. Without `match` it is for the tasks that name it in `params.limits`."""
+    """A named limit of tasks, or of their calls of models. Without `match` it is for the tasks that name it in `params.limits`.
+
+    `per` is the fact by which it counts apart. `cost` is what a start takes, or the fact that says it. With an `owner`, who has set
+    it, it is for the owner's tasks alone.
+    """
 
     name: str
     rates: Mapping[str, Rate] = field(default_factory=dict)
     at_once: int | None = None
     match: Mapping[str, str] = field(default_factory=dict)
-    is_per_user: bool = False
+    per: str | None = None
+    cost: int | str = 1
+    owner: str = ""
+    pause: Pause | None = None
+
+    @cached_property
+    def id(self) -> str:
+        """The name of its rows, which no other limit has: users choose the names of their own."""
+        if self.pause is None and not self.owner:
+            return self.name
+        kind = self.pause.kind if self.pause else ""
+        return f"@{_digest(kind, self.owner, self.name)}"
 
     @property
+    def metric(self) -> str:
+        """The label of its metrics: users choose the names of their own, and of flows."""
+        if self.pause:
+            return f"(pause of a {self.pause.kind})"
+        return "(of a user)" if self.owner else self.name
+
+    @cached_property
     def is_for_calls(self) -> bool:
         """Whether it limits calls of models, and not attempts at tasks."""
-        return TOKENS in self.rates or not self.match.keys().isdisjoint(OF_CALLS)
+        return TOKENS in self.rates or self.per == "key" or not self.match.keys().isdisjoint(OF_CALLS)
+
+    @cached_property
+    def facts(self) -> frozenset[str]:
+        """The names of the facts that it asks for."""
+        others = (self.per, self.cost if isinstance(self.cost, str) else None)
+        return frozenset(self.match) | {name for name in others if name is not None}
 
     @property
     def is_paused(self) -> bool:
@@ -127,10 +184,21 @@ class Limit:
         """Return whether it is for a task or a call with these facts."""
         return bool(self.match) and all(value in facts.get(name, ()) for name, value in self.match.items())
 
-    def key_of(self, user_id: str) -> str:
-        """Return the name of its row, which has at most 100 characters."""
-        apart = f"{PER_USER}{sha256(user_id.encode()).hexdigest()[:32]}" if self.is_per_user else ""
-        return f"{self.name}{apart}"
+    def key_of(self, facts: Facts) -> str:
+        """Return the name of the row that counts these facts, which has at most 100 characters. Without the fact of `per`, all share one."""
+        return self.id if self.per is None else f"{self.id}{BETWEEN}{_digest(*map(str, facts.get(self.per, ())))}"
+
+    def cost_of(self, facts: Facts) -> int:
+        """Return what a start takes: 1 if its place has no value. Raises ValueError if that is no number, or more than there ever is."""
+        if isinstance(self.cost, int):
+            return self.cost
+        cost = next(iter(facts.get(self.cost, ())), 1)
+        problem = f"the limit '{self.name}' takes {{{{{self.cost}}}}} places or units for this task"
+        if isinstance(cost, bool) or not isinstance(cost, int) or not 1 <= cost <= MOST:
+            raise ValueError(f"{problem}, which must be a whole number from 1 to {MOST:,}.")
+        if self.at_once and cost > self.at_once:
+            raise ValueError(f"{problem}, which is {cost:,}: more than its {AT_ONCE} of {self.at_once:,} ever allows.")
+        return cost
 
     @property
     def late(self) -> int:
@@ -142,40 +210,44 @@ class Limit:
         """Return the debts after this time."""
         return {measure: max(0.0, debts.get(measure, 0.0) - seconds) for measure in self.rates}
 
-    def fits(self, debts: Debts, *, tokens: int = 1, held: int = 0) -> bool:
-        """Return whether one more may start now, while so many have a place."""
-        return self.wait(debts, tokens=tokens) == 0 and (self.at_once is None or held < self.at_once)
+    def fits(self, debts: Debts, *, tokens: int = 1, cost: int = 1, held: int = 0) -> bool:
+        """Return whether one more may start now, while so many places are taken."""
+        return self.wait(debts, tokens=tokens, cost=cost) == 0 and (self.at_once is None or held + cost <= self.at_once)
 
-    def wait(self, debts: Debts, *, tokens: int = 1, ahead: int = 0) -> float:
+    def wait(self, debts: Debts, *, tokens: int = 1, cost: int = 1, ahead: int = 0) -> float:
         """Return in how many seconds the rates let the next one start, after so many like it. When a place is free is not known."""
         seconds = 0.0
         for measure, rate in self.rates.items():
-            units = tokens if measure == TOKENS else 1
+            units = tokens if measure == TOKENS else cost
             seconds = max(seconds, rate.wait(debts.get(measure, 0.0), units=units, ahead=ahead * units))
         return seconds
 
-    def ahead(self, debts: Debts) -> int:
+    def ahead(self, debts: Debts, *, held: int = 0) -> int:
         """Return how many units a worker may take in advance: few of those that are left, so that a limit that never bites costs little."""
-        if self.at_once is not None or TOKENS in self.rates:
+        if TOKENS in self.rates:
             return 0
-        room = min(rate.room(debts.get(measure, 0.0)) for measure, rate in self.rates.items())
-        return min(MOST_AHEAD, room // PARTS_AHEAD)
+        rooms = [rate.room(debts.get(measure, 0.0)) for measure, rate in self.rates.items()]
+        places = [] if self.at_once is None else [max(0, self.at_once - held)]
+        return min(MOST_AHEAD, min(*rooms, *places, MOST) // PARTS_AHEAD)
 
-    def taken(self, debts: Debts, *, tokens: int = 1, count: int = 1) -> Debts:
-        """Return the debts after so many more have started."""
+    def taken(self, debts: Debts, *, tokens: int = 1, cost: int = 1) -> Debts:
+        """Return the debts after one more has started."""
         return {
-            measure: rate.taken(debts.get(measure, 0.0), count * (tokens if measure == TOKENS else 1))
+            measure: rate.taken(debts.get(measure, 0.0), tokens if measure == TOKENS else cost)
             for measure, rate in self.rates.items()
         }
 
 
-def name_of(key: str) -> str:
-    """Return the name of the limit of a row."""
-    return key.partition(PER_USER)[0]
+def id_of(key: str) -> str:
+    """Return the id of the limit of a row."""
+    return key.partition(BETWEEN)[0]
 
 
-def waiting_for(limit: Limit, seconds: float) -> str:
-    """Return the reason of a wait, as people see it. Without seconds a place has to become free."""
+def waiting_for(limit: Limit, seconds: float, *, user_id: str = "") -> str:
+    """Return the reason of a wait, as this user sees it. Without seconds a place has to become free."""
+    if limit.pause:
+        by = limit.pause.by if limit.pause.by == user_id else "an administrator"
+        return f"for the {limit.pause.kind} {limit.name}: paused by {by} since {limit.pause.since:%Y-%m-%d %H:%M} UTC"
     if limit.is_paused:
         return f"for limit {limit.name}, which lets nothing start (at_once: 0)"
     if not seconds:
@@ -184,12 +256,18 @@ def waiting_for(limit: Limit, seconds: float) -> str:
     return f"for limit {limit.name}, {about}"
 
 
-def read_limits(raw: Mapping[str, Any]) -> dict[str, Limit]:
-    """Return the limits of a configuration by name. Raises ValueError, which names the fault."""
-    return {_name(name): _limit(name, given) for name, given in raw.items()}
+def read_limits(raw: Mapping[str, Any], *, owner: str = "") -> dict[str, Limit]:
+    """Return the limits of a configuration, or those that a user has set for themselves, by name. Raises ValueError, which names the fault."""
+    return {_name(name): _limit(name, given, owner=owner) for name, given in raw.items()}
 
 
-def problems(names: object, known: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def paused(kind: str, name: str, *, owner: str, by: str, since: datetime) -> Limit:
+    """Return the limit that is the pause of a flow, executor, provider or user. That of a flow is for its owner's tasks alone."""
+    pause = Pause(kind=kind, by=by, since=since)
+    return Limit(name=name, at_once=0, match={kind: name}, owner=owner, pause=pause)
+
+
+def problems(names: object, known: Collection[str]) -> Iterator[tuple[str, str]]:
     """Yield the names in the `params.limits` of a task that are no limits."""
     for name in names if isinstance(names, list) else ():
         if name not in known:
@@ -203,11 +281,14 @@ def problems(names: object, known: Mapping[str, Any]) -> Iterator[tuple[str, str
 
 def _name(name: object) -> str:
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a limit, which has up to 64 letters, digits, '_' and '-'")
+        raise ValueError(
+            f"{name!r} is no name of a limit: it begins with a letter, and has up to 64 letters, digits, '_' and '-', "
+            "without spaces, such as crm-api"
+        )
     return name
 
 
-def _limit(name: str, given: object) -> Limit:
+def _limit(name: str, given: object, *, owner: str) -> Limit:
     if not isinstance(given, dict):
         raise ValueError(f"'{name}' is not a mapping")
     _refuse_unknown(f"'{name}'", given, KEYS)
@@ -222,15 +303,51 @@ def _limit(name: str, given: object) -> Limit:
     if not isinstance(match, dict) or not all(isinstance(value, str) and value for value in match.values()):
         raise ValueError(f"match of '{name}' must be a mapping of {', '.join(MATCHED)} and texts")
     _refuse_unknown(f"match of '{name}'", match, MATCHED)
-    if "per" in given and given["per"] != "user":
-        raise ValueError(f"per of '{name}' must be user")
-    limit = Limit(name=name, rates=rates, match=match)
-    at_once = _units(name, AT_ONCE, given[AT_ONCE], least=0) if AT_ONCE in given else None
+    if owner and "user" in match:
+        raise ValueError(f"match of '{name}' has a user: a limit of your own is for your tasks alone")
+    if "key" in match and not KEY_DIGEST.fullmatch(match["key"]):
+        raise ValueError(
+            f"key in match of '{name}' must be the first 16 digits of the SHA-256 of an LLM key, and never the key"
+        )
+    limit = Limit(
+        name=name,
+        rates=rates,
+        match=match,
+        per=_per(name, given["per"]) if "per" in given else None,
+        cost=_cost(name, given["cost"]) if "cost" in given else 1,
+        owner=owner,
+        at_once=_units(name, AT_ONCE, given[AT_ONCE], least=0) if AT_ONCE in given else None,
+    )
     if limit.is_for_calls:
-        if at_once:
+        if limit.at_once:
             raise ValueError(f"'{name}' limits calls of models, whose {AT_ONCE} can only be 0: nothing starts")
         _refuse_unknown(f"match of '{name}', a limit of calls of models,", match, (*OF_BOTH, *OF_CALLS))
-    return Limit(name=name, rates=rates, at_once=at_once, match=match, is_per_user="per" in given)
+    if isinstance(limit.cost, int) and limit.at_once and limit.cost > limit.at_once:
+        raise ValueError(
+            f"cost of '{name}' is {limit.cost:,}, more than its {AT_ONCE} of {limit.at_once:,}: nothing could ever start"
+        )
+    return limit
+
+
+def _per(name: str, given: object) -> str:
+    if given in APART:
+        return str(given)
+    place = PLACE.fullmatch(given) if isinstance(given, str) else None
+    if place is None:
+        raise ValueError(f"per of '{name}' must be {', '.join(APART)} or a place, such as {{{{inputs.customer}}}}")
+    return place[1]
+
+
+def _cost(name: str, given: object) -> int | str:
+    if not isinstance(given, str):
+        return _units(name, "cost", given)
+    if (place := PLACE.fullmatch(given)) is None:
+        raise ValueError(f"cost of '{name}' must be a whole number or a place, such as {{{{params.resources.gpus}}}}")
+    return place[1]
+
+
+def _digest(*parts: str) -> str:
+    return sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 def _units(name: str, measure: str, given: object, *, least: int = 1) -> int:

@@ -234,11 +234,13 @@ class Attempts:
         taken: Collection[str] = self._limits_taken.pop(task.id, ())
         facts: Facts = {}
         # With a place already: a unit that waited for one would count long before its attempt.
-        if run.shared.limits.is_any and not run.claim.is_demo:
+        if (names := run.shared.limits.asks_for(task.user_id)) is not None and not run.claim.is_demo:
             try:
-                facts = await self._facts(task, executor, run.shared.limits.matched, is_resumed=is_resumed)
+                facts = await self._facts(task, executor, names, is_resumed=is_resumed)
                 if not is_resumed:
-                    taken = await run.shared.limits.take(task, facts, run_id=run.claim.run_id, taken=taken)
+                    taken = await run.shared.limits.take(
+                        task, facts, run_id=run.claim.run_id, taken=taken, places=places
+                    )
             except ExecutorError as error:
                 return failed(str(error))
         self._at_work.add(task.id)
@@ -297,7 +299,21 @@ class Attempts:
             except Exception:  # noqa: BLE001  (a plug-in may raise anything; no request is made then, and the attempt says why)
                 host = None
             facts["host"] = () if host is None else (host,)
+        for path in names:
+            if "." in path and (value := self._at_path(task, path)) is not None:
+                facts[path] = (value,)
         return facts
+
+    def _at_path(self, task: LoadedTask, path: str) -> Any:
+        """Return the value of the task or of its run at the path, such as `inputs.customer`; None if there is none."""
+        source, *steps = path.split(".")
+        if source == "inputs":
+            value: Any = self.filled_inputs(task)
+        else:
+            value = task.params if source == "params" else self._run.values.get(RUN)
+        for step in steps:
+            value = value.get(step) if isinstance(value, dict) else None
+        return value
 
     async def _begin(self, task: LoadedTask, *, effect: Effect | None) -> None:
         """Record the start; of a suspected run before it, so that the database names the task, should this process die of it."""

@@ -559,7 +559,11 @@ class RunRecorder:
         return [*before, finished]
 
     def _freed_by(self, task: LoadedTask) -> str | None:
-        return task.id if self._limits is not None and self._limits.has_places else None
+        """Return the task if it may have places of its own; after another worker had the run, that is not known."""
+        limits, claim = self._limits, self._claim
+        if limits is None or not limits.has_places:
+            return None
+        return task.id if not claim.is_first or limits.has_own_places(task, claim.run_id) else None
 
     def _turn_of(self, task: LoadedTask, outcome: Outcome) -> TurnAdded | None:
         if outcome.turn is None or outcome.status is not Status.COMPLETED:

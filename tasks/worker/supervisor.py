@@ -23,7 +23,7 @@ from tasks.services.runs import cancels
 from tasks.services.schedules import firings
 from tasks.services.secrets import shared_secrets
 from tasks.services.upkeep import growth, housekeeping
-from tasks.services.waits import equal_calls, sent_events
+from tasks.services.waits import equal_calls, limit_waits, sent_events
 from tasks.services.waits.limit_waits import SharedLimits
 from tasks.storage import counts, usage
 from tasks.worker import webhook_deliveries
@@ -152,6 +152,7 @@ class Sweeps:
             if self._is_due("leases", LEASE_SWEEP_SECONDS):
                 refresh()
                 leases.sweep(may_expire=self._watch.may_expire)
+                limit_waits.forget_shares(may_expire=self._watch.may_expire)
             if self._is_due("runs", SWEEP_SECONDS):
                 _sweep_runs()
             if self._is_due("upkeep", UPKEEP_SECONDS) and _keep_up():

@@ -142,7 +142,9 @@ class TaskRunner:
             raise HeldBack
         run.recorder.waited(task)
         run.questions.forget(task.id)
-        self._attempts.limits_taken(task.id, **orjson.loads(question.memo))
+        memo = orjson.loads(question.memo)
+        run.shared.limits.places_taken(task, run.claim.run_id, memo["taken"])
+        self._attempts.limits_taken(task.id, **memo)
 
     async def _settle_budget(self, task: LoadedTask, question: OpenQuestion) -> None:
         """Take the answer about the budget, in one commit with the end of the question, and let all tasks continue.

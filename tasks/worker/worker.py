@@ -20,6 +20,7 @@ from tasks.queue.leases import Claim
 from tasks.queue.notify import Listener
 from tasks.rules.exceptions import LeaseLost
 from tasks.services.runs.cancels import Cancel
+from tasks.services.waits import limit_waits
 from tasks.services.waits.questions import OpenQuestion
 from tasks.status import Status
 from tasks.telemetry import run_log, tracing
@@ -117,7 +118,7 @@ class Worker:
             pools=make_pools(),
             footprints=self._footprints,
             day_counts=DayCounts(self._process_id),
-            limits=TaskLimits(settings.APFLOW.limits.shared or {}),
+            limits=TaskLimits(settings.APFLOW.limits.shared or {}, process_id=self._process_id),
             latencies=Latencies(),
             on_growth=self._memory.take,
             differing=set(),
@@ -169,6 +170,7 @@ class Worker:
                 # Runs that were cut off are released, so that another worker resumes them at once.
                 await self._writer.empty()
                 await self._writer.call(partial(leases.release, owner=self._process_id))
+                await self._writer.call(partial(limit_waits.leave, self._process_id))
 
     def drain(self) -> None:
         """Claim nothing and start no step more; cut off steps that take longer than `worker.drain_seconds`.

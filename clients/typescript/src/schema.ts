@@ -224,6 +224,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/flows/{name}/pause/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Let no task of a flow start until it is resumed. Tasks at work continue, and the others wait visibly.
+         * @description Let no task of a flow start until it is resumed. Tasks at work continue, and the others wait visibly.
+         */
+        post: operations["pauseFlow"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/flows/{name}/resume/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Let the tasks of a flow start that waited, each in its turn.
+         * @description Let the tasks of a flow start that waited, each in its turn.
+         */
+        post: operations["resumeFlow"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/flows/{name}/runs/": {
         parameters: {
             query?: never;
@@ -292,8 +332,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List the named limits, and how many tasks wait for each since when.
-         * @description List the named limits, and how many tasks wait for each since when.
+         * List the named limits and what is paused, and how many tasks wait for each since when.
+         * @description List the named limits and what is paused, and how many tasks wait for each since when.
          */
         get: operations["listLimits"];
         put?: never;
@@ -317,8 +357,8 @@ export interface paths {
          */
         get: operations["getLimit"];
         /**
-         * Set a named limit, or replace one. Workers apply it within seconds, also to tasks that wait.
-         * @description Set a named limit, or replace one. Workers apply it within seconds, also to tasks that wait.
+         * Set a named limit, or replace one: administrators for all users, others for their own tasks. Workers apply it within seconds.
+         * @description Set a named limit, or replace one: administrators for all users, others for their own tasks. Workers apply it within seconds.
          */
         put: operations["setLimit"];
         post?: never;
@@ -436,6 +476,46 @@ export interface paths {
          * @description Send a test message now, once, and say whether it was delivered.
          */
         post: operations["testNotification"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/providers/{provider}/pause/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Let no task that calls models of a provider start until it is resumed. Tasks at work continue, and the others wait visibly.
+         * @description Let no task that calls models of a provider start until it is resumed. Tasks at work continue, and the others wait visibly.
+         */
+        post: operations["pauseProvider"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/providers/{provider}/resume/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Let the tasks that calls models of a provider start that waited, each in its turn.
+         * @description Let the tasks that calls models of a provider start that waited, each in its turn.
+         */
+        post: operations["resumeProvider"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1084,6 +1164,46 @@ export interface paths {
         get: operations["getUsage"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/users/{user_id}/pause/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Let no task of a user start until it is resumed. Tasks at work continue, and the others wait visibly.
+         * @description Let no task of a user start until it is resumed. Tasks at work continue, and the others wait visibly.
+         */
+        post: operations["pauseUser"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/users/{user_id}/resume/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Let the tasks of a user start that waited, each in its turn.
+         * @description Let the tasks of a user start that waited, each in its turn.
+         */
+        post: operations["resumeUser"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1824,6 +1944,7 @@ export interface components {
             set_by: string | null;
             since: string | null;
             tasks: components["schemas"]["WaitingTask"][];
+            user_id: string | null;
             waiting: number;
         };
         /**
@@ -2071,7 +2192,8 @@ export interface components {
          * NamedLimit
          * @description A named limit: `limit`, as it is configured or was set (`is_set`), and the caller's tasks that wait for it, for administrators those of all users.
          *
-         *     `since` is when the first of them began to wait. `at_work` counts the places that are taken; null without `at_once`.
+         *     `since` is when the first of them began to wait. `at_work` counts the places that are taken; null without `at_once`. With `user_id`,
+         *     it is for the tasks of this user alone, who has set it.
          */
         NamedLimit: {
             at_work: number | null;
@@ -2081,14 +2203,16 @@ export interface components {
             set_at: string | null;
             set_by: string | null;
             since: string | null;
+            user_id: string | null;
             waiting: number;
         };
         /**
          * NamedLimits
-         * @description All named limits.
+         * @description All named limits, and what is paused.
          */
         NamedLimits: {
             limits: components["schemas"]["NamedLimit"][];
+            pauses: components["schemas"]["Pause"][];
         };
         /**
          * NeededCode
@@ -2247,6 +2371,20 @@ export interface components {
         ParentRun: {
             run_id: string;
             task_id: string;
+        };
+        /**
+         * Pause
+         * @description The pause of a flow (`user_id` is its owner), an executor, a provider or a user, and the caller's tasks that wait for its end.
+         */
+        Pause: {
+            is_paused: boolean;
+            kind: string;
+            name: string;
+            paused_at: string | null;
+            paused_by: string | null;
+            since: string | null;
+            user_id: string | null;
+            waiting: number;
         };
         /**
          * Question
@@ -3244,7 +3382,7 @@ export interface operations {
     listAudit: {
         parameters: {
             query?: {
-                action?: "login" | "login.failed" | "logout" | "api_key.created" | "api_key.revoked" | "llm_key.set" | "llm_key.deleted" | "secret.set" | "secret.deleted" | "user.created" | "user.role_set" | "user.password_set" | "user.enabled" | "user.disabled" | "maintenance.on" | "maintenance.off" | "tree.deleted" | "task.deleted" | "flow.saved" | "flow.deleted" | "schedule.created" | "schedule.updated" | "schedule.paused" | "schedule.resumed" | "schedule.deleted" | "webhook.added" | "webhook.deleted" | "notification.set" | "notification.deleted" | "limit.set" | "limit.deleted" | "api_key" | "llm_key" | "secret" | "user" | "maintenance" | "tree" | "task" | "flow" | "schedule" | "webhook" | "notification" | "limit";
+                action?: "login" | "login.failed" | "logout" | "api_key.created" | "api_key.revoked" | "llm_key.set" | "llm_key.deleted" | "secret.set" | "secret.deleted" | "user.created" | "user.role_set" | "user.password_set" | "user.enabled" | "user.disabled" | "maintenance.on" | "maintenance.off" | "tree.deleted" | "task.deleted" | "flow.saved" | "flow.deleted" | "schedule.created" | "schedule.updated" | "schedule.paused" | "schedule.resumed" | "schedule.deleted" | "webhook.added" | "webhook.deleted" | "notification.set" | "notification.deleted" | "limit.set" | "limit.deleted" | "pause.set" | "pause.ended" | "api_key" | "llm_key" | "secret" | "user" | "maintenance" | "tree" | "task" | "flow" | "schedule" | "webhook" | "notification" | "limit" | "pause";
                 cursor?: string;
                 limit?: number;
                 since?: string;
@@ -4232,6 +4370,172 @@ export interface operations {
             };
         };
     };
+    pauseFlow: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": {
+                    /** @default null */
+                    user_id?: string | null;
+                };
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pause"];
+                };
+            };
+            /** @description Bad Request: `invalid_params`, `invalid_json` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `flow_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Content Too Large: `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unsupported Media Type: `unsupported_media_type` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    resumeFlow: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": {
+                    /** @default null */
+                    user_id?: string | null;
+                };
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pause"];
+                };
+            };
+            /** @description Bad Request: `invalid_params`, `invalid_json` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `flow_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Content Too Large: `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unsupported Media Type: `unsupported_media_type` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     runFlow: {
         parameters: {
             query?: never;
@@ -4466,7 +4770,9 @@ export interface operations {
     };
     listLimits: {
         parameters: {
-            query?: never;
+            query?: {
+                user_id?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -4513,7 +4819,9 @@ export interface operations {
     };
     getLimit: {
         parameters: {
-            query?: never;
+            query?: {
+                user_id?: string;
+            };
             header?: never;
             path: {
                 name: string;
@@ -4582,6 +4890,8 @@ export interface operations {
             content: {
                 "application/json": {
                     limit: Record<string, unknown>;
+                    /** @default null */
+                    user_id?: string | null;
                 };
             };
         };
@@ -4644,7 +4954,9 @@ export interface operations {
     };
     deleteLimit: {
         parameters: {
-            query?: never;
+            query?: {
+                user_id?: string;
+            };
             header?: never;
             path: {
                 name: string;
@@ -5147,6 +5459,104 @@ export interface operations {
             };
             /** @description Too Many Requests: `limit_reached` */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    pauseProvider: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                provider: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pause"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    resumeProvider: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                provider: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pause"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8026,6 +8436,104 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Usage"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    pauseUser: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pause"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    resumeUser: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pause"];
                 };
             };
             /** @description Bad Request: `invalid_params` */

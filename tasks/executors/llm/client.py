@@ -3,12 +3,17 @@
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any, Final, Protocol
 
 from aipartnerupflow.executors import Context, ExecutorError, Json
 from tasks.executors.llm import demo
 from tasks.executors.llm.loading import load
 from tasks.executors.llm.prompt import PARAMETERS, Completion, Prompt, api_base_for, tries_for
+
+
+DIGITS: Final = 16
+"""The digits of the digest of a key: named limits match it."""
 
 
 def ignore(text: str) -> None:
@@ -58,6 +63,14 @@ class _Direct:
         if demo.is_demo(prompt.model):
             return demo.check()
         await (await load("tasks.executors.llm.litellm_calls.access"))(prompt)
+
+
+async def key_digest(prompt: Prompt) -> str | None:
+    """Return the digest of the LLM key that a call of this model would use; None without one. Raises ExecutorError."""
+    if demo.is_demo(prompt.model):
+        return None
+    granted = await (await load("tasks.executors.llm.litellm_calls.access"))(prompt)
+    return None if granted.api_key is None else sha256(granted.api_key.reveal().encode()).hexdigest()[:DIGITS]
 
 
 DIRECT: Final[Models] = _Direct()

@@ -45,6 +45,7 @@ from tasks.executors.llm.errors import code_in, fault_of, not_taken, problem
 from tasks.executors.llm.fallbacks import CONTEXT_LENGTH, REFUSAL, TIMEOUT, ModelError
 from tasks.executors.llm.litellm_bounds import MODEL_LOOP, Heard
 from tasks.executors.llm.prompt import Completion, Prompt
+from tasks.executors.llm.rate_headers import rate_headers
 from tasks.executors.llm.wire import WIRE, Watched, Wire
 from tasks.telemetry import metrics, tracing
 
@@ -359,6 +360,7 @@ def _answer(prompt: Prompt, streamed: Streamed, wire: Wire) -> Completion:
         citations=wire.citations,
         provider_id=wire.answer_id,
         logprobs=streamed.logprobs,
+        rate_headers=rate_headers(wire.headers),
     )
 
 

@@ -205,6 +205,8 @@ class Completion:
     citations: list[Any] = field(default_factory=list)
     provider_id: str | None = None
     logprobs: list[Any] = field(default_factory=list)
+    rate_headers: Mapping[str, str] = field(default_factory=dict)
+    """What the provider says is left of its limits."""
 
     def as_result(self) -> Json:
         counts = {name: value for name, value in self.usage.items() if name != "cost_usd"}

@@ -22,7 +22,7 @@ from apflow_site.db.turns import has_room
 from llmkeys import sealed_texts
 from llmkeys.providers import SentKey
 from tasks.executors.input_places import inputs_used, names_that_may_be_used
-from tasks.models import Flow, FlowVersion, Notification, Run, Task
+from tasks.models import Flow, FlowVersion, NamedLimit, Notification, Run, Task
 from tasks.rules.exceptions import FlowNotFound, InvalidParams, LimitReached, TaskNotFound
 from tasks.rules.field_rules import without_empty
 from tasks.rules.flows import (
@@ -182,6 +182,9 @@ def delete_flow(*, caller: Caller, name: str, user_id: str | None = None) -> Del
     versions, _ = FlowVersion.objects.of(flow).delete()
     Notification.objects.filter(flow_id=flow.id).delete()
     release([f"{FLOW}{flow.id}"])
+    NamedLimit.objects.filter(
+        kind="flow", name=flow.name, user_id=flow.user_id
+    ).delete()  # else another one would be paused
     Flow.objects.filter(id=flow.id).delete()
     audit.record(Action.FLOW_DELETED, actor=caller.user_id, target=flow.name, owner=flow.user_id, versions=versions)
     return Deleted(name=flow.name, versions=versions, runs_kept=kept)

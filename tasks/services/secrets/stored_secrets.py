@@ -82,9 +82,9 @@ def record_deletion(*, row: LLMKey | NamedSecret, actor: str) -> None:
         audit.record(Action.SECRET_DELETED, actor=actor, target=row.name, scope=scope, owner=row.user_id)
 
 
-def _refuse_unknown_limits(spec: TreeSpec) -> None:
+def _refuse_unknown_limits(spec: TreeSpec, *, owner: str) -> None:
     joined = [(task, names) for task in spec.tasks if (names := (task.params or {}).get("limits"))]
-    known = NamedLimit.objects.given() if joined else {}
+    known = NamedLimit.objects.names_for(owner) if joined else frozenset()
     found = (
         (f"tasks[{task.position}].params.{field}", problem)
         for task, names in joined
@@ -99,7 +99,7 @@ def refuse_unusable(spec: TreeSpec, *, owner: str) -> None:
 
     The reason is the same for a secret of another user and for one that does not exist. Also for a named limit, and for a flow of a check, that does not exist.
     """
-    _refuse_unknown_limits(spec)
+    _refuse_unknown_limits(spec, owner=owner)
     if any((task.params or {}).get("checks") for task in spec.tasks):
         from tasks.services.secrets.flows_of_checks import refuse_unfit  # noqa: PLC0415  (few tasks have checks)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.rules.limits import Limit, Rate, name_of, passed, problems, read_limits, waiting_for
+from tasks.rules.limits import Limit, Rate, id_of, passed, problems, read_limits, waiting_for
 
 RATES = st.builds(Rate, st.integers(1, 100_000), st.sampled_from([1.0, 60.0]))
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
@@ -174,10 +174,10 @@ def test_a_valid_configuration() -> None:
     assert limits["tokens"].wait(debts, tokens=10) == pytest.approx(14.5)
     assert limits["tokens"].wait(debts, tokens=9000) == pytest.approx(15.0)
     assert limits["few"].wait({}) == 0.0
-    assert limits["crm"].key_of("alice") == "crm"
-    alice, bob = (limits["each"].key_of(user * 255) for user in "ab")
+    assert limits["crm"].key_of({"user": ["alice"]}) == "crm"
+    alice, bob = (limits["each"].key_of({"user": [user * 255]}) for user in "ab")
     assert alice != bob
-    assert name_of(alice) == "each"
+    assert id_of(alice) == "each"
     assert len(alice) <= 100
 
 
@@ -205,9 +205,12 @@ def test_a_valid_configuration() -> None:
         ),
         (
             {"x": {"requests_per_minute": 5, "match": {"host": 5}}},
-            "match of 'x' must be a mapping of executor, pool, host, flow, tag, user, provider, model and texts",
+            "match of 'x' must be a mapping of executor, pool, host, flow, tag, user, provider, model, key and texts",
         ),
-        ({"x": {"requests_per_minute": 5, "per": "flow"}}, "per of 'x' must be user"),
+        (
+            {"x": {"requests_per_minute": 5, "per": "tag"}},
+            "per of 'x' must be user, key, flow or a place, such as {{inputs",
+        ),
         (
             {"x": {"match": {"model": "m"}, "at_once": 5}},
             "'x' limits calls of models, whose at_once can only be 0",

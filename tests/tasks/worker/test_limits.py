@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,14 +13,16 @@ from pytest_django import Settings
 from a2a.methods import queries
 from a2a.methods.params import Get
 from accounts.callers import LOCAL, Caller
-from tasks.models import Flow, LimitPlace, ModelCall, Question, Run, RunTag, SharedLimit, Task
+from tasks.models import Flow, LimitPlace, ModelCall, Question, Run, RunTag, SharedLimit, Task, WorkerProcess
+from tasks.queue import leases
 from tasks.queue.leases import SUSPENDED
 from tasks.rules.exceptions import InvalidParams
 from tasks.services import trees
 from tasks.services.runs import cancels
 from tasks.services.waits import named_limits
-from tasks.services.waits.limit_waits import Asking, SharedLimits
+from tasks.services.waits.limit_waits import Asking, SharedLimits, forget_shares
 from tasks.status import WaitKind
+from tasks.worker.supervisor import serve_limits
 from tasks.worker.task_limits import TaskLimits
 from tests.sections import replace
 from tests.servers import until
@@ -93,8 +96,10 @@ def test_tasks_beyond_the_limit_wait_in_order_without_a_worker_and_without_an_at
 
 def test_users_take_turns(limited: Limited) -> None:
     worker = limited(ONE)
-    runs = [start(step(f"a{number}"), caller=ALICE) for number in range(4)]
-    worker.work()
+    runs = list[Run]()
+    for number in range(4):  # each begins to wait before the next one is there
+        runs.append(start(step(f"a{number}"), caller=ALICE))
+        worker.work()
     runs.append(start(step("b0"), caller=BOB))
     worker.work()
     order = ["a0"]
@@ -330,7 +335,7 @@ def test_a_limit_that_never_bites_is_asked_rarely_and_one_that_bites_each_time()
     limits = SharedLimits({"wide": {"requests_per_minute": 10**6}, "tight": {"requests_per_minute": 600}})
     for key, ahead in (("wide", 256), ("tight", 0)):
         assert limits.take(key, [Asking("local", "run", key)]) == {}
-        assert sum(limits.has_ahead(key) for _ in range(1_000)) == ahead
+        assert sum(limits.has_ahead(key, Asking("local", "run", key)) for _ in range(1_000)) == ahead
     wide = SharedLimit.objects.get(key="wide")
     assert wide.debts["requests_per_minute"] == pytest.approx(257 * 60 / 10**6)
 
@@ -394,3 +399,200 @@ def test_users_see_only_their_own_waits(limited: Limited) -> None:
     (of_bob,), (of_all,) = named_limits.list_limits(BOB), named_limits.list_limits(ADMIN)
     assert (of_bob.waiting, of_all.waiting) == (1, 2)
     assert [wait.task_id for wait in named_limits.get_limit(BOB, name="one")[1]] == ["c"]
+
+
+# --- limits of users, pauses, costs ---
+
+
+def test_a_limit_that_a_user_has_set_is_for_the_tasks_of_this_user_alone(limited: Limited) -> None:
+    named_limits.set_limit(ALICE, name="own", given={"match": {"executor": "scripted_executor"}, "at_once": 0})
+    named_limits.set_limit(BOB, name="own", given={"at_once": 1})
+    worker = limited({"own": {"at_once": 0}})
+    start(step("a"), caller=ALICE)
+    other = start(step("b"), caller=BOB)
+    worker.work()
+    assert waiting() == ["a"]
+    assert result_of(other).run.status == "completed"
+    (of_all, of_alice) = sorted(named_limits.list_limits(ALICE), key=lambda each: each.waiting)
+    assert (of_alice.name, of_alice.limit.owner, of_alice.waiting) == ("own", "alice", 1)
+    assert (of_all.name, of_all.limit.owner, of_all.waiting) == ("own", "", 0)
+    assert queries.detail(ALICE, Get(task_id="a")).native["wait"]["limit"] == "own"
+
+
+def test_a_paused_flow_waits_visibly_and_is_resumed_in_order(limited: Limited) -> None:
+    flow = Flow.objects.create(user_id="alice", name="report", created_at=Now(), updated_at=Now())
+    named_limits.pause(ALICE, "flow", "report", owner="alice")
+    worker = limited(None)
+    runs = [start(step(name), caller=ALICE) for name in ("a", "b")]
+    same_name = Flow.objects.create(user_id="bob", name="report", created_at=Now(), updated_at=Now())
+    others = [start(step("own"), caller=ALICE), start(step("bobs"), caller=BOB)]
+    Run.objects.filter(id__in=[run.id for run in runs]).update(flow_id=flow.id)
+    Run.objects.filter(id=others[1].id).update(flow_id=same_name.id)
+    worker.work()
+    assert sorted(waiting()) == ["a", "b"]
+    assert {result_of(run).run.status for run in others} == {"completed"}
+    wait = queries.detail(ALICE, Get(task_id="a")).native["wait"]
+    assert wait["text"].startswith("for the flow report: paused by alice since 20")
+    assert wait["text"].endswith(" UTC")
+    (paused,) = named_limits.list_pauses(ALICE)
+    assert (paused.name, paused.waiting) == ("report", 2)
+    assert named_limits.list_pauses(BOB) == []
+    assert named_limits.resume(ALICE, "flow", "report", owner="alice")
+    limits = SharedLimits({})
+    limits.refresh()
+    limits.serve()
+    worker.work()
+    assert [result_of(run).tasks[run.root_id].attempt for run in runs] == [1, 1]
+    assert {result_of(run).run.status for run in runs} == {"completed"}
+
+
+def test_a_paused_provider_lets_calls_wait(limited: Limited) -> None:
+    named_limits.pause(ADMIN, "provider", "demo")
+    worker = limited(None)
+    run = start(asks("a"), caller=ALICE)
+    worker.work()
+    assert waiting() == ["a"]
+    text = queries.detail(ALICE, Get(task_id="a")).native["wait"]["text"]
+    assert text.startswith("for the provider demo: paused by an administrator since ")
+    named_limits.resume(ADMIN, "provider", "demo")
+    limits = SharedLimits({})
+    limits.refresh()
+    limits.serve()
+    worker.work()
+    assert result_of(run).run.status == "completed"
+
+
+def test_a_start_costs_what_its_place_says(limited: Limited) -> None:
+    shared = {"gpu": {"match": {"executor": "scripted_executor"}, "at_once": 4, "cost": "{{params.gpus}}"}}
+    worker = limited(shared)
+    others = start({"id": "others", "name": "echo_executor"})
+    Run.objects.filter(id=others.id).update(lease_owner=SUSPENDED)
+    LimitPlace.objects.create(key="gpu", run=others, task_id="others", places=2)
+    runs = [start(step(name, params={"gpus": gpus})) for name, gpus in (("two", 2), ("three", 3), ("one", 1))]
+    worker.work()
+    assert (waiting(), result_of(runs[0]).run.status) == (["three", "one"], "completed")
+    LimitPlace.objects.filter(task_id="others").delete()
+    SharedLimits(shared).serve()
+    assert dict(LimitPlace.objects.values_list("task_id", "places")) == {"three": 3, "one": 1}
+    worker.work()
+    assert {result_of(run).run.status for run in runs} == {"completed"}
+    for gpus, why in ((5, "which is 5: more than its at_once of 4"), ("x", "must be a whole number from 1")):
+        failing = start(step("never", params={"gpus": gpus}))
+        worker.work()
+        assert why in str(result_of(failing).tasks[failing.root_id].error)
+
+
+def test_each_value_of_an_input_has_a_limit_of_its_own(limited: Limited) -> None:
+    shared = {"each": {"match": {"executor": "echo_executor"}, "requests_per_minute": 1, "per": "{{inputs.customer}}"}}
+    worker = limited(shared)
+    for number, customer in enumerate(["x", "x", "y", None]):
+        inputs = {} if customer is None else {"customer": customer}
+        start({"id": f"{number}", "name": "echo_executor", "inputs": inputs})
+    worker.work()
+    assert waiting() == ["1"]
+
+
+# --- shares ---
+
+WIDE = {"wide": {"match": {"executor": "scripted_executor"}, "at_once": 1_000}}
+
+
+def asking(run: str, *names: str) -> list[Asking]:
+    return [Asking("local", run, name) for name in names]
+
+
+def test_far_from_the_limit_tasks_have_places_of_the_share_of_their_process(limited: Limited) -> None:
+    worker = limited(WIDE)
+    run = start(*group("root", *(step(f"{number}") for number in range(40))))
+    worker.work()
+    assert result_of(run).run.status == "completed"
+    (share,) = LimitPlace.objects.all()
+    assert (share.run_id, share.key) == ("", "wide")
+    assert share.places <= 40 + 1_000 // 32
+
+
+def test_a_process_never_has_more_places_than_it_has_stored() -> None:
+    now = 0.0
+    first = SharedLimits(WIDE, steady=lambda: now, process_id="host/1/0")
+    second = SharedLimits(WIDE, steady=lambda: now, process_id="host/2/0")
+    (a, b, c) = asking("run", "a", "b", "c")
+    assert first.take("wide", [a]) == {}
+    assert LimitPlace.objects.get().places == 1 + 999 // 32
+    started = [each for each in asking("run", *map(str, range(100))) if first.has_ahead("wide", each)]
+    assert len(started) == 31
+    assert not second.has_ahead("wide", b)
+    second.take("wide", [b])
+    assert LimitPlace.objects.get(task_id="host/2/0").places == 1 + (1_000 - 33) // 32
+    now = 1.5
+    first.leave("wide", a)
+    assert not first.has_ahead("wide", c)
+    first.give_back("wide", [None])
+    assert LimitPlace.objects.get(task_id="host/1/0").places == 31
+    for each in started:
+        first.leave("wide", each)
+    first.give_back("wide", [None])
+    assert not LimitPlace.objects.filter(task_id="host/1/0").exists()
+    assert first.shares() == []
+
+
+def test_near_its_limit_each_task_has_a_place_of_its_own_and_a_change_ends_what_was_taken_in_advance() -> None:
+    limits = SharedLimits(WIDE, process_id="host/1/0")
+    run = start({"id": "r", "name": "echo_executor"})
+    LimitPlace.objects.create(key="wide", run=run, task_id="others", places=975)
+    assert limits.take("wide", asking(run.id, "a")) == {}
+    assert LimitPlace.objects.get(task_id="a").places == 1
+    LimitPlace.objects.all().delete()
+    assert limits.take("wide", asking("run", "b")) == {}
+    named_limits.set_limit(ADMIN, name="wide", given={"at_once": 0})
+    limits.refresh()
+    assert not limits.has_ahead("wide", asking("run", "c")[0])
+    assert list(limits.take("wide", asking("run", "c")).values()) == [0.0]
+    assert LimitPlace.objects.get().places == 1
+
+
+def test_the_share_of_a_dead_process_is_given_back_and_that_of_a_living_one_is_not() -> None:
+    here = leases.process_name()
+    dead = f"{leases.this_host()}/999999/1.00"
+    for owner in (here, dead, "elsewhere/1/1.00", "silent/1/1.00"):
+        LimitPlace.objects.create(key="wide", run_id="", task_id=owner, places=5)
+        leases.beat(process_id=owner, cluster_id="c")
+    WorkerProcess.objects.filter(id="silent/1/1.00").update(beat_at=Now() - timedelta(hours=1))
+    forget_shares(may_expire=lambda: False)
+    owners = LimitPlace.objects.order_by("task_id").values_list("task_id", flat=True)
+    assert set(owners) == {here, "elsewhere/1/1.00", "silent/1/1.00"}
+    forget_shares(may_expire=lambda: True)
+    assert set(owners.all()) == {here, "elsewhere/1/1.00"}
+
+
+def test_a_task_of_a_share_that_waits_for_another_limit_keeps_its_place(limited: Limited) -> None:
+    worker = limited(WIDE | ONE)
+    run = start(*group("root", step("a"), step("b")))
+    worker.work()
+    assert waiting() == ["b"]
+    assert list(LimitPlace.objects.filter(run_id=run.id).values_list("key", "task_id")) == [("wide", "b")]
+    a_minute_passes(WIDE | ONE)
+    worker.work()
+    assert result_of(run).run.status == "completed"
+    assert not LimitPlace.objects.filter(run_id=run.id).exists()
+
+
+def test_a_wait_for_a_limit_that_was_deleted_meanwhile_ends(limited: Limited, settings: Settings) -> None:
+    """A worker that does not know yet that the last limit is gone lets a task wait, when supervisors know of no limit at all."""
+    worker = limited({"stop": {"match": {"executor": "scripted_executor"}, "at_once": 0}})
+    settings.APFLOW = replace(settings.APFLOW, limits=replace(settings.APFLOW.limits, shared=None))
+    is_over = threading.Event()
+    supervisor = threading.Thread(target=serve_limits, args=[is_over])
+    supervisor.start()
+    try:
+        run = start(step("a"))
+
+        def is_completed() -> bool:
+            worker.work()
+            return bool(result_of(run).run.status == "completed")
+
+        until(is_completed, seconds=60, what="the end of the wait")
+    finally:
+        is_over.set()
+        supervisor.join()
+    messages = [event["message"] for event in result_of(run).events if event["type"] == "log"]
+    assert messages == ["waiting for limit stop, which lets nothing start (at_once: 0)"]
