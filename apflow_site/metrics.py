@@ -46,6 +46,7 @@ from tasks.queue.places import places
 from tasks.rules.exceptions import RoleTooLow
 from tasks.services.schedules.due_schedules import overdue
 from tasks.services.upkeep.growth import size_bytes
+from tasks.services.waits.limit_waits import waits_for_limits
 from tasks.status import TERMINAL
 from tasks.telemetry import metrics as telemetry
 from tasks.telemetry.metrics import metrics_folder
@@ -129,7 +130,7 @@ OVERDUE_SECONDS: Final = 60.0
 def measures() -> Measures:
     """Read the gauges of the whole installation, and the difference of the clocks. Raises DatabaseError."""
     refresh()
-    found, suspects = places(), leases.suspects()
+    found, suspects, limited = places(), leases.suspects(), waits_for_limits()
     return (
         ("apflow_queue_depth", "Runs that wait for a worker", leases.waiting().count()),
         ("apflow_queue_oldest_seconds", "How long the oldest of them has waited", leases.longest_wait_seconds()),
@@ -138,6 +139,8 @@ def measures() -> Measures:
         ("apflow_workers_alive", "Worker processes with a recent heartbeat", found.processes),
         ("apflow_worker_places", "Trees that live workers can run at a time", found.total),
         ("apflow_worker_places_used", "Trees that workers run", found.used),
+        ("apflow_limit_waiting", "Tasks and calls of models that wait for a named limit or a pause", limited.count),
+        ("apflow_limit_oldest_seconds", "How long the first of them has waited", limited.oldest_seconds),
         ("apflow_schedules_overdue", "Schedules that have been due for over a minute", overdue(OVERDUE_SECONDS)),
         ("apflow_database_bytes", "Size of the database", size_bytes()),
         (

@@ -369,7 +369,7 @@ def _pause(found: LimitInUse, caller: Caller) -> Json:
         "name": limit.name,
         "user_id": limit.owner or None,
         "is_paused": True,
-        "paused_by": stored.set_by if caller.sees_all or stored.set_by == caller.user_id else None,
+        "paused_by": found.paused_by(caller),
         "paused_at": native_time(stored.set_at),
         "waiting": found.waiting,
         "since": native_time(found.since),

@@ -26,13 +26,14 @@ from tasks.rules.flows import Change, Content, changes, closed_names
 from tasks.rules.specs import explicit_executor
 from tasks.rules.strict_json import Json
 from tasks.rules.tags import tags_in
-from tasks.services.flows import delete_flow, get_version, read_version, run_flow, save_flow, tasks_of_tree
+from tasks.services.flows import delete_flow, get_flow, get_version, read_version, run_flow, save_flow, tasks_of_tree
 from tasks.services.flows.flow_grid import COLUMNS, grid_of
 from tasks.services.flows.flow_lists import list_flows, median_cost, median_seconds, runs_of, success_rate
 from tasks.services.runs.run_inputs import FIELD, tags_of, with_inputs, with_tags
 from tasks.services.secrets.write_only import for_pages
 from tasks.services.trees import Execution
 from tasks.services.trees.queries import get_task, latest_run
+from tasks.services.waits import named_limits
 from tasks.status import Status
 from tasks.storage import loads
 
@@ -91,6 +92,7 @@ def flow(request: HttpRequest, caller: Caller, name: str) -> Context:
     found, shown_version = read_version(caller=caller, name=name, **chosen(request))
     runs = list(runs_of(found.id)[:COLUMNS])
     steps = _steps(found)
+    its_pause = named_limits.pause_of(caller, "flow", found.name, owner=found.user_id)
     return {
         "place": "flows",
         "flow": found,
@@ -111,6 +113,10 @@ def flow(request: HttpRequest, caller: Caller, name: str) -> Context:
         "run_address": address_of(caller, found, "run_flow", **({} if version is None else {"version": version})),
         "address": address_of(caller, found),
         "delete_address": address_of(caller, found, "delete_flow"),
+        "pause": its_pause,
+        "paused_by": its_pause and its_pause.paused_by(caller),
+        "pause_address": address_of(caller, found, "pause_flow"),
+        "resume_address": address_of(caller, found, "resume_flow"),
     }
 
 
@@ -121,6 +127,23 @@ async def delete(request: HttpRequest, caller: Caller, name: str) -> HttpRespons
     kept = "1 run is" if deleted.runs_kept == 1 else f"{deleted.runs_kept:,} runs are"
     message = f"Deleted the flow {deleted.name}. {kept} kept."
     return redirect_with_message(request, reverse("dashboard:flows"), message)
+
+
+@page("POST", needs=Role.OPERATOR)
+async def pause(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
+    """Let no task of a flow start until it is resumed."""
+    found = await pools.read(get_flow, caller=caller, name=name, user_id=chosen(request)["user_id"])
+    await pools.write(named_limits.pause, caller, "flow", found.name, owner=found.user_id)
+    message = f"Paused the flow {found.name}. Tasks at work continue, and the others wait."
+    return redirect_with_message(request, address_of(caller, found), message)
+
+
+@page("POST", needs=Role.OPERATOR)
+async def resume(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
+    """Let the tasks of a paused flow start, each in its turn."""
+    found = await pools.read(get_flow, caller=caller, name=name, user_id=chosen(request)["user_id"])
+    await pools.write(named_limits.resume, caller, "flow", found.name, owner=found.user_id)
+    return redirect_with_message(request, address_of(caller, found), f"Resumed the flow {found.name}.")
 
 
 def chosen(request: HttpRequest) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from tasks.services.history.task_detail import RELATIVES_SHOWN, Detail, detail
 from tasks.services.secrets.write_only import for_pages
 from tasks.services.upkeep.workforce import workforce
 from tasks.services.waits.event_waits import hook_url
-from tasks.services.waits.named_limits import list_limits
+from tasks.services.waits.named_limits import list_limits, list_pauses
 from tasks.services.waits.needed_code import needed_by
 from tasks.services.waits.questions import answers_in, open_questions
 from tasks.status import Status
@@ -233,7 +233,8 @@ def workers(request: HttpRequest, caller: Caller) -> Context:
     found = workforce()
     parked = [(WAITS.get(kind, kind), count) for kind, count in found.parked.items()]
     workflows = any(worker.process.workflows for worker in found.workers)
-    return {"place": "workers", "found": found, "parked": parked, "workflows": workflows, "limits": list_limits(caller)}
+    limits = [*list_limits(caller), *list_pauses(caller)]
+    return {"place": "workers", "found": found, "parked": parked, "workflows": workflows, "limits": limits}
 
 
 COPY: Final = {"copy_execution": True, "copy_children": True}

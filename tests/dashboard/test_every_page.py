@@ -46,7 +46,18 @@ PAGES: Final = {
 PARTS: Final = {"head", "growth", "panel", "value", "call", "preview_schedule"}
 """Addresses that scripts of the pages load."""
 POSTS: Final = {
-    *("run", "restart", "cancel", "answer", "delete", "delete_flow", "save_view", "delete_view"),
+    *(
+        "run",
+        "restart",
+        "cancel",
+        "answer",
+        "delete",
+        "delete_flow",
+        "pause_flow",
+        "resume_flow",
+        "save_view",
+        "delete_view",
+    ),
     *("trigger_schedule", "pause_schedule", "resume_schedule", "delete_schedule", "backfill_schedule"),
     *("set_llm_key", "delete_llm_key", "set_secret", "delete_secret", "create_api_key", "revoke_api_key"),
     *("set_notification", "test_notification", "delete_notification", "replay", "feedback", "seen", "retry_group"),

@@ -177,6 +177,18 @@ def test_a_flow_is_deleted_and_its_runs_stay(server: Server, name: str) -> None:
     assert "deleted" in panel and "version 1" in panel
 
 
+def test_a_flow_is_paused_and_resumed_on_its_page(server: Server, name: str) -> None:
+    address = f"/ui/flows/{name}/"
+    assert "Pause this flow?" in server.http.get(address).text
+    assert sent(server.http, f"{address}pause/").headers["Location"] == address
+    page = server.http.get(address).text
+    assert "Resume this flow?" in page and "No task waits." in page
+    assert re.search(r"Paused by \S+ since \d+ \w+ 20\d\d", page)
+    assert f"Paused: flow {name}" in server.http.get("/ui/workers/").text
+    assert sent(server.http, f"{address}resume/").headers["Location"] == address
+    assert "Pause this flow?" in server.http.get(address).text
+
+
 def test_credentials_of_a_definition_are_masked(server: Server, _names: Iterator[str]) -> None:
     name = next(_names)
     inputs = {"url": "https://a.example", "headers": {"Authorization": "Bearer canary"}, "auth": {"bearer": "canary"}}
@@ -215,7 +227,7 @@ def test_flows_of_others_look_like_none(as_: As) -> None:
     assert "of-alice" not in as_("bob").get("/ui/flows/").text
     assert "of-alice" in as_("root").get("/ui/flows/").text
     assert as_("bob").get(path).status_code == 404
-    for action in ("run", "delete"):
+    for action in ("run", "delete", "pause", "resume"):
         assert post(as_("bob"), f"/ui/flows/of-alice/{action}/?user=alice").status_code == 404
         assert post(as_("vera"), f"/ui/flows/of-alice/{action}/").status_code == 403
     assert post(as_("root"), "/ui/flows/of-alice/delete/?user=alice").status_code == 302

@@ -37,6 +37,8 @@ PLACES: Final = {
     "file_id": "$document",
     "name": "token",
     "provider": "openai",
+    "executor_id": "no_such_executor",
+    "user_id": "rows-nobody",
 }
 """What stands in the address for each parameter of a route."""
 

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Exists, Max, OuterRef, Q, QuerySet, Sum
+from django.db.models import Count, Exists, Max, Min, OuterRef, Q, QuerySet, Sum
 from django.db.models.functions import Now
 
 from tasks.models import (
@@ -437,6 +437,20 @@ def _waiting(key: str | None = None) -> QuestionQuerySet:
     """Return the waits that have a turn and no answer, of this limit or of all."""
     found = Question.objects.filter(kind=WaitKind.LIMIT, turn__isnull=False) if key is None else _of(key)
     return found.filter(closed_at=None, answered_at=None).in_open_runs()
+
+
+class Waits(NamedTuple):
+    """How many wait for limits, and how long the first of them has waited."""
+
+    count: int
+    oldest_seconds: float
+
+
+def waits_for_limits() -> Waits:
+    """Return what waits for limits and pauses."""
+    found = _waiting().aggregate(count=Count("id"), first=Min("asked_at"))
+    seconds = 0.0 if found["first"] is None else (database_time() - found["first"]).total_seconds()
+    return Waits(found["count"], max(0.0, seconds))
 
 
 def _wanted(wait: Question) -> tuple[int, int]:

@@ -52,6 +52,11 @@ class LimitInUse:
     def name(self) -> str:
         return self.limit.name
 
+    def paused_by(self, caller: Caller) -> str | None:
+        """Return who has paused it, as the caller may see; None: an administrator, or nobody."""
+        by = self.limit.pause.by if self.limit.pause else None
+        return by if caller.sees_all or by == caller.user_id else None
+
 
 def list_limits(caller: Caller, *, user_id: str | None = None) -> list[LimitInUse]:
     """Return the limits of all users and those of the caller, by name; with `user_id` those of this user alone. Raises RoleTooLow."""
@@ -147,6 +152,14 @@ def pause(caller: Caller, kind: str, name: str, *, owner: str = "") -> LimitInUs
         _store(caller, limit, {"match": dict(limit.match), AT_ONCE: 0})
         audit.record(Action.PAUSED, actor=caller.user_id, target=f"{kind} {name}", owner=owner or None)
     return next(each for each in _in_use(caller, user_id=owner or None) if each.limit.id == limit.id)
+
+
+def pause_of(caller: Caller, kind: str, name: str, *, owner: str = "") -> LimitInUse | None:
+    """Return the pause of a flow, an executor, a provider or a user; None without one."""
+    limit_id = paused(kind, name, owner=owner, by="", since=timezone.now()).id
+    if not NamedLimit.objects.filter(id=limit_id).exists():
+        return None
+    return next((each for each in _in_use(caller, user_id=owner or None) if each.limit.id == limit_id), None)
 
 
 @transaction.atomic

@@ -43,3 +43,22 @@ def test_a_provider_that_asks_for_time_gets_it_from_all_calls(site: LlmSite, lim
     site.server.rpc("limits.delete", {"name": limit})
     assert site.end_of(waiting).task["result"]["content"] == "Later."
     assert len(site.llm.asked) == 2
+
+
+def test_what_a_provider_says_is_left_tightens_the_limit_for_all_workers(site: LlmSite, limit: str) -> None:
+    site.llm.asked.clear()
+    left = {
+        "x-ratelimit-limit-requests": "60",
+        "x-ratelimit-remaining-requests": "0",
+        "x-ratelimit-reset-requests": "50m0s",
+    }
+    site.llm.will(Says(text="The last one.", headers=left), Says(text="Later."))
+    site.run(EXECUTOR, CHAT)
+    waiting = site.start(EXECUTOR, CHAT)
+    wait = until(
+        lambda: site.server.rpc("tasks.detail", {"task_id": waiting})["wait"], seconds=60, what="the wait of the next"
+    )
+    assert (wait["limit"], wait["text"].startswith("for limit of_model, about ")) == (limit, True)
+    site.server.rpc("limits.delete", {"name": limit})
+    assert site.end_of(waiting).task["result"]["content"] == "Later."
+    assert len(site.llm.asked) == 2
