@@ -156,7 +156,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def stream(self, frames: list[str], says: Says) -> None:
         self.send_response(200)
-        self.send_header("Content-Type", says.content_type)
+        for name, value in {"Content-Type": says.content_type, **says.headers}.items():
+            self.send_header(name, str(value))
         if says.cut_after is not None:
             self.send_header("Content-Length", "1000000")
         self.end_headers()

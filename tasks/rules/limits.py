@@ -222,13 +222,16 @@ class Limit:
             seconds = max(seconds, rate.wait(debts.get(measure, 0.0), units=units, ahead=ahead * units))
         return seconds
 
-    def ahead(self, debts: Debts, *, held: int = 0) -> int:
-        """Return how many units a worker may take in advance: few of those that are left, so that a limit that never bites costs little."""
+    def room(self, debts: Debts, *, held: int = 0) -> int:
+        """Return how many units, and places, there are now; 0 if that is different for each call of a model."""
         if TOKENS in self.rates:
             return 0
         rooms = [rate.room(debts.get(measure, 0.0)) for measure, rate in self.rates.items()]
-        places = [] if self.at_once is None else [max(0, self.at_once - held)]
-        return min(MOST_AHEAD, min(*rooms, *places, MOST) // PARTS_AHEAD)
+        return max(0, min(*rooms, MOST, MOST if self.at_once is None else self.at_once - held))
+
+    def ahead(self, debts: Debts, *, held: int = 0) -> int:
+        """Return how many units a worker may take in advance: few of those that are left, so that a limit that never bites costs little."""
+        return min(MOST_AHEAD, self.room(debts, held=held) // PARTS_AHEAD)
 
     def taken(self, debts: Debts, *, tokens: int = 1, cost: int = 1) -> Debts:
         """Return the debts after one more has started."""

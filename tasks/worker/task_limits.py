@@ -52,7 +52,8 @@ class TaskLimits:
         shared = self._shared = SharedLimits(given, process_id=process_id)
         self._of_all = list[Limit]()
         self._of_users: Mapping[str, list[Limit]] = {}
-        self._facts_of_all = frozenset[str]()
+        self._facts: Mapping[str, frozenset[str]] = {}
+        """The names of the facts that limits match, by user; "" for those of all."""
         self.has_places = False
         """Whether tasks may have places of one. A plain attribute: each task asks."""
         self._placed = set[tuple[str, str]]()
@@ -77,21 +78,20 @@ class TaskLimits:
 
     def _note(self) -> None:
         limits = self._shared.limits.values()
-        of_users = dict[str, list[Limit]]()
-        for limit in limits:
-            if limit.owner:
-                of_users.setdefault(limit.owner, []).append(limit)
-        self._of_users = of_users
-        self._of_all = [limit for limit in limits if not limit.owner]
-        self._facts_of_all = frozenset[str]().union(*(limit.facts for limit in self._of_all))
+        # In one order, so that no two tasks have what the other waits for. Pauses come first.
+        in_order = sorted(limits, key=lambda limit: not limit.is_paused)
+        of_all = [limit for limit in in_order if not limit.owner]
+        of_users = {owner: [limit for limit in in_order if limit.owner in ("", owner)] for owner in _owners(limits)}
+        facts = {owner: frozenset[str]().union(*(limit.facts for limit in found)) for owner, found in of_users.items()}
+        if of_all:
+            facts[""] = frozenset[str]().union(*(limit.facts for limit in of_all))
+        self._of_all, self._of_users, self._facts = of_all, of_users, facts
         # Places are given back also when their limit has been removed meanwhile.
         self.has_places |= any(limit.at_once is not None for limit in limits)
 
     def asks_for(self, user_id: str) -> Collection[str] | None:
         """Return the names of the facts by which limits match tasks of this user. None: there is no limit."""
-        if own := self._of_users.get(user_id):
-            return self._facts_of_all.union(*(limit.facts for limit in own))
-        return self._facts_of_all if self._of_all else None
+        return self._facts.get(user_id, self._facts.get(""))
 
     async def take(
         self, task: LoadedTask, facts: Facts, *, run_id: str, taken: Collection[str], places: AsyncExitStack
@@ -191,7 +191,7 @@ class TaskLimits:
                     await self._reports.result(limit.key_of(facts), report)
 
     def _of_service(self, facts: Facts, user_id: str) -> Iterator[Limit]:
-        for limit in (*self._of_all, *self._of_users.get(user_id, ())):
+        for limit in self._for(user_id):
             if not OF_SERVICES.isdisjoint(limit.match) and limit.matches(facts):
                 yield limit
 
@@ -218,23 +218,29 @@ class TaskLimits:
         self, models: Models, task: LoadedTask, run: "RunParts", *, facts: Facts, taken: Collection[str], may_park: bool
     ) -> Models:
         """Return the models, whose calls take units of their limits, if there are any. `facts` are those of the task."""
-        limits = (*self._of_all, *self._of_users.get(task.user_id, ()))
-        if not any(limit.is_for_calls for limit in limits):
+        if not any(limit.is_for_calls for limit in self._for(task.user_id)):
             return models
         may_park = may_park and task.executor_id == CHAT
         return LimitedModels(models, self, task, run, facts=facts, taken=taken, may_park=may_park)
 
+    def _for(self, user_id: str) -> Collection[Limit]:
+        """Return the limits of all users, and those of this one."""
+        return self._of_users.get(user_id, self._of_all)
+
     def _of(self, task: LoadedTask, facts: Facts) -> Iterator[Limit]:
-        """Return the limits of the task in one order, so that no two tasks have what the other waits for. Pauses come first."""
+        """Return the limits of the task, in their order."""
+        limits = self._for(task.user_id)
         named: Collection[str] = task.params.get("limits") or ()
-        limits = (*self._of_all, *self._of_users.get(task.user_id, ()))
-        for _, problem in problems(
-            named, {limit.name for limit in limits if not limit.pause}
-        ):  # removed since the tree was stored
+        known = {limit.name for limit in limits if not limit.pause} if named else ()
+        for _, problem in problems(named, known):  # it has been removed since the tree was stored
             raise ExecutorError(f"params.limits {problem}", permanent=True)
-        for limit in sorted(limits, key=lambda limit: not limit.is_paused):
+        for limit in limits:
             if limit.matches(facts) or (limit.name in named and not limit.pause):
                 yield limit
+
+
+def _owners(limits: Collection[Limit]) -> set[str]:
+    return {limit.owner for limit in limits if limit.owner}
 
 
 class LimitedModels:

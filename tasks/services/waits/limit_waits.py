@@ -79,11 +79,15 @@ class Share:
 
     places: int = 0
     until: float = 0.0
+    used: int = 0
     taken: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    @property
-    def used(self) -> int:
-        return sum(self.taken.values())
+    def add(self, asking: "Asking") -> None:
+        self.taken[asking.run_id, asking.task_id] = asking.cost
+        self.used += asking.cost
+
+    def remove(self, asking: "Asking") -> None:
+        self.used -= self.taken.pop((asking.run_id, asking.task_id), 0)
 
 
 def facts_of_run(run_id: str) -> Facts:
@@ -133,7 +137,7 @@ class SharedLimits:
             share = self._shares.get(key)
             if share is None or now >= share.until or share.used + asking.cost > share.places:
                 return False
-            share.taken[asking.run_id, asking.task_id] = asking.cost
+            share.add(asking)
             return True
 
     def is_in_share(self, key: str, asking: Asking) -> bool:
@@ -145,7 +149,7 @@ class SharedLimits:
         """Give the place of the task back to the share of this process."""
         with self._lock:
             if share := self._shares.get(key):
-                share.taken.pop((asking.run_id, asking.task_id), None)
+                share.remove(asking)
 
     def refresh(self) -> None:
         """Read what has been changed meanwhile."""
@@ -173,6 +177,10 @@ class SharedLimits:
         used = self._shares[key].used if key in self._shares else 0
         held = used + self._held(key, limit, but=self._process_id)
         may_start, seconds, counts = list[Asking](), dict[Asking, float](), Counter[str](before)
+        if not before and limit.room(row.debts, held=held) >= (cost := sum(task.cost for task in asking)):
+            row.debts = limit.taken(row.debts, cost=cost)
+            held += cost
+            may_start, asking = list(asking), ()
         for task in asking:
             if not counts and limit.fits(row.debts, tokens=task.tokens, cost=task.cost, held=held):
                 row.debts = limit.taken(row.debts, tokens=task.tokens, cost=task.cost)
@@ -222,7 +230,8 @@ class SharedLimits:
         with self._lock:
             share = self._shares.setdefault(key, Share())
             share.places = places
-            share.taken |= {(task.run_id, task.task_id): task.cost for task in tasks}
+            for task in tasks:
+                share.add(task)
             if tasks:
                 share.until = self._steady() + AHEAD_SECONDS
             if not places:
