@@ -14,10 +14,11 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Count, Exists, Max, Min, OuterRef, Q, QuerySet, Sum
 from django.db.models.functions import Now
 
+from apflow_site.db.prepared import Prepared
 from tasks.models import (
     Flow,
     LimitPlace,
@@ -46,6 +47,10 @@ LOOK_SECONDS: Final = 1.0
 """The seconds until the next look whether a limit that lets nothing start has changed."""
 FREE_PLACES: Final = "DELETE FROM tasks_limitplace WHERE run_id = %s AND task_id = %s"
 """The statement that gives back the places of a task, in the commit that ends its attempt."""
+STORE_SHARE: Final = (
+    "INSERT INTO tasks_limitplace (key, run_id, task_id, places) VALUES (%s, '', %s, %s) "
+    "ON CONFLICT (run_id, task_id, key) DO UPDATE SET places = excluded.places"
+)
 FOREVER: Final = 10.0**9
 """More seconds than anything is owed."""
 MOST_LOOKS: Final = 10_000
@@ -171,11 +176,13 @@ class SharedLimits:
             return {}
         self._freeze(key)
         row = self._locked(key, limit)
-        before = dict(_waiting(key).values_list("user_id").annotate(Count("id")))
-        if not before:
+        before: dict[str, int] = dict(WAITING.rows(key=key))
+        held = self._held(key, limit, but=self._process_id)
+        if held and not before:
             self._forget_places(key, limit, [task.task_id for task in asking])
+            held = self._held(key, limit, but=self._process_id)
         used = self._shares[key].used if key in self._shares else 0
-        held = used + self._held(key, limit, but=self._process_id)
+        held += used
         may_start, seconds, counts = list[Asking](), dict[Asking, float](), Counter[str](before)
         if not before and limit.room(row.debts, held=held) >= (cost := sum(task.cost for task in asking)):
             row.debts = limit.taken(row.debts, cost=cost)
@@ -218,10 +225,9 @@ class SharedLimits:
         share = self._shares.get(key)
         if places == (share.places if share else 0) and not tasks:
             return
-        row = LimitPlace(key=key, run_id=SHARE, task_id=self._process_id, places=places)
         if places:
-            unique = ["run", "task_id", "key"]
-            LimitPlace.objects.bulk_create([row], update_conflicts=True, unique_fields=unique, update_fields=["places"])
+            with connection.cursor() as cursor:
+                cursor.execute(STORE_SHARE, [key, self._process_id, places])
         else:
             LimitPlace.objects.filter(key=key, run_id=SHARE, task_id=self._process_id).delete()
         transaction.on_commit(partial(self._share_is_stored, key, tasks, places), robust=True)
@@ -338,11 +344,10 @@ class SharedLimits:
 
     def _locked(self, key: str, limit: Limit | None) -> SharedLimit:
         """Return the row, with what is owed now. Other transactions with it wait for the end of this one."""
-        rows = SharedLimit.objects.select_for_update().filter(key=key)
-        row = rows.first()
+        row = ROW.first(key=key)
         if row is None:
             SharedLimit.objects.bulk_create([SharedLimit(key=key, seen_at=database_time())], ignore_conflicts=True)
-            row = rows.get()
+            row = SharedLimit.objects.select_for_update().get(key=key)
         begun = self._steady()  # before and after: the time of the query itself is no clock that was set
         now = database_time()
         looked_at, steady_then = self._looks.get(key, (row.seen_at, float("-inf")))
@@ -380,10 +385,7 @@ class SharedLimits:
 
     def _held(self, key: str, limit: Limit, *, but: str = "") -> int:
         """Return how many places are taken, but for the share of this process."""
-        if limit.at_once is None:
-            return 0
-        found = _places(key).exclude(run_id=SHARE, task_id=but) if but else _places(key)
-        return int(found.aggregate(held=Sum("places"))["held"] or 0)
+        return 0 if limit.at_once is None else sum(held for _, held in HELD.rows(key=key, but=but))
 
     def _forget_places(self, key: str, limit: Limit | None, task_ids: Sequence[str]) -> None:
         """Forget the places that tasks have which are repeated after a crash."""
@@ -466,6 +468,14 @@ def _wanted(wait: Question) -> tuple[int, int]:
     """Return the tokens that the wait is for, and its cost."""
     match = wait.match or {}
     return match.get("tokens", 1), match.get("cost", 1)
+
+
+ROW: Final = Prepared(lambda *, key: SharedLimit.objects.select_for_update().filter(key=key))
+WAITING: Final = Prepared(lambda *, key: _waiting(key).values_list("user_id").annotate(Count("id")))
+HELD: Final = Prepared(
+    lambda *, key, but: _places(key).exclude(run_id=SHARE, task_id=but).values_list("key").annotate(Sum("places"))
+)
+"""The places that are taken, but for the share of one process."""
 
 
 def _answered(key: str) -> QuestionQuerySet:
