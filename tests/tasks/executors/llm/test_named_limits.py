@@ -1,6 +1,8 @@
 """Named limits of calls of models: a real server and its workers, and a provider on loopback that asks for time."""
 
 from collections.abc import Iterator
+from itertools import count
+from typing import Final
 
 import pytest
 
@@ -8,6 +10,7 @@ from tests.llm_formats import Says
 from tests.llm_site import LlmSite
 from tests.servers import until
 
+NUMBERS: Final = count(1)
 EXECUTOR = "llm_executor"
 MODEL = "openai/limited-by-name"
 CHAT = {"prompt": "Hi", "model": MODEL}
@@ -16,18 +19,19 @@ RATE = {"match": {"model": MODEL, "provider": "openai"}, "requests_per_minute": 
 
 @pytest.fixture
 def limit(site: LlmSite) -> Iterator[str]:
-    """The name of a limit of this model, which the worker knows: it has counted a call."""
-    site.server.rpc("limits.set", {"name": "of_model", "limit": RATE})
+    """The name of a limit of this model, which the worker knows: it has counted a call. No other test uses the name: its row stays."""
+    name = f"of_model_{next(NUMBERS)}"
+    site.server.rpc("limits.set", {"name": name, "limit": RATE})
 
     def has_counted() -> bool:
         site.run(EXECUTOR, CHAT)
-        return bool(site.server.query("SELECT 1 FROM tasks_sharedlimit WHERE key = %s", "of_model"))
+        return bool(site.server.query("SELECT 1 FROM tasks_sharedlimit WHERE key = %s", name))
 
     try:
         until(has_counted, seconds=60, what="a call that counts")
-        yield "of_model"
+        yield name
     finally:
-        site.server.rpc("limits.delete", {"name": "of_model"})
+        site.server.rpc("limits.delete", {"name": name})
 
 
 def test_a_provider_that_asks_for_time_gets_it_from_all_calls(site: LlmSite, limit: str) -> None:
@@ -38,7 +42,7 @@ def test_a_provider_that_asks_for_time_gets_it_from_all_calls(site: LlmSite, lim
     wait = until(
         lambda: site.server.rpc("tasks.detail", {"task_id": waiting})["wait"], seconds=60, what="the wait of the next"
     )
-    assert (wait["limit"], wait["text"].startswith("for limit of_model, about ")) == (limit, True)
+    assert (wait["limit"], wait["text"].startswith(f"for limit {limit}, about ")) == (limit, True)
     assert len(site.llm.asked) == 1
     site.server.rpc("limits.delete", {"name": limit})
     assert site.end_of(waiting).task["result"]["content"] == "Later."
@@ -58,7 +62,7 @@ def test_what_a_provider_says_is_left_tightens_the_limit_for_all_workers(site: L
     wait = until(
         lambda: site.server.rpc("tasks.detail", {"task_id": waiting})["wait"], seconds=60, what="the wait of the next"
     )
-    assert (wait["limit"], wait["text"].startswith("for limit of_model, about ")) == (limit, True)
+    assert (wait["limit"], wait["text"].startswith(f"for limit {limit}, about ")) == (limit, True)
     site.server.rpc("limits.delete", {"name": limit})
     assert site.end_of(waiting).task["result"]["content"] == "Later."
     assert len(site.llm.asked) == 2
