@@ -139,7 +139,7 @@ def measures() -> Measures:
         ("apflow_workers_alive", "Worker processes with a recent heartbeat", found.processes),
         ("apflow_worker_places", "Trees that live workers can run at a time", found.total),
         ("apflow_worker_places_used", "Trees that workers run", found.used),
-        ("apflow_limit_waiting", "Tasks and calls of models that wait for a named limit or a pause", limited.count),
+        ("apflow_limit_waiting", "Tasks and calls of models that wait for a named limit or a pause", limited.waiting),
         ("apflow_limit_oldest_seconds", "How long the first of them has waited", limited.oldest_seconds),
         ("apflow_schedules_overdue", "Schedules that have been due for over a minute", overdue(OVERDUE_SECONDS)),
         ("apflow_database_bytes", "Size of the database", size_bytes()),

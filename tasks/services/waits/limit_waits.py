@@ -453,7 +453,7 @@ def _waiting(key: str | None = None) -> QuestionQuerySet:
 class Waits(NamedTuple):
     """How many wait for limits, and how long the first of them has waited."""
 
-    count: int
+    waiting: int
     oldest_seconds: float
 
 

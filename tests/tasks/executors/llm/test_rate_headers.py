@@ -24,7 +24,7 @@ NOW = datetime(2027, 1, 1, tzinfo=UTC)
                 "X-RateLimit-Remaining-Tokens": "0",
                 "X-RateLimit-Reset-Tokens": "6m0s",
             },
-            [Report(REQUESTS, 59, 1.0), Report(TOKENS, 0, pytest.approx(360 / 150_000))],
+            [Report(REQUESTS, 59, 1.0), Report(TOKENS, 0, 360 / 150_000)],
         ),
         (
             {
@@ -32,7 +32,7 @@ NOW = datetime(2027, 1, 1, tzinfo=UTC)
                 "anthropic-ratelimit-requests-remaining": "0",
                 "anthropic-ratelimit-requests-reset": "2027-01-01T00:00:30Z",
             },
-            [Report(REQUESTS, 0, pytest.approx(0.6))],
+            [Report(REQUESTS, 0, 0.6)],
         ),
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "250ms"}, [Report(REQUESTS, 0, 0.25)]),
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1.5"}, [Report(REQUESTS, 0, 1.5)]),
