@@ -301,8 +301,11 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     "docs/how-to/limits.md": [
         ("Set a limit", "yaml", LIMITS),
         ("Set a limit", "json", LIMITS),
+        ("Set a limit", "sh", LIMITS),
         ("See what waits, and why", "sh", LIMITS),
         ("Change a limit while workers run", "sh", LIMITS),
+        ("Limit yourself", "sh", LIMITS),
+        ("Pause", "sh", LIMITS),
     ],
     "docs/how-to/checks.md": [
         ("Check an answer", "json", f"{BLOCKS_TEST}::test_an_answer_is_checked"),

@@ -234,12 +234,12 @@ async def pause_flow(caller: Caller, given: PausedFlow) -> DataResult:
     tool=Tool(
         "resume_flow",
         "Resume a flow",
-        "Let the tasks of a flow start that waited, each in its turn.",
+        "Let the tasks of a flow start that waited, in their order.",
         is_idempotent=True,
     ),
 )
 async def resume_flow(caller: Caller, given: PausedFlow) -> DataResult:
-    """Let the tasks of a flow start that waited, each in its turn."""
+    """Let the tasks of a flow start that waited, in their order."""
     name, owner = await _flow(caller, given)
     return await _resumed(caller, "flow", name, owner=owner)
 
@@ -269,12 +269,12 @@ async def pause_executor(caller: Caller, given: PausedExecutor) -> DataResult:
     tool=Tool(
         "resume_executor",
         "Resume an executor",
-        "Let the tasks of an executor start that waited, each in its turn.",
+        "Let the tasks of an executor start that waited, in their order.",
         is_idempotent=True,
     ),
 )
 async def resume_executor(caller: Caller, given: PausedExecutor) -> DataResult:
-    """Let the tasks of an executor start that waited, each in its turn."""
+    """Let the tasks of an executor start that waited, in their order."""
     return await _resumed(caller, "executor", get_executor(given.executor_id).id)
 
 
@@ -303,12 +303,12 @@ async def pause_provider(caller: Caller, given: PausedProvider) -> DataResult:
     tool=Tool(
         "resume_provider",
         "Resume a provider",
-        "Let the tasks that calls models of a provider start that waited, each in its turn.",
+        "Let the tasks that calls models of a provider start that waited, in their order.",
         is_idempotent=True,
     ),
 )
 async def resume_provider(caller: Caller, given: PausedProvider) -> DataResult:
-    """Let the tasks that calls models of a provider start that waited, each in its turn."""
+    """Let the tasks that calls models of a provider start that waited, in their order."""
     return await _resumed(caller, "provider", named_limits.known_provider(given.provider, "provider"))
 
 
@@ -337,12 +337,12 @@ async def pause_user(caller: Caller, given: PausedUser) -> DataResult:
     tool=Tool(
         "resume_user",
         "Resume a user",
-        "Let the tasks of a user start that waited, each in its turn.",
+        "Let the tasks of a user start that waited, in their order.",
         is_idempotent=True,
     ),
 )
 async def resume_user(caller: Caller, given: PausedUser) -> DataResult:
-    """Let the tasks of a user start that waited, each in its turn."""
+    """Let the tasks of a user start that waited, in their order."""
     return await _resumed(caller, "user", given.user_id)
 
 

@@ -160,7 +160,7 @@ def pause(client: "Client", name: Name, user: User = None) -> "Pause":
 @flows.command("resume")
 @asks(show_pause)
 def resume(client: "Client", name: Name, user: User = None) -> "Pause":
-    """Let the tasks of a paused flow start, each in its turn."""
+    """Let the tasks of a paused flow start, in their order."""
     return client.resume_flow(name, user_id=user)
 
 

@@ -35,7 +35,7 @@ Owner = Annotated[str | None, typer.Option("--user", help="Owner of the flow (de
 
 
 @limits.command("list")
-@asks(show.limits, piped=lambda answer: output.as_lines(answer["limits"]))
+@asks(show.limits, piped=lambda answer: output.as_lines([*answer["limits"], *answer["pauses"]]))
 def list_limits(client: "Client", user: User = None) -> Any:
     """List the limits and what is paused, and how many tasks wait for each since when."""
     return client.limits(user_id=user)
@@ -89,7 +89,7 @@ def pause(client: "Client", kind: WhichKind, name: Paused, user: Owner = None) -
 
 @asks(show.pause)
 def resume(client: "Client", kind: WhichKind, name: Paused, user: Owner = None) -> Any:
-    """Let the tasks start that wait because of a pause, each in its turn."""
+    """Let the tasks start that wait because of a pause, in their order."""
     match kind:
         case Kind.FLOW:
             return client.resume_flow(name, user_id=user)

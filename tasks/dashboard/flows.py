@@ -140,7 +140,7 @@ async def pause(request: HttpRequest, caller: Caller, name: str) -> HttpResponse
 
 @page("POST", needs=Role.OPERATOR)
 async def resume(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    """Let the tasks of a paused flow start, each in its turn."""
+    """Let the tasks of a paused flow start, in their order."""
     found = await pools.read(get_flow, caller=caller, name=name, user_id=chosen(request)["user_id"])
     await pools.write(named_limits.resume, caller, "flow", found.name, owner=found.user_id)
     return redirect_with_message(request, address_of(caller, found), f"Resumed the flow {found.name}.")

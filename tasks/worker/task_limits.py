@@ -17,7 +17,7 @@ from django.db import DatabaseError
 from aipartnerupflow.executors import ExecutorError, Json, Parked
 from aipartnerupflow.executors.base import Wait
 from apflow_site.db import pools
-from tasks.executors.llm.client import Models, ignore, key_digest
+from tasks.executors.llm.client import Models, ignore, key_digest, ready
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.executors.llm.rate_headers import reports_in
 from tasks.rules.exceptions import TooManyWaits
@@ -66,7 +66,7 @@ class TaskLimits:
         self._holds = pools.SharedCalls(shared.hold, pool="write")
         self._reports = pools.SharedCalls(shared.tighten, pool="write")
         self._returning = set[str]()
-        """The keys of the shares that are looked at again."""
+        """The keys of the shares that will be trimmed."""
         self._answers: dict[str, float] = {}
         """The mean tokens of the answers of each model."""
         self._note()
@@ -277,6 +277,7 @@ class LimitedModels:
         heard: Callable[[str], None],
         thought: Callable[[str], None] = ignore,
     ) -> Completion:
+        await ready(prompt)  # else what was taken would be used seconds later, together with others
         tokens = self._limits.estimate(prompt)
         facts = await self._facts_of(prompt)
         async with self._lock:

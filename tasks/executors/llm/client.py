@@ -65,6 +65,12 @@ class _Direct:
         await (await load("tasks.executors.llm.litellm_calls.access"))(prompt)
 
 
+async def ready(prompt: Prompt) -> None:
+    """Return when this process can call the model: its first call loads the libraries, for seconds."""
+    if not demo.is_demo(prompt.model):
+        await load("tasks.executors.llm.litellm_calls.ask")
+
+
 async def key_digest(prompt: Prompt) -> str | None:
     """Return the digest of the LLM key that a call of this model would use; None without one. Raises ExecutorError."""
     if demo.is_demo(prompt.model):

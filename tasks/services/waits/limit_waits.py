@@ -114,7 +114,7 @@ class SharedLimits:
         self._given = given
         self._process_id = process_id
         self.limits: Mapping[str, Limit] = read_limits(given)
-        """By their ids: those of the configuration, in its order, and those that were set."""
+        """The limits by their ids: those of the configuration, in its order, and those that were set."""
         self._version: object = None
         self._steady = steady
         self._looks: dict[str, tuple[datetime, float]] = {}
@@ -123,7 +123,7 @@ class SharedLimits:
         """The units of a row that this process has taken in advance, and until when by the steady clock."""
         self._shares: dict[str, Share] = {}
         self._lock = threading.Lock()
-        """Of shares: tasks start and end on the loop while a thread stores them."""
+        """A lock of the shares: tasks start and end on the loop while a thread stores them."""
 
     def has_ahead(self, key: str, asking: Asking) -> bool:
         """Use units and places that were taken in advance. False: there are not enough."""
@@ -451,7 +451,7 @@ def _waiting(key: str | None = None) -> QuestionQuerySet:
 
 
 class Waits(NamedTuple):
-    """How many wait for limits, and how long the first of them has waited."""
+    """The number of waits for limits, and the age of the first of them."""
 
     waiting: int
     oldest_seconds: float

@@ -53,7 +53,7 @@ class LimitInUse:
         return self.limit.name
 
     def paused_by(self, caller: Caller) -> str | None:
-        """Return who has paused it, as the caller may see; None: an administrator, or nobody."""
+        """Return who has paused it, as the caller may see; None for an administrator."""
         by = self.limit.pause.by if self.limit.pause else None
         return by if caller.sees_all or by == caller.user_id else None
 
@@ -119,7 +119,7 @@ def get_limit(caller: Caller, *, name: str, user_id: str | None = None) -> tuple
 def set_limit(caller: Caller, *, name: str, given: Json, user_id: str | None = None) -> LimitInUse:
     """Store a limit, which workers know within seconds. It replaces one of the same name and owner. Raises InvalidParams and RoleTooLow.
 
-    That of an administrator is for all users, that of anybody else, or with `user_id`, for the tasks of this user.
+    That of an administrator is for all users, that of others, or with `user_id`, for the tasks of one user.
     """
     owner = _owner(caller, user_id)
     try:
@@ -164,7 +164,7 @@ def pause_of(caller: Caller, kind: str, name: str, *, owner: str = "") -> LimitI
 
 @transaction.atomic
 def resume(caller: Caller, kind: str, name: str, *, owner: str = "") -> bool:
-    """Let the tasks start that wait because of a pause, each in its turn. False: there was none. Raises RoleTooLow."""
+    """Let the tasks start that wait because of a pause, in their order. False: there was none. Raises RoleTooLow."""
     found = NamedLimit.objects.filter(kind=kind, name=name, user_id=owner).first()
     if found is None:
         return False

@@ -1,6 +1,7 @@
 """docs/how-to/limits.md: its limits are valid, its task runs, and its commands show and change what waits."""
 
 import json
+from hashlib import sha256
 
 import pytest
 import yaml
@@ -25,6 +26,12 @@ def test_what_the_page_shows_works(shell: Shell) -> None:
         def typed(command: str) -> str:
             return shell.run(command, AIPARTNERUPFLOW_URL=server.url)
 
+        digest = shell.run(text(PAGE, "Set a limit", "sh"), OPENAI_API_KEY="sk-0123456789")
+        assert digest.strip() == sha256(b"sk-0123456789").hexdigest()[:16]
+        assert '"name":"my-reports"' in typed(text(PAGE, "Limit yourself", "sh"))
+        paused = typed(text(PAGE, "Pause", "sh"))
+        assert paused.count('"is_paused":true') == 2
+        assert server.rpc("limits.list", {})["pauses"] == []
         server.rpc("tasks.execute", {"tasks": [json.loads(text(PAGE, "Set a limit", "json"))]})
         assert server.finished("label")[-1]["status"] == "completed"
         (shows,) = texts(PAGE, "See what waits, and why", "sh")
