@@ -36,7 +36,13 @@ OPENAPI: Final = "3.1.0"
 SCHEMAS: Final = "#/components/schemas/{name}"
 #: The names of errors without an exception in the table: an unknown URL, and an internal error.
 OTHER_ERRORS: Final = ("internal", "not_found")
-TAGS: Final = {"config": "LLM keys", "system": "executors", "feedback": "runs"}
+TAGS: Final = {
+    "config": "LLM keys",
+    "system": "executors",
+    "feedback": "runs",
+    "providers": "limits",
+    "users": "limits",
+}
 """First part of the name of a method → its tag, where the two differ."""
 TAGGED: Final = {
     "tasks": "Trees of tasks: store, run, read, change, copy and cancel them.",
@@ -52,7 +58,7 @@ TAGGED: Final = {
     "usage": "Tokens and costs of model calls.",
     "LLM keys": "Keys of the providers of language models.",
     "secrets": "Secrets that inputs of tasks name.",
-    "limits": "Named limits that all workers share.",
+    "limits": "Named limits that all workers share, and pauses.",
     "cache": "Results that equal tasks take.",
     "files": "Files, which inputs of tasks name. Their bytes are at `/files/{id}`.",
     "audit": "The audit log.",

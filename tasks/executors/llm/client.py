@@ -11,7 +11,6 @@ from tasks.executors.llm import demo
 from tasks.executors.llm.loading import load
 from tasks.executors.llm.prompt import PARAMETERS, Completion, Prompt, api_base_for, tries_for
 
-
 DIGITS: Final = 16
 """The digits of the digest of a key: named limits match it."""
 

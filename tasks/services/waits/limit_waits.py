@@ -47,6 +47,17 @@ LOOK_SECONDS: Final = 1.0
 """The seconds until the next look whether a limit that lets nothing start has changed."""
 FREE_PLACES: Final = "DELETE FROM tasks_limitplace WHERE run_id = %s AND task_id = %s"
 """The statement that gives back the places of a task, in the commit that ends its attempt."""
+IS_WAITING: Final = "closed_at IS NULL AND kind = 'limit' AND answered_at IS NULL AND turn IS NOT NULL"
+KEYS: Final = f"""
+WITH RECURSIVE waits(name) AS (
+    SELECT MIN(event) FROM tasks_question WHERE {IS_WAITING}
+    UNION ALL
+    SELECT (SELECT MIN(event) FROM tasks_question WHERE {IS_WAITING} AND event > waits.name)
+    FROM waits WHERE name IS NOT NULL
+)
+SELECT name FROM waits WHERE name IS NOT NULL
+"""  # noqa: S608  (constants of this module)
+"""The keys of the limits for which tasks wait, by one look into the index for each: thousands may wait for one."""
 STORE_SHARE: Final = (
     "INSERT INTO tasks_limitplace (key, run_id, task_id, places) VALUES (%s, '', %s, %s) "
     "ON CONFLICT (run_id, task_id, key) DO UPDATE SET places = excluded.places"
@@ -325,8 +336,10 @@ class SharedLimits:
 
     def serve(self) -> float | None:
         """Let those waits end whose turn has come. Returns in how many seconds to look again; None if no task waits."""
-        keys = _waiting().order_by().values_list("event", flat=True).distinct()
-        return min((self._served(str(key)) for key in keys), default=None)
+        with connection.cursor() as cursor:
+            cursor.execute(KEYS)
+            keys = [key for (key,) in cursor.fetchall()]
+        return min((self._served(key) for key in keys if _waiting(key).exists()), default=None)
 
     def _served(self, key: str) -> float:
         limit = self.limits.get(id_of(key))

@@ -26,7 +26,7 @@ BEYOND_SCHEMAS: Final = (
     r"^Invalid params: (provider|api_key): ",  # the providers that LiteLLM knows, and what a header cannot have
     r"^Invalid params: (bytes|minutes): at most ",  # limits of files
     r"^Invalid params: name: (must be|has a)",  # what cannot be the name of a file
-    r"^Invalid params: limit: ",  # what a limit may be, and that it limits anything
+    r"^Invalid params: (limit|limit.match.provider|name): ",  # what a limit may be, and its name, and that it limits anything
     r"schemas\.input_schema: is not a valid JSON Schema",
     r"^Invalid params: (webhook_config\.)?url: (The (url|host) .*is refused|must have at most)",
     r"^Invalid params: (webhook_config\.)?headers\.[^ ]+: (is set by the server|is given twice)",

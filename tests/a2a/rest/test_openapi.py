@@ -39,8 +39,12 @@ NAME_OTHERS: Final = {
     ("/api/runs/compare/", "get"),
 }
 """Their bodies or queries name what may not be there."""
-NEVER_MISSING: Final = {("/api/webhooks/{webhook_id}/", "delete")}
-"""They answer whether there was one."""
+NEVER_MISSING: Final = {
+    ("/api/webhooks/{webhook_id}/", "delete"),
+    *((f"/api/executors/{{executor_id}}/{verb}/", "post") for verb in ("pause", "resume")),
+    *((f"/api/users/{{user_id}}/{verb}/", "post") for verb in ("pause", "resume")),
+}
+"""They answer whether there was one, or an unknown name is not the id of a resource."""
 WITH_TREES: Final = {
     ("/api/tasks/", "post"),
     ("/api/tasks/{task_id}/", "patch"),

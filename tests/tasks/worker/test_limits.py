@@ -4,10 +4,15 @@ import asyncio
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import count
+from random import Random
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.db.models import Sum
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from a2a.methods import queries
@@ -15,12 +20,13 @@ from a2a.methods.params import Get
 from accounts.callers import LOCAL, Caller
 from tasks.models import Flow, LimitPlace, ModelCall, Question, Run, RunTag, SharedLimit, Task, WorkerProcess
 from tasks.queue import leases
+from tasks.queue.clock import database_time
 from tasks.queue.leases import SUSPENDED
 from tasks.rules.exceptions import InvalidParams
 from tasks.services import trees
 from tasks.services.runs import cancels
 from tasks.services.waits import named_limits
-from tasks.services.waits.limit_waits import Asking, SharedLimits, forget_shares
+from tasks.services.waits.limit_waits import Asking, SharedLimits, forget_shares, leave
 from tasks.status import WaitKind
 from tasks.worker.supervisor import serve_limits
 from tasks.worker.task_limits import TaskLimits
@@ -596,3 +602,75 @@ def test_a_wait_for_a_limit_that_was_deleted_meanwhile_ends(limited: Limited, se
         supervisor.join()
     messages = [event["message"] for event in result_of(run).events if event["type"] == "log"]
     assert messages == ["waiting for limit stop, which lets nothing start (at_once: 0)"]
+
+
+def test_ten_thousand_waits_of_one_user_delay_no_other_user(limited: Limited) -> None:
+    shared = ONE | {"other": {"match": {"executor": "echo_executor"}, "requests_per_minute": 10**6}}
+    worker = limited(shared)
+    start(step("first"), caller=ALICE)
+    worker.work()
+    now = database_time()
+    names = [f"w{number}" for number in range(10_000)]
+    runs = [
+        Run(id=name, root_id=name, target_id=name, user_id="alice", context_id=name, created_at=now) for name in names
+    ]
+    for run in runs:
+        run.lease_owner = SUSPENDED
+    Run.objects.bulk_create(runs, batch_size=500)
+    waits = [
+        Question(
+            run_id=name, task_id=name, text="", kind="limit", event="one", user_id="alice", turn=turn, asked_at=now
+        )
+        for turn, name in enumerate(names, start=1)
+    ]
+    Question.objects.bulk_create(waits, batch_size=500)
+    same, other = start(step("bobs"), caller=BOB), start({"id": "free", "name": "echo_executor"}, caller=BOB)
+    worker.work()
+    assert result_of(other).run.status == "completed"
+    assert Question.objects.get(task_id="bobs").turn == 1
+    for _ in range(2):  # the first of alice, and bob
+        SharedLimit.objects.update(debts={})
+        Question.objects.filter(user_id="alice", answered_at__isnull=False).update(closed_at=Now())
+        SharedLimits(shared).serve()
+    worker.work()
+    assert result_of(same).run.status == "completed"
+    with CaptureQueriesContext(connection) as captured:
+        SharedLimits(shared).serve()
+    assert len(captured) < 15
+    assert Question.objects.filter(event="one", answered_at=None).count() == 10_000 - 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_processes_that_share_a_limit_never_have_more_at_work_than_it_allows(seed: int) -> None:
+    """Tasks start and end at random in three processes, of which one dies now and then. The model counts those at work."""
+    draw, now = Random(seed), 0.0
+    most = draw.choice([3, 40, 100])
+    given = {"wide": {"at_once": most}}
+    run = start({"id": "r", "name": "echo_executor"})
+    made = count()
+
+    def process() -> SharedLimits:
+        return SharedLimits(given, steady=lambda: now, process_id=f"host/{next(made)}/0")
+
+    at_work = {process(): list[Asking]() for _ in range(3)}
+    for number in range(400):
+        limits = draw.choice(list(at_work))
+        running, action = at_work[limits], draw.random()
+        if action < 0.6:
+            task = Asking("local", run.id, f"{number}", cost=draw.choice([1, 1, 2]))
+            if limits.has_ahead("wide", task) or not limits.take("wide", [task]):
+                running.append(task)
+        elif action < 0.9 and running:
+            task = running.pop(draw.randrange(len(running)))
+            limits.leave("wide", task)
+            LimitPlace.objects.filter(run_id=task.run_id, task_id=task.task_id).delete()
+        elif action < 0.95:
+            limits.give_back("wide", [None])
+        elif action < 0.97:
+            leave(limits._process_id)
+            LimitPlace.objects.filter(task_id__in=[task.task_id for task in at_work.pop(limits)]).delete()
+            at_work[process()] = []
+        now += draw.choice([0.0, 0.1, 0.6])
+        used = sum(task.cost for tasks in at_work.values() for task in tasks)
+        stored = LimitPlace.objects.aggregate(places=Sum("places"))["places"] or 0
+        assert used <= stored <= most, number
