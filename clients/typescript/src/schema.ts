@@ -254,8 +254,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Let the tasks of a flow start that waited, each in its turn.
-         * @description Let the tasks of a flow start that waited, each in its turn.
+         * Let the tasks of a flow start that waited, in their order.
+         * @description Let the tasks of a flow start that waited, in their order.
          */
         post: operations["resumeFlow"];
         delete?: never;
@@ -512,8 +512,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Let the tasks that calls models of a provider start that waited, each in its turn.
-         * @description Let the tasks that calls models of a provider start that waited, each in its turn.
+         * Let the tasks that calls models of a provider start that waited, in their order.
+         * @description Let the tasks that calls models of a provider start that waited, in their order.
          */
         post: operations["resumeProvider"];
         delete?: never;
@@ -1200,8 +1200,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Let the tasks of a user start that waited, each in its turn.
-         * @description Let the tasks of a user start that waited, each in its turn.
+         * Let the tasks of a user start that waited, in their order.
+         * @description Let the tasks of a user start that waited, in their order.
          */
         post: operations["resumeUser"];
         delete?: never;
