@@ -6,7 +6,7 @@ import tasks.fields
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tasks', '0071_limits_of_users'),
+        ('tasks', '0070_limits_of_users'),
     ]
 
     operations = [

@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('tasks', '0070_cache'),
+        ('tasks', '0072_cache'),
     ]
 
     operations = [

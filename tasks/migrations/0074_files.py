@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tasks', '0070_cache_index'),
+        ('tasks', '0073_cache_index'),
     ]
 
     operations = [

@@ -6,7 +6,7 @@ import tasks.fields
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tasks', '0072_checks'),
+        ('tasks', '0071_checks'),
     ]
 
     operations = [
