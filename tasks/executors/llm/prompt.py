@@ -206,7 +206,7 @@ class Completion:
     provider_id: str | None = None
     logprobs: list[Any] = field(default_factory=list)
     rate_headers: Mapping[str, str] = field(default_factory=dict)
-    """What the provider says is left of its limits."""
+    """The headers in which the provider says what is left of its limits."""
 
     def as_result(self) -> Json:
         counts = {name: value for name, value in self.usage.items() if name != "cost_usd"}
