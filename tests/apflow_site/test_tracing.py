@@ -1,15 +1,18 @@
 """Spans, as a real receiver of OTLP over HTTP gets them: request → method → run → task → call of a model, and no content."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from tasks.telemetry import tracing
 from tests.documents import text
 from tests.otlp import Receiver, receiving
-from tests.servers import new_database, until
+from tests.servers import ROOT, new_database, until
 from tests.shell import new_shell
 
 PROMPT = "a prompt that belongs into no span"
@@ -109,14 +112,27 @@ def test_a_map_of_thirty_trees_and_what_follows_a_question_are_one_trace(
     assert [span for span in of_trees if span["parent"] not in waiting] == []
 
 
-def test_without_an_address_nothing_is_traced_and_nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in tracing.ENDPOINTS:
-        monkeypatch.delenv(name, raising=False)
-    tracing._telemetry.cache_clear()
-    with tracing.span("nothing", {}) as note:
-        note({"more": 1})
-        assert tracing.current() is None
-    assert "tasks.telemetry.otel" not in sys.modules
+def test_without_an_address_nothing_is_traced_and_nothing_loaded(tmp_path: Path) -> None:
+    """It is the same in a process of a pool, which continues from a trace."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    environment |= {"DJANGO_SETTINGS_MODULE": "apflow_site.settings", "AIPARTNERUPFLOW_DATA_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", WITHOUT], env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "None []\n"
+
+
+WITHOUT = """
+import sys, django
+django.setup()
+from tasks.telemetry import tracing
+with tracing.span("nothing", {}) as note:
+    note({"more": 1})
+    print(tracing.current(), end=" ")
+assert tracing.span_of_run("a run", None, {}) is None
+tracing.continue_from("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+assert tracing.headers_for("localhost", tracing.here())
+print([name for name in sys.modules if name.startswith("opentelemetry")])
+"""
 
 
 def test_without_the_extra_the_log_says_what_to_install(
