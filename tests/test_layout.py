@@ -1,5 +1,6 @@
 """What must stay true of the whole: names, documents, requirements and the image agree with the code."""
 
+import inspect
 import json
 import re
 import runpy
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from django.apps import apps
 
 from a2a.methods import METHODS, SYSTEM_METHODS
 from aipartnerupflow import __version__
@@ -61,6 +63,14 @@ def test_the_server_has_one_alias_for_an_object_of_json() -> None:
     modules = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     found = {relative(path) for path in modules if re.search(r"^Json\b.*= dict", path.read_text(), re.MULTILINE)}
     assert found == {"tasks/rules/strict_json.py", *public}
+
+
+def test_every_model_names_its_app() -> None:
+    """A project with `aipartnerupflow.django` imports the models without their apps."""
+    of_services = [
+        each for label in ("accounts", "llmkeys", "tasks") for each in apps.get_app_config(label).get_models()
+    ]
+    assert [each.__name__ for each in of_services if "app_label = " not in inspect.getsource(each)] == []
 
 
 @pytest.mark.parametrize("method", [*METHODS, *SYSTEM_METHODS])

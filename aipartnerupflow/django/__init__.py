@@ -23,6 +23,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, transaction
 from django.db.migrations.recorder import MigrationRecorder
 
+from aipartnerupflow.executors import Json
+
 if TYPE_CHECKING:
     from accounts.callers import Caller
     from tasks.services.trees import Execution
@@ -31,7 +33,6 @@ __all__ = ["Refused", "Started", "Workflow", "start", "start_flow", "start_tree"
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
-Json = dict[str, Any]
 SCHEMA_SETTING: Final = "AIPARTNERUPFLOW_SCHEMA"
 """The Django setting with the PostgreSQL schema that has the tables of the server; by default they are in the project's own."""
 MIGRATED: Final = ("accounts", "llmkeys", "tasks")

@@ -38,11 +38,10 @@ class FlowsConfig(AppConfig):
         os.environ.pop(METRICS_FOLDER)
         if folder is not None:
             os.environ[METRICS_FOLDER] = folder
-        for name, value in vars(ours).items():
-            if name.startswith("APFLOW"):
-                setattr(settings, name, value)
-        if not hasattr(settings, "Q_CLUSTER"):  # without it, django-q2 warns about its own defaults
-            settings.Q_CLUSTER = ours.Q_CLUSTER
+        # Without Q_CLUSTER, django-q2 would warn about its own defaults.
+        queue = () if hasattr(settings, "Q_CLUSTER") else ("Q_CLUSTER",)
+        for name in [*(name for name in vars(ours) if name.startswith("APFLOW")), *queue]:
+            setattr(settings, name, getattr(ours, name))
 
     def _refuse_taken_names(self) -> None:
         """`bootstrap` looks at what is imported. This looks at what would be found."""

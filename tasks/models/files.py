@@ -25,6 +25,7 @@ class FileBytes(models.Model):
     doomed_at = models.DateTimeField(null=True)
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
                 fields=["user_id", "sha256"], condition=models.Q(doomed_at=None), name="bytes_once_per_owner"
@@ -71,6 +72,7 @@ class File(models.Model):
     objects = FileQuerySet.as_manager()
 
     class Meta:
+        app_label = "tasks"
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["user_id", "-id"], name="file_of_owner"),
             models.Index(fields=["touched_at"], name="file_that_arrives", condition=models.Q(touched_at__isnull=False)),
@@ -99,6 +101,7 @@ class FileReference(models.Model):
     file = models.ForeignKey(File, models.DO_NOTHING, related_name="references", db_constraint=False)
 
     class Meta:
+        app_label = "tasks"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["holder", "file"], name="reference_once"),
         ]
@@ -112,6 +115,9 @@ class FileSpace(models.Model):
 
     user_id = models.CharField(primary_key=True, max_length=255)
     bytes = models.BigIntegerField(default=0)
+
+    class Meta:
+        app_label = "tasks"
 
     def __str__(self) -> str:
         return f"{self.bytes} bytes of {self.user_id}"
