@@ -23,8 +23,10 @@ VIEWERS: Final = str(Role.VIEWER)
 
 
 USERS: Final = User._meta.db_table
+MEMBERS: Final = f"{USERS}_groups"
+"""Django has no model of this table in a project with a user model of its own (`aipartnerupflow.django`)."""
 HAS_ROLE: Final = f"""person.is_active AND (person.is_superuser OR ({{role}} = '{ROLE_PREFIX}{Role.OPERATOR}' AND NOT EXISTS (
-    SELECT 1 FROM {User.groups.through._meta.db_table} member JOIN {Group._meta.db_table} team ON team.id = member.group_id
+    SELECT 1 FROM {MEMBERS} member JOIN {Group._meta.db_table} team ON team.id = member.group_id
     WHERE member.user_id = person.id AND team.name = '{VIEWERS}')))"""  # noqa: S608  (constants)
 """Whether the row `person` of USERS has the role that may answer questions, named as `role` says: a condition in SQL. It
 agrees with `role_in_sql` and `Caller.names`."""
