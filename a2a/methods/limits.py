@@ -303,12 +303,12 @@ async def pause_provider(caller: Caller, given: PausedProvider) -> DataResult:
     tool=Tool(
         "resume_provider",
         "Resume a provider",
-        "Let the tasks that calls models of a provider start that waited, in their order.",
+        "Let the tasks that call models of a provider start that waited, in their order.",
         is_idempotent=True,
     ),
 )
 async def resume_provider(caller: Caller, given: PausedProvider) -> DataResult:
-    """Let the tasks that calls models of a provider start that waited, in their order."""
+    """Let the tasks that call models of a provider start that waited, in their order."""
     return await _resumed(caller, "provider", named_limits.known_provider(given.provider, "provider"))
 
 

@@ -340,7 +340,7 @@ def test_a_bad_value_stops_the_start_with_key_place_and_what_is_allowed(
         ),
         (
             "1: 2",
-            "1 (FILE): unknown key. Known sections: a2a, auth, database, email, events, executors, executors.command,",
+            "1 (FILE): unknown key. Known sections: a2a, auth, cache, database, email, events, executors, executors.command,",
         ),
         ("shares: 5", "shares (FILE): 5 is not allowed. Give a mapping of names of users"),
         (

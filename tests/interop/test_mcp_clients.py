@@ -10,13 +10,14 @@ from typing import Final
 
 import pytest
 
+from tests.a2a.mcp.test_endpoint import OF_ADMINS
 from tests.a2a.mcp.test_endpoint import TOOLS as EVERY_TOOL
 from tests.documents import text
 from tests.interop.environments import WITH_NODE, Json, node_packages, printed, python_with, run
 from tests.ports import free_port
 from tests.servers import Server, new_database, running_server
 
-TOOLS: Final = [name for name in EVERY_TOOL if name != "scripted_executor"]
+TOOLS: Final = sorted({*EVERY_TOOL, *OF_ADMINS} - {"scripted_executor"})
 SEEN: Final[Json] = {
     "tools": TOOLS,
     "quick": {"say": "hello"},

@@ -552,8 +552,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Let the tasks that calls models of a provider start that waited, in their order.
-         * @description Let the tasks that calls models of a provider start that waited, in their order.
+         * Let the tasks that call models of a provider start that waited, in their order.
+         * @description Let the tasks that call models of a provider start that waited, in their order.
          */
         post: operations["resumeProvider"];
         delete?: never;

@@ -27,6 +27,7 @@ TOOLS = [
     ),
     *("scripted_executor", "send_event", "sleep_executor", "trigger_schedule", "update_schedule"),
 ]
+OF_ADMINS = [f"{verb}_{kind}" for verb in ("pause", "resume") for kind in ("executor", "provider", "user")]
 FOR_VIEWERS = [name for name in TOOLS if name.startswith(("get_", "list_", "preview_"))]
 
 
