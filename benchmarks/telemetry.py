@@ -1,4 +1,4 @@
-"""What telemetry costs: W1 and W3 of `benchmarks.engine` with spans and metrics sent to a collector, and without, in turns.
+"""Benchmark of telemetry: W1 and W3 of `benchmarks.engine`, in turns with an OTLP collector and without.
 
     python -m benchmarks.telemetry [sqlite | postgres] [ROUNDS]
 

@@ -491,7 +491,7 @@ class Executor(ABC):
     def caches_calls(self, inputs: Json) -> bool:
         """Return whether `params.cache` of such a task takes answers of the models that it calls, each by itself, and not its result.
 
-        That is for work which does something besides: it happens each time. `uncacheable` is not asked then.
+        Return true for work with effects, which a cached result would leave out, such as an agent with tools. The server then ignores `uncacheable`.
         """
         return False
 

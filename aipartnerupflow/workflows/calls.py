@@ -1,4 +1,4 @@
-"""Functions that the code of a workflow calls, besides steps: agents, executors, questions, events, timers, and values that are the same in a replay."""
+"""The calls of a workflow other than steps: agents, executors, questions, events, timers, and values that stay the same in a replay."""
 
 import asyncio
 import inspect
