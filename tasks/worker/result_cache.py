@@ -19,6 +19,7 @@ from aipartnerupflow.executors.base import Wait
 from apflow_site.db import pools
 from tasks.executors.caching import problems, version_of
 from tasks.executors.llm.client import Models, ignore
+from tasks.executors.llm.executor import Llm, filled_texts
 from tasks.executors.llm.fallbacks import Latencies
 from tasks.executors.llm.prompt import Completion, Prompt
 from tasks.queue.leases import Claim
@@ -172,6 +173,8 @@ class CacheOfRun:
     def _parts(self, task: LoadedTask, executor: Executor, inputs: Json, paths: tuple[str, ...] | None) -> Any:
         """Return what tells the call apart. In `inputs`, secrets are places with their names, and encrypted texts are as they are stored."""
         results = dependency_results(task.dependencies, self._run.results)
+        if isinstance(executor, Llm):  # it fills its texts by itself
+            inputs = filled_texts(inputs)
         code = [
             executor.id,
             version_of(executor, inputs),

@@ -160,6 +160,16 @@ def test_a_key_of_its_own_says_what_counts(worker: WorkerThread) -> None:
     assert error.startswith("params.cache.key: the inputs have nothing at 'inputs.city.name'. Correct the inputs")
 
 
+@pytest.mark.parametrize("cache", ["1h", {"for": "1h", "key": ["inputs.prompt"]}])
+def test_the_texts_of_a_model_count_as_they_are_filled(worker: WorkerThread, cache: Any) -> None:
+    items = {"id": "each", "name": "each", "parent_id": "all", "params": {"for_each": {"items": [1, 2, 1]}}}
+    say = asks("say", prompt="Say {{item}}", cache=cache) | {"parent_id": "each"}
+    found = ran(worker, {"id": "all", "name": "all", "dependencies": ["each"]}, items, say)
+    said = [found.tasks[f"say[{number}]"].result["content"] for number in range(3)]
+    assert [text.rpartition(": ")[2] for text in said] == ["Say 1", "Say 2", "Say 1"]
+    assert CachedResult.objects.count() == 2
+
+
 def test_results_of_dependencies_count_and_their_ids_do_not(worker: WorkerThread) -> None:
     def tree(name: str, says: str) -> list[Json]:
         source = {"id": f"{name}-source", "name": "echo_executor", "inputs": {"says": says}}
