@@ -25,6 +25,7 @@ from apflow_site.config.operation import Auth
 from apflow_site.config.sections import Config
 from apflow_site.config.sources import Source
 from apflow_site.databases import is_postgresql, sqlite_settings
+from llmkeys.providers import PROVIDERS, normal_name
 from tasks.rules.extras import how_to_install, is_installed
 
 _REASONS: Final[Mapping[str, str]] = MappingProxyType(
@@ -160,6 +161,7 @@ def contradictions(config: Config, *, place: Callable[[str], str], file: str | N
     yield from _any_origin(config, place)
     yield from _shared_secrets(config, place)
     yield from _missing_extras(config, place)
+    yield from _unknown_providers(config, place)
     yield from _ray_contradictions(config, place)
     yield from _dangerous_programs(config, place)
     yield from _readable_secrets(config, place, file)
@@ -210,6 +212,19 @@ def _shared_secrets(config: Config, place: Callable[[str], str]) -> Iterator[str
             f"auth.trigger_secret ({place('auth.trigger_secret')}): it also signs tokens or is in llm.encryption_keys, and "
             f"other schedulers must not know those. Make another one with `{RANDOM_TEXT_COMMAND}`."
         )
+
+
+def _unknown_providers(config: Config, place: Callable[[str], str]) -> Iterator[str]:
+    """Yield the limits whose provider does not exist under this name: they would limit nothing."""
+    named = {name: limit.get("match", {}).get("provider") for name, limit in (config.limits.shared or {}).items()}
+    known = PROVIDERS.union(("demo", *map(normal_name, config.llm.api_base or ())))
+    for name, provider in named.items():
+        if provider is None or provider in known:
+            continue
+        normal = normal_name(provider)
+        close = [normal] if normal in known else difflib.get_close_matches(normal, known, n=1)
+        hint = f"Did you mean '{close[0]}'?" if close else "Give the name that models begin with, such as openai."
+        yield f"limits.shared ({place('limits.shared')}): the provider '{provider}' of '{name}' is unknown. {hint}"
 
 
 def _missing_extras(config: Config, place: Callable[[str], str]) -> Iterator[str]:

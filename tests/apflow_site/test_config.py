@@ -599,6 +599,20 @@ def test_a_fault_of_a_named_limit_is_named(configure: Load, shared: Any, reason:
     assert "Give a mapping of names and limits" in fault
 
 
+@pytest.mark.parametrize(
+    ("provider", "hint"), [("opnai", "'openai'"), ("google", "'gemini'"), ("qqq", "the name that models begin with")]
+)
+def test_a_limit_of_a_provider_that_does_not_exist_stops_the_start(configure: Load, provider: str, hint: str) -> None:
+    shared = {"gpt": {"match": {"provider": provider}, "requests_per_minute": 5}}
+    [fault] = faults_of(configure, LIMITS_SHARED=json.dumps(shared))
+    assert fault.startswith(
+        f"limits.shared (AIPARTNERUPFLOW_LIMITS_SHARED): the provider '{provider}' of 'gpt' is unknown."
+    )
+    assert hint in fault
+    known = json.dumps(shared | {"gpt": shared["gpt"] | {"match": {"provider": "house"}}})
+    assert configure(LIMITS_SHARED=known, LLM_API_BASE="house=http://127.0.0.1:1/v1").limits.shared
+
+
 # --- programs that allow everything ---
 
 ESCAPERS = (

@@ -127,8 +127,9 @@ def set_limit(caller: Caller, *, name: str, given: Json, user_id: str | None = N
     except ValueError as error:
         field = "name" if "is no name of a limit" in str(error) else "limit"
         raise InvalidParams([(field, str(error))]) from None
-    if provider := limit.match.get("provider"):
-        known_provider(provider, "limit.match.provider")
+    if provider := limit.match.get("provider"):  # as calls name it: `google` is `gemini`
+        given = given | {"match": given["match"] | {"provider": known_provider(provider, "limit.match.provider")}}
+        (limit,) = read_limits({name: given}, owner=owner).values()
     _store(caller, limit, given)
     audit.record(Action.LIMIT_SET, actor=caller.user_id, target=name, owner=owner or None)
     return next(each for each in _in_use(caller, user_id=owner or None) if each.limit.id == limit.id)

@@ -155,6 +155,21 @@ def test_with_per_user_each_has_a_limit_of_their_own(limited: Limited) -> None:
     assert {result_of(run).run.status for run in runs} == {"completed"}
 
 
+def test_with_per_flow_each_has_a_limit_of_its_own(limited: Limited) -> None:
+    shared = {"one": ONE["one"] | {"per": "flow"}}
+    worker = limited(shared)
+    runs = [start(step(name)) for name in ("a", "b", "c")]
+    for run, flow in zip(runs, ("report", "digest", "digest"), strict=True):
+        fields = {"user_id": run.user_id, "name": flow}
+        found, _ = Flow.objects.get_or_create({"created_at": Now(), "updated_at": Now()}, **fields)
+        Run.objects.filter(id=run.id).update(flow_id=found.id)
+    worker.work()
+    assert waiting() == ["c"]
+    a_minute_passes(shared)
+    worker.work()
+    assert {result_of(run).run.status for run in runs} == {"completed"}
+
+
 def test_a_task_joins_a_limit_by_its_name_and_needs_a_unit_of_each(limited: Limited) -> None:
     shared = ONE | {"two": {"requests_per_minute": 1}}
     worker = limited(shared)

@@ -105,6 +105,17 @@ def test_a_tool_of_the_operators_list_is_called_and_its_result_is_read(site: Llm
     assert (site.llm.asked[1].body["messages"][-1]["role"], site.llm.asked[1].last_message) == ("tool", "5")
 
 
+def test_with_a_cache_a_crew_works_again_and_its_models_are_not_asked_again(site: LlmSite) -> None:
+    site.llm.will(Says(tool_calls=(("length", {"text": "cached"}),)), Says(text="It has six."))
+    first, again = (site.run(CREW, {}, params={"works": with_tools("length"), "cache": "1h"}) for _ in range(2))
+    assert [len(site.llm.asked), first.task["result"]["result"], again.task["result"]["result"]] == [
+        2,
+        *["It has six."] * 2,
+    ]
+    assert "calls length" in again.logs  # its tools are called each time
+    assert (first.task["token_usage"]["total_tokens"], again.task["token_usage"]) == (28, None)
+
+
 def test_a_crew_runs_in_a_process_of_the_pool(site: LlmSite) -> None:
     site.llm.will(Says(tool_calls=(("process", {}),)), Says(text="There."))
     site.run(CREW, {}, params={"works": with_tools("process")})

@@ -1,8 +1,9 @@
 """Named limits of calls of models: a real server and its workers, and a provider on loopback that asks for time."""
 
 from collections.abc import Iterator
+from hashlib import sha256
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -66,3 +67,33 @@ def test_what_a_provider_says_is_left_tightens_the_limit_for_all_workers(site: L
     site.server.rpc("limits.delete", {"name": limit})
     assert site.end_of(waiting).task["result"]["content"] == "Later."
     assert len(site.llm.asked) == 2
+
+
+KEYS: Final = ("sk-of-the-first-agent-0001", "sk-of-the-second-agent-0002")
+DIGEST: Final = sha256(KEYS[0].encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("limit", [{"per": "key"}, {"match": {"key": DIGEST}}], ids=["each", "one"])
+def test_a_limit_is_for_the_calls_with_an_llm_key(site: LlmSite, limit: dict[str, Any]) -> None:
+    name, model = f"of_key_{next(NUMBERS)}", f"openai/keyed-{next(NUMBERS)}"
+    match = {"model": model, **limit.get("match", {})}
+    site.server.rpc("limits.set", {"name": name, "limit": limit | {"match": match, "requests_per_minute": 1}})
+    first, second = ({"X-LLM-API-KEY": f"openai:{key}"} for key in KEYS)
+    started = list[str]()
+
+    def waits() -> bool:
+        """The worker knows the limit, and its unit is taken."""
+        started.append(site.start(EXECUTOR, CHAT | {"model": model}, first))
+
+        def at_rest() -> Any:
+            found = site.server.rpc("tasks.detail", {"task_id": started[-1]})
+            return found["wait"] or found["status"] == "completed"
+
+        return until(at_rest, seconds=60, what="its wait or its end") is not True
+
+    try:
+        until(waits, seconds=60, what="a call that waits")
+        assert site.run(EXECUTOR, CHAT | {"model": model}, second).task["status"] == "completed"
+    finally:
+        site.server.rpc("limits.delete", {"name": name})
+    assert site.end_of(started[-1]).task["status"] == "completed"
