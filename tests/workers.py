@@ -14,6 +14,7 @@ from tasks.queue import leases
 from tasks.rules.pools import PROCESS
 from tasks.services import trees
 from tasks.worker.worker import Worker
+from tests.servers import until
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -44,6 +45,11 @@ class WorkerThread:
         """Return once the worker drains, and a claim that was under way has ended."""
         self._loop.call_soon_threadsafe(self._worker.drain)
         self._call(self._worker._writer.call(lambda: None))
+
+    def settle(self) -> None:
+        """Return once its shares of limits are given back, which it does a second later: another test must not begin before."""
+        returning = self._worker._shared.limits._returning
+        until(lambda: not returning, seconds=PATIENCE_SECONDS, what="the end of its shares")
 
     @contextmanager
     def new_processes(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import count
 from random import Random
@@ -43,15 +43,19 @@ Limited = Callable[[Json | None], WorkerThread]
 
 
 @pytest.fixture
-def limited(settings: Settings, transactional_db: None, test_executors: None) -> Limited:
+def limited(settings: Settings, transactional_db: None, test_executors: None) -> Iterator[Limited]:
     """A worker with these limits."""
+    workers = list[WorkerThread]()
 
     def make(shared: Json | None) -> WorkerThread:
         limits = replace(settings.APFLOW.limits, shared=shared)
         settings.APFLOW = replace(settings.APFLOW, limits=limits)
-        return WorkerThread()
+        workers.append(WorkerThread())
+        return workers[-1]
 
-    return make
+    yield make
+    for worker in workers:
+        worker.settle()
 
 
 def start(*tasks: Json, caller: Caller = LOCAL) -> Run:
