@@ -155,10 +155,8 @@ def memory_of(server: Server) -> int:
 
 
 def test_who_does_not_read_holds_nobody_up_costs_no_memory_and_misses_nothing(database: str) -> None:
-    warm, measured = (
-        7,
-        20,
-    )  # the process itself swings by 25 MB on a busy machine; to keep what is not read would be 80 MB
+    # The process itself swings by 25 MB on a busy machine. To keep what is not read would take 80 MB.
+    warm, measured = 7, 20
     env = {
         "AIPARTNERUPFLOW_LIMITS_CLIENT_BYTES_PER_SECOND": "0",
         "AIPARTNERUPFLOW_EXECUTORS_MODULES": f"{MODULES},tests.patient_sockets",
