@@ -205,6 +205,12 @@ def test_a_worker_that_dies_repeats_no_call_and_no_step(agents: Agents) -> None:
     assert agents.site.llm.stalled.wait(PATIENCE_SECONDS)
     server.kill(holder_of(server, task_id))
     until(lambda: len(agents.calls) == 3, seconds=PATIENCE_SECONDS, what="the calls of the second step")
+    ended = "SELECT 1 FROM tasks_task WHERE id = %s AND status = 'completed'"
+    until(
+        lambda: server.query(ended, f"{task_id}/2/call_1"),
+        seconds=PATIENCE_SECONDS,
+        what="the end of the call of weather",
+    )
     server.kill(holder_of(server, task_id))
     stopped = agents.site.end_of(task_id).task
     assert (stopped["status"], len(agents.site.llm.asked)) == ("failed", 3)
