@@ -23,14 +23,15 @@ def test_what_the_page_shows_works(shell: Shell) -> None:
     env = tools | {"AIPARTNERUPFLOW_EXECUTORS_MODULES": "vectors", "PYTHONPATH": str(shell.folder)}
     with new_database() as database, running_server(database, env=env) as server:
 
-        def typed(command: str, **terminal: str) -> str:
-            return shell.run(command, AIPARTNERUPFLOW_URL=server.url, **terminal)
+        def typed(command: str) -> str:
+            return shell.run(command, AIPARTNERUPFLOW_URL=server.url)
 
         (runs,) = texts(PAGE, "Try it", "sh")
         assert '"executor":"llm_executor","results":1' in typed(runs).replace(" ", "")
         first, second = sorted(server.rpc("tasks.list", {}), key=lambda task: str(task["created_at"]))
         assert (second["cached_from"]["task_id"], second["attempt"], second["token_usage"]) == (first["id"], 0, None)
-        tree = typed(f"aipartnerupflow tasks tree {second['id']}", TTY_COMPATIBLE="1", COLUMNS="200")
+        terminal = {"TTY_COMPATIBLE": "1", "COLUMNS": "200", "AIPARTNERUPFLOW_URL": server.url}
+        tree = shell.run(f"aipartnerupflow tasks tree {second['id']}", given="", code=0, **terminal)
         assert "from the cache" in tree
         assert f"with the result of task '{first['id']}'" in typed(f"aipartnerupflow explain {second['id']}")
 
