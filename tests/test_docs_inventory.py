@@ -25,6 +25,7 @@ FRAMEWORKS: Final = "tests/aipartnerupflow/workflows/test_agent_frameworks.py::t
 AGENTS: Final = "tests/tasks/executors/llm/test_agent.py"
 MCP_AGENTS: Final = "tests/tasks/executors/mcp/test_mcp_agents.py"
 MCP_CREWS: Final = "tests/tasks/executors/mcp/test_mcp_crews.py"
+DOCUMENTS: Final = "tests/acceptance/test_documents_page.py"
 MCP_SERVERS: Final = "tests/tasks/executors/mcp/test_mcp_trees.py::test_what_the_page_shows_works"
 WAITS: Final = "tests/tasks/services/waits/test_wait_page.py::test_what_the_page_shows_works"
 CACHE: Final = "tests/tasks/worker/test_cache_page.py::test_what_the_page_shows_works"
@@ -297,6 +298,15 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Send and get files", "bash", FILES),
         ("Use files in tasks", "json", f"{FILES_PAGE}::test_the_function_of_the_page_reads_its_file"),
         ("Use files in tasks", "python", f"{FILES_PAGE}::test_the_function_of_the_page_reads_its_file"),
+    ],
+    "docs/how-to/summarise-documents.md": [
+        ("Write the two functions", "python", DOCUMENTS),
+        ("Start the server", "yaml", DOCUMENTS),
+        ("Start the server", "bash", DOCUMENTS),
+        ("Save the flow", "json", DOCUMENTS),
+        ("Save the flow", "sh", DOCUMENTS),
+        ("Run it", "sh", DOCUMENTS),
+        ("Get the report", "sh", DOCUMENTS),
     ],
     "docs/how-to/limits.md": [
         ("Set a limit", "yaml", LIMITS),

@@ -1,25 +1,31 @@
-"""docs/how-to/summarise-documents.md: ten PDF files are summarised by page and the report is sent, through three kills of the workers."""
+"""docs/how-to/summarise-documents.md: its commands summarise ten PDF files by page and send the report, through three kills of the workers."""
 
-import json
+import re
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final
 
 import psutil
 import pytest
+import yaml
 
-from tests.acceptance.test_files import content, uploaded
+from tests.acceptance.test_files import content
+from tests.documents import text, texts
 from tests.mail_server import mail_server
 from tests.pdf import pdf_of
-from tests.servers import ROOT, Server, new_database, running_server, until
+from tests.servers import Server, new_database, running_server, until
+from tests.shell import new_shell
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.both_engines_nightly
 Json = dict[str, Any]
+PAGE: Final = "docs/how-to/summarise-documents.md"
 DOCUMENTS: Final = 10
 KILLS: Final = (4, 9, 14)
 """The workers are killed when so many of the 20 pages have a summary."""
 SUMMARY: Final = (
     "This is the built-in demo model: it understands nothing and costs nothing. You asked: Summarise in one sentence: "
 )
+PACE: Final = {"match": {"executor": "llm_executor"}, "requests_per_second": 4}
 
 
 def kill_workers(server: Server) -> None:
@@ -35,47 +41,53 @@ def summaries(server: Server) -> int:
     return int(server.query(counted)[0][0])
 
 
-def test_documents_are_summarised_through_kills_and_the_report_is_sent_once() -> None:
-    flow = json.loads((ROOT / "docs/examples/own-code/digest.json").read_text())
+def names_in(server: Server) -> set[str]:
+    return {file["name"] for file in server.rpc("files.list", {})["files"]}
+
+
+def test_documents_are_summarised_through_kills_and_the_report_is_sent_once(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    shell = new_shell(tmp_path_factory)
+    (shell.folder / "digest.py").write_text(text(PAGE, "Write the two functions", "python"))
+    (shell.folder / "digest.json").write_text(text(PAGE, "Save the flow", "json"))
+    documents = {f"river-{number}.pdf": [f"River {number}.", f"Sea {number}."] for number in range(DOCUMENTS)}
+    for name, pages in documents.items():
+        (shell.folder / name).write_bytes(pdf_of(*pages))
+    (run,) = texts(PAGE, "Run it", "sh")
+    files = " ".join(f"--input documents=@{name}" for name in documents)
+    run = re.sub(r"(--input documents=\S+ )+", f"{files} ", run)
     with mail_server() as mails, new_database() as database:
-        env = {
-            "AIPARTNERUPFLOW_EXECUTORS_MODULES": "digest",
-            "AIPARTNERUPFLOW_EMAIL_HOST": "127.0.0.1",
-            "AIPARTNERUPFLOW_EMAIL_PORT": str(mails.port),
-            "AIPARTNERUPFLOW_EMAIL_SECURITY": "none",
-            "AIPARTNERUPFLOW_EMAIL_SENDER": "apflow@example.com",
-            "AIPARTNERUPFLOW_EMAIL_ALLOW": "*@example.com",
-            "PYTHONPATH": str(ROOT / "docs/examples/own-code"),
-        }
-        with running_server(database, env=env) as server:
-            pace = {"match": {"executor": "llm_executor"}, "requests_per_second": 4}
-            server.rpc("limits.set", {"name": "pace", "limit": pace})
-            server.rpc("flows.save", flow)
-            texts = {f"river-{number}.pdf": [f"River {number}.", f"Sea {number}."] for number in range(DOCUMENTS)}
-            documents = [uploaded(server, pdf_of(*pages), name) for name, pages in texts.items()]
-            run = server.rpc("flows.run", {"name": "digest", "inputs": {"documents": documents, "to": "a@example.com"}})
+        config = yaml.safe_load(text(PAGE, "Start the server", "yaml"))
+        config["email"] |= {"host": "127.0.0.1", "port": mails.port, "security": "none"}
+        (shell.folder / "config.yaml").write_text(yaml.safe_dump(config))
+        env = {"AIPARTNERUPFLOW_CONFIG": str(shell.folder / "config.yaml"), "PYTHONPATH": str(shell.folder)}
+        with running_server(database, env=env) as server, ThreadPoolExecutor(1) as typing:
+            url = {"AIPARTNERUPFLOW_URL": server.url}
+            server.rpc("limits.set", {"name": "pace", "limit": PACE})
+            shell.run(text(PAGE, "Save the flow", "sh"), **url)
+            typed = typing.submit(shell.run, run, **url)
             for count in KILLS:
-                until(lambda count=count: summaries(server) >= count, seconds=120, what=f"{count} summaries")  # type: ignore[misc]
+                until(lambda: summaries(server) >= count, seconds=120, what=f"{count} summaries")  # noqa: B023
                 kill_workers(server)
-            assert server.finished(run["task_id"])[-1]["status"] == "completed"
+            typed.result(120)
             (mail,) = mails.received
             (attached,) = mail.iter_attachments()
             lines = [
-                f"**{name}, page {n}**: {SUMMARY}{text}"
-                for name, pages in texts.items()
-                for n, text in enumerate(pages, 1)
+                f"- **{name}, page {number}**: {SUMMARY}{page}"
+                for name, pages in documents.items()
+                for number, page in enumerate(pages, 1)
             ]
             report = attached.get_content()
-            assert (attached.get_filename(), report.splitlines()[2:]) == (
-                "summaries.md",
-                [f"- {line}" for line in lines],
-            )
-            listed = {each["name"]: each for each in server.rpc("files.list", {})["files"]}
-            assert listed.keys() == {"summaries.md", *texts}
-            made = listed["summaries.md"]
+            assert (attached.get_filename(), report.splitlines()[2:]) == ("summaries.md", lines)
+            assert names_in(server) == {"summaries.md", *documents}
+            ((run_id, root_id),) = server.query("SELECT id, root_id FROM tasks_run WHERE finished_at IS NOT NULL")
+            shell.run(text(PAGE, "Get the report", "sh").replace("RUN_ID", str(run_id)), **url)
+            assert (shell.folder / "reports" / "summaries.md").read_text() == report
+            (made,) = [file for file in server.rpc("files.list", {})["files"] if file["name"] == "summaries.md"]
             assert content(server, made | {"$file": made["id"]}).decode() == report
-            server.rpc("tasks.delete", {"task_id": run["task_id"], "force": True})
-            until(lambda: "summaries.md" not in str(server.rpc("files.list", {})), seconds=90, what="the report to go")
-            for document in documents:
-                server.rpc("files.delete", {"file_id": document["$file"]})
-            assert server.rpc("files.list", {})["files"] == []
+            server.rpc("tasks.delete", {"task_id": root_id, "force": True})
+            until(lambda: names_in(server) == {*documents}, seconds=90, what="the report to go")
+            for file in server.rpc("files.list", {})["files"]:
+                server.rpc("files.delete", {"file_id": file["id"]})
+            assert names_in(server) == set()
