@@ -125,6 +125,8 @@ def _in_django(config: Config) -> Iterator[Finding]:
     yield _looked("growth", lambda: database_growth(Path(config.server.data_dir)))
     yield _looked("stored keys", stored_keys)
     yield _looked("shared secrets", lambda: shared_secrets(config))
+    if (store := config.files.store) is not None:
+        yield _looked("files", lambda: bucket(store))
     if config.executors.command.allow:
         yield _looked("commands", commands)
     if config.executors.docker.images:
@@ -377,6 +379,18 @@ def pools(config: Config, memory_mb: int | None = None) -> str:
         f"{process.size} processes per worker process, with at most {process.memory_mb:,} MB for a task, "
         f"and {process.cpus} processors to reserve"
     )
+
+
+def bucket(url: str) -> str:
+    """Check that the bucket of files answers, and that one upload cannot write over another."""
+    from tasks.storage.s3_store import bucket_of_settings
+
+    if problem := bucket_of_settings(url).check():
+        raise Trouble(
+            f"The bucket {url} cannot be used: {problem}.",
+            fix="Check files.store, files.s3_endpoint, files.s3_region and the access key, which must be allowed to list, read, write and delete.",
+        )
+    return f"{url} answers"
 
 
 def extras() -> str:

@@ -80,6 +80,30 @@ class Looking(Fragile):
         return True
 
 
+class Writing(Executor):
+    """Returns a document with a text of so many characters, and what looks like places."""
+
+    id = "writing_executor"
+    name = "Writing"
+    description = "Writes a document."
+
+    async def execute(self, inputs: Json, context: Context) -> Json:
+        text = f"{inputs['number']:09}{{{{secret.none}}}}{{{{{{{{" + "x" * inputs["size"]
+        return {"number": inputs["number"], "text": text, "pages": [{"n": inputs["number"]}]}
+
+
+class Measuring(Executor):
+    """Returns the length of a text, or of the text of each document in a list."""
+
+    id = "measuring_executor"
+    name = "Measuring"
+    description = "Measures texts."
+
+    async def execute(self, inputs: Json, context: Context) -> Any:
+        value = inputs["value"]
+        return len(value) if isinstance(value, str) else [len(each["text"]) for each in value]
+
+
 class Spawning(Executor):
     """Adds the tasks in its inputs to the tree."""
 

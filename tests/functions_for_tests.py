@@ -151,7 +151,7 @@ def return_not_a_number() -> float:
 
 @python_function
 def return_much() -> str:
-    return "x" * (settings.APFLOW.limits.result_bytes + 1)
+    return "x" * (settings.APFLOW.limits.value_bytes + 1)
 
 
 @python_function

@@ -30,6 +30,7 @@ MCP_SERVERS: Final = "tests/tasks/executors/mcp/test_mcp_trees.py::test_what_the
 WAITS: Final = "tests/tasks/services/waits/test_wait_page.py::test_what_the_page_shows_works"
 CACHE: Final = "tests/tasks/worker/test_cache_page.py::test_what_the_page_shows_works"
 FILES_PAGE: Final = "tests/a2a/test_files_page.py"
+LARGE_RESULTS: Final = "tests/a2a/test_large_results.py::test_tasks_get_returns_the_value_and_other_replies_the_file"
 FILES: Final = f"{FILES_PAGE}::test_what_the_page_shows_works"
 LIMITS: Final = "tests/tasks/worker/test_limits_page.py::test_what_the_page_shows_works"
 SCHEDULES: Final = "tests/tasks/schedules/test_schedule_page.py::test_what_the_page_shows_works"
@@ -298,6 +299,9 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Send and get files", "bash", FILES),
         ("Use files in tasks", "json", f"{FILES_PAGE}::test_the_function_of_the_page_reads_its_file"),
         ("Use files in tasks", "python", f"{FILES_PAGE}::test_the_function_of_the_page_reads_its_file"),
+        ("Know what happens to large results", "json", LARGE_RESULTS),
+        ("Know what happens to large results", "yaml", LARGE_RESULTS),
+        ("Keep them in a bucket", "yaml", "tests/apflow_site/test_config.py::test_the_bucket_of_the_page_on_files"),
     ],
     "docs/how-to/summarise-documents.md": [
         ("Write the two functions", "python", DOCUMENTS),

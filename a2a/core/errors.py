@@ -120,6 +120,9 @@ ERRORS: Mapping[type[Exception], Codes] = MappingProxyType(
         domain.FileNotFound: Codes(Rule(-32001, 404, "file_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.FileTooLarge: Codes(Rule(jsonrpc.INVALID_PARAMS, 413, "file_too_large")),
         domain.FileDiffers: Codes(Rule(jsonrpc.INVALID_PARAMS, 422, "file_differs")),
+        domain.StoreUnavailable: Codes(
+            Rule(jsonrpc.INTERNAL_ERROR, 503, "store_unavailable", on_transport=True), UNAVAILABLE
+        ),
         domain.ScheduleNotFound: Codes(Rule(-32001, 404, "schedule_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.CircularDependency: Codes(Rule(-32002, 422, "circular_dependency")),
         domain.ExecutorNotFound: Codes(Rule(-32003, 422, "executor_not_found")),

@@ -131,7 +131,7 @@ async def _receive(request: HttpRequest, file: File, *, at: int) -> File:
     """
     receive: Receive = request.scope[BODY]  # type: ignore[attr-defined]  # only ASGI has a scope
     receiving = await on_thread(Receiving, file, at=at, length=_length(request))
-    noted = time.monotonic()
+    noted, is_kept = time.monotonic(), True
     try:
         while at and await on_thread(receiving.take_up):
             pass
@@ -146,10 +146,11 @@ async def _receive(request: HttpRequest, file: File, *, at: int) -> File:
         await on_thread(receiving.complete)
         completed, doomed = await pools.write(files.complete_file, file, size=receiving.size, sha256=receiving.sha256)
     except (FileDiffers, FileTooLarge, LimitReached):
+        is_kept = False
         await remove(await pools.write(files.give_up, file))
         raise
     finally:
-        await on_thread(receiving.close)
+        await on_thread(receiving.close, keep=is_kept)
     await remove(doomed)
     return completed
 

@@ -37,10 +37,17 @@ Tags = Annotated[list[Tag], Meta(extra_json_schema={"maxItems": MOST_TAGS})]
 
 
 class Get(Params, frozen=True, kw_only=True):
-    """tasks.get"""
+    """A task."""
 
     ALIASES = MappingProxyType({"id": "task_id"})
     task_id: Text
+
+
+class GetOne(Get, frozen=True, kw_only=True):
+    """tasks.get"""
+
+    expand: bool = True
+    """Whether a large result, which is stored as a file, is returned whole, up to `limits.value_bytes` and `limits.response_bytes`. Otherwise the reference to the file is."""
 
 
 class Named(Params, frozen=True, kw_only=True):

@@ -6,7 +6,10 @@ from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
+import orjson
+from django.conf import settings
 from msgspec import UNSET, Meta, UnsetType
+from orjson import Fragment
 
 from a2a.core.exceptions import NotRunYet
 from a2a.core.mapping import (
@@ -23,6 +26,7 @@ from a2a.core.parsing import NotWith, Params, Problem, Text
 from a2a.methods.method import VIEWER, Response, Rest, method
 from a2a.methods.params import (
     Get,
+    GetOne,
     Moment,
     Tag,
     chosen_fields,
@@ -53,6 +57,7 @@ from apflow_site.db import pools
 from apflow_site.db.at_once import at_once
 from tasks import models
 from tasks.rules.exceptions import InvalidParams, TaskNotFound
+from tasks.rules.files import VALUE
 from tasks.rules.strict_json import Json
 from tasks.rules.tags import RULE, TAG
 from tasks.services import history
@@ -64,6 +69,7 @@ from tasks.services.waits.event_waits import hook_url
 from tasks.status import Status
 from tasks.storage import loads
 
+RESULT: Final = models.Task.SHOWN.index("result")
 UNFINISHED: Final = (
     "needed for this search, because one request reads only a part of the runs: send '' for the first page, and then "
     "next_cursor, also after a page with few tasks"
@@ -293,14 +299,15 @@ class PageResult:
             "GET tasks/<task_id>/events/",
             answers={200: Event, 204: None},
             errors=(NotRunYet,),
+            without=frozenset({"expand"}),
             also={"tokens": {"type": "boolean"}},
             summary="Stream the events of the latest run of the task's tree.",
             is_stream=True,
         ),
     ],
 )
-async def get(caller: Caller, given: Get) -> TaskResult:
-    """Return one task, without its children."""
+async def get(caller: Caller, given: GetOne) -> TaskResult:
+    """Return one task, without its children, with its result, also a large one that is stored as a file."""
     found = at_once(queries.rows_by_id, caller, [given.task_id]) or {}
     task = found.get(given.task_id) or await _TASKS.result(caller, given.task_id)
     if task is None:
@@ -310,7 +317,26 @@ async def get(caller: Caller, given: Get) -> TaskResult:
     native = native_row(task, models.Task, schedule=schedules.get(task.id))
     if task.is_root:
         native["run_status"] = task.run_status
+    stored = task.values[RESULT]
+    if given.expand and stored is not None and VALUE in stored:
+        native["result"] = Fragment(await _expanded(stored, owner=native["user_id"]))
     return TaskResult(native=native, task=task)
+
+
+async def _expanded(stored: str, *, owner: str) -> str | bytes:
+    """Return the stored result, as JSON, with the large values that are stored as files; the references, if these are too large for a reply."""
+    from tasks.services.files.moved import TooMuch, whole  # noqa: PLC0415  (few results have them)
+
+    limits = settings.APFLOW.limits
+    try:
+        value, _ = await whole(
+            orjson.loads(stored), owner=owner, most_bytes=min(limits.value_bytes, limits.response_bytes // 2)
+        )
+    except TooMuch:
+        return stored
+    text = orjson.dumps(value)
+    loads.spend(len(text))
+    return text
 
 
 @method("tasks.detail", role=VIEWER, answer=Detail, rest=[Rest("getTaskDetail", "GET tasks/<task_id>/detail/")])

@@ -163,6 +163,7 @@ def contradictions(config: Config, *, place: Callable[[str], str], file: str | N
     yield from _missing_extras(config, place)
     yield from _unknown_providers(config, place)
     yield from _ray_contradictions(config, place)
+    yield from _store_contradictions(config, place)
     yield from _dangerous_programs(config, place)
     yield from _readable_secrets(config, place, file)
     if config.llm.key_store == "redis" and config.redis.url is None:
@@ -236,6 +237,7 @@ def _missing_extras(config: Config, place: Callable[[str], str]) -> Iterator[str
         "executors.langgraph.graphs": (config.executors.langgraph.graphs, "langgraph"),
         "executors.llm.tools": (config.executors.llm.tools, "llm"),
         "executors.ssh.hosts": (config.executors.ssh.hosts, "ssh"),
+        "files.store": (config.files.store, "s3"),
         "pools.ray.address": (config.pools.ray.address, "ray"),
     }
     for key, (value, extra) in needed.items():
@@ -247,6 +249,13 @@ def _ray_contradictions(config: Config, place: Callable[[str], str]) -> Iterator
     pools = config.pools
     if pools.ray.address is None and "ray" in (pools.executors or {}).values():
         yield f"pools.executors ({place('pools.executors')}): the pool ray needs a cluster. Give pools.ray.address."
+
+
+def _store_contradictions(config: Config, place: Callable[[str], str]) -> Iterator[str]:
+    files = config.files
+    if (files.s3_access_key_id is None) != (files.s3_secret_access_key is None):
+        key = "files.s3_access_key_id" if files.s3_access_key_id else "files.s3_secret_access_key"
+        yield f"{key} ({place(key)}): a key has an id and a secret. Give the other one, too."
 
 
 def _dangerous_programs(config: Config, place: Callable[[str], str]) -> Iterator[str]:

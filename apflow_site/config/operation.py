@@ -235,6 +235,29 @@ class Files(Section):
         examples=["/srv/aipartnerupflow/files"],
         description="The folder for the bytes of files. On several machines it must be one that all share. Default: `files` in the data folder.",
     )
+    store: values.Bucket | None = Field(
+        None,
+        examples=["s3://our-bucket/aipartnerupflow"],
+        description="A bucket for the bytes of files, with an S3-compatible service: `s3://bucket`, or `s3://bucket/prefix`. Requires the extra `[s3]`. Default: `files.folder`, which is not used with a bucket.",
+    )
+    s3_endpoint: values.WebAddress | None = Field(
+        None,
+        examples=["https://s3.example.com"],
+        description="The address of the S3-compatible service. Default: that of AWS for the region, or `AWS_ENDPOINT_URL`.",
+    )
+    s3_region: values.Word | None = Field(
+        None, examples=["eu-central-1"], description="The region of the bucket. Default: `AWS_REGION`, or `us-east-1`."
+    )
+    s3_access_key_id: values.Word | None = Field(
+        None,
+        examples=["AKIAEXAMPLE"],
+        description="The id of the access key. Default: `AWS_ACCESS_KEY_ID`, or the role of the machine or the pod.",
+    )
+    s3_secret_access_key: values.Secret | None = Field(
+        None,
+        examples=["an-example-of-an-access-key"],
+        description="The secret of the access key. Default: `AWS_SECRET_ACCESS_KEY`, or the role of the machine or the pod.",
+    )
     sync: Literal["always", "never"] = Field(
         "always",
         description="Whether an upload waits until the disk has the file. With `never`, a power cut may lose files whose uploads were answered.",
@@ -360,11 +383,24 @@ class Limits(Section):
         MIB, ge=KIB, le=GIB, description="The size of the tasks, the schema and the description of one flow, as JSON."
     )
     result_bytes: Whole = Field(MIB, ge=KIB, le=GIB, description="The size of one task's result as JSON.")
+    inline_bytes: Whole = Field(
+        MIB,
+        ge=KIB,
+        le=MIB,
+        examples=[65_536],
+        description="The size, as JSON, above which a result is stored as a file, and the task has a reference to it. See [Large results](../how-to/files.md#know-what-happens-to-large-results).",
+    )
+    value_bytes: Whole = Field(
+        32 * MIB,
+        ge=KIB,
+        le=GIB,
+        description="The size, as JSON, of one result that is stored as a file, and of all such values together that one task gets. Workers have them in memory.",
+    )
     run_bytes: Whole = Field(
         100 * MIB,
         ge=KIB,
         le=1024 * GIB,
-        description="The size of the results of all tasks of a run together, as JSON. A task whose result exceeds it fails.",
+        description="The size of the results of all tasks of a run together, as JSON, without those that are stored as files. A result that exceeds it is stored as a file.",
     )
     file_bytes: Whole = Field(5 * GIB, ge=KIB, le=1024 * GIB, description="The size of one file.")
     file_bytes_per_user: Whole = Field(

@@ -194,6 +194,11 @@ Targets = Annotated[
 WebAddress = Annotated[
     str, StringConstraints(pattern=r"^https?://[^\s/?#]+[^\s?#]*$"), Allowed("an http:// or https:// address")
 ]
+Bucket = Annotated[
+    str,
+    StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*/?$"),
+    Allowed("s3:// with the name of a bucket and a prefix, such as s3://bucket/prefix"),
+]
 WebAddresses = Annotated[
     dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$")], WebAddress],
     SplitPairs,

@@ -33,11 +33,12 @@ def filled_inputs(
     keeps_literals: bool = False,
     secrets: Mapping[str, str] = MappingProxyType({}),
     run_inputs: Json | None = None,
+    max_characters: int | None = None,
 ) -> Json:
     """Return the inputs of the task with the values of its places (`tasks.rules.places`).
 
     `own` replaces the inputs of the task. `known` are the ids whose places are filled. With `keeps_literals`, `{{{{` stays: the inputs will be
-    filled again. `secrets` maps the names of secrets to their values. Raises ExecutorError, permanent, if a place has no value or the values are too long.
+    filled again. `secrets` maps the names of secrets to their values. `max_characters` is `limits.result_bytes` by default. Raises ExecutorError, permanent, if a place has no value or the values are too long.
     """
     inputs = task.inputs if own is None else own
     left = set(left_fields(task.executor_id))
@@ -49,7 +50,7 @@ def filled_inputs(
             results,
             known=known,
             left=left,
-            max_characters=settings.APFLOW.limits.result_bytes,
+            max_characters=max_characters or settings.APFLOW.limits.result_bytes,
             keeps_literals=keeps_literals,
             secrets=secrets,
             run_inputs=run_inputs,

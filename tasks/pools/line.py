@@ -148,7 +148,7 @@ class Line:
     async def _read(self, line: socket.socket) -> None:
         reader, self._writer = await asyncio.open_connection(sock=line)
         self._is_open.set()
-        most = max(MOST_BYTES, 2 * settings.APFLOW.limits.result_bytes)
+        most = max(MOST_BYTES, 2 * max(settings.APFLOW.limits.result_bytes, settings.APFLOW.limits.value_bytes))
         try:
             while (message := await frames.read(reader, frames.TO_WORKER, max_bytes=most)) is not None:
                 if self._job is not None:
@@ -287,7 +287,7 @@ def job_of(executor: Executor, inputs: Json, context: Context, *, memory_bytes: 
         inputs=inputs,
         memory_bytes=memory_bytes,
         max_processes=settings.APFLOW.pools.process.processes,
-        max_result_bytes=settings.APFLOW.limits.result_bytes,
+        max_result_bytes=max(settings.APFLOW.limits.result_bytes, settings.APFLOW.limits.value_bytes),
         must_begin=context.begin is not unstored,
         secrets=[] if masker is None else masker.values_in(inputs),
         trace=tracing.current(),

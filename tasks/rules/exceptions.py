@@ -139,6 +139,10 @@ class FileTooLarge(TasksError):
     """The file is larger than `limits.file_bytes`, or than was announced."""
 
 
+class StoreUnavailable(TasksError):
+    """The store of the files does not answer."""
+
+
 class FileDiffers(TasksError):
     """The bytes of a file are not those that were announced."""
 

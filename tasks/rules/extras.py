@@ -17,6 +17,7 @@ EXTRAS: Final[Mapping[str, str]] = MappingProxyType(
         "grpc": "grpc_health",
         "scrape": "trafilatura",
         "ssh": "asyncssh",
+        "s3": "obstore",
         "ray": "ray",
     }
 )

@@ -1,7 +1,7 @@
 """Files as values of JSON: `{"$file": id, "name", "media_type", "bytes", "sha256"}`, and the rules for names and types."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from mimetypes import guess_type
 from typing import Any, Final
 
@@ -10,6 +10,12 @@ from tasks.rules.strict_json import Json
 FILE: Final = "$file"
 MARK: Final = b'"$file"'
 """JSON text without it has no file."""
+VALUE: Final = "$value"
+"""The field of a file that stands for the JSON value which it has: a large one that has been moved."""
+VALUE_MARK: Final = b'"$value"'
+"""JSON text without it has no moved value."""
+PATH: Final = "$path"
+"""The field with the steps into the value, if only a part of it is meant."""
 MAX_NAME: Final = 255
 MEDIA_TYPE: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
 SHA256: Final = re.compile("[0-9a-f]{64}")
@@ -61,6 +67,46 @@ def files_in(value: Any) -> Iterator[Json]:
                 found.extend(each.values())
         elif isinstance(each, list):
             found.extend(each)
+
+
+class NoValueAt(Exception):
+    """A moved value has no such part. The message says where."""
+
+
+def is_moved(value: Any) -> bool:
+    """Return whether the value stands for a large one that is stored as a file."""
+    return is_file(value) and value.get(VALUE) is True
+
+
+def moved_in(value: Any) -> list[Json]:
+    """Return the references to moved values in a JSON value, at any depth."""
+    return [value] if is_moved(value) else [file for file in files_in(value) if is_moved(file)]
+
+
+def part_of(reference: Json, steps: Sequence[str]) -> Json:
+    """Return the reference to a part of a moved value."""
+    return reference | {PATH: [*reference.get(PATH, ()), *steps]} if steps else reference
+
+
+def with_values(value: Any, read: Mapping[str, Any]) -> Any:
+    """Return the JSON value with those that were `read`, by the ids of their files, where it or they refer to them. Raises NoValueAt."""
+    if is_moved(value):
+        is_read = value[FILE] in read
+        return with_values(_at(value.get(PATH, ()), read[value[FILE]]), read) if is_read else value
+    if isinstance(value, list):
+        return [with_values(each, read) for each in value]
+    if isinstance(value, dict):
+        return {name: with_values(each, read) for name, each in value.items()}
+    return value
+
+
+def _at(steps: Sequence[str], value: Any) -> Any:
+    for step in steps:
+        try:
+            value = value[int(step)] if isinstance(value, list) else value[step]
+        except (LookupError, TypeError, ValueError):
+            raise NoValueAt(f"a large value has no '{'.'.join(steps)}'") from None
+    return value
 
 
 FILE_SCHEMA: Final[Json] = {

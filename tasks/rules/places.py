@@ -16,6 +16,7 @@ from typing import Any, Final
 import orjson
 
 from tasks.rules.conditions import is_index
+from tasks.rules.files import is_moved, part_of
 from tasks.rules.strict_json import Json
 from tasks.rules.templates import DOUBLE, LITERAL, PLACE, TOO_LONG, CannotFill
 
@@ -23,6 +24,12 @@ OPENING: Final = "{{"
 SECRET: Final = "secret"
 RUN: Final = "run"
 INPUTS_OF_RUN: Final = f"{RUN}.inputs"
+
+
+LARGE: Final = (
+    "{place}: '{{{{{path}}}}}' is a large value, which is stored as a file, and cannot be part of a text here. Give it as a whole "
+    "input, or fill it in where the executor does: in a prompt"
+)
 
 
 class NothingThere(CannotFill):
@@ -165,7 +172,10 @@ class _Filler:
             return self._opening
         if not self._has_value(found["path"]):
             return found[0]
-        return self._counted(found["path"], place)[1]
+        value, text = self._counted(found["path"], place)
+        if is_moved(value):
+            raise CannotFill(LARGE.format(place=place, path=found["path"]))
+        return text
 
     def _has_value(self, path: str) -> bool:
         is_given = is_run_input(path) and RUN in self._results
@@ -190,6 +200,8 @@ class _Filler:
             raise NothingThere(place, path, f"'{source}' did not complete, so it has no result")
         found = self._results[source]
         for number, step in enumerate(steps):
+            if is_moved(found):
+                return part_of(found, steps[number:])
             try:
                 found = found[int(step)] if isinstance(found, list) and is_index(step) else found[step]
             except (LookupError, TypeError):

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from aipartnerupflow.executors import ExecutorError
-from tasks.rules.files import MARK
+from tasks.rules.files import MARK, VALUE_MARK
 
 MOST_FILES = 1_000
 """The files that one result may name: each is a row to look up."""
@@ -49,7 +49,7 @@ def stored_form(result: Any, *, max_bytes: int) -> bytes:
         raise ExecutorError(f"The result is not a JSON value: {error}.", permanent=True) from error
     if len(text) > max_bytes:
         raise too_long(f"The result has {len(text)} bytes, more", max_bytes)
-    if MARK in text and text.count(MARK) > MOST_FILES:
+    if MARK in text and text.count(MARK) - text.count(VALUE_MARK) > MOST_FILES:
         raise ExecutorError(f"The result names more than {MOST_FILES:,} files.", permanent=True)
     if b"\\u0000" in text and _contains(result, lambda value: isinstance(value, str) and "\0" in value):
         raise ExecutorError("The result contains the character NUL, which cannot be stored.", permanent=True)
@@ -60,7 +60,7 @@ def stored_form(result: Any, *, max_bytes: int) -> bytes:
 
 def too_long(what: str, max_bytes: int) -> ExecutorError:
     return ExecutorError(
-        f"{what} than the {max_bytes} that limits.result_bytes allows. "
+        f"{what} than the {max_bytes} that limits.value_bytes and limits.result_bytes allow. "
         "Save it as a file and return that, or raise the limit.",
         permanent=True,
     )

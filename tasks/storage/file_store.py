@@ -1,4 +1,4 @@
-"""The bytes of files: a folder of objects, each under a key that is never used twice, plain or encrypted.
+"""The bytes of files: objects of a folder or a bucket, each under a key that is never used twice, plain or encrypted.
 
 All functions block, so they run on the threads of `on_thread`, or in a worker. They know no database.
 """
@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
 from typing import Final, ParamSpec, Protocol, TypeVar
@@ -52,28 +53,31 @@ class Appender(Protocol):
     def complete(self) -> None:
         """Write what is left, and wait until the disk has it if `files.sync` says so."""
 
-    def close(self) -> None:
-        """End writing. The bytes that have been written stay, so that another writer can continue."""
-
-
-class Opened(Appender, Protocol):
-    """An object of a store that is being written, as it is stored."""
-
-    def cut(self, size: int) -> None:
-        """Leave only so many of its bytes."""
+    def close(self, *, keep: bool = True) -> None:
+        """End writing. The bytes that have been written stay, so that another writer can continue, unless they need not be kept."""
 
 
 class FileStore(Protocol):
-    """Objects by keys, which `new_id` makes, as they are stored: plain or encrypted."""
+    """Objects by keys, which `new_id` makes, as they are stored: plain or encrypted.
 
-    def append(self, key: str, *, afresh: bool) -> Opened:
-        """Open an object to write at its end; `afresh`: without what it has. Raises ObjectBusy."""
+    A bucket raises StoreUnavailable if it does not answer.
+    """
+
+    lingers: timedelta
+    """The time for which a writer may still add bytes to an object that was removed: it is removed again after that."""
+
+    def append(self, key: str, *, afresh: bool, piece: int = 1) -> Appender:
+        """Open an object to write at its end. Raises ObjectBusy, as `write` may.
+
+        `afresh`: without what it has, if the store can take it back. The last piece of an object of pieces is cut off if a
+        crash may have torn it.
+        """
 
     def read(self, key: str, start: int, stop: int) -> Iterator[bytes]:
         """Yield these bytes of the object, READ_BYTES at a time. Raises ObjectDamaged."""
 
-    def size(self, key: str) -> int:
-        """Return how many bytes an object has, also while it is written. 0 if there is none."""
+    def size(self, key: str, *, piece: int = 1) -> int:
+        """Return how many bytes an object has to which `append` adds, also while it is written. 0 if there is none."""
 
     def remove(self, key: str) -> None:
         """Remove the object. It is no error if there is none."""
@@ -82,7 +86,7 @@ class FileStore(Protocol):
 class _OpenObject:
     """A file in the folder, locked for its writer: the lock ends with its process."""
 
-    def __init__(self, path: Path, *, afresh: bool, sync: bool) -> None:
+    def __init__(self, path: Path, *, afresh: bool, piece: int, sync: bool) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._folder, self._sync = path.parent, sync
@@ -91,9 +95,10 @@ class _OpenObject:
         except BlockingIOError:
             os.close(self._descriptor)
             raise ObjectBusy from None
-        if afresh:
-            os.ftruncate(self._descriptor, 0)
-        self.size = os.lseek(self._descriptor, 0, os.SEEK_END)
+        has = os.lseek(self._descriptor, 0, os.SEEK_END)
+        self.size = 0 if afresh else has // piece * piece
+        os.ftruncate(self._descriptor, self.size)
+        os.lseek(self._descriptor, self.size, os.SEEK_SET)
 
     def write(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -106,10 +111,6 @@ class _OpenObject:
             raise
         self.size += len(data)
 
-    def cut(self, size: int) -> None:
-        os.ftruncate(self._descriptor, size)
-        self.size = os.lseek(self._descriptor, 0, os.SEEK_END)
-
     def complete(self) -> None:
         if self._sync:
             os.fsync(self._descriptor)
@@ -120,18 +121,20 @@ class _OpenObject:
                 finally:
                     os.close(descriptor)
 
-    def close(self) -> None:
+    def close(self, *, keep: bool = True) -> None:
         os.close(self._descriptor)
 
 
 class Folder:
     """Objects as files of a folder, spread over 256 folders by the random end of their keys."""
 
+    lingers = timedelta()  # the bytes of an open file go with it
+
     def __init__(self, root: Path, *, sync: bool) -> None:
         self._root, self._sync = root, sync
 
-    def append(self, key: str, *, afresh: bool) -> _OpenObject:
-        return _OpenObject(self._path(key), afresh=afresh, sync=self._sync)
+    def append(self, key: str, *, afresh: bool, piece: int = 1) -> _OpenObject:
+        return _OpenObject(self._path(key), afresh=afresh, piece=piece, sync=self._sync)
 
     def read(self, key: str, start: int, stop: int) -> Iterator[bytes]:
         try:
@@ -147,9 +150,9 @@ class Folder:
                 start += len(data)
                 yield data
 
-    def size(self, key: str) -> int:
+    def size(self, key: str, *, piece: int = 1) -> int:
         try:
-            return self._path(key).stat().st_size
+            return self._path(key).stat().st_size // piece * piece
         except FileNotFoundError:
             return 0
 
@@ -167,12 +170,11 @@ class _SealedObject:
     used for two texts.
     """
 
-    def __init__(self, inner: Opened, cipher: AESGCM) -> None:
+    def __init__(self, inner: Appender, cipher: AESGCM) -> None:
         self._inner, self._cipher = inner, cipher
-        self._number = inner.size // SEALED_PIECE
-        inner.cut(self._number * SEALED_PIECE)
+        self._number = -(-inner.size // SEALED_PIECE)
         self._left = b""
-        self.size = self._number * PIECE
+        self.size = _plain_size(inner.size)
 
     def write(self, data: bytes) -> None:
         self.size += len(data)
@@ -186,8 +188,8 @@ class _SealedObject:
         self._left = b""
         self._inner.complete()
 
-    def close(self) -> None:
-        self._inner.close()
+    def close(self, *, keep: bool = True) -> None:
+        self._inner.close(keep=keep)
 
     def _write(self, data: bytes) -> None:
         sealed = []
@@ -209,13 +211,15 @@ class StoredObject:
 
     def append(self, *, afresh: bool) -> Appender:
         """Open it to write at its end; `afresh`: without what it has. Raises ObjectBusy."""
-        opened = store().append(self.key, afresh=afresh)
-        return opened if self.secret is None else _SealedObject(opened, AESGCM(self.secret))
+        if self.secret is None:
+            return store().append(self.key, afresh=afresh)
+        return _SealedObject(store().append(self.key, afresh=afresh, piece=SEALED_PIECE), AESGCM(self.secret))
 
     def received(self) -> int:
         """Return after how many bytes it can continue, if it is not complete."""
-        size = store().size(self.key)
-        return size if self.secret is None else size // SEALED_PIECE * PIECE
+        if self.secret is None:
+            return store().size(self.key)
+        return _plain_size(store().size(self.key, piece=SEALED_PIECE))
 
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Yield the bytes from `start` to before `stop`, READ_BYTES at a time. Raises ObjectDamaged."""
@@ -251,9 +255,18 @@ def _sealed_size(size: int) -> int:
     return size + -(-size // PIECE) * (SEALED_PIECE - PIECE)
 
 
+def _plain_size(sealed: int) -> int:
+    """Return the size of what an encrypted object of so many bytes has."""
+    return sealed - -(-sealed // SEALED_PIECE) * (SEALED_PIECE - PIECE)
+
+
 @cache
 def store() -> FileStore:
     """Return the store of this server."""
+    if (url := settings.APFLOW.files.store) is not None:
+        from tasks.storage.s3_store import bucket_of_settings  # noqa: PLC0415  (the extra `s3`)
+
+        return bucket_of_settings(url)
     return Folder(settings.FILES_DIR, sync=settings.APFLOW.files.sync == "always")
 
 

@@ -140,6 +140,8 @@ class Work:
     pool: Pool
     inputs: Json
     context: Context
+    max_bytes: int
+    """The size that the result may have, as JSON."""
     is_checked: bool = True
     """Whether the inputs have to match the schemas."""
     is_demo: bool = False
@@ -195,7 +197,8 @@ async def _completed(result: Any, task: LoadedTask, work: Work) -> Outcome:
     spawn = None if work.is_demo else spawn_in(result, task.params)
     is_composed = len(work.context.dependency_results) > 1
     kept = spawn.result if spawn else result
-    outcome = await completed_in_turn(kept, max_bytes=_max_bytes(), is_composed=is_composed)
+    most = work.max_bytes if spawn is None else _max_bytes()
+    outcome = await completed_in_turn(kept, max_bytes=most, is_composed=is_composed)
     if spawn is None:
         return outcome
     tasks = orjson.loads(stored_form(list(spawn.tasks), max_bytes=_max_bytes()))

@@ -29,7 +29,7 @@ from tasks.rules import interrupts
 from tasks.rules.limits import Facts
 from tasks.rules.places import RUN
 from tasks.rules.pools import resources_of
-from tasks.rules.references import dependency_results, label_of, resolved_inputs
+from tasks.rules.references import label_of, resolved_inputs
 from tasks.rules.retry import retry_of
 from tasks.rules.strict_json import Json
 from tasks.rules.token_usage import added
@@ -254,6 +254,7 @@ class Attempts:
                 pool=_checked_pool(pool, task, run) if is_checked else pool,
                 inputs=await self.inputs_of(task),
                 context=self.context_of(task, executor),
+                max_bytes=run.most_bytes_of(task),
                 is_checked=not (run.claim.is_demo and task.has_places),
                 is_demo=run.claim.is_demo,
             )
@@ -364,17 +365,27 @@ class Attempts:
         Raises ExecutorError if a place has no value, or if what is filled in is too long.
         """
         run = self._run
-        from_dependencies = dependency_results(task.dependencies, run.results)
+        from_dependencies, brought = run.results_of(task), run.brought.get(task.id)
         inputs = task.inputs if own is None else own
         # A demo has only example results, which need not have the value of a place.
         if task.has_places and not run.claim.is_demo:
             known = set(map(label_of, task.dependencies))
-            run_inputs = (values or run.values)[RUN]["inputs"]
+            run_inputs = (values or run.values_of(task))[RUN]["inputs"]
             inputs = filled_inputs(
-                task, from_dependencies, own=inputs, known=known, secrets=secrets, run_inputs=run_inputs
+                task,
+                from_dependencies,
+                own=inputs,
+                known=known,
+                secrets=secrets,
+                run_inputs=run_inputs,
+                max_characters=None if brought is None else settings.APFLOW.limits.value_bytes,
             )
+        if brought is not None:
+            inputs = brought.in_inputs(inputs)
         if run.claim.inputs is not None and RUN not in inputs and left_fields(task.executor_id):
-            inputs = inputs | (values or run.values)  # for templates and expressions that the executor evaluates itself
+            inputs = inputs | (
+                values or run.values_of(task)
+            )  # for templates and expressions that the executor evaluates itself
         schema = task.schemas.get("input_schema", {})
         return resolved_inputs(inputs, input_schema=schema, from_dependencies=from_dependencies)
 
@@ -389,7 +400,7 @@ class Attempts:
             name=task.name,
             params=task.params,
             schemas=task.schemas,
-            dependency_results=dependency_results(task.dependencies, run.results),
+            dependency_results=run.results_of(task),
             attempt=task.attempt,
             report=partial(self._report, task),
             log=partial(self._log, task),

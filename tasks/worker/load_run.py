@@ -16,6 +16,7 @@ from llmkeys.sealed_texts import may_contain
 from tasks.models import Task
 from tasks.models.trees import COLUMNS
 from tasks.queue.leases import ANY_REQUEST, ANY_WEBHOOK, Claim
+from tasks.rules.files import VALUE_MARK
 from tasks.rules.places import has_places
 from tasks.rules.steps import Step, read
 from tasks.rules.strict_json import Json
@@ -31,6 +32,7 @@ SIZES: Final = sized(
     "+ coalesce(octet_length(result), 0) + coalesce(octet_length(steps), 0) "
     "+ coalesce(octet_length(call), 0)) FROM tasks_task WHERE root_id IN ({marks}) AND part IS NULL GROUP BY root_id"
 )
+MOVED: Final = VALUE_MARK.decode()
 TASK_MEMORY: Final = 2048
 """The bytes that a task takes without its JSON."""
 VALUE_MEMORY: Final = 64
@@ -81,6 +83,10 @@ class LoadedTask:
     """Whether the inputs may have places (`tasks.rules.places`)."""
     has_sealed: bool = False
     """Whether the inputs may have encrypted texts (`llmkeys.sealed_texts`)."""
+    has_moved: bool = False
+    """Whether the inputs may have large values that are stored as files (`tasks.rules.files`)."""
+    returns_moved: bool = False
+    """Whether the result may have them."""
     result_bytes: int = 0
     memory: int = 0
     """About how many bytes its JSON takes, once it is parsed."""
@@ -152,6 +158,7 @@ def _task(row: tuple[Any, ...]) -> LoadedTask:
         task.token_usage = orjson.loads(usage)
     task.has_places = has_places(inputs)
     task.has_sealed = may_contain(inputs)
+    task.has_moved, task.returns_moved = MOVED in inputs, MOVED in (result or "")
     task.result_bytes = len(result or "")
     task.memory = TASK_MEMORY + sum(map(_memory_of, (inputs, schemas, params, result, steps, call)))
     return task
@@ -167,6 +174,7 @@ def loaded(row: Task) -> LoadedTask:
         params=row.params or {},
         has_places=has_places(texts[0]),
         has_sealed=may_contain(texts[0]),
+        has_moved=MOVED in texts[0],
         memory=TASK_MEMORY + sum(map(_memory_of, texts)),
     )
 

@@ -14,10 +14,12 @@ from itertools import chain
 from typing import Any, Final
 
 import orjson
+from django.conf import settings
 
 from aipartnerupflow.executors import ExecutorError, Json, Spawn, Stopped
 from llmkeys.redact import mask_start
 from tasks.executors.llm.conversations import Turn
+from tasks.rules.files import VALUE_MARK
 from tasks.rules.rounds import repeat_of
 from tasks.rules.stored_results import is_longer, stored_form, too_long
 from tasks.status import Status
@@ -110,6 +112,7 @@ class Results(Mapping[str, Any]):
         tasks = list(tasks)
         self._kept = kept
         self._max_bytes = max_bytes
+        self._inline_bytes: int = settings.APFLOW.limits.inline_bytes
         waiting = [task for task in tasks if task.id in scope and not Status(task.status).is_terminal]
         self._needs = {task.id: _needs_of(task, family) for task in waiting}
         self._parts = {task.id: _parts_of(task, family) for task in waiting}
@@ -118,6 +121,8 @@ class Results(Mapping[str, Any]):
         completed = [task for task in tasks if task.status == Status.COMPLETED]
         self._bytes = sum(task.result_bytes for task in completed)
         self._results = {task.id: task.result for task in completed if self._is_needed(task.id)}
+        self.moved = {task.id for task in completed if task.returns_moved}
+        """The tasks whose results have, or are, large values that are stored as files."""
         for task in completed:
             task.result = None  # so that it is freed when it is dropped here
 
@@ -129,6 +134,11 @@ class Results(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._results)
+
+    def is_large(self, outcome: Outcome) -> bool:
+        """Return whether the result is to be stored as a file: it is large, or the run has no room for it."""
+        size = len(outcome.stored or b"")
+        return size > self._inline_bytes or (size > SMALL_BYTES and self._bytes + size > self._max_bytes)
 
     def admitted(self, outcome: Outcome) -> Outcome:
         """Return the outcome, or a failure if its result would exceed the limit of the run."""
@@ -148,6 +158,8 @@ class Results(Mapping[str, Any]):
         """Keep the task's result if it is needed, and drop those that only this task needed."""
         if outcome.status is Status.COMPLETED and self._is_needed(task.id):
             self._results[task.id] = outcome.result
+            if VALUE_MARK in (outcome.stored or b""):
+                self.moved.add(task.id)
         self._release(self._needs.pop(task.id, ()))
         self._release(self._parts.pop(task.id, ()))
 

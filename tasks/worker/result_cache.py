@@ -26,7 +26,6 @@ from tasks.queue.leases import Claim
 from tasks.rules.caching import NothingThere, cache_of, digest_of, parts_at
 from tasks.rules.field_rules import PARAMS
 from tasks.rules.files import MARK
-from tasks.rules.references import dependency_results
 from tasks.services.waits import equal_calls
 from tasks.services.waits.equal_calls import Asking, CallEnd, Found
 from tasks.services.waits.questions import OpenQuestion
@@ -172,7 +171,7 @@ class CacheOfRun:
 
     def _parts(self, task: LoadedTask, executor: Executor, inputs: Json, paths: tuple[str, ...] | None) -> Any:
         """Return what tells the call apart. In `inputs`, secrets are places with their names, and encrypted texts are as they are stored."""
-        results = dependency_results(task.dependencies, self._run.results)
+        results = self._run.results_of(task)
         if isinstance(executor, Llm):  # it fills its texts by itself
             inputs = filled_texts(inputs)
         code = [

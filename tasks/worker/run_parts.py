@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
@@ -14,6 +14,9 @@ from tasks.pools.base import Pool
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.queue.leases import Claim
 from tasks.rules.budgets import budget_of
+from tasks.rules.maps import for_each_of
+from tasks.rules.references import dependency_results
+from tasks.rules.rounds import repeat_of
 from tasks.rules.tree import Node, children_of, covered_by, nodes_of
 from tasks.services.waits.questions import OpenQuestion
 from tasks.status import Status
@@ -21,7 +24,7 @@ from tasks.worker.cancellations import Cancellations
 from tasks.worker.day_budget import DayCounts
 from tasks.worker.footprints import Footprints
 from tasks.worker.group_commit import GroupCommit
-from tasks.worker.load_run import LoadedTask
+from tasks.worker.load_run import MOVED, LoadedTask
 from tasks.worker.loop_turns import LoopTurns
 from tasks.worker.open_questions import OpenQuestions
 from tasks.worker.outcomes import Results
@@ -32,6 +35,9 @@ from tasks.worker.spawning.family import Family
 from tasks.worker.spawning.spawner import Spawner
 from tasks.worker.task_limits import TaskLimits
 from tasks.worker.wait_room import WaitRoom
+
+if TYPE_CHECKING:
+    from tasks.worker.large_values import Brought
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +117,10 @@ class RunParts:
             kept=claim.target_id,
             max_bytes=settings.APFLOW.limits.run_bytes,
         )
+        self.has_large_inputs = MOVED in (claim.inputs or "")
+        """Whether inputs of the run may be large values that are stored as files."""
+        self.brought: dict[str, Brought] = {}
+        """The large values that tasks at work have, by the ids of these tasks."""
         self.cancellations = Cancellations(children_of(nodes), is_open=standing.is_open)
         self.questions = OpenQuestions(questions, resume_task=resume, now=claim.now)
         self.recorder = RunRecorder(
@@ -136,6 +146,34 @@ class RunParts:
                 on_settled=on_budget_settled,
             )
 
+    def results_of(self, task: LoadedTask) -> Json:
+        """Return the results of the task's dependencies, by label. Large values that are stored as files are there once they were brought."""
+        brought = self.brought.get(task.id)
+        return dependency_results(task.dependencies, self.results) if brought is None else brought.results
+
+    def values_of(self, task: LoadedTask) -> Json:
+        """Return the values of the run, with its large inputs once they were brought."""
+        brought = self.brought.get(task.id)
+        return self.values if brought is None else brought.values
+
+    def needs_values(self, task: LoadedTask) -> bool:
+        """Return whether the task may need large values that are stored as files."""
+        return (
+            self.has_large_inputs
+            or task.has_moved
+            or any(need["id"] in self.results.moved for need in task.dependencies)
+        )
+
+    def may_move(self, task: LoadedTask) -> bool:
+        """Return whether the result may be stored as a file: not that of a round, a step or a call, which the spawner reads whole."""
+        spawner = self.standing.tasks.get(task.spawned_by or "")
+        return spawner is None or (for_each_of(spawner.params) is not None and repeat_of(spawner.params) is None)
+
+    def most_bytes_of(self, task: LoadedTask) -> int:
+        """Return the size that the task's result may have, as JSON."""
+        limits = settings.APFLOW.limits
+        return max(limits.result_bytes, limits.value_bytes) if self.may_move(task) else limits.result_bytes
+
     @cached_property
     def values(self) -> Json:
         """The values of the run for conditions and for places in inputs, by name."""
@@ -143,7 +181,7 @@ class RunParts:
 
     @cached_property
     def spawner(self) -> Spawner:
-        return Spawner(self.claim, self.family, self.shared.writer, self.results)
+        return Spawner(self.claim, self.family, self.shared.writer, self.results, most_bytes_of=self.most_bytes_of)
 
 
 def _is_limited(claim: Claim, root_params: Mapping[str, Any]) -> bool:

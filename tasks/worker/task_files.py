@@ -9,7 +9,7 @@ from aipartnerupflow.executors import ExecutorError, Json
 from aipartnerupflow.executors.files import PART_BYTES
 from apflow_site.db import pools
 from tasks.models import File
-from tasks.rules.exceptions import LimitReached, TasksError
+from tasks.rules.exceptions import LimitReached, StoreUnavailable, TasksError
 from tasks.services import files
 from tasks.services.files import Doomed, Receiving
 from tasks.storage.file_store import ObjectDamaged, StoredObject, on_thread
@@ -47,7 +47,9 @@ class TaskFiles:
                 case "drop_file":
                     return await self._drop(**arguments)
         except TasksError as error:
-            raise ExecutorError(error.message, permanent=not isinstance(error, LimitReached)) from None
+            raise ExecutorError(
+                error.message, permanent=not isinstance(error, LimitReached | StoreUnavailable)
+            ) from None
         except ObjectDamaged as error:
             raise ExecutorError(f"The bytes of a file are damaged (object {error}).", permanent=True) from None
         raise LookupError(name)
@@ -103,7 +105,7 @@ class TaskFiles:
     async def _drop(self, number: int) -> None:
         receiving = self._open.pop(number, None)
         if receiving is not None:
-            await on_thread(receiving.close)
+            await on_thread(receiving.close, keep=False)
             await _remove(await pools.write(files.give_up, receiving.file))
 
 

@@ -26,7 +26,6 @@ from tasks.rules.budgets import asked_in
 from tasks.rules.conditions import TooMuchToCompare, described, holds
 from tasks.rules.exceptions import ExecutorNotFound, TooManyWaits
 from tasks.rules.maps import for_each_of
-from tasks.rules.references import dependency_results
 from tasks.rules.rounds import repeat_of
 from tasks.services.waits.questions import OpenQuestion
 from tasks.status import OnExpiry, Status, WaitKind
@@ -67,6 +66,13 @@ class TaskRunner:
         crash then repeats no more tasks than have places.
         """
         await self._run.secrets.enter()
+        if self._run.needs_values(task):
+            from tasks.worker.large_values import bring  # noqa: PLC0415  (few runs have them)
+
+            try:
+                await bring(task, self._run)
+            except ExecutorError as error:
+                return failed(str(error))
         try:
             question = await self._settled(task, self._run.questions.question_of(task.id))
             if question is not None:
@@ -74,11 +80,18 @@ class TaskRunner:
                     return end
             elif (when := task.params.get("when")) is not None and (unwanted := await self._skipped(task, when)):
                 return unwanted
-            return await self._outcome(task, places)
+            outcome = await self._outcome(task, places)
+            if isinstance(outcome, Outcome) and self._run.results.is_large(outcome) and self._run.may_move(task):
+                from tasks.worker.large_values import moved  # noqa: PLC0415  (few runs have them)
+
+                return await moved(outcome, task, self._run.claim)
+            return outcome
         except HeldBack:
             return None
         except Parked as parked:
             return await self._ask(task, parked)
+        finally:
+            self._run.brought.pop(task.id, None)
 
     # --- its wait ---
 
@@ -225,7 +238,7 @@ class TaskRunner:
         run = self._run
         async with run.shared.slots.take(task.user_id, task.priority):  # thousands may be ready at the same moment
             try:
-                is_wanted = holds(when, run.values | dependency_results(task.dependencies, run.results))
+                is_wanted = holds(when, run.values_of(task) | run.results_of(task))
             except TooMuchToCompare as error:
                 return failed(str(error))
         return None if is_wanted else skipped(f"Skipped, because this condition is false: {described(when)}")
@@ -250,7 +263,9 @@ class TaskRunner:
         if (for_each := for_each_of(task.params)) is not None:
             await run.recorder.started(task, durably=False)
             async with run.shared.slots.take(task.user_id, task.priority):
-                return await run.spawner.mapped(task, for_each)
+                brought = run.brought.get(task.id)
+                read = {} if brought is None else brought.read
+                return await run.spawner.mapped(task, for_each, run.results_of(task), read)
         if task.executor_id is None:
             return await self._gather(task)
         try:
@@ -278,7 +293,7 @@ class TaskRunner:
         await self._run.recorder.started(task, durably=False)
         try:
             inputs = self._attempts.filled_inputs(task)
-            return await completed_in_turn(inputs, max_bytes=settings.APFLOW.limits.result_bytes, is_composed=True)
+            return await completed_in_turn(inputs, max_bytes=self._run.most_bytes_of(task), is_composed=True)
         except ExecutorError as error:
             return failed(str(error))
 

@@ -4,8 +4,8 @@ import hashlib
 import os
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from aipartnerupflow.client import AsyncClient, Client, InvalidRequest, NotFound
 from tests.a2a.breaking import breaking
 from tests.a2a.conftest import Rpc
 from tests.ports import free_port
+from tests.s3_server import Bucket, running_bucket
 from tests.servers import Server, new_database, running_server, until
 
 pytestmark = pytest.mark.both_engines_nightly
@@ -42,19 +43,35 @@ def put(http: httpx.Client, file_id: str, data: bytes, *, at: int = 0) -> httpx.
     return http.put(f"/files/{file_id}", content=data, headers={"Upload-Offset": str(at)})
 
 
-def objects(server: Server) -> set[str]:
-    """The names of all objects in the store."""
-    return {path.name for path in (server.data_dir / "files").glob("*/*")}
+@pytest.fixture(params=["folder", "encrypted folder", "bucket", "encrypted bucket"], scope="module")
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-@pytest.fixture(params=["plain", "encrypted"], scope="module")
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def bucket(kind: str) -> Iterator[Bucket | None]:
+    """The bucket in which the server keeps its files; None if it is a folder."""
+    with running_bucket() if "bucket" in kind else nullcontext() as found:
+        yield found
+
+
+@pytest.fixture
+def objects(server: Server, bucket: Bucket | None) -> Callable[[], dict[str, bytes]]:
+    """All objects in the store."""
+    if bucket is not None:
+        return bucket.objects
+    return lambda: {path.name: path.read_bytes() for path in (server.data_dir / "files").glob("*/*")}
+
+
+@pytest.fixture(scope="module")
+def server(kind: str, bucket: Bucket | None) -> Iterator[Server]:
     """A server with small limits for files, and without a worker: only requests change something."""
     settings = {
         "AIPARTNERUPFLOW_LIMITS_FILE_BYTES": "1000000",
         "AIPARTNERUPFLOW_LIMITS_FILE_BYTES_PER_USER": "2000000",
-        "AIPARTNERUPFLOW_FILES_ENCRYPT": str(request.param == "encrypted").lower(),
+        "AIPARTNERUPFLOW_FILES_ENCRYPT": str("encrypted" in kind).lower(),
         "AIPARTNERUPFLOW_FILES_LINK_MINUTES": "5",
+        **(bucket.settings if bucket else {}),
     }
     with new_database() as database_url, running_server(database_url, "--no-worker", env=settings) as found:
         yield found
@@ -71,20 +88,21 @@ def http(server: Server) -> httpx.Client:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(server: Server) -> Iterator[None]:
-    """Each test deletes its files. Then there is nothing in the store, no row, and all space is free again."""
+def nothing_is_left(server: Server, bucket: Bucket | None, objects: Callable[[], dict[str, bytes]]) -> Iterator[None]:
+    """Each test deletes its files. Then there is nothing in the store, no row but those that wait for the sweep, and all space is free."""
     yield
     for file in server.rpc("files.list", {"limit": 1000})["files"]:
         server.rpc("files.delete", {"file_id": file["id"]})
-    until(
-        lambda: not objects(server), seconds=20, what="the end of all objects"
-    )  # a client that left waits for nothing
-    until(lambda: not server.query("SELECT key FROM tasks_filebytes"), seconds=20, what="the end of their rows")
+    until(lambda: not objects(), seconds=20, what="the end of all objects")  # a client that left waits for nothing
+    lingers = "WHERE doomed_at IS NULL" if bucket else ""
+    until(lambda: not server.query(f"SELECT key FROM tasks_filebytes {lingers}"), seconds=20, what="their rows' end")
     assert server.rpc("files.list", {})["used_bytes"] == 0
 
 
 @pytest.mark.both_engines
-def test_a_file_goes_in_and_out_in_one_request_each(http: httpx.Client, server: Server, rpc: Rpc) -> None:
+def test_a_file_goes_in_and_out_in_one_request_each(
+    http: httpx.Client, server: Server, rpc: Rpc, objects: Callable[[], dict[str, bytes]]
+) -> None:
     data = unlike(700_000)
     sent = http.post("/files", params={"name": "Jahresbericht ä.pdf", "sha256": sha256(data)}, content=data)
     assert sent.status_code == 201, sent.text
@@ -101,10 +119,10 @@ def test_a_file_goes_in_and_out_in_one_request_each(http: httpx.Client, server: 
     assert (shown["file"], shown["is_complete"], shown["received"]) == (value, True, len(data))
     (listed,) = rpc("files.list", {})["files"]
     assert (listed["id"], rpc("files.list", {})["used_bytes"]) == (value["$file"], len(data))
-    (stored,) = (server.data_dir / "files").glob("*/*")
-    ((sealed_key,),) = server.query("SELECT sealed_key FROM tasks_filebytes")
-    assert (stored.read_bytes() == data) is (sealed_key is None)
-    assert data[:32] not in stored.read_bytes() or sealed_key is None
+    (stored,) = objects().values()
+    ((sealed_key,),) = server.query("SELECT sealed_key FROM tasks_filebytes WHERE doomed_at IS NULL")
+    assert (stored == data) is (sealed_key is None)
+    assert data[:32] not in stored or sealed_key is None
     assert rpc("files.delete", {"file_id": value["$file"]}) == {"file_id": value["$file"]}
     assert http.get(f"/files/{value['$file']}").status_code == 404
 
@@ -145,11 +163,11 @@ def free(http: httpx.Client, file_id: str) -> bool:
 
 
 @pytest.mark.both_engines
-def test_the_same_bytes_are_stored_once(http: httpx.Client, server: Server, rpc: Rpc) -> None:
+def test_the_same_bytes_are_stored_once(http: httpx.Client, rpc: Rpc, objects: Callable[[], dict[str, bytes]]) -> None:
     data = unlike(50_000)
     first, second = (http.post("/files", params={"name": name}, content=data).json() for name in ("a.txt", "b.csv"))
     assert first["$file"] != second["$file"] and first["sha256"] == second["sha256"]
-    assert (len(objects(server)), rpc("files.list", {})["used_bytes"]) == (1, len(data))
+    assert (len(objects()), rpc("files.list", {})["used_bytes"]) == (1, len(data))
     rpc("files.delete", {"file_id": first["$file"]})
     assert http.get(f"/files/{second['$file']}").content == data
 

@@ -24,6 +24,7 @@ from apflow_site.config.faults import faults_of as faults_in
 from apflow_site.config.sources import Source
 from apflow_site.databases import database_settings
 from tasks.rules.extras import EXTRAS
+from tests.documents import text
 
 DOCS = Path(__file__).parents[2] / "docs"
 GUIDE_FILE = """\
@@ -469,6 +470,27 @@ def test_authentication_without_a_secret_is_refused_with_the_line_that_makes_one
     assert 'python -c "import secrets; print(secrets.token_urlsafe(48))"' in fault
 
 
+@pytest.mark.parametrize(
+    ("file", "fault"),
+    [
+        ("files: {store: 's3://bucket', s3_access_key_id: AKIA}", "files.s3_access_key_id ("),
+        ("files: {store: 's3://bucket', s3_secret_access_key: abc}", "files.s3_secret_access_key ("),
+        ("files: {store: 'https://bucket'}", "files.store ("),
+        ("files: {store: 's3://bucket/../x y'}", "files.store ("),
+    ],
+)
+def test_settings_of_a_bucket_that_do_not_fit_together(configure: Load, file: str, fault: str) -> None:
+    [found] = faults_of(configure, file)
+    assert found.startswith(fault)
+    assert configure("files: {store: 's3://our-bucket/a/b'}").files.store == "s3://our-bucket/a/b"
+
+
+def test_the_bucket_of_the_page_on_files(configure: Load) -> None:
+    found = configure(text("docs/how-to/files.md", "Keep them in a bucket", "yaml")).files
+    assert found.store == "s3://our-bucket/aipartnerupflow"
+    assert (found.s3_endpoint, found.s3_region) == ("https://s3.example.com", "eu-central-1")
+
+
 def test_a_setting_for_an_extra_that_is_not_installed_stops_the_start_with_the_line_that_installs_it(
     configure: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -480,6 +502,7 @@ executors:
   langgraph: {graphs: {support: "my:graph"}}
   llm: {tools: [echo_executor]}
   ssh: {hosts: {build: deploy@build.example.com}, keys: [/k], known_hosts: /h}
+files: {store: s3://bucket/prefix}
 pools: {ray: {address: auto}}
 """
     faults = faults_of(configure, file)
@@ -490,6 +513,7 @@ pools: {ray: {address: auto}}
         "executors.langgraph.graphs": "pip install 'langgraph<2,>=1.2.24', or in a clone of the repository: make serve SET=all",
         "executors.llm.tools": "pip install 'litellm<2,>=1.110', or in a clone",
         "executors.ssh.hosts": "pip install 'asyncssh<3,>=2.21', or in a clone",
+        "files.store": "pip install 'obstore<0.13,>=0.12', or in a clone",
         "pools.ray.address": "or in a clone of the repository: .venv/bin/pip install -e '.[ray]'",
     }.items():
         (fault,) = [fault for fault in faults if fault.startswith(key)]

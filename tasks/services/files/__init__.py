@@ -17,7 +17,7 @@ from typing import Final
 from django.conf import settings
 from django.core import signing
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from accounts.callers import Caller
 from accounts.users import is_disabled
@@ -148,9 +148,7 @@ class Receiving:
         try:
             self._object = stored.append(afresh=not at)
         except ObjectBusy:
-            raise StatusConflict(
-                f"Another request is sending the bytes of file '{file.id}'.", data={"file_id": file.id}
-            ) from None
+            raise self._busy() from None
         self._hash = hashlib.sha256()
         size = self._object.size
         if size != at:
@@ -175,11 +173,13 @@ class Receiving:
         return self._hash.hexdigest()
 
     def write(self, data: bytes) -> None:
-        """Add bytes. Raises FileTooLarge."""
+        """Add bytes. Raises FileTooLarge, LimitReached, and StatusConflict if another request has written here."""
         refuse_large(self.size + len(data), self.file)
         self._hash.update(data)
         try:
             self._object.write(data)
+        except ObjectBusy:
+            raise self._busy() from None
         except StoreFull:
             raise LimitReached("The disk of the server has no room for this file. Try again later.") from None
 
@@ -192,10 +192,19 @@ class Receiving:
             )
         if self.file.sha256 is not None and self.sha256 != self.file.sha256:
             raise FileDiffers(f"File '{self.file.id}' was announced with another SHA-256 than that of its bytes.")
-        self._object.complete()
+        try:
+            self._object.complete()
+        except ObjectBusy:
+            raise self._busy() from None
 
-    def close(self) -> None:
-        self._object.close()
+    def close(self, *, keep: bool = True) -> None:
+        """End writing. `keep`: another request may continue after these bytes."""
+        self._object.close(keep=keep)
+
+    def _busy(self) -> StatusConflict:
+        return StatusConflict(
+            f"Another request is sending the bytes of file '{self.file.id}'.", data={"file_id": self.file.id}
+        )
 
 
 def received(file: File) -> int:
@@ -367,8 +376,13 @@ def remove_objects(doomed: Doomed) -> None:
 
 
 def forget_objects(doomed: Doomed) -> None:
-    """Delete the rows of objects that have been removed."""
-    FileBytes.objects.filter(key__in=doomed, doomed_at__isnull=False).delete()
+    """Delete the rows of objects that have been removed, unless a writer may still add to them: then the sweep does."""
+    _ended().filter(key__in=doomed).delete()
+
+
+def _ended() -> QuerySet[FileBytes]:
+    """Return the doomed objects that have no writer any more."""
+    return FileBytes.objects.filter(doomed_at__lte=datetime.now(UTC) - store().lingers)
 
 
 def sweep_files(*, give_up_at: float = 0.0) -> int:
@@ -379,7 +393,7 @@ def sweep_files(*, give_up_at: float = 0.0) -> int:
     removed = 0
     while True:
         doomed = _sweep_files()
-        keys = Doomed(FileBytes.objects.filter(doomed_at__isnull=False).values_list("key", flat=True)[:SWEPT])
+        keys = Doomed(_ended().values_list("key", flat=True)[:SWEPT])
         remove_objects(keys)
         forget_objects(keys)
         removed += len(keys)

@@ -1,7 +1,7 @@
 """Makes the tasks that a task of a run adds to its tree, and what it returns when they are over."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,8 +11,8 @@ from django.conf import settings
 from aipartnerupflow.executors import ExecutorError, Json, ParkedUntil, Reply
 from tasks.queue.leases import Claim
 from tasks.rules.conditions import TooMuchToCompare
+from tasks.rules.files import with_values
 from tasks.rules.maps import CannotMap, ForEach, for_each_of, items_of
-from tasks.rules.references import dependency_results
 from tasks.rules.rounds import Repeat, described, is_enough
 from tasks.services.trees import ids_in_use
 from tasks.status import Status
@@ -29,7 +29,17 @@ from tasks.worker.spawning.parts import items_draft, round_draft
 class Spawner:
     """Works for the tasks of one run. `results` grows as tasks complete."""
 
-    def __init__(self, claim: Claim, family: Family, writer: GroupCommit, results: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        family: Family,
+        writer: GroupCommit,
+        results: Mapping[str, Any],
+        *,
+        most_bytes_of: Callable[[LoadedTask], int],
+    ) -> None:
+        """`most_bytes_of` returns the size that the result of a task may have."""
+        self._most_bytes_of = most_bytes_of
         self._claim = claim
         self._family = family
         self._writer = writer
@@ -53,10 +63,16 @@ class Spawner:
         """Return the id of the child as the executor gave it."""
         return child.label or child.id.removeprefix(prefix_of(task.id, task.step))
 
-    async def mapped(self, task: LoadedTask, for_each: ForEach) -> Growth | Outcome:
-        """Return a copy of the template for each item of the map."""
+    async def mapped(
+        self, task: LoadedTask, for_each: ForEach, results: Json, read: Mapping[str, Any]
+    ) -> Growth | Outcome:
+        """Return a copy of the template for each item of the map. `results` are those of its dependencies, `read` large inputs of the run.
+
+        The inputs of the run are as they are stored: encrypted texts stay encrypted in the copies.
+        """
+        values = with_values(self._values, read) if read else self._values
         try:
-            items = items_of(for_each, self._values | dependency_results(task.dependencies, self._results))
+            items = items_of(for_each, values | results)
             if not items:
                 return await self.joined(task)
             template = self._family.template_of(task.id)
@@ -81,7 +97,7 @@ class Spawner:
         last = self._part(children, self._names_in(template, task)) if count else repeat.first
         try:
             if count and (is_enough(repeat, last) or (count >= repeat.most and repeat.completes_at_most)):
-                return await self._completed(last)
+                return await self._completed(task, last)
             if count >= repeat.most:
                 return failed(f"After {repeat.most:,} rounds this is still false: {described(repeat)} (params.repeat).")
             if count and repeat.delay_seconds and waited_after != count:
@@ -114,12 +130,11 @@ class Spawner:
                 f"{len(failures):,} of {len(self._family.children_of(task.id)):,} tasks below this one did not complete, "
                 f"the first being '{first.id}': {first.error}"
             )
-        return await self._completed(self._result_of(task))
+        return await self._completed(task, self._result_of(task))
 
-    async def _completed(self, result: Any) -> Outcome:
+    async def _completed(self, task: LoadedTask, result: Any) -> Outcome:
         try:
-            most = settings.APFLOW.limits.result_bytes
-            return await completed_in_turn(result, max_bytes=most, is_composed=True)
+            return await completed_in_turn(result, max_bytes=self._most_bytes_of(task), is_composed=True)
         except ExecutorError as error:
             return failed(str(error))
 

@@ -202,7 +202,10 @@ def test_inputs_that_do_not_fit_are_corrected_as_the_error_says(worker: WorkerTh
         ("huge", "limits.result_bytes"),
     ],
 )
-def test_a_result_that_cannot_be_stored_fails_its_task_alone(run: RunTree, kind: str, says: str) -> None:
+def test_a_result_that_cannot_be_stored_fails_its_task_alone(
+    run: RunTree, settings: Settings, kind: str, says: str
+) -> None:
+    settings.APFLOW = replace(settings.APFLOW, limits=replace(settings.APFLOW.limits, value_bytes=2**20))
     ran = run(group("g", step("odd", inputs={"then": kind}), step("good")))
     assert ran.statuses() == {"g": "completed", "odd": "failed", "good": "completed"}
     assert says in (ran.tasks["odd"].error or "")

@@ -37,7 +37,10 @@ def test_the_results_of_a_run_are_limited_together(worker: WorkerThread, setting
 
 
 @pytest.mark.django_db(transaction=True)
-def test_results_that_double_with_each_layer_end_at_the_limit_and_nothing_else_does(worker: WorkerThread) -> None:
+def test_results_that_double_with_each_layer_end_at_the_limit_and_nothing_else_does(
+    worker: WorkerThread, settings: Settings
+) -> None:
+    settings.APFLOW = replace(settings.APFLOW, limits=replace(settings.APFLOW.limits, value_bytes=2**20))
     layers: list[Json] = [echo("0-a", inputs={"text": "x" * 200_000}), echo("0-b", inputs={"text": "x" * 200_000})]
     for layer in range(1, 8):
         layers += [echo(f"{layer}-{side}", f"{layer - 1}-a", f"{layer - 1}-b") for side in "ab"]

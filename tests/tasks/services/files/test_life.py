@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,33 @@ from tasks.services.files.references import named_in
 from tasks.services.runs.run_inputs import with_inputs
 from tasks.services.secrets.resealing import reseal
 from tasks.services.trees import copies, editing
+from tasks.storage import file_store
 from tasks.storage.file_store import PIECE, SEALED_PIECE, ObjectDamaged
+from tests.s3_server import Bucket, running_bucket
 from tests.sections import replace
 from tests.servers import ROOT, environment_of, new_database
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.django_db(transaction=True)]
 ALICE, BOB = Caller(user_id="alice"), Caller(user_id="bob")
 LONG_AGO = datetime.now(UTC) - timedelta(days=400)
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Bucket]:
+    with running_bucket() as found:
+        yield found
+
+
+@pytest.fixture(params=["folder", "bucket"], autouse=True)
+def store(request: pytest.FixtureRequest, settings: Any) -> Iterator[str]:
+    """The store of these tests: the folder of the settings, or a bucket."""
+    if request.param == "bucket":
+        bucket: Bucket = request.getfixturevalue("bucket")
+        given = {name.removeprefix("AIPARTNERUPFLOW_FILES_").lower(): value for name, value in bucket.settings.items()}
+        settings.APFLOW = replace(settings.APFLOW, files=replace(settings.APFLOW.files, **given))
+    file_store.store.cache_clear()
+    yield request.param
+    file_store.store.cache_clear()
 
 
 def stored(data: bytes = b"text", *, caller: Caller = ALICE, **options: Any) -> dict[str, Any]:
@@ -54,6 +76,9 @@ def remove(*root_ids: str) -> None:
 def sweep() -> set[str]:
     """Sweep as if all that is unused had been so for long. Returns the ids of the files that are left."""
     File.objects.filter(unused_since__isnull=False).update(unused_since=LONG_AGO)
+    FileBytes.objects.filter(doomed_at__isnull=False).update(doomed_at=LONG_AGO)
+    files.sweep_files()
+    FileBytes.objects.filter(doomed_at__isnull=False).update(doomed_at=LONG_AGO)
     files.sweep_files()
     assert set(File.objects.values_list("stored_id", flat=True)) == set(FileBytes.objects.values_list("key", flat=True))
     return set(File.objects.values_list("id", flat=True))
@@ -169,29 +194,36 @@ def test_an_encrypted_file_outlives_a_change_of_the_keys(settings: Any) -> None:
 
 
 @pytest.mark.parametrize("change", ["a byte", "pieces swapped", "cut at a piece", "gone"])
-def test_a_damaged_object_is_an_error_and_never_other_bytes(settings: Any, change: str) -> None:
+def test_a_damaged_object_is_an_error_and_never_other_bytes(
+    settings: Any, change: str, store: str, request: pytest.FixtureRequest
+) -> None:
     settings.APFLOW = replace(settings.APFLOW, files=replace(settings.APFLOW.files, encrypt=True))
     value = stored(bytes(3 * PIECE))
     file = files.get_file(caller=ALICE, file_id=value["$file"])
     key = file.stored.key
     path = Path(settings.DATA_DIR, "files", key[-2:], key)
-    sealed = bytearray(path.read_bytes())
+    bucket: Bucket | None = request.getfixturevalue("bucket") if store == "bucket" else None
+    sealed = bytearray(bucket.objects()[key] if bucket else path.read_bytes())
     if change == "a byte":
         sealed[SEALED_PIECE + 20] ^= 1
     elif change == "pieces swapped":
         sealed[:] = sealed[SEALED_PIECE : 2 * SEALED_PIECE] + sealed[:SEALED_PIECE] + sealed[2 * SEALED_PIECE :]
     elif change == "cut at a piece":
         del sealed[2 * SEALED_PIECE :]
-    path.write_bytes(sealed)
-    if change == "gone":
-        path.unlink()
+    file_store.store().remove(key)
+    if change != "gone" and bucket:
+        bucket.put(f"{key}/{0:015}", bytes(sealed))
+    elif change != "gone":
+        path.write_bytes(sealed)
     with pytest.raises(ObjectDamaged):
         list(files.stored_object(file).read())
 
 
-def test_a_death_at_any_step_leaves_nothing_that_a_sweep_does_not_remove(tmp_path: Path) -> None:
-    with new_database() as database_url:
+def test_a_death_at_any_step_leaves_nothing_that_a_sweep_does_not_remove(tmp_path: Path, store: str) -> None:
+    with new_database() as database_url, running_bucket() if store == "bucket" else nullcontext() as own_bucket:
         environment = environment_of(database_url, tmp_path) | {"DJANGO_SETTINGS_MODULE": "apflow_site.settings"}
+        if own_bucket is not None:
+            environment |= own_bucket.settings
         command = [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.tasks.services.files.killed"]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
