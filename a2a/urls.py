@@ -26,6 +26,7 @@ urlpatterns = [
     path("files", files.new_file),
     path("files/", files.new_file),
     path("files/<str:file_id>", files.file_bytes),
+    path("hooks/in/<str:address>", hooks.inbound),
     path("hooks/<str:token>", hooks.hook),
     re_path(r"^webhook/trigger/(?P<task_id>(?s:.+?))/?\Z", hooks.trigger),
     path("health", views.health),

@@ -1,4 +1,4 @@
-"""The audit log: who changed or deleted what, when and from where: accounts, keys, secrets, flows, schedules, webhooks.
+"""The audit log: who changed or deleted what, when and from where: accounts, keys, secrets, flows, schedules, webhooks, hooks.
 
 An entry is stored in the transaction of what it records, so both happen or neither does. After the
 commit it is also a log line of the logger `audit`. Neither has a password, key, token or secret.
@@ -59,6 +59,9 @@ class Action(StrEnum):
     WEBHOOK_DELETED = "webhook.deleted"
     NOTIFICATION_SET = "notification.set"
     NOTIFICATION_DELETED = "notification.deleted"
+    HOOK_SET = "hook.set"
+    HOOK_DELETED = "hook.deleted"
+    HOOK_REPLAYED = "hook.replayed"
     LIMIT_SET = "limit.set"
     LIMIT_DELETED = "limit.deleted"
     PAUSED = "pause.set"

@@ -15,7 +15,7 @@ from django.db.models import Case, Exists, IntegerField, OuterRef, QuerySet, Val
 
 from accounts import audit
 from accounts.audit import Action
-from accounts.callers import ROLE_PREFIX, Role
+from accounts.callers import ROLE_PREFIX, Caller, Role
 from apflow_site.db.prepared import Prepared
 
 VIEWERS: Final = str(Role.VIEWER)
@@ -71,6 +71,12 @@ def first_admin() -> User | None:
 def role_of(user: User) -> Role:
     """Return the role of a user from `with_role` or `active_users`."""
     return Role(user.role)  # type: ignore[attr-defined]  # annotated
+
+
+def caller_for(user_id: str) -> Caller:
+    """Return the caller for what the server does in the name of a user; one whom another issuer names is an operator."""
+    user = active_users().filter(username=user_id).first()
+    return Caller(user_id=user_id) if user is None else Caller(user_id=user_id, role=role_of(user))
 
 
 @transaction.atomic

@@ -224,10 +224,13 @@ APFLOW_WEBHOOK_RENDERERS = {
     "a2a_0_3": "a2a.protocol.push.render_0_3",
     "failure": "tasks.services.messages.failure_messages.to_url",
     "failure_email": "tasks.services.messages.failure_messages.by_mail",
+    "failure_slack": "tasks.services.messages.slack.failure",
     "question": "tasks.services.messages.question_messages.to_url",
     "question_email": "tasks.services.messages.question_messages.by_mail",
+    "question_slack": "tasks.services.messages.slack.question",
     "assigned": "tasks.services.messages.question_messages.to_url",
     "assigned_email": "tasks.services.messages.question_messages.by_mail",
+    "assigned_slack": "tasks.services.messages.slack.question",
 }
 
 LOGGING = {

@@ -1,6 +1,7 @@
 """Manage named secrets: those of a user, and those that the operator shares with users.
 
-They are encrypted before they are stored; only workers decrypt them, for the run of a user who may use them.
+They are encrypted before they are stored. Workers decrypt them for the run of a user who may use them, and the server to verify
+the signature of a delivery to an inbound hook of such a user.
 """
 
 import json
@@ -128,11 +129,24 @@ def opened(*, user_id: str, names: Collection[str]) -> dict[str, Opened]:
         )
         for name, row in rows.items()
     }
+    record_use(rows.values())
+    return found
+
+
+def verifying(*, user_id: str, names: Collection[str]) -> dict[str, tuple[NamedSecret, Secret]]:
+    """Decrypt those of the named secrets that the user may use, to verify a signature with them. They leave the process with nothing.
+
+    The use is to be recorded (`record_use`) once the signature is valid. Sync. Raises CannotUnseal.
+    """
+    return {name: (row, _decrypted(row)) for name, row in usable(user_id=user_id, names=names).items()}
+
+
+def record_use(rows: Iterable[NamedSecret]) -> None:
+    """Record that the secrets have been used now."""
     now = datetime.now(UTC)
-    stale = [row.id for row in rows.values() if row.used_at is None or now - row.used_at >= USED_STEP]
+    stale = [row.id for row in rows if row.used_at is None or now - row.used_at >= USED_STEP]
     if stale:
         NamedSecret.objects.filter(id__in=stale).update(used_at=now)
-    return found
 
 
 def open_all() -> int:

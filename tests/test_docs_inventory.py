@@ -31,6 +31,7 @@ WAITS: Final = "tests/tasks/services/waits/test_wait_page.py::test_what_the_page
 CACHE: Final = "tests/tasks/worker/test_cache_page.py::test_what_the_page_shows_works"
 FILES_PAGE: Final = "tests/a2a/test_files_page.py"
 LARGE_RESULTS: Final = "tests/a2a/test_large_results.py::test_tasks_get_returns_the_value_and_other_replies_the_file"
+HOOKS_PAGE: Final = "tests/a2a/test_inbound_hooks_page.py"
 FILES: Final = f"{FILES_PAGE}::test_what_the_page_shows_works"
 LIMITS: Final = "tests/tasks/worker/test_limits_page.py::test_what_the_page_shows_works"
 SCHEDULES: Final = "tests/tasks/schedules/test_schedule_page.py::test_what_the_page_shows_works"
@@ -474,6 +475,11 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Grafana", "sh", f"{NOT_RUN}needs an account with another service"),
         ("Langfuse", "sh", f"{NOT_RUN}needs an account with another service"),
         ("Phoenix", "sh", "tests/interop/test_phoenix.py::test_phoenix_shows_an_agent_with_its_model_calls_and_tools"),
+    ],
+    "docs/how-to/inbound-hooks.md": [
+        ("Inbound hooks", "sh", f"{HOOKS_PAGE}::test_the_commands_of_the_page_start_the_flow"),
+        ("What is verified", "json", f"{HOOKS_PAGE}::test_the_scheme_of_the_page_is_accepted"),
+        ("Answer questions from Slack", "bash", f"{HOOKS_PAGE}::test_the_commands_for_slack_work"),
     ],
     "docs/how-to/webhooks.md": [
         ("Webhooks", "bash", WEBHOOKS),

@@ -116,6 +116,8 @@ ERRORS: Mapping[type[Exception], Codes] = MappingProxyType(
         domain.CallNotFound: Codes(Rule(-32001, 404, "call_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.FlowNotFound: Codes(Rule(-32001, 404, "flow_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.NotificationNotFound: Codes(Rule(-32001, 404, "notification_not_found"), Kind(-32001, 404, "NOT_FOUND")),
+        domain.HookNotFound: Codes(Rule(-32001, 404, "hook_not_found"), Kind(-32001, 404, "NOT_FOUND")),
+        domain.DeliveryNotFound: Codes(Rule(-32001, 404, "delivery_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.LimitNotFound: Codes(Rule(-32001, 404, "limit_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.FileNotFound: Codes(Rule(-32001, 404, "file_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.FileTooLarge: Codes(Rule(jsonrpc.INVALID_PARAMS, 413, "file_too_large")),

@@ -1,9 +1,12 @@
-"""URLs that programs outside call: `POST /hooks/{token}` and `POST /webhook/trigger/{task_id}`.
+"""URLs that programs outside call: `POST /hooks/{token}`, `POST /hooks/in/{address}` and `POST /webhook/trigger/{task_id}`.
 
 The first is the address of one wait for an event. The token is the right to end it, so nothing else is asked for.
 An unknown token, and one that was used, get the same bytes.
 
-By the second, another scheduler, such as cron, runs a task now. It authenticates as on the other interfaces or, if
+The second is the address of an inbound hook, whose deliveries are signed as their sender does it
+(`tasks.services.hooks.receiving`). An unknown address and a wrong signature get the same bytes.
+
+By the third, another scheduler, such as cron, runs a task now. It authenticates as on the other interfaces or, if
 `auth.trigger_secret` is set, signs the request: `X-Webhook-Timestamp` has the seconds since 1970, and
 `X-Webhook-Signature` the hexadecimal HMAC-SHA256 of four lines: the method, the path with its query, the timestamp, and
 the body. The task then runs as its owner, with the owner's role. A signature is valid once.
@@ -16,7 +19,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, quote, unquote_plus
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from a2a.core.errors import as_rest
@@ -30,14 +33,29 @@ from accounts.callers import Caller
 from accounts.models import SpentToken
 from accounts.tokens import REMEMBERED_LONGER
 from apflow_site.db import pools
+from apflow_site.db.calls import working_for
 from tasks.models import Task
 from tasks.rules.exceptions import InvalidParams, TaskNotFound, TasksError
+from tasks.rules.hooks import FAILED
+from tasks.rules.signatures import SLACK
 from tasks.rules.strict_json import decode
+from tasks.services.hooks import receiving
 from tasks.services.waits import event_waits, sent_events
 
 FORM: Final = "application/x-www-form-urlencoded"
 MOST_FIELDS: Final = 10_000
 NOT_THERE: Final = {"error": {"code": "not_found", "message": "There is no such hook, or it has been used."}}
+NOT_ACCEPTED: Final = {
+    "error": {"code": "not_accepted", "message": "There is no such hook, or the signature is not valid."}
+}
+NOT_DONE: Final = {
+    "error": {
+        "code": "failed",
+        "message": "The delivery is stored, but led to nothing. Its owner sees why: hooks.deliveries.",
+    }
+}
+UNVERIFIED: Final = "deliveries of hooks"
+"""All requests to inbound hooks take one turn among the users together until their signature is verified."""
 METHOD: Final = "tasks.webhook.trigger"
 VALID_SECONDS: Final = 300
 """The seconds that the timestamp of a signature may differ from the server's clock."""
@@ -71,11 +89,7 @@ def _payload(request: HttpRequest) -> Any:
     """
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise UnsupportedMediaType("Content-Encoding is not supported here. Send the body unencoded.")
-    limit = min(settings.APFLOW.limits.event_bytes, settings.APFLOW.limits.body_bytes)
-    is_short = int(request.headers.get("Content-Length") or 0) <= limit
-    body = request.read(limit + 1) if is_short else b""
-    if not is_short or len(body) > limit:
-        raise BodyTooLarge(f"The body has more than {limit} bytes (limits.event_bytes).")
+    body = _body(request, settings.APFLOW.limits.event_bytes, "limits.event_bytes")
     if not body:
         return None
     kind = request.content_type or ""
@@ -94,6 +108,48 @@ def _payload(request: HttpRequest) -> Any:
     if "\0" in unquote_plus(text):
         raise InvalidParams([("body", "contains a NUL character")])
     return value
+
+
+def _body(request: HttpRequest, most: int, setting: str) -> bytes:
+    """Read the body. Raises BodyTooLarge; one whose Content-Length is too large is not read."""
+    limit = min(most, settings.APFLOW.limits.body_bytes)
+    is_short = int(request.headers.get("Content-Length") or 0) <= limit
+    body = request.read(limit + 1) if is_short else b""
+    if not is_short or len(body) > limit:
+        raise BodyTooLarge(f"The body has more than {limit} bytes ({setting}).")
+    return body
+
+
+@csrf_exempt  # the signature is the right; no cookie is used
+async def inbound(request: HttpRequest, address: str) -> HttpResponseBase:
+    """Take a delivery to an inbound hook: 200 once it is stored and done, also when it is repeated, and 422 if it failed."""
+    try:
+        require_method(request, "POST")
+        working_for.set(UNVERIFIED)
+        given = await pools.read(
+            receiving.verified,
+            address,
+            headers={name.lower(): value for name, value in request.headers.items()},
+            content_type=request.content_type or "",
+            body=_body(request, settings.APFLOW.limits.hook_bytes, "limits.hook_bytes"),
+        )
+        if given is None:
+            return json_response(NOT_ACCEPTED, status=403)
+        if given.challenge is not None:
+            return json_response({"challenge": given.challenge})
+        working_for.set(given.hook.user_id)
+        if given.earlier is not None and given.earlier.outcome != FAILED:
+            received = receiving.Received(row=given.earlier, is_repeated=True)
+        else:
+            received = await pools.write(receiving.receive, given)
+        await receiving.follow_up(received)
+        if given.hook.verifier == SLACK:  # it shows people what is in the body
+            return HttpResponse()
+        if received.row.outcome == FAILED:
+            return json_response(NOT_DONE, status=422)
+        return json_response({"success": True, "outcome": received.row.outcome, "is_repeated": received.is_repeated})
+    except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+        return refusal(error, shape=as_rest)
 
 
 class WrongSignature(TasksError):
@@ -151,5 +207,4 @@ def _spend(task_id: str, signature: str, *, valid_until: int) -> Caller:
     owner = Task.objects.filter(id=task_id).values_list("user_id", flat=True).first()
     if owner is None or users.disabled_among({owner}):
         raise TaskNotFound(task_id)
-    user = users.active_users().filter(username=owner).first()
-    return Caller(user_id=owner) if user is None else Caller(user_id=owner, role=users.role_of(user))
+    return users.caller_for(owner)

@@ -20,6 +20,7 @@ from a2a.methods import (  # noqa: F401  they declare their methods
     flows,
     generate,
     home,
+    hooks,
     limits,
     llm_keys,
     notifications,

@@ -43,14 +43,22 @@ class SetNotification(Params, frozen=True, kw_only=True):
     token: HeaderText | None = None
     """Signs the requests. Default: the server makes one, and returns it once as `signing_key`."""
     headers: Annotated[dict[str, HeaderText], Meta(extra_json_schema=HEADERS)] | None = None
+    format: Literal["json", "slack"] = "json"
+    """The format of requests: ours, signed; or that of an incoming webhook of Slack, with buttons for the options of questions."""
 
     def contradictions(self) -> list[Problem]:
         is_missing = self.url is None and self.email is None
-        return [*([("url", "required, or email")] if is_missing else []), *super().contradictions()]
+        found = [*([("url", "required, or email")] if is_missing else []), *super().contradictions()]
+        if self.format == "slack" and self.url is None:
+            found.append(("format", "is of requests to a url"))
+        if self.format == "slack" and self.token is not None:
+            found.append(("token", "Slack does not verify signatures: leave it out"))
+        return found
 
     @property
     def arguments(self) -> Json:
         given = asdict(self)
+        given["is_slack"] = given.pop("format") == "slack"
         return given if self.about is not None else {name: value for name, value in given.items() if name != "about"}
 
 
@@ -69,6 +77,7 @@ class Notification(Response, frozen=True, kw_only=True):
     name: str
     about: list[Literal["failures", "questions"]]
     flow: str | None
+    format: Literal["json", "slack"]
     url: str | None
     email: str | None
     created_at: str

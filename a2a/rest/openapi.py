@@ -53,6 +53,7 @@ TAGGED: Final = {
     "events": "Events from outside, for tasks that wait for one.",
     "executors": "The executors with their schemas.",
     "webhooks": "Webhooks of runs.",
+    "hooks": "Addresses at which other services start flows, send events and answer questions.",
     "notifications": "Mails and webhooks about failures and questions.",
     "home": "Failures since the last visit, and what is late, stuck or asked.",
     "usage": "Tokens and costs of model calls.",

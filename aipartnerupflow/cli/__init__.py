@@ -16,6 +16,7 @@ from aipartnerupflow.cli.cache import cache
 from aipartnerupflow.cli.examples import complete_help
 from aipartnerupflow.cli.files import InputsFile, RunInputs, Tags, inputs_of
 from aipartnerupflow.cli.flows import NewRun, flows, run_call
+from aipartnerupflow.cli.hooks import hooks
 from aipartnerupflow.cli.importing import import_
 from aipartnerupflow.cli.limits import limits, pause, resume
 from aipartnerupflow.cli.notifications import notifications, webhooks
@@ -76,6 +77,7 @@ app.add_typer(files, name="files")
 app.add_typer(schedules, name="schedules")
 app.add_typer(notifications, name="notifications")
 app.add_typer(webhooks, name="webhooks")
+app.add_typer(hooks, name="hooks")
 app.add_typer(skill, name="skill")
 
 

@@ -75,11 +75,17 @@ def set_notification(
     about: Annotated[
         list[About] | None, typer.Option(help="The subject of messages; repeat it for both. Default: failures.")
     ] = None,
+    slack: Annotated[bool, typer.Option("--slack", help="The URL is an incoming webhook of Slack.")] = False,
 ) -> Any:
     """Store (or replace) a notification: a message when a run fails or a task asks a question."""
     url, email = (to, None) if "://" in to else (None, to)
     return client.set_notification(
-        name, url=url, email=email, flow=flow, about=[each.value for each in about] if about else None
+        name,
+        url=url,
+        email=email,
+        flow=flow,
+        about=[each.value for each in about] if about else None,
+        format="slack" if slack else None,
     )
 
 

@@ -23,6 +23,11 @@ from .types import (
     Files,
     Generated,
     Home,
+    HookDeleted,
+    HookDeliveries,
+    HookDelivery,
+    InboundHook,
+    InboundHooks,
     Json,
     LimitDeleted,
     LimitDetail,
@@ -555,10 +560,12 @@ def set_notification(
     email: str | None = None,
     token: str | None = None,
     headers: Mapping[str, str] | None = None,
+    format: Literal["json", "slack"] | None = None,
 ) -> Call[Notification]:
     """Let a message be sent to `url` or `email` when a run of the flow fails; without `flow`, when any run does.
 
-    `about`: `failures` (the default), `questions` of its tasks, or both.
+    `about`: `failures` (the default), `questions` of its tasks, or both. `format`: `json` (the default), or `slack` for an incoming
+    webhook of Slack.
     """
     params = given(
         name=name,
@@ -568,6 +575,7 @@ def set_notification(
         email=email,
         token=token,
         headers=headers and dict(headers),
+        format=format,
     )
     return Call("notifications.set", params)
 
@@ -585,6 +593,67 @@ def delete_notification(name: str) -> Call[NotificationDeleted]:
 def test_notification(name: str) -> Call[NotificationTested]:
     """Send a test message of a notification now, once."""
     return Call("notifications.test", {"name": name})
+
+
+def set_hook(
+    name: str,
+    *,
+    verifier: Literal["github", "stripe", "slack", "standard", "hmac"],
+    secrets: Sequence[str],
+    hmac: Mapping[str, Any] | None = None,
+    tolerance_seconds: int | None = None,
+    filter: Mapping[str, Any] | None = None,
+    flow: str | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    event: str | None = None,
+    payload: Mapping[str, Any] | None = None,
+    answers: bool | None = None,
+) -> Call[InboundHook]:
+    """Let signed requests to an address start a flow, send an event or, with `answers`, answer questions from Slack.
+
+    `secrets` are the names of one or two stored secrets; `url` of the reply is the address.
+    """
+    params = given(
+        name=name,
+        verifier=verifier,
+        secrets=list(secrets),
+        hmac=hmac and dict(hmac),
+        tolerance_seconds=tolerance_seconds,
+        filter=filter and dict(filter),
+        flow=flow,
+        inputs=None if inputs is None else dict(inputs),
+        event=event,
+        payload=None if payload is None else dict(payload),
+        answers=answers,
+    )
+    return Call("hooks.set", params)
+
+
+def hook(name: str) -> Call[InboundHook]:
+    """Return an inbound hook with its address."""
+    return Call("hooks.get", {"name": name})
+
+
+def hooks() -> Call[InboundHooks]:
+    """Return the inbound hooks of the user, by name."""
+    return Call("hooks.list", {})
+
+
+def delete_hook(name: str) -> Call[HookDeleted]:
+    """Delete an inbound hook with its deliveries."""
+    return Call("hooks.delete", {"name": name})
+
+
+def hook_deliveries(
+    name: str, *, limit: int = 100, before: int | None = None, with_body: bool = False
+) -> Call[HookDeliveries]:
+    """Return what was delivered to an inbound hook, the newest first."""
+    return Call("hooks.deliveries", given(name=name, before=before) | {"limit": limit, "with_body": with_body})
+
+
+def replay_delivery(name: str, delivery: int) -> Call[HookDelivery]:
+    """Do again what a delivery did, with the hook as it is now."""
+    return Call("hooks.replay", {"name": name, "delivery": delivery})
 
 
 def webhooks(run_id: str) -> Call[RunWebhooks]:

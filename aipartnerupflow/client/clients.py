@@ -141,6 +141,12 @@ class Methods(Generic[H]):
     notifications = method(calls.notifications)
     test_notification = method(calls.test_notification)
     delete_notification = method(calls.delete_notification)
+    set_hook = method(calls.set_hook)
+    hook = method(calls.hook)
+    hooks = method(calls.hooks)
+    delete_hook = method(calls.delete_hook)
+    hook_deliveries = method(calls.hook_deliveries)
+    replay_delivery = method(calls.replay_delivery)
     webhooks = method(calls.webhooks)
     delete_webhook = method(calls.delete_webhook)
 

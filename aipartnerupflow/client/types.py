@@ -437,6 +437,83 @@ class Home(TypedDict):
     load: Load
 
 
+class HookDeleted(TypedDict):
+    """Whether there was an inbound hook with that name."""
+
+    name: str
+    deleted: bool
+
+
+class HookDelivery(TypedDict):
+    """A delivery whose signature was valid. `delivery` is its number here, and `delivery_id` the id by which the sender knows it.
+
+    `started`: `run_id` is the run, and `task_id` its root. `sent`: `event_id` is the event. `answered`: `task_id` asked. `filtered`
+    and `failed`: `reason` says why. `replay_of` is the delivery that the owner has replayed.
+    """
+
+    delivery: int
+    delivery_id: str
+    outcome: Literal["started", "sent", "answered", "filtered", "failed"]
+    reason: str | None
+    run_id: str | None
+    task_id: str | None
+    event_id: str | None
+    replay_of: int | None
+    received_at: str
+    headers: NotRequired[Json]
+    body: NotRequired[Any]
+
+
+class HookDeliveries(TypedDict):
+    """A page of deliveries, the newest first. `next_before` is None on the last page."""
+
+    deliveries: list[HookDelivery]
+    next_before: int | None
+
+
+class HmacScheme(TypedDict):
+    """The way in which a sender signs that is none of the known ones: an HMAC of the body in the `header`, behind a `prefix`.
+
+    With a `timestamp_header`, of seconds since 1970, `TIMESTAMP.BODY` is signed. The id of a delivery is in the header
+    `id_header`, or in the body at the JSON Pointer `id_path`; without either, the signed bytes are the id. `headers` are those that the filter and
+    the mapping may read.
+    """
+
+    header: str
+    algorithm: NotRequired[Literal["sha1", "sha256", "sha384", "sha512"]]
+    encoding: NotRequired[Literal["hex", "base64"]]
+    prefix: NotRequired[str]
+    timestamp_header: NotRequired[str | None]
+    id_header: NotRequired[str | None]
+    id_path: NotRequired[str | None]
+    headers: NotRequired[list[str]]
+
+
+class InboundHook(TypedDict):
+    """An inbound hook. `url` is for the sender; `secrets` are names, and no interface shows their values."""
+
+    name: str
+    url: str
+    verifier: Literal["github", "stripe", "slack", "standard", "hmac"]
+    secrets: list[str]
+    hmac: HmacScheme | None
+    tolerance_seconds: int
+    filter: Json | None
+    flow: str | None
+    inputs: Json | None
+    event: str | None
+    payload: Json | None
+    answers: bool
+    created_at: str
+    updated_at: str
+
+
+class InboundHooks(TypedDict):
+    """The inbound hooks of the caller, by name."""
+
+    hooks: list[InboundHook]
+
+
 class LimitDeleted(TypedDict):
     """`deleted` is false if no limit of this name was set: one of the configuration cannot be deleted."""
 
@@ -501,6 +578,7 @@ class Notification(TypedDict):
     name: str
     about: list[Literal["failures", "questions"]]
     flow: str | None
+    format: Literal["json", "slack"]
     url: str | None
     email: str | None
     created_at: str

@@ -296,6 +296,12 @@ class Retention(Section):
     audit_days: Whole = Field(
         365, ge=0, le=36_500, description="After how many days to delete an entry of the audit log; 0 keeps it forever."
     )
+    hook_delivery_days: Whole = Field(
+        14,
+        ge=1,
+        le=36_500,
+        description="Days to keep a delivery to an inbound hook. A delivery that is repeated later counts as a new one.",
+    )
     unused_file_days: Whole = Field(
         7,
         ge=0,
@@ -466,6 +472,19 @@ class Limits(Section):
     )
     secret_bytes: Whole = Field(16 * KIB, ge=64, le=64 * KIB, description="The size of a named secret.")
     notifications: Whole = Field(100, ge=0, le=10_000, description="Notifications of one user.")
+    hooks: Whole = Field(100, ge=0, le=10_000, description="Inbound hooks of one user.")
+    hook_bytes: Whole = Field(
+        256 * KIB, ge=KIB, le=25 * MIB, description="The size of the body of a delivery to an inbound hook."
+    )
+    hook_deliveries: Whole = Field(
+        10_000,
+        ge=100,
+        le=1_000_000,
+        description="The deliveries to inbound hooks that are kept of one user. The oldest ones are deleted.",
+    )
+    hook_deliveries_per_minute: Whole = Field(
+        600, ge=1, le=1_000_000, description="The deliveries that one inbound hook accepts within a minute."
+    )
     schedules: Whole = Field(1000, ge=0, le=100_000, description="Schedules of one user.")
     catch_up_runs: Whole = Field(
         100,

@@ -19,7 +19,9 @@ from apflow_site.db.calls import TurnTooFar, working_for
 from tasks.queue import maintenance
 from tasks.rules.exceptions import (
     CallNotFound,
+    DeliveryNotFound,
     FlowNotFound,
+    HookNotFound,
     InvalidParams,
     RoleTooLow,
     RunNotFound,
@@ -43,6 +45,8 @@ REFUSALS: Final = {
     CallNotFound: 404,
     FlowNotFound: 404,
     ScheduleNotFound: 404,
+    HookNotFound: 404,
+    DeliveryNotFound: 404,
     RoleTooLow: 403,
     TurnTooFar: 429,
 }

@@ -105,7 +105,12 @@ async def set_notification(request: HttpRequest, caller: Caller) -> HttpResponse
         return await _refused(request, caller, f"Enter a name of 1 to {LONGEST_NAME} characters.")
     target = {"url" if "://" in given["to"] else "email": given["to"]}
     about = ABOUT.get(request.POST.get("about", ""), (notifications.FAILURES,))
-    verb = partial(notifications.set_notification, caller=caller, about=about, flow=given["flow"] or None)
+    is_slack = request.POST.get("format") == "slack"
+    if is_slack and "email" in target:
+        return await _refused(request, caller, "Enter the URL of an incoming webhook of Slack, not an e-mail address.")
+    verb = partial(
+        notifications.set_notification, caller=caller, about=about, flow=given["flow"] or None, is_slack=is_slack
+    )
     try:
         kept = await pools.write(partial(verb, name=given["name"], **target))
     except TasksError as error:

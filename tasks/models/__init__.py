@@ -6,6 +6,7 @@ Each model names its app: projects with `aipartnerupflow.django` use them withou
 from tasks.models.caching import CachedResult, CachedResultQuerySet, CallInFlight
 from tasks.models.files import File, FileBytes, FileQuerySet, FileReference, FileSpace
 from tasks.models.flows import Flow, FlowQuerySet, FlowVersion
+from tasks.models.hooks import Hook, HookDelivery, HookQuerySet
 from tasks.models.installation import IdempotencyKey, InstallationFact, LastVisit, SavedView, WorkerProcess
 from tasks.models.runs import (
     STATUS_AT,
@@ -54,6 +55,9 @@ __all__ = [
     "Flow",
     "FlowQuerySet",
     "FlowVersion",
+    "Hook",
+    "HookDelivery",
+    "HookQuerySet",
     "IdempotencyKey",
     "InstallationFact",
     "LastVisit",

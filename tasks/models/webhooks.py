@@ -134,6 +134,7 @@ class Notification(models.Model):
     flow_id = models.CharField(max_length=36, null=True)
     on_failure = models.BooleanField(default=True, db_default=True)
     on_question = models.BooleanField(default=False, db_default=False)
+    is_slack = models.BooleanField(default=False, db_default=False)  # whether messages have Slack's format
     url = models.TextField()
     host = models.CharField(max_length=255)
     sealed = models.TextField()

@@ -115,6 +115,28 @@ def renamed(condition: Json, ids: Mapping[str, str]) -> Json:
     return {name: [renamed(each, ids) for each in parts] for name, parts in condition.items()}
 
 
+def about(condition: Any, task: str, depth: int = 1) -> Any:
+    """Return a condition without tasks with the one that its comparisons are about."""
+    if not isinstance(condition, dict) or depth > DEEPEST:
+        return condition
+    if "not" in condition:
+        return condition | {"not": about(condition["not"], task, depth + 1)}
+    for name in ("all", "any"):
+        if isinstance(condition.get(name), list):
+            return condition | {name: [about(part, task, depth + 1) for part in condition[name]]}
+    return condition if "task" in condition else condition | {"task": task}
+
+
+def naming_tasks(condition: Any, path: str, depth: int = 1) -> Iterator[str]:
+    """Yield the place of each task that is named in a condition that is to have none."""
+    if not isinstance(condition, dict) or depth > DEEPEST:
+        return
+    if "task" in condition:
+        yield f"{path}.task"
+    for part, place in parts_of(condition, path):
+        yield from naming_tasks(part, place, depth + 1)
+
+
 def decided(condition: Json, results: Mapping[str, Any], *, gone: Collection[str]) -> Json:
     """Return the condition with what it asks about the tasks that are `gone` decided by the results.
 

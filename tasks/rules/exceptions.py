@@ -119,6 +119,23 @@ class NotificationNotFound(TasksError):
         super().__init__(f"You have no notification '{name}'. Check the name.", data={"name": name})
 
 
+class HookNotFound(TasksError):
+    """Inbound hook not found."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"You have no inbound hook '{name}'. Check the name.", data={"name": name})
+
+
+class DeliveryNotFound(TasksError):
+    """Delivery not found."""
+
+    def __init__(self, name: str, delivery: int) -> None:
+        super().__init__(
+            f"The inbound hook '{name}' has no delivery {delivery}. hooks.deliveries lists those that are kept.",
+            data={"name": name, "delivery": delivery},
+        )
+
+
 class LimitNotFound(TasksError):
     """Named limit not found."""
 

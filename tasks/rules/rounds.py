@@ -44,7 +44,7 @@ def repeat_of(params: Mapping[str, Any] | None) -> Repeat | None:
     if given is None:
         return None
     return Repeat(
-        until=_about_last(given["until"]),
+        until=conditions.about(given["until"], LAST),
         most=int(given.get("max", 20)),
         delay_seconds=given.get("delay_seconds", 0),
         first=given.get("first"),
@@ -77,9 +77,9 @@ def problems(value: object, path: str) -> Iterator[Problem]:
     elif not isinstance(until := value["until"], dict):
         yield f"{path}.until", "must be an object: a condition"
     else:
-        for field in _named(until, f"{path}.until"):
+        for field in conditions.naming_tasks(until, f"{path}.until"):
             yield field, "is not known here: the condition is about the result of the task itself"
-        yield from conditions.problems(_about_last(until), f"{path}.until")
+        yield from conditions.problems(conditions.about(until, LAST), f"{path}.until")
     if not _is_number(value.get("max", 1), 1, MOST_ROUNDS) or value.get("max", 1) % 1:
         yield f"{path}.max", f"must be an integer from 1 to {MOST_ROUNDS:,}"
     if not _is_number(value.get("delay_seconds", 0), 0, MOST_SECONDS):
@@ -90,27 +90,6 @@ def problems(value: object, path: str) -> Iterator[Problem]:
 
 def _is_number(value: object, low: int, high: int) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-
-
-def _named(condition: Any, path: str, depth: int = 1) -> Iterator[str]:
-    if not isinstance(condition, dict) or depth > conditions.DEEPEST:
-        return
-    if "task" in condition:
-        yield f"{path}.task"
-    for part, place in conditions.parts_of(condition, path):
-        yield from _named(part, place, depth + 1)
-
-
-def _about_last(condition: Any, depth: int = 1) -> Any:
-    """Return the condition with the task that its comparisons are about."""
-    if not isinstance(condition, dict) or depth > conditions.DEEPEST:
-        return condition
-    if "not" in condition:
-        return condition | {"not": _about_last(condition["not"], depth + 1)}
-    for name in ("all", "any"):
-        if isinstance(condition.get(name), list):
-            return condition | {name: [_about_last(part, depth + 1) for part in condition[name]]}
-    return condition if "task" in condition else condition | {"task": LAST}
 
 
 def given_below(params: Mapping[str, Any] | None) -> frozenset[str]:

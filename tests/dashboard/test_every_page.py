@@ -1,5 +1,7 @@
 """Every page there is: no barriers, light or dark; nothing from other hosts; every control is reached by the keyboard."""
 
+import hashlib
+import hmac
 from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -31,6 +33,8 @@ PAGES: Final = {
     "new_schedule": "/ui/schedules/new/?flow=every-page",
     "schedule": "/ui/schedules/{schedule}/",
     "edit_schedule": "/ui/schedules/{schedule}/edit/",
+    "hooks": "/ui/hooks/",
+    "hook": "/ui/hooks/every-page/",
     "usage": "/ui/usage/",
     "executors": "/ui/executors/",
     "settings": "/ui/settings/",
@@ -60,6 +64,7 @@ POSTS: Final = {
     ),
     *("trigger_schedule", "pause_schedule", "resume_schedule", "delete_schedule", "backfill_schedule"),
     *("set_llm_key", "delete_llm_key", "set_secret", "delete_secret", "create_api_key", "revoke_api_key"),
+    *("replay_delivery", "delete_hook"),
     *("set_notification", "test_notification", "delete_notification", "replay", "feedback", "seen", "retry_group"),
 }
 """Addresses of forms."""
@@ -111,6 +116,12 @@ def ids(server: Server) -> Iterator[dict[str, str]]:
     asking = server.rpc("tasks.execute", {"tasks": {"name": "approval_executor", "inputs": {"question": "Go on?"}}})
     server.rpc("notifications.set", {"name": "every page", "url": "https://hooks.example.com"})
     server.rpc("secrets.set", {"name": "every_page", "value": "a long secret"}, path="/system")
+    hook = {"name": "every-page", "verifier": "github", "secrets": ["every_page"], "flow": "every-page"}
+    address = server.rpc("hooks.set", hook | {"inputs": {"topic": "{{body.topic}}"}})["url"]
+    for delivery, body in (("72d3162e-cc78-11e3-81ab-4c9367dc0958", b'{"topic": "tea"}'), ("failed", b"{}")):
+        mac = hmac.new(b"a long secret", body, hashlib.sha256).hexdigest()
+        signed = {"X-GitHub-Delivery": delivery, "X-Hub-Signature-256": f"sha256={mac}"}
+        server.http.post(address, content=body, headers=signed | {"Content-Type": "application/json"})
     schedule = server.rpc("schedules.create", {"flow": "every-page", "cron": "0 6 * * *"})["id"]
     asked = {"prompt": "Name three rivers.", "model": "demo/demo"}
     agent = server.rpc("tasks.execute", {"tasks": {"name": "llm_executor", "inputs": asked}, "wait": True})["task_id"]

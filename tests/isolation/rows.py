@@ -79,6 +79,8 @@ RUN: Final = {"run_id": "$run"}
 CALL: Final = {"call_id": "$model_call"}
 NO_FLOW: Final = {"name": "no-such-flow"}
 DOCUMENT: Final = {"file_id": "$document"}
+INBOUND: Final = {"verifier": "github", "secrets": ["no-such-secret"], "event": "paid"}
+NO_HOOK: Final = {"name": "no-such-hook"}
 
 NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
     {
@@ -174,6 +176,12 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "notifications.list": Row({}),
         "notifications.test": Row({"name": "on-call"}, code=-32001),
         "notifications.delete": Row({"name": "on-call"}),
+        "hooks.set": Row(NO_HOOK | INBOUND, (NO_HOOK | INBOUND | {"event": None, "flow": "$task"},), code=-32602),
+        "hooks.get": Row(NO_HOOK, code=-32001),
+        "hooks.list": Row({}),
+        "hooks.delete": Row(NO_HOOK),
+        "hooks.deliveries": Row(NO_HOOK, (NO_HOOK | {"with_body": True},), code=-32001),
+        "hooks.replay": Row(NO_HOOK | {"delivery": 1}, code=-32001),
         "webhooks.list": Row(RUN, runs=True),
         "webhooks.delete": Row({"webhook_id": "$webhook"}, runs=True),
         "home.get": Row({}, ({"since": "24h"}, {"since": "2999-01-01T00:00"})),
@@ -333,6 +341,12 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "getLimit": Row({}, (USER,), code="limit_not_found"),
         "setLimit": Row({"limit": {}}, ({"limit": {}} | USER,), code="invalid_params"),
         "deleteLimit": Row({}, (USER,)),
+        "setInboundHook": Row(INBOUND, (INBOUND | {"event": None, "flow": "$task"},), code="invalid_params"),
+        "getInboundHook": Row({}, code="hook_not_found"),
+        "listInboundHooks": Row({}),
+        "deleteInboundHook": Row({}),
+        "listHookDeliveries": Row({}, ({"with_body": True},), code="hook_not_found"),
+        "replayHookDelivery": Row({"delivery": 1}, code="hook_not_found"),
         "listSecrets": Row({}),
         "setSecret": Row(VALUE, (VALUE | {"scope": "shared", "users": ["$user"]},)),
         "deleteSecret": Row({}, ({"scope": "shared"},)),
@@ -379,6 +393,10 @@ TOOLS: Final[Mapping[str, Row]] = MappingProxyType(
         "preview_schedule": Row(SCHEDULE),
         "list_schedule_runs": Row(SCHEDULE),
         "send_event": Row(EVENT),
+        "set_inbound_hook": Row(NO_HOOK | INBOUND, (NO_HOOK | INBOUND | {"event": None, "flow": "$task"},)),
+        "list_inbound_hooks": Row({}),
+        "list_hook_deliveries": Row(NO_HOOK, (NO_HOOK | {"with_body": True},)),
+        "replay_hook_delivery": Row(NO_HOOK | {"delivery": 1}),
     }
 )
 """Tools of MCP."""

@@ -46,11 +46,13 @@ class Direct:
     params: type[Params]
     function: Answered
     without: Mapping[str, str]
+    takes_url: bool = False
 
     async def __call__(self, exchange: Exchange, arguments: Json) -> Messages:
         if absent := [(name, reason) for name, reason in self.without.items() if name in arguments]:
             raise InvalidParams(absent)
-        call = partial(self.function, exchange.caller, self.params.parse(arguments))
+        url = {"url": exchange.headers.url} if self.takes_url else {}
+        call = partial(self.function, exchange.caller, self.params.parse(arguments), **url)
         if iscoroutinefunction(self.function):
             yield Result(value=_shown(await call()))
         else:
@@ -70,6 +72,7 @@ def direct(
     given: type[Params],
     answer: type[Response],
     without: Mapping[str, str] = MappingProxyType({}),
+    takes_url: bool = False,
     **more: Any,
 ) -> Tool:
     """Return the tool that calls the function."""
@@ -81,7 +84,7 @@ def direct(
         description=description,
         input_schema=schema,
         output_schema=schema_of(answer),
-        call=Direct(given, function, without),
+        call=Direct(given, function, without, takes_url),
         **more,
     )
 
@@ -97,6 +100,7 @@ def tool_of(method: Method, tool: Declared) -> Tool:
         given=method.params,
         answer=method.answer,
         without=tool.without,
+        takes_url=method.takes_url,
         hints=changes if method.is_async else READS,
         role=method.role,
     )

@@ -364,6 +364,94 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/hooks/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the inbound hooks of the caller, by name.
+         * @description List the inbound hooks of the caller, by name.
+         */
+        get: operations["listInboundHooks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/hooks/{name}/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Return an inbound hook of the caller, with its address.
+         * @description Return an inbound hook of the caller, with its address.
+         */
+        get: operations["getInboundHook"];
+        /**
+         * Let signed requests of another service start a flow, send an event or answer questions, or replace the inbound hook with this name.
+         * @description Let signed requests of another service start a flow, send an event or answer questions, or replace the inbound hook with this name.
+         */
+        put: operations["setInboundHook"];
+        post?: never;
+        /**
+         * Delete an inbound hook with its deliveries. The runs that they started stay, and its address is unknown from now on.
+         * @description Delete an inbound hook with its deliveries. The runs that they started stay, and its address is unknown from now on.
+         */
+        delete: operations["deleteInboundHook"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/hooks/{name}/deliveries/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what was delivered to an inbound hook, the newest first.
+         * @description List what was delivered to an inbound hook, the newest first.
+         */
+        get: operations["listHookDeliveries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/hooks/{name}/replay/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Do again what a delivery did, with the hook as it is now. The reply is the new delivery.
+         * @description Do again what a delivery did, with the hook as it is now. The reply is the new delivery.
+         */
+        post: operations["replayHookDelivery"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/limits/": {
         parameters: {
             query?: never;
@@ -1648,7 +1736,7 @@ export interface components {
         Error: {
             error: {
                 /** @enum {unknown} */
-                code: "already_executing" | "authentication_required" | "call_not_found" | "cannot_delete" | "circular_dependency" | "database_unavailable" | "events_pruned" | "executor_not_found" | "file_differs" | "file_not_found" | "file_too_large" | "flow_not_found" | "generation_failed" | "headers_too_large" | "internal" | "invalid_dependency" | "invalid_json" | "invalid_params" | "invalid_parent" | "invalid_tree" | "limit_not_found" | "limit_reached" | "method_not_allowed" | "method_not_found" | "not_found" | "not_run_yet" | "notification_not_found" | "response_too_large" | "role_too_low" | "run_not_found" | "schedule_not_found" | "schema_mismatch" | "status_conflict" | "store_unavailable" | "task_not_found" | "too_large" | "too_slow" | "unsupported_media_type";
+                code: "already_executing" | "authentication_required" | "call_not_found" | "cannot_delete" | "circular_dependency" | "database_unavailable" | "delivery_not_found" | "events_pruned" | "executor_not_found" | "file_differs" | "file_not_found" | "file_too_large" | "flow_not_found" | "generation_failed" | "headers_too_large" | "hook_not_found" | "internal" | "invalid_dependency" | "invalid_json" | "invalid_params" | "invalid_parent" | "invalid_tree" | "limit_not_found" | "limit_reached" | "method_not_allowed" | "method_not_found" | "not_found" | "not_run_yet" | "notification_not_found" | "response_too_large" | "role_too_low" | "run_not_found" | "schedule_not_found" | "schema_mismatch" | "status_conflict" | "task_not_found" | "too_large" | "too_slow" | "unsupported_media_type";
                 data?: unknown;
                 message: string;
             };
@@ -1939,6 +2027,37 @@ export interface components {
             on_failure?: "collect" | "fail";
         };
         /**
+         * HmacScheme
+         * @description The way in which a sender signs that is none of the known ones: an HMAC of the body in the `header`, behind a `prefix`.
+         *
+         *     With a `timestamp_header`, of seconds since 1970, `TIMESTAMP.BODY` is signed. The id of a delivery is in the header
+         *     `id_header`, or in the body at the JSON Pointer `id_path`; without either, the signed bytes are the id. `headers` are those that the filter and
+         *     the mapping may read.
+         */
+        HmacScheme: {
+            /**
+             * @default sha256
+             * @enum {unknown}
+             */
+            algorithm?: "sha1" | "sha256" | "sha384" | "sha512";
+            /**
+             * @default hex
+             * @enum {unknown}
+             */
+            encoding?: "base64" | "hex";
+            header: string;
+            /** @default [] */
+            headers?: string[];
+            /** @default null */
+            id_header?: string | null;
+            /** @default null */
+            id_path?: string | null;
+            /** @default  */
+            prefix?: string;
+            /** @default null */
+            timestamp_header?: string | null;
+        };
+        /**
          * Home
          * @description Events from `since` until now; `week_before` are the same hours seven days before.
          *
@@ -1954,6 +2073,71 @@ export interface components {
             troubles: components["schemas"]["Trouble"][];
             until: string;
             week_before: components["schemas"]["EndedRuns"];
+        };
+        /**
+         * HookDeleted
+         * @description Whether there was an inbound hook with that name.
+         */
+        HookDeleted: {
+            deleted: boolean;
+            name: string;
+        };
+        /**
+         * HookDeliveries
+         * @description A page of deliveries, the newest first. `next_before` is null on the last page.
+         */
+        HookDeliveries: {
+            deliveries: components["schemas"]["HookDelivery"][];
+            next_before: number | null;
+        };
+        /**
+         * HookDelivery
+         * @description A delivery whose signature was valid. `delivery` is its number here, and `delivery_id` the id by which the sender knows it.
+         *
+         *     `started`: `run_id` is the run, and `task_id` its root. `sent`: `event_id` is the event. `answered`: `task_id` asked. `filtered`
+         *     and `failed`: `reason` says why. `replay_of` is the delivery that the owner has replayed.
+         */
+        HookDelivery: {
+            body?: unknown;
+            delivery: number;
+            delivery_id: string;
+            event_id: string | null;
+            headers?: Record<string, unknown>;
+            /** @enum {unknown} */
+            outcome: "answered" | "failed" | "filtered" | "sent" | "started";
+            reason: string | null;
+            received_at: string;
+            replay_of: number | null;
+            run_id: string | null;
+            task_id: string | null;
+        };
+        /**
+         * InboundHook
+         * @description An inbound hook. `url` is for the sender; `secrets` are names, and no interface shows their values.
+         */
+        InboundHook: {
+            answers: boolean;
+            created_at: string;
+            event: string | null;
+            filter: Record<string, unknown> | null;
+            flow: string | null;
+            hmac: components["schemas"]["HmacScheme"] | null;
+            inputs: Record<string, unknown> | null;
+            name: string;
+            payload: Record<string, unknown> | null;
+            secrets: string[];
+            tolerance_seconds: number;
+            updated_at: string;
+            url: string;
+            /** @enum {unknown} */
+            verifier: "github" | "hmac" | "slack" | "standard" | "stripe";
+        };
+        /**
+         * InboundHooks
+         * @description The inbound hooks of the caller, by name.
+         */
+        InboundHooks: {
+            hooks: components["schemas"]["InboundHook"][];
         };
         /**
          * ItemsOf
@@ -2321,6 +2505,8 @@ export interface components {
             created_at: string;
             email: string | null;
             flow: string | null;
+            /** @enum {unknown} */
+            format: "json" | "slack";
             name: string;
             signing_key?: string;
             updated_at: string;
@@ -3422,7 +3608,7 @@ export interface operations {
     listAudit: {
         parameters: {
             query?: {
-                action?: "login" | "login.failed" | "logout" | "api_key.created" | "api_key.revoked" | "llm_key.set" | "llm_key.deleted" | "secret.set" | "secret.deleted" | "user.created" | "user.role_set" | "user.password_set" | "user.enabled" | "user.disabled" | "maintenance.on" | "maintenance.off" | "tree.deleted" | "task.deleted" | "flow.saved" | "flow.deleted" | "schedule.created" | "schedule.updated" | "schedule.paused" | "schedule.resumed" | "schedule.deleted" | "webhook.added" | "webhook.deleted" | "notification.set" | "notification.deleted" | "limit.set" | "limit.deleted" | "pause.set" | "pause.ended" | "api_key" | "llm_key" | "secret" | "user" | "maintenance" | "tree" | "task" | "flow" | "schedule" | "webhook" | "notification" | "limit" | "pause";
+                action?: "login" | "login.failed" | "logout" | "api_key.created" | "api_key.revoked" | "llm_key.set" | "llm_key.deleted" | "secret.set" | "secret.deleted" | "user.created" | "user.role_set" | "user.password_set" | "user.enabled" | "user.disabled" | "maintenance.on" | "maintenance.off" | "tree.deleted" | "task.deleted" | "flow.saved" | "flow.deleted" | "schedule.created" | "schedule.updated" | "schedule.paused" | "schedule.resumed" | "schedule.deleted" | "webhook.added" | "webhook.deleted" | "notification.set" | "notification.deleted" | "hook.set" | "hook.deleted" | "hook.replayed" | "limit.set" | "limit.deleted" | "pause.set" | "pause.ended" | "api_key" | "llm_key" | "secret" | "user" | "maintenance" | "tree" | "task" | "flow" | "schedule" | "webhook" | "notification" | "hook" | "limit" | "pause";
                 cursor?: string;
                 limit?: number;
                 since?: string;
@@ -4924,6 +5110,420 @@ export interface operations {
             };
         };
     };
+    listInboundHooks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InboundHooks"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    getInboundHook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InboundHook"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `hook_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    setInboundHook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": ({
+                    answers?: boolean | null;
+                    /** @default null */
+                    event?: string | null;
+                    /** @default null */
+                    filter?: Record<string, unknown> | null;
+                    /** @default null */
+                    flow?: string | null;
+                    /** @default null */
+                    hmac?: components["schemas"]["HmacScheme"] | null;
+                    /** @default null */
+                    inputs?: Record<string, unknown> | null;
+                    /** @default null */
+                    payload?: Record<string, unknown> | null;
+                    secrets: string[];
+                    tolerance_seconds?: number | null;
+                    /** @enum {unknown} */
+                    verifier: "github" | "hmac" | "slack" | "standard" | "stripe";
+                } & (unknown & unknown & unknown)) | {
+                    flow: unknown;
+                } | {
+                    event: unknown;
+                } | {
+                    /** @constant */
+                    answers: true;
+                    /** @constant */
+                    verifier?: "slack";
+                };
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InboundHook"];
+                };
+            };
+            /** @description Bad Request: `invalid_params`, `invalid_json` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `flow_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Content Too Large: `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unsupported Media Type: `unsupported_media_type` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Too Many Requests: `limit_reached` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    deleteInboundHook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HookDeleted"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    listHookDeliveries: {
+        parameters: {
+            query?: {
+                before?: number;
+                limit?: number;
+                with_body?: boolean;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HookDeliveries"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `hook_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    replayHookDelivery: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    delivery: number;
+                };
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HookDelivery"];
+                };
+            };
+            /** @description Bad Request: `invalid_params`, `invalid_json` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `hook_not_found`, `delivery_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Content Too Large: `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unsupported Media Type: `unsupported_media_type` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     listLimits: {
         parameters: {
             query?: {
@@ -5427,6 +6027,7 @@ export interface operations {
                     email?: string | null;
                     /** @default null */
                     flow?: string | null;
+                    format?: ("json" | "slack") | null;
                     /** @default null */
                     headers?: {
                         [key: string]: string;

@@ -21,13 +21,13 @@ LONGEST_SUBJECT: Final = 200
 
 def to_url(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
     """Render the message as JSON, signed as all webhooks are."""
-    facts = _facts(webhook)
+    facts = facts_of_failure(webhook)
     return None if facts is None else signed(facts, secrets, event_id=f"{webhook.run_id}-failed")
 
 
 def by_mail(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
     """Render the message as the text of an e-mail."""
-    facts = _facts(webhook)
+    facts = facts_of_failure(webhook)
     if facts is None:
         return None
     subject = " ".join(f"Failed: {facts['flow'] or facts['name']}".split())
@@ -56,7 +56,7 @@ def test_message(notification: Notification, *, flow: str | None, secrets: Secre
     return signed(facts | {"text": text, "url": url}, secrets, event_id=f"{new_id()}-test")
 
 
-def _facts(webhook: Webhook) -> Json | None:
+def facts_of_failure(webhook: Webhook) -> Json | None:
     """Return the facts of the message. None: the tree has been deleted."""
     for about in with_facts([webhook.run]):
         run, base = about.run, settings.APFLOW.server.public_url

@@ -7,7 +7,6 @@ retried, limited by host and recorded as those of all webhooks. A test message i
 its outcome (`send_test`).
 """
 
-import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,15 +32,20 @@ from tasks.rules.exceptions import InvalidParams, LimitReached, NotificationNotF
 from tasks.rules.strict_json import Json
 from tasks.services.flows import get_flow
 from tasks.services.messages.failure_messages import test_message
+from tasks.services.messages.slack import in_slack
 from tasks.services.messages.webhook_requests import WebhookResponse, send_by_mail, send_one, unreadable, with_headers
 from tasks.services.messages.webhooks import (
     ASSIGNED_BY_MAIL,
+    ASSIGNED_TO_SLACK,
     ASSIGNED_TO_URL,
     BY_MAIL,
     QUESTION_BY_MAIL,
+    QUESTION_TO_SLACK,
     QUESTION_TO_URL,
+    TO_SLACK,
     TO_URL,
     context_of,
+    new_signing_key,
     problems,
     secrets_of,
 )
@@ -80,7 +84,7 @@ def add_for_failure() -> str:
     """
     return f"""
         INSERT INTO tasks_webhook ({COLUMNS})
-        SELECT {NEW_ID}, run.id, one.id, CASE WHEN {IS_MAIL} THEN '{BY_MAIL}' ELSE '{TO_URL}' END,
+        SELECT {NEW_ID}, run.id, one.id, CASE WHEN {IS_MAIL} THEN '{BY_MAIL}' WHEN one.is_slack THEN '{TO_SLACK}' ELSE '{TO_URL}' END,
             {SENT_TO}, run.last_seq, run.finished_at, 0, 0, run.finished_at
         FROM tasks_run run JOIN tasks_notification one ON {_is_own()}
         WHERE run.id = %s AND run.status = 'failed' AND one.on_failure AND {OF_FLOW}
@@ -99,8 +103,8 @@ def add_for_question() -> str:
         INSERT INTO tasks_webhook ({COLUMNS})
         SELECT {NEW_ID}, run.id, one.id || ':' || event.seq,
             CASE WHEN {_is_own()}
-                THEN CASE WHEN {IS_MAIL} THEN '{QUESTION_BY_MAIL}' ELSE '{QUESTION_TO_URL}' END
-                ELSE CASE WHEN {IS_MAIL} THEN '{ASSIGNED_BY_MAIL}' ELSE '{ASSIGNED_TO_URL}' END END,
+                THEN CASE WHEN {IS_MAIL} THEN '{QUESTION_BY_MAIL}' WHEN one.is_slack THEN '{QUESTION_TO_SLACK}' ELSE '{QUESTION_TO_URL}' END
+                ELSE CASE WHEN {IS_MAIL} THEN '{ASSIGNED_BY_MAIL}' WHEN one.is_slack THEN '{ASSIGNED_TO_SLACK}' ELSE '{ASSIGNED_TO_URL}' END END,
             {SENT_TO}, event.seq, event.created_at, 0, 0, event.created_at
         FROM (
             SELECT one.id FROM tasks_run run JOIN tasks_notification one ON {_is_own()} WHERE run.id = %s
@@ -144,11 +148,12 @@ def set_notification(
     email: str | None = None,
     token: str | None = None,
     headers: Mapping[str, str] | None = None,
+    is_slack: bool = False,
 ) -> Kept:
     """Store a notification of the caller, or replace the one with this name.
 
     It is `about` failures, questions or both, of the runs of the `flow` or, without it, of all runs. Requests to a `url` are signed with the
-    `token`, by default with a new one. Raises InvalidParams, FlowNotFound or LimitReached.
+    `token`, by default with a new one; those of `is_slack` are messages in Slack's format, which are not signed. Raises InvalidParams, FlowNotFound or LimitReached.
     """
     if email is not None:
         target = MAILTO + email
@@ -159,13 +164,13 @@ def set_notification(
         found = list(problems(url=target, token=token, headers=headers))
     if found:
         raise InvalidParams(found)
-    made = None if token is not None or email is not None else f"whsec_{secrets.token_urlsafe(32)}"
+    made = None if token is not None or email is not None or is_slack else new_signing_key()
     sealed = {"token": token or made, "headers": headers or {}, "authentication": None}
     with transaction.atomic():
         of = get_flow(caller=caller, name=flow) if flow is not None else None
         row = _held(caller.user_id, name)
         row.on_failure, row.on_question = FAILURES in about, QUESTIONS in about
-        row.flow_id = None if of is None else of.id
+        row.flow_id, row.is_slack = None if of is None else of.id, is_slack
         row.url = target  # deliveries to a host share a limit
         row.host = parse_url(target).host.rstrip(".") if email is None else str(settings.APFLOW.email.host)
         row.sealed = seal(orjson.dumps(sealed).decode(), context=context_of(row.id))
@@ -214,6 +219,7 @@ def native_of(kept: Kept) -> Json:
         "name": row.name,
         "about": [what for what, is_on in ((FAILURES, row.on_failure), (QUESTIONS, row.on_question)) if is_on],
         "flow": kept.flow,
+        "format": "slack" if row.is_slack else "json",
         "url": None if is_mail else row.url,
         "email": row.url.removeprefix(MAILTO) if is_mail else None,
         "created_at": row.created_at.isoformat(),
@@ -239,7 +245,8 @@ async def send_test(*, caller: Caller, name: str) -> WebhookResponse:
     try:
         secrets = secrets_of(webhook)
         flow = await pools.read(_flow_of, found)
-        request = with_headers(test_message(found, flow=flow, secrets=secrets), secrets.headers)
+        message = test_message(found, flow=flow, secrets=secrets)
+        request = with_headers(in_slack(message) if found.is_slack else message, secrets.headers)
         if is_mail:
             return await send_by_mail(webhook, request, user_id=found.user_id)
         return await send_one(webhook, request)

@@ -20,13 +20,13 @@ LONGEST_TEXT: Final = 5_000
 
 def to_url(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
     """Render the message as JSON, signed as all webhooks are. None: the question has been answered or has expired."""
-    facts = _facts(webhook, event)
+    facts = facts_of_question(webhook, event)
     return None if facts is None else signed(facts, secrets, event_id=f"{webhook.run_id}-{event['seq']}")
 
 
 def by_mail(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
     """Render the message as the text of an e-mail. None: the question has been answered or has expired."""
-    facts = _facts(webhook, event)
+    facts = facts_of_question(webhook, event)
     if facts is None:
         return None
     question = facts["question"]
@@ -43,7 +43,7 @@ def by_mail(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
     return Request(body="\n".join(lines).encode(), headers={"Subject": subject[:LONGEST_SUBJECT]})
 
 
-def _facts(webhook: Webhook, event: Json) -> Json | None:
+def facts_of_question(webhook: Webhook, event: Json) -> Json | None:
     """Return the facts of the message. None: the question is no longer open, or the tree has been deleted."""
     asked = event["result"]
     question = Question.objects.waiting().filter(id=asked["question_id"]).first()

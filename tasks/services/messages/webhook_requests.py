@@ -1,9 +1,11 @@
 """Render an event as a webhook request, and classify the response."""
 
+import base64
 import hashlib
 import hmac
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -19,6 +21,7 @@ from tasks.executors.email.mail import MAILTO, Mail, NotSent
 from tasks.executors.email.mail import send as send_mail
 from tasks.executors.http.safe_http import fetch, origin_of
 from tasks.models import Run, Webhook
+from tasks.rules.signatures import STANDARD, STANDARD_PREFIX, key_of
 from tasks.rules.strict_json import Json
 from tasks.rules.words import as_sent
 from tasks.services.messages.webhooks import MAILS, Secrets, egress, secrets_of
@@ -66,15 +69,19 @@ def native(webhook: Webhook, event: Json, secrets: Secrets) -> Request:
 
 
 def signed(message: Json, secrets: Secrets, *, event_id: str) -> Request:
-    """Sign a message: receivers can check origin, integrity and age."""
+    """Sign a message, in our own headers and those of Standard Webhooks: receivers can check origin, integrity and age."""
     body, timestamp = orjson.dumps(message), str(int(time.time()))
+    key = secrets.token or ""
     return Request(
         body=body,
         headers={
             "Content-Type": "application/json",
             "X-Apflow-Event-Id": event_id,
             "X-Apflow-Timestamp": timestamp,
-            "X-Apflow-Signature": signature(body, timestamp=timestamp, key=secrets.token or ""),
+            "X-Apflow-Signature": signature(body, timestamp=timestamp, key=key),
+            "webhook-id": event_id,
+            "webhook-timestamp": timestamp,
+            "webhook-signature": standard_signature(body, message_id=event_id, timestamp=timestamp, key=key),
         },
     )
 
@@ -82,6 +89,19 @@ def signed(message: Json, secrets: Secrets, *, event_id: str) -> Request:
 def signature(body: bytes, *, timestamp: str, key: str) -> str:
     """Return `sha256=` and the HMAC of `<timestamp>.<body>` in hexadecimal."""
     return "sha256=" + hmac.new(key.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+def standard_signature(body: bytes, *, message_id: str, timestamp: str, key: str) -> str:
+    """Return the signature of Standard Webhooks 1.0: `v1,` and, in Base64, the HMAC of `<id>.<timestamp>.<body>`.
+
+    The key is what `whsec_` stands before in Base64 or, for a token of another form, its text.
+    """
+    raw = key.encode()
+    if key.startswith(STANDARD_PREFIX):
+        with suppress(ValueError):
+            raw = key_of(STANDARD, key)
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    return "v1," + base64.b64encode(hmac.new(raw, signed, hashlib.sha256).digest()).decode()
 
 
 def request_of(webhook: Webhook, event: Json) -> Request | None:

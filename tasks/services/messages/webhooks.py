@@ -6,6 +6,7 @@ the log, and the position survives a worker that dies.
 """
 
 import secrets
+import string
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -44,20 +45,25 @@ Problem = tuple[str, str]
 NATIVE: Final = "native"
 TO_URL: Final = "failure"
 BY_MAIL: Final = "failure_email"
+TO_SLACK: Final = "failure_slack"
 QUESTION_TO_URL: Final = "question"
 QUESTION_BY_MAIL: Final = "question_email"
+QUESTION_TO_SLACK: Final = "question_slack"
 ASSIGNED_TO_URL: Final = "assigned"
 ASSIGNED_BY_MAIL: Final = "assigned_email"
-OF_OTHERS: Final = frozenset({ASSIGNED_TO_URL, ASSIGNED_BY_MAIL})
+ASSIGNED_TO_SLACK: Final = "assigned_slack"
+OF_OTHERS: Final = frozenset({ASSIGNED_TO_URL, ASSIGNED_BY_MAIL, ASSIGNED_TO_SLACK})
 """The kinds of those that belong to an assignee of a question, and not to the owner of the run."""
 MAILS: Final = frozenset({BY_MAIL, QUESTION_BY_MAIL, ASSIGNED_BY_MAIL})
-OF_NOTIFICATIONS: Final = frozenset({TO_URL, QUESTION_TO_URL}) | MAILS | OF_OTHERS
+OF_NOTIFICATIONS: Final = frozenset({TO_URL, TO_SLACK, QUESTION_TO_URL, QUESTION_TO_SLACK}) | MAILS | OF_OTHERS
 """The kinds of webhooks that `tasks.services.messages.notifications` adds: each sends one message, about one event."""
 MAX_URL_CHARACTERS: Final = 4_096
 MAX_SECRET_CHARACTERS: Final = 4_096
 MAX_HEADERS: Final = 32
 OURS: Final = RESERVED_HEADERS | {"content-type"}
-OUR_PREFIX: Final = "x-apflow-"
+OUR_PREFIXES: Final = ("x-apflow-", "webhook-")
+KEY_CHARACTERS: Final = string.ascii_letters + string.digits
+KEY_LENGTH: Final = 44
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +112,7 @@ def add_webhook(
     if config_id:
         remove_webhook(run, config_id=config_id, actor=actor)
     if token is None and kind == NATIVE:
-        token = f"whsec_{secrets.token_urlsafe(32)}"
+        token = new_signing_key()
     webhook_id, now = new_id(), datetime.now(UTC)
     now_known = Run.objects.filter(id=run.id).first()
     if now_known is None:  # deleted since the caller read it
@@ -164,6 +170,11 @@ def record(action: Action, webhook: Webhook, run: Run, *, actor: str | None) -> 
     """Record a change by its host: the rest of a URL may contain a secret."""
     actor = run.user_id if actor is None else actor
     audit.record(action, actor=actor, target=run.id, owner=run.user_id, host=webhook.host, kind=webhook.kind)
+
+
+def new_signing_key() -> str:
+    """Return a key as Standard Webhooks writes it: `whsec_` and 33 bytes in Base64, without the characters that end a word."""
+    return "whsec_" + "".join(secrets.choice(KEY_CHARACTERS) for _ in range(KEY_LENGTH))
 
 
 def secrets_of(webhook: Webhook) -> Secrets:
@@ -226,7 +237,7 @@ def _header_problems(headers: Mapping[str, str]) -> Iterator[Problem]:
     if twice := _repeated(headers):
         yield f"headers.{twice}", "is given twice: header names are not case-sensitive"
     for name, value in headers.items():
-        if name.lower() in OURS or name.lower().startswith(OUR_PREFIX):
+        if name.lower() in OURS or name.lower().startswith(OUR_PREFIXES):
             yield f"headers.{name[:100]}", "is set by the server: leave it out"
         elif not HEADER_NAME.fullmatch(name):
             yield f"headers.{name[:100]}", "is not a valid header name"

@@ -2,7 +2,7 @@
 
 Sessions, tokens, links and failed logins go when they have expired, idempotency keys after 24
 hours, the log of webhook deliveries with the events that it is about (`events.keep_days`), events from
-outside after `events.sent_days`, and entries of the audit log after `retention.audit_days`.
+outside after `events.sent_days`, deliveries to inbound hooks after `retention.hook_delivery_days`, and entries of the audit log after `retention.audit_days`.
 
 Trees whose last run ended long ago (`retention`) go unless they have `params.keep`: many small ones in a
 transaction, which ends soon, so that other writers get their turn in between. Files go when no tree and no flow has
@@ -28,7 +28,7 @@ from apflow_site.db.connections import plan_by_values
 from tasks.events import pruning
 from tasks.executors.email.mail import old_counts
 from tasks.models import DayAllowance, DayCount, Run, RunCount, Schedule, Task, WebhookDelivery
-from tasks.services import files
+from tasks.services import files, hooks
 from tasks.services.history import run_counts
 from tasks.services.trees import cached_results, idempotency
 from tasks.services.trees.editing import remove_trees
@@ -179,6 +179,7 @@ EXPIRED: Final[Mapping[str, Callable[[], "QuerySet[Any] | None"]]] = {
     "login_tries": lambda: LoginTry.objects.filter(at__lte=_now() - WINDOW),
     "idempotency_keys": idempotency.old_keys,
     "webhook_deliveries": _old_deliveries,
+    "hook_deliveries": hooks.old_deliveries,
     "sent_events": sent_events.old_events,
     "audit_entries": old_entries,
     "mail_counts": old_counts,

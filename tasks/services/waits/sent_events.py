@@ -44,15 +44,21 @@ async def send(*, caller: Caller, event: str, payload: Any, event_id: str | None
 
     Raises InvalidParams if the id was used for another event.
     """
-    sent = await pools.write(_store, caller.user_id, event, payload, event_id or new_id())
-    place: Place | None = Place() if sent.woken is None else None
-    while place is not None:
-        place = await pools.write(_wake_next, sent, place)
+    sent = await pools.write(store, caller.user_id, event, payload, event_id or new_id())
+    await wake(sent)
     return sent
 
 
+async def wake(sent: SentEvent) -> None:
+    """Wake the waits that a stored event fits."""
+    place: Place | None = Place() if sent.woken is None else None
+    while place is not None:
+        place = await pools.write(_wake_next, sent, place)
+
+
 @transaction.atomic
-def _store(user_id: str, event: str, payload: Any, event_id: str) -> SentEvent:
+def store(user_id: str, event: str, payload: Any, event_id: str) -> SentEvent:
+    """Store an event that is to `wake` waits; a sweep does it if this process dies before. Raises InvalidParams."""
     take_turns(user_id, event)
     received_at = datetime.now(UTC)  # as Run.created_at: a wait compares them, and SQLite's own clock has milliseconds
     row = SentEvent(user_id=user_id, event_id=event_id, event=event, payload=payload, received_at=received_at)

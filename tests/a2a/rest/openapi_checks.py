@@ -27,6 +27,7 @@ BEYOND_SCHEMAS: Final = (
     r"^Invalid params: (bytes|minutes): at most ",  # limits of files
     r"^Invalid params: name: (must be|has a)",  # what cannot be the name of a file
     r"^Invalid params: (limit|limit.match.provider|name): ",  # what a limit may be, and its name, and that it limits anything
+    r"^Invalid params: (secrets|hmac|filter|inputs|payload|event|answers)\b",  # of a hook: its secrets, conditions and places
     r"schemas\.input_schema: is not a valid JSON Schema",
     r"^Invalid params: (webhook_config\.)?url: (The (url|host) .*is refused|must have at most)",
     r"^Invalid params: (webhook_config\.)?headers\.[^ ]+: (is set by the server|is given twice)",

@@ -30,6 +30,8 @@ CHECKING_SECONDS: Final = 1800
 DOCUMENT: Final = openapi_document(with_authentication=False)
 WHOLE: Final = openapi_document(with_authentication=True)
 NAME_OTHERS: Final = {
+    *(("/api/hooks/{name}/", method) for method in ("get", "put")),
+    *((f"/api/hooks/{{name}}/{what}/", method) for what, method in (("deliveries", "get"), ("replay", "post"))),
     ("/api/limits/{name}/", "get"),
     ("/api/notifications/{name}/", "put"),
     ("/api/notifications/{name}/test/", "post"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from tasks.worker.webhook_deliveries import MAX_AT_ONCE, MAX_PER_HOST
 from tests.receiver import Receiver, receiving
@@ -239,6 +240,21 @@ def test_rest_takes_webhooks_too(server: Server, receiver: Receiver, path: str, 
     assert response.json()["webhook"]["signing_key"].startswith("whsec_")
     assert receiver.until("final")[-1]["status"] == "completed"
     assert {delivery.method for delivery in receiver.received} == {"PUT"}
+
+
+@pytest.mark.parametrize("token", [None, "our token", "whsec_not base64"])
+def test_the_library_of_standard_webhooks_verifies_each_request(
+    server: Server, receiver: Receiver, token: str | None
+) -> None:
+    """With the key that the server has made, as it is; a token of one's own is the bytes of the key."""
+    reply = execute(server, receiver, token=token)
+    key = reply["webhook"]["signing_key"] if token is None else token.encode()
+    receiver.until("final")
+    for delivery in receiver.received:
+        assert Webhook(key).verify(delivery.body, delivery.headers) == delivery.event
+        assert delivery.headers["webhook-id"] == delivery.headers["x-apflow-event-id"]
+        with pytest.raises(WebhookVerificationError):
+            Webhook(key).verify(delivery.body + b" ", delivery.headers)
 
 
 def test_the_a2a_dialect_tells_of_it_in_the_metadata(server: Server, receiver: Receiver) -> None:

@@ -418,7 +418,7 @@ def test_a_wait_for_an_event_is_over_once_that_is_a_row(worker: WorkerThread) ->
 @pytest.mark.both_engines
 def test_an_event_whose_sender_died_wakes_its_waits_all_the_same(worker: WorkerThread) -> None:
     run = parked(worker, awaits())
-    sent_events._store("local", "paid", 1, "e")
+    sent_events.store("local", "paid", 1, "e")
     sent_events.wake_forgotten()
     assert SentEvent.objects.get().woken is None  # it may still be at it
     SentEvent.objects.update(received_at=datetime.now(UTC) - timedelta(minutes=1))
@@ -430,7 +430,7 @@ def test_an_event_whose_sender_died_wakes_its_waits_all_the_same(worker: WorkerT
 @pytest.mark.both_engines
 def test_an_event_that_nobody_was_told_of_is_found_by_the_next_sweep(worker: WorkerThread) -> None:
     run = parked(worker, awaits())
-    sent = sent_events._store("local", "paid", 1, "e")
+    sent = sent_events.store("local", "paid", 1, "e")
     Question.objects.update(taken_id=sent.id, answered_at=datetime.now(UTC))
     suspension.sweep()
     assert finished(worker, run).tasks["wait"].result["id"] == "e"
