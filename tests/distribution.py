@@ -36,6 +36,7 @@ TOGETHER: Final[Mapping[str, tuple[str, ...]]] = {
     "models": WITH_MODELS,
     "waiting": WAITING_TOGETHER,
     "agui": ("a2a/agui/",),
+    "openai": ("a2a/openai/",),
     "wheels": tuple(f"test_{name}." for name in ("packaging", "plugin_package", "taken_names")),
     "webhooks": ("tasks/worker/test_webhook",),
     "people": tuple(f"dashboard/test_{name}." for name in ("flows", "pages", "runs")),

@@ -148,7 +148,13 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
             f"{NOT_RUN}needs a package registry; tests/interop/environments.py does the same, once",
         ),
         ("Connect a front end", "javascript", "tests/interop/test_ag_ui.py::test_the_program_of_the_how_to"),
+        ("An example", "sh", "tests/interop/test_front_end.py::test_a_run_is_shown_and_its_question_answered"),
         ("Answer questions", "json", "tests/a2a/agui/test_page.py::test_the_answer_of_the_page_is_recorded"),
+    ],
+    "docs/how-to/openai-clients.md": [
+        ("Run a flow", "sh", f"{NOT_RUN}needs a package index; the library is in requirements/dev.txt"),
+        ("Run a flow", "python", "tests/interop/test_openai.py::test_the_programs_of_the_how_to"),
+        ("Answer questions", "python", "tests/interop/test_openai.py::test_the_programs_of_the_how_to"),
     ],
     "docs/how-to/accounts.md": [
         ("Accounts", "sh", f"{SERVERS}::site"),

@@ -12,10 +12,11 @@ from django.views.decorators.csrf import csrf_exempt
 from msgspec import UNSET, UnsetType
 
 from a2a.agui import events as agui
+from a2a.agui import log
 from a2a.agui.events import Event
 from a2a.agui.params import RunAgentInput
 from a2a.agui.starting import Started, start
-from a2a.agui.state import Tree, arguments_of, read_rows, snapshot
+from a2a.agui.state import Tree, read_rows, snapshot
 from a2a.agui.translation import SUCCESS, Translator
 from a2a.core.errors import as_rest
 from a2a.core.exceptions import ShuttingDown
@@ -30,7 +31,6 @@ from a2a.protocol.updates import asks
 from accounts.auth import authenticate
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
-from tasks import events
 from tasks.models import ModelCall, Run
 from tasks.rules.strict_json import Json
 from tasks.services.history import failures_of, own_run
@@ -126,26 +126,18 @@ class Stream:
         if after and (interrupt := await self._interrupt(run)) is not None:
             yield interrupt
             return
-        async with aclosing(events.pages(run.id, after=after)) as log:
-            async for page in log:
-                left = page
-                while left:
-                    translate = partial(_translate, left, translator)
-                    first = left[0]
-                    is_known = first["type"] == "final" or first["task_id"] in tree.tasks
-                    is_small = len(left) == 1 and is_known and not translator.wants_arguments(first)
-                    frames, count = translate() if is_small else await pools.read(translate)
-                    yield frames
-                    last, left = left[count - 1], left[count:]
-                    if last["type"] == "final":
-                        yield await self._end(last, translator)
-                        return
-                    if asks(last) and (interrupt := await self._interrupt(run)) is not None:
-                        asked = [each["id"] for each in interrupt.outcome["interrupts"]]
-                        for translated in translator.close(interrupt_ids=asked):
-                            yield translated
-                        yield interrupt
-                        return
+        async with aclosing(log.follow(translator, after=after, render=_frames)) as parts:
+            async for frames, last in parts:
+                yield frames
+                if last["type"] == "final":
+                    yield await self._end(last, translator)
+                    return
+                if asks(last) and (interrupt := await self._interrupt(run)) is not None:
+                    asked = [each["id"] for each in interrupt.outcome["interrupts"]]
+                    for translated in translator.close(interrupt_ids=asked):
+                        yield translated
+                    yield interrupt
+                    return
         raise ShuttingDown
 
     async def _interrupt(self, run: Run) -> agui.RunFinished | None:
@@ -188,23 +180,8 @@ class Stream:
         )
 
 
-def _translate(page: Sequence[Json], translator: Translator) -> tuple[list[bytes], int]:
-    """Return the frames for the events up to the first that asks a person, and their number. Reads what they need."""
-    found: list[Event] = []
-    tree, count = translator.tree, 0
-    for event in page:
-        count += 1
-        if event["type"] == "final":
-            found += [*translator.close(interrupt_ids=[]), agui.StateDelta(delta=tree.operations(event))]
-            break
-        if event["task_id"] not in tree.tasks:
-            found.append(agui.StateDelta(delta=tree.add(read_rows(tree.run, skip=len(tree.tasks)))))
-        if translator.wants_arguments(event):  # the model took longer to ask for the call than this query takes
-            translator.arguments = arguments_of(event["task_id"])
-        found += translator.of(event)
-        if asks(event):
-            break
-    return [_frame(event) for event in found], count
+def _frames(found: Iterable[Event]) -> list[bytes]:
+    return [_frame(event) for event in found]
 
 
 def _frame(event: Event) -> bytes:

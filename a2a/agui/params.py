@@ -114,6 +114,8 @@ class Tool(Given, frozen=True):
     name: Annotated[str, Meta(min_length=1, max_length=64)]
     description: str
     parameters: Json | None = None
+    strict: bool = False
+    """Whether the provider makes the arguments fit the schema. Only OpenAI's wires send it."""
 
 
 class ContextEntry(Given, frozen=True):

@@ -14,6 +14,7 @@ from a2a.agui.params import (
     AudioPart,
     ContextEntry,
     DataSource,
+    DeveloperMessage,
     DocumentPart,
     FileSource,
     ForwardedProps,
@@ -23,6 +24,7 @@ from a2a.agui.params import (
     ReasoningMessage,
     Resume,
     RunAgentInput,
+    SystemMessage,
     TextPart,
     Tool,
     ToolMessage,
@@ -103,7 +105,7 @@ def _start(asked: RequestContext, given: RunAgentInput) -> Started:
             raise InvalidParams([("forwardedProps", "not allowed with resume, which continues a run")])
         return _resume(asked, given, given.resume)
     if wanted.is_empty:
-        return _run_message(asked, given)
+        return run_message(asked, given)
     _refuse_tools(given)
     common: Json = {"caller": asked.caller, "context_id": given.thread_id, "llm_key": asked.llm_key}
     try:
@@ -123,8 +125,17 @@ def _run_tagged(verb: Callable[..., Execution], wanted: ForwardedProps) -> Execu
 # --- messages ---
 
 
-def _run_message(asked: RequestContext, given: RunAgentInput) -> Started:
-    """Do what the newest message of the user means to A2A, with the whole conversation if a language model answers it."""
+def run_message(
+    asked: RequestContext,
+    given: RunAgentInput,
+    *,
+    store: Callable[[Run, Json], None] = store_message,
+    is_strict: bool = False,
+) -> Started:
+    """Do what the newest message of the user means to A2A, with the whole conversation if a language model answers it.
+
+    `store` stores the message with its run. `is_strict`: instructions for a model are refused where there is none.
+    """
     question = asked_in(given.messages)
     if question is None:
         raise InvalidParams([("messages", NOTHING)])
@@ -134,7 +145,8 @@ def _run_message(asked: RequestContext, given: RunAgentInput) -> Started:
     meaning = meaning_of(
         Incoming(message=message | {"contextId": given.thread_id}, context_id=given.thread_id, history=history)
     )
-    meaning = with_key(_with_conversation(meaning, given, text), user_id=asked.caller.user_id, sent=asked.llm_key)
+    meaning = _with_conversation(meaning, given, text, is_strict=is_strict)
+    meaning = with_key(meaning, user_id=asked.caller.user_id, sent=asked.llm_key)
     match meaning:
         case RunTree() | RunFlow() | RunStored():
             run = _run_tagged(partial(run_meaning, meaning, asked, context_id=given.thread_id), given.wanted).run
@@ -143,7 +155,7 @@ def _run_message(asked: RequestContext, given: RunAgentInput) -> Started:
                     f"Task '{run.target_id}' already runs in another thread. Wait for its end, or run a copy.",
                     data={"task_id": run.target_id},
                 )
-            store_message(run, message)
+            store(run, message)
             return Started(run_id=run.id, is_chat=True)
         case Ask(text=text):
             return Started(text=text)
@@ -156,14 +168,14 @@ def _run_message(asked: RequestContext, given: RunAgentInput) -> Started:
             return Started(error=text, error_code="rejected")
 
 
-def _with_conversation(meaning: Meaning, given: RunAgentInput, text: str) -> Meaning:
+def _with_conversation(meaning: Meaning, given: RunAgentInput, text: str, *, is_strict: bool) -> Meaning:
     """Let the language model that answers the text read the whole conversation, and offer it the tools of the front end."""
     tasks = meaning.tasks if isinstance(meaning, RunTree) and meaning.with_history else None
     task: Json = tasks[0] if isinstance(tasks, list) and len(tasks) == 1 else {}
     is_chat = task.get("schemas", {}).get("method") == CHAT_EXECUTOR and is_prompt(task.get("inputs", {}), text)
     if not is_chat or (given.tools and "tools" in task["inputs"]):  # it has tools of its own
         if isinstance(meaning, RunTree | RunFlow | RunStored):
-            _refuse_tools(given)
+            _refuse_tools(given, is_strict=is_strict)
         return meaning
     inputs: Json = {name: value for name, value in task["inputs"].items() if name not in ("prompt", "text")}
     inputs["history"] = conversation(given.messages, given.context or ())
@@ -172,13 +184,17 @@ def _with_conversation(meaning: Meaning, given: RunAgentInput, text: str) -> Mea
     return RunTree(tasks=[task | {"inputs": inputs}])
 
 
-def _refuse_tools(given: RunAgentInput) -> None:
+def _refuse_tools(given: RunAgentInput, *, is_strict: bool = False) -> None:
     """Raise InvalidParams for what only a language model could use."""
     turn = turn_in(given.messages)
+    is_instructed = any(isinstance(each, DeveloperMessage | SystemMessage) for each in given.messages)
     found = [
         ("tools", bool(given.tools)),
         ("context", bool(given.context)),
-        ("messages", isinstance(turn, ToolMessage) or (turn is not None and has_files(turn))),
+        (
+            "messages",
+            isinstance(turn, ToolMessage) or (turn is not None and has_files(turn)) or (is_strict and is_instructed),
+        ),
     ]
     if problems := [(name, NO_MODEL) for name, is_there in found if is_there]:
         raise InvalidParams(problems)
@@ -262,6 +278,7 @@ def tools_of(given: Sequence[Tool]) -> list[Json]:
                 "name": tool.name,
                 "description": tool.description,
                 "parameters": tool.parameters or nothing,
+                **({"strict": True} if tool.strict else {}),
             },
         }
         for tool in given

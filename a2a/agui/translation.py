@@ -267,7 +267,7 @@ class Translator:
         if isinstance(reasoning, str) and reasoning and not task.reasoning.were_sent:
             yield from self._end_text(task)
             yield from task.reasoning.add_whole(reasoning, event)
-        if text is None and is_whole and self.always_answers and not calls:
+        if text is None and is_whole and self.always_answers and not calls and result is not None:
             text = _as_text(result)
         if text and not task.has_written and not task.messages.end_with(text):
             yield from self._add_text(task_id, text, event)

@@ -54,6 +54,27 @@ class NotRunYet(RequestRefused):
     """The task has no run, so there are no events to follow."""
 
 
+class ResponseNotFound(RequestRefused):
+    """Response not found."""
+
+    def __init__(self, response_id: str) -> None:
+        hint = "Check the id, and that the response belongs to you."
+        super().__init__(f"Response '{response_id[:100]}' not found. {hint}")
+
+
+class ModelNotFound(RequestRefused):
+    """Nothing that runs here has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"Model '{name[:100]}' not found. GET /v1/models lists yours: flow:NAME, workflow:NAME, agent."
+        )
+
+
+class RunFailed(RequestRefused):
+    """The run of a chat completion failed or was cancelled: its wire has no such end."""
+
+
 class EventsPruned(RequestRefused):
     """The next events of the run have been deleted (events.keep_days)."""
 

@@ -133,6 +133,7 @@ in the result of the dependency `fetch`. Errors say what to correct.
 - [JSON Schema of a tree]({url}schemas/tree.json), and of [a flow]({url}schemas/flow.json), for files and editors
 - [MCP]({url}mcp): tools, resources and prompts of the Model Context Protocol, by `POST`
 - [AG-UI]({url}ag-ui): runs with their events for front ends, by `POST`
+- [OpenAI's wires]({url}v1/models): `POST {url}v1/responses` and `{url}v1/chat/completions` run these models
 - [Agent card]({url}.well-known/agent-card.json): the skills of this server as an A2A agent
 
 ## Optional

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -19,7 +20,21 @@ from a2a.protocol.versions import VERSIONS
 from a2a.rest.operations import ROUTES
 from accounts.callers import Role
 from apflow_site.edge.calls import DIALECTS
-from tests.isolation.rows import A2A, AG_UI, FILES, MCP, NATIVE, REST, SYSTEM, TOOLS, Json, Row
+from tests.isolation.rows import (
+    A2A,
+    AG_UI,
+    COMPLETIONS,
+    FILES,
+    MCP,
+    NATIVE,
+    RESPONSE,
+    RESPONSES,
+    REST,
+    SYSTEM,
+    TOOLS,
+    Json,
+    Row,
+)
 from tests.servers import LONG_WAY
 
 NAMED: Final = re.compile(r"\(\?P<(\w+)>[^)]*\)")
@@ -94,6 +109,7 @@ def doors() -> Iterator[Door]:
     yield from _web_socket()
     yield from _mcp()
     yield Door(name="POST /ag-ui", role=Role.OPERATOR, row=AG_UI, shot=_request("POST", "/ag-ui"))
+    yield from _openai()
     for method, row in FILES.items():
         role = Role.OPERATOR if method == "PUT" else Role.VIEWER
         yield Door(name=f"{method} /files/{{id}}", role=role, row=row, shot=_file_request(method))
@@ -101,6 +117,22 @@ def doors() -> Iterator[Door]:
     yield Door(name="POST /files", role=Role.OPERATOR, row=Row({}), shot=lambda params: new)
     events = Shot(method="GET", path="/tasks/$task/events")
     yield Door(name="GET /tasks/{id}/events", role=Role.VIEWER, row=Row({}, runs=True), shot=lambda params: events)
+
+
+def _openai() -> Iterator[Door]:
+    post = {"/responses": RESPONSES, "/v1/chat/completions": COMPLETIONS}
+    for path, row in post.items():
+        yield Door(name=f"POST {path}", role=Role.OPERATOR, row=row, shot=_request("POST", path))
+    for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/cancel")):
+        shot = Shot(method=method, path=f"/v1/responses/resp_$run{path}")
+        role = Role.VIEWER if method == "GET" else Role.OPERATOR
+        yield Door(name=f"{method} /v1/responses/{{id}}{path}", role=role, row=RESPONSE, shot=partial(_same, shot))
+    models = Shot(method="GET", path="/v1/models")
+    yield Door(name="GET /v1/models", role=Role.VIEWER, row=Row({}), shot=partial(_same, models))
+
+
+def _same(shot: Shot, params: Any) -> Shot:
+    return shot
 
 
 def _file_request(method: str) -> Callable[[Any], Shot]:

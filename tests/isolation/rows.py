@@ -452,3 +452,29 @@ AG_UI: Final = Row(
     runs=True,
 )
 """A thread is the context of its user: another one with the same name is another thread."""
+
+UNKNOWN_FLOW: Final = {"model": "flow:no-such-flow", "input": "hello", "background": True}
+OUTPUT: Final = {"type": "function_call_output", "output": "yes"}
+RESPONSES: Final = Row(
+    UNKNOWN_FLOW,
+    (
+        UNKNOWN_FLOW | {"previous_response_id": "resp_$run"},
+        UNKNOWN_FLOW | {"input": [OUTPUT | {"call_id": "ask_1_$run"}]},
+        UNKNOWN_FLOW | {"model": "workflow:$task"},
+    ),
+    runs=True,
+    code="flow_not_found",
+)
+RESPONSE: Final = Row({}, runs=True, code="response_not_found")
+"""Runs of other interfaces are no responses; `tests/a2a/openai/test_refusals.py` has those that are."""
+COMPLETIONS: Final = Row(
+    {"model": "flow:no-such-flow", "messages": []},
+    (
+        {
+            "model": "flow:no-such-flow",
+            "messages": [{"role": "tool", "content": "yes", "tool_call_id": "ask_1_$run"}],
+        },
+    ),
+    runs=True,
+    code="flow_not_found",
+)

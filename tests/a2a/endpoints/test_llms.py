@@ -27,7 +27,7 @@ def test_the_request_runs_as_it_stands(open_server: Server) -> None:
 
 def test_every_link_leads_somewhere(open_server: Server) -> None:
     links = re.findall(r"^- \[.+?\]\((\S+?)\)", read(open_server), re.MULTILINE)
-    assert len(links) == 7
+    assert len(links) == 8
     assert {httpx.get(link, timeout=60).status_code for link in links} <= {200, 405}, (
         "JSON-RPC, MCP and AG-UI take POST"
     )
