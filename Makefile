@@ -96,13 +96,14 @@ mutants: install
 	$(BIN)/python scripts/seeded_bugs.py $(ARGS)
 
 # Writes docs/reference/settings.md and docs/config.example.yaml from the declared settings, executors.md from the executors, and
-# the types of both clients from the methods.
+# the types of both clients from the methods, and the app of MCP hosts (a2a/mcp/app) from clients/mcp-app.
 reference: install
 	$(BIN)/python -m apflow_site.config.reference
 	$(BIN)/python scripts/executor_reference.py
 	$(BIN)/python scripts/client_types.py
 	$(BIN)/python scripts/file_schemas.py
 	DJANGO_SETTINGS_MODULE=apflow_site.settings $(BIN)/python -m tests.clients.typescript
+	$(BIN)/python -m tests.clients.mcp_app
 
 # What a release consists of; see docs/contributing/release.md.
 release-check: sbom

@@ -46,6 +46,7 @@ SERVICES: Final = "tests/acceptance/test_services_page.py"
 CONTAINERS: Final = "tests/acceptance/test_containers.py::test_the_page_is_true"
 CODING_AGENTS: Final = "tests/aipartnerupflow/cli/test_coding_agents.py::test_what_the_page_shows_works"
 DJANGO: Final = "tests/aipartnerupflow/django/test_project.py::test_what_the_page_shows_works"
+APP: Final = "tests/clients/test_mcp_app.py::test_the_page_is_true"
 POOLS: Final = "tests/acceptance/test_pools.py::test_the_page_is_true"
 QUICK_START: Final = f"{README}::test_every_request_of_the_quick_start_succeeds"
 TUTORIAL: Final = f"{README}::test_the_quick_start_goes_from_a_tree_to_a_flow_that_is_repaired"
@@ -128,6 +129,8 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
     "docs/how-to/mcp.md": [
         ("Connect a host", "sh", f"{NOT_RUN}needs the program of another vendor"),
         ("Connect a host", "json", f"{NOT_RUN}is the file of another program"),
+        ("See a tree inside the chat", "yaml", APP),
+        ("See a tree inside the chat", "sh", APP),
         (
             "Let hosts get tokens",
             "yaml",

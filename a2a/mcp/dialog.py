@@ -65,10 +65,11 @@ ACCEPT: Final = "accept"
 
 
 class Dialog:
-    """The questions in the stream of one call. `is_offered`: the client asks its user."""
+    """The questions in the stream of one call. `is_offered`: the client asks its user, unless an app does (`is_shown`)."""
 
-    def __init__(self, exchange: Exchange, run: Run) -> None:
-        self.is_offered = not exchange.is_modern and exchange.takes_streams and exchange.can_elicit("form")
+    def __init__(self, exchange: Exchange, run: Run, *, is_shown: bool) -> None:
+        can_ask = not exchange.is_modern and exchange.takes_streams and exchange.can_elicit("form")
+        self.is_offered = can_ask and not is_shown
         self._caller = exchange.caller
         self._run = run
         self._asked: set[str] = set()

@@ -89,7 +89,10 @@ class Mcp:
             raise McpError(jsonrpc.INVALID_REQUEST, call.message if isinstance(call, Failure) else "")
         note(user=caller.user_id)
         loads.charge(caller.user_id)
-        exchange = eras.exchange_of(call, body, sent=request.headers, caller=caller, headers=headers_of(request))
+        url = public_url(request)
+        exchange = eras.exchange_of(
+            call, body, sent=request.headers, caller=caller, headers=headers_of(request), url=url
+        )
         if exchange.session is not None:
             await sessions.refuse_if_ended(exchange.session)
         with metered(f"mcp/{call.method}"[:100]):

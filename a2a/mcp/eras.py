@@ -56,6 +56,7 @@ class Exchange:
     notifications of progress, and `log_level` if it wants those of logs. A request that continues an earlier one has the
     `request_state` of that, and the `input_responses` of the client's user. `takes_streams`: its reply may be a stream.
     `param_headers` are the headers that repeat arguments. `session` is the id of the session, which only clients of earlier eras have.
+    `url` is the base URL of the server, as the client has reached it.
     """
 
     caller: Caller
@@ -71,6 +72,7 @@ class Exchange:
     request_state: Any = None
     input_responses: Any = None
     param_headers: Mapping[str, str] = field(default_factory=dict)
+    url: str = ""
 
     def has_extension(self, name: str) -> bool:
         """Return whether the client has declared an extension."""
@@ -95,13 +97,16 @@ def is_modern(body: Json, sent: Mapping[str, str]) -> bool:
     return sent.get(VERSION_HEADER) in MODERN or VERSION_FIELD in _meta(body)
 
 
-def exchange_of(call: Call, body: Json, *, sent: Mapping[str, str], caller: Caller, headers: Headers) -> Exchange:
+def exchange_of(
+    call: Call, body: Json, *, sent: Mapping[str, str], caller: Caller, headers: Headers, url: str
+) -> Exchange:
     """Read the facts of a request. `sent` are its HTTP headers. Raises McpError or InvalidParams."""
     meta = _meta(body)
     token = meta.get("progressToken")
     common: Json = {
         "caller": caller,
         "headers": headers,
+        "url": url,
         "call_id": call.id,
         "takes_streams": EVENT_STREAM in sent.get("Accept", ""),
         "progress_token": token if isinstance(token, str | int | float) and not isinstance(token, bool) else None,

@@ -12,11 +12,12 @@ from a2a.core.exceptions import UnknownMethod
 from a2a.core.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
 from a2a.core.process import software_version
 from a2a.live import stream_limits
-from a2a.mcp import calls, handles, sessions, subscriptions
+from a2a.mcp import calls, handles, sessions, skills, subscriptions
 from a2a.mcp.catalogue import PAGE, Catalogue, completed
 from a2a.mcp.eras import LEGACY, MODERN, Exchange, check_params
 from a2a.mcp.inputs import accepted_in, answer_all, form_of
 from a2a.mcp.messages import McpError, Messages, Result, tool_error
+from a2a.mcp.tools import app
 from a2a.methods.dispatch import require
 from accounts.callers import Role
 from apflow_site.db import pools
@@ -36,6 +37,8 @@ NEEDS_SESSION: Final = (
 )
 RESOURCE_NOT_FOUND: Final = -32002
 """Up to 2025-11-25."""
+EXTENSIONS: Final = (handles.EXTENSION, sessions.APPS, skills.EXTENSION)
+"""The extensions for clients of 2026-07-28."""
 ARGUMENTS: Final = "arguments"
 """The request by which a client asks its user for the arguments of a prompt."""
 TTL_MS: Final = 60_000
@@ -76,7 +79,7 @@ async def initialize(catalogue: Catalogue, exchange: Exchange, params: Json) -> 
     session = sessions.begun(declared if isinstance(declared, dict) else {}, exchange.caller)
     found = {
         "protocolVersion": version,
-        "capabilities": capabilities(),
+        "capabilities": capabilities() | {"extensions": {sessions.APPS: {}}},
         "serverInfo": server_info(),
         "instructions": INSTRUCTIONS,
     }
@@ -87,7 +90,7 @@ async def discover(catalogue: Catalogue, exchange: Exchange, params: Json) -> Js
     """Say which versions and capabilities the server has."""
     return {
         "supportedVersions": list(MODERN),
-        "capabilities": capabilities() | {"extensions": {handles.EXTENSION: {}}},
+        "capabilities": capabilities() | {"extensions": {name: {} for name in EXTENSIONS}},
         "instructions": INSTRUCTIONS,
         "_meta": {"io.modelcontextprotocol/serverInfo": server_info()},
     } | caching("public")
@@ -201,14 +204,16 @@ async def list_templates(catalogue: Catalogue, exchange: Exchange, params: Json)
 
 
 async def read_resource(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
-    """Return the contents of a resource. They may change at any time, so that no client keeps them."""
+    """Return the contents of a resource. The state of a run may change at any time, so that no client keeps them."""
     uri = params.get("uri")
     if not isinstance(uri, str):
         raise InvalidParams([("uri", "required, a string")])
     contents = await catalogue.resources.read(exchange.caller, uri)
     if contents is None:
         raise _not_found(uri, exchange)
-    return {"contents": list(contents), "ttlMs": 0, "cacheScope": "private"}
+    return {"contents": list(contents)} | (
+        caching("public") if uri == app.URI else {"ttlMs": 0, "cacheScope": "private"}
+    )
 
 
 async def subscribe(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
@@ -236,6 +241,25 @@ def _watched(exchange: Exchange, params: Json) -> tuple[str, str]:
     if exchange.session is None:
         raise McpError(INVALID_REQUEST, NEEDS_SESSION)
     return exchange.session, uri
+
+
+# --- skills ---
+
+
+async def list_skills(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
+    """Return a page of the caller's skills, by name."""
+    found, following = await skills.page(exchange.caller, _cursor(params))
+    page = {"skills": list(found)} | caching("private")
+    return page if following is None else page | {"nextCursor": following}
+
+
+async def get_skill(catalogue: Catalogue, exchange: Exchange, params: Json) -> Json:
+    """Return one of the caller's skills."""
+    uri = params.get("uri")
+    found = await skills.get(exchange.caller, uri) if isinstance(uri, str) else None
+    if found is None:
+        raise InvalidParams([("uri", "there is no such skill; call skills/list")])
+    return {"skill": found} | caching("private")
 
 
 # --- prompts ---
@@ -310,6 +334,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "prompts/get": Method(function=get_prompt),
         "completion/complete": Method(function=_at_once(complete)),
         "subscriptions/listen": Method(function=listen, is_legacy=False),
+        "skills/list": Method(function=_at_once(list_skills), is_legacy=False),
+        "skills/get": Method(function=_at_once(get_skill), is_legacy=False),
         "resources/list": Method(function=_at_once(list_resources)),
         "resources/templates/list": Method(function=_at_once(list_templates)),
         "resources/read": Method(function=_at_once(read_resource)),

@@ -8,6 +8,8 @@ from typing import Final
 import orjson
 
 from a2a.core.mapping import native_tree
+from a2a.mcp import skills
+from a2a.mcp.tools import app
 from a2a.mcp.tools.outcomes import SCHEME, outcome_of
 from a2a.methods.runs import native_run
 from accounts.callers import Caller
@@ -69,6 +71,11 @@ class Runs:
 
     async def read(self, caller: Caller, uri: str) -> Sequence[Json] | None:
         """Return the contents of a resource; None if the caller has none at this URI."""
+        if uri == app.URI:
+            return [app.resource()]
+        if uri.startswith(skills.SCHEME):
+            file = await skills.read(caller, uri)
+            return None if file is None else [file]
         found = URI.fullmatch(uri)
         if found is None:
             return None

@@ -24,6 +24,8 @@ HEADER: Final = "Mcp-Session-Id"
 SALT: Final = "a2a.mcp.session"
 LASTS: Final = timedelta(days=7)
 MODES: Final = ("form", "url")
+APPS: Final = "io.modelcontextprotocol/ui"
+"""The extension MCP Apps. A client that declares it is a host that shows the apps of tools."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,9 @@ def begun(capabilities: Json, caller: Caller) -> str:
     elicitation = capabilities.get("elicitation")
     modes = None if not isinstance(elicitation, dict) else [mode for mode in MODES if mode in elicitation]
     has_sampling = isinstance(capabilities.get("sampling"), dict)
-    return signing.dumps([secrets.token_urlsafe(16), caller.user_id, modes, has_sampling], salt=SALT)
+    extensions = capabilities.get("extensions")
+    has_apps = isinstance(extensions, dict) and isinstance(extensions.get(APPS), dict)
+    return signing.dumps([secrets.token_urlsafe(16), caller.user_id, modes, has_sampling, has_apps], salt=SALT)
 
 
 def session_in(sent: Mapping[str, str], caller: Caller) -> Session | None:
@@ -51,13 +55,17 @@ def session_in(sent: Mapping[str, str], caller: Caller) -> Session | None:
     if token is None:
         return None
     try:
-        session_id, user_id, modes, has_sampling = signing.loads(token, salt=SALT, max_age=LASTS)
+        session_id, user_id, modes, has_sampling, *has_apps = signing.loads(token, salt=SALT, max_age=LASTS)
     except signing.BadSignature:
         raise _ended() from None
     if user_id != caller.user_id:
         raise _ended()
     capabilities: Json = {} if modes is None else {"elicitation": {mode: {} for mode in modes}}
-    return Session(id=session_id, capabilities=capabilities | ({"sampling": {}} if has_sampling else {}))
+    capabilities |= {"sampling": {}} if has_sampling else {}
+    capabilities |= (
+        {"extensions": {APPS: {}}} if has_apps == [True] else {}
+    )  # earlier releases began sessions without it
+    return Session(id=session_id, capabilities=capabilities)
 
 
 @transaction.atomic

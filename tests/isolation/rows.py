@@ -362,11 +362,16 @@ FILES: Final[Mapping[str, Row]] = MappingProxyType(
     {"GET": Row({}, ({"link": "$task"},)), "HEAD": Row({}), "PUT": Row({}, code=-32006)}
 )
 
+NO_SKILL: Final = {"uri": "skill://flows/no-such-flow/SKILL.md"}
 TOOLS: Final[Mapping[str, Row]] = MappingProxyType(
     {
         "answer_question": Row({"task_id": "$task", "answer": "yes"}, ({"id": "$leaf", "answer": "yes"},), runs=True),
         "cancel_run": Row({"run_id": "$run"}, ({"run_id": "$run", "force": True}, {"run_id": "$task"}), runs=True),
         "generate_tree": Row({"requirement": ""}),
+        "show_run": Row({"run_id": "$run"}, ({"run_id": "$task"},), runs=True),
+        "watch_run": Row({"run_id": "$run"}, ({"run_id": "$run", "wait_seconds": 1}, {"run_id": "$task"}), runs=True),
+        "show_flow": Row(NO_FLOW),
+        "link_file": Row(DOCUMENT, (DOCUMENT | {"minutes": 1},)),
         "get_run": Row({"run_id": "$run"}, ({"run_id": "$run", "wait_seconds": 1}, {"run_id": "$task"}), runs=True),
         "list_executors": Row({}),
         "list_limits": Row({}, (USER,)),
@@ -430,6 +435,8 @@ MCP: Final[Mapping[str, Row]] = MappingProxyType(
             ({"uri": "task://$run/tree"}, {"uri": "task://$run/events?after=0"}, {"uri": "task://$task"}),
             runs=True,
         ),
+        "skills/list": Row({}),
+        "skills/get": Row(NO_SKILL, (NO_SKILL,), code=-32602),
     }
 )
 """Methods of MCP, without `tools/call`: its doors are the tools."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from inspect import iscoroutinefunction
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from msgspec import Meta, json
 
@@ -14,17 +14,19 @@ from a2a.core.parsing import Params, Text
 from a2a.mcp import calls
 from a2a.mcp.eras import Exchange
 from a2a.mcp.messages import Messages, Result, tool_result
+from a2a.mcp.tools.app import SHOWN, app_tools
 from a2a.mcp.tools.outcomes import outcome_schema
 from a2a.mcp.tools.running import RunTool, Start, followed, outcome
-from a2a.mcp.tools.tool import DEFINITIONS, READS, Hints, Tool, schema_of
+from a2a.mcp.tools.tool import DEFINITIONS, READS, Hints, Tool, short_schema_of
 from a2a.methods import METHODS, system
 from a2a.methods.generate import task_that_writes
-from a2a.methods.method import Method, Response
+from a2a.methods.method import Method
 from a2a.methods.method import Tool as Declared
 from a2a.methods.params import FlowName, Nothing, Tags, Version
-from a2a.methods.task_schemas import NewTask
+from a2a.methods.task_schemas import NewTask, TaskParams
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
+from tasks.executors import describe
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 from tasks.services import flows, history, trees
@@ -70,20 +72,18 @@ def direct(
     function: Answered,
     *,
     given: type[Params],
-    answer: type[Response],
     without: Mapping[str, str] = MappingProxyType({}),
     takes_url: bool = False,
     **more: Any,
 ) -> Tool:
-    """Return the tool that calls the function."""
-    schema = schema_of(given)
+    """Return the tool that calls the function. Models do without the schemas of results, which are longer than all else."""
+    schema = short_schema_of(given)
     schema["properties"] = {key: value for key, value in schema["properties"].items() if key not in without}
     return Tool(
         name=name,
         title=title,
         description=description,
         input_schema=schema,
-        output_schema=schema_of(answer),
         call=Direct(given, function, without, takes_url),
         **more,
     )
@@ -98,7 +98,6 @@ def tool_of(method: Method, tool: Declared) -> Tool:
         tool.description,
         method.function,
         given=method.params,
-        answer=method.answer,
         without=tool.without,
         takes_url=method.takes_url,
         hints=changes if method.is_async else READS,
@@ -107,10 +106,25 @@ def tool_of(method: Method, tool: Declared) -> Tool:
 
 
 MOST_SECONDS: Final = 45
-NEW_TASK: Final = {"$ref": "#/$defs/NewTask"}
-NEW_TASKS: Final = {"type": "array", "items": NEW_TASK, "minItems": 1}
-NewTasks = Annotated[Any, Meta(extra_json_schema={"anyOf": [NEW_TASKS, NEW_TASK]})]
-"""Tasks in a request. The rules for tasks validate them; this is their published schema."""
+TASK: Final[Json] = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "name": {"type": "string"},
+        "parent_id": {"type": "string"},
+        "dependencies": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "object"}]}},
+        "schemas": {"type": "object", "properties": {"method": {"type": "string"}}},
+        "inputs": {"type": "object"},
+        "params": {
+            "type": "object",
+            "description": f"{', '.join(TaskParams.__struct_fields__)}: see with_task_schema.",
+        },
+    },
+    "required": ["name"],
+}
+"""The fields of tasks that most trees need. The schema with all rules is thirty times as long: `list_executors` returns it."""
+NewTasks = Annotated[Any, Meta(extra_json_schema={"anyOf": [{"type": "array", "items": TASK, "minItems": 1}, TASK]})]
+"""Tasks in a request. The rules for tasks validate them; this is the schema that models get."""
 
 
 class RunTree(Params, frozen=True, kw_only=True):
@@ -156,22 +170,15 @@ class CancelRun(Params, frozen=True, kw_only=True):
     force: bool = False
 
 
+class ListExecutors(Params, frozen=True, kw_only=True):
+    """list_executors"""
+
+    ids: Annotated[list[Text], Meta(max_length=100)] | None = None
+    with_task_schema: bool = False
+
+
 RUNS: Final = Hints(reaches_out=True)
 ENDED: Final = "The run had ended before: {status}."
-
-
-class CancelledRun(Response, frozen=True, kw_only=True):
-    """A run after its cancellation was requested."""
-
-    run_id: str
-    status: Literal["pending", "in_progress", "completed", "failed", "cancelled"]
-    message: str
-
-
-class Executors(Response, frozen=True, kw_only=True):
-    """All executors."""
-
-    executors: list[system.Executor]
 
 
 # --- tools that run something ---
@@ -211,9 +218,23 @@ async def generate_tree(exchange: Exchange, arguments: Json) -> Callable[[], Exe
 # --- tools that answer at once ---
 
 
-def list_executors(caller: Caller, given: Nothing) -> Json:
-    """Return all executors with the schemas of their inputs and results."""
-    return {"executors": system.executors(caller, given).native}
+def list_executors(caller: Caller, given: ListExecutors) -> Json:
+    """Return executors with the schemas of their inputs and results, and if asked the schema of a task. Raises ExecutorNotFound."""
+    if given.ids is None:
+        found = system.executors(caller, Nothing()).native
+    else:
+        found = [describe(each) for each in dict.fromkeys(given.ids)]
+    return {"executors": found} | ({"task_schema": task_schema()} if given.with_task_schema else {})
+
+
+@cache
+def task_schema() -> Json:
+    """Return the schema of a task in a request, without the fields that the server sets."""
+    _, parts = json.schema_components([NewTask], ref_template=DEFINITIONS)
+    whole: Json = parts.pop("NewTask")
+    for name in ("user_id", "status", "progress", "result", "error"):
+        whole["properties"].pop(name)
+    return whole | {"$defs": parts}
 
 
 async def cancel_run(caller: Caller, given: CancelRun) -> Json:
@@ -246,38 +267,39 @@ async def get_run(exchange: Exchange, arguments: Json) -> Messages:
 # --- the table ---
 
 
-def _run(name: str, title: str, description: str, start: Start, given: type[Params], *, with_tree: bool) -> Tool:
+def _run(
+    name: str, title: str, description: str, start: Start, given: type[Params], *, with_tree: bool, has_app: bool
+) -> Tool:
     return Tool(
         name=name,
         title=title,
         description=description,
-        input_schema=schema_of(given),
+        input_schema=short_schema_of(given),
         output_schema=outcome_schema(),
-        call=RunTool(start, with_tree=with_tree),
+        call=RunTool(start, with_tree=with_tree, has_app=has_app),
         hints=RUNS,
+        ui=SHOWN if has_app else None,
     )
 
 
 @cache
 def builtin_tools() -> Sequence[Tool]:
     """Return the server's own tools."""
-    _, parts = json.schema_components([NewTask], ref_template=DEFINITIONS)
-    for name in ("user_id", "status", "progress", "result", "error"):  # the server sets them
-        parts["NewTask"]["properties"].pop(name)
     run_tree_tool = Tool(
         name="run_tree",
         title="Run a tree of tasks",
         description=RUN_TREE,
-        input_schema=schema_of(RunTree) | {"$defs": parts},
+        input_schema=short_schema_of(RunTree),
         output_schema=outcome_schema(),
-        call=RunTool(run_tree, with_tree=True),
+        call=RunTool(run_tree, with_tree=True, has_app=True),
         hints=RUNS,
+        ui=SHOWN,
     )
     get_run_tool = Tool(
         name="get_run",
         title="Get a run",
         description=GET_RUN,
-        input_schema=schema_of(GetRun),
+        input_schema=short_schema_of(GetRun),
         output_schema=outcome_schema(),
         call=get_run,
         hints=READS,
@@ -286,15 +308,15 @@ def builtin_tools() -> Sequence[Tool]:
     return (
         run_tree_tool,
         get_run_tool,
-        _run("run_flow", "Run a flow", RUN_FLOW, run_flow, RunFlow, with_tree=True),
-        _run("generate_tree", "Write a tree", GENERATE, generate_tree, GenerateTree, with_tree=False),
+        _run("run_flow", "Run a flow", RUN_FLOW, run_flow, RunFlow, with_tree=True, has_app=True),
+        _run("generate_tree", "Write a tree", GENERATE, generate_tree, GenerateTree, with_tree=False, has_app=False),
         direct(
             "list_executors",
             "List executors",
-            "List the executors that tasks can name in schemas.method, with the schemas of their inputs and results.",
+            "List the executors that tasks can name in schemas.method, with the schemas of their inputs and results; with ids only "
+            "these. with_task_schema adds the schema of a task with all its params: conditions, maps, loops, retries and budgets.",
             list_executors,
-            given=Nothing,
-            answer=Executors,
+            given=ListExecutors,
             hints=READS,
             role=Role.VIEWER,
         ),
@@ -304,9 +326,9 @@ def builtin_tools() -> Sequence[Tool]:
             "Stop a run: tasks that are running are stopped, and no further ones start. What has ended stays.",
             cancel_run,
             given=CancelRun,
-            answer=CancelledRun,
             hints=Hints(destroys=True, is_idempotent=True),
         ),
+        *app_tools(),
         *(tool_of(method, method.tool) for method in METHODS.values() if method.tool is not None),
     )
 

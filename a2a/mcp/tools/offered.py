@@ -15,6 +15,7 @@ from django.conf import settings
 
 from a2a.core.parsing import MOST_SHOWN, unknown_reason
 from a2a.mcp.eras import Exchange
+from a2a.mcp.tools.app import SHOWN
 from a2a.mcp.tools.outcomes import outcome_schema, schema_with_result
 from a2a.mcp.tools.running import RunTool
 from a2a.mcp.tools.tool import Hints, Tool, object_schema
@@ -116,6 +117,7 @@ def _flow_tool(version: FlowVersion) -> Tool:
         description=version.description or f"Runs the flow {flow.name}.",
         input_schema=object_schema(version.inputs_schema),
         output_schema=outcome_schema(),
-        call=RunTool(start, with_tree=True),
+        call=RunTool(start, with_tree=True, has_app=True),
         hints=Hints(reaches_out=True),
+        ui=SHOWN,
     )

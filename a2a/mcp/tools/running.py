@@ -18,6 +18,7 @@ from a2a.mcp.eras import LEGACY, Exchange
 from a2a.mcp.handles import EXTENSION, created
 from a2a.mcp.inputs import answer_all, read_state, requests_of, state_of
 from a2a.mcp.messages import Beginning, Messages, Notification, Request, Result
+from a2a.mcp.sessions import APPS
 from a2a.mcp.tools.outcomes import outcome_of
 from a2a.models import SessionCall
 from accounts.callers import Caller
@@ -30,6 +31,8 @@ from tasks.services.waits import questions
 
 ASKED: Final = "waiting for an answer: "
 """The beginning of the event by which a task asks a person."""
+SHOWN_SECONDS: Final = 2.0
+"""A quick run ends within it, so that its result is that of the call."""
 LEFT: Final = "The MCP client left before the run had ended."
 
 Start = Callable[[Exchange, Json], Awaitable[Callable[[], Execution]]]
@@ -38,10 +41,14 @@ Started = tuple[Execution, SessionCall | None]
 
 @dataclass(frozen=True, slots=True)
 class RunTool:
-    """The call of a tool that runs something: `start` returns what stores the run. `with_tree`: the result has all of its tasks."""
+    """The call of a tool that runs something: `start` returns what stores the run. `with_tree`: the result has all of its tasks.
+
+    `has_app`: a host with apps gets the result after SHOWN_SECONDS, because the app shows nothing before it has the run.
+    """
 
     start: Start
     with_tree: bool = False
+    has_app: bool = False
 
     async def __call__(self, exchange: Exchange, arguments: Json) -> Messages:
         if exchange.request_state is not None:
@@ -57,7 +64,8 @@ class RunTool:
             if exchange.has_extension(EXTENSION):
                 yield Result(value=created(execution.run), kind="task")
                 return
-            source = followed(exchange, execution.run, call=call, with_tree=self.with_tree)
+            is_shown = self.has_app and exchange.has_extension(APPS)
+            source = followed(exchange, execution.run, call=call, with_tree=self.with_tree, is_shown=is_shown)
         async with aclosing(source) as messages:
             async for message in messages:
                 yield message
@@ -71,6 +79,7 @@ async def followed(
     call: SessionCall | None = None,
     seconds: float | None = None,
     is_kept: bool = False,
+    is_shown: bool = False,
     after: int | None = None,
 ) -> Messages:
     """Yield progress and logs of the run, and then its result; after `seconds` (`mcp.wait_seconds`) that it continues.
@@ -78,15 +87,18 @@ async def followed(
     A client that resumes the stream of its `call` has all up to the event number `after`. The earlier events are read
     again, without their messages: which questions have been asked follows from them.
 
+    A run that `is_shown` by an app asks its questions there: its client gets the result after SHOWN_SECONDS, with them.
+
     If a client of 2026-07-28 leaves before it has the id of the run, the run is cancelled, unless it `is_kept`. Up to
     2025-11-25 a client cancels by a notification.
     """
     most = settings.APFLOW.mcp.wait_seconds if seconds is None else seconds
+    most = min(most, SHOWN_SECONDS) if is_shown else most
     first, seq = (run.last_seq, run.last_seq) if after is None else (0, after)
     if call is not None and after is None and exchange.version == LEGACY[0]:
         yield Beginning(event_id=calls.event_id(call, seq))
     try:
-        with Dialog(exchange, run) as dialog:
+        with Dialog(exchange, run, is_shown=is_shown) as dialog:
             async with aclosing(_notable(run, after=first, seconds=most, dialog=dialog)) as news:
                 progress = _Progress(exchange)
                 async for event in news:
@@ -104,7 +116,7 @@ async def followed(
                         yield replace(messages[-1], event_id=calls.event_id(call, seq))
         if call is not None and await pools.read(calls.is_cancelled, call):
             return
-        result = await _result(exchange, run, with_tree=with_tree)
+        result = await _result(exchange, run, with_tree=with_tree, is_shown=is_shown)
     except (asyncio.CancelledError, GeneratorExit):  # the client left
         if exchange.is_modern and not is_kept:
             await call_off(exchange.caller, run)
@@ -112,9 +124,9 @@ async def followed(
     yield replace(result, event_id=calls.event_id(call, seq))
 
 
-async def _result(exchange: Exchange, run: Run, *, with_tree: bool) -> Result:
+async def _result(exchange: Exchange, run: Run, *, with_tree: bool, is_shown: bool) -> Result:
     """Return the result of the run; while it waits for a person, the questions for a client that can ask its user."""
-    if exchange.is_modern and exchange.can_elicit("form"):
+    if exchange.is_modern and exchange.can_elicit("form") and not is_shown:
         asked = await pools.read(questions.open_questions, exchange.caller, run_ids=[run.id])
         if asked:
             state = state_of(exchange, run, with_tree=with_tree)

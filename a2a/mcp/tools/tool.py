@@ -1,6 +1,6 @@
 """Tools and their sources."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -13,6 +13,7 @@ from accounts.callers import Caller, Role
 from tasks.rules.strict_json import Json
 
 DEFINITIONS: Final = "#/$defs/{name}"
+NULL: Final = {"type": "null"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,10 @@ READS: Final = Hints(reads_only=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """A tool. `call` gets the request and the arguments. `role` is the lowest role that sees and may call it."""
+    """A tool. `call` gets the request and the arguments. `role` is the lowest role that sees and may call it.
+
+    `ui` says which app shows its results, and whether models, apps or both call it (MCP Apps, "Resource Discovery").
+    """
 
     name: str
     title: str
@@ -49,6 +53,7 @@ class Tool:
     output_schema: Json | None = None
     hints: Hints = Hints()
     role: Role = Role.OPERATOR
+    ui: Mapping[str, Any] | None = None
 
     def listed(self) -> Json:
         """Return the tool, as clients get it."""
@@ -59,7 +64,8 @@ class Tool:
             "inputSchema": self.input_schema,
             "annotations": self.hints.to_json(self.title),
         }
-        return shown if self.output_schema is None else shown | {"outputSchema": self.output_schema}
+        shown |= {} if self.output_schema is None else {"outputSchema": self.output_schema}
+        return shown if self.ui is None else shown | {"_meta": {"ui": dict(self.ui)}}
 
 
 class Source(Protocol):
@@ -95,6 +101,20 @@ def schema_of(kind: type[Params] | type[Response]) -> Json:
     whole.pop("title", None)
     whole.pop("description", None)
     return whole | {"$defs": parts} if parts else whole
+
+
+def short_schema_of(kind: type[Params]) -> Json:
+    """Return the schema of arguments. One that may be null and is null by default may as well be absent, so null is left out."""
+    whole = schema_of(kind)
+    return whole | {"properties": {name: _without_null(rule) for name, rule in whole["properties"].items()}}
+
+
+def _without_null(rule: Json) -> Json:
+    others = [each for each in rule.get("anyOf", ()) if each != NULL]
+    if "default" not in rule or rule["default"] is not None or not others:
+        return rule
+    kept = {name: value for name, value in rule.items() if name not in ("anyOf", "default")}
+    return kept | (others[0] if len(others) == 1 else {"anyOf": others})
 
 
 def object_schema(schema: Any) -> Json:

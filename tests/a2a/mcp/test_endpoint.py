@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from tests.a2a.a2a_client import token_of
@@ -14,23 +15,15 @@ from tests.servers import Server
 INFO: Json = {"name": "a-client", "version": "1"}
 TOOLS = [
     *("answer_question", "approval_executor", "backfill_schedule", "cancel_run", "create_schedule", "delete_schedule"),
-    *("echo_executor", "generate_tree", "get_run", "get_schedule", "list_executors"),
-    *("list_hook_deliveries", "list_inbound_hooks", "list_limits"),
-    *(
-        "list_runs",
-        "list_schedule_runs",
-        "list_schedules",
-        *("pause_flow", "pause_schedule"),
-        "preview_schedule",
-        "replay_hook_delivery",
-        *("resume_flow", "resume_schedule"),
-        "run_flow",
-        "run_tree",
-    ),
-    *("scripted_executor", "send_event", "set_inbound_hook", "sleep_executor", "trigger_schedule", "update_schedule"),
+    *("echo_executor", "generate_tree", "get_run", "get_schedule", "link_file", "list_executors"),
+    *("list_hook_deliveries", "list_inbound_hooks", "list_limits", "list_runs", "list_schedule_runs"),
+    *("list_schedules", "pause_flow", "pause_schedule", "preview_schedule", "replay_hook_delivery"),
+    *("resume_flow", "resume_schedule", "run_flow", "run_tree", "scripted_executor", "send_event", "set_inbound_hook"),
+    *("show_flow", "show_run", "sleep_executor", "trigger_schedule", "update_schedule", "watch_run"),
 ]
+MOST_BYTES = 26_000
 OF_ADMINS = [f"{verb}_{kind}" for verb in ("pause", "resume") for kind in ("executor", "provider", "user")]
-FOR_VIEWERS = [name for name in TOOLS if name.startswith(("get_", "list_", "preview_"))]
+FOR_VIEWERS = [name for name in TOOLS if name.startswith(("get_", "link_", "list_", "preview_", "show_", "watch_"))]
 
 
 def code_of(response: httpx.Response) -> tuple[int, int]:
@@ -189,7 +182,11 @@ def test_tools_are_listed_by_name_with_schemas_and_hints(alice: Client) -> None:
     tools = {tool["name"]: tool for tool in result["tools"]}
     assert list(tools) == TOOLS
     assert all(tool["inputSchema"]["type"] == "object" for tool in tools.values())
-    assert all(tool["outputSchema"]["type"] == "object" for tool in tools.values())
+    runs = {name for name, tool in tools.items() if "outputSchema" in tool}
+    assert runs == {
+        "get_run",
+        *(name for name in TOOLS if name.startswith(("generate_", "run_")) or "executor" in name),
+    } - {"list_executors"}
     hints = {name: tool["annotations"] for name, tool in tools.items()}
     assert [name for name in TOOLS if hints[name]["readOnlyHint"]] == sorted(
         [*FOR_VIEWERS, "echo_executor", "sleep_executor"]
@@ -199,6 +196,27 @@ def test_tools_are_listed_by_name_with_schemas_and_hints(alice: Client) -> None:
         "delete_schedule",
         "scripted_executor",
     ]
+
+
+def test_the_list_of_tools_is_short(alice: Client) -> None:
+    """A host gives it to its model with each message. It had 67 KB with the schemas of results and of tasks."""
+    admin = Client(http=alice.http, version=alice.version, token=token_of("root", "admin"))
+    offered = {name for name in TOOLS if name.endswith("_executor")}
+    tools = [tool for tool in admin.result("tools/list")["tools"] if tool["name"] not in offered]
+    assert len(tools) == len(TOOLS) - len(offered) + len(OF_ADMINS)
+    assert len(orjson.dumps(tools)) < MOST_BYTES
+
+
+def test_the_list_of_executors_has_what_the_list_of_tools_leaves_out(alice: Client) -> None:
+    (echo,) = alice.data("list_executors", ids=["echo_executor"])["executors"]
+    assert "input_schema" in echo
+    found = alice.data("list_executors", ids=["echo_executor"], with_task_schema=True)["task_schema"]
+    assert {"retry", "when", "for_each"} <= found["$defs"]["TaskParams"]["properties"].keys()
+    (tool,) = (tool for tool in alice.result("tools/list")["tools"] if tool["name"] == "run_tree")
+    _, short = tool["inputSchema"]["properties"]["tasks"]["anyOf"]
+    assert short["properties"].keys() <= found["properties"].keys()
+    refused = alice.call("list_executors", ids=["echo_executo"])
+    assert "echo_executor" in refused["content"][0]["text"]
 
 
 def test_who_only_reads_sees_and_calls_what_reads(alice: Client) -> None:
