@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tasks', '0077_hooks'),
+        ('tasks', '0075_hooks'),
     ]
 
     operations = [
