@@ -25,7 +25,9 @@ FRAMEWORKS: Final = "tests/aipartnerupflow/workflows/test_agent_frameworks.py::t
 AGENTS: Final = "tests/tasks/executors/llm/test_agent.py"
 MCP_AGENTS: Final = "tests/tasks/executors/mcp/test_mcp_agents.py"
 MCP_CREWS: Final = "tests/tasks/executors/mcp/test_mcp_crews.py"
-DOCUMENTS: Final = "tests/acceptance/test_documents_page.py"
+DOCUMENTS: Final = (
+    "tests/acceptance/test_documents_page.py::test_documents_are_summarised_through_kills_and_the_report_is_sent_once"
+)
 MCP_SERVERS: Final = "tests/tasks/executors/mcp/test_mcp_trees.py::test_what_the_page_shows_works"
 WAITS: Final = "tests/tasks/services/waits/test_wait_page.py::test_what_the_page_shows_works"
 CACHE: Final = "tests/tasks/worker/test_cache_page.py::test_what_the_page_shows_works"

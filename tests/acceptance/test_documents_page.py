@@ -63,10 +63,9 @@ def test_documents_are_summarised_through_kills_and_the_report_is_sent_once(
         (shell.folder / "config.yaml").write_text(yaml.safe_dump(config))
         env = {"AIPARTNERUPFLOW_CONFIG": str(shell.folder / "config.yaml"), "PYTHONPATH": str(shell.folder)}
         with running_server(database, env=env) as server, ThreadPoolExecutor(1) as typing:
-            url = {"AIPARTNERUPFLOW_URL": server.url}
             server.rpc("limits.set", {"name": "pace", "limit": PACE})
-            shell.run(text(PAGE, "Save the flow", "sh"), **url)
-            typed = typing.submit(shell.run, run, **url)
+            shell.run(text(PAGE, "Save the flow", "sh"), AIPARTNERUPFLOW_URL=server.url)
+            typed = typing.submit(shell.run, run, AIPARTNERUPFLOW_URL=server.url)
             for count in KILLS:
                 until(lambda: summaries(server) >= count, seconds=120, what=f"{count} summaries")  # noqa: B023
                 kill_workers(server)
@@ -82,7 +81,7 @@ def test_documents_are_summarised_through_kills_and_the_report_is_sent_once(
             assert (attached.get_filename(), report.splitlines()[2:]) == ("summaries.md", lines)
             assert names_in(server) == {"summaries.md", *documents}
             ((run_id, root_id),) = server.query("SELECT id, root_id FROM tasks_run WHERE finished_at IS NOT NULL")
-            shell.run(text(PAGE, "Get the report", "sh").replace("RUN_ID", str(run_id)), **url)
+            shell.run(text(PAGE, "Get the report", "sh").replace("RUN_ID", str(run_id)), AIPARTNERUPFLOW_URL=server.url)
             assert (shell.folder / "reports" / "summaries.md").read_text() == report
             (made,) = [file for file in server.rpc("files.list", {})["files"] if file["name"] == "summaries.md"]
             assert content(server, made | {"$file": made["id"]}).decode() == report
