@@ -8,7 +8,7 @@ from django.urls.resolvers import RoutePattern
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
-from a2a.endpoints import pages
+from a2a.endpoints import files, pages
 from a2a.endpoints.views import a2a
 from accounts.pages import login, login_link, logout
 from apflow_site.metrics import metrics
@@ -52,6 +52,7 @@ urlpatterns = [
     path("ui/events/run/<str:run_id>", pages.run_events, name="run_events"),
     re_path(r"^ui/events/next/(?P<task_id>[^\0]+)\Z", pages.next_run, name="next_run"),
     path("ui/runs/<str:run_id>/download/", pages.run_file, name="run_file"),
+    path("ui/files/", files.announced_file, name="send_file"),
     path("ui/", include("tasks.dashboard.urls")),
     re_path(r"^(?:ui/)?(?P<page>executors|flows|inbox|runs|schedules|settings|usage|workers)/?$", to_page),
     path("answer/<str:token>", answering.answer),

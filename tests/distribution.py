@@ -39,7 +39,7 @@ TOGETHER: Final[Mapping[str, tuple[str, ...]]] = {
     "openai": ("a2a/openai/",),
     "wheels": tuple(f"test_{name}." for name in ("packaging", "plugin_package", "taken_names")),
     "webhooks": ("tasks/worker/test_webhook",),
-    "people": tuple(f"dashboard/test_{name}." for name in ("flows", "pages", "runs")),
+    "people": tuple(f"dashboard/test_{name}." for name in ("file_previews", "flows", "pages", "runs")),
 }
 """Files that share a server, or the libraries for models, which cost seconds in each process, by how their paths begin."""
 WAITING: Final = (

@@ -35,6 +35,7 @@ FILES_PAGE: Final = "tests/a2a/test_files_page.py"
 LARGE_RESULTS: Final = "tests/a2a/test_large_results.py::test_tasks_get_returns_the_value_and_other_replies_the_file"
 HOOKS_PAGE: Final = "tests/a2a/test_inbound_hooks_page.py"
 FILES: Final = f"{FILES_PAGE}::test_what_the_page_shows_works"
+FILES_IN_FORMS: Final = f"{FILES_PAGE}::test_a_flow_takes_a_local_file_and_its_files_are_stored"
 LIMITS: Final = "tests/tasks/worker/test_limits_page.py::test_what_the_page_shows_works"
 SCHEDULES: Final = "tests/tasks/schedules/test_schedule_page.py::test_what_the_page_shows_works"
 SCHEDULED: Final = (
@@ -90,6 +91,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ),
         ("Run a tree", "typescript", f"{TYPESCRIPT}::test_the_built_package_runs_the_programs_of_the_readme"),
         ("Call every method", "typescript", f"{TYPESCRIPT}::test_the_built_package_runs_the_programs_of_the_readme"),
+        ("Send and get files", "typescript", f"{TYPESCRIPT}::test_the_built_package_runs_the_programs_of_the_readme"),
     ],
     "docs/how-to/kubernetes.md": [
         ("Try it", "sh", f"{NOT_RUN}needs a cluster; tests/test_kubernetes.py looks at what is in these files"),
@@ -309,6 +311,8 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Send and get files", "sh", FILES),
         ("Send and get files", "python", FILES),
         ("Send and get files", "bash", FILES),
+        ("Ask for files in forms", "json", FILES_IN_FORMS),
+        ("Ask for files in forms", "bash", FILES_IN_FORMS),
         ("Use files in tasks", "json", f"{FILES_PAGE}::test_the_function_of_the_page_reads_its_file"),
         ("Use files in tasks", "python", f"{FILES_PAGE}::test_the_function_of_the_page_reads_its_file"),
         ("Know what happens to large results", "json", LARGE_RESULTS),

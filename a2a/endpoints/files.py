@@ -16,10 +16,11 @@ from a2a.core.exceptions import UnsupportedMediaType
 from a2a.core.http import json_response, refusal, require_method
 from a2a.live.stream_limits import open_streams
 from a2a.methods.dispatch import require
-from a2a.methods.files import native_file, remove
+from a2a.methods.files import native_file, path_of, remove
 from accounts.auth import authenticate
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
+from apflow_site.db.calls import working_for
 from tasks.models import File
 from tasks.rules.exceptions import FileDiffers, FileTooLarge, InvalidParams, LimitReached
 from tasks.rules.files import SHA256, safe_type
@@ -82,6 +83,30 @@ async def new_file(request: HttpRequest) -> HttpResponseBase:
         return refusal(error)
 
 
+@csrf_exempt  # the permit in the form grants the right to send files; no cookie is used
+async def announced_file(request: HttpRequest) -> HttpResponseBase:
+    """`POST /ui/files/`: announce a file that somebody has chosen in a form, and return the URL for its bytes."""
+    try:
+        require_method(request, "POST")
+        given = {name: request.POST.get(name, "") for name in ("permit", "name", "bytes", "media_type")}
+        if problems := [(name, "contains a NUL character") for name, value in given.items() if "\0" in value]:
+            raise InvalidParams(problems)
+        if not OFFSET.fullmatch(given["bytes"]):
+            raise InvalidParams([("bytes", "must be the size of the file")])
+        owner = await pools.auth(files.permitted_owner, given["permit"])
+        working_for.set(owner)
+        file = await pools.write(
+            files.create_file,
+            caller=Caller(user_id=owner),
+            name=given["name"],
+            media_type=given["media_type"],
+            size=int(given["bytes"]),
+        )
+        return json_response({"url": f"{path_of(file)}?upload={quote(files.upload_token(file))}"}, status=201)
+    except Exception as error:  # noqa: BLE001  the protocol edge: every error gets its code, unknown ones the log
+        return refusal(error)
+
+
 @csrf_exempt
 async def file_bytes(request: HttpRequest, file_id: str) -> HttpResponseBase:
     """`GET /files/{id}`: the bytes, or a range of them. `PUT`: the bytes of a file that was announced, from `Upload-Offset`."""
@@ -113,14 +138,20 @@ async def _who_may_write(request: HttpRequest) -> Caller:
 
 
 async def _put(request: HttpRequest, file_id: str) -> HttpResponseBase:
-    caller = await _who_may_write(request)
-    _query(request, ())
+    given = _query(request, ("upload",))
+    caller = None if "upload" in given else await _who_may_write(request)
     offset = request.headers.get("Upload-Offset", "0")
     if not OFFSET.fullmatch(offset):
         raise InvalidParams([("Upload-Offset", "must be the number of bytes that have arrived")])
-    file = await pools.read(files.get_file, caller=caller, file_id=file_id)
-    with open_streams().one_of(caller):
-        file = await _receive(request, file, at=int(offset))
+    if caller is None:
+        file = await pools.read(files.file_to_send, file_id, token=given["upload"])
+        caller = Caller(user_id=file.user_id)
+    else:
+        file = await pools.read(files.get_file, caller=caller, file_id=file_id)
+    is_known = file.completed_at is not None and _length(request) == 0 and int(offset) == file.bytes
+    if not is_known:  # else the client has missed the response to its last bytes
+        with open_streams().one_of(caller):
+            file = await _receive(request, file, at=int(offset))
     return json_response(native_file(file) | {"received": await on_thread(files.received, file)})
 
 

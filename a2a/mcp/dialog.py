@@ -97,11 +97,12 @@ class Dialog:
         asked = await pools.read(questions.open_questions, self._caller, run_ids=[self._run.id])
         found = []
         for question in asked:
-            if question.may_be_answered_by(self._caller) and question.id not in self._asked:
+            request = requests_of([question]).get(question.id)
+            if request and question.may_be_answered_by(self._caller) and question.id not in self._asked:
                 self._asked.add(question.id)
                 reply = self._stack.enter_context(replies().expected(self._caller, question.id))
                 reply.add_done_callback(self._end_unless_accepted)
-                found.append(Request(id=question.id, **requests_of([question])[question.id]))
+                found.append(Request(id=question.id, **request))
         return found
 
     def _end_unless_accepted(self, reply: Reply) -> None:

@@ -12,6 +12,7 @@ from a2a.mcp.messages import McpError
 from accounts.callers import Caller
 from tasks.models import Question, Run
 from tasks.rules.exceptions import InvalidParams
+from tasks.rules.files import asks_for_file, asks_for_files
 from tasks.rules.strict_json import Json
 from tasks.services import history
 from tasks.services.waits import questions
@@ -21,8 +22,13 @@ WRONG_STATE: Final = ("requestState", "must be that of an earlier result, unchan
 
 
 def requests_of(asked: Sequence[Question]) -> Json:
-    """Return the questions by their ids, as requests to the client's user."""
-    return {question.id: form_of(question.text, answer_schema(question)) for question in asked}
+    """Return the questions by their ids, as requests to the client's user; without those for files, which MCP has no field for."""
+    return {question.id: form_of(question.text, answer_schema(question)) for question in asked if _is_plain(question)}
+
+
+def _is_plain(question: Question) -> bool:
+    rules = (question.schema or {}).get("properties", {}).values()
+    return not any(asks_for_file(rule) or asks_for_files(rule) for rule in rules)
 
 
 def form_of(message: str, schema: Json) -> Json:

@@ -16,6 +16,7 @@ from tasks.rules import exceptions as errors
 from tasks.rules.files import FILE, MEDIA_TYPE, SHA256
 from tasks.rules.strict_json import Json
 from tasks.services import files
+from tasks.services.history import own_run
 from tasks.storage.file_store import on_thread
 
 MOST_LISTED: Final = 1_000
@@ -45,6 +46,8 @@ class ListFiles(Params, frozen=True, kw_only=True):
 
     limit: Annotated[int, Meta(ge=1, le=MOST_LISTED)] = 100
     cursor: Text | None = None
+    run_id: Text | None = None
+    """Only files that the tree of this run names: in inputs, in results, or made by its tasks."""
 
 
 class LinkFile(Params, frozen=True, kw_only=True):
@@ -141,11 +144,12 @@ async def get_file(caller: Caller, given: OneFile) -> DataResult:
     "files.list",
     role=VIEWER,
     answer=Files,
-    rest=[Rest("listFiles", "GET files/")],
+    rest=[Rest("listFiles", "GET files/", errors=(errors.RunNotFound,))],
 )
 def list_files(caller: Caller, given: ListFiles) -> DataResult:
-    """List the files, the newest first."""
-    found = files.list_files(caller=caller, limit=given.limit + 1, after=given.cursor)
+    """List the files, or those of a run, the newest first."""
+    root_id = None if given.run_id is None else own_run(caller=caller, run_id=given.run_id).root_id
+    found = files.list_files(caller=caller, limit=given.limit + 1, after=given.cursor, root_id=root_id)
     page = found[: given.limit]
     native = {
         "files": [native_file(each) for each in page],

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from http import HTTPStatus
 from inspect import getdoc
+from types import MappingProxyType
 from typing import Any, Final
 
 from django.conf import settings
@@ -19,15 +20,25 @@ from msgspec import json
 from msgspec.structs import fields
 
 from a2a.core.errors import RULES
+from a2a.core.exceptions import UnsupportedMediaType
 from a2a.core.parsing import Text, schema_of
 from a2a.core.process import software_version
 from a2a.methods import task_schemas
+from a2a.methods.files import CreateFile, FileInfo, FileValue
 from a2a.methods.openrpc import parts_of, schemas_of
 from a2a.rest.operations import ROUTES, Operation
 from accounts.auth import AuthenticationFailed
 from accounts.callers import Role
 from tasks.executors import EXECUTORS, describe, executor_ids
-from tasks.rules.exceptions import InvalidParams
+from tasks.rules.exceptions import (
+    FileDiffers,
+    FileNotFound,
+    FileTooLarge,
+    InvalidParams,
+    LimitReached,
+    StatusConflict,
+)
+from tasks.rules.files import SHA256
 from tasks.rules.strict_json import Json
 from tasks.services.trees import idempotency
 from tasks.status import Status
@@ -123,7 +134,7 @@ def openapi_document(*, with_authentication: bool) -> Json:
         },
         "servers": [{"url": (settings.APFLOW.server.public_url or "/").rstrip("/") or "/"}],
         "tags": [{"name": name, "description": text} for name, text in TAGGED.items()],
-        "paths": paths | accounts,
+        "paths": paths | _file_paths() | accounts,
         "components": {"schemas": _schemas()} | (bearer if with_authentication else {}),
     } | ({"security": [{"bearer": []}]} if with_authentication else {})
     _add_items(document)
@@ -233,13 +244,17 @@ def _responses(operation: Operation) -> Iterator[tuple[int, Json]]:
         elif kind is not None:
             content = _json(_schema(kind))
         yield status, _response(HTTPStatus(status).phrase, content)
-    common: Sequence[type[Exception]] = (InvalidParams, AuthenticationFailed, OperationalError)
+    errors = (InvalidParams, AuthenticationFailed, OperationalError, *operation.errors)
+    yield from _refusals(errors, _json({"$ref": SCHEMAS.format(name="Error")}))
+
+
+def _refusals(refused: Sequence[type[Exception]], content: Json) -> Iterator[tuple[int, Json]]:
     errors: defaultdict[int, list[type[Exception]]] = defaultdict(list)
-    for error in (*common, *operation.errors):
+    for error in refused:
         errors[RULES[error].http_status].append(error)
     for status, kinds in sorted(errors.items()):
         names = ", ".join(f"`{RULES[kind].name}`" for kind in kinds)
-        yield status, _response(f"{HTTPStatus(status).phrase}: {names}", _json({"$ref": SCHEMAS.format(name="Error")}))
+        yield status, _response(f"{HTTPStatus(status).phrase}: {names}", content)
 
 
 def _response(description: str, content: Json) -> Json:
@@ -258,17 +273,114 @@ def _schemas() -> Json:
     """Return all schemas to which the operations refer."""
     operations = [each for route in ROUTES.values() for each in route.values()]
     types = [kind for operation in operations for kind in operation.answers.values() if kind is not None]
-    schemas = schemas_of([*types, Status, task_schemas.NewTask, task_schemas.TaskToStore], template=SCHEMAS)[1]
+    schemas = schemas_of([*types, FileValue, Status, task_schemas.NewTask, task_schemas.TaskToStore], template=SCHEMAS)[
+        1
+    ]
     for operation in operations:
         schemas |= parts_of(operation.method.params)
     names = sorted({*(rule.name for rule in RULES.values()), *OTHER_ERRORS})
     fields: Json = {"code": {"enum": names}, "message": {"type": "string"}, "data": {}}
     error = _closed({"error": _closed(fields, required=["code", "message"])}, required=["error"])
-    return schemas | {"Error": error}
+    of_files: Json = {"code": {"type": "integer"}, "message": TEXT_SCHEMA, "data": {}}
+    reply: Json = {"jsonrpc": {"const": "2.0"}, "id": NULL, "error": _closed(of_files, required=["code", "message"])}
+    return schemas | {"Error": error, "ErrorOfFiles": _closed(reply, required=[*reply])}
 
 
 def _closed(properties: Json, *, required: Sequence[str]) -> Json:
     return {"type": "object", "properties": properties, "required": [*required], "additionalProperties": False}
+
+
+# --- the bytes of files ---
+
+
+def _file_paths() -> Json:
+    """Return the operations of `/files`, whose bodies are bytes. Their view is `a2a.endpoints.files`."""
+    text: Json = {"type": "string"}
+    any_bytes: Json = {"application/octet-stream": {"schema": {}}}
+    error = _json({"$ref": SCHEMAS.format(name="ErrorOfFiles")})
+    file_id = _parameter("file_id", "path", json.schema(Text)) | {"required": True}
+    link = _parameter("link", "query", text | {"description": "What `files.link` signed: no login is needed then"})
+    whole = {
+        "Content-Disposition": "attachment, with the name of the file",
+        "ETag": "The SHA-256 of the whole file, in quotation marks",
+        "Accept-Ranges": "bytes",
+        "Content-Length": "The number of bytes that follow",
+        "Content-Security-Policy": "A sandbox: a browser runs nothing of a file",
+        "X-Content-Type-Options": "nosniff",
+    }
+    part = whole | {"Content-Range": "Which bytes of how many follow"}
+
+    def answered(status: int, content: Json, headers: Mapping[str, str] = MappingProxyType({})) -> Json:
+        described = {name: {"description": said, "schema": text} for name, said in headers.items()}
+        return _response(HTTPStatus(status).phrase, content) | ({"headers": described} if described else {})
+
+    def operation(name: str, summary: str, answers: Mapping[int, Json], *errors: type[Exception], **more: Any) -> Json:
+        refused = (InvalidParams, AuthenticationFailed, OperationalError, *errors)
+        responses = {status: answered(status, content) for status, content in answers.items()}
+        responses = dict(_refusals(refused, error)) | responses | more.pop("answered", {})
+        described = {"operationId": name, "summary": summary, "description": summary, "tags": ["files"]}
+        return {**described, "responses": {str(status): responses[status] for status in sorted(responses)}, **more}
+
+    sent: Json = {"required": True, "content": any_bytes}
+    too_large = (FileTooLarge, FileDiffers, LimitReached, UnsupportedMediaType)
+    ranges = [
+        _parameter("Range", "header", text | {"description": "One range of bytes, such as bytes=0-1023"}),
+        _parameter("If-Range", "header", text | {"description": "The ETag: another file is sent as a whole"}),
+        _parameter("If-None-Match", "header", text | {"description": "The ETag of what the client has"}),
+    ]
+    read: Json = {"parameters": [file_id, link, *ranges]}
+    return {
+        "/files": {
+            "post": operation(
+                "sendFile",
+                "Store the body as a file, and return it as a value.",
+                {201: _json(_schema(FileValue))},
+                *too_large,
+                parameters=[
+                    _parameter("name", "query", _schema_of_field(CreateFile, "name")) | {"required": True},
+                    _parameter("media_type", "query", text),
+                    _parameter("sha256", "query", {"type": "string", "pattern": f"^{SHA256.pattern}$"}),
+                ],
+                requestBody=sent,
+            )
+        },
+        "/files/{file_id}": {
+            "get": operation(
+                "readFile",
+                "Return the bytes of a file, or a range of them.",
+                {},
+                FileNotFound,
+                StatusConflict,
+                LimitReached,
+                answered={
+                    200: answered(200, any_bytes, whole),
+                    206: answered(206, any_bytes, part),
+                    304: answered(304, {}, {"ETag": whole["ETag"]}),
+                    416: answered(416, {}, {"Content-Range": "bytes */ and the number of bytes that there are"}),
+                },
+                **read,
+            ),
+            "put": operation(
+                "sendFileBytes",
+                "Send bytes of a file that `files.create` announced, from the offset on.",
+                {200: _json(_schema(FileInfo))},
+                *too_large,
+                FileNotFound,
+                StatusConflict,
+                parameters=[
+                    file_id,
+                    _parameter("Upload-Offset", "header", {"type": "integer", "minimum": 0, "maximum": 10**18 - 1})
+                    | {"description": "How many bytes have arrived; without it 0"},
+                ],
+                requestBody=sent,
+            ),
+        },
+    }
+
+
+def _schema_of_field(kind: Any, name: str) -> Json:
+    schema: Json = json.schema_components([kind], ref_template=SCHEMAS)[1][kind.__name__]["properties"][name]
+    return schema
 
 
 # --- accounts ---

@@ -167,7 +167,7 @@ def run(
 
     code = watching.run(
         server,
-        run_call(file, inputs_of(inputs, inputs_file), version=version, tags=tags),
+        run_call(file, inputs_of(inputs, inputs_file, to=server), version=version, tags=tags),
         is_watched=watch,
         is_awaited=wait,
         timeout_seconds=timeout,

@@ -1,12 +1,18 @@
 """Files that commands read: trees, flows and inputs, as JSON or YAML; and the inputs in options."""
 
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import orjson
 import typer
 
-from aipartnerupflow.cli.options import refuse
+from aipartnerupflow.cli.options import Server, refuse
+
+if TYPE_CHECKING:
+    from aipartnerupflow.client import Client
 
 TasksFile = Annotated[
     Path,
@@ -19,7 +25,8 @@ RunInputs = Annotated[
     typer.Option(
         "--input",
         metavar="NAME=VALUE",
-        help="An input of the run, for {{run.inputs.NAME}}. VALUE is JSON; if it is not valid JSON, it is a text. May be repeated.",
+        help="An input of the run, for {{run.inputs.NAME}}. VALUE is JSON; if it is not valid JSON, it is a text. "
+        "@FILE sends a local file, and several of the same NAME are a list; @@ begins a text with @. May be repeated.",
     ),
 ]
 Tags = Annotated[
@@ -64,8 +71,11 @@ def without_schema(document: Any) -> Any:
     return {name: value for name, value in document.items() if name != "$schema"}
 
 
-def inputs_of(given: list[str] | None, file: Path | None = None) -> dict[str, Any] | None:
-    """Read the inputs of a run: those of the file, and over them values of `--input`. Raises typer.Exit if that is impossible."""
+def inputs_of(given: list[str] | None, file: Path | None = None, *, to: "Server | Client") -> dict[str, Any] | None:
+    """Read the inputs of a run: those of the file, and over them values of `--input`, of which @FILE is sent to the server.
+
+    Raises typer.Exit if that is impossible; then no file is sent.
+    """
     if not given and file is None:
         return None
     pairs = [each.partition("=") for each in given or ()]
@@ -74,12 +84,32 @@ def inputs_of(given: list[str] | None, file: Path | None = None) -> dict[str, An
     known = {} if file is None else read_document(file)
     if not isinstance(known, dict):
         refuse(f"{file} must have an object: the inputs of the run by name.")
+    local = [(name, Path(text[1:])) for name, _, text in pairs if text.startswith("@") and not text.startswith("@@")]
+    if missing := [(name, path) for name, path in local if not path.is_file()]:
+        name, path = missing[0]
+        refuse(f"--input {name}: there is no file {path} here. Write --input {name}=@@{path} for the text @{path}.")
     for name, _, text in pairs:
         try:
             known[name] = orjson.loads(text)
         except orjson.JSONDecodeError:
-            known[name] = text
-    return known
+            known[name] = text[1:] if text.startswith("@@") else text
+    return known | _sent(local, to)
+
+
+def _sent(files: Sequence[tuple[str, Path]], to: "Server | Client") -> dict[str, Any]:
+    """Send local files, and return their values by the names of the inputs, several of one as a list. Raises typer.Exit."""
+    if not files:
+        return {}
+    from aipartnerupflow.client import Client
+
+    with nullcontext(to) if isinstance(to, Client) else Client(to.url, token=to.token) as client:
+        sent = defaultdict[str, list[Any]](list)
+        for name, path in files:
+            try:
+                sent[name].append(client.upload(path))
+            except OSError as error:
+                refuse(f"--input {name}: cannot read {path}: {error.strerror or error}.")
+        return {name: values if len(values) > 1 else values[0] for name, values in sent.items()}
 
 
 def read_document(file: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -215,6 +216,20 @@ def export(
 ) -> Any:
     """Print a whole run as JSON: its inputs, failures and model calls, and its tree as it was."""
     return client.export_run(run_id, events=events)
+
+
+@runs.command("download")
+@asks(show.files_fetched)
+def download_files(
+    client: "Client",
+    run_id: RunId,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Local folder. It is created.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace local files of the same names.")] = False,
+) -> Any:
+    """Store all files that the tree of a run names, as inputs and as results."""
+    from aipartnerupflow.cli.stored import download_all
+
+    return download_all(client, run_id, folder, replaces=force)
 
 
 @runs.command("compare")

@@ -174,7 +174,7 @@ def create(
         flow=flow,
         flow_version=flow_version,
         name=name,
-        inputs=inputs_of(inputs, inputs_file),
+        inputs=inputs_of(inputs, inputs_file, to=client),
         tags=tags,
         cron=cron,
         every_seconds=every,
@@ -219,7 +219,7 @@ def update(
     fields = _fields(
         tasks=None if file is None else read_tasks(file),
         name=name,
-        inputs=inputs_of(inputs, inputs_file),
+        inputs=inputs_of(inputs, inputs_file, to=client),
         tags=tags,
         cron=cron,
         every_seconds=every,

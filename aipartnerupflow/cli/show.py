@@ -480,6 +480,12 @@ def file_fetched(answer: "Json") -> None:
     note(f"Stored {size(answer['bytes'])} in {clean(answer['path'])}.")
 
 
+def files_fetched(answer: "list[Json]") -> None:
+    for each in answer:
+        put_line(clean(each["path"]))
+    note(f"Stored {len(answer):,} file{'' if len(answer) == 1 else 's'}." if answer else "The run has no files.")
+
+
 def files(answer: "Files") -> None:
     table = new_table("ID", "NAME", "TYPE", "SIZE", "CREATED")
     for each in answer["files"]:

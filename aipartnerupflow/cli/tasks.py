@@ -228,7 +228,7 @@ def run(
     from aipartnerupflow.cli import watching
     from aipartnerupflow.client import Client
 
-    given, replaces = inputs_of(inputs, inputs_file), inputs_file is not None
+    given, replaces = inputs_of(inputs, inputs_file, to=server), inputs_file is not None
     code = watching.run(
         server,
         Client.execute(task_id=task_id, run_inputs=given, replace_inputs=replaces, tags=tags),
@@ -264,7 +264,7 @@ def fork(
     from aipartnerupflow.cli import watching
     from aipartnerupflow.client import Client
 
-    of_run, replaces = inputs_of(run_inputs, inputs_file), inputs_file is not None
+    of_run, replaces = inputs_of(run_inputs, inputs_file, to=server), inputs_file is not None
     of_tasks = None if inputs is None else inputs.value
     code = watching.run(
         server,

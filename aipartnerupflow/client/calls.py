@@ -490,9 +490,10 @@ def file(file_id: str) -> Call[FileInfo]:
     return Call("files.get", {"file_id": file_id})
 
 
-def files(*, limit: int = 100, cursor: str | None = None) -> Call[Files]:
-    """Return a page of the files, the newest first."""
-    return Call("files.list", {"limit": limit} | ({} if cursor is None else {"cursor": cursor}))
+def files(*, limit: int = 100, cursor: str | None = None, run_id: str | None = None) -> Call[Files]:
+    """Return a page of the files, or of those that the tree of a run names, the newest first."""
+    given = {"limit": limit, "cursor": cursor, "run_id": run_id}
+    return Call("files.list", {name: value for name, value in given.items() if value is not None})
 
 
 def delete_file(file_id: str) -> Call[FileDeleted]:

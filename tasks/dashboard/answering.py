@@ -32,14 +32,15 @@ async def answer(request: HttpRequest, token: str) -> HttpResponseBase:
     def read() -> Question | None:
         if is_disabled(invitation.user_id):  # the user for whom the link was created
             return None
-        return Question.objects.waiting().filter(id=invitation.question_id).first()
+        return Question.objects.waiting().filter(id=invitation.question_id).select_related("run").first()
 
     question = await pools.read(read)
     if question is None:
         return await _render(request, {"is_over": True}, status=410)
     if request.method == "POST":
         return await _record(request, question, invitation)
-    return await _render(request, {"question": question, "fields": fields_of_question(question)})
+    fields = fields_of_question(question, invitation.user_id)
+    return await _render(request, {"question": question, "fields": fields})
 
 
 async def _record(request: HttpRequest, question: Question, invitation: AnswerToken) -> HttpResponse:
@@ -58,7 +59,7 @@ async def _record(request: HttpRequest, question: Question, invitation: AnswerTo
         field, reason = error.problems[0]
         name = field.removeprefix(ANSWER)
         sentence = f"{field.capitalize()} {reason}." if name == field else f"{name}: {reason}."
-        fields = fields_of_question(question, Filled.of(request.POST, error))
+        fields = fields_of_question(question, invitation.user_id, Filled.of(request.POST, error))
         context = {"question": question, "error": sentence, "text": text, "comment": comment, "fields": fields}
         return await _render(request, context, status=400)
     except StatusConflict:  # another answer arrived first

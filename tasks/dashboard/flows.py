@@ -26,6 +26,7 @@ from tasks.rules.flows import Change, Content, changes, closed_names
 from tasks.rules.specs import explicit_executor
 from tasks.rules.strict_json import Json
 from tasks.rules.tags import tags_in
+from tasks.services.files import permit_for
 from tasks.services.flows import delete_flow, get_flow, get_version, read_version, run_flow, save_flow, tasks_of_tree
 from tasks.services.flows.flow_grid import COLUMNS, grid_of
 from tasks.services.flows.flow_lists import list_flows, median_cost, median_seconds, runs_of, success_rate
@@ -242,7 +243,7 @@ async def run_tree(request: HttpRequest, caller: Caller, task_id: str) -> HttpRe
                 messages.warning(request, warning)
             message = f"Run {execution.run.number} was submitted."
             return redirect_with_message(request, path_of(execution.task.id), message)
-    again = context | _form(context["schema"], texts, problems) | {"tags": " ".join(tags)}
+    again = context | _form(context["schema"], texts, problems, permit=context["permit"]) | {"tags": " ".join(tags)}
     return await render_page(request, caller, RUN_TEMPLATE, again, status=422)
 
 
@@ -295,7 +296,8 @@ def _texts_in(request: HttpRequest) -> dict[str, str]:
 
 def _of_flow(caller: Caller, flow: Flow, version: FlowVersion, texts: Mapping[str, str], problems: Problems) -> Context:
     schema = version.inputs_schema or {}
-    form = _form(schema, texts, problems) | {"takes_more": closed_names(version.inputs_schema) is None}
+    form = _form(schema, texts, problems, permit=permit_for(flow.user_id, by=caller.user_id))
+    form |= {"takes_more": closed_names(version.inputs_schema) is None}
     return form | {
         "title": f"Run {flow.name}",
         "about": version.description,
@@ -305,12 +307,12 @@ def _of_flow(caller: Caller, flow: Flow, version: FlowVersion, texts: Mapping[st
     }
 
 
-def _form(schema: Json, texts: Mapping[str, str], problems: Problems) -> Context:
+def _form(schema: Json, texts: Mapping[str, str], problems: Problems, *, permit: str) -> Context:
     of_inputs = {path.removeprefix("inputs."): why for path, why in problems.items() if path.startswith("inputs.")}
     named = schema.get("properties", {})
     return {
         "place": "flows",
-        "fields": fields_of(schema, texts, of_inputs),
+        "fields": fields_of(schema, texts, of_inputs, permit=permit),
         "more": texts.get(MORE, ""),
         "more_problem": of_inputs.get(MORE, ""),
         "tags_problem": next((why for path, why in problems.items() if path.startswith("tags")), ""),
@@ -337,8 +339,10 @@ def _of_tree(*, caller: Caller, task_id: str) -> Context:
     texts = texts_of(schema, inputs)
     is_copy = newest is not None and newest.status == Status.COMPLETED
     about = "It has completed, so a copy of it runs." if is_copy else ""
-    return _form(schema, texts, {}) | {
+    permit = permit_for(task.user_id, by=caller.user_id)
+    return _form(schema, texts, {}, permit=permit) | {
         "schema": schema,
+        "permit": permit,
         "place": "tasks",
         "tags": " ".join(tags_of([newest.id]).get(newest.id, ())) if newest else "",
         "title": f"Run {root.name} with inputs",

@@ -16,6 +16,7 @@ from tasks.dashboard.schema_form import PREFIX, Field, fields_of, read_inputs, r
 from tasks.models import Question, Task
 from tasks.rules.exceptions import InvalidParams, TaskNotFound, TasksError
 from tasks.rules.strict_json import Json
+from tasks.services.files import permit_for
 from tasks.services.waits.questions import MOST_SHOWN, inbox_of, open_question_of, record_answer
 from tasks.status import Status
 
@@ -42,15 +43,19 @@ class Filled:
         return cls(task_id=task_id, texts=_texts(post), problems=problems)
 
 
-def fields_of_question(question: Question, filled: Filled | None = None) -> list[Field]:
-    """Return the fields of its form: with their defaults or, if it is the one that was submitted, as they were filled in."""
+def fields_of_question(question: Question, by: str, filled: Filled | None = None) -> list[Field]:
+    """Return the fields of its form: with their defaults or, if it is the one that was submitted, as they were filled in.
+
+    Files that this user sends with it belong to the owner of the run, whose tasks read them.
+    """
     if question.schema is None:
         return []
+    permit = permit_for(question.run.user_id, by=by)
     if filled is not None and filled.task_id in ("", question.task_id):
-        return fields_of(question.schema, filled.texts, filled.problems)
+        return fields_of(question.schema, filled.texts, filled.problems, permit=permit)
     rules = question.schema["properties"]
     defaults = {name: rule["default"] for name, rule in rules.items() if "default" in rule}
-    return fields_of(question.schema, texts_of(question.schema, defaults), {})
+    return fields_of(question.schema, texts_of(question.schema, defaults), {}, permit=permit)
 
 
 def answer_in(question: Question, post: QueryDict) -> Any:
@@ -153,7 +158,7 @@ def entries(*, caller: Caller, filled: Filled | None = None, limit: int = MOST_S
             name=task.name if task else None,
             tree=names.get(root_id) if task and task.id != root_id else None,
             decides=[results[item["id"]] for item in task.dependencies if item["id"] in results] if task else [],
-            fields=fields_of_question(question, filled),
+            fields=fields_of_question(question, caller.user_id, filled),
             may_answer=caller.may(Role.OPERATOR) and question.may_be_answered_by(caller),
         )
         found.append(entry)

@@ -27,6 +27,7 @@ from tasks.rules.exceptions import InvalidParams, TasksError
 from tasks.rules.schema import FURTHER, mismatch
 from tasks.rules.strict_json import Json
 from tasks.rules.tree import WORKFLOW
+from tasks.services.files import permit_for
 from tasks.services.trees import create_tree
 from tasks.services.trees.persist import written_down
 from tasks.services.trees.queries import get_tree
@@ -70,6 +71,7 @@ EXAMPLE: Final[list[Json]] = [
 @page("GET", "HEAD", "POST", needs=Role.OPERATOR)
 async def new_task(request: HttpRequest, caller: Caller) -> HttpResponse:
     """`/ui/new/`: a single task, with the form of its executor (`?executor=`)."""
+    permit = permit_for(caller.user_id, by=caller.user_id)
     if request.method == "POST":
         sent = {name: str(value) for name, value in request.POST.items()}
         own = {name: text for name, text in sent.items() if not name.startswith(PREFIX)}
@@ -82,7 +84,7 @@ async def new_task(request: HttpRequest, caller: Caller) -> HttpResponse:
             for path, reason in problems.items():
                 below = (field for start, field in PLACES_BELOW.items() if path.startswith(start))
                 places[PLACES.get(path) or next(below, path)] = reason
-            return _form(described, own, given, places)
+            return _form(described, own, given, places, permit=permit)
 
         return await _create(request, caller, [task], problems, again)
     described = describe(request.GET.get("executor", FIRST))
@@ -90,7 +92,9 @@ async def new_task(request: HttpRequest, caller: Caller) -> HttpResponse:
     if "model" in example and not await pools.read(list_keys, user_id=caller.user_id):
         example = example | {"model": DEMO_MODEL}
     inputs = texts_of(described["input_schema"], example)
-    return await render_page(request, caller, TEMPLATE, _form(described, {"name": described["name"]}, inputs, {}))
+    return await render_page(
+        request, caller, TEMPLATE, _form(described, {"name": described["name"]}, inputs, {}, permit=permit)
+    )
 
 
 @page("GET", "HEAD", "POST", needs=Role.OPERATOR)
@@ -179,10 +183,10 @@ def _read(read: Callable[[str], Any], texts: Texts, name: str, problems: Problem
         return None
 
 
-def _form(described: Json, own: Texts, inputs: Texts, problems: Problems) -> Context:
+def _form(described: Json, own: Texts, inputs: Texts, problems: Problems, *, permit: str) -> Context:
     schema = described["input_schema"]
     of_inputs = {name.removeprefix(PREFIX): reason for name, reason in problems.items() if name.startswith(PREFIX)}
-    fields = fields_of(schema, inputs, of_inputs, may_have_places=True)
+    fields = fields_of(schema, inputs, of_inputs, permit=permit, may_have_places=True)
     rules = schema.get("properties", {})
     further = [field for field in fields if rules[field.name].get(FURTHER)]
     return {

@@ -20,6 +20,7 @@ from tasks.queue import maintenance
 from tasks.rules.exceptions import (
     CallNotFound,
     DeliveryNotFound,
+    FileNotFound,
     FlowNotFound,
     HookNotFound,
     InvalidParams,
@@ -43,6 +44,7 @@ REFUSALS: Final = {
     TaskNotFound: 404,
     RunNotFound: 404,
     CallNotFound: 404,
+    FileNotFound: 404,
     FlowNotFound: 404,
     ScheduleNotFound: 404,
     HookNotFound: 404,

@@ -25,6 +25,7 @@ from tasks.models import Flow, Run, Task
 from tasks.models.runs import FAILURES
 from tasks.rules.strict_json import TEXT
 from tasks.services import history
+from tasks.services.files import list_files
 from tasks.services.history import run_search
 from tasks.services.history.comparisons import Pair, compare, seconds_of, success_before
 from tasks.services.history.past_trees import past_tree
@@ -38,6 +39,7 @@ NAMES_OFFERED: Final = 200
 TASKS_SHOWN: Final = 1_000
 PAIRS_SHOWN: Final = 100
 OTHERS_SHOWN: Final = 20
+FILES_SHOWN: Final = 50
 LONGEST_COMPARED: Final = 5_000
 """The number of characters of a value of a task that are compared."""
 NOTICED_SECONDS: Final = 1
@@ -132,6 +134,7 @@ def run(request: HttpRequest, caller: Caller, run_id: str) -> Context:
     same = {"flow_id": run.flow_id} if run.flow_id else {"root_id": run.root_id}
     runs = Run.objects.for_caller(caller).filter(**same).exclude(id=run.id).order_by("-created_at", "-id")
     others = history.with_facts(list(runs[:OTHERS_SHOWN]))
+    files = list_files(caller=caller, limit=FILES_SHOWN + 1, root_id=run.root_id)
     may_retry = run.status == Status.FAILED and history.is_latest(run)
     mark_handled(past.tasks)
     boxes = {*settings_of_boxes(run.root_id), *(task.spawned_by for task in past.tasks if task.spawned_by)}
@@ -155,6 +158,8 @@ def run(request: HttpRequest, caller: Caller, run_id: str) -> Context:
         "tasks": [(task, looks[task.id], seconds_of(task)) for task in past.tasks[:TASKS_SHOWN]],
         "counts": Counter(task.shown_status for task in past.tasks),
         "task_count": len(past.tasks),
+        "files": files[:FILES_SHOWN],
+        "more_files": len(files) > FILES_SHOWN,
         "others": others,
         "before": next((other for other in others if other.run.created_at < run.created_at), None),
     }

@@ -8,6 +8,7 @@ from typing import Any, Final
 from django.conf import settings
 
 from tasks.dashboard.json_text import format_json
+from tasks.rules.files import asks_for_file, asks_for_files
 from tasks.rules.strict_json import Json, MalformedJson, decode
 
 #: Prefix of the form fields; the name of the input follows.
@@ -17,12 +18,17 @@ MORE: Final = ""
 INPUT_TYPES: Final = MappingProxyType({"email": "email", "uri": "url", "date": "date"})
 EXAMPLES: Final = MappingProxyType({"date-time": "2027-01-31T09:00:00+01:00"})
 """Format → a text in it, for formats that have no field in browsers."""
+AS_JSON: Final = frozenset({"json", "file", "files"})
+"""The kinds of field whose text is JSON. A script puts the files that it has sent into the field."""
 LONG_TEXTS: Final = frozenset({"prompt", "requirement", "body", "text", "stdin", "content"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One input. `kind`: text, long_text, number, choice, flag, or json for any other value. `input_type` is that of HTML."""
+    """One input. `kind`: text, long_text, number, choice, flag, file, files, or json for any other value.
+
+    `input_type` is that of HTML. `permit` allows to send the files (`tasks.services.files.permit_for`).
+    """
 
     name: str
     title: str
@@ -34,12 +40,18 @@ class Field:
     choices: list[str]
     problem: str
     input_type: str = "text"
+    permit: str = ""
 
 
 def fields_of(
-    schema: Json, values: Mapping[str, str], problems: Mapping[str, str], *, may_have_places: bool = False
+    schema: Json,
+    values: Mapping[str, str],
+    problems: Mapping[str, str],
+    *,
+    permit: str = "",
+    may_have_places: bool = False,
 ) -> list[Field]:
-    """Build a field for each property of the schema, with its value and problem.
+    """Build a field for each property of the schema, with its value and problem. Files can be sent with a `permit`.
 
     With `may_have_places`, browsers check no format: what a place fills in is not known yet.
     """
@@ -60,6 +72,7 @@ def fields_of(
                 if rule.get("type") == "string" and not may_have_places
                 else "text"
             ),
+            permit=permit,
         )
         for name, rule in _properties(schema).items()
     ]
@@ -69,6 +82,8 @@ def kind_of(rule: Json, name: str = "") -> str:
     """Return the kind of field for values of this schema."""
     if _choices(rule):
         return "choice"
+    if asks_for_file(rule) or asks_for_files(rule):
+        return "file" if asks_for_file(rule) else "files"
     kinds = {"boolean": "flag", "number": "number", "integer": "number", "string": "text"}
     kind = kinds.get(rule["type"], "json") if isinstance(rule.get("type"), str) else "json"
     return "long_text" if kind == "text" and name in LONG_TEXTS else kind
@@ -80,7 +95,7 @@ def texts_of(schema: Json, inputs: Json) -> dict[str, str]:
     texts = {}
     for name, value in inputs.items():
         if name in rules:
-            is_json = not isinstance(value, str) or kind_of(rules[name]) == "json"
+            is_json = not isinstance(value, str) or kind_of(rules[name]) in AS_JSON
             texts[name] = _as_text(value) if is_json else value
     others = {name: value for name, value in inputs.items() if name not in rules}
     return texts | ({MORE: format_json(others)} if others else {})
@@ -134,7 +149,7 @@ def _value(text: str, rule: Json, name: str) -> Any:
     try:
         return read_json(text)
     except ValueError:
-        if kind != "json":
+        if kind not in AS_JSON:
             raise ValueError("This must be a number" if kind == "number" else "This must be true or false") from None
         if "string" in _kinds(rule):
             return text  # a text needs no quotation marks if the schema also allows strings

@@ -7,6 +7,7 @@ from django.urls import URLPattern, path, re_path
 
 from tasks.dashboard import (
     actions,
+    files,
     filters,
     flows,
     home,
@@ -50,6 +51,8 @@ urlpatterns = [
     path("calls/<str:call_id>/", trace.recorded, name="call"),
     path("calls/<str:call_id>/replay/", trace.replay, name="replay"),
     path("calls/<str:call_id>/feedback/", trace.feedback, name="feedback"),
+    path("files/<str:file_id>/", files.download, name="file"),
+    path("files/<str:file_id>/preview/", files.preview, name="file_preview"),
     path("views/", filters.save_view, name="save_view"),
     path("views/delete/", filters.delete_view, name="delete_view"),
     path("inbox/", inbox.inbox, name="inbox"),

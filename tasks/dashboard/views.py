@@ -15,6 +15,7 @@ from aipartnerupflow.growth import HANDLED, NOT_RUN
 from apflow_site.db import pools
 from tasks.dashboard import boxes
 from tasks.dashboard.boxes import Folds, family_of
+from tasks.dashboard.files import files_named
 from tasks.dashboard.filters import ORDERS, read_filters
 from tasks.dashboard.inbox import fields_of_question
 from tasks.dashboard.lines import lines_of
@@ -181,6 +182,8 @@ def _panel(request: HttpRequest, caller: Caller, task_id: str) -> Context:
         "cached_at": datetime.fromisoformat(taken["at"]) if (taken := found.task.cached_from) else None,
         "inputs": for_pages(found.task, inputs),
         "resolved_inputs": None if resolved is None else for_pages(found.task, resolved),
+        "result_files": files_named(caller, found.task.result),
+        "input_files": files_named(caller, inputs, resolved),
         "dependencies": [(task, required[task.id]) for task in tasks],
         "dependants": found.dependants,
         "more_dependencies": max(0, len(found.task.dependencies) - RELATIVES_SHOWN),
@@ -189,7 +192,7 @@ def _panel(request: HttpRequest, caller: Caller, task_id: str) -> Context:
         "family": family_of(found.task),
         "question": question,
         "answers": answers_in(found.task.root_id, task_id=None if found.task.is_root else task_id, limit=ANSWERS_SHOWN),
-        "fields": fields_of_question(question) if question else [],
+        "fields": fields_of_question(question, caller.user_id) if question else [],
         "may_answer": question is not None and caller.may(Role.OPERATOR) and question.may_be_answered_by(caller),
         "is_running": found.run is not None and found.run.finished_at is None,
         "hook_url": path and urljoin(base_url(request), path),

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from mimetypes import guess_type
 from typing import Any, Final
 
+import orjson
+
 from tasks.rules.strict_json import Json
 
 FILE: Final = "$file"
@@ -16,6 +18,10 @@ VALUE_MARK: Final = b'"$value"'
 """JSON text without it has no moved value."""
 PATH: Final = "$path"
 """The field with the steps into the value, if only a part of it is meant."""
+FORMAT: Final = "file"
+"""The format, in a JSON Schema, of a value that is a file."""
+FORMAT_MARK: Final = b'"format":"file"'
+NO_FILE: Final = 'must be a file: {"$file": id}'
 MAX_NAME: Final = 255
 MEDIA_TYPE: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
 SHA256: Final = re.compile("[0-9a-f]{64}")
@@ -109,8 +115,44 @@ def _at(steps: Sequence[str], value: Any) -> Any:
     return value
 
 
+def asks_for_file(rule: Any) -> bool:
+    """Return whether a schema asks for a file, with `"format": "file"`."""
+    return isinstance(rule, dict) and rule.get("format") == FORMAT
+
+
+def asks_for_files(rule: Any) -> bool:
+    """Return whether a schema asks for a list of files."""
+    return isinstance(rule, dict) and rule.get("type") == "array" and asks_for_file(rule.get("items"))
+
+
+def files_asked(schema: Json, value: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Yield the values that must be files, with their places: where `properties` and `items` of the schema have the format."""
+    if FORMAT_MARK in orjson.dumps(schema):
+        yield from _files_asked(schema, value, place)
+
+
+def _files_asked(schema: Json, value: Any, place: str) -> Iterator[tuple[str, Any]]:
+    if asks_for_file(schema):
+        if value is not None or "null" not in schema.get("type", ()):
+            yield place, value
+    elif isinstance(value, dict) and isinstance(rules := schema.get("properties"), dict):
+        for name, rule in rules.items():
+            if name in value and isinstance(rule, dict):
+                yield from _files_asked(rule, value[name], f"{place}.{name[:100]}")
+    elif isinstance(value, list) and isinstance(rule := schema.get("items"), dict):
+        for number, each in enumerate(value):
+            yield from _files_asked(rule, each, f"{place}[{number}]")
+
+
+def no_files(schema: Json, value: Any, place: str) -> list[tuple[str, str]]:
+    """Return (place, reason) of each value that the schema asks to be a file and that is none."""
+    asked = files_asked(schema, value, place)
+    return [(where, NO_FILE) for where, each in asked if not is_file(each) or is_moved(each)]
+
+
 FILE_SCHEMA: Final[Json] = {
     "type": "object",
+    "format": FORMAT,
     "properties": {FILE: {"type": "string", "minLength": 1}},
     "required": [FILE],
 }

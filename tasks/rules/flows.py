@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 
 from tasks.rules.exceptions import MOST_LISTED
+from tasks.rules.files import asks_for_file, no_files
 from tasks.rules.schema import TooCostly, check_cost, fault, is_light, mismatch
 from tasks.rules.strict_json import Json
 
@@ -53,6 +54,10 @@ def fault_of_schema(schema: Json) -> str | None:
     if schema.get("type", "object") != "object":
         return "must describe an object: its properties are the inputs"
     for name, rule in rules_of(schema).items():
+        if asks_for_file(rule) and "object" not in rule.get("type", "object"):
+            return (
+                f'has the format "file" at properties.{name} with another type: a file is an object. Leave the type out'
+            )
         # A rule with a reference is only understood within its document.
         is_whole = b'"$ref"' not in orjson.dumps(rule)
         if "default" in rule and is_whole and (problem := mismatch(rule, rule["default"])):
@@ -98,6 +103,8 @@ def filled_inputs(schema: Json | None, given: Json) -> tuple[Json, list[Problem]
     missing = [name for name in schema.get("required", []) if name not in filled]
     if missing:
         return filled, [(f"inputs.{name[:100]}", "is required") for name in missing[:100]]
+    if wrong := no_files(schema, filled, "inputs"):
+        return filled, wrong[:MOST_LISTED]
     if not is_light(schema, filled):
         return filled, [("inputs", "are too long for the schema of this flow. Send less, or simplify the schema")]
     problem = mismatch(schema, filled)

@@ -1,7 +1,7 @@
 """Forms: flat JSON Schemas that say what people fill in when a task asks them a question.
 
 Pure: no Django. A form is an object of texts, numbers, integers, booleans and choices, so that every
-interface can show it, without JavaScript too.
+interface can show it, without JavaScript too; and of files, for which people use the dashboard or a client.
 """
 
 import re
@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from tasks.rules.files import asks_for_file, asks_for_files, no_files
 from tasks.rules.schema import TooCostly, check_cost, fault, is_light, mismatch
 from tasks.rules.strict_json import Json
 
@@ -68,6 +69,7 @@ OF_FORM: Final = frozenset(
     {"$schema", "type", "title", "description", "properties", "required", "additionalProperties"}
 )
 OF_FIELD: Final = frozenset({"type", "title", "description", "default", "enum"})
+OF_FILE: Final = frozenset({"type", "title", "description", "format", "items", "minItems", "maxItems"})
 NUMERIC: Final = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
 BY_TYPE: Final = {
     "string": frozenset({"minLength", "maxLength", "pattern", "format"}),
@@ -77,7 +79,7 @@ BY_TYPE: Final = {
 }
 HOW: Final = (
     'Write {"type": "object", "properties": {"amount": {"type": "number", "title": "Amount"}}, "required": ["amount"]}: '
-    "each field is a string, number, integer or boolean, or has an enum of such values."
+    "each field is a string, number, integer or boolean, has an enum of such values, or the format file."
 )
 
 
@@ -114,8 +116,14 @@ def _faults_of_field(name: str, rule: Any) -> Iterator[str]:
     where = f"properties.{name[:MAX_NAME_CHARACTERS]}"
     if not 0 < len(name) <= MAX_NAME_CHARACTERS or not name.isprintable():
         yield f"has the field {name[:MAX_NAME_CHARACTERS]!r}; a name has 1 to {MAX_NAME_CHARACTERS} printable characters"
-    if not isinstance(rule, dict) or not ("enum" in rule or "type" in rule):
+    if not isinstance(rule, dict) or not ("enum" in rule or "type" in rule or asks_for_file(rule)):
         yield f"has no type at {where}. {HOW}"
+        return
+    if asks_for_file(rule) or asks_for_files(rule):
+        if unknown := sorted(rule.keys() - OF_FILE):
+            yield f"has the keyword '{unknown[0][:100]}' at {where}. Allowed there: {', '.join(sorted(OF_FILE))}"
+        if asks_for_file(rule) and rule.get("type", "object") != "object":
+            yield f'has the format "file" at {where} with another type: a file is an object. Leave the type out'
         return
     kind = rule.get("type")
     if kind is not None and (not isinstance(kind, str) or kind not in BY_TYPE):
@@ -157,8 +165,12 @@ def filled_form(schema: Json, answer: Any) -> tuple[Json, list[tuple[str, str]]]
 
 def _misfit(rule: Json, value: Any) -> str | None:
     """Describe, as the rest of a sentence, why the value does not fit the rule of its field; None if it does."""
+    if wrong := no_files(rule, value, ""):
+        return wrong[0][1]
     if problem := mismatch(rule, value):
         return problem
+    if asks_for_file(rule):
+        return None
     return fault_of_format(rule["format"], value) if "format" in rule else None
 
 
@@ -167,6 +179,8 @@ def described_form(schema: Json) -> str:
     described = []
     for name, rule in schema["properties"].items():
         kind = {"string": "text", "boolean": "true or false"}.get(rule.get("type"), rule.get("type"))
+        if asks_for_file(rule) or asks_for_files(rule):
+            kind = "file" if asks_for_file(rule) else "files"
         if "enum" in rule:
             kind = "one of " + ", ".join(map(str, rule["enum"]))
         described.append(f"{name} ({kind}{', required' if name in schema.get('required', []) else ''})")

@@ -28,6 +28,7 @@ register.filter(who)
 register.filter("call_facts", facts)
 
 PANEL_LINE: Final = 46
+UNITS: Final = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 EMPTY_CELL: Final = "<td></td>"
 
 
@@ -95,6 +96,15 @@ def value(value: Any, kind: str, task_id: str, label: str) -> dict[str, Any]:
         "src": f"/ui/value/{kind}/{quote(task_id, safe='')}",
         "label": label,
     }
+
+
+@register.filter
+def size(count: int) -> str:
+    """Format a number of bytes, such as `1.2 MiB`."""
+    unit = next((unit for unit in UNITS if count >= unit[0]), None)
+    if unit is None:
+        return f"{count:,} byte{'' if count == 1 else 's'}"
+    return f"{count / unit[0]:,.1f}".removesuffix(".0") + f" {unit[1]}"
 
 
 @register.filter

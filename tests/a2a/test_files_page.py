@@ -17,6 +17,7 @@ from tests.shell import Shell, new_shell
 
 PAGE = "docs/how-to/files.md"
 SEND = "Send and get files"
+FORMS = "Ask for files in forms"
 USE = "Use files in tasks"
 
 
@@ -38,6 +39,20 @@ def test_what_the_page_shows_works(shell: Shell, open_server: Server, tmp_path: 
     answer = shell.run(with_curl)
     (found,) = re.findall(r"\{.*\}", answer)
     assert json.loads(found)["sha256"] == sent["sha256"]
+
+
+def test_a_flow_takes_a_local_file_and_its_files_are_stored(shell: Shell, open_server: Server) -> None:
+    schema = json.loads(text(PAGE, FORMS, "json"))
+    run, download = text(PAGE, FORMS, "bash").splitlines()
+    task = {"name": "echo_executor", "inputs": {"doc": "{{run.inputs.report}}"}}
+    saved = open_server.rpc("flows.save", {"name": "summary", "tasks": [task], "inputs_schema": schema})
+    assert saved["warnings"] == []
+    shell.run(f"printf 'Rivers flow to the sea.' > report.txt && {run}", AIPARTNERUPFLOW_URL=open_server.url)
+    (started,) = open_server.rpc("runs.list", {"flow": "summary"})["runs"]
+    shell.run(download.replace("RUN_ID", started["id"]), AIPARTNERUPFLOW_URL=open_server.url)
+    assert shell.run("cat results/report.txt").strip().endswith("Rivers flow to the sea.")
+    open_server.rpc("tasks.delete", {"task_id": started["root_task_id"], "force": True})
+    open_server.rpc("flows.delete", {"name": "summary"})
 
 
 def test_the_function_of_the_page_reads_its_file(tmp_path: Path) -> None:

@@ -86,6 +86,37 @@ const doings: Record<string, () => Promise<unknown>> = {
     return kinds;
   },
 
+  async files() {
+    const client = new Client(url);
+    const text = "Rivers flow to the sea. ".repeat(50_000);
+    const sent = await client.files.put(new File([text], "rivers.txt", { type: "text/plain" }));
+    const streamed = await client.files.put(new Blob([text]).stream(), { name: "stream.csv" });
+    const whole = await (await client.files.get(sent)).text();
+    const part = await client.files.get(sent.$file, { start: 7, end: 11 });
+    const link = await client.files.link(sent, { minutes: 1 });
+    const run = await client.start({ tasks: [{ name: "echo_executor", inputs: { doc: "{{run.inputs.doc}}" } }], inputs: { doc: sent } });
+    await run.wait();
+    const page = await client.call<{ runs: { id: string }[] }>("runs.list", { task_id: run.taskId });
+    const listed = await client.files.list({ run_id: page.runs[0]?.id ?? "" });
+    return {
+      sent: [sent.name, sent.media_type, sent.bytes === text.length],
+      streamed: [streamed.name, streamed.media_type, streamed.sha256 === sent.sha256],
+      whole: whole === text,
+      part: [part.status, await part.text()],
+      linked: (await (await fetch(link.url)).text()) === text,
+      listed: listed.files.map((file) => file.name),
+      absent: (await kindOf(client.files.get("no-such-file"))).slice(0, 2),
+      nameless: (await kindOf(client.files.put(new Blob(["x"]))))[0],
+    };
+  },
+
+  async uploads() {
+    const bytes = new Uint8Array(1_500_000).map((_, index) => index % 251);
+    const sent = await new Client(other).files.put(new Blob([bytes]), { name: "broken.bin" });
+    const got = new Uint8Array(await (await new Client(url).files.get(sent)).arrayBuffer());
+    return { whole: got.length === bytes.length && got.every((byte, index) => byte === bytes[index]) };
+  },
+
   async authenticates() {
     const nameless = await kindOf(new Client(url).call("tasks.count"));
     const counted = await new Client(url, { token: async () => other }).call<{ total: number }>("tasks.count");

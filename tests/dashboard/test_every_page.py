@@ -47,7 +47,7 @@ PAGES: Final = {
     "fork": "/ui/fork/{task}",
 }
 """The pages by the names of their addresses."""
-PARTS: Final = {"head", "growth", "panel", "value", "call", "preview_schedule"}
+PARTS: Final = {"head", "growth", "panel", "value", "call", "preview_schedule", "file", "file_preview"}
 """Addresses that scripts of the pages load."""
 POSTS: Final = {
     *(

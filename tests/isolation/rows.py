@@ -123,7 +123,7 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "cache.clear": Row({}, ({"executor": "echo_executor"}, {"flow": "no-such-flow"})),
         "files.create": Row({"name": "mine.txt", "bytes": 3}),
         "files.get": Row(DOCUMENT, ({"file_id": "$task"},)),
-        "files.list": Row({}, ({"cursor": "$document"}, {"limit": 1})),
+        "files.list": Row({}, ({"cursor": "$document"}, {"limit": 1}, RUN), runs=True),
         "files.delete": Row(DOCUMENT),
         "files.link": Row(DOCUMENT, (DOCUMENT | {"minutes": 1},)),
         "flows.pause": Row(NO_FLOW, (NO_FLOW | USER,), code=-32001),

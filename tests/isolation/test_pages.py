@@ -39,6 +39,7 @@ PATHS = [
     "/ui/runs/$run/download/",
     "/ui/runs/selected/?then=delete&run=$run",
     "/ui/runs/compare/?a=$run&b=$run",
+    "/ui/files/$document/preview/",
     "/ui/schedules/$schedule/",
     "/ui/schedules/$schedule/edit/",
 ]

@@ -1,4 +1,5 @@
 import { Broken, followed } from "./stream.ts";
+import { Files } from "./files.ts";
 import { errorOf, TimedOut, Unreachable, type Refusal } from "./errors.ts";
 import type { Cancellation, Event, Execution, MethodsOf, NewTask, Path, Request, Success, Tree } from "./types.ts";
 
@@ -41,12 +42,15 @@ type Inputs =
 
 export class Client {
   readonly url: string;
+  /** Send, get and list files. */
+  readonly files: Files;
   readonly #options: ClientOptions;
 
   /** `url` is the address of the server. In a page of the server itself, `""` is enough. */
   constructor(url = "http://localhost:8000", options: ClientOptions = {}) {
     this.url = url.replace(/\/+$/, "");
     this.#options = options;
+    this.files = new Files(this, (path, init) => this.#transfer(path, init), options.resumeMs ?? RESUME_MS);
   }
 
   /** Call a method of JSON-RPC, and return its result. Throws RpcError. */
@@ -132,6 +136,21 @@ export class Client {
       const hint = "Is the server running, and does its server.allowed_origins list this page?";
       throw new Unreachable(`No answer from ${this.url}. ${hint}`, { cause: error });
     }
+  }
+
+  /** Send a request whose bodies may be of any size, for as long as it takes. */
+  async #transfer(path: string, init: RequestInit): Promise<Response> {
+    const headers = await this.#headers({ Accept: "*/*", ...(init.headers as Record<string, string>) });
+    let response: Response;
+    try {
+      response = await this.#fetch(path, { ...init, headers });
+    } catch (error) {
+      if (init.signal?.aborted) throw init.signal.reason;
+      throw new Unreachable(`The connection to ${this.url} broke.`, { cause: error });
+    }
+    if (response.ok) return response;
+    const reply = await this.#json<{ error?: Refusal }>(response);
+    throw reply.error ? errorOf(reply.error, response.status) : this.#stranger(response);
   }
 
   #fetch(path: string, init: RequestInit): Promise<Response> {

@@ -156,8 +156,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List the files, the newest first.
-         * @description List the files, the newest first.
+         * List the files, or those of a run, the newest first.
+         * @description List the files, or those of a run, the newest first.
          */
         get: operations["listFiles"];
         put?: never;
@@ -1438,6 +1438,50 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/files": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Store the body as a file, and return it as a value.
+         * @description Store the body as a file, and return it as a value.
+         */
+        post: operations["sendFile"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/files/{file_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Return the bytes of a file, or a range of them.
+         * @description Return the bytes of a file, or a range of them.
+         */
+        get: operations["readFile"];
+        /**
+         * Send bytes of a file that `files.create` announced, from the offset on.
+         * @description Send bytes of a file that `files.create` announced, from the offset on.
+         */
+        put: operations["sendFileBytes"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -1736,10 +1780,20 @@ export interface components {
         Error: {
             error: {
                 /** @enum {unknown} */
-                code: "already_executing" | "authentication_required" | "call_not_found" | "cannot_delete" | "circular_dependency" | "database_unavailable" | "delivery_not_found" | "events_pruned" | "executor_not_found" | "file_differs" | "file_not_found" | "file_too_large" | "flow_not_found" | "generation_failed" | "headers_too_large" | "hook_not_found" | "internal" | "invalid_dependency" | "invalid_json" | "invalid_params" | "invalid_parent" | "invalid_tree" | "limit_not_found" | "limit_reached" | "method_not_allowed" | "method_not_found" | "model_not_found" | "not_found" | "not_run_yet" | "notification_not_found" | "response_not_found" | "response_too_large" | "role_too_low" | "run_failed" | "run_not_found" | "schedule_not_found" | "schema_mismatch" | "status_conflict" | "store_unavailable" | "task_not_found" | "too_large" | "too_slow" | "unsupported_media_type";
+                code: "already_executing" | "authentication_required" | "call_not_found" | "cannot_delete" | "circular_dependency" | "database_unavailable" | "delivery_not_found" | "events_pruned" | "executor_not_found" | "file_differs" | "file_not_found" | "file_too_large" | "flow_not_found" | "generation_failed" | "headers_too_large" | "hook_not_found" | "internal" | "invalid_dependency" | "invalid_json" | "invalid_params" | "invalid_parent" | "invalid_tree" | "limit_not_found" | "limit_reached" | "method_not_allowed" | "method_not_found" | "not_found" | "not_run_yet" | "notification_not_found" | "response_too_large" | "role_too_low" | "run_not_found" | "schedule_not_found" | "schema_mismatch" | "status_conflict" | "store_unavailable" | "task_not_found" | "too_large" | "too_slow" | "unsupported_media_type";
                 data?: unknown;
                 message: string;
             };
+        };
+        ErrorOfFiles: {
+            error: {
+                code: number;
+                data?: unknown;
+                message: string;
+            };
+            id: null;
+            /** @constant */
+            jsonrpc: "2.0";
         };
         /**
          * Event
@@ -4082,6 +4136,7 @@ export interface operations {
             query?: {
                 cursor?: string;
                 limit?: number;
+                run_id?: string;
             };
             header?: never;
             path?: never;
@@ -4109,6 +4164,15 @@ export interface operations {
             };
             /** @description Unauthorized: `authentication_required` */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `run_not_found` */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -9626,6 +9690,342 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    sendFile: {
+        parameters: {
+            query: {
+                media_type?: string;
+                name: string;
+                sha256?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": unknown;
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileValue"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+            /** @description Content Too Large: `file_too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+            /** @description Unsupported Media Type: `unsupported_media_type` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+            /** @description Unprocessable Content: `file_differs` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+            /** @description Too Many Requests: `limit_reached` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+        };
+    };
+    readFile: {
+        parameters: {
+            query?: {
+                link?: string;
+            };
+            header?: {
+                "If-None-Match"?: string;
+                "If-Range"?: string;
+                Range?: string;
+            };
+            path: {
+                file_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description bytes */
+                    "Accept-Ranges"?: string;
+                    /** @description attachment, with the name of the file */
+                    "Content-Disposition"?: string;
+                    /** @description The number of bytes that follow */
+                    "Content-Length"?: string;
+                    /** @description A sandbox: a browser runs nothing of a file */
+                    "Content-Security-Policy"?: string;
+                    /** @description The SHA-256 of the whole file, in quotation marks */
+                    ETag?: string;
+                    /** @description nosniff */
+                    "X-Content-Type-Options"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": unknown;
+                };
+            };
+            /** @description Partial Content */
+            206: {
+                headers: {
+                    /** @description bytes */
+                    "Accept-Ranges"?: string;
+                    /** @description attachment, with the name of the file */
+                    "Content-Disposition"?: string;
+                    /** @description The number of bytes that follow */
+                    "Content-Length"?: string;
+                    /** @description Which bytes of how many follow */
+                    "Content-Range"?: string;
+                    /** @description A sandbox: a browser runs nothing of a file */
+                    "Content-Security-Policy"?: string;
+                    /** @description The SHA-256 of the whole file, in quotation marks */
+                    ETag?: string;
+                    /** @description nosniff */
+                    "X-Content-Type-Options"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": unknown;
+                };
+            };
+            /** @description Not Modified */
+            304: {
+                headers: {
+                    /** @description The SHA-256 of the whole file, in quotation marks */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+            /** @description Not Found: `file_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+            /** @description Conflict: `status_conflict` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+            /** @description Range Not Satisfiable */
+            416: {
+                headers: {
+                    /** @description bytes *\/ and the number of bytes that there are */
+                    "Content-Range"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Too Many Requests: `limit_reached` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+        };
+    };
+    sendFileBytes: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description How many bytes have arrived; without it 0 */
+                "Upload-Offset"?: number;
+            };
+            path: {
+                file_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": unknown;
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileInfo"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+            /** @description Not Found: `file_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+            /** @description Conflict: `status_conflict` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+            /** @description Content Too Large: `file_too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+            /** @description Unsupported Media Type: `unsupported_media_type` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+            /** @description Unprocessable Content: `file_differs` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+            /** @description Too Many Requests: `limit_reached` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorOfFiles"];
                 };
             };
         };

@@ -17,6 +17,14 @@ export type Execution = Schemas["Execution"];
 /** What was done to one task that was to be cancelled. */
 export type Cancellation = Schemas["Cancellation"];
 export type Status = Schemas["Status"];
+/** A file as a value of JSON, as inputs and results have it. */
+export type FileValue = Schemas["FileValue"];
+/** A file; while it is not complete, `received` of its bytes have arrived. */
+export type FileInfo = Schemas["FileInfo"];
+/** A page of files. */
+export type FileList = Schemas["Files"];
+/** A URL with which a browser may read a file without a login. */
+export type FileLink = Schemas["FileLink"];
 
 export type Method = "get" | "post" | "put" | "patch" | "delete";
 export type Path = keyof paths;

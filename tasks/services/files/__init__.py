@@ -44,6 +44,10 @@ SWEPT: Final = 200
 """The files, or objects, that one transaction of the sweep removes."""
 OUR_ID: Final = re.compile("[0-9a-f-]{36}")
 LINK: Final = "tasks.file_links"  # part of every signature
+UPLOAD: Final = "tasks.file_uploads"
+PERMIT: Final = "tasks.file_permits"
+PERMIT_SECONDS: Final = 86_400
+"""The seconds for which a form may be open until its files are sent."""
 Doomed = list[str]
 """Keys of objects that nothing refers to any more, which are to be removed from the store."""
 
@@ -99,9 +103,11 @@ def _with_bytes(file_id: str, among: FileQuerySet) -> File | None:
     return among.filter(id=file_id).select_related("stored").first() if is_ours else None
 
 
-def list_files(*, caller: Caller, limit: int, after: str | None = None) -> list[File]:
-    """Return the files that the caller may see, the newest first, after the one with this id."""
+def list_files(*, caller: Caller, limit: int, after: str | None = None, root_id: str | None = None) -> list[File]:
+    """Return the files that the caller may see, of those that a tree names if it has a `root_id`; the newest first, after the one with this id."""
     found = File.objects.for_caller(caller).order_by("-id")
+    if root_id is not None:
+        found = found.filter(references__holder=f"{TREE}{root_id}")
     return list((found if after is None else found.filter(id__lt=after))[:limit])
 
 
@@ -341,6 +347,39 @@ def linked_file(file_id: str, *, token: str) -> File:
     if found is None or is_over or is_disabled(found.user_id):
         raise FileNotFound(file_id)
     return found
+
+
+def upload_token(file: File) -> str:
+    """Return what allows to send the bytes of a file that was announced, without a login."""
+    return signing.dumps(file.id, salt=UPLOAD)
+
+
+def file_to_send(file_id: str, *, token: str) -> File:
+    """Return the file whose bytes the token allows to send. Raises FileNotFound, also if the token is not valid any more."""
+    try:
+        named = signing.loads(token, salt=UPLOAD, max_age=settings.APFLOW.files.upload_hours * 3600)
+    except signing.BadSignature:
+        raise FileNotFound(file_id) from None
+    found = _with_bytes(file_id, File.objects.all())
+    if named != file_id or found is None or is_disabled(found.user_id):
+        raise FileNotFound(file_id)
+    return found
+
+
+def permit_for(owner: str, *, by: str) -> str:
+    """Return what allows a form, which this user fills in, to send files that belong to the owner."""
+    return signing.dumps([owner, by], salt=PERMIT)
+
+
+def permitted_owner(permit: str) -> str:
+    """Return whose the files of a form are. Raises InvalidParams if the permit is not valid any more."""
+    try:
+        owner, by = signing.loads(permit, salt=PERMIT, max_age=PERMIT_SECONDS)
+    except signing.BadSignature:
+        owner = by = None
+    if owner is None or is_disabled(owner) or is_disabled(by):
+        raise InvalidParams([("permit", "is not valid any more. Load the page again, and choose the file there")])
+    return str(owner)
 
 
 # --- removal ---

@@ -13,13 +13,15 @@ import orjson
 from django.db.models import Case, Exists, OuterRef, Value, When
 
 from tasks.models import File, FileReference, Run, Task
-from tasks.rules.exceptions import InvalidParams
-from tasks.rules.files import FILE, MARK, files_in
+from tasks.rules.exceptions import MOST_LISTED, InvalidParams
+from tasks.rules.files import FILE, MARK, files_asked, files_in, is_file
+from tasks.rules.strict_json import Json
 from tasks.storage.bulk import batched
 
 TREE: Final = "tree:"
 FLOW: Final = "flow:"
 SCHEDULE: Final = "schedule:"
+MISSING: Final = "there is no complete file '{}' of this owner"
 AT_ONCE: Final = 500
 LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -59,13 +61,25 @@ def refer(holder: str, file_ids: Collection[str], *, owner: str, may_be_missing:
         own = File.objects.filter(id__in=new, user_id=owner, completed_at__isnull=False)
         found = list(own.select_for_update().order_by("id").values_list("id", flat=True))
         if not may_be_missing and (missing := sorted(set(new) - set(found))):
-            raise InvalidParams(
-                [("inputs", f"there is no complete file '{file_id[:100]}' of this owner") for file_id in missing[:3]]
-            )
+            raise InvalidParams([("inputs", MISSING.format(file_id[:100])) for file_id in missing[:3]])
         File.objects.filter(id__in=found).update(unused_since=None)
         FileReference.objects.bulk_create(
             [FileReference(holder=holder, file_id=file_id) for file_id in found], ignore_conflicts=True
         )
+
+
+def refuse_foreign(schema: Json | None, value: Any, *, owner: str, place: str) -> None:
+    """Raise InvalidParams, with its place, for a value that a schema asks to be a file and that is no complete one of the owner."""
+    asked = (
+        {} if schema is None else {where: each for where, each in files_asked(schema, value, place) if is_file(each)}
+    )
+    found = set[str]()
+    for ids in batched(sorted({each[FILE] for each in asked.values()}), AT_ONCE):
+        own = File.objects.filter(id__in=ids, user_id=owner, completed_at__isnull=False)
+        found.update(own.values_list("id", flat=True))
+    missing = [(where, MISSING.format(each[FILE][:100])) for where, each in asked.items() if each[FILE] not in found]
+    if missing:
+        raise InvalidParams(missing[:MOST_LISTED])
 
 
 def release(holders: Sequence[str]) -> None:

@@ -38,7 +38,7 @@ from tasks.rules.flows import (
 from tasks.rules.specs import LISTED, TreeSpec
 from tasks.rules.stored_results import is_longer
 from tasks.rules.strict_json import Json
-from tasks.services.files.references import FLOW, named_in, refer, release
+from tasks.services.files.references import FLOW, named_in, refer, refuse_foreign, release
 from tasks.services.secrets.stored_secrets import refuse_unusable
 from tasks.services.secrets.write_only import sealed, sealed_definition
 from tasks.services.trees import NEW, Execution, checked_beforehand, execute_tree
@@ -146,7 +146,7 @@ def run_flow(
     owner = flow.user_id
     takes = names_taken(found) if offered else None
     more = {name: value for name, value in (offered or {}).items() if takes is None or name in takes}
-    given = checked_inputs(found, sealed_texts.opened_where_possible(more | (inputs or {}), owner=owner))
+    given = checked_inputs(found, sealed_texts.opened_where_possible(more | (inputs or {}), owner=owner), owner=owner)
     execution = execute_tree(
         caller=caller,
         tasks=[task | {"user_id": flow.user_id} for task in found.definition],
@@ -206,8 +206,11 @@ def refuse_unused(run: Run, version: FlowVersion | None, given: Json, *, field: 
         raise InvalidParams(problems)
 
 
-def checked_inputs(version: FlowVersion | None, given: Json, *, field: str = "inputs") -> Json:
-    """Return the inputs of a run, of a flow with defaults. Raises InvalidParams if they do not fit its schema or are too large."""
+def checked_inputs(version: FlowVersion | None, given: Json, *, owner: str, field: str = "inputs") -> Json:
+    """Return the inputs of a run, of a flow with defaults.
+
+    Raises InvalidParams if they do not fit its schema, are too large, or name a file that is not one of the owner.
+    """
     most = settings.APFLOW.limits.result_bytes
     too_long = (field, f"have more than the {most:,} bytes that limits.result_bytes allows")
     if is_longer(given, than=most):
@@ -217,6 +220,7 @@ def checked_inputs(version: FlowVersion | None, given: Json, *, field: str = "in
         raise InvalidParams([(place.replace("inputs", field, 1), reason) for place, reason in problems])
     if is_longer(filled, than=most):  # the defaults count too
         raise InvalidParams([too_long])
+    refuse_foreign(None if version is None else version.inputs_schema, filled, owner=owner, place=field)
     return filled
 
 

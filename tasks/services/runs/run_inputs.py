@@ -50,7 +50,8 @@ def with_inputs(
     refuse_unused(run, version, inputs, field=FIELD)
     before = None if replace_inputs else RunInputs.objects.filter(run_id=run.id).first()
     merged = inputs if before is None else before.inputs | inputs
-    given = checked_inputs(version, sealed_texts.opened_where_possible(merged, owner=run.user_id), field=FIELD)
+    opened = sealed_texts.opened_where_possible(merged, owner=run.user_id)
+    given = checked_inputs(version, opened, owner=run.user_id, field=FIELD)
     if execution.is_idle and (inputs or replace_inputs):
         raise InvalidParams([(FIELD, ALL_COMPLETED)])
     set_inputs(run, sealed(given, version.inputs_schema if version else None, owner=run.user_id))

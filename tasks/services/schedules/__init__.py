@@ -387,7 +387,7 @@ def _set_flow(schedule: Schedule, version: int | None) -> None:
     schedule.flow_version = version
     _, found = flows.get_version(caller=Caller(user_id=schedule.user_id), name=schedule.flow, version=version)
     given = sealed_texts.opened_where_possible(schedule.inputs or {}, owner=schedule.user_id)
-    flows.checked_inputs(found, given)
+    flows.checked_inputs(found, given, owner=schedule.user_id)
     if schedule.inputs is not None:
         schedule.inputs = sealed(given, found.inputs_schema, owner=schedule.user_id)
 

@@ -28,6 +28,7 @@ from tasks.rules.exceptions import InvalidParams, RoleTooLow, StatusConflict
 from tasks.rules.forms import filled_form
 from tasks.rules.strict_json import Json, MalformedJson, decode
 from tasks.rules.waits import Alarm, from_json
+from tasks.services.files.references import refuse_foreign
 from tasks.services.spending import budgets
 from tasks.services.trees.queries import get_task
 from tasks.status import OnExpiry, WaitKind
@@ -226,6 +227,7 @@ def checked_answer(question: Question, answer: Any) -> Any:
     filled, problems = filled_form(question.schema, answer)
     if problems:
         raise InvalidParams(problems)
+    refuse_foreign(question.schema, filled, owner=question.run.user_id, place="answer")
     return filled
 
 

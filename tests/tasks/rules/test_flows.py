@@ -49,9 +49,36 @@ def test_inputs_are_filled_and_checked(schema: Json | None, sent: Json, filled: 
 
 
 @pytest.mark.parametrize(
+    ("sent", "fields"),
+    [
+        ({"doc": {"$file": "a"}, "pages": [{"$file": "b"}], "box": {"cover": {"$file": "c"}}, "none": None}, []),
+        ({"doc": "report.pdf"}, ["inputs.doc"]),
+        ({"doc": {"$file": 7}}, ["inputs.doc"]),
+        ({"doc": None}, ["inputs.doc"]),
+        ({"pages": [{"$file": "b"}, "x", {}]}, ["inputs.pages[1]", "inputs.pages[2]"]),
+        ({"pages": {"$file": "b"}}, ["inputs"]),
+        ({"box": {"cover": 1}}, ["inputs.box.cover"]),
+        ({"none": 1}, ["inputs.none"]),
+    ],
+)
+def test_what_must_be_a_file_is_named(sent: Json, fields: list[str]) -> None:
+    schema: Json = {
+        "properties": {
+            "doc": {"format": "file"},
+            "pages": {"type": "array", "items": {"format": "file"}},
+            "box": {"type": "object", "properties": {"cover": {"format": "file"}}},
+            "none": {"type": ["object", "null"], "format": "file"},
+        }
+    }
+    assert fault_of_schema(schema) is None
+    assert [field for field, _ in filled_inputs(schema, sent)[1]] == fields
+
+
+@pytest.mark.parametrize(
     ("schema", "reason"),
     [
         ({"type": "string"}, "must describe an object"),
+        ({"properties": {"a": {"type": "string", "format": "file"}}}, 'the format "file" at properties.a'),
         ({"properties": {"a": {"type": "nothing"}}}, "not a valid JSON Schema"),
         ({"properties": {"a": {"type": "integer", "default": "x"}}}, "default at properties.a"),
         ({"properties": {"a": {"$ref": "https://a.example/b"}}}, "Only parts of the schema itself"),

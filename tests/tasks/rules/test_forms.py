@@ -55,6 +55,8 @@ def test_a_flat_schema_is_a_form() -> None:
         (of(type="boolean", minimum=1), "has the keyword 'minimum' at properties.x"),
         (of(enum=[{"a": 1}]), "must have texts, numbers, true or false at properties.x.enum"),
         (of(enum=[None]), "must have texts, numbers, true or false at properties.x.enum"),
+        (of(type="string", format="file"), 'has the format "file" at properties.x with another type'),
+        (of(format="file", minLength=1), "has the keyword 'minLength' at properties.x. Allowed there: description"),
         (of(type="integer", enum=["one"]), "has a value at properties.x.enum that is not of the type integer"),
         (of(type="integer", default="one"), "has a default at properties.x that does not fit"),
         (of(type="string", pattern="("), "is not a valid JSON Schema"),
@@ -99,6 +101,15 @@ def test_an_answer_gets_the_defaults_of_what_was_left_out() -> None:
 )
 def test_what_does_not_fit_is_named_field_by_field(answer: Any, fields: list[str]) -> None:
     assert [field for field, _ in filled_form(FORM, answer)[1]] == fields
+
+
+def test_a_form_may_ask_for_files() -> None:
+    form = {"properties": {"doc": {"format": "file"}, "pages": {"type": "array", "items": {"format": "file"}}}}
+    assert fault_of_form(form) is None
+    assert filled_form(form, {"doc": {"$file": "a"}, "pages": [{"$file": "b"}]})[1] == []
+    wrong = filled_form(form, {"doc": "a.pdf", "pages": [1]})[1]
+    assert wrong == [(f"answer.{name}", 'must be a file: {"$file": id}') for name in ("doc", "pages")]
+    assert described_form(form) == "doc (file), pages (files)"
 
 
 def test_a_text_that_a_pattern_would_take_long_for_is_refused() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import transaction
 
 from accounts.callers import LOCAL, Caller
@@ -229,3 +230,39 @@ def test_a_death_at_any_step_leaves_nothing_that_a_sweep_does_not_remove(tmp_pat
     assert done.returncode == 0, done.stderr[-3000:]
     assert int(done.stdout.split()[-1]) > 40, done.stdout
     assert LOCAL.user_id == "local"
+
+
+def test_an_input_that_must_be_a_file_is_one_of_the_owner() -> None:
+    own, other = stored(), stored(b"other", caller=BOB)
+    unfinished = files.create_file(caller=ALICE, name="b.txt", size=1)
+    schema = {"properties": {"doc": {"format": "file"}, "pages": {"type": "array", "items": {"format": "file"}}}}
+    tasks = [{"name": "echo_executor", "inputs": {"doc": "{{run.inputs.doc}}"}}]
+    flows.save_flow(caller=ALICE, name="asks", tasks=tasks, inputs_schema=schema)
+    for inputs, place, file_id in (
+        ({"doc": other}, "inputs.doc", other["$file"]),
+        ({"doc": {"$file": "absent"}}, "inputs.doc", "absent"),
+        ({"doc": own, "pages": [own, {"$file": unfinished.id}]}, "inputs.pages[1]", unfinished.id),
+    ):
+        with pytest.raises(InvalidParams) as refused:
+            flows.run_flow(caller=ALICE, name="asks", inputs=inputs)
+        assert refused.value.problems == [(place, f"there is no complete file '{file_id}' of this owner")]
+    assert not RunInputs.objects.exists()
+    execution = flows.run_flow(caller=ALICE, name="asks", inputs={"doc": own, "pages": [own]})
+    listed = files.list_files(caller=ALICE, limit=10, root_id=execution.task.root_id)
+    assert [file.id for file in listed] == [own["$file"]]
+    assert files.list_files(caller=BOB, limit=10, root_id=execution.task.root_id) == []
+
+
+def test_a_permit_is_for_one_owner_and_ends_with_its_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    permit = files.permit_for("alice", by="bob")
+    assert files.permitted_owner(permit) == "alice"
+    for wrong in ("", permit + "x", files.upload_token(files.create_file(caller=ALICE, name="a", size=1))):
+        with pytest.raises(InvalidParams):
+            files.permitted_owner(wrong)
+    monkeypatch.setattr(files, "PERMIT_SECONDS", -1)
+    with pytest.raises(InvalidParams):
+        files.permitted_owner(permit)
+    monkeypatch.undo()
+    User.objects.create_user("bob", is_active=False)
+    with pytest.raises(InvalidParams):
+        files.permitted_owner(permit)
