@@ -216,3 +216,9 @@ async def leave_a_file_open() -> None:
     number = await files.call("begin_file", {"name": "half.bin", "media_type": None})
     await files.call("write_file", {"number": number, "data": b"half"})
     raise ExecutorError("that is all")
+
+
+@python_function
+def name_file(file_id: str) -> dict[str, str]:
+    """Return a value that names a file, which may be that of another user."""
+    return {"$file": file_id}

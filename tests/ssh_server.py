@@ -35,8 +35,8 @@ class SshServer:
 
 
 @contextmanager
-def ssh_server(folder: Path) -> Iterator[SshServer]:
-    """A server until the end of the block, with its keys in the folder."""
+def ssh_server(folder: Path, *, has_files: bool = False) -> Iterator[SshServer]:
+    """A server until the end of the block, with its keys in the folder. With files (SFTP), its commands end by themselves."""
     host_key, client_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
     client_key.write_private_key(folder / "id")
     (folder / "authorized").write_bytes(client_key.export_public_key())
@@ -44,7 +44,7 @@ def ssh_server(folder: Path) -> Iterator[SshServer]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    begun = asyncio.run_coroutine_threadsafe(_listening(server, host_key, folder / "authorized"), loop)
+    begun = asyncio.run_coroutine_threadsafe(_listening(server, host_key, folder / "authorized", has_files), loop)
     listening = begun.result(60)
     server.port = listening.get_port()
     public = host_key.export_public_key().decode()
@@ -58,11 +58,24 @@ def ssh_server(folder: Path) -> Iterator[SshServer]:
         loop.close()
 
 
-async def _listening(server: SshServer, host_key: asyncssh.SSHKey, authorized: Path) -> asyncssh.SSHAcceptor:
+async def _run(process: "asyncssh.SSHServerProcess[bytes]") -> None:
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec("/bin/sh", "-c", process.command or "", stdout=pipe, stderr=pipe)
+    out, errors = await child.communicate()
+    process.stdout.write(out)
+    process.stderr.write(errors)
+    process.exit(child.returncode or 0)
+
+
+async def _listening(
+    server: SshServer, host_key: asyncssh.SSHKey, authorized: Path, has_files: bool
+) -> asyncssh.SSHAcceptor:
+    more: Any = {"process_factory": _run, "sftp_factory": True} if has_files else {}
     return await asyncssh.create_server(
-        lambda: _Server(server),
+        asyncssh.SSHServer if has_files else lambda: _Server(server),
         "127.0.0.1",
         0,
+        **more,
         server_host_keys=[host_key],
         authorized_client_keys=str(authorized),
         encoding=None,

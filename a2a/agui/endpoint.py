@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from a2a.agui import events as agui
 from a2a.agui import log
+from a2a.agui.attachments import has_data, with_saved
 from a2a.agui.events import Event
 from a2a.agui.params import RunAgentInput
 from a2a.agui.starting import Started, start
@@ -26,6 +27,7 @@ from a2a.core.metrics import metered, note
 from a2a.live import sse, stream_limits
 from a2a.live.sse import held
 from a2a.methods.dispatch import require
+from a2a.methods.sent_files import SentFiles
 from a2a.protocol.params import RequestContext
 from a2a.protocol.updates import asks
 from accounts.auth import authenticate
@@ -223,7 +225,10 @@ async def ag_ui(request: HttpRequest) -> HttpResponseBase:
                 stream_limits.open_streams().refuse_if_full(caller)
                 headers = headers_of(request)
                 asked = RequestContext(caller=caller, url=headers.url, version="1.0", llm_key=headers.sent_key())
-                started = await pools.write(start, asked, given)
+                async with SentFiles(caller) as sent:
+                    if has_data(given):
+                        given = await with_saved(given, sent)
+                    started = await pools.write(start, asked, given)
                 note(run=started.run_id)
                 begun = await beginning(caller, started)
         stream = Stream(caller=caller, given=given, started=started, begun=begun)

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 from a2a.core.parsing import Params, fault_of
 from a2a.methods.params import Tags
 from tasks.rules.exceptions import InvalidParams
+from tasks.rules.files import FILE
 from tasks.rules.strict_json import Json
 
 Id = Annotated[str, Meta(min_length=1, max_length=255)]
@@ -29,10 +30,26 @@ class UrlSource(Given, frozen=True, tag_field="type", tag="url"):
 
 
 class FileSource(Given, frozen=True, tag_field="type", tag="file"):
+    """A file of this server, by its id."""
+
     value: str
+
+    @property
+    def file(self) -> Json:
+        return {FILE: self.value}
 
 
 Source = DataSource | UrlSource | FileSource
+
+
+class SavedSource(FileSource, frozen=True):
+    """A file whose data came with the request. No request has one."""
+
+    whole: Json
+
+    @property
+    def file(self) -> Json:
+        return self.whole
 
 
 class TextPart(Given, frozen=True, tag_field="type", tag="text"):

@@ -11,9 +11,7 @@ import orjson
 from a2a.agui.params import (
     ActivityMessage,
     AssistantMessage,
-    AudioPart,
     ContextEntry,
-    DataSource,
     DeveloperMessage,
     DocumentPart,
     FileSource,
@@ -28,7 +26,9 @@ from a2a.agui.params import (
     TextPart,
     Tool,
     ToolMessage,
+    UrlSource,
     UserMessage,
+    VideoPart,
     text_of,
 )
 from a2a.core.mapping import ANSWER, read_answer
@@ -36,6 +36,7 @@ from a2a.protocol.credentials import with_key
 from a2a.protocol.message_handler import CHAT_EXECUTOR, Meaning, is_prompt, meaning_of
 from a2a.protocol.messages import run_meaning, store_message
 from a2a.protocol.params import RequestContext
+from a2a.protocol.parts import of_file
 from aipartnerupflow.a2a import Ask, AskForKey, Incoming, Reject, Reply, RunFlow, RunStored, RunTree
 from tasks.models import Question, Run
 from tasks.rules.exceptions import InvalidParams, StatusConflict
@@ -52,7 +53,6 @@ NO_MODEL: Final = "not allowed here: only a language model could use it, and wha
 NOT_OPEN: Final = "names no open question of this thread"
 NOTHING: Final = "needs a message of the user; or send forwardedProps with tasks or a flow"
 REUSED: Final = "was used for another request in this thread within the last 24 hours: use a new one"
-SOUNDS: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 ACCEPTED: Final = "is no text, image, document, or sound in wav or mp3 with its data; a language model gets only these"
 
 
@@ -140,7 +140,8 @@ def run_message(
     if question is None:
         raise InvalidParams([("messages", NOTHING)])
     text = text_of(question.content)
-    message = {"messageId": question.id, "role": "ROLE_USER", "parts": [{"text": text}]}
+    sent = [{"text": text}, *map(of_file, files_of(question))]
+    message = {"messageId": question.id, "role": "ROLE_USER", "parts": sent}
     history = earlier_texts(given.messages, until=question)
     meaning = meaning_of(
         Incoming(message=message | {"contextId": given.thread_id}, context_id=given.thread_id, history=history)
@@ -175,26 +176,25 @@ def _with_conversation(meaning: Meaning, given: RunAgentInput, text: str, *, is_
     is_chat = task.get("schemas", {}).get("method") == CHAT_EXECUTOR and is_prompt(task.get("inputs", {}), text)
     if not is_chat or (given.tools and "tools" in task["inputs"]):  # it has tools of its own
         if isinstance(meaning, RunTree | RunFlow | RunStored):
-            _refuse_tools(given, is_strict=is_strict)
+            _refuse_tools(given, takes_files=True, is_strict=is_strict)
         return meaning
-    inputs: Json = {name: value for name, value in task["inputs"].items() if name not in ("prompt", "text")}
+    # The conversation has the files, too.
+    inputs: Json = {name: value for name, value in task["inputs"].items() if name not in ("prompt", "text", "files")}
     inputs["history"] = conversation(given.messages, given.context or ())
     if given.tools:
         inputs["tools"] = tools_of(given.tools)
     return RunTree(tasks=[task | {"inputs": inputs}])
 
 
-def _refuse_tools(given: RunAgentInput, *, is_strict: bool = False) -> None:
-    """Raise InvalidParams for what only a language model could use."""
+def _refuse_tools(given: RunAgentInput, *, takes_files: bool = False, is_strict: bool = False) -> None:
+    """Raise InvalidParams for what only a language model could use. `takes_files`: what runs has got the files of the message."""
     turn = turn_in(given.messages)
+    has_others = turn is not None and has_files(turn, without=FileSource if takes_files else ())
     is_instructed = any(isinstance(each, DeveloperMessage | SystemMessage) for each in given.messages)
     found = [
         ("tools", bool(given.tools)),
         ("context", bool(given.context)),
-        (
-            "messages",
-            isinstance(turn, ToolMessage) or (turn is not None and has_files(turn)) or (is_strict and is_instructed),
-        ),
+        ("messages", isinstance(turn, ToolMessage) or has_others or (is_strict and is_instructed)),
     ]
     if problems := [(name, NO_MODEL) for name, is_there in found if is_there]:
         raise InvalidParams(problems)
@@ -295,10 +295,19 @@ def turn_in(messages: Sequence[Message]) -> Message | None:
     return next((each for each in reversed(messages) if isinstance(each, UserMessage | ToolMessage)), None)
 
 
-def has_files(message: Message) -> bool:
-    """Return whether the message has more than text."""
+def has_files(message: Message, *, without: type[FileSource] | tuple[()] = ()) -> bool:
+    """Return whether the message has more than text, and than what has this kind of source."""
     content = getattr(message, "content", None)
-    return isinstance(content, list) and not all(isinstance(part, TextPart) for part in content)
+    parts: list[Part] = content if isinstance(content, list) else []
+    return any(not isinstance(part, TextPart) and not isinstance(part.source, without) for part in parts)
+
+
+def files_of(message: UserMessage) -> list[Json]:
+    """Return the files in a message whose sources are files of this server."""
+    parts = message.content if isinstance(message.content, list) else []
+    return [
+        part.source.file for part in parts if not isinstance(part, TextPart) and isinstance(part.source, FileSource)
+    ]
 
 
 def earlier_texts(messages: Sequence[Message], *, until: Message | None) -> list[Json]:
@@ -315,17 +324,14 @@ def earlier_texts(messages: Sequence[Message], *, until: Message | None) -> list
 def _part(part: Part, place: str) -> Json:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
-    source = part.source
-    if isinstance(source, FileSource):
-        raise InvalidParams([(f"{place}.source", "names a file at another provider; send its data or its URL")])
-    is_data = isinstance(source, DataSource)
-    url = f"data:{source.mime_type};base64,{source.value}" if is_data else source.value
     match part:
-        case ImagePart():
+        case VideoPart():
+            raise InvalidParams([(place, ACCEPTED)])
+        case _ if isinstance(part.source, FileSource):
+            return {"type": "file", "file": part.source.file}
+        case ImagePart(source=UrlSource(value=url)):
             return {"type": "image_url", "image_url": {"url": url}}
-        case DocumentPart():
+        case DocumentPart(source=UrlSource(value=url)):
             return {"type": "file", "file": {"file_data": url}}
-        case AudioPart() if is_data and source.mime_type in SOUNDS:
-            return {"type": "input_audio", "input_audio": {"data": source.value, "format": SOUNDS[source.mime_type]}}
-        case _:
+        case _:  # data that is no file by now (`attachments`), or the address of a sound
             raise InvalidParams([(place, ACCEPTED)])

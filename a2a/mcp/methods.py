@@ -19,9 +19,11 @@ from a2a.mcp.inputs import accepted_in, answer_all, form_of
 from a2a.mcp.messages import McpError, Messages, Result, tool_error
 from a2a.mcp.tools import app
 from a2a.methods.dispatch import require
+from a2a.methods.sent_files import SentFiles, with_saved
 from accounts.callers import Role
 from apflow_site.db import pools
 from tasks.rules.exceptions import InvalidParams
+from tasks.rules.files import named_once
 from tasks.rules.strict_json import Json
 from tasks.services.runs import cancels
 
@@ -147,9 +149,12 @@ async def call_tool(catalogue: Catalogue, exchange: Exchange, params: Json) -> M
     stream_limits.open_streams().refuse_if_full(exchange.caller)
     require(exchange.caller, tool.role, what=name)
     try:
-        async with aclosing(tool.call(exchange, arguments or {})) as messages:
-            async for message in messages:
-                yield message
+        async with SentFiles(exchange.caller) as sent:
+            if arguments and named_once(arguments):
+                arguments = await with_saved(arguments, sent, field="arguments")
+            async with aclosing(tool.call(exchange, arguments or {})) as messages:
+                async for message in messages:
+                    yield message
     except McpError:
         raise
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Resources: runs, their trees and their events, for clients that read and watch them by URI."""
+"""Resources: runs, their trees and their events, and files, for clients that read and watch them by URI."""
 
 import re
 from collections.abc import Sequence
@@ -10,6 +10,8 @@ import orjson
 from a2a.core.mapping import native_tree
 from a2a.mcp import skills
 from a2a.mcp.tools import app
+from a2a.mcp.tools.file_blocks import SCHEME as FILES
+from a2a.mcp.tools.file_blocks import contents_of
 from a2a.mcp.tools.outcomes import SCHEME, outcome_of
 from a2a.methods.runs import native_run
 from accounts.callers import Caller
@@ -19,6 +21,7 @@ from tasks.rules.exceptions import RunNotFound
 from tasks.rules.strict_json import Json
 from tasks.rules.words import as_sent
 from tasks.services import history
+from tasks.services.files import list_files
 from tasks.services.history.past_trees import past_tree
 
 PAGE: Final = 50
@@ -44,10 +47,16 @@ TEMPLATES: Final[Sequence[Json]] = (
         "description": "A page of its events in their order, after the event with that number.",
     },
 )
+FILE_TEMPLATE: Final[Json] = {
+    "uriTemplate": f"{FILES}{{id}}",
+    "name": "file",
+    "title": "A file",
+    "description": "A file that a result names: a text, or its bytes in base64. Larger ones than 4 MiB are read by HTTP.",
+}
 
 
 class Runs:
-    """The resources: the runs of the caller."""
+    """The resources: the runs of the caller, and the files that their results name."""
 
     async def page(self, caller: Caller, cursor: str) -> tuple[Sequence[Json], str | None]:
         """Return a page of the caller's resources, and the cursor of the next one. Raises InvalidParams."""
@@ -67,10 +76,13 @@ class Runs:
 
     def templates(self) -> Sequence[Json]:
         """Return the templates of their URIs."""
-        return [template | {"mimeType": JSON_TYPE} for template in TEMPLATES]
+        return [*(template | {"mimeType": JSON_TYPE} for template in TEMPLATES), FILE_TEMPLATE]
 
     async def read(self, caller: Caller, uri: str) -> Sequence[Json] | None:
         """Return the contents of a resource; None if the caller has none at this URI."""
+        if uri.startswith(FILES):
+            shown = await pools.read(contents_of, uri.removeprefix(FILES), caller=caller)
+            return None if shown is None else [shown]
         if uri == app.URI:
             return [app.resource()]
         if uri.startswith(skills.SCHEME):
@@ -95,10 +107,13 @@ class Runs:
 
     async def complete(self, caller: Caller, uri: str, argument: str) -> Sequence[str] | None:
         """Return values of a variable of a template: the ids of the caller's newest runs. None: there is no such template."""
-        if uri not in {template["uriTemplate"] for template in TEMPLATES}:
+        if uri not in {template["uriTemplate"] for template in self.templates()}:
             return None
         if argument != "id":
             return []
+        if uri.startswith(FILES):
+            own = await pools.read(list_files, caller=caller, limit=NEWEST)
+            return [file.id for file in own]
         wanted = history.RunFilter()
         newest, _ = await pools.read(partial(history.list_runs, caller=caller, wanted=wanted, limit=NEWEST))
         return [facts.run.id for facts in newest]

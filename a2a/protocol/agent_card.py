@@ -27,7 +27,7 @@ from a2a.core.exceptions import ExtendedCardNotConfigured, UnsupportedOperation
 from a2a.core.process import software_version
 from a2a.methods import METHODS
 from a2a.protocol.parts import INPUT_MODES, OUTPUT_MODES
-from a2a.protocol.skills import TREE_PREFIX, Skill, skills
+from a2a.protocol.skills import TREE_PREFIX, Skill, skills, takes_files
 from a2a.protocol.versions import RESUME_EXTENSION, TASK_TREE_EXTENSION
 from accounts.callers import Caller
 from tasks.executors import describe, executor_ids
@@ -102,7 +102,7 @@ def _card(url: str, version: str, offered: Iterable[Skill]) -> Json:
                 "description": skill.description,
                 "tags": list(skill.tags),
                 "examples": [] if skill.example is None else [skill.example],  # texts that work as they stand
-                "inputModes": list(INPUT_MODES),
+                "inputModes": [*INPUT_MODES, *(["*/*"] if takes_files(skill.input_schema) else [])],
                 "outputModes": list(OUTPUT_MODES),
             }
             for skill in offered

@@ -9,6 +9,7 @@ from django.conf import settings
 from msgspec import UnsetType
 
 from a2a.models import Message
+from a2a.protocol.parts import is_data
 from a2a.protocol.queries import find_run
 from accounts.callers import Caller
 from tasks.executors import answer_in
@@ -75,7 +76,7 @@ def _backwards(runs: Sequence[Run], most: int) -> Iterator[tuple[str, str]]:
         for each in reversed(messages[run.id]):
             # A message without text is its data as JSON. Files have neither.
             texts = [part["text"] for part in each["parts"] if "text" in part]
-            texts = texts or [orjson.dumps(part["data"]).decode() for part in each["parts"] if "data" in part]
+            texts = texts or [orjson.dumps(part["data"]).decode() for part in each["parts"] if is_data(part)]
             if text := "\n".join(texts):
                 yield each["role"], text
 
@@ -88,7 +89,7 @@ def request_of(run: Run) -> Json:
     asked = {each["question_id"] for each in questions if each.get("required") == CREDENTIALS}
     first = next((place for place, each in enumerate(messages) if each["messageId"] in asked), len(messages))
     requests = [place for place, each in enumerate(messages) if each["role"] == "ROLE_USER"]
-    with_data = [place for place in requests if any("data" in part for part in messages[place]["parts"])]
+    with_data = [place for place in requests if any(map(is_data, messages[place]["parts"]))]
     return messages[with_data[-1] if with_data else [place for place in requests if place < first][-1]]
 
 

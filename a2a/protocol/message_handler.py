@@ -15,9 +15,11 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
+from a2a.core.exceptions import ContentTypeNotSupported
 from a2a.protocol.conversation import as_prompt
-from a2a.protocol.parts import readable
+from a2a.protocol.parts import is_file_part, readable
 from a2a.protocol.skills import (
+    FILES,
     TEXT_INPUTS,
     TREE_PREFIX,
     TREE_SKILL,
@@ -27,6 +29,7 @@ from a2a.protocol.skills import (
     named_in,
     object_in,
     skills,
+    takes_files,
     text_input,
 )
 from aipartnerupflow import taken_name
@@ -55,6 +58,8 @@ __all__ = ["Ask", "AskForKey", "Decision", "Incoming", "Reject", "Reply", "RunFl
 
 Meaning = RunTree | RunFlow | RunStored | Ask | AskForKey | Reject | Reply
 """A decision after `Default` has been resolved."""
+FETCHER: Final = "rest_executor"
+"""The executor that fetches a file of another server."""
 CHAT_EXECUTOR: Final = "llm_executor"
 """The executor that also gets the earlier messages of the context."""
 SKILL_FIELDS: Final = ("skill", "skillId", "skill_id")
@@ -128,11 +133,15 @@ def message_handler() -> Callable[[Incoming], Decision]:
 
 
 class Request(NamedTuple):
-    """The content of a message. `data_text` is the text that the data was read from, if it came as text."""
+    """The content of a message. `data_text` is the text that the data was read from, if it came as text.
+
+    `files` are its file parts: files of the caller, and those that another server has.
+    """
 
     data: Json | None
     text: str
     data_text: str | None = None
+    files: Sequence[Json] = ()
 
 
 def decide(incoming: Incoming) -> Meaning:
@@ -145,16 +154,73 @@ def decide(incoming: Incoming) -> Meaning:
     request = _read(incoming)
     skill = _skill(request.data, incoming)
     if skill is not None and skill.startswith(TREE_PREFIX):
-        return _copy_of(skill)
-    if skill is not None and skill != TREE_SKILL:
-        return _run_skill(skill, request, incoming)
-    if request.data is not None:
-        return _run_data(request.data, incoming.references)
-    return _run_text(request.text, incoming)
+        meaning: Meaning = _copy_of(skill)
+    elif skill is not None and skill != TREE_SKILL:
+        meaning = _run_skill(skill, request, incoming)
+    elif request.data is not None:
+        meaning = _run_data(request.data, incoming.references)
+    else:
+        meaning = _run_text(request.text, incoming)
+    return _with_files(meaning, request.files) if request.files else meaning
+
+
+def _with_files(meaning: Meaning, parts: Sequence[Json]) -> Meaning:
+    """Give the files of a message to what it runs: as `files` of its only task, if that has such an input and names none, else as
+    `files` of the run.
+
+    Raises ContentTypeNotSupported, and InvalidParams for two files with one name.
+    """
+    tasks = meaning.tasks if isinstance(meaning, RunTree) else None
+    task = tasks[0] if isinstance(tasks, list) and len(tasks) == 1 else None
+    skill = explicit_executor(task) if isinstance(task, dict) else None
+    inputs = task.get("inputs", {}) if isinstance(task, dict) and skill in executor_ids() else None
+    if isinstance(meaning, RunTree) and isinstance(task, dict) and isinstance(inputs, dict):
+        schema = describe(str(skill))["input_schema"]
+        if takes_files(schema) and FILES not in inputs and b"run.inputs.files" not in orjson.dumps(inputs):
+            return replace(meaning, tasks=_task_with_files(task | {"inputs": inputs}, parts, schema))
+    if any("url" in part for part in parts):
+        raise ContentTypeNotSupported(
+            "Files by URL are supported only for a skill with the input `files`. Send the content, or a tree in which a task "
+            "fetches the file."
+        )
+    if not isinstance(meaning, RunTree | RunFlow | RunStored):
+        raise ContentTypeNotSupported(
+            "The message has files, and nothing in it says what to do with them. Name a skill that has the input `files`, or "
+            "send a tree with {{run.inputs.files}}."
+        )
+    return replace(meaning, inputs={FILES: [part["data"] for part in parts]} | meaning.inputs)
+
+
+def _task_with_files(task: Json, parts: Sequence[Json], schema: Json) -> list[Json]:
+    """Return a task with these files, and before it a task for each file that another server has: it fetches the file within the
+    rules for requests of tasks.
+    """
+    given, fetching = list[tuple[str, Any]](), list[Json]()
+    for number, part in enumerate(parts, 1):
+        name, file = part.get("filename") or f"file{number}", part.get("data")
+        if "url" in part:
+            fetch: Json = {"id": f"fetch{number}", "parent_id": "root", "name": f"Fetch {name}"}
+            fetching.append(fetch | {"schemas": {"method": FETCHER}, "inputs": {"url": part["url"], "save": True}})
+            file = f"{{{{fetch{number}.file}}}}"
+        given.append((name, file))
+    by_name = dict(given)
+    if len(by_name) < len(given):
+        raise InvalidParams([("message.parts", "two files have the same name")])
+    is_list = schema["properties"][FILES].get("type") == "array"
+    root = task | {"inputs": task["inputs"] | {FILES: list(by_name.values()) if is_list else by_name}}
+    if fetching:
+        root |= {"id": "root", "dependencies": [each["id"] for each in fetching]}
+    return [root, *fetching]
 
 
 def _read(incoming: Incoming) -> Request:
-    parts = [readable(part, index) for index, part in enumerate(incoming.message["parts"])]
+    given = incoming.message["parts"]
+    files = [part for part in given if "url" in part or is_file_part(part)]
+    read = _read_words([readable(part, index) for index, part in enumerate(given) if part not in files], incoming)
+    return read._replace(files=files)
+
+
+def _read_words(parts: Sequence[Json], incoming: Incoming) -> Request:
     data = next((part["data"] for part in parts if isinstance(part.get("data"), dict)), None)
     text = "\n".join(part["text"] for part in parts if "text" in part).strip()
     if data is not None:

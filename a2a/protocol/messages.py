@@ -3,6 +3,7 @@
 Each function is one transaction.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -31,7 +32,8 @@ from tasks.models import Question, Run
 from tasks.rules.exceptions import InvalidParams, TasksError
 from tasks.rules.strict_json import Json
 from tasks.services import flows, trees
-from tasks.services.runs.run_inputs import with_tags
+from tasks.services.files.references import TREE, named_in, refer
+from tasks.services.runs.run_inputs import with_inputs, with_tags
 from tasks.services.trees import Execution, pending_runs
 from tasks.services.trees.idempotency import remembered
 from tasks.services.trees.pending_runs import CREDENTIALS, HOLDERS, INPUT
@@ -114,6 +116,9 @@ def _receive(asked: RequestContext, given: SendMessage) -> Received:
         case RunTree() | RunFlow() | RunStored():
             run, notes = _start(meaning, asked, given, context_id=context_id, waiting=waiting)
             _store_given(run, asked, given, after=after)
+            if waiting is not None:
+                earlier = list(Message.objects.filter(run=run).values_list("body", flat=True))
+                refer(f"{TREE}{run.root_id}", named_in(earlier), owner=run.user_id, may_be_missing=True)
             return Received(run=run, notes=notes)
 
 
@@ -265,18 +270,20 @@ def _start(
 def run_meaning(meaning: RunTree | RunFlow | RunStored, asked: RequestContext, **place: Any) -> Execution:
     """Run what a message means, at its `context_id`. Raises the errors of invalid trees."""
     common = {"caller": asked.caller, "llm_key": asked.llm_key, **place}
-    if isinstance(meaning, RunTree):
-        return trees.execute_tree(tasks=meaning.tasks, **common)
     if isinstance(meaning, RunFlow):
         return flows.run_flow(
             name=meaning.name, version=meaning.version, inputs=meaning.inputs, offered=meaning.offered, **common
         )
-    return trees.execute_task(
-        task_id=meaning.task_id,
-        copy_execution=meaning.copy_execution,
-        copy_children=meaning.copy_children,
-        **common,
-    )
+    if isinstance(meaning, RunTree):
+        verb: Callable[..., Execution] = partial(trees.execute_tree, tasks=meaning.tasks)
+    else:
+        verb = partial(
+            trees.execute_task,
+            task_id=meaning.task_id,
+            copy_execution=meaning.copy_execution,
+            copy_children=meaning.copy_children,
+        )
+    return with_inputs(verb, meaning.inputs, **common) if meaning.inputs else verb(**common)
 
 
 def _store_given(run: Run, asked: RequestContext, given: SendMessage, *, after: int) -> None:
@@ -289,4 +296,6 @@ def _store_given(run: Run, asked: RequestContext, given: SendMessage, *, after: 
 def store_message(run: Run, message: Json) -> None:
     """Store a message of a run, of the client or of the server."""
     body = message | {"taskId": run.id, "contextId": run.context_id}
+    if not run.is_reserved:  # without a tree, nothing would delete the reference
+        refer(f"{TREE}{run.root_id}", named_in(body), owner=run.user_id, may_be_missing=True)
     Message.objects.create(run=run, body=body, created_at=datetime.now(UTC))

@@ -11,10 +11,13 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.db.models import Exists, F, OuterRef, Q, TextField, Value
+from msgspec.structs import replace
 
 from a2a.core.exceptions import EventsGone, UnsupportedOperation
+from a2a.methods.sent_files import SentFiles
 from a2a.protocol import params, push
 from a2a.protocol.agent_card import build_extended_card
+from a2a.protocol.file_parts import with_saved
 from a2a.protocol.messages import Received, call_off, not_cancelable, receive, with_notes
 from a2a.protocol.params import ListTasks, RequestContext, place_of, token_of
 from a2a.protocol.parts import all_in_modes, check_modes, in_modes
@@ -257,4 +260,11 @@ async def _receive(asked: RequestContext, given: params.SendMessage, *, shows_ta
     if given.configuration.task_push_notification_config:
         push.require_push()
     check_modes(given.configuration.accepted_output_modes)
-    return await pools.write(receive, asked, given, shows_task=shows_task)
+    if not any(part.raw or part.url for part in given.message.parts):
+        return await pools.write(receive, asked, given, shows_task=shows_task)
+    async with SentFiles(asked.caller) as sent:
+        message = await with_saved(given.message, sent, url=asked.url)
+        received = await pools.write(receive, asked, replace(given, message=message), shows_task=shows_task)
+        if received.run is not None and received.run.is_reserved:  # it asks something, and its message has the files
+            sent.keep()
+        return received

@@ -2,16 +2,21 @@
 
 from base64 import b64decode
 from binascii import Error as NotBase64
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from mimetypes import guess_type
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from django.conf import settings
 
 from a2a.core.exceptions import ContentTypeNotSupported
 from tasks.rules.exceptions import InvalidParams
+from tasks.rules.files import is_file
 from tasks.rules.strict_json import Json, decode
+
+if TYPE_CHECKING:
+    from a2a.protocol.params import Part
 
 JSON_TYPE: Final = "application/json"
 TEXT_TYPE: Final = "text/plain"
@@ -69,6 +74,8 @@ def _with_parts(whole: Json, modes: Sequence[str]) -> Json | None:
         rest: Json = {"metadata": part["metadata"]} if "metadata" in part else {}
         if _accepts(modes, part.get("mediaType") or default):
             accepted.append(part)
+        elif is_file_part(part) and _accepts(modes, JSON_TYPE):
+            accepted.append({"data": part["data"]} | rest)
         elif "data" in part and _accepts(modes, TEXT_TYPE):
             converted.append({"text": orjson.dumps(part["data"]).decode()} | rest)
         elif "text" in part and _accepts(modes, JSON_TYPE):
@@ -89,16 +96,63 @@ def _bare(kind: str) -> str:
 
 
 INPUT_MODES: Final = (JSON_TYPE, TEXT_TYPE)
+"""The types of what is read as data or text, and not saved as a file."""
+
+
+def of_file(file: Json) -> Json:
+    """Return a file as our file part, which `file_parts` makes a link of for clients."""
+    return {"data": file, "filename": file.get("name"), "mediaType": file.get("media_type")}
+
+
+def is_file_part(part: Json) -> bool:
+    """Return whether it is a file part as we store it."""
+    return "filename" in part and is_file(part.get("data"))
+
+
+def has_file_part(response: Json) -> bool:
+    """Return whether a result or an item of a stream has one of our file parts."""
+    return any(is_file_part(part) for whole in wholes(response) for part in whole["parts"])
+
+
+def wholes(response: Json) -> Iterator[Json]:
+    """Yield what has parts in a result: the messages and artifacts of a Task, of a page of Tasks, or of an item of a stream."""
+    for task in (response, response.get("task", {}), *response.get("tasks", ())):
+        yield from task.get("artifacts", ())
+        yield from task.get("history", ())
+        yield from _said(task.get("status"))
+    yield from _said(response)
+    if update := response.get("artifactUpdate"):
+        yield update["artifact"]
+    if update := response.get("statusUpdate"):
+        yield from _said(update["status"])
+
+
+def _said(status: object) -> Iterator[Json]:
+    if isinstance(status, dict) and isinstance(message := status.get("message"), dict):
+        yield message
+
+
+def is_data(part: Json) -> bool:
+    """Return whether it is a data part, and no file part."""
+    return "data" in part and not is_file_part(part)
+
+
+def sends_file(part: "Part") -> bool:
+    """Return whether a part of a message has the bytes of a file, which are neither data nor text to read."""
+    kind = _bare(part.media_type or guess_type(part.filename or "")[0] or TEXT_TYPE)
+    return bool(part.raw) and kind not in INPUT_MODES
+
+
 LARGEST_EXACT: Final = 2**53
 """The largest value up to which floats represent all whole numbers."""
 
 
 def readable(part: Json, index: int) -> Json:
-    """Convert a part to text or data. Files must be included, as JSON or plain text.
+    """Convert a part to text or data, also one in a file of JSON or plain text. All other files are no text.
 
     Raises ContentTypeNotSupported, or InvalidParams for malformed content.
     """
-    media_type = part.get("mediaType", "").partition(";")[0].strip().lower()
+    media_type = _bare(part.get("mediaType", ""))
     if media_type and media_type not in INPUT_MODES and not ("text" in part and media_type.startswith("text/")):
         raise ContentTypeNotSupported(
             f"message.parts[{index}]: the media type {media_type!r} is not supported. Send {' or '.join(INPUT_MODES)}."

@@ -6,6 +6,7 @@ import orjson
 from django.conf import settings
 
 from a2a.core.exceptions import ConfigNotFound, PushNotificationNotSupported
+from a2a.protocol.file_parts import with_links
 from a2a.protocol.params import (
     CreatePushConfig,
     ListPushConfigs,
@@ -15,6 +16,7 @@ from a2a.protocol.params import (
     place_of,
     token_of,
 )
+from a2a.protocol.parts import has_file_part
 from a2a.protocol.queries import find_run, has_sent_result, is_only_task, node_of, task_of
 from a2a.protocol.updates import has_result, last_updates, update_of
 from accounts.callers import Caller
@@ -113,11 +115,11 @@ def render(webhook: Webhook, event: Json, secrets: Secrets) -> Request:
         task_id = event["task_id"]
         is_only = has_result(event) and is_only_task(task_id=task_id, root_id=event["root_task_id"])
         nodes = node_of(task_id=task_id)
-        update = update_of(event, context_id=webhook.run.context_id, nodes=nodes, is_only=is_only)
+        update = _linked(update_of(event, context_id=webhook.run.context_id, nodes=nodes, is_only=is_only), webhook.run)
         return Request(body=orjson.dumps(update), headers=headers)
     run, task = task_of(run_id=webhook.run_id, history_length=0)
     updates = last_updates(task, event=event, has_sent_result=has_sent_result(run, task))
-    *before, last = [orjson.dumps(update) for update in updates]
+    *before, last = [orjson.dumps(_linked(update, run)) for update in updates]
     request = Request(body=last, headers=headers)
     return Request(body=before[0], headers=headers, then=request) if before else request
 
@@ -133,7 +135,16 @@ def render_0_3(webhook: Webhook, event: Json, secrets: Secrets) -> Request | Non
     run, task = task_of(run_id=webhook.run_id)
     if run.finished_at is not None and event["type"] != "final":
         return None
-    return Request(body=orjson.dumps(task_out(task, JSON_RPC)), headers=_headers(secrets, "application/json"))
+    return Request(
+        body=orjson.dumps(task_out(_linked(task, run), JSON_RPC)), headers=_headers(secrets, "application/json")
+    )
+
+
+def _linked(sent: Json, run: Run) -> Json:
+    """Return what is sent with links to the files of the run's owner, if `server.public_url` says where they are."""
+    if not has_file_part(sent):
+        return sent
+    return with_links(sent, caller=Caller(user_id=run.user_id), url=settings.APFLOW.server.public_url or "")
 
 
 def _headers(secrets: Secrets, content_type: str) -> dict[str, str]:

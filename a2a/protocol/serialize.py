@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from a2a.protocol.params import PART_KINDS
+from a2a.protocol.parts import of_file
 from tasks.executors import answer_in
 from tasks.rules.a2a_versions import (
     AUTH_REQUIRED,
@@ -27,6 +28,7 @@ from tasks.rules.a2a_versions import (
     options_line,
 )
 from tasks.rules.conditions import is_index
+from tasks.rules.files import is_file, named_once
 from tasks.rules.forms import described_form
 from tasks.rules.strict_json import Json
 from tasks.services.trees.pending_runs import CREDENTIALS, HOLDERS
@@ -170,7 +172,7 @@ def result_artifact(result: Any, *, executor_id: str | None) -> Json:
 
 
 def parts_of(result: Any, *, executor_id: str | None) -> list[Json]:
-    """Strings as text parts, all else as data parts, after the answer in words if there is one.
+    """Strings as text parts, all else as data parts, after the answer in words if there is one, and before the files that it names.
 
     A result `{"parts": […]}` of valid parts is used as it is.
     """
@@ -180,8 +182,11 @@ def parts_of(result: Any, *, executor_id: str | None) -> list[Json]:
         parts = result["parts"]
         if isinstance(parts, list) and parts and all(map(_is_part, parts)):
             return list(parts)
+    if is_file(result):
+        return [of_file(result)]
     answer = answer_in(result, executor_id=executor_id)
-    return [{"data": result}] if answer is None else [{"text": answer}, {"data": result}]
+    shown: list[Json] = [{"data": result}] if answer is None else [{"text": answer}, {"data": result}]
+    return [*shown, *map(of_file, named_once(result))]
 
 
 def agent_message(text: str, *, message_id: str, run_id: str, context_id: str) -> Json:

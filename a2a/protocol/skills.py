@@ -17,6 +17,8 @@ from tasks.rules.strict_json import Json, MalformedJson, decode
 
 TEXT_INPUTS: Final = ("prompt", "text", "message", "requirement", "query", "question")
 """Names of text inputs. The first one in the input schema of the executor receives the text."""
+FILES: Final = "files"
+"""The input of executors that receives the files of a message, and the input of runs that has them."""
 TREE_SKILL: Final = "execute-task-tree"
 TREE_PREFIX: Final = "tree:"
 """Prefix of the skill ids of stored trees; the task id follows."""
@@ -154,6 +156,11 @@ def named_in(text: str, names: Iterable[tuple[str, str]], *, needs_colon: bool) 
             if match is not None and (is_id or not needs_colon or match["colon"] is not None):
                 found.append((len(start), Named(skill_id, text[match.end() :].strip())))
     return max(found, key=lambda each: each[0])[1] if found else None
+
+
+def takes_files(schema: Json) -> bool:
+    """Return whether the executor has an input `files`: a list, or an object with the files by name."""
+    return FILES in schema.get("properties", {})
 
 
 def text_input(schema: Json) -> str:

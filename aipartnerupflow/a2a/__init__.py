@@ -34,7 +34,8 @@ class Incoming:
     """A message that asks for something."""
 
     message: Json
-    """The Message of A2A 1.0 as JSON, for clients of all versions; `parts` has at least one part.
+    """The Message of A2A 1.0 as JSON, for clients of all versions; `parts` has at least one part. A file whose bytes came with it is
+    saved, and its part is `{"data": {"$file": …}, "filename", "mediaType"}`; JSON and plain text stay as they came.
     """
     context_id: str = ""
     """The conversation that the message belongs to, also that which it begins: a name for all that is kept between messages."""
@@ -52,6 +53,12 @@ class Incoming:
     def text(self) -> str:
         """Return the text parts of the message."""
         return "\n".join(part["text"] for part in self.message["parts"] if "text" in part).strip()
+
+    @property
+    def files(self) -> list[Json]:
+        """Return the files of the message, as values for inputs. They are deleted after the decision, unless what runs names them."""
+        parts = [part for part in self.message["parts"] if "filename" in part and isinstance(part.get("data"), dict)]
+        return [part["data"] for part in parts if "$file" in part["data"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +78,8 @@ class RunTree:
     with_history: bool = True
     """Whether the tasks of `llm_executor` whose prompt is the text of the message also get the history of the conversation. A task
     with `history`, `messages` or `params.conversation` has one of its own."""
+    inputs: Json = field(default_factory=dict)
+    """The inputs of the run, for `{{run.inputs.topic}}` in the tasks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +103,8 @@ class RunStored:
     """Run a copy, and leave the stored task as it is."""
     copy_children: bool = False
     """Copy the tasks below it, too."""
+    inputs: Json = field(default_factory=dict)
+    """The inputs of the run, for `{{run.inputs.topic}}` in the tasks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.receiver_of_files import Receiver, receiving
+from tests.mail_server import MailServer, mail_server
 from tests.servers import MODULES, Server, new_database, running_server, until
 
 pytestmark = pytest.mark.both_engines_nightly
@@ -46,8 +47,19 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(receiver: Receiver, programs: Path) -> Iterator[Server]:
+def mails() -> Iterator[MailServer]:
+    with mail_server() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def server(receiver: Receiver, programs: Path, mails: MailServer) -> Iterator[Server]:
     settings = {
+        "AIPARTNERUPFLOW_EMAIL_HOST": "127.0.0.1",
+        "AIPARTNERUPFLOW_EMAIL_PORT": str(mails.port),
+        "AIPARTNERUPFLOW_EMAIL_SECURITY": "none",
+        "AIPARTNERUPFLOW_EMAIL_SENDER": "apflow@example.com",
+        "AIPARTNERUPFLOW_EMAIL_ALLOW": "*@example.com",
         "AIPARTNERUPFLOW_EXECUTORS_MODULES": f"{MODULES},tests.functions_for_tests",
         "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOW_PRIVATE": "127.0.0.1",
         "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOWED_PORTS": str(receiver.port),
@@ -221,3 +233,24 @@ def test_files_pass_through_places_and_go_with_their_trees(server: Server, recei
         seconds=90,
         what="the files of the deleted tree to go",
     )
+
+
+def test_a_mail_has_files_with_their_names_and_types(server: Server, mails: MailServer) -> None:
+    data = os.urandom(50_000)
+    files = [uploaded(server, data, "Bericht ä.pdf"), uploaded(server, b"From: x\r\n\r\nhello", "a mail.eml")]
+    given = {"to": "ops@example.com", "subject": "The report", "body": "It is ready.", "attachments": files}
+    run(server, task("send_email_executor", given, task_id="mail"))
+    mail = mails.received.pop()
+    attached = list(mail.iter_attachments())
+    assert [part.get_filename() for part in attached] == ["Bericht ä.pdf", "a mail.eml"]
+    assert [part.get_content_type() for part in attached] == ["application/pdf", "application/octet-stream"]
+    assert [part.get_content() for part in attached] == [data, b"From: x\r\n\r\nhello"]
+    text = mail.get_body(["plain"])
+    assert text is not None
+    assert text.get_content().strip() == "It is ready."
+    large = [uploaded(server, bytes(6 * 2**20), f"{number}.bin") for number in range(2)]
+    refused = only(
+        run(server, task("send_email_executor", given | {"attachments": large}, task_id="large"), status="failed")
+    )
+    assert "inputs.attachments: have more than 10,485,760 bytes together" in refused["error"]
+    assert mails.received == []

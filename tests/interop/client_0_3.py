@@ -8,6 +8,7 @@ import asyncio
 import json
 import sys
 import tempfile
+from base64 import b64encode
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,8 @@ from a2a.client.card_resolver import A2ACardResolver
 from a2a.client.errors import A2AClientError
 from a2a.types import (
     DataPart,
+    FilePart,
+    FileWithBytes,
     GetTaskPushNotificationConfigParams,
     Message,
     Part,
@@ -36,6 +39,7 @@ from a2a.types import (
 FOLDER = tempfile.TemporaryDirectory()
 BRIEF = {"skill": "sleep_executor", "inputs": {"seconds": 0.6, "steps": 3}}
 ECHO = {"skill": "echo_executor", "inputs": {"say": "hello"}}
+WITH_FILE = {"skill": "echo_executor", "inputs": {"file": "{{run.inputs.files.0}}"}}
 
 
 def message_of(part: TextPart | DataPart, task_id: str | None = None) -> Message:
@@ -76,6 +80,12 @@ async def run(url: str, binding: str, push_url: str, skills: str) -> dict[str, A
         answered = await send(plain, message_of(DataPart(data=ECHO), task_id=asking.id))
         seen["answer"] = answered.status.state.value
         seen["get"] = (await plain.get_task(TaskQueryParams(id=done.id, history_length=1))).status.state.value
+
+        report = FileWithBytes(bytes=b64encode(b"%PDF of 0.3").decode(), name="report.pdf", mime_type="application/pdf")
+        both = message_of(DataPart(data=WITH_FILE))
+        both.parts.append(Part(root=FilePart(file=report)))
+        found = [part.root.file for part in (await send(plain, both)).artifacts[-1].parts if part.root.kind == "file"]
+        seen["files"] = [[file.name, file.mime_type, (await http.get(file.uri)).text] for file in found]
 
         held, go_on = held_run()
         started = await send(polling, message_of(DataPart(data=held)))

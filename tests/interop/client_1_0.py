@@ -28,6 +28,7 @@ from a2a.types.a2a_pb2 import (
     GetTaskRequest,
     ListTaskPushNotificationConfigsRequest,
     ListTasksRequest,
+    Part,
     Role,
     SendMessageConfiguration,
     SendMessageRequest,
@@ -44,6 +45,7 @@ TREE = {
     "tasks": [{"name": "echo_executor", "priority": 1, "params": {"retry": {"max_attempts": 2}}, "inputs": {"n": 7}}]
 }
 ECHO = {"skill": "echo_executor", "inputs": {"say": "hello"}}
+WITH_FILE = {"skill": "echo_executor", "inputs": {"file": "{{run.inputs.files.0}}"}}
 
 
 def request_of(part: Any, **configuration: Any) -> SendMessageRequest:
@@ -85,6 +87,11 @@ async def run(url: str, binding: str, push_url: str, skills: str) -> dict[str, A
     seen["get"] = state_of(await plain.get_task(GetTaskRequest(id=done.id, history_length=1)))
     page = await plain.list_tasks(ListTasksRequest(context_id=done.context_id))
     seen["list"] = {"ids": [task.id for task in page.tasks] == [done.id], "total": page.total_size}
+
+    report = Part(raw=b"%PDF of 1.0", filename="report.pdf", media_type="application/pdf")
+    both = SendMessageRequest(message=new_message([new_data_part(WITH_FILE), report], role=Role.ROLE_USER))
+    returned = [part for part in (await send(both)).artifacts[-1].parts if part.WhichOneof("content") == "url"]
+    seen["files"] = [[part.filename, part.media_type, (await http.get(part.url)).text] for part in returned]
 
     held, go_on = held_run()
     started = await send(request_of(new_data_part(held), return_immediately=True))

@@ -37,6 +37,8 @@ async def main(url: str) -> dict[str, object]:
         cancelled = await client.call_tool("get_run", {"run_id": long["run_id"], "wait_seconds": 45})
         resources = (await client.list_resources()).resources
         read = await client.read_resource(resources[0].uri)
+        filed = await client.call_tool("echo_executor", {"file": {"$file": "data:image/png;base64,AAEC"}})
+        file = await client.read_resource(next(each for each in filed.content if each.type == "resource_link").uri)
     ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
     async with httpx.AsyncClient(timeout=60) as http:
         ended = await http.post(url, json=ping, headers=session | {"Accept": "application/json"})
@@ -58,6 +60,7 @@ async def main(url: str) -> dict[str, object]:
         "approved": approved.structuredContent["status"],
         "long": long["status"],
         "cancelled": cancelled.structuredContent["status"],
+        "file": [*(each.type for each in filed.content), file.contents[0].blob],
         "resource": json.loads(read.contents[0].text)["run_id"] == str(resources[0].uri).removeprefix("task://"),
     }
 

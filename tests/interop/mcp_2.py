@@ -30,6 +30,9 @@ async def main(url: str) -> dict[str, object]:
         cancelled = await client.call_tool("get_run", {"run_id": long["run_id"], "wait_seconds": 45})
         resources = (await client.list_resources()).resources
         read = await client.read_resource(str(resources[0].uri))
+        filed = await client.call_tool("echo_executor", {"file": {"$file": "data:image/png;base64,AAEC"}})
+        link = next(each for each in filed.content if each.type == "resource_link")
+        file = await client.read_resource(str(link.uri))
     return {
         "tools": tools,
         "quick": quick.structured_content["result"],
@@ -40,6 +43,7 @@ async def main(url: str) -> dict[str, object]:
         "approved": approved.structured_content["status"],
         "long": long["status"],
         "cancelled": cancelled.structured_content["status"],
+        "file": [*(each.type for each in filed.content), file.contents[0].blob],
         "resource": json.loads(read.contents[0].text)["run_id"] == str(resources[0].uri).removeprefix("task://"),
     }
 

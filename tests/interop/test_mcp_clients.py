@@ -30,6 +30,8 @@ SEEN: Final[Json] = {
     "cancelled": "cancelled",
     "resource": True,
 }
+FILE: Final[Json] = {"file": ["text", "image", "resource_link", "AAEC"]}
+"""What the clients for Python see of an image: the blocks of the result, and the resource that the last one names."""
 SETTINGS: Final = {
     "AIPARTNERUPFLOW_MCP_TOOLS": "approval_executor=additive,echo_executor=read_only,sleep_executor=read_only",
     # The run of two seconds ends within it on a busy machine, too. The call about the run of ten minutes takes that long.
@@ -57,13 +59,13 @@ def test_the_program_of_the_how_to(tool_server: Server, of_2: Path) -> None:
 
 
 def test_the_client_of_2(tool_server: Server, of_2: Path) -> None:
-    assert run(of_2, "mcp_2.py", f"{tool_server.url}/mcp") == SEEN
+    assert run(of_2, "mcp_2.py", f"{tool_server.url}/mcp") == SEEN | FILE
 
 
 @pytest.mark.nightly
 def test_the_client_of_1(tool_server: Server) -> None:
     of_1 = python_with("mcp-1.30.0", "mcp==1.30.0")
-    assert run(of_1, "mcp_1.py", f"{tool_server.url}/mcp") == SEEN | {"elicited": "yes", "ended": 404}
+    assert run(of_1, "mcp_1.py", f"{tool_server.url}/mcp") == SEEN | FILE | {"elicited": "yes", "ended": 404}
 
 
 @pytest.mark.nightly

@@ -7,6 +7,7 @@ import orjson
 
 from a2a.core.mapping import native_open_question, native_tree
 from a2a.mcp.messages import text, tool_result
+from a2a.mcp.tools.file_blocks import blocks_of
 from a2a.mcp.tools.tool import schema_of
 from a2a.methods.method import Response
 from accounts.callers import Caller
@@ -78,7 +79,7 @@ def outcome_of(*, caller: Caller, run_id: str, with_tree: bool) -> Json:
     said = [text(data if tree is not None else result if answer is None else answer)]
     said += [] if note is None else [text(note)]
     if run.status == Status.COMPLETED:
-        return tool_result(data, *said)
+        return tool_result(data, *said, *blocks_of(result, caller=caller))
     return tool_result(
         data, text(data["error"] or f"The run is {run.status}."), *said[with_tree is False :], is_error=True
     )

@@ -10,8 +10,10 @@ from a2a.core.jsonrpc import Call
 from a2a.core.metrics import note
 from a2a.live import stream_limits
 from a2a.methods.dispatch import encoded, require, token_of
+from a2a.protocol.file_parts import with_links
 from a2a.protocol.operations import OPERATIONS
 from a2a.protocol.params import RequestContext
+from a2a.protocol.parts import has_file_part
 from a2a.protocol.versions import Version, check_extensions, check_version
 from accounts.callers import Caller
 from apflow_site.db import pools
@@ -80,6 +82,8 @@ async def perform(
     def sent(result: Any) -> Any:
         if isinstance(result, dict):
             note(run=result.get("task", result).get("id"))
+            if has_file_part(result):
+                result = with_links(result, caller=caller, url=headers.url())
         return encode(version.result(name, result))
 
     if not iscoroutinefunction(operation.function):
@@ -94,7 +98,7 @@ async def _sent(pages: AsyncGenerator[list[Json]], encode: Callable[[Json], Any]
 
     try:
         async for page in pages:
-            is_small = len(page) <= FEW and "task" not in page[0]
+            is_small = len(page) <= FEW and "task" not in page[0] and not any(map(has_file_part, page))
             yield all_encoded(page) if is_small else await pools.read(all_encoded, page)
     finally:
         await pages.aclose()

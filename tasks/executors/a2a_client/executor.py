@@ -12,9 +12,11 @@ from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Pa
 from llmkeys.secret import Secret
 from tasks.executors.a2a_client.agents import Agents
 from tasks.executors.a2a_client.client import Client, Progress, progress_of
+from tasks.executors.a2a_client.files import sent_files, with_saved
 from tasks.executors.http.rest import AUTH, SECRET, auth_headers, merged_headers
 from tasks.executors.http.safe_http import parse_url
 from tasks.rules.a2a_versions import AUTH_REQUIRED, COMPLETED, REJECTED, TERMINAL, options_line
+from tasks.rules.files import FILE_SCHEMA
 from tasks.rules.templates import CannotFill, Filler
 from tasks.telemetry import tracing
 
@@ -51,6 +53,17 @@ class A2a(Executor):
             },
             "message": {"type": "string", "minLength": 1, "description": "Text for the agent"},
             "data": {"description": "Any JSON value for the agent, instead of or with `message`"},
+            "files": {
+                "type": "array",
+                "items": FILE_SCHEMA,
+                "maxItems": 16,
+                "description": "Files for the agent, with `message` or `data`: together at most 6 MiB, which are sent in base64",
+            },
+            "save": {
+                "type": "boolean",
+                "default": False,
+                "description": "Save the files in the agent's artifacts, or in its message, instead of returning base64 or URLs",
+            },
             "metadata": {
                 "type": "object",
                 "description": 'Metadata of the message, such as {"skillId": …}',
@@ -89,6 +102,7 @@ class A2a(Executor):
                 "description": "The text of the last artifact that has text, or of the agent's message",
             },
             "message": {"type": "object", "description": "The agent's message, if it created no Task"},
+            "files": {"type": "array", "items": FILE_SCHEMA, "description": "With `save`: the files, in their order"},
         },
         "required": ["task", "artifacts", "text"],
     }
@@ -108,6 +122,8 @@ class A2a(Executor):
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         parts = _parts(inputs)
+        if inputs.get("files") and context.reply is None:
+            parts += await sent_files(inputs["files"], context.files)
         known_id = context.reply.memo["task_id"] if context.reply else None
         errand = RemoteTask(await self._line(inputs), context, task_id=known_id)
         try:
@@ -118,7 +134,8 @@ class A2a(Executor):
             if context.is_given_up():
                 raise  # the agent continues: the next worker sends the same message, and finds its task
             raise Stopped(result=await errand.call_off()) from None
-        return errand.outcome() if inputs.get("wait", True) else errand.progress.result()
+        result = errand.outcome() if inputs.get("wait", True) else errand.progress.result()
+        return await with_saved(result, context.files) if inputs.get("save") else result
 
     def receiver(self, inputs: Json) -> str | None:
         """Credentials never go to another host than that of the card (`agents.Agents.find`)."""

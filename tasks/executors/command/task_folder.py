@@ -22,15 +22,20 @@ MOST: Final = 100
 
 async def fill(home: str, given: Json, files: Files) -> None:
     """Make both folders, and store the files in `in`. Raises ExecutorError."""
+    check_names(given)
+    for folder in (IN, OUT):
+        os.mkdir(os.path.join(home, folder))  # noqa: PTH102, PTH118  (at once, in a folder that was just made)
+    for name, file in given.items():
+        await files.copy(file, Path(home, IN, name))
+
+
+def check_names(given: Json) -> None:
+    """Raise ExecutorError, permanent, for too many files, or a name that no file can have."""
     if len(given) > MOST:
         raise ExecutorError(f"`files` has more than {MOST} files.", permanent=True)
     for name in given:
         if problem := name_problem(name):
             raise ExecutorError(f"`files`: the name {name[:100]!r} {problem}.", permanent=True)
-    for folder in (IN, OUT):
-        os.mkdir(os.path.join(home, folder))  # noqa: PTH102, PTH118  (at once, in a folder that was just made)
-    for name, file in given.items():
-        await files.copy(file, Path(home, IN, name))
 
 
 async def saved(home: str, files: Files) -> dict[str, Json]:

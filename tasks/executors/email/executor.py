@@ -1,18 +1,23 @@
 """Sends an e-mail through the operator's mail server."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import ClassVar, Final
 
-from aipartnerupflow.executors import Context, Executor, ExecutorError, Json
-from tasks.executors.email.mail import DOMAIN, Mail, NotSent, send, why_no_address, why_refused
+from aipartnerupflow.executors import Context, Executor, ExecutorError, Files, Json
+from tasks.executors.email.mail import DOMAIN, Attachment, Mail, NotSent, send, why_no_address, why_refused
 from tasks.executors.placement import chosen_pool
+from tasks.rules.files import FILE_SCHEMA
 from tasks.rules.places import places_in
 from tasks.rules.pools import LOOP
 
 NAMES: Final = uuid.UUID("0d6f7d9e-5a4c-5b2b-9f57-4f7a5a2f8a11")
 """The namespace of our message ids."""
 MOST_RECIPIENTS: Final = 50
+MOST_ATTACHMENTS: Final = 20
+MOST_BYTES: Final = 10 * 2**20
+"""The bytes of all attachments: in base64 they are a third more, and most mail servers take 20 to 25 MB."""
 OF_THE_OPERATOR: Final = frozenset(
     {"provider", "from_email", "api_key", "smtp_host", "smtp_port", "smtp_username", "smtp_password", "smtp_use_tls"}
 )
@@ -49,6 +54,12 @@ class SendEmail(Executor):
             "cc": {**ADDRESSES, "description": "Addresses that all recipients see"},
             "bcc": {**ADDRESSES, "description": "Addresses that the other recipients do not see"},
             "reply_to": {"type": "string", "minLength": 1, "maxLength": 320, "description": "An address for answers"},
+            "attachments": {
+                "type": "array",
+                "items": FILE_SCHEMA,
+                "maxItems": MOST_ATTACHMENTS,
+                "description": "Files that are attached, in this order: together at most 10 MiB",
+            },
         },
         "required": ["to", "subject"],
     }
@@ -79,6 +90,8 @@ class SendEmail(Executor):
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         mail = _mail(inputs, context)
+        if inputs.get("attachments"):
+            mail = replace(mail, attachments=await _attachments(inputs["attachments"], context.files))
         try:
             message_id = await send(mail, user_id=context.user_id, begin=context.begin)
         except NotSent as error:
@@ -107,6 +120,19 @@ def _mail(inputs: Json, context: Context) -> Mail:
     if not mail.to or len(mail.recipients) > MOST_RECIPIENTS:
         raise _refused("to", f"must have 1 to {MOST_RECIPIENTS} addresses, with cc and bcc")
     return mail
+
+
+async def _attachments(given: Sequence[Json], files: Files) -> list[Attachment]:
+    """Raise ExecutorError for files that are too large together."""
+    known = [await files.info(file) for file in given]
+    if sum(file["bytes"] for file in known) > MOST_BYTES:
+        raise _refused("attachments", f"have more than {MOST_BYTES:,} bytes together. Send a link to larger ones")
+    return [
+        Attachment(
+            name=file["name"], media_type=file["media_type"], content=await files.read(file, most_bytes=MOST_BYTES)
+        )
+        for file in known
+    ]
 
 
 def _listed(inputs: Json, name: str) -> list[str]:

@@ -23,6 +23,7 @@ from aipartnerupflow.executors import on_a_thread
 from aipartnerupflow.executors.base import unstored
 from apflow_site.db import pools
 from tasks.models import MailCount
+from tasks.rules.files import OF_NO_TYPE
 
 
 async def refusal(user_id: str, *, recipients: int) -> str | None:
@@ -77,6 +78,15 @@ class NotSent(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """A file in a mail."""
+
+    name: str
+    media_type: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mail:
     """A mail, without its sender. At least one of `text` and `html` is given."""
 
@@ -87,6 +97,7 @@ class Mail:
     cc: Sequence[str] = ()
     bcc: Sequence[str] = ()
     reply_to: Sequence[str] = ()
+    attachments: Sequence[Attachment] = ()
     message_id: str | None = None
     """The id with its angle brackets. Default: a new one."""
 
@@ -172,6 +183,14 @@ def _message(mail: Mail) -> EmailMessage:
         message.add_alternative(mail.html, subtype="html")
     elif mail.html is not None:
         message.set_content(mail.html, subtype="html")
+    for each in mail.attachments:
+        main, _, kind = each.media_type.partition("/")
+        if main in (
+            "message",
+            "multipart",
+        ):  # what these contain is not encoded, and a receiver would show it as a mail
+            main, _, kind = OF_NO_TYPE.partition("/")
+        message.add_attachment(each.content, maintype=main, subtype=kind, filename=each.name)
     return message
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from aipartnerupflow.executors import ExecutorError, Files, Json
 from aipartnerupflow.executors.http import Fetch
+from tasks.rules.files import FILE, FILE_SCHEMA, is_file
 
 MAX_FILES: Final = 16
 MAX_FILE_BYTES: Final = 10 * 2**20
@@ -52,6 +53,12 @@ PART: Final[Json] = {
             {"file_data": {"type": "string", "pattern": r"^(data:|https?://|\{\{)"}, "filename": TEXT},
             needs="file_data",
         ),
+        {
+            "type": "object",
+            "description": "A file: an image, a sound, a text or a document, by its media type",
+            "properties": {"type": {"const": "file"}, "file": FILE_SCHEMA},
+            "required": ["type", "file"],
+        },
         _part(
             "input_audio",
             "A sound in base64, or a place",
@@ -78,8 +85,12 @@ def with_file(part: Json, file: str) -> Json:
     return part | {kind: part[kind] | {PLACES[kind]: file}}
 
 
-async def with_files(messages: Sequence[Json], fetch: Fetch) -> list[Json]:
-    """Return the messages with the files behind addresses as data. Raises ExecutorError."""
+async def with_files(messages: Sequence[Json], fetch: Fetch, files: Files) -> list[Json]:
+    """Return the messages with their files, and those behind addresses, as data. Raises ExecutorError."""
+    named = {part["file"][FILE]: part["file"] for part in _parts(messages) if _is_named(part)}
+    if len(named) > MAX_FILES:
+        raise ExecutorError(f"The messages have more than {MAX_FILES} files.", permanent=True)
+    read = {file_id: await _read(file, files) for file_id, file in named.items()}
     addresses = {file for part in _parts(messages) if (file := file_of(part)) and file.startswith(ADDRESSES)}
     if len(addresses) > MAX_FILES:
         raise ExecutorError(f"The messages have more than {MAX_FILES} addresses of files.", permanent=True)
@@ -89,9 +100,15 @@ async def with_files(messages: Sequence[Json], fetch: Fetch) -> list[Json]:
     filled = list[Json]()
     for message in messages:
         content = message.get("content")
-        parts = [_checked(part, found) for part in content] if isinstance(content, list) else content
-        filled.append(message | {"content": parts})
+        if isinstance(content, list):
+            content = [read[part["file"][FILE]] if _is_named(part) else _checked(part, found) for part in content]
+        filled.append(message | {"content": content})
     return filled
+
+
+def _is_named(part: Json) -> bool:
+    """Return whether the part is a file of the owner of the task."""
+    return part.get("type") == "file" and is_file(part.get("file"))
 
 
 async def with_attached(messages: Sequence[Json], given: Sequence[Json], files: Files) -> list[Json]:
@@ -99,11 +116,13 @@ async def with_attached(messages: Sequence[Json], given: Sequence[Json], files: 
     *before, last = messages or [{"role": "user", "content": ""}]
     content = last.get("content") or []
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
-    for file in given:
-        known = await files.info(file)
-        data = await files.read(known, most_bytes=MAX_FILE_BYTES)
-        parts.append(_attached(known["name"], known["media_type"], data))
+    parts += [await _read(file, files) for file in given]
     return [*before, last | {"content": parts}]
+
+
+async def _read(file: Json, files: Files) -> Json:
+    known = await files.info(file)
+    return _attached(known["name"], known["media_type"], await files.read(known, most_bytes=MAX_FILE_BYTES))
 
 
 def _attached(name: str, media_type: str, data: bytes) -> Json:

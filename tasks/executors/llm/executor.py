@@ -225,7 +225,7 @@ class Llm(Executor):
         conversation = conversations.conversation_of(context)
         earlier = [] if conversation is None else await conversation.earlier(context)
         attached = await with_attached(asked, inputs["files"], context.files) if inputs.get("files") else asked
-        messages = await with_files([*before, *earlier, *attached], context.fetch)
+        messages = await with_files([*before, *earlier, *attached], context.fetch, context.files)
         by_name = await tools.tools_of(inputs, user_id=context.user_id, log=context.log)
 
         async def ask_with(said: list[Json], more: Json, step: int) -> Json:

@@ -7,9 +7,11 @@ from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Pa
 from tasks.executors.http.rest import AUTH, SECRET
 from tasks.executors.mcp import offered
 from tasks.executors.mcp.offered import is_safe
+from tasks.executors.mcp.result_files import with_saved
 from tasks.executors.mcp.servers import configured, is_url, target_of
 from tasks.executors.mcp.session import NO, TEXT_CHARACTERS, YES, Answers, Asked, Hearing, opened
 from tasks.executors.placement import chosen_pool
+from tasks.rules.files import FILE_SCHEMA
 from tasks.rules.places import has_places
 from tasks.rules.pools import PROCESS, RAY
 
@@ -45,6 +47,11 @@ class Mcp(Executor):
             },
             "uri": {**TEXT, "maxLength": 8192, "description": "For read_resource: the URI of the resource"},
             "prompt": {**TEXT, "description": "For get_prompt: the name of the prompt"},
+            "save": {
+                "type": "boolean",
+                "default": False,
+                "description": "Save the images, sounds and resources with bytes in the result as files, instead of returning base64",
+            },
             "auth": {**AUTH, "description": "Credentials for a server by URL, or for one whose user_headers allow it"},
             "headers": {
                 "type": "object",
@@ -67,6 +74,7 @@ class Mcp(Executor):
                 "items": {"type": "object"},
                 "description": "The parts in MCP's format, if one of them is no text: images, sounds, links",
             },
+            "files": {"type": "array", "items": FILE_SCHEMA, "description": "With `save`: the files, in their order"},
         },
         "required": ["result"],
     }
@@ -130,8 +138,11 @@ class Mcp(Executor):
         )
         try:
             async with asyncio.timeout(seconds), opened(target, hearing) as session:
-                result: Json = target.masked(await offered.result_of(session, inputs))
-                return result
+                result: Json = await offered.result_of(session, inputs)
+                if inputs.get("save"):
+                    result = await with_saved(result, context.files)
+                masked: Json = target.masked(result)
+                return masked
         except Asked as asked:
             question = asked.question
             text = f"The MCP server '{target.name}' asks: {target.masked(question.message) or 'May it continue?'}"

@@ -11,6 +11,7 @@ from llmkeys.masker import masked_here
 from tasks.executors.command.guarded_process import text_of
 from tasks.executors.llm.loading import load
 from tasks.executors.timeouts import timeout_of, timeout_schema
+from tasks.rules.files import FILE_SCHEMA
 from tasks.rules.places import places_in
 
 if TYPE_CHECKING:
@@ -43,6 +44,17 @@ class Ssh(Executor):
                 ],
                 "description": "A program and its arguments, which are quoted, or a line for the shell of the host",
             },
+            "files": {
+                "type": "object",
+                "additionalProperties": FILE_SCHEMA,
+                "default": {},
+                "description": "Files by name: the command finds them in the folder `in` of a temporary folder, in which it runs",
+            },
+            "save": {
+                "type": "boolean",
+                "default": False,
+                "description": "Save the files that a successful command leaves in the folder `out` of its temporary folder",
+            },
             **timeout_schema(TIMEOUT_SECONDS, longest=LONGEST_SECONDS),
         },
         "required": ["host", "command"],
@@ -53,6 +65,11 @@ class Ssh(Executor):
             "return_code": {"type": ["integer", "null"], "description": "null if the command was stopped"},
             "stdout": {"type": "string", "description": "Bytes that are not UTF-8 are replaced"},
             "stderr": {"type": "string", "description": "The error output"},
+            "files": {
+                "type": "object",
+                "additionalProperties": FILE_SCHEMA,
+                "description": "With `save`: the files in `out`, by name",
+            },
         },
         "required": ["return_code", "stdout", "stderr"],
     }
@@ -83,8 +100,10 @@ class Ssh(Executor):
         line = command if isinstance(command, str) else shlex.join(command)
         if "\0" in line:
             raise _refused("command", "contains the character NUL, which would end the line")
+        given, saves = inputs.get("files", {}), inputs.get("save", False)
+        files = context.files if given or saves else None
         running = await load("tasks.executors.ssh.session.running")
-        async with running(host, line, log=context.log, begin=context.begin) as session:
+        async with running(host, line, log=context.log, begin=context.begin, given=given, files=files) as session:
             try:
                 is_in_time = await session.has_ended(within_seconds=seconds)
             except asyncio.CancelledError:
@@ -92,8 +111,9 @@ class Ssh(Executor):
                 raise Stopped(result=_result(session)) from None
             if not is_in_time or session.is_flooding:
                 await session.stop(is_forced=False)
-        _check(session, host, seconds=seconds, is_in_time=is_in_time)
-        return _result(session)
+            _check(session, host, seconds=seconds, is_in_time=is_in_time)
+            saved = {"files": await session.folder.saved()} if saves else {}
+        return _result(session) | saved
 
 
 def _check_host(host: str) -> None:

@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import asyncssh
 from django.conf import settings
 
-from aipartnerupflow.executors import ExecutorError
+from aipartnerupflow.executors import ExecutorError, Files, Json
 from tasks.executors.command.guarded_process import LineLog
+from tasks.executors.ssh.folder import Folder, folder_on
 
 CONNECT_SECONDS: Final = 15.0
 GRACE_SECONDS: Final = 0.8
@@ -28,6 +29,7 @@ class Session(asyncssh.SSHClientSession[bytes]):
         self.is_flooding = False
         self.return_code: int | None = None
         self.signal: str | None = None
+        self.folder: Folder | None = None
         self._left = most_bytes
         self._pieces = 0
         self._lines = LineLog(log)
@@ -83,22 +85,33 @@ async def _is_set(event: asyncio.Event, within_seconds: float) -> bool:
 
 @asynccontextmanager
 async def running(
-    host: str, command: str, *, log: Callable[[str], None], begin: Callable[[], Awaitable[None]]
+    host: str,
+    command: str,
+    *,
+    log: Callable[[str], None],
+    begin: Callable[[], Awaitable[None]],
+    given: Json,
+    files: Files | None,
 ) -> AsyncIterator[Session]:
     """Run the command on a host of `executors.ssh.hosts`. The connection is cut when the block ends.
+
+    With `files` it runs in a `folder` of its own, in which are the files `given`.
 
     `begin` is awaited when there is a connection, before the command is sent. Raises ExecutorError if the host cannot be reached, is not the one that the operator knows, or refuses.
     """
     connection = await _connected(host)
     try:
-        most_bytes: int = settings.APFLOW.limits.result_bytes
-        try:
-            await begin()
-            session = Session(most_bytes=most_bytes, log=log)
-            await connection.create_session(lambda: session, command, encoding=None)
-        except asyncssh.Error as error:
-            raise ExecutorError(f"The host '{host}' did not run the command: {type(error).__name__}.") from None
-        yield session
+        async with AsyncExitStack() as stack:
+            session = Session(most_bytes=settings.APFLOW.limits.result_bytes, log=log)
+            if files is not None:
+                session.folder = await stack.enter_async_context(folder_on(connection, host, given, files))
+                command = session.folder.command(command)
+            try:
+                await begin()
+                await connection.create_session(lambda: session, command, encoding=None)
+            except asyncssh.Error as error:
+                raise ExecutorError(f"The host '{host}' did not run the command: {type(error).__name__}.") from None
+            yield session
     finally:
         connection.abort()
 

@@ -98,6 +98,13 @@ def get_file(*, caller: Caller, file_id: str) -> File:
     return found
 
 
+def complete_files(*, caller: Caller, file_ids: Sequence[str]) -> dict[str, File]:
+    """Return the files with these ids that are complete and that the caller may read, with their bytes."""
+    ours = [file_id for file_id in file_ids if OUR_ID.fullmatch(file_id)]
+    found = File.objects.for_caller(caller).filter(id__in=ours, completed_at__isnull=False).select_related("stored")
+    return {file.id: file for file in found}
+
+
 def _with_bytes(file_id: str, among: FileQuerySet) -> File | None:
     is_ours = OUR_ID.fullmatch(file_id) is not None  # else a database may refuse it
     return among.filter(id=file_id).select_related("stored").first() if is_ours else None
@@ -133,6 +140,13 @@ def delete_file(*, caller: Caller, file_id: str) -> Doomed:
             data={"file_id": file.id, "in_the_way": holders[:NAMED]},
         )
     return _remove([file])
+
+
+@transaction.atomic
+def discard(file_ids: Sequence[str]) -> Doomed:
+    """Delete those of these files that nothing names: a request sent them, and was refused."""
+    unnamed = File.objects.filter(~Exists(FileReference.objects.filter(file=OuterRef("id"))), id__in=file_ids)
+    return _remove(list(unnamed.select_for_update()))
 
 
 # --- bytes that arrive ---

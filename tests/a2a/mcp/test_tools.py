@@ -326,6 +326,7 @@ def test_a_run_is_a_resource(alice: Client) -> None:
         "task://{id}",
         "task://{id}/tree",
         "task://{id}/events{?after}",
+        "files://{id}",
     ]
     error = alice.error("resources/read", {"uri": "task://no-such-run"})
     assert error["code"] == (-32602 if alice.is_modern else -32002)

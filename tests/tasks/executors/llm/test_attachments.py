@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from aipartnerupflow.executors import ExecutorError
+from aipartnerupflow.executors.files import Files as OwnFiles
 from tasks.executors.http.safe_http import Egress, fetch
 from tasks.executors.llm.attachments import MAX_FILES, with_files
 from tests.llm_site import KEY, WITH_KEY, LlmSite
@@ -54,6 +55,10 @@ def message(*parts: Json) -> Json:
     return {"role": "user", "content": [{"type": "text", "text": "Look"}, *parts]}
 
 
+async def no_file(name: str, arguments: Json) -> Any:
+    raise AssertionError(f"{name}: no message names a file")
+
+
 async def fetched(*paths: str) -> list[Json]:
     with files() as port:
         egress = Egress(
@@ -61,7 +66,7 @@ async def fetched(*paths: str) -> list[Json]:
         )
         parts = [image(f"http://127.0.0.1:{port}{path}") for path in paths]
         return await with_files(
-            [message(*parts), {"role": "assistant", "content": "So."}], partial(fetch, egress=egress)
+            [message(*parts), {"role": "assistant", "content": "So."}], partial(fetch, egress=egress), OwnFiles(no_file)
         )
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.documents import text
-from tests.mcp_site import TOKEN, McpSite
+from tests.mcp_site import PNG, TOKEN, McpSite
 from tests.servers import Server, new_database, running_server, until
 
 pytestmark = pytest.mark.both_engines_nightly
@@ -107,3 +107,24 @@ def test_what_the_page_shows_works(site: Server) -> None:
     site.finished(root)
     results = site.rpc("tasks.get", {"task_id": root})["result"]["results"]
     assert {"text": "12 packets of tea"}.items() <= results["note"].items()
+
+
+@pytest.mark.parametrize("server", ["web", "pipes"])
+def test_pictures_and_resources_become_files(site: Server, server: str) -> None:
+    result = ended(site, server=server, tool="picture", save=True)["result"]
+    (file,) = result["files"]
+    assert (file["name"], file["media_type"]) == ("file.png", "image/png")
+    assert site.http.get(f"/files/{file['$file']}").content == PNG
+    assert result["content"] == [
+        {"type": "text", "text": "a dot"},
+        {"type": "image", "mimeType": "image/png", "file": file},
+    ]
+    assert result["result"] == "a dot"
+
+
+def test_a_file_of_another_server_of_ours_is_read_and_saved(site: Server, open_server: Server) -> None:
+    theirs = open_server.http.post("/files", params={"name": "a.bin"}, content=b"\x00\xff of theirs").json()
+    read = {"server": "ours", "operation": "read_resource", "uri": f"files://{theirs['$file']}"}
+    (file,) = ended(site, **read, save=True)["result"]["files"]
+    assert site.http.get(f"/files/{file['$file']}").content == b"\x00\xff of theirs"
+    open_server.rpc("files.delete", {"file_id": theirs["$file"]})
