@@ -34,6 +34,7 @@ CACHE: Final = "tests/tasks/worker/test_cache_page.py::test_what_the_page_shows_
 FILES_PAGE: Final = "tests/a2a/test_files_page.py"
 LARGE_RESULTS: Final = "tests/a2a/test_large_results.py::test_tasks_get_returns_the_value_and_other_replies_the_file"
 HOOKS_PAGE: Final = "tests/a2a/test_inbound_hooks_page.py"
+EVALUATE: Final = "tests/a2a/test_evaluate_page.py::test_what_the_page_shows_works"
 FILES: Final = f"{FILES_PAGE}::test_what_the_page_shows_works"
 FILES_IN_FORMS: Final = f"{FILES_PAGE}::test_a_flow_takes_a_local_file_and_its_files_are_stored"
 LIMITS: Final = "tests/tasks/worker/test_limits_page.py::test_what_the_page_shows_works"
@@ -305,6 +306,13 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("See what was used", "bash", f"{BLOCKS_TEST}::test_the_usage_of_models_is_listed"),
         ("Limit a run", "json", f"{BLOCKS_TEST}::test_a_budget_ends_a_run"),
         ("Limit each user", "yaml", f"{BLOCKS_TEST}::test_a_user_has_a_limit_each_day"),
+    ],
+    "docs/how-to/evaluate.md": [
+        ("Compare two versions", "yaml", EVALUATE),
+        ("Compare two versions", "csv", EVALUATE),
+        ("Compare two versions", "sh", EVALUATE),
+        ("Compare two versions", "text", EVALUATE),
+        ("Over the interfaces", "json", EVALUATE),
     ],
     "docs/how-to/files.md": [
         ("Files", "json", FILES),

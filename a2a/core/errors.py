@@ -118,6 +118,8 @@ ERRORS: Mapping[type[Exception], Codes] = MappingProxyType(
         domain.RunNotFound: Codes(Rule(-32001, 404, "run_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.CallNotFound: Codes(Rule(-32001, 404, "call_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.FlowNotFound: Codes(Rule(-32001, 404, "flow_not_found"), Kind(-32001, 404, "NOT_FOUND")),
+        domain.DatasetNotFound: Codes(Rule(-32001, 404, "dataset_not_found"), Kind(-32001, 404, "NOT_FOUND")),
+        domain.ExperimentNotFound: Codes(Rule(-32001, 404, "experiment_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.NotificationNotFound: Codes(Rule(-32001, 404, "notification_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.HookNotFound: Codes(Rule(-32001, 404, "hook_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.DeliveryNotFound: Codes(Rule(-32001, 404, "delivery_not_found"), Kind(-32001, 404, "NOT_FOUND")),

@@ -285,7 +285,7 @@ def _problem_of(error: msgspec.ValidationError, cls: type[Params]) -> Problem:
     if fault.missing is not None:
         return fault.field, "required"
     if fault.unknown is not None:
-        known = [each.name for each in _object_of(_type_of(fault.place, cls)).fields]
+        known = [each.encode_name for each in _object_of(_type_of(fault.place, cls)).fields]
         return fault.field, unknown_reason(fault.unknown, known)
     if fault.reason.startswith("Invalid enum value"):
         return fault.field, f"expected one of {', '.join(_choices(_type_of(fault.field, cls)))}"
@@ -301,11 +301,14 @@ def _type_of(place: str, cls: type[Params]) -> inspect.Type:
     """Return the type at a path such as `limit`, `status[0]` or `webhook_config.method`."""
     kind = inspect.type_info(cls)
     for name in place.split("."):
-        kind = next(field.type for field in _object_of(kind).fields if field.name == name.partition("[")[0])
+        kind = next(field.type for field in _object_of(kind).fields if field.encode_name == name.partition("[")[0])
     return kind
 
 
 def _object_of(kind: inspect.Type) -> inspect.StructType:
+    """Return the object that a type is, may be, or is a list of."""
+    while isinstance(kind, inspect.Metadata | inspect.ListType):
+        kind = kind.type if isinstance(kind, inspect.Metadata) else kind.item_type
     kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
     return next(each for each in kinds if isinstance(each, inspect.StructType))
 

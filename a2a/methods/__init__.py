@@ -14,6 +14,8 @@ from a2a.methods import (  # noqa: F401  they declare their methods
     audit,
     cache,
     crud,
+    datasets,
+    evals,
     events,
     execute,
     files,

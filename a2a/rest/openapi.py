@@ -59,6 +59,8 @@ TAGGED: Final = {
     "tasks": "Trees of tasks: store, run, read, change, copy and cancel them.",
     "runs": "Runs of trees: list, search, compare and export them.",
     "questions": "Open questions of tasks to people.",
+    "datasets": "Rows of inputs, with what is expected of each, as versions.",
+    "evals": "Experiments: versions of a flow, run on a data set and scored.",
     "flows": "Saved definitions of trees, with versions and inputs.",
     "schedules": "Runs at times.",
     "events": "Events from outside, for tasks that wait for one.",

@@ -17,6 +17,7 @@ MISSING: Final[Mapping[str | None, type[Exception]]] = {
     "call_id": errors.CallNotFound,
     "schedule_id": errors.ScheduleNotFound,
     "file_id": errors.FileNotFound,
+    "experiment_id": errors.ExperimentNotFound,
 }
 """Parameter in a URL → the error if there is nothing with this id."""
 

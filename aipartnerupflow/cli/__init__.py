@@ -13,6 +13,7 @@ import typer
 from aipartnerupflow import __version__, bootstrap
 from aipartnerupflow.cli import operate
 from aipartnerupflow.cli.cache import cache
+from aipartnerupflow.cli.evals import datasets, evals
 from aipartnerupflow.cli.examples import complete_help
 from aipartnerupflow.cli.files import InputsFile, RunInputs, Tags, inputs_of
 from aipartnerupflow.cli.flows import NewRun, flows, run_call
@@ -64,6 +65,8 @@ examples = typer.Typer(no_args_is_help=True, help="Manage the example trees.")
 app.add_typer(tasks, name="tasks")
 app.add_typer(runs, name="runs")
 app.add_typer(flows, name="flows")
+app.add_typer(datasets, name="datasets")
+app.add_typer(evals, name="evals")
 app.add_typer(questions, name="questions")
 app.add_typer(events, name="events")
 app.add_typer(examples, name="examples")

@@ -68,8 +68,9 @@ def run(
     if not is_awaited:
         output.answer(started, shown=show.started, piped=show.started, as_json=as_json)
         return ExitCode.OK
-    following = _follow(server, started["root_task_id"], is_watched=is_watched, as_json=as_json)
-    ending = _await(following, task_id=started["root_task_id"], timeout_seconds=timeout_seconds)
+    ending = ended(
+        server, started["root_task_id"], is_watched=is_watched, timeout_seconds=timeout_seconds, as_json=as_json
+    )
     if is_watched:
         return _report(ending, as_json=as_json)
     status = ending.final["status"] if ending.final else started["status"]
@@ -79,6 +80,14 @@ def run(
     else:
         ending.show_to_people()
     return ending.exit_code
+
+
+def ended(
+    server: Server, root_id: str, *, timeout_seconds: float | None, as_json: bool, is_watched: bool = False
+) -> Ending:
+    """Follow a run that has started to its end. Raises RpcError, or typer.Exit at the timeout and at Ctrl+C."""
+    following = _follow(server, root_id, is_watched=is_watched, as_json=as_json)
+    return _await(following, task_id=root_id, timeout_seconds=timeout_seconds)
 
 
 def watch(server: Server, task_id: str, *, after: int, timeout_seconds: float | None, as_json: bool) -> ExitCode:

@@ -12,7 +12,7 @@ from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 import httpx
 
-from . import calls, run_calls
+from . import calls, eval_calls, run_calls
 from .calls import Call, Filters, Tasks
 from .errors import InvalidRequest, named_errors
 from .files import SLOW, Download, File, Source, Upload
@@ -100,6 +100,13 @@ class Methods(Generic[H]):
     flows = method(run_calls.flows)
     flow_versions = method(run_calls.flow_versions)
     delete_flow = method(run_calls.delete_flow)
+    save_dataset = method(eval_calls.save_dataset)
+    dataset = method(eval_calls.dataset)
+    datasets = method(eval_calls.datasets)
+    delete_dataset = method(eval_calls.delete_dataset)
+    run_experiment = method(eval_calls.run_experiment)
+    experiment = method(eval_calls.experiment)
+    experiments = method(eval_calls.experiments)
     set_llm_key = method(calls.set_llm_key)
     llm_keys = method(calls.llm_keys)
     delete_llm_key = method(calls.delete_llm_key)

@@ -56,14 +56,158 @@ class CachedResults(TypedDict):
     executors: list[CachedOfExecutor]
 
 
-class SentEvent(TypedDict):
-    """An event that was sent. `woken` is how many waits took it; events with the same `id` are one."""
+class DatasetDeleted(TypedDict):
+    """The number of versions that were deleted with the data set."""
 
-    event: str
-    payload: Any
+    success: bool
+    name: str
+    versions_deleted: int
+
+
+class DatasetInfo(TypedDict):
+    """A version of a data set, without its rows. `flow` is None if they are the inputs of no flow in particular."""
+
+    name: str
+    user_id: str
+    flow: str | None
+    version: int
+    newest_version: int
+    count: int
+    created_at: str
+
+
+class DatasetRow(TypedDict):
+    """A case: the inputs of a run, what is expected of it (any JSON), and tags."""
+
+    inputs: Json
+    expected: NotRequired[Any]
+    tags: NotRequired[list[str]]
+
+
+class DatasetRows(DatasetInfo):
+    """A version of a data set. It never changes."""
+
+    rows: list[DatasetRow]
+
+
+class Datasets(TypedDict):
+    """The newest versions of a page of data sets, by name. `next_cursor` is None on the last page."""
+
+    datasets: list[DatasetInfo]
+    next_cursor: str | None
+
+
+class SavedDataset(DatasetInfo):
+    """A saved version. `is_new` is false if the newest version has the same rows. `replaced` is how many rows had the inputs of another one."""
+
+    is_new: bool
+    replaced: int
+
+
+Evaluator = TypedDict("Evaluator", {"name": str, "with": Literal["exact"] | Json})
+"""A score that each result gets: the name of it, and how it is found."""
+
+
+class Experiment(TypedDict):
+    """An experiment. Its id is that of the root of its tree, and `status` that of the latest run of it."""
+
     id: str
-    received_at: str
-    woken: int
+    user_id: str
+    dataset: str
+    dataset_version: int
+    flow: str
+    versions: list[int]
+    evaluators: list[Evaluator]
+    repeats: int
+    cases: int
+    status: RunStatus | None
+    created_at: str
+
+
+class Estimate(TypedDict):
+    """A mean over `cases`, and the ends of its 95 % confidence interval; both are None with fewer than two cases."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    cases: int
+
+
+class VariantScore(TypedDict):
+    """The scores of one evaluator: the mean by case (None without a number), how many runs were scored, and were not although they are over, and how often each category occurs."""
+
+    estimate: Estimate | None
+    scored: int
+    not_scored: int
+    categories: dict[str, int]
+
+
+class Variant(TypedDict):
+    """A version of the flow: how many of its runs were evaluated (`completed`), failed or are unfinished, what they used, and their mean duration.
+
+    `cost_usd` is None if no call has a known price.
+    """
+
+    version: int
+    completed: int
+    failed: int
+    unfinished: int
+    total_tokens: int
+    cost_usd: float | None
+    seconds: float | None
+    scores: dict[str, VariantScore]
+
+
+class Difference(TypedDict):
+    """The second version minus the first in one score, by case. `text` says it in words."""
+
+    evaluator: str
+    estimate: Estimate | None
+    text: str
+
+
+class Score(TypedDict):
+    """A number, a boolean or a category; None if it was not scored. `reason` says why it is None or false, where that is known."""
+
+    value: float | bool | str | None
+    reason: str | None
+
+
+class CaseRun(TypedDict):
+    """A run of the flow for a case. `task_id` is the root of its tree; None if there is none, or no longer. `status` is that of its evaluation."""
+
+    version: int
+    repeat: int
+    status: Status
+    task_id: str | None
+    scores: dict[str, Score]
+
+
+class ExperimentCase(TypedDict):
+    """A row of the data set, its `number` from 0, and its runs. `disagreement` is the largest difference of the two versions in a score."""
+
+    number: int
+    inputs: Json
+    expected: NotRequired[Any]
+    tags: NotRequired[list[str]]
+    disagreement: float | None
+    runs: list[CaseRun]
+
+
+class ExperimentResult(Experiment):
+    """The result of an experiment so far, with a page of its cases: those with the largest disagreement first."""
+
+    variants: list[Variant]
+    differences: list[Difference]
+    results: list[ExperimentCase]
+    next_cursor: str | None
+
+
+class Experiments(TypedDict):
+    """A page of experiments, newest first. `next_cursor` is None on the last page."""
+
+    experiments: list[Experiment]
+    next_cursor: str | None
 
 
 class Webhook(TypedDict):
@@ -184,6 +328,16 @@ class Execution(TypedDict):
     warnings: NotRequired[list[str]]
     webhook: NotRequired[Webhook]
     task: NotRequired[Tree]
+
+
+class SentEvent(TypedDict):
+    """An event that was sent. `woken` is how many waits took it; events with the same `id` are one."""
+
+    event: str
+    payload: Any
+    id: str
+    received_at: str
+    woken: int
 
 
 class Pause(TypedDict):

@@ -388,6 +388,13 @@ class Limits(Section):
     flow_bytes: Whole = Field(
         MIB, ge=KIB, le=GIB, description="The size of the tasks, the schema and the description of one flow, as JSON."
     )
+    datasets: Whole = Field(1000, ge=0, le=100_000, description="Data sets of one user.")
+    dataset_versions: Whole = Field(
+        100, ge=1, le=10_000, description="The versions that are kept of one data set. The oldest ones are deleted."
+    )
+    dataset_bytes: Whole = Field(
+        4 * MIB, ge=KIB, le=GIB, description="The size of the rows of one version of a data set, as JSON."
+    )
     result_bytes: Whole = Field(MIB, ge=KIB, le=GIB, description="The size of one task's result as JSON.")
     inline_bytes: Whole = Field(
         MIB,

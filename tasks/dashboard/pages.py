@@ -20,6 +20,7 @@ from tasks.queue import maintenance
 from tasks.rules.exceptions import (
     CallNotFound,
     DeliveryNotFound,
+    ExperimentNotFound,
     FileNotFound,
     FlowNotFound,
     HookNotFound,
@@ -46,6 +47,7 @@ REFUSALS: Final = {
     CallNotFound: 404,
     FileNotFound: 404,
     FlowNotFound: 404,
+    ExperimentNotFound: 404,
     ScheduleNotFound: 404,
     HookNotFound: 404,
     DeliveryNotFound: 404,

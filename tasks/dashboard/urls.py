@@ -7,6 +7,7 @@ from django.urls import URLPattern, path, re_path
 
 from tasks.dashboard import (
     actions,
+    evals,
     files,
     filters,
     flows,
@@ -44,6 +45,8 @@ urlpatterns = [
     path("flows/<str:name>/delete/", flows.delete, name="delete_flow"),
     path("flows/<str:name>/pause/", flows.pause, name="pause_flow"),
     path("flows/<str:name>/resume/", flows.resume, name="resume_flow"),
+    path("experiments/", evals.overview, name="experiments"),
+    path("experiments/<str:experiment_id>/", evals.experiment, name="experiment"),
     path("runs/", runs.overview, name="runs"),
     path("runs/selected/", actions.selected, name="selected_runs"),
     path("runs/compare/", runs.compared, name="compare_runs"),

@@ -27,6 +27,7 @@ EXECUTORS: Mapping[str, str] = MappingProxyType(
         "crewai_executor": "tasks.executors.crewai.executor.CrewAi",
         "docker_executor": "tasks.executors.docker.executor.Docker",
         "echo_executor": "tasks.executors.echo.Echo",
+        "evaluate_executor": "tasks.executors.evaluate.Evaluate",
         "event_executor": "tasks.executors.event.Event",
         "generate_executor": "tasks.executors.generate.Generate",
         "langgraph_executor": "tasks.executors.langgraph.executor.LangGraph",

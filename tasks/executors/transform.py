@@ -68,14 +68,14 @@ class Transform(Executor):
 
     def check_with_inputs(self, params: Json, inputs: Json) -> None:
         """Refuse a text that is no expression. The schema requires one."""
-        work = _Work()
+        work = Work()
         for place, expression in _expressions(inputs.get("select")):
             work.parsed(expression, place)
 
     async def execute(self, inputs: Json, context: Context) -> Any:
         select = inputs["select"]
         values = {name: value for name, value in inputs.items() if name != "select"}
-        work = _Work()
+        work = Work()
         found = [work.value_of(expression, values, place) for place, expression in _expressions(select)]
         return dict(zip(select, found, strict=True)) if isinstance(select, dict) else found[0]
 
@@ -88,8 +88,12 @@ def _expressions(select: Any) -> Iterator[tuple[str, str]]:
         yield from ((f"select.{name}", each) for name, each in select.items() if isinstance(each, str))
 
 
-def _failure(place: str, why: str) -> ExecutorError:
-    return ExecutorError(f"inputs.{place} {why}.", permanent=True)
+class CannotEvaluate(ExecutorError):
+    """An expression cannot be read or has no value. `why` is the rest of a sentence about it."""
+
+    def __init__(self, place: str, why: str) -> None:
+        super().__init__(f"inputs.{place} {why}.", permanent=True)
+        self.why = why
 
 
 CONTAINERS: Final = (list, dict)
@@ -100,8 +104,8 @@ class _TooMuch(Exception):
     pass
 
 
-class _Work(TreeInterpreter):
-    """Evaluates the expressions of one task, with a limit on the work of all of them."""
+class Work(TreeInterpreter):
+    """Evaluates expressions, with a limit on the work of all of them together."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,28 +115,30 @@ class _Work(TreeInterpreter):
         self._started = time.thread_time()
 
     def parsed(self, expression: str, place: str) -> Any:
-        """Return the tree of the expression. Raises ExecutorError."""
+        """Return the tree of the expression. Raises CannotEvaluate."""
         try:
             self._spend(STEPS_OF_CHARACTER * len(expression))
             return jmespath.compile(expression).parsed
         except _TooMuch:
-            raise _failure(place, TOO_MUCH) from None
+            raise CannotEvaluate(place, TOO_MUCH) from None
         except JMESPathError as error:
-            raise _failure(place, f"is not a JMESPath expression: {str(error).splitlines()[0].rstrip(':')}") from None
+            raise CannotEvaluate(
+                place, f"is not a JMESPath expression: {str(error).splitlines()[0].rstrip(':')}"
+            ) from None
         except RecursionError:
-            raise _failure(place, "is nested too deeply") from None
+            raise CannotEvaluate(place, "is nested too deeply") from None
 
     def value_of(self, expression: str, values: Json, place: str) -> Any:
-        """Return the value of the expression. Raises ExecutorError."""
+        """Return the value of the expression. Raises CannotEvaluate."""
         tree = self.parsed(expression, place)
         try:
             return self.visit(tree, values)
         except _TooMuch:
-            raise _failure(place, TOO_MUCH) from None
+            raise CannotEvaluate(place, TOO_MUCH) from None
         except RecursionError:
-            raise _failure(place, "is nested too deeply") from None
+            raise CannotEvaluate(place, "is nested too deeply") from None
         except (JMESPathError, ArithmeticError) as error:
-            raise _failure(place, f"cannot be evaluated: {str(error).splitlines()[0]}") from None
+            raise CannotEvaluate(place, f"cannot be evaluated: {str(error).splitlines()[0]}") from None
 
     def visit(self, node: Any, *args: Any, **kwargs: Any) -> Any:
         self._spend(1)

@@ -4,6 +4,7 @@ Each model names its app: projects with `aipartnerupflow.django` use them withou
 """
 
 from tasks.models.caching import CachedResult, CachedResultQuerySet, CallInFlight
+from tasks.models.evals import Dataset, DatasetQuerySet, DatasetVersion, Experiment, ExperimentQuerySet
 from tasks.models.files import File, FileBytes, FileQuerySet, FileReference, FileSpace
 from tasks.models.flows import Flow, FlowQuerySet, FlowVersion
 from tasks.models.hooks import Hook, HookDelivery, HookQuerySet
@@ -43,8 +44,13 @@ __all__ = [
     "CallInFlight",
     "CancelRequest",
     "ConversationTurn",
+    "Dataset",
+    "DatasetQuerySet",
+    "DatasetVersion",
     "DayAllowance",
     "DayCount",
+    "Experiment",
+    "ExperimentQuerySet",
     "File",
     "FileBytes",
     "FileQuerySet",

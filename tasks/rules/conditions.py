@@ -215,8 +215,8 @@ def _comparison_problems(condition: Json, place: str) -> Iterator[Problem]:
         yield f"{place}.value", "must be a list"
 
 
-def _is_equal(found: Any, value: Any) -> bool:
-    """JSON's equality: true is not 1, but 1.0 is."""
+def is_equal(found: Any, value: Any) -> bool:
+    """Return whether two values are equal as JSON: true is not 1, but 1.0 is."""
     return bool(found == value) and isinstance(found, bool) == isinstance(value, bool)
 
 
@@ -241,13 +241,13 @@ def _is_among(value: Any, values: list[Any] | dict[str, Any]) -> bool:
     if isinstance(values, dict):
         return isinstance(value, str) and value in values
     return value in values and any(
-        _is_equal(each, value) for each in values
+        is_equal(each, value) for each in values
     )  # the first is quick, and knows no booleans
 
 
 OPERATORS: Final[Mapping[str, Test]] = {
-    "eq": _is_equal,
-    "ne": lambda found, value: found is not ABSENT and not _is_equal(found, value),
+    "eq": is_equal,
+    "ne": lambda found, value: found is not ABSENT and not is_equal(found, value),
     "lt": _ordered(lt),
     "le": _ordered(le),
     "gt": _ordered(gt),
@@ -255,7 +255,7 @@ OPERATORS: Final[Mapping[str, Test]] = {
     "in": lambda found, value: found is not ABSENT and _is_among(found, value),
     "contains": _contains,
     "exists": lambda found, _: found is not ABSENT,
-    "empty": lambda found, _: found is ABSENT or any(_is_equal(found, each) for each in EMPTY),
+    "empty": lambda found, _: found is ABSENT or any(is_equal(found, each) for each in EMPTY),
 }
 UNARY: Final = ("exists", "empty")
 WORDS: Final[Mapping[str, str]] = {

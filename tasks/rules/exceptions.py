@@ -104,6 +104,29 @@ class FlowNotFound(TasksError):
             super().__init__(message, data={"flow": name, "version": version})
 
 
+class DatasetNotFound(TasksError):
+    """Data set not found."""
+
+    def __init__(
+        self, name: str, *, version: int | None = None, newest: int = 0, close_matches: Sequence[str] = ()
+    ) -> None:
+        """Give `version` if the data set has no such version, or no longer."""
+        if version is None:
+            hint = _did_you_mean(close_matches) or "Check the name, and that the data set belongs to you."
+            super().__init__(f"Data set '{name}' not found. {hint}", data={"dataset": name})
+        else:
+            message = f"Data set '{name}' has no version {version:,}, or no longer; its newest is {newest:,}."
+            super().__init__(message, data={"dataset": name, "version": version})
+
+
+class ExperimentNotFound(TasksError):
+    """Experiment not found."""
+
+    def __init__(self, experiment_id: str) -> None:
+        hint = "Check the id, and that the experiment belongs to you."
+        super().__init__(f"Experiment '{experiment_id}' not found. {hint}", data={"experiment_id": experiment_id})
+
+
 class ScheduleNotFound(TasksError):
     """Schedule not found."""
 

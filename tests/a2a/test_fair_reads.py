@@ -28,8 +28,9 @@ from a2a.methods import METHODS, SYSTEM_METHODS
 from accounts.callers import LOCAL, Role
 from apflow_site.db import pools
 from apflow_site.db.calls import Call
-from tasks.models import Run, Task, TaskEvent
+from tasks.models import Experiment, Run, Task, TaskEvent
 from tasks.services import trees
+from tasks.services.evals import datasets
 from tasks.status import Status
 from tests.a2a.a2a_client import SECRET, token_of
 from tests.sections import replace
@@ -57,6 +58,10 @@ READS: Final[dict[str, Json | None]] = {
     "flows.get": None,
     "flows.list": PAGE,
     "flows.versions": None,
+    "datasets.get": {"name": "$experiment"},
+    "datasets.list": PAGE,
+    "evals.get": PAGE | {"experiment_id": "$experiment"},
+    "evals.list": PAGE,
     "schedules.get": None,
     "schedules.list": PAGE,
     "schedules.preview": {"cron": "* * * * *", "timezone": "UTC", "count": "$limit"},
@@ -125,6 +130,22 @@ def stored(tasks: int) -> tuple[str, str]:
         for seq, (task_id, kind) in enumerate([*of_tasks, (run.root_id, "final")], 1)
     )
     return run.root_id, run.id
+
+
+def experiment(cases: int) -> str:
+    """Store an experiment without a run, and a data set of the same name. Returns its id."""
+    rows = [{"inputs": {"n": number}, "expected": number} for number in range(cases)]
+    items = [{"number": number, "version": 1, "repeat": 0, **row} for number, row in enumerate(rows)]
+    tree = [
+        {"id": "each", "name": "Each", "params": {"for_each": {"items": items}}},
+        {"id": "part", "name": "Part", "parent_id": "each", "schemas": {"method": "echo_executor"}},
+    ]
+    root = trees.create_tree(caller=LOCAL, tasks=tree).root
+    datasets.save_dataset(caller=LOCAL, name=root.id, rows=rows)
+    of_row = {"dataset": root.id, "dataset_version": 1, "flow": "f", "versions": [1], "repeats": 1, "cases": cases}
+    evaluators = [{"name": "accuracy", "with": "exact"}]
+    Experiment.objects.create(id=root.id, user_id=LOCAL.user_id, evaluators=evaluators, created_at=now(), **of_row)
+    return root.id
 
 
 @contextmanager
@@ -215,8 +236,10 @@ def test_every_method_that_reads_is_here() -> None:
 async def test_the_event_loop_does_no_work_for_each_task_of_a_read(async_client: AsyncClient) -> None:
     large, small = await pools.write(stored, TASKS), await pools.write(stored, 2)
     roots = [(await pools.write(stored, 1))[0] for _ in range(ROOTS)]
-    much = {"$root": large[0], "$run": large[1], "$limit": 100, "$ids": roots}
-    little = {"$root": small[0], "$run": small[1], "$limit": 1, "$ids": roots[:1]}
+    much: Json = {"$root": large[0], "$run": large[1], "$limit": 100, "$ids": roots}
+    little: Json = {"$root": small[0], "$run": small[1], "$limit": 1, "$ids": roots[:1]}
+    for names, cases in ((much, TASKS), (little, 2)):
+        names["$experiment"] = await pools.write(experiment, cases)
     refused: dict[str, bytes] = {}
     heavier: dict[str, list[int]] = {}
     for name, (path, body) in requests().items():

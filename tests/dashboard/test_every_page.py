@@ -24,6 +24,8 @@ PAGES: Final = {
     "flows": "/ui/flows/",
     "flow": "/ui/flows/every-page/",
     "run_flow": "/ui/flows/every-page/run/",
+    "experiments": "/ui/experiments/",
+    "experiment": "/ui/experiments/{experiment}/",
     "runs": "/ui/runs/",
     "selected_runs": "/ui/runs/selected/?then=delete&run={run}",
     "compare_runs": "/ui/runs/compare/?a={run}&b={other}",
@@ -125,14 +127,20 @@ def ids(server: Server) -> Iterator[dict[str, str]]:
     schedule = server.rpc("schedules.create", {"flow": "every-page", "cron": "0 6 * * *"})["id"]
     asked = {"prompt": "Name three rivers.", "model": "demo/demo"}
     agent = server.rpc("tasks.execute", {"tasks": {"name": "llm_executor", "inputs": asked}, "wait": True})["task_id"]
+    scored = {"name": "topic", "with": {"expression": "length(inputs.topic)"}}
+    rows = [{"inputs": {"topic": topic}, "expected": topic, "tags": ["warm"]} for topic in ("tea", "coffee")]
+    server.rpc("datasets.save", {"name": "every-page", "rows": rows, "flow": "every-page"})
+    wanted = {"dataset": "every-page", "evaluators": [scored, {"name": "exact", "with": "exact"}], "wait": True}
+    experiment = server.rpc("evals.run", wanted)["task_id"]
     failures = server.rpc("home.get", {"since": "1h"})["failures"]
     group = next(each["key"] for each in failures if "every-page" in (share["name"] for share in each["flows"]))
     of_flow = {"root": first["task_id"], "task": first["ids"]["a"], "group": group}
-    yield {"run": run, "other": other, "agent": agent, "schedule": schedule, **of_flow}
+    yield {"experiment": experiment, "run": run, "other": other, "agent": agent, "schedule": schedule, **of_flow}
     server.rpc("tasks.cancel", {"task_ids": [asking["task_id"]]})
     server.rpc("notifications.delete", {"name": "every page"})
     server.rpc("secrets.delete", {"name": "every_page"}, path="/system")
     server.rpc("schedules.delete", {"schedule_id": schedule})
+    server.rpc("datasets.delete", {"name": "every-page"})
 
 
 @pytest.fixture(scope="module")

@@ -78,6 +78,9 @@ FLOW: Final = {"name": "mine", "tasks": [{"name": "a"}]}
 RUN: Final = {"run_id": "$run"}
 CALL: Final = {"call_id": "$model_call"}
 NO_FLOW: Final = {"name": "no-such-flow"}
+NO_DATASET: Final = {"name": "no-such-dataset"}
+DATASET: Final = {"name": "mine", "rows": [{"inputs": {"who": "Ada"}}]}
+EVAL: Final = {"dataset": "no-such-dataset", "evaluators": [{"name": "accuracy", "with": "exact"}]}
 DOCUMENT: Final = {"file_id": "$document"}
 INBOUND: Final = {"verifier": "github", "secrets": ["no-such-secret"], "event": "paid"}
 NO_HOOK: Final = {"name": "no-such-hook"}
@@ -114,6 +117,13 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "flows.versions": Row(NO_FLOW, (NO_FLOW | USER,), code=-32001),
         "flows.delete": Row(NO_FLOW, (NO_FLOW | USER,), code=-32001),
         "flows.run": Row(NO_FLOW, (NO_FLOW | USER, NO_FLOW | {"use_streaming": True}), code=-32001),
+        "datasets.save": Row(DATASET, (DATASET | {"append": True},)),
+        "datasets.get": Row(NO_DATASET, (NO_DATASET | USER,), code=-32001),
+        "datasets.list": Row(USER, (USER | {"limit": 1}, USER | {"cursor": ""})),
+        "datasets.delete": Row(NO_DATASET, (NO_DATASET | USER,), code=-32001),
+        "evals.run": Row(EVAL, (EVAL | {"flow": "no-such-flow"}, EVAL | {"use_streaming": True}), code=-32001),
+        "evals.get": Row({"experiment_id": "$task"}, ({"experiment_id": "$leaf"},), code=-32001),
+        "evals.list": Row(USER, (USER | {"limit": 1}, USER | {"cursor": ""})),
         "schedules.create": Row(
             AT | TASK,
             (AT | {"tasks": [{"name": "a", "dependencies": ["$task"]}]}, AT | USER | {"tasks": [{"name": "a"}]}),
@@ -302,6 +312,13 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "deleteFlow": Row({}, (USER,), code="flow_not_found"),
         "listFlowVersions": Row({}, (USER,), code="flow_not_found"),
         "runFlow": Row({}, (USER,), code="flow_not_found"),
+        "listDatasets": Row(USER),
+        "getDataset": Row({}, (USER,), code="dataset_not_found"),
+        "saveDataset": Row({"rows": [{"inputs": {"who": "Ada"}}]}),
+        "deleteDataset": Row({}, (USER,), code="dataset_not_found"),
+        "listExperiments": Row(USER),
+        "runExperiment": Row(EVAL, (EVAL | {"flow": "no-such-flow"},), code="dataset_not_found"),
+        "getExperiment": Row({}, code="experiment_not_found"),
         "listSchedules": Row(USER),
         "createSchedule": Row(AT | TASK, ({"tasks": [{"name": "a", "dependencies": ["$task"]}]} | AT,)),
         "previewSchedule": Row(SCHEDULE),

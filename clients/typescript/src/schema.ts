@@ -68,6 +68,98 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/datasets/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Return a page of data sets by name, without their rows.
+         * @description Return a page of data sets by name, without their rows.
+         */
+        get: operations["listDatasets"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/datasets/{name}/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Return a version of a data set, by default the newest, with its rows.
+         * @description Return a version of a data set, by default the newest, with its rows.
+         */
+        get: operations["getDataset"];
+        /**
+         * Save rows as the next version of a data set, unless the newest one has the same rows.
+         * @description Save rows as the next version of a data set, unless the newest one has the same rows.
+         */
+        put: operations["saveDataset"];
+        post?: never;
+        /**
+         * Delete a data set and its versions. Experiments keep the cases that they have run.
+         * @description Delete a data set and its versions. Experiments keep the cases that they have run.
+         */
+        delete: operations["deleteDataset"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/evals/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Return a page of experiments, newest first, without their results.
+         * @description Return a page of experiments, newest first, without their results.
+         */
+        get: operations["listExperiments"];
+        put?: never;
+        /**
+         * Run versions of a flow on the rows of a data set, and score what they return. Replies at once, unless `wait` is set.
+         * @description Run versions of a flow on the rows of a data set, and score what they return. Replies at once, unless `wait` is set.
+         */
+        post: operations["runExperiment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/evals/{experiment_id}/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Return what an experiment has found: scores with intervals, the difference in words, and its cases, by disagreement.
+         * @description Return what an experiment has found: scores with intervals, the difference in words, and its cases, by disagreement.
+         */
+        get: operations["getExperiment"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/events/": {
         parameters: {
             query?: never;
@@ -1634,6 +1726,19 @@ export interface components {
             token_usage?: components["schemas"]["TokenUsage"];
         };
         /**
+         * CaseRun
+         * @description A run of the flow for a case. `task_id` is the root of its tree; null if there is none, or no longer. `status` is that of its evaluation.
+         */
+        CaseRun: {
+            repeat: number;
+            scores: {
+                [key: string]: components["schemas"]["Score"];
+            };
+            status: components["schemas"]["Status"];
+            task_id: string | null;
+            version: number;
+        };
+        /**
          * CatchUp
          * @description The missed times, at which no server was there, that are run.
          * @enum {unknown}
@@ -1686,6 +1791,59 @@ export interface components {
             b: components["schemas"]["RunWithInputs"];
             tasks: components["schemas"]["Pair"][];
             warnings: string[];
+        };
+        /**
+         * DatasetDeleted
+         * @description The number of versions that were deleted with the data set.
+         */
+        DatasetDeleted: {
+            name: string;
+            success: boolean;
+            versions_deleted: number;
+        };
+        /**
+         * DatasetInfo
+         * @description A version of a data set, without its rows. `flow` is null if they are the inputs of no flow in particular.
+         */
+        DatasetInfo: {
+            count: number;
+            created_at: string;
+            flow: string | null;
+            name: string;
+            newest_version: number;
+            user_id: string;
+            version: number;
+        };
+        /**
+         * DatasetRow
+         * @description A case: the inputs of a run, what is expected of it (any JSON), and tags.
+         */
+        DatasetRow: {
+            expected?: unknown;
+            inputs: Record<string, unknown>;
+            tags?: string[];
+        };
+        /**
+         * DatasetRows
+         * @description A version of a data set. It never changes.
+         */
+        DatasetRows: {
+            count: number;
+            created_at: string;
+            flow: string | null;
+            name: string;
+            newest_version: number;
+            rows: components["schemas"]["DatasetRow"][];
+            user_id: string;
+            version: number;
+        };
+        /**
+         * Datasets
+         * @description The newest versions of a page of data sets, by name. `next_cursor` is null on the last page.
+         */
+        Datasets: {
+            datasets: components["schemas"]["DatasetInfo"][];
+            next_cursor: string | null;
         };
         /**
          * Deletion
@@ -1767,6 +1925,15 @@ export interface components {
             wait: components["schemas"]["Wait"] | null;
         };
         /**
+         * Difference
+         * @description The second version minus the first in one score, by case. `text` says it in words.
+         */
+        Difference: {
+            estimate: components["schemas"]["Estimate"] | null;
+            evaluator: string;
+            text: string;
+        };
+        /**
          * EndedRuns
          * @description Sums of the runs that ended in a time; `cost_usd` is the known part of their cost.
          */
@@ -1781,6 +1948,7 @@ export interface components {
             error: {
                 /** @enum {unknown} */
                 code: "already_executing" | "authentication_required" | "call_not_found" | "cannot_delete" | "circular_dependency" | "database_unavailable" | "delivery_not_found" | "events_pruned" | "executor_not_found" | "file_differs" | "file_not_found" | "file_too_large" | "flow_not_found" | "generation_failed" | "headers_too_large" | "hook_not_found" | "internal" | "invalid_dependency" | "invalid_json" | "invalid_params" | "invalid_parent" | "invalid_tree" | "limit_not_found" | "limit_reached" | "method_not_allowed" | "method_not_found" | "not_found" | "not_run_yet" | "notification_not_found" | "response_too_large" | "role_too_low" | "run_not_found" | "schedule_not_found" | "schema_mismatch" | "status_conflict" | "store_unavailable" | "task_not_found" | "too_large" | "too_slow" | "unsupported_media_type";
+                code: "already_executing" | "authentication_required" | "call_not_found" | "cannot_delete" | "circular_dependency" | "database_unavailable" | "dataset_not_found" | "delivery_not_found" | "events_pruned" | "executor_not_found" | "experiment_not_found" | "file_differs" | "file_not_found" | "file_too_large" | "flow_not_found" | "generation_failed" | "headers_too_large" | "hook_not_found" | "internal" | "invalid_dependency" | "invalid_json" | "invalid_params" | "invalid_parent" | "invalid_tree" | "limit_not_found" | "limit_reached" | "method_not_allowed" | "method_not_found" | "model_not_found" | "not_found" | "not_run_yet" | "notification_not_found" | "response_not_found" | "response_too_large" | "role_too_low" | "run_failed" | "run_not_found" | "schedule_not_found" | "schema_mismatch" | "status_conflict" | "store_unavailable" | "task_not_found" | "too_large" | "too_slow" | "unsupported_media_type";
                 data?: unknown;
                 message: string;
             };
@@ -1794,6 +1962,24 @@ export interface components {
             id: null;
             /** @constant */
             jsonrpc: "2.0";
+        };
+        /**
+         * Estimate
+         * @description A mean over `cases`, and the ends of its 95 % confidence interval; both are null with fewer than two cases.
+         */
+        Estimate: {
+            cases: number;
+            high: number | null;
+            low: number | null;
+            mean: number;
+        };
+        /**
+         * Evaluator
+         * @description A score that each result gets: the name of it, and how it is found.
+         */
+        Evaluator: {
+            name: string;
+            with: "exact" | Record<string, unknown>;
         };
         /**
          * Event
@@ -1864,6 +2050,64 @@ export interface components {
             pool: "loop" | "process" | "thread";
             result_schema: Record<string, unknown> | null;
             tags: string[];
+        };
+        /**
+         * Experiment
+         * @description An experiment. Its id is that of the root of its tree, and `status` that of the latest run of it.
+         */
+        Experiment: {
+            cases: number;
+            created_at: string;
+            dataset: string;
+            dataset_version: number;
+            evaluators: components["schemas"]["Evaluator"][];
+            flow: string;
+            id: string;
+            repeats: number;
+            status: ("cancelled" | "completed" | "failed" | "in_progress" | "pending") | null;
+            user_id: string;
+            versions: number[];
+        };
+        /**
+         * ExperimentCase
+         * @description A row of the data set, its `number` from 0, and its runs. `disagreement` is the largest difference of the two versions in a score.
+         */
+        ExperimentCase: {
+            disagreement: number | null;
+            expected?: unknown;
+            inputs: Record<string, unknown>;
+            number: number;
+            runs: components["schemas"]["CaseRun"][];
+            tags?: string[];
+        };
+        /**
+         * ExperimentResult
+         * @description The result of an experiment so far, with a page of its cases: those with the largest disagreement first.
+         */
+        ExperimentResult: {
+            cases: number;
+            created_at: string;
+            dataset: string;
+            dataset_version: number;
+            differences: components["schemas"]["Difference"][];
+            evaluators: components["schemas"]["Evaluator"][];
+            flow: string;
+            id: string;
+            next_cursor: string | null;
+            repeats: number;
+            results: components["schemas"]["ExperimentCase"][];
+            status: ("cancelled" | "completed" | "failed" | "in_progress" | "pending") | null;
+            user_id: string;
+            variants: components["schemas"]["Variant"][];
+            versions: number[];
+        };
+        /**
+         * Experiments
+         * @description A page of experiments, newest first. `next_cursor` is null on the last page.
+         */
+        Experiments: {
+            experiments: components["schemas"]["Experiment"][];
+            next_cursor: string | null;
         };
         /**
          * Failure
@@ -2943,6 +3187,21 @@ export interface components {
             user_id: string;
         };
         /**
+         * SavedDataset
+         * @description A saved version. `is_new` is false if the newest version has the same rows. `replaced` is how many rows had the inputs of another one.
+         */
+        SavedDataset: {
+            count: number;
+            created_at: string;
+            flow: string | null;
+            is_new: boolean;
+            name: string;
+            newest_version: number;
+            replaced: number;
+            user_id: string;
+            version: number;
+        };
+        /**
          * SavedFlow
          * @description A saved version. `is_new` is false if the newest version has the same content: then none was added.
          */
@@ -3055,6 +3314,14 @@ export interface components {
         Schedules: {
             next_cursor: string | null;
             schedules: components["schemas"]["Schedule"][];
+        };
+        /**
+         * Score
+         * @description A number, a boolean or a category; null if it was not scored. `reason` says why it is null or false, where that is known.
+         */
+        Score: {
+            reason: string | null;
+            value: number | boolean | string | null;
         };
         /**
          * SecretDeleted
@@ -3577,6 +3844,36 @@ export interface components {
             user?: string;
         };
         /**
+         * Variant
+         * @description A version of the flow: how many of its runs were evaluated (`completed`), failed or are unfinished, what they used, and their mean duration.
+         *
+         *     `cost_usd` is null if no call has a known price.
+         */
+        Variant: {
+            completed: number;
+            cost_usd: number | null;
+            failed: number;
+            scores: {
+                [key: string]: components["schemas"]["VariantScore"];
+            };
+            seconds: number | null;
+            total_tokens: number;
+            unfinished: number;
+            version: number;
+        };
+        /**
+         * VariantScore
+         * @description The scores of one evaluator: the mean by case (null without a number), how many runs were scored, and were not although they are over, and how often each category occurs.
+         */
+        VariantScore: {
+            categories: {
+                [key: string]: number;
+            };
+            estimate: components["schemas"]["Estimate"] | null;
+            not_scored: number;
+            scored: number;
+        };
+        /**
          * Wait
          * @description The wait of a task, if not for an answer: a time, an event, a run of its own (`child_run`), or its turn in a named `limit`, or an equal `call`. `text` says for what, as in "waits for limit crm, about 12 s". At `until` a wait for a time is over, and one for an
          *     event times out. A `POST` to `hook_url` ends a wait for an event, without a login; null if the caller may not do that. Without `server.public_url` it begins as the address that was called.
@@ -3662,7 +3959,7 @@ export interface operations {
     listAudit: {
         parameters: {
             query?: {
-                action?: "login" | "login.failed" | "logout" | "api_key.created" | "api_key.revoked" | "llm_key.set" | "llm_key.deleted" | "secret.set" | "secret.deleted" | "user.created" | "user.role_set" | "user.password_set" | "user.enabled" | "user.disabled" | "maintenance.on" | "maintenance.off" | "tree.deleted" | "task.deleted" | "flow.saved" | "flow.deleted" | "schedule.created" | "schedule.updated" | "schedule.paused" | "schedule.resumed" | "schedule.deleted" | "webhook.added" | "webhook.deleted" | "notification.set" | "notification.deleted" | "hook.set" | "hook.deleted" | "hook.replayed" | "limit.set" | "limit.deleted" | "pause.set" | "pause.ended" | "api_key" | "llm_key" | "secret" | "user" | "maintenance" | "tree" | "task" | "flow" | "schedule" | "webhook" | "notification" | "hook" | "limit" | "pause";
+                action?: "login" | "login.failed" | "logout" | "api_key.created" | "api_key.revoked" | "llm_key.set" | "llm_key.deleted" | "secret.set" | "secret.deleted" | "user.created" | "user.role_set" | "user.password_set" | "user.enabled" | "user.disabled" | "maintenance.on" | "maintenance.off" | "tree.deleted" | "task.deleted" | "flow.saved" | "flow.deleted" | "dataset.saved" | "dataset.deleted" | "schedule.created" | "schedule.updated" | "schedule.paused" | "schedule.resumed" | "schedule.deleted" | "webhook.added" | "webhook.deleted" | "notification.set" | "notification.deleted" | "hook.set" | "hook.deleted" | "hook.replayed" | "limit.set" | "limit.deleted" | "pause.set" | "pause.ended" | "api_key" | "llm_key" | "secret" | "user" | "maintenance" | "tree" | "task" | "flow" | "dataset" | "schedule" | "webhook" | "notification" | "hook" | "limit" | "pause";
                 cursor?: string;
                 limit?: number;
                 since?: string;
@@ -3876,6 +4173,508 @@ export interface operations {
             };
             /** @description Unsupported Media Type: `unsupported_media_type` */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    listDatasets: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+                user_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Datasets"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    getDataset: {
+        parameters: {
+            query?: {
+                user_id?: string;
+                version?: number;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DatasetRows"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `dataset_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    saveDataset: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    append?: boolean | null;
+                    /** @default null */
+                    flow?: string | null;
+                    rows: components["schemas"]["DatasetRow"][];
+                };
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SavedDataset"];
+                };
+            };
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SavedDataset"];
+                };
+            };
+            /** @description Bad Request: `invalid_params`, `invalid_json` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `flow_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Content Too Large: `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unsupported Media Type: `unsupported_media_type` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Too Many Requests: `limit_reached` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    deleteDataset: {
+        parameters: {
+            query?: {
+                user_id?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DatasetDeleted"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `dataset_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    listExperiments: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+                user_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Experiments"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    runExperiment: {
+        parameters: {
+            query?: never;
+            header?: {
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    at_once?: number | null;
+                    dataset: string;
+                    /** @default null */
+                    dataset_version?: number | null;
+                    evaluators: components["schemas"]["Evaluator"][];
+                    /** @default null */
+                    flow?: string | null;
+                    repeats?: number | null;
+                    /** @default null */
+                    tags?: string[] | null;
+                    /** @default null */
+                    versions?: number[] | null;
+                    wait?: boolean | null;
+                    wait_timeout_seconds?: number | null;
+                    /** @default null */
+                    webhook_config?: components["schemas"]["WebhookConfig"] | null;
+                };
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Execution"];
+                };
+            };
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Execution"];
+                };
+            };
+            /** @description Bad Request: `invalid_params`, `invalid_json` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `dataset_not_found`, `flow_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Content Too Large: `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unsupported Media Type: `unsupported_media_type` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Too Many Requests: `limit_reached` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    getExperiment: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                experiment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExperimentResult"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `experiment_not_found` */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -1,4 +1,4 @@
-"""References of trees, flows and schedules to files. A reference is written in the transaction of what names the file.
+"""References of trees, flows, schedules and data sets to files. A reference is written in the transaction of what names the file.
 
 The files are locked first, in the order of their ids: two transactions that delete the last two references of a file would
 otherwise each still see the other's, and the sweep could delete a file that is being named.
@@ -22,6 +22,7 @@ TREE: Final = "tree:"
 FLOW: Final = "flow:"
 SCHEDULE: Final = "schedule:"
 MISSING: Final = "there is no complete file '{}' of this owner"
+DATASET: Final = "dataset:"
 AT_ONCE: Final = 500
 LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 

@@ -19,6 +19,7 @@ from tasks.models import (
     CachedResult,
     CancelRequest,
     ConversationTurn,
+    Experiment,
     ModelCall,
     Run,
     RunBudget,
@@ -170,6 +171,7 @@ def remove_trees(root_ids: Sequence[str]) -> int:
     for model in (TaskEvent, ModelCall, CancelRequest, ConversationTurn, RunInputs, RunTag, RunBudget, TaskState):
         model.objects.filter(run_id__in=runs.values("id")).delete()
     CachedResult.objects.filter(root_id__in=root_ids).delete()
+    Experiment.objects.filter(id__in=root_ids).delete()
     fairness.keep_turn(runs)
     runs.delete()
     count, _ = Task.objects.filter(root_id__in=root_ids).delete()

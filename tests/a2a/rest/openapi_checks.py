@@ -25,6 +25,7 @@ BEYOND_SCHEMAS: Final = (
     r"^Invalid params: value: (has more than|has fewer than)",  # bytes, and what counts as white space
     r"^Invalid params: (provider|api_key): ",  # the providers that LiteLLM knows, and what a header cannot have
     r"^Invalid params: (bytes|minutes): at most ",  # limits of files
+    r"^Invalid params: evaluators\[",  # expressions, JSON Schemas, and names that differ
     r"^Invalid params: name: (must be|has a)",  # what cannot be the name of a file
     r"^Invalid params: (limit|limit.match.provider|name): ",  # what a limit may be, and its name, and that it limits anything
     r"^Invalid params: (secrets|hmac|filter|inputs|payload|event|answers)\b",  # of a hook: its secrets, conditions and places

@@ -1,0 +1,304 @@
+"""Methods for experiments: run versions of a flow on a data set, and compare their scores."""
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from a2a.core.mapping import native_time
+from a2a.core.parsing import Params, Problem, Text
+from a2a.methods.execute import STARTS_ANOTHER, Starts, executed, replied, start
+from a2a.methods.method import OPERATOR, VIEWER, Response, Rest, Tool, method
+from a2a.methods.params import FlowName, Version
+from a2a.methods.responses import Execution, RunStatus
+from a2a.methods.results import DataResult, TaskResult
+from accounts.callers import Caller
+from llmkeys.providers import SentKey
+from tasks.models import Experiment as Row
+from tasks.models import Run
+from tasks.rules import exceptions as errors
+from tasks.rules.intervals import Estimate as Found
+from tasks.rules.strict_json import Json
+from tasks.services.evals import experiments, results
+from tasks.services.trees.idempotency import Token
+from tasks.status import Status
+
+
+class Evaluator(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True, rename={"with_": "with"}):
+    """A score that each result gets: the name of it, and how it is found."""
+
+    name: Annotated[str, Meta(extra_json_schema={"pattern": "^[A-Za-z0-9_.-]{1,64}$"})]
+    with_: Literal["exact"] | Annotated[dict[str, Any], Meta(min_length=1, max_length=1)]
+    """`exact`, `{"exact": {"path": "/text"}}`, `{"expression": "…"}` or `{"schema": {…}}`."""
+
+
+class RunExperiment(Starts, frozen=True, kw_only=True):
+    """evals.run"""
+
+    dataset: FlowName
+    evaluators: Annotated[list[Evaluator], Meta(min_length=1, max_length=10)]
+    dataset_version: Version | None = None
+    """Default: the newest one."""
+    flow: FlowName | None = None
+    """Default: that of the data set."""
+    versions: Annotated[list[Version], Meta(min_length=1, max_length=2)] | None = None
+    """The versions of the flow. The second is compared with the first. Default: the newest two, or the only one."""
+    repeats: Annotated[int, Meta(ge=1, le=100)] = 1
+    """The runs of each version for each row."""
+    at_once: Annotated[int, Meta(ge=1, le=1000)] = 10
+    """The most runs of the flow that are in progress at a time."""
+
+    def contradictions(self) -> list[Problem]:
+        found = [("last_event_id", STARTS_ANOTHER)] if self.last_event_id is not None else []
+        if self.use_demo:
+            found.append(("use_demo", "has nothing to score: executors return their example results"))
+        if self.versions is not None and len({*self.versions}) < len(self.versions):
+            found.append(("versions", "names one version twice"))
+        return [*super().contradictions(), *found]
+
+
+class GetExperiment(Params, frozen=True, kw_only=True):
+    """evals.get"""
+
+    experiment_id: Text
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    """The number of cases."""
+    cursor: str | None = None
+
+
+class ListExperiments(Params, frozen=True, kw_only=True):
+    """evals.list"""
+
+    user_id: Text | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    cursor: str | None = None
+
+
+class Experiment(Response, frozen=True, kw_only=True):
+    """An experiment. Its id is that of the root of its tree, and `status` that of the latest run of it."""
+
+    id: str
+    user_id: str
+    dataset: str
+    dataset_version: int
+    flow: str
+    versions: list[int]
+    evaluators: list[Evaluator]
+    repeats: int
+    cases: int
+    status: RunStatus | None
+    created_at: str
+
+
+class Estimate(Response, frozen=True, kw_only=True):
+    """A mean over `cases`, and the ends of its 95 % confidence interval; both are null with fewer than two cases."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    cases: int
+
+
+class VariantScore(Response, frozen=True, kw_only=True):
+    """The scores of one evaluator: the mean by case (null without a number), how many runs were scored, and were not although they are over, and how often each category occurs."""
+
+    estimate: Estimate | None
+    scored: int
+    not_scored: int
+    categories: dict[str, int]
+
+
+class Variant(Response, frozen=True, kw_only=True):
+    """A version of the flow: how many of its runs were evaluated (`completed`), failed or are unfinished, what they used, and their mean duration.
+
+    `cost_usd` is null if no call has a known price.
+    """
+
+    version: int
+    completed: int
+    failed: int
+    unfinished: int
+    total_tokens: int
+    cost_usd: float | None
+    seconds: float | None
+    scores: dict[str, VariantScore]
+
+
+class Difference(Response, frozen=True, kw_only=True):
+    """The second version minus the first in one score, by case. `text` says it in words."""
+
+    evaluator: str
+    estimate: Estimate | None
+    text: str
+
+
+class Score(Response, frozen=True, kw_only=True):
+    """A number, a boolean or a category; null if it was not scored. `reason` says why it is null or false, where that is known."""
+
+    value: float | bool | str | None
+    reason: str | None
+
+
+class CaseRun(Response, frozen=True, kw_only=True):
+    """A run of the flow for a case. `task_id` is the root of its tree; null if there is none, or no longer. `status` is that of its evaluation."""
+
+    version: int
+    repeat: int
+    status: Status
+    task_id: str | None
+    scores: dict[str, Score]
+
+
+class ExperimentCase(Response, frozen=True, kw_only=True):
+    """A row of the data set, its `number` from 0, and its runs. `disagreement` is the largest difference of the two versions in a score."""
+
+    number: int
+    inputs: Json
+    expected: Any | UnsetType = UNSET
+    tags: list[str] | UnsetType = UNSET
+    disagreement: float | None
+    runs: list[CaseRun]
+
+
+class ExperimentResult(Experiment, frozen=True, kw_only=True):
+    """The result of an experiment so far, with a page of its cases: those with the largest disagreement first."""
+
+    variants: list[Variant]
+    differences: list[Difference]
+    results: list[ExperimentCase]
+    next_cursor: str | None
+
+
+class Experiments(Response, frozen=True, kw_only=True):
+    """A page of experiments, newest first. `next_cursor` is null on the last page."""
+
+    experiments: list[Experiment]
+    next_cursor: str | None
+
+
+@method(
+    "evals.run",
+    role=OPERATOR,
+    answer=Execution,
+    rest=[
+        Rest(
+            "runExperiment",
+            "POST evals/",
+            answers={200: Execution, 202: Execution},
+            answered=executed,
+            errors=(errors.DatasetNotFound, errors.FlowNotFound, errors.LimitReached),
+            without=frozenset({"last_event_id", "use_demo", "use_streaming"}),
+            rules={"required": ["dataset", "evaluators"]},
+        )
+    ],
+)
+async def run(
+    caller: Caller, given: RunExperiment, *, token: Token | None = None, llm_key: SentKey | None = None
+) -> TaskResult:
+    """Run versions of a flow on the rows of a data set, and score what they return. Replies at once, unless `wait` is set."""
+    execution = await start(
+        caller,
+        given,
+        experiments.run_experiment,
+        token=token,
+        llm_key=llm_key,
+        dataset=given.dataset,
+        dataset_version=given.dataset_version,
+        flow=given.flow,
+        versions=given.versions,
+        evaluators=[{"name": each.name, "with": each.with_} for each in given.evaluators],
+        repeats=given.repeats,
+        at_once=given.at_once,
+    )
+    return await replied(caller, given, execution)
+
+
+@method(
+    "evals.get",
+    role=VIEWER,
+    answer=ExperimentResult,
+    rest=[Rest("getExperiment", "GET evals/<experiment_id>/")],
+    tool=Tool(
+        "get_experiment",
+        "Get the result of an experiment",
+        "Compare two versions of a flow: their scores with confidence intervals, the difference in words, and the cases in which they differ most.",
+    ),
+)
+def get(caller: Caller, given: GetExperiment) -> DataResult:
+    """Return what an experiment has found: scores with intervals, the difference in words, and its cases, by disagreement."""
+    found = results.get_result(caller=caller, experiment_id=given.experiment_id, limit=given.limit, cursor=given.cursor)
+    native = _native(found.experiment, found.run) | {
+        "variants": [_variant(each) for each in found.variants],
+        "differences": [
+            {"evaluator": each.evaluator, "estimate": _estimate(each.estimate), "text": each.text}
+            for each in found.differences
+        ],
+        "results": [_case(each) for each in found.cases],
+        "next_cursor": found.next_cursor,
+    }
+    return DataResult(native=native)
+
+
+@method("evals.list", role=VIEWER, answer=Experiments, rest=[Rest("listExperiments", "GET evals/")])
+def list_experiments(caller: Caller, given: ListExperiments) -> DataResult:
+    """Return a page of experiments, newest first, without their results."""
+    listed, cursor = experiments.list_experiments(
+        caller=caller, user_id=given.user_id, limit=given.limit, cursor=given.cursor
+    )
+    return DataResult(native={"experiments": [_native(*each) for each in listed], "next_cursor": cursor})
+
+
+def _native(experiment: Row, run: Run | None) -> Json:
+    return {
+        "id": experiment.id,
+        "user_id": experiment.user_id,
+        "dataset": experiment.dataset,
+        "dataset_version": experiment.dataset_version,
+        "flow": experiment.flow,
+        "versions": experiment.versions,
+        "evaluators": experiment.evaluators,
+        "repeats": experiment.repeats,
+        "cases": experiment.cases,
+        "status": run and run.status,
+        "created_at": native_time(experiment.created_at),
+    }
+
+
+def _estimate(found: Found | None) -> Json | None:
+    return None if found is None else asdict(found)
+
+
+def _variant(variant: results.Variant) -> Json:
+    scores = {
+        name: {
+            "estimate": _estimate(each.estimate),
+            "scored": each.scored,
+            "not_scored": each.not_scored,
+            "categories": each.categories,
+        }
+        for name, each in variant.scores.items()
+    }
+    return {
+        "version": variant.version,
+        "completed": variant.completed,
+        "failed": variant.failed,
+        "unfinished": variant.unfinished,
+        "total_tokens": variant.total_tokens,
+        "cost_usd": variant.cost_usd,
+        "seconds": variant.seconds,
+        "scores": scores,
+    }
+
+
+def _case(case: results.Case) -> Json:
+    runs = [
+        {
+            "version": each.version,
+            "repeat": each.repeat,
+            "status": each.status,
+            "task_id": each.root_id,
+            "scores": {name: {"value": score.value, "reason": score.reason} for name, score in each.scores.items()},
+        }
+        for each in case.runs
+    ]
+    return {"number": case.number, **case.row, "disagreement": case.disagreement, "runs": runs}
