@@ -33,6 +33,7 @@ def scripted() -> Iterator[FakeAgent]:
 def agent(scripted: FakeAgent) -> FakeAgent:
     scripted.speaks("1.0", streams=False)
     scripted.script, scripted.asked = {}, []
+    scripted.card_path = f"/{os.urandom(4).hex()}.json"  # cards are cached by their address
     return scripted
 
 
@@ -51,7 +52,7 @@ def ended(site: Server, agent: FakeAgent, **inputs: object) -> Json:
     given = {
         "name": "errand",
         "schemas": {"method": "a2a_executor"},
-        "inputs": {"agent_url": agent.url} | inputs,
+        "inputs": {"agent_url": f"{agent.url}{agent.card_path}"} | inputs,
         "params": {"retry": {"max_attempts": 1}},
     }
     task_id = site.rpc("tasks.execute", {"tasks": given})["task_id"]
