@@ -15,7 +15,7 @@ from tests.servers import Server
 INFO: Json = {"name": "a-client", "version": "1"}
 TOOLS = [
     *("answer_question", "approval_executor", "backfill_schedule", "cancel_run", "create_schedule", "delete_schedule"),
-    *("echo_executor", "generate_tree", "get_run", "get_schedule", "link_file", "list_executors"),
+    *("echo_executor", "generate_tree", "get_experiment", "get_run", "get_schedule", "link_file", "list_executors"),
     *("list_hook_deliveries", "list_inbound_hooks", "list_limits", "list_runs", "list_schedule_runs"),
     *("list_schedules", "pause_flow", "pause_schedule", "preview_schedule", "replay_hook_delivery"),
     *("resume_flow", "resume_schedule", "run_flow", "run_tree", "scripted_executor", "send_event", "set_inbound_hook"),
