@@ -2,7 +2,7 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 import psutil
@@ -13,6 +13,7 @@ from tests.acceptance.test_files import content
 from tests.documents import text, texts
 from tests.mail_server import mail_server
 from tests.pdf import pdf_of
+from tests.s3_server import running_bucket
 from tests.servers import Server, new_database, running_server, until
 from tests.shell import new_shell
 
@@ -45,8 +46,9 @@ def names_in(server: Server) -> set[str]:
     return {file["name"] for file in server.rpc("files.list", {})["files"]}
 
 
+@pytest.mark.parametrize("store", ["folder", "bucket"])
 def test_documents_are_summarised_through_kills_and_the_report_is_sent_once(
-    tmp_path_factory: pytest.TempPathFactory,
+    store: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     shell = new_shell(tmp_path_factory)
     (shell.folder / "digest.py").write_text(text(PAGE, "Write the two functions", "python"))
@@ -57,11 +59,13 @@ def test_documents_are_summarised_through_kills_and_the_report_is_sent_once(
     (run,) = texts(PAGE, "Run it", "sh")
     files = " ".join(f"--input documents=@{name}" for name in documents)
     run = re.sub(r"(--input documents=\S+ )+", f"{files} ", run)
-    with mail_server() as mails, new_database() as database:
+    with mail_server() as mails, new_database() as database, ExitStack() as stores:
         config = yaml.safe_load(text(PAGE, "Start the server", "yaml"))
         config["email"] |= {"host": "127.0.0.1", "port": mails.port, "security": "none"}
         (shell.folder / "config.yaml").write_text(yaml.safe_dump(config))
         env = {"AIPARTNERUPFLOW_CONFIG": str(shell.folder / "config.yaml"), "PYTHONPATH": str(shell.folder)}
+        if store == "bucket":
+            env |= stores.enter_context(running_bucket()).settings
         with running_server(database, env=env) as server, ThreadPoolExecutor(1) as typing:
             server.rpc("limits.set", {"name": "pace", "limit": PACE})
             shell.run(text(PAGE, "Save the flow", "sh"), AIPARTNERUPFLOW_URL=server.url)

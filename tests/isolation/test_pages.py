@@ -36,7 +36,6 @@ PATHS = [
     "/ui/runs/?task=$task",
     "/ui/runs/?q=$task&tag=nightly",
     "/ui/runs/$run/",
-    "/ui/experiments/$task/",
     "/ui/runs/$run/download/",
     "/ui/runs/selected/?then=delete&run=$run",
     "/ui/runs/compare/?a=$run&b=$run",

@@ -21,7 +21,7 @@ TOOLS = [
     *("resume_flow", "resume_schedule", "run_flow", "run_tree", "scripted_executor", "send_event", "set_inbound_hook"),
     *("show_flow", "show_run", "sleep_executor", "trigger_schedule", "update_schedule", "watch_run"),
 ]
-MOST_BYTES = 30_000
+MOST_BYTES = 31_000
 OF_ADMINS = [f"{verb}_{kind}" for verb in ("pause", "resume") for kind in ("executor", "provider", "user")]
 FOR_VIEWERS = [name for name in TOOLS if name.startswith(("get_", "link_", "list_", "preview_", "show_", "watch_"))]
 

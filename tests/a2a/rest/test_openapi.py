@@ -31,6 +31,7 @@ DOCUMENT: Final = openapi_document(with_authentication=False)
 WHOLE: Final = openapi_document(with_authentication=True)
 NAME_OTHERS: Final = {
     ("/api/files/", "get"),
+    ("/api/evals/", "post"),
     *(("/api/hooks/{name}/", method) for method in ("get", "put")),
     *((f"/api/hooks/{{name}}/{what}/", method) for what, method in (("deliveries", "get"), ("replay", "post"))),
     ("/api/limits/{name}/", "get"),
