@@ -63,7 +63,11 @@ def test_documents_are_summarised_through_kills_and_the_report_is_sent_once(
         config = yaml.safe_load(text(PAGE, "Start the server", "yaml"))
         config["email"] |= {"host": "127.0.0.1", "port": mails.port, "security": "none"}
         (shell.folder / "config.yaml").write_text(yaml.safe_dump(config))
-        env = {"AIPARTNERUPFLOW_CONFIG": str(shell.folder / "config.yaml"), "PYTHONPATH": str(shell.folder)}
+        env = {
+            "AIPARTNERUPFLOW_CONFIG": str(shell.folder / "config.yaml"),
+            "AIPARTNERUPFLOW_EXECUTORS_MODULES": ",".join(config["executors"]["modules"]),  # not those of the tests
+            "PYTHONPATH": str(shell.folder),
+        }
         if store == "bucket":
             env |= stores.enter_context(running_bucket()).settings
         with running_server(database, env=env) as server, ThreadPoolExecutor(1) as typing:
