@@ -53,6 +53,7 @@ PLACES: Final = {
     "name": "token",
     "provider": "openai",
     "executor_id": "no_such_executor",
+    "experiment_id": "$task",
     "user_id": "rows-nobody",
 }
 """What stands in the address for each parameter of a route."""
