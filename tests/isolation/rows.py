@@ -79,7 +79,8 @@ RUN: Final = {"run_id": "$run"}
 CALL: Final = {"call_id": "$model_call"}
 NO_FLOW: Final = {"name": "no-such-flow"}
 NO_DATASET: Final = {"name": "no-such-dataset"}
-DATASET: Final = {"name": "mine", "rows": [{"inputs": {"who": "Ada"}}]}
+ROWS: Final = {"rows": [{"inputs": {"who": "Ada"}}], "flow": "no-such-flow"}
+DATASET: Final = ROWS | {"name": "mine"}
 EVAL: Final = {"dataset": "no-such-dataset", "evaluators": [{"name": "accuracy", "with": "exact"}]}
 DOCUMENT: Final = {"file_id": "$document"}
 INBOUND: Final = {"verifier": "github", "secrets": ["no-such-secret"], "event": "paid"}
@@ -117,7 +118,7 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "flows.versions": Row(NO_FLOW, (NO_FLOW | USER,), code=-32001),
         "flows.delete": Row(NO_FLOW, (NO_FLOW | USER,), code=-32001),
         "flows.run": Row(NO_FLOW, (NO_FLOW | USER, NO_FLOW | {"use_streaming": True}), code=-32001),
-        "datasets.save": Row(DATASET, (DATASET | {"append": True},)),
+        "datasets.save": Row(DATASET, (DATASET | {"append": True},), code=-32001),
         "datasets.get": Row(NO_DATASET, (NO_DATASET | USER,), code=-32001),
         "datasets.list": Row(USER, (USER | {"limit": 1}, USER | {"cursor": ""})),
         "datasets.delete": Row(NO_DATASET, (NO_DATASET | USER,), code=-32001),
@@ -314,7 +315,7 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "runFlow": Row({}, (USER,), code="flow_not_found"),
         "listDatasets": Row(USER),
         "getDataset": Row({}, (USER,), code="dataset_not_found"),
-        "saveDataset": Row({"rows": [{"inputs": {"who": "Ada"}}]}),
+        "saveDataset": Row(ROWS, (ROWS | {"append": True},), code="flow_not_found"),
         "deleteDataset": Row({}, (USER,), code="dataset_not_found"),
         "listExperiments": Row(USER),
         "runExperiment": Row(EVAL, (EVAL | {"flow": "no-such-flow"},), code="dataset_not_found"),
@@ -390,6 +391,7 @@ TOOLS: Final[Mapping[str, Row]] = MappingProxyType(
         "show_flow": Row(NO_FLOW),
         "link_file": Row(DOCUMENT, (DOCUMENT | {"minutes": 1},)),
         "get_run": Row({"run_id": "$run"}, ({"run_id": "$run", "wait_seconds": 1}, {"run_id": "$task"}), runs=True),
+        "get_experiment": Row({"experiment_id": "$task"}, ({"experiment_id": "$leaf"},)),
         "list_executors": Row({}),
         "list_limits": Row({}, (USER,)),
         "pause_flow": Row(NO_FLOW, (NO_FLOW | USER,)),
