@@ -19,6 +19,7 @@ EXAMPLES = (
     "replaceme",
     "djangoinsecure",
     "everybodyknows",  # docs/config.example.yaml
+    "anexampleofanaccesskey",  # as well
     "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
 )
 

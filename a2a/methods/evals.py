@@ -41,7 +41,9 @@ class RunExperiment(Starts, frozen=True, kw_only=True):
     """Default: the newest one."""
     flow: FlowName | None = None
     """Default: that of the data set."""
-    versions: Annotated[list[Version], Meta(min_length=1, max_length=2)] | None = None
+    versions: (
+        Annotated[list[Version], Meta(min_length=1, max_length=2, extra_json_schema={"uniqueItems": True})] | None
+    ) = None
     """The versions of the flow. The second is compared with the first. Default: the newest two, or the only one."""
     repeats: Annotated[int, Meta(ge=1, le=100)] = 1
     """The runs of each version for each row."""

@@ -394,6 +394,7 @@ def _junit(found: "ExperimentResult") -> bytes:
                         counts["failures"] += 1
                         Xml.SubElement(test, "failure", message=clean(score["reason"] or "not as expected"))
                     else:
-                        Xml.SubElement(test, "system-out").text = _shown(score["value"])
+                        output = Xml.SubElement(test, "system-out")
+                        output.text = _shown(score["value"])
         suite.attrib |= {key: str(value) for key, value in counts.items()}
     return bytes(Xml.tostring(root, encoding="utf-8", xml_declaration=True))

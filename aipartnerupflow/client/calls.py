@@ -220,9 +220,9 @@ def create(
     return Call("tasks.create", params, headers=headers_of(idempotency_key, llm_key))
 
 
-def get(task_id: str) -> Call[Task]:
-    """One task, without its children."""
-    return Call("tasks.get", {"task_id": task_id})
+def get(task_id: str, *, expand: bool = True) -> Call[Task]:
+    """One task, without its children. With `expand`, a large result is whole; else it is the value of its file."""
+    return Call("tasks.get", {"task_id": task_id, "expand": expand})
 
 
 def detail(task_id: str) -> Call[Detail]:

@@ -95,7 +95,7 @@ def test_the_schemas_know_every_field_and_no_other() -> None:
 
 @pytest.mark.parametrize("file", sorted((ROOT / "docs/examples").rglob("*.*")), ids=lambda file: file.name)
 def test_the_examples_satisfy_the_schemas(file: Path) -> None:
-    if file.suffix not in (".json", ".yaml"):
+    if file.suffix not in (".json", ".yaml") or file.name.startswith("package"):  # npm's are none of ours
         return
     document = yaml.safe_load(file.read_text())
     kind = "flow" if isinstance(document, dict) and "tasks" in document else "tree"

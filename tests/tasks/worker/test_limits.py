@@ -163,12 +163,12 @@ def test_with_per_flow_each_has_a_limit_of_its_own(limited: Limited) -> None:
     shared = {"one": ONE["one"] | {"per": "flow"}}
     worker = limited(shared)
     runs = [start(step(name)) for name in ("a", "b", "c")]
-    for run, flow in zip(runs, ("report", "digest", "digest"), strict=True):
+    for run, flow in zip(runs, ("report", "digest", "digest"), strict=True):  # the second or the third waits
         fields = {"user_id": run.user_id, "name": flow}
         found, _ = Flow.objects.get_or_create({"created_at": Now(), "updated_at": Now()}, **fields)
         Run.objects.filter(id=run.id).update(flow_id=found.id)
     worker.work()
-    assert waiting() == ["c"]
+    assert waiting() in (["b"], ["c"])
     a_minute_passes(shared)
     worker.work()
     assert {result_of(run).run.status for run in runs} == {"completed"}
