@@ -85,7 +85,7 @@ async def new_file(request: HttpRequest) -> HttpResponseBase:
 
 @csrf_exempt  # the permit in the form grants the right to send files; no cookie is used
 async def announced_file(request: HttpRequest) -> HttpResponseBase:
-    """`POST /ui/files/`: announce a file that somebody has chosen in a form, and return the URL for its bytes."""
+    """Announce a file that was chosen in a form (`POST /ui/files/`), and return the URL to which its bytes are sent."""
     try:
         require_method(request, "POST")
         given = {name: request.POST.get(name, "") for name in ("permit", "name", "bytes", "media_type")}

@@ -81,7 +81,7 @@ class HmacScheme(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
 
 
 class SetHook(Params, frozen=True, kw_only=True):
-    """hooks.set: a delivery starts a `flow`, sends an `event`, or `answers` questions of which a button was pressed in Slack."""
+    """hooks.set. A delivery starts a `flow`, sends an `event`, or, with `answers`, answers the question whose button was pressed in Slack."""
 
     CONDITIONS = (
         NotWith("event", "flow", "choose one of flow, event and answers"),

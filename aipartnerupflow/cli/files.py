@@ -72,7 +72,7 @@ def without_schema(document: Any) -> Any:
 
 
 def inputs_of(given: list[str] | None, file: Path | None = None, *, to: "Server | Client") -> dict[str, Any] | None:
-    """Read the inputs of a run: those of the file, and over them values of `--input`, of which @FILE is sent to the server.
+    """Read the inputs of a run from the file and from `--input`, which overrides it. A value @FILE is uploaded to the server.
 
     Raises typer.Exit if that is impossible; then no file is sent.
     """

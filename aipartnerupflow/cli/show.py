@@ -248,7 +248,7 @@ def tree(root: "Task") -> None:
 
 
 def note_of(task: "Task") -> Text:
-    """Return what a tree says about a task besides its status: how far its parts are, whether its result is from the cache, and its error."""
+    """Return the last column of a task in a tree: the progress of its parts, *from the cache*, and its error."""
     growth = growth_of(task)
     summary = growth.summary() if growth is not None else "from the cache" if task.get("cached_from") else ""
     error = clean(task["error"] or "")
