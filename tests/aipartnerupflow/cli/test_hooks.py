@@ -29,6 +29,7 @@ def test_a_hook_from_the_command_line(server: Server, client: Client, cli: Calla
     assert [each["name"] for each in cli("hooks", "list").lines] == ["of-cli"]
     assert cli("hooks", "delete", "of-cli").json["deleted"] is True
     assert client.delete_hook("of-cli")["deleted"] is False
+    assert client.delete_secret("of_cli")["deleted"] is True
 
 
 def test_json_that_is_none_is_refused_by_the_name_of_its_option(cli: Callable[..., Said]) -> None:

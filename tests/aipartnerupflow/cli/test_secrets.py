@@ -16,10 +16,16 @@ VALUE = "canary-of-the-commands-1234"
 
 @pytest.fixture(autouse=True)
 def no_secrets(server: Server) -> Iterator[None]:
+    """None from other files of tests, which share the server, and none for them."""
+
+    def delete_all() -> None:
+        with Client(server.url) as client:
+            for secret in client.secrets()["secrets"]:
+                client.delete_secret(secret["name"], scope=secret["scope"])
+
+    delete_all()
     yield
-    with Client(server.url) as client:
-        for secret in client.secrets()["secrets"]:
-            client.delete_secret(secret["name"], scope=secret["scope"])
+    delete_all()
 
 
 def test_a_secret_is_stored_listed_and_deleted_and_never_printed(screen: Show) -> None:

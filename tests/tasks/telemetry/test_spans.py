@@ -57,7 +57,11 @@ class Site:
             below = [each for each in list(self.spans.spans) if each["parent"] == span["id"]]
             return below if len(below) >= at_least else []
 
-        return until(found, seconds=60, what=f"{at_least} spans below {span['name']}")
+        try:
+            return until(found, seconds=60, what=f"{at_least} spans below {span['name']}")
+        except AssertionError as error:
+            names = [(each["name"], each["parent"]) for each in self.spans.spans if each["trace"] == span["trace"]]
+            raise AssertionError(f"{error}, whose id is {span['id']}. Its trace has {names}") from None
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +80,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         }
         environment = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": http,
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "120",  # a batch that takes longer on its way is dropped
             "OTEL_METRIC_EXPORT_INTERVAL": "500",
             "AIPARTNERUPFLOW_TELEMETRY_CONTENT": "true",
             "AIPARTNERUPFLOW_EXECUTORS_MCP_SERVERS": json.dumps(servers),
