@@ -71,7 +71,8 @@ def running_bucket() -> Iterator[Bucket]:
         assert process.poll() is None
         with suppress(httpx.TransportError):
             where = "<CreateBucketConfiguration><LocationConstraint>eu-central-1</LocationConstraint></CreateBucketConfiguration>"
-            return httpx.put(f"{bucket.endpoint}/{bucket.name}", content=where).status_code == 200
+            answer = httpx.put(f"{bucket.endpoint}/{bucket.name}", content=where)
+            return answer.status_code in (200, 409)  # 409: it was made by a call for whose answer the client did not wait
         return False
 
     try:

@@ -1,6 +1,6 @@
 """The registry of executors: the built-in ones, imported on first use, and those of plug-ins."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from difflib import get_close_matches
 from functools import cache
 from types import MappingProxyType
@@ -70,26 +70,39 @@ NEEDS: Mapping[str, str] = MappingProxyType(
 def executor_ids() -> frozenset[str]:
     """Return the ids of all enabled executors. Imports plug-ins, but no built-in executor.
 
-    Raises ImproperlyConfigured if a plug-in is invalid or uses the id of a built-in executor, or if
-    `executors.config`, `pools.executors` or `mcp.tools` names one that does not exist.
+    Raises ImproperlyConfigured if a plug-in is invalid or uses the id of a built-in executor, or if `executors.config`,
+    `pools.executors`, `mcp.tools` or `limits.shared` names one that does not exist.
     """
     if taken := sorted((EXECUTORS.keys() | INTERNAL.keys()) & plugins().executors.keys()):
         cls = plugins().executors[taken[0]]
         raise ImproperlyConfigured(
             f"Executor {cls.__module__}.{cls.__qualname__}: the id '{taken[0]}' belongs to a built-in executor. Choose another."
         )
-    known = frozenset(EXECUTORS.keys() | plugins().executors.keys())
+    limits = (settings.APFLOW.limits.shared or {}).values()
     named = {
-        "executors.config": settings.APFLOW.executors.config,
-        "pools.executors": settings.APFLOW.pools.executors,
-        "mcp.tools": settings.APFLOW.mcp.tools,
+        "executors.config": settings.APFLOW.executors.config or (),
+        "pools.executors": settings.APFLOW.pools.executors or (),
+        "mcp.tools": settings.APFLOW.mcp.tools or (),
+        "limits.shared": [limit["match"]["executor"] for limit in limits if "executor" in limit.get("match", ())],
     }
     for setting, executors in named.items():
-        if unknown := sorted((executors or {}).keys() - known):
-            close = get_close_matches(unknown[0], sorted(known), n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
-            raise ImproperlyConfigured(f"{setting}: there is no executor '{unknown[0]}'.{hint}")
-    return known - disabled_executors().keys()
+        if problem := missing_executor(executors):
+            raise ImproperlyConfigured(f"{setting}: {problem}")
+    return frozenset(_known()) - disabled_executors().keys()
+
+
+def missing_executor(named: Iterable[str]) -> str | None:
+    """Return the sentence about the first of these executors that does not exist; one that is not enabled exists."""
+    known = _known()
+    unknown = sorted(set(named) - known - INTERNAL.keys())
+    if not unknown:
+        return None
+    close = get_close_matches(unknown[0], sorted(known), n=1)
+    return f"there is no executor '{unknown[0]}'." + (f" Did you mean '{close[0]}'?" if close else "")
+
+
+def _known() -> Set[str]:
+    return EXECUTORS.keys() | plugins().executors.keys()
 
 
 @cache

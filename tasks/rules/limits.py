@@ -16,6 +16,8 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from tasks.rules.pools import POOLS
+
 BURSTS: Final[Mapping[float, float]] = MappingProxyType({1.0: 0.1, 60.0: 0.01})
 """The part of a rate that may start at once, by its seconds."""
 LATE_CALLS: Final = 4
@@ -306,6 +308,8 @@ def _limit(name: str, given: object, *, owner: str) -> Limit:
     if not isinstance(match, dict) or not all(isinstance(value, str) and value for value in match.values()):
         raise ValueError(f"match of '{name}' must be a mapping of {', '.join(MATCHED)} and texts")
     _refuse_unknown(f"match of '{name}'", match, MATCHED)
+    if "pool" in match and match["pool"] not in POOLS:
+        raise ValueError(f"pool in match of '{name}' must be {', '.join(POOLS)}")
     if owner and "user" in match:
         raise ValueError(f"match of '{name}' has a user: a limit of your own is for your tasks alone")
     if "key" in match and not KEY_DIGEST.fullmatch(match["key"]):

@@ -16,7 +16,7 @@ from tasks.rules.files import name_problem
 
 PLACE: Final = "/tmp/aipartnerupflow-"  # noqa: S108  (on the host, with a name that nobody can guess, for its user alone)
 PRIVATE: Final = 0o700
-REMOVAL_SECONDS: Final = 5.0
+REMOVAL_SECONDS: Final = 20.0
 
 
 class Folder:

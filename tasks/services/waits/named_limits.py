@@ -17,6 +17,7 @@ from accounts import audit
 from accounts.audit import Action
 from accounts.callers import Caller
 from llmkeys.providers import UnknownProvider, provider_named
+from tasks.executors import missing_executor
 from tasks.models import NamedLimit, Question, QuestionQuerySet
 from tasks.models.waits import new_stamp
 from tasks.rules.exceptions import InvalidParams, LimitNotFound, RoleTooLow
@@ -127,6 +128,8 @@ def set_limit(caller: Caller, *, name: str, given: Json, user_id: str | None = N
     except ValueError as error:
         field = "name" if "is no name of a limit" in str(error) else "limit"
         raise InvalidParams([(field, str(error))]) from None
+    if problem := missing_executor([limit.match["executor"]] if "executor" in limit.match else ()):
+        raise InvalidParams([("limit.match.executor", problem)])
     if provider := limit.match.get("provider"):  # as calls name it: `google` is `gemini`
         given = given | {"match": given["match"] | {"provider": known_provider(provider, "limit.match.provider")}}
         (limit,) = read_limits({name: given}, owner=owner).values()

@@ -94,6 +94,12 @@ def test_administrators_set_limits_of_all_and_users_of_their_own_tasks(auth_serv
             "cost of 'a' must be a whole number or a place",
         ),
         ({"name": "a", "limit": {"match": {"provider": "opnai"}, "at_once": 0}}, "limit.match.provider", "openai"),
+        (
+            {"name": "a", "limit": {"match": {"executor": "llm_executr"}, "at_once": 1}},
+            "limit.match.executor",
+            "there is no executor 'llm_executr'. Did you mean 'llm_executor'?",
+        ),
+        ({"name": "a", "limit": {"match": {"pool": "prcess"}, "at_once": 1}}, "limit", "must be loop, thread, process"),
         ({"name": "a", "limit": {"match": {"key": "sk-1"}, "at_once": 0}}, "limit", "and never the key"),
         ({"name": "a", "limit": {}}, "limit", "'a' limits nothing"),
         ({"name": "a", "limit": {"at_once": -1}}, "limit", "at_once of 'a' must be a whole number from 0"),

@@ -299,6 +299,16 @@ def test_a_pool_for_an_unknown_executor_stops_the_start(registry: None, settings
         executor_ids()
 
 
+def test_a_limit_of_an_unknown_executor_stops_the_start(registry: None, settings: Settings) -> None:
+    shared = {"gpt": {"match": {"executor": "llm_executr"}, "at_once": 2}}
+    limits = settings.APFLOW.limits.model_copy(update={"shared": shared})
+    settings.APFLOW = settings.APFLOW.model_copy(update={"limits": limits})
+    with pytest.raises(
+        ImproperlyConfigured, match=r"limits\.shared: there is no executor 'llm_executr'\. Did you mean 'llm"
+    ):
+        executor_ids()
+
+
 def test_two_plug_ins_with_one_id_are_both_named(install_module: InstallModule) -> None:
     install_module("first", MINIMAL.format(id="same_executor"))
     install_module("second", MINIMAL.format(id="same_executor"))
