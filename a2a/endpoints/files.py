@@ -5,6 +5,7 @@ The body of an upload is read here, as it arrives (`BODY` in the scope), and not
 
 import re
 import time
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
@@ -62,15 +63,15 @@ async def new_file(request: HttpRequest) -> HttpResponseBase:
         size = _length(request)
         files.refuse_large(size or 0)
         sent = "" if (request.content_type or "") == FORM else request.headers.get("Content-Type", "")
-        file = await pools.write(
-            files.create_file,
-            caller=caller,
-            name=given["name"],
-            media_type=given.get("media_type") or sent,
-            size=size,
-            sha256=given.get("sha256"),
-        )
         with open_streams().one_of(caller):
+            file = await pools.write(
+                files.create_file,
+                caller=caller,
+                name=given["name"],
+                media_type=given.get("media_type") or sent,
+                size=size,
+                sha256=given.get("sha256"),
+            )
             try:
                 file = await _receive(request, file, at=0)
             except BaseException:
@@ -249,15 +250,21 @@ async def _download(request: HttpRequest, file: File, *, reader: Caller) -> Http
     open_streams().refuse_if_full(reader)
     parts = files.stored_object(file).read(start, stop)
     first = await on_thread(next, parts)  # a fault of the object becomes an error, not a cut response
-    return StreamingHttpResponse(_sent(first, parts, reader), status=status, headers=headers)
+    release = open_streams().take_place(reader)
+    response = StreamingHttpResponse(_sent(first, parts, release), status=status, headers=headers)
+    weakref.finalize(response, release)  # the client may leave before the first byte
+    return response
 
 
-async def _sent(first: bytes, parts: Iterator[bytes], reader: Caller) -> AsyncGenerator[bytes]:
-    with open_streams().one_of(reader):
+async def _sent(first: bytes, parts: Iterator[bytes], release: Callable[[], None]) -> AsyncGenerator[bytes]:
+    try:
         data: bytes | None = first
         while data is not None:
+            ahead = on_thread(next, parts, None)
             yield data
-            data = await on_thread(next, parts, None)
+            data = await ahead
+    finally:
+        release()
 
 
 def _range(wanted: str, size: int) -> tuple[int, int] | None:

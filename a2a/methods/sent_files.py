@@ -56,15 +56,22 @@ class SentFiles:
         except ValueError as error:
             raise InvalidParams([(field, f"is not base64: {error}")]) from None
         try:
-            file = await pools.write(
-                files.create_file,
-                caller=self.caller,
-                name=name or f"file{guess_extension(media_type or '') or ''}",
-                media_type=media_type,
-                size=len(content),
+            return await self.store(
+                content, name=name or f"file{guess_extension(media_type or '') or ''}", media_type=media_type
             )
         except InvalidParams as error:
             raise InvalidParams([(f"{field}: {place}", reason) for place, reason in error.problems]) from None
+
+    async def store(self, content: bytes, *, name: str, media_type: str | None, is_made: bool = False) -> Json:
+        """Save a file with these bytes. Raises InvalidParams, LimitReached, FileTooLarge and StoreUnavailable."""
+        file = await pools.write(
+            files.create_file,
+            caller=self.caller,
+            name=name,
+            media_type=media_type,
+            size=len(content),
+            is_made=is_made,
+        )
         try:
             sha256 = await on_thread(_stored, file, content)
             file, doomed = await pools.write(files.complete_file, file, size=len(content), sha256=sha256)

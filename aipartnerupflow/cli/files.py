@@ -42,6 +42,19 @@ SET_BY_SERVER: Final = ("user_id", "version", "newest_version", "created_at")
 OF_FLOW: Final = ("name", "description", "inputs_schema", "is_tool", "tasks")
 
 
+def read_object(option: str, text: str | None) -> dict[str, Any] | None:
+    """Return the JSON object that an option has; None without one. Raises typer.Exit."""
+    if text is None:
+        return None
+    try:
+        given = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        refuse(f"{option} is not JSON: {error}.")
+    if not isinstance(given, dict):
+        refuse(f"{option} must be an object.")
+    return given
+
+
 def read_tasks(file: Path) -> Any:
     """Read one task, a list of tasks, or `{"tasks": …}`. Raises typer.Exit if that is impossible."""
     given = without_schema(read_document(file))
@@ -134,7 +147,7 @@ def parsed(content: bytes, file: Path) -> Any:
     except orjson.JSONDecodeError as error:
         if file.suffix == ".json" or content.lstrip()[:1] in (b"{", b"["):
             refuse(f"Cannot read {file}: {error}")
-    from aipartnerupflow.cli.yaml_text import NotYaml, read_yaml
+    from tasks.rules.yaml_text import NotYaml, read_yaml
 
     try:
         return read_yaml(content)

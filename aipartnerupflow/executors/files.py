@@ -12,6 +12,13 @@ PART_BYTES: Final = 2**20
 MOST_READ_BYTES: Final = 32 * 2**20
 FileValue = dict[str, Any]
 """A file as a JSON value: `{"$file": id, "name", "media_type", "bytes", "sha256"}`."""
+FILE_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "format": "file",
+    "properties": {FILE: {"type": "string", "minLength": 1}},
+    "required": [FILE],
+}
+"""The JSON Schema of a file as a value."""
 Call = Callable[[str, dict[str, Any]], Coroutine[Any, Any, Any]]
 
 
@@ -103,29 +110,51 @@ async def _parts(content: bytes | str | Path | AsyncIterable[bytes]) -> AsyncIte
             yield kept
 
 
-@dataclass(frozen=True, slots=True)
 class File:
-    """A file of this machine, as a function of `@python_function` gets it for an argument with this type.
+    """A file of this machine, as functions of `@python_function` and `@step` get it for an argument with this type.
 
-    A function returns one, alone or anywhere in its result, to save it: `return File("report.pdf")`.
+    A function returns one, alone or anywhere in its result, to save it: `return File("report.pdf")`. The code of a workflow has one
+    without bytes, and passes it on. So does a client: `File.of(client.upload("report.pdf"))`.
     """
 
-    path: Path | str
-    name: str = ""
-    media_type: str = ""
+    __slots__ = ("_path", "media_type", "name", "value")
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(self.path))
-        object.__setattr__(self, "name", self.name or Path(self.path).name)
-        guessed = mimetypes.guess_type(self.name)[0] or "application/octet-stream"
-        object.__setattr__(self, "media_type", self.media_type or guessed)
+    def __init__(self, path: Path | str, name: str = "", media_type: str = "") -> None:
+        self._path: Path | None = Path(path)
+        self.name = name or self._path.name
+        self.media_type = media_type or mimetypes.guess_type(self.name)[0] or "application/octet-stream"
+        self.value: FileValue | None = None
+        """The value of a stored file; None for one of this machine."""
+
+    @classmethod
+    def of(cls, value: FileValue) -> "File":
+        """Return a stored file, without its bytes. Raises ValueError if the value names none."""
+        if not is_file(value):
+            raise ValueError(f'no file: {{"{FILE}": id}}')
+        name = str(value.get("name", value[FILE]))
+        file = cls(name, name, str(value.get("media_type", "")))
+        file._path, file.value = None, value
+        return file
+
+    @property
+    def path(self) -> Path:
+        """The path of the file on this machine. Raises TypeError if it has none: only functions and steps have."""
+        if self._path is None:
+            raise TypeError(
+                f"The bytes of the file '{self.name}' are not here. A step has them that takes it as an argument with the type File, "
+                "or a list or a dict of them."
+            )
+        return self._path
+
+    def __repr__(self) -> str:
+        return f"File({self.name!r})"
 
     def open(self) -> IO[bytes]:
         """Open it to read."""
-        return Path(self.path).open("rb")
+        return self.path.open("rb")
 
     def read_bytes(self) -> bytes:
-        return Path(self.path).read_bytes()
+        return self.path.read_bytes()
 
     def read_text(self) -> str:
-        return Path(self.path).read_text(encoding="utf-8")
+        return self.path.read_text(encoding="utf-8")

@@ -62,7 +62,9 @@ async def local_files(function: Function, arguments: Json, files: Files) -> Asyn
 async def with_saved(result: Any, files: Files) -> Any:
     """Return the result with each `File` saved. Raises ExecutorError."""
     if isinstance(result, File):
-        return await files.save(result.name, Path(result.path), media_type=result.media_type)
+        if result.value is not None:
+            return result.value
+        return await files.save(result.name, result.path, media_type=result.media_type)
     if isinstance(result, dict):
         return {name: await with_saved(value, files) for name, value in result.items()}
     if isinstance(result, list | tuple):

@@ -95,7 +95,7 @@ class File(models.Model):
 
 
 class FileReference(models.Model):
-    """A file that something names: `holder` is `tree:` with the id of the root, `flow:`, `schedule:` or `dataset:` with an id."""
+    """A file that something names: `holder` is `tree:` with the id of the root, `flow:`, `schedule:`, `dataset:` or `event:` with an id."""
 
     holder = models.CharField(max_length=261)
     file = models.ForeignKey(File, models.DO_NOTHING, related_name="references", db_constraint=False)

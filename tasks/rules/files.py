@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 
+from aipartnerupflow.executors.files import FILE_SCHEMA as FILE_SCHEMA
 from tasks.rules.strict_json import Json
 
 FILE: Final = "$file"
@@ -81,6 +82,12 @@ def named_once(value: Any) -> list[Json]:
     return list({file[FILE]: file for file in files_in(orjson.loads(text))}.values()) if MARK in text else []
 
 
+UPLOAD_VALUES: Final = (
+    "Send a large value as a file of JSON (`aipartnerupflow files put FILE`, or POST /files), and name it in its place: "
+    'the file as it is returned, with "$value": true'
+)
+
+
 class NoValueAt(Exception):
     """A moved value has no such part. The message says where."""
 
@@ -93,6 +100,11 @@ def is_moved(value: Any) -> bool:
 def moved_in(value: Any) -> list[Json]:
     """Return the references to moved values in a JSON value, at any depth."""
     return [value] if is_moved(value) else [file for file in files_in(value) if is_moved(file)]
+
+
+def given_whole(values: Json) -> Json:
+    """Return those of the values that are no references to moved ones: only these can be checked."""
+    return {name: value for name, value in values.items() if not is_moved(value)}
 
 
 def part_of(reference: Json, steps: Sequence[str]) -> Json:
@@ -154,12 +166,3 @@ def no_files(schema: Json, value: Any, place: str) -> list[tuple[str, str]]:
     """Return (place, reason) of each value that the schema asks to be a file and that is none."""
     asked = files_asked(schema, value, place)
     return [(where, NO_FILE) for where, each in asked if not is_file(each) or is_moved(each)]
-
-
-FILE_SCHEMA: Final[Json] = {
-    "type": "object",
-    "format": FORMAT,
-    "properties": {FILE: {"type": "string", "minLength": 1}},
-    "required": [FILE],
-}
-"""The JSON Schema of an input that is a file."""

@@ -1,4 +1,7 @@
-"""Previews of files, from their first bytes: nothing of a file runs, is decompressed, or is read further. Pure."""
+"""Previews of files, from their first bytes: nothing of a file runs, is decompressed, or is read further. Pure.
+
+Pages of a PDF are drawn by `tasks.dashboard.pdf`.
+"""
 
 import codecs
 import csv
@@ -17,6 +20,8 @@ ROWS: Final = 20
 COLUMNS: Final = 12
 LONGEST: Final = 200
 """The most characters of a line, or a cell, that are shown."""
+PDF: Final = "application/pdf"
+NO_PDF: Final = "A PDF is shown by your own viewer, once it is downloaded."
 PNG: Final = b"\x89PNG\r\n\x1a\n"
 JPEG: Final = b"\xff\xd8\xff"
 NO_SIZE: Final = (0x01, *range(0xD0, 0xDA))
@@ -27,12 +32,17 @@ FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """`kind`: image, audio, table, text, or nothing, for the `reason`. `is_cut`: the file has more than is shown."""
+    """`kind`: image, audio, table, text, pages, or nothing, for the `reason`. `is_cut`: the file has more than is shown.
+
+    `pages` are images, PNG in base64, of a document that has `count` pages.
+    """
 
     kind: str
     reason: str = ""
     lines: list[str] | None = None
     rows: list[list[str]] | None = None
+    pages: list[str] | None = None
+    count: int = 0
     is_cut: bool = False
 
 
@@ -49,8 +59,8 @@ def preview_of(head: bytes, *, name: str, media_type: str, size: int) -> Preview
     """Return what is shown of a file with these first bytes. Its type is that of its sender: an image must also begin as one."""
     if is_audio(media_type):
         return Preview(kind="audio")
-    if media_type == "application/pdf":
-        return Preview(kind="nothing", reason="A PDF is shown by your own viewer, once it is downloaded.")
+    if media_type == PDF:
+        return Preview(kind="nothing", reason=NO_PDF)
     if media_type.startswith("image/") and (found := image_in(head)) is not None:
         kind, pixels = found
         if kind != media_type:

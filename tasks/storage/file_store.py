@@ -6,9 +6,10 @@ All functions block, so they run on the threads of `on_thread`, or in a worker. 
 import asyncio
 import errno
 import fcntl
+import logging
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
@@ -19,6 +20,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 
+from apflow_site.db.calls import Call, Threads
+from tasks.rules.exceptions import StoreFull, StoreUnavailable
+
 READ_BYTES: Final = 256 * 1024
 """The bytes that a reader gets at a time, and so has in memory."""
 PIECE: Final = 64 * 1024
@@ -26,17 +30,15 @@ PIECE: Final = 64 * 1024
 NONCE: Final = 12
 SEALED_PIECE: Final = NONCE + PIECE + 16
 THREADS: Final = 16
-NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+BESIDE: Final = 4
+"""The calls that are made for other users beside slow ones."""
+log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class ObjectBusy(Exception):
     """Another request, or a process, is writing the object."""
-
-
-class StoreFull(Exception):
-    """The disk has no room for more bytes."""
 
 
 class ObjectDamaged(Exception):
@@ -60,7 +62,7 @@ class Appender(Protocol):
 class FileStore(Protocol):
     """Objects by keys, which `new_id` makes, as they are stored: plain or encrypted.
 
-    A bucket raises StoreUnavailable if it does not answer.
+    All functions raise StoreUnavailable if the bucket does not answer or the disk fails, and StoreFull if that has no room.
     """
 
     lingers: timedelta
@@ -83,9 +85,23 @@ class FileStore(Protocol):
         """Remove the object. It is no error if there is none."""
 
 
+@contextmanager
+def _using_disk() -> Iterator[None]:
+    """Raise StoreFull if the disk is full, and StoreUnavailable for another error of it, or of a folder that machines share."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            log.error("Cannot write a file: %s", error.strerror, extra={"event": "files.store_full"})
+            raise StoreFull from None
+        log.error("The folder of the files: %s", error, extra={"event": "files.store_unavailable"})
+        raise StoreUnavailable(f"The folder of the files fails ({error.strerror}). Try again later.") from None
+
+
 class _OpenObject:
     """A file in the folder, locked for its writer: the lock ends with its process."""
 
+    @_using_disk()
     def __init__(self, path: Path, *, afresh: bool, piece: int, sync: bool) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -100,17 +116,14 @@ class _OpenObject:
         os.ftruncate(self._descriptor, self.size)
         os.lseek(self._descriptor, self.size, os.SEEK_SET)
 
+    @_using_disk()
     def write(self, data: bytes) -> None:
         rest = memoryview(data)
-        try:
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-        except OSError as error:
-            if error.errno in NO_ROOM:
-                raise StoreFull from error
-            raise
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
         self.size += len(data)
 
+    @_using_disk()
     def complete(self) -> None:
         if self._sync:
             os.fsync(self._descriptor)
@@ -137,14 +150,16 @@ class Folder:
         return _OpenObject(self._path(key), afresh=afresh, piece=piece, sync=self._sync)
 
     def read(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        try:
-            file = self._path(key).open("rb", buffering=0)
-        except FileNotFoundError:
-            raise ObjectDamaged(key) from None
+        with _using_disk():
+            try:
+                file = self._path(key).open("rb", buffering=0)
+            except FileNotFoundError:
+                raise ObjectDamaged(key) from None
         with file:
             file.seek(start)
             while start < stop:
-                data = file.read(min(READ_BYTES, stop - start))
+                with _using_disk():
+                    data = file.read(min(READ_BYTES, stop - start))
                 if not data:
                     raise ObjectDamaged(key)
                 start += len(data)
@@ -271,10 +286,15 @@ def store() -> FileStore:
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="files")
+def _threads() -> Threads:
+    return Threads(THREADS, name="files", beside=BESIDE)
 
 
-async def on_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call the function on a thread for files, of which a process has a few: a slow disk holds up nothing else."""
-    return await asyncio.get_running_loop().run_in_executor(_threads(), partial(function, *args, **kwargs))
+def on_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
+    """Call the function on a thread for files, of which a process has a few: a slow disk holds up nothing else.
+
+    Users take turns.
+    """
+    done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    _threads().submit(Call(partial(function, *args, **kwargs), done))
+    return done

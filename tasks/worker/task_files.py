@@ -33,25 +33,29 @@ class TaskFiles:
     async def call(self, name: str, arguments: Json) -> Any:
         """Do what `aipartnerupflow.executors.files.Files` asks for. Raises ExecutorError."""
         try:
-            match name:
-                case "get_file":
-                    return (await self._file(**arguments)).value
-                case "read_file":
-                    return await self._read(**arguments)
-                case "begin_file":
-                    return await self._begin(**arguments)
-                case "write_file":
-                    return await self._write(**arguments)
-                case "complete_file":
-                    return await self._complete(**arguments)
-                case "drop_file":
-                    return await self._drop(**arguments)
+            return await self.do(name, arguments)
         except TasksError as error:
             raise ExecutorError(
                 error.message, permanent=not isinstance(error, LimitReached | StoreUnavailable)
             ) from None
         except ObjectDamaged as error:
             raise ExecutorError(f"The bytes of a file are damaged (object {error}).", permanent=True) from None
+
+    async def do(self, name: str, arguments: Json) -> Any:
+        """Do it. Raises TasksError, ObjectDamaged and, for too many files at a time, ExecutorError."""
+        match name:
+            case "get_file":
+                return (await self._file(**arguments)).value
+            case "read_file":
+                return await self._read(**arguments)
+            case "begin_file":
+                return await self._begin(**arguments)
+            case "write_file":
+                return await self._write(**arguments)
+            case "complete_file":
+                return await self._complete(**arguments)
+            case "drop_file":
+                return await self._drop(**arguments)
         raise LookupError(name)
 
     async def close(self) -> None:
@@ -74,7 +78,11 @@ class TaskFiles:
             raise ExecutorError(f"A task may write {MOST_OPEN} files at a time.", permanent=True)
         file = await pools.write(files.create_file, caller=self._caller, name=name, media_type=media_type, is_made=True)
         number = next(self._numbers)
-        self._open[number] = await on_thread(Receiving, file)
+        try:
+            self._open[number] = await on_thread(Receiving, file)
+        except BaseException:
+            await pools.write(files.give_up, file)  # the sweep removes what there may be of it
+            raise
         self._touched[number] = time.monotonic()
         return number
 

@@ -19,6 +19,7 @@ PAGE = "docs/how-to/files.md"
 SEND = "Send and get files"
 FORMS = "Ask for files in forms"
 USE = "Use files in tasks"
+TAKE = "Take a flow and its files to another server"
 
 
 @pytest.fixture
@@ -51,8 +52,11 @@ def test_a_flow_takes_a_local_file_and_its_files_are_stored(shell: Shell, open_s
     (started,) = open_server.rpc("runs.list", {"flow": "summary"})["runs"]
     shell.run(download.replace("RUN_ID", started["id"]), AIPARTNERUPFLOW_URL=open_server.url)
     assert shell.run("cat results/report.txt").strip().endswith("Rivers flow to the sea.")
+    shell.run(text(PAGE, TAKE, "sh"), AIPARTNERUPFLOW_URL=open_server.url)
+    assert open_server.rpc("flows.get", {"name": "summary-2"})["inputs_schema"] == schema
     open_server.rpc("tasks.delete", {"task_id": started["root_task_id"], "force": True})
-    open_server.rpc("flows.delete", {"name": "summary"})
+    for name in ("summary", "summary-2"):
+        open_server.rpc("flows.delete", {"name": name})
 
 
 def test_the_function_of_the_page_reads_its_file(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tests.servers import Server, new_database, running_server, until
 Json = dict[str, Any]
 pytestmark = pytest.mark.both_engines
 SIZE = 200_000
+ROUNDS = 8
 SECTION = "docs/how-to/files.md", "Know what happens to large results"
 OF_PAGE = yaml.safe_load(text(*SECTION, "yaml"))["limits"]
 LIMITS = {
@@ -62,7 +63,7 @@ def test_a_value_that_is_too_large_for_a_reply_stays_a_reference(server: Server)
 
 
 def documents(count: int) -> list[Json]:
-    """A map that writes documents, two at a time, and one that measures them."""
+    """A map that writes documents, two at a time, one that measures them, a loop over documents, and a large input."""
     each = {"max_parallel": 2}
     docs = {
         "id": "docs",
@@ -84,7 +85,12 @@ def documents(count: int) -> list[Json]:
         "inputs": {"value": "{{item.text}}"},
     }
     map_ = {"id": "lengths", "parent_id": "all", "name": "Lengths", "dependencies": ["docs"], "params": lengths}
-    return [{"id": "all", "name": "All"}, docs, written, map_, measured]
+    until = {"path": "/number", "op": "eq", "value": ROUNDS}
+    loop = {"id": "loop", "parent_id": "all", "name": "Loop", "params": {"repeat": {"until": until, "max": 50}}}
+    inputs = {"number": "{{round}}", "size": SIZE}
+    turn = {"id": "round", "parent_id": "loop", "name": "writing_executor", "inputs": inputs}
+    given = {"id": "given", "parent_id": "all", "name": "measuring_executor", "inputs": {"value": "y" * SIZE}}
+    return [{"id": "all", "name": "All"}, docs, written, map_, measured, loop, turn, given]
 
 
 def stored(server: Server) -> set[str]:
@@ -124,9 +130,34 @@ def test_a_run_with_large_results_outlives_the_death_of_all_processes(tmp_path: 
         with running_server(database_url, env=env, port=port, data_dir=tmp_path / "home") as server:
             until(lambda: is_over(server), seconds=240, what="the end of the run")
             assert server.rpc("tasks.get", {"task_id": "lengths"})["result"] == [SIZE + 28] * count
+            assert server.rpc("tasks.get", {"task_id": "loop"})["result"]["number"] == ROUNDS
+            assert server.rpc("tasks.get", {"task_id": "given"})["result"] == SIZE
             named = {each["$file"] for each in server.rpc("tasks.get", {"task_id": "docs", "expand": False})["result"]}
             assert len(named) == count and named <= stored(server)
             for file_id in named:
                 assert len(server.http.get(f"/files/{file_id}").json()["text"]) == SIZE + 28
             server.rpc("tasks.delete", {"task_id": "all", "force": True})
             assert not server.query("SELECT id FROM tasks_filereference")
+
+
+def test_results_wait_for_a_bucket_that_is_away(tmp_path: Path) -> None:
+    """The service of the bucket stops, and starts again: the task that has its result meanwhile is executed once."""
+    with new_database() as database_url:
+        with running_bucket() as bucket:
+            pass
+        with running_server(database_url, env=LIMITS | bucket.settings, data_dir=tmp_path / "home") as server:
+            inputs = {"number": 3, "size": SIZE}
+            tasks = [{"id": "written", "name": "writing_executor", "inputs": inputs}]
+            server.rpc("tasks.execute", {"tasks": tasks})
+            until(lambda: "waits for it" in logged(server), seconds=240, what="a failure of the store")
+            assert server.rpc("tasks.get", {"task_id": "written"})["status"] == "in_progress"
+            with running_bucket(bucket):
+                until(lambda: "final" in logged(server), seconds=240, what="the end of the run")
+                found = server.rpc("tasks.get", {"task_id": "written"})
+                assert (found["status"], found["attempt"], found["result"]["number"]) == ("completed", 1, 3)
+                assert len(bucket.objects()) == 1
+
+
+def logged(server: Server) -> str:
+    run_id = server.rpc("runs.list", {"task_id": "written"})["runs"][0]["id"]
+    return str(server.rpc("runs.export", {"run_id": run_id, "events": True})["events"])

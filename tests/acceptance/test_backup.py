@@ -1,5 +1,7 @@
 """`aipartnerupflow backup`: a copy of one moment, made while others write, that a server starts from."""
 
+import secrets
+import shutil
 import stat
 import threading
 from pathlib import Path
@@ -47,6 +49,34 @@ def test_a_copy_that_is_made_while_others_write_is_complete_and_can_be_served(tm
     with running_server(f"sqlite:///{copy}", "--no-worker", "--paused") as restored:
         assert restored.rpc("tasks.get", {"task_id": "r0"})["name"] == "root"
         assert restored.http.get("/ready").status_code == 200
+
+
+def test_files_are_backed_up_before_and_after_the_database(tmp_path: Path) -> None:
+    """As the page says: each file that the copy of the database names is there, also one that arrived or was deleted meanwhile."""
+    database, home = tmp_path / "copy.sqlite3", tmp_path / "restored"
+    with new_database("sqlite") as url, running_server(url) as server:
+        early, late, gone = (secrets.token_bytes(50_000) for _ in range(3))
+        folder = server.data_dir / "files"
+
+        def sent(data: bytes) -> str:
+            return str(server.http.post("/files", params={"name": "a.bin"}, content=data).json()["$file"])
+
+        def copy() -> None:
+            shutil.copytree(folder, home / "files", dirs_exist_ok=True)
+
+        names = {sent(early): early, (leaves := sent(gone)): gone}
+        copy()
+        names[sent(late)] = late
+        made = run_command("backup", str(database), env=environment_of(url, server.data_dir))
+        assert (made.returncode, "Back up the files" in made.stdout) == (0, True), made.stderr
+        server.rpc("files.delete", {"file_id": leaves})
+        copy()
+        shutil.copy(server.data_dir / "llm_key", home)
+    with running_server(f"sqlite:///{database}", "--paused", data_dir=home) as restored:
+        found = {file["id"] for file in restored.rpc("files.list", {})["files"]}
+        assert found == names.keys()
+        for name, data in names.items():
+            assert restored.http.get(f"/files/{name}").content == data
 
 
 def test_postgresql_has_a_tool_of_its_own(tmp_path: Path) -> None:

@@ -157,6 +157,23 @@ def test_what_a_response_may_be_that_is_saved(server: Server, receiver: Receiver
     assert "Drop one" in only(run(server, both, status="failed"))["error"]
 
 
+@pytest.mark.both_engines
+def test_a_page_and_any_document_at_an_address_are_saved(server: Server, receiver: Receiver) -> None:
+    page = b"<html><head><title>Rivers</title></head><body><article><p>The Rhine is long.</p></article></body></html>"
+    asks = {"url": f"{receiver.url}/rivers.html", "save": True}
+    receiver.answers(page, content_type="text/html", is_gzipped=True)
+    result = only(run(server, task("scrape_executor", asks, task_id="page")))["result"]
+    assert (result["title"], "Rhine" in result["text"], result["file"]["name"]) == ("Rivers", True, "rivers.html")
+    assert content(server, result["file"]) == page
+    document = b"%PDF-1.7" + os.urandom(5_000_000)
+    receiver.answers(document, content_type="application/pdf")
+    result = only(run(server, task("scrape_executor", asks, task_id="pdf")))["result"]
+    assert (sorted(result), result["file"]["media_type"]) == (["file", "url"], "application/pdf")
+    assert content(server, result["file"]) == document
+    receiver.answers(b"no", content_type="application/pdf", status=404)
+    assert "answered 404" in only(run(server, task("scrape_executor", asks, task_id="gone"), status="failed"))["error"]
+
+
 def test_a_result_that_names_a_file_is_not_taken_from_the_cache(server: Server, receiver: Receiver) -> None:
     """The file goes with the tree of the task that made it."""
     receiver.answers(b"Rhine", content_type="text/plain")

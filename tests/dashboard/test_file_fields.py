@@ -175,7 +175,12 @@ def test_the_fields_are_accessible_and_fit_a_phone(
     long = made(tmp_path / f"{'long ' * 40}.pdf", 5)
     for page in (home, phone):
         page.goto(f"{server.url}/ui/flows/{flow}/run/")
-        page.get_by_label("Report", exact=False).set_input_files(long)
+        field = page.get_by_label("Report", exact=False)
+        assert field.evaluate("field => getComputedStyle(field).fontSize") == "0px", "it does not say: no file chosen"
+        assert field.evaluate("field => parseFloat(getComputedStyle(field, '::file-selector-button').fontSize)") > 10
+        field.focus()
+        expect(field).to_be_focused()
+        field.set_input_files(long)
         expect(page.locator(".sent-files li")).to_contain_text("5 bytes")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     for scheme in SCHEMES:

@@ -79,7 +79,7 @@ def test_files_of_a_result_are_shown_and_nothing_of_them_runs(home: Page, server
     for hostile in ("page.html", "picture.svg", "false.png"):
         expect(opened(home, hostile).locator("pre")).to_contain_text("<script>document.title")
     expect(opened(home, "bomb.png")).to_contain_text("too large to show: 10,000 million pixels")
-    expect(opened(home, "report.pdf")).to_contain_text("your own viewer")
+    expect(opened(home, "report.pdf")).to_contain_text("The pages cannot be shown")
     text = opened(home, "onerror")
     expect(text.locator("pre")).to_contain_text("<i>words</i>")
     expect(text).to_contain_text("Only the beginning is shown.")

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final
 from django.conf import settings
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
+from tasks.executors.crewai.crew_files import with_texts
 from tasks.executors.crewai.crew_spec import CrewSpec, check_servers, filler_for, parse_works, works_and_inputs
 from tasks.executors.crewai.own_crews import OwnCrew, own_crew_in, own_crew_of_batch, works_in_package
 from tasks.executors.crewai.running import Crew
@@ -97,6 +98,7 @@ class CrewAi(Executor):
             _parsed(params, inputs, name="", is_filled=False)
 
     async def execute(self, inputs: Json, context: Context) -> Json:
+        inputs = await with_texts(inputs, context.files)
         crew = Crew(context)
         own = own_crew_in(context.params, inputs)
         if own is not None and not own.is_package:
@@ -175,6 +177,7 @@ class BatchCrewAi(Executor):
         _parsed_batch(params, inputs, name="", is_filled=False)
 
     async def execute(self, inputs: Json, context: Context) -> Json:
+        inputs = await with_texts(inputs, context.files)
         works = _parsed_batch(context.params, inputs, name=context.name, is_filled=True)
         crews = _crews(works, context)
         for name, work in works.items():

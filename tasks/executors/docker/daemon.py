@@ -69,6 +69,20 @@ class Daemon:
             await _check(response)
             yield response.aiter_raw()
 
+    async def extract(self, name: str, folder: str, archive: AsyncIterator[bytes]) -> None:
+        """Extract a tar archive in a folder of the container (Engine API, PutContainerArchive)."""
+        path = f"/containers/{name}/archive"
+        await _check(await self._client.put(path, params={"path": folder}, content=archive, timeout=None))
+
+    @asynccontextmanager
+    async def archived(self, name: str, folder: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Yield a folder of the container, which may have ended, as a tar archive (Engine API, ContainerArchive)."""
+        path, plain = f"/containers/{name}/archive", {"Accept-Encoding": "identity"}
+        parameters = {"path": folder}
+        async with self._client.stream("GET", path, params=parameters, headers=plain, timeout=None) as response:
+            await _check(response)
+            yield response.aiter_raw()
+
     async def start(self, name: str) -> None:
         await self._json("POST", f"/containers/{name}/start")
 

@@ -13,6 +13,7 @@ from django.conf import settings
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, Stopped
 from llmkeys.masker import masked_here
 from tasks.executors.command.guarded_process import LineLog, text_of
+from tasks.executors.docker import folder
 from tasks.executors.docker.daemon import NOT_FOUND, Daemon, DaemonRefused, connected
 from tasks.executors.docker.order import (
     ATTEMPT,
@@ -22,11 +23,13 @@ from tasks.executors.docker.order import (
     Order,
     check_image,
     check_limits,
+    check_save,
     description,
     labels,
     order_of,
     refused,
 )
+from tasks.rules.files import FILE_SCHEMA
 from tasks.rules.places import places_in
 
 HEADER_BYTES: Final = 8
@@ -92,8 +95,8 @@ class Output:
         self._lines.close()
 
 
-async def run(order: Order, context: Context, output: Output) -> Mapping[str, Any]:
-    """Run the container and return its `State`, or an empty one if it was stopped because it wrote too much.
+async def run(order: Order, context: Context, output: Output) -> tuple[Mapping[str, Any], Json]:
+    """Run the container and return its `State`, or an empty one if it was stopped because it wrote too much, and the files to return.
 
     However this ends, the container is killed and removed. Raises ExecutorError.
     """
@@ -104,14 +107,19 @@ async def run(order: Order, context: Context, output: Output) -> Mapping[str, An
                 if any(found["Labels"].get(name) != ours[name] for name in (RUN, ATTEMPT)):
                     await daemon.remove(found["Id"])
             async with _created(daemon, order, context) as name, daemon.attached(name) as frames:
+                if order.files is not None:
+                    await folder.fill(daemon, name, order.files, context.files, saves=order.saves)
                 await context.begin()
                 await daemon.start(name)
                 async for chunk in frames:
                     output.feed(chunk)
                     if output.is_flooding:
-                        return {}
+                        return {}, {}
                     await asyncio.sleep(PAUSE_SECONDS)
-                return await daemon.ended(name)
+                state = await daemon.ended(name)
+                if not order.saves or state["ExitCode"]:
+                    return state, {}
+                return state, {"files": await folder.saved(daemon, name, context.files)}
     except DaemonRefused as refused:
         if refused.status == NOT_FOUND and "image" in refused.message.lower():
             raise ExecutorError(
@@ -167,7 +175,22 @@ class Docker(Executor):
                 "default": {},
                 "description": "Environment variables of the container",
             },
-            "working_dir": {"type": "string", "minLength": 1, "description": "A folder of the image"},
+            "working_dir": {
+                "type": "string",
+                "minLength": 1,
+                "description": "A folder of the image. With files: /task",
+            },
+            "files": {
+                "type": "object",
+                "additionalProperties": FILE_SCHEMA,
+                "default": {},
+                "description": "Files by name: the container finds them in /task/in, and works in /task",
+            },
+            "save": {
+                "type": "boolean",
+                "default": False,
+                "description": "Save the files that a successful container leaves in /task/out, if the operator allows it",
+            },
             "memory": {
                 "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "minLength": 1}],
                 "description": "In bytes, or with a unit, such as 512m or 1g. Default and maximum: the server's settings",
@@ -189,6 +212,11 @@ class Docker(Executor):
             "logs": {
                 "type": "string",
                 "description": "Output and error output, in the order of their arrival. Bytes that are not UTF-8 are replaced",
+            },
+            "files": {
+                "type": "object",
+                "additionalProperties": FILE_SCHEMA,
+                "description": "With `save`: the files in /task/out, by name",
             },
         },
         "required": ["exit_code", "logs"],
@@ -212,13 +240,14 @@ class Docker(Executor):
         if isinstance(image, str) and next(places_in(image, "image"), None) is None:
             check_image(image)
         check_limits(inputs)
+        check_save(inputs)
 
     async def execute(self, inputs: Json, context: Context) -> Json:
         order = order_of(inputs)
         output = Output(most_bytes=settings.APFLOW.limits.result_bytes, log=context.log)
         try:
             async with asyncio.timeout(order.seconds):
-                state = await run(order, context, output)
+                state, files = await run(order, context, output)
         except TimeoutError:
             raise _failed(order, output, f"was stopped: it took more than {order.seconds:g} s") from None
         except asyncio.CancelledError:
@@ -226,7 +255,7 @@ class Docker(Executor):
         check(state, order, output)
         if not output.text and (doubt := doubt_of(state)):
             context.log(doubt)
-        return {"exit_code": state["ExitCode"], "logs": output.text}
+        return {"exit_code": state["ExitCode"], "logs": output.text} | files
 
 
 def doubt_of(state: Mapping[str, Any]) -> str:

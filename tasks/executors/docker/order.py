@@ -13,6 +13,8 @@ from django.utils.crypto import salted_hmac
 from aipartnerupflow.executors import Context, ExecutorError, Json
 from tasks.rules.places import places_in
 
+FOLDER: Final = "/task"
+"""The folder of a container that has files."""
 MEMORY: Final = re.compile(r"([1-9][0-9]{0,8})([kmg]?)b?", re.IGNORECASE)
 LEAST_MEMORY: Final = 6 * 2**20
 """Docker starts no container with less."""
@@ -35,12 +37,16 @@ class Order:
     memory_bytes: int
     cpus: float
     seconds: float
+    files: Json | None
+    """The files for its folder; None: it has no folder."""
+    saves: bool
 
 
 def order_of(inputs: Json) -> Order:
     """Raise ExecutorError for what the operator does not allow, and what cannot be passed to a container."""
     rules, image = _rules(), inputs["image"]
     check_image(image)
+    check_save(inputs)
     command, env = inputs.get("command"), inputs.get("env", {})
     try:
         argv = shlex.split(command) if isinstance(command, str) else command
@@ -58,6 +64,8 @@ def order_of(inputs: Json) -> Order:
         memory_bytes=_memory(inputs["memory"]) if "memory" in inputs else rules.memory_bytes,
         cpus=_at_most(rules.max_cpus, inputs.get("cpus", rules.cpus), "cpus", "max_cpus"),
         seconds=_seconds(inputs),
+        files=inputs.get("files", {}) if "files" in inputs or inputs.get("save") else None,
+        saves=inputs.get("save", False),
     )
 
 
@@ -79,6 +87,16 @@ def check_limits(inputs: Json) -> None:
         _seconds(inputs)
 
 
+def check_save(inputs: Json) -> None:
+    """Raise ExecutorError if the container could store files on the daemon's disk, and the operator does not allow it."""
+    rules = _rules()
+    uid = rules.user.partition(":")[0]
+    may_be_root = not uid.isdigit() or int(uid) == 0  # and the folder is root's
+    name = "save" if inputs.get("save") is True else "files"
+    if not rules.save and (name == "save" or (may_be_root and name in inputs)):
+        raise refused(name, "is not allowed. The operator may allow it (executors.docker.save)")
+
+
 def refused(name: str, why: str) -> ExecutorError:
     return ExecutorError(f"inputs.{name}: {why}.", permanent=True)
 
@@ -86,10 +104,13 @@ def refused(name: str, why: str) -> ExecutorError:
 def description(order: Order, context: Context) -> Json:
     """Return the container for the Docker daemon: without privileges, mounts, logs on its disk and, by default, a network."""
     rules = _rules()
+    has_folder = order.files is not None
+    working_dir = order.working_dir or (FOLDER if has_folder else None)
+    largest: int = settings.APFLOW.limits.file_bytes
     return {
         "Image": order.image,
         **({} if order.command is None else {"Cmd": list(order.command)}),
-        **({} if order.working_dir is None else {"WorkingDir": order.working_dir}),
+        **({} if working_dir is None else {"WorkingDir": working_dir}),
         "Env": [f"{name}={value}" for name, value in ({"HOME": "/tmp"} | dict(order.env)).items()],  # noqa: S108  (in the container)
         "User": rules.user,
         "Labels": labels(context),
@@ -99,8 +120,12 @@ def description(order: Order, context: Context) -> Json:
             "MemorySwap": order.memory_bytes,  # the sum of both: no swap
             "NanoCpus": round(order.cpus * 1e9),
             "PidsLimit": rules.processes,
-            "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
+            "Ulimits": [
+                {"Name": "core", "Soft": 0, "Hard": 0},
+                *([{"Name": "fsize", "Soft": largest, "Hard": largest}] if order.saves else []),
+            ],
             "ReadonlyRootfs": True,
+            **({"Mounts": [{"Type": "volume", "Target": FOLDER}]} if has_folder else {}),
             "Tmpfs": {"/tmp": "rw,noexec,nosuid,nodev,mode=1777"},  # noqa: S108
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges:true"],

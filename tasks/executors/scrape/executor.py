@@ -3,16 +3,22 @@
 import asyncio
 import math
 import sys
+from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
 from urllib.parse import urljoin
 
+import httpx
 import orjson
 
 from aipartnerupflow.executors import Context, Executor, ExecutorError, HttpResponse, Json
-from tasks.executors.http import host_of
+from aipartnerupflow.executors.http import MAX_BODY_BYTES, Fetch
+from tasks.executors.http import fetch, host_of
+from tasks.executors.http.file_bodies import saved_body
 from tasks.executors.timeouts import timeout_of, timeout_schema
+from tasks.rules.files import FILE_SCHEMA
 
 PROGRAM: Final = str(Path(__file__).with_name("extract.py"))
 TIMEOUT_SECONDS: Final = 30
@@ -51,6 +57,11 @@ class Scrape(Executor):
                 "default": True,
                 "description": "Whether the result has title, author, date and the like",
             },
+            "save": {
+                "type": "boolean",
+                "default": False,
+                "description": "Save the page, or any other document at the address, such as a PDF, as a file",
+            },
             **timeout_schema(TIMEOUT_SECONDS),
         },
         "required": ["url"],
@@ -60,6 +71,7 @@ class Scrape(Executor):
         "properties": {
             "url": {"type": "string", "description": "The page that was read, after redirects"},
             "text": {"type": "string", "description": "The main text; if none is found, all text"},
+            "file": {**FILE_SCHEMA, "description": "With `save`: the page, or the document, which has no text"},
             "is_cut": {"type": "boolean", "description": "Whether the text was longer than `max_chars`"},
             "title": {**TEXT, "description": "The title of the page"},
             "author": {**TEXT, "description": "The author"},
@@ -69,7 +81,7 @@ class Scrape(Executor):
             "image": {**TEXT, "description": "The URL of its main picture"},
             "pagetype": {**TEXT, "description": "The kind of page that it declares, such as article"},
         },
-        "required": ["url", "text", "is_cut"],
+        "required": ["url"],
     }
     param_names = frozenset()
     example: ClassVar[Json] = {"url": "https://example.com/", "max_chars": 2000}
@@ -90,16 +102,36 @@ class Scrape(Executor):
         seconds = timeout_of(inputs, TIMEOUT_SECONDS)
         try:
             async with asyncio.timeout(seconds):
-                reply = await _page(inputs["url"], context, seconds=seconds)
-                return {"url": reply.url, **await _read(reply, inputs, seconds=seconds)}
+                if inputs.get("save"):
+                    return await _saved(inputs, context, seconds=seconds)
+                reply = await _page(inputs["url"], context.fetch, seconds=seconds)
+                _check_type(reply)
+                return {"url": reply.url, **await _read(reply.url, reply.body, inputs, seconds=seconds)}
         except TimeoutError:
             raise ExecutorError(f"{_shown(inputs['url'])}: the page was not read within {seconds:g} s.") from None
 
 
-async def _page(url: str, context: Context, *, seconds: float) -> HttpResponse:
+async def _saved(inputs: Json, context: Context, *, seconds: float) -> Json:
+    """Save the document as it arrives, and read it if it is a page that is not too long. Raises ExecutorError."""
+    result = Json()
+
+    async def take(response: httpx.Response, parts: AsyncIterator[bytes]) -> bool:
+        if response.is_success:
+            kind = response.headers.get("content-type", "")
+            result["file"] = await saved_body(str(response.url), kind, parts, context.files)
+        return bool(result)
+
+    reply = await _page(inputs["url"], partial(fetch, take=take), seconds=seconds)
+    if _type_of(reply) in MEDIA_TYPES and result["file"]["bytes"] <= MAX_BODY_BYTES:
+        body = await context.files.read(result["file"])
+        result |= await _read(reply.url, body, inputs, seconds=seconds)
+    return {"url": reply.url} | result
+
+
+async def _page(url: str, fetch: Fetch, *, seconds: float) -> HttpResponse:
     """Fetch the page; every redirect is a request through the guard. Raises ExecutorError."""
     for _ in range(MOST_REDIRECTS + 1):
-        reply = await context.fetch("GET", url, timeout_seconds=seconds)
+        reply = await fetch("GET", url, timeout_seconds=seconds)
         target = reply.headers.get("location") if reply.status_code in REDIRECTS else None
         if not target:
             break
@@ -117,16 +149,25 @@ async def _page(url: str, context: Context, *, seconds: float) -> HttpResponse:
             permanent=reply.status_code < 500 and reply.status_code not in MAY_PASS,
             retry_after_seconds=reply.retry_after_seconds,
         )
-    media_type = str(reply.headers.get("content-type", "")).partition(";")[0].strip().lower()
-    if media_type not in MEDIA_TYPES:
-        raise ExecutorError(f"{_shown(url)} is {media_type[:100]}, and not a web page.", permanent=True)
     return reply
 
 
-async def _read(reply: HttpResponse, inputs: Json, *, seconds: float) -> Json:
+def _type_of(reply: HttpResponse) -> str:
+    return str(reply.headers.get("content-type", "")).partition(";")[0].strip().lower()
+
+
+def _check_type(reply: HttpResponse) -> None:
+    if (media_type := _type_of(reply)) not in MEDIA_TYPES:
+        raise ExecutorError(
+            f"{_shown(reply.url)} is {media_type[:100]}, and not a web page. To get it as a file, set `save`.",
+            permanent=True,
+        )
+
+
+async def _read(url: str, body: bytes, inputs: Json, *, seconds: float) -> Json:
     """Return the text and the metadata of the page. Raises ExecutorError."""
     asked = {
-        "url": reply.url,
+        "url": url,
         "max_chars": inputs.get("max_chars", 5000),
         "metadata": inputs.get("extract_metadata", True),
         "cpu_seconds": math.ceil(seconds),
@@ -141,14 +182,14 @@ async def _read(reply: HttpResponse, inputs: Json, *, seconds: float) -> Json:
         env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
     )
     try:
-        printed, _ = await process.communicate(orjson.dumps(asked) + b"\n" + reply.body)
+        printed, _ = await process.communicate(orjson.dumps(asked) + b"\n" + body)
     finally:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
     if process.returncode:
         raise ExecutorError(
-            f"{_shown(reply.url)}: the page cannot be read within the limits of time and memory.", permanent=True
+            f"{_shown(url)}: the page cannot be read within the limits of time and memory.", permanent=True
         )
     found: dict[str, Any] = orjson.loads(printed)
     return found

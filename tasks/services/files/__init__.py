@@ -33,8 +33,8 @@ from tasks.rules.exceptions import (
     StatusConflict,
 )
 from tasks.rules.files import media_type_of, name_problem
-from tasks.services.files.references import TREE, refer
-from tasks.storage.file_store import ObjectBusy, StoredObject, StoreFull, store
+from tasks.services.files.references import EVENT, TREE, refer
+from tasks.storage.file_store import ObjectBusy, StoredObject, store
 
 STEPS: Final = 2**20, 2**26
 """The fewest and the most bytes that a file of an unknown size reserves at a time: a quarter of what it has."""
@@ -127,7 +127,7 @@ def space_of(user_id: str) -> int:
 def delete_file(*, caller: Caller, file_id: str) -> Doomed:
     """Delete a file. Its bytes go with it, unless another file of its owner has them, too.
 
-    Raises FileNotFound, or CannotDelete if a tree or a flow names it.
+    Raises FileNotFound, or CannotDelete if a tree, a flow, a schedule, a data set or an event names it.
     """
     file = get_file(caller=caller, file_id=file_id)
     File.objects.select_for_update().filter(id=file.id).first()
@@ -135,8 +135,10 @@ def delete_file(*, caller: Caller, file_id: str) -> Doomed:
     if holders:
         named = ", ".join(f"'{holder.partition(':')[2]}'" for holder in holders[:NAMED])
         more = " and others" if len(holders) > NAMED else ""
+        is_sent = any(holder.startswith(EVENT) for holder in holders)
+        until = f" An event has its files for {settings.APFLOW.events.sent_days} days (events.sent_days)."
         raise CannotDelete(
-            f"File '{file.id}' cannot be deleted: {named}{more} has it. Delete these first.",
+            f"File '{file.id}' cannot be deleted: {named}{more} has it. Delete these first.{until if is_sent else ''}",
             data={"file_id": file.id, "in_the_way": holders[:NAMED]},
         )
     return _remove([file])
@@ -193,15 +195,13 @@ class Receiving:
         return self._hash.hexdigest()
 
     def write(self, data: bytes) -> None:
-        """Add bytes. Raises FileTooLarge, LimitReached, and StatusConflict if another request has written here."""
+        """Add bytes. Raises FileTooLarge, StoreUnavailable, and StatusConflict if another request has written here."""
         refuse_large(self.size + len(data), self.file)
         self._hash.update(data)
         try:
             self._object.write(data)
         except ObjectBusy:
             raise self._busy() from None
-        except StoreFull:
-            raise LimitReached("The disk of the server has no room for this file. Try again later.") from None
 
     def complete(self) -> None:
         """Store the rest. Raises FileDiffers if the bytes are not those that were announced."""

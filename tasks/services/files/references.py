@@ -1,4 +1,4 @@
-"""References of trees, flows, schedules and data sets to files. A reference is written in the transaction of what names the file.
+"""References of trees, flows, schedules, data sets and sent events to files. A reference is written in the transaction of what names the file.
 
 The files are locked first, in the order of their ids: two transactions that delete the last two references of a file would
 otherwise each still see the other's, and the sweep could delete a file that is being named.
@@ -23,6 +23,7 @@ FLOW: Final = "flow:"
 SCHEDULE: Final = "schedule:"
 MISSING: Final = "there is no complete file '{}' of this owner"
 DATASET: Final = "dataset:"
+EVENT: Final = "event:"
 AT_ONCE: Final = 500
 LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -34,14 +35,14 @@ def named_in(*values: Any) -> set[str]:
 
 
 def note_trees(rows: Iterable[Task]) -> None:
-    """Refer to the files that new rows of trees name: in inputs, or in the results of copies.
+    """Refer to the files that new rows of trees name: in inputs and in items of maps, or in the results of copies.
 
     Raises InvalidParams for a file in inputs that their owner does not have.
     """
     inputs, results = defaultdict[tuple[str, str], set[str]](set), defaultdict[tuple[str, str], set[str]](set)
     for row in rows:
         tree = row.root_id, row.user_id
-        inputs[tree] |= named_in(row.inputs)
+        inputs[tree] |= named_in(row.inputs, (row.params or {}).get("for_each"))
         results[tree] |= named_in(row.result)
     for (root_id, owner), ids in sorted(inputs.items()):
         refer(f"{TREE}{root_id}", ids, owner=owner)

@@ -1,6 +1,9 @@
 """Large results: they are stored as files, and whoever needs them gets the values."""
 
 import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,11 +11,15 @@ from django.db import transaction
 from pytest_django import Settings
 
 from accounts.callers import LOCAL
-from tasks.models import File, FileReference, Task
+from tasks import events
+from tasks.models import File, FileBytes, FileReference, Run, Task
 from tasks.services import files, trees
 from tasks.services.runs.run_inputs import with_inputs
 from tasks.services.trees import editing, forks
+from tasks.storage import file_store
+from tasks.worker import large_values
 from tests.sections import replace
+from tests.servers import until
 from tests.workers import Json, Ran, WorkerThread, group, result_of, run_tree
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -199,6 +206,55 @@ def test_a_file_that_is_no_value_fails_the_task_by_name(worker: WorkerThread) ->
     assert "a large value has no 'no'" in str(ran.tasks["a"].error)
 
 
+@pytest.mark.both_engines
+@pytest.mark.parametrize("result_bytes", [90_000, 2**20])
+def test_a_round_has_the_large_result_of_the_one_before_it(
+    worker: WorkerThread, settings: Settings, result_bytes: int
+) -> None:
+    """Its condition, its places, in the middle of a text if it is not too large, and the result of the loop."""
+    limited(settings, inline_bytes=65_536, result_bytes=result_bytes)
+    is_two = {"path": "/doc/number", "op": "eq", "value": 2}
+    repeat = {"until": is_two, "max": 5, "first": {"doc": {"number": 0, "text": "ab"}}}
+    says = "It says " if result_bytes > SIZE else ""
+    wanted = {"task": "last", "path": "/doc/number", "op": "eq", "value": 1}
+    loop = [
+        {"id": "loop", "name": "loop", "params": {"repeat": repeat}},
+        task("writing", "doc", number="{{round}}", size=SIZE),
+        task("measuring", "seen", value=f"{says}{{{{last.doc.text}}}}", params={"when": wanted}),
+    ]
+    loop = [loop[0], *(each | {"parent_id": "loop"} for each in loop[1:])]
+    ran = run_tree(worker, group("g", *loop, task("measuring", "length", "loop", value="{{loop.doc.text}}")))
+    assert ran.run.status == "completed", [(each.name, each.error) for each in ran.tasks.values() if each.error]
+    assert ran.tasks["length"].result == SIZE + TEXT
+    found = ran.tasks["loop"].result
+    assert (value_of(found["doc"])["number"], found["seen"]) == (2, SIZE + TEXT + len(says))
+    assert Task.objects.filter(spawned_by=ran.tasks["loop"].id, status="skipped").count() == 1
+
+
+@pytest.mark.both_engines
+def test_tasks_that_were_added_move_their_results_and_a_step_gets_them(worker: WorkerThread) -> None:
+    """The task that is joined has references; the next step the values."""
+    doc = task("writing", "doc", number=7, size=SIZE)
+    steps = [{"tasks": [doc | {"id": "one"}]}, {"tasks": [doc | {"id": "two"}]}]
+    ran = run_tree(
+        worker,
+        group(
+            "g",
+            task("stepping", "steps", steps=steps),
+            task("spawning", "joined", tasks=[doc]),
+            task("measuring", "length", "joined", value="{{joined.doc.text}}"),
+        ),
+    )
+    assert ran.run.status == "completed", [(each.name, each.error) for each in ran.tasks.values() if each.error]
+    assert ran.tasks["joined"].result["doc"]["$value"]
+    assert ran.tasks["length"].result == SIZE + TEXT
+    got = value_of(reference(ran, "steps"))["got"]
+    assert [(name, end["result"]["number"]) for answer in got for name, end in answer.items()] == [
+        ("one", 7),
+        ("two", 7),
+    ]
+
+
 def over(source: str, path: str) -> Json:
     return {"for_each": {"items": {"task": source, "path": path}}}
 
@@ -223,3 +279,64 @@ def maps(*tasks: Json) -> list[Json]:
         found.append({"id": name, "name": name, "params": params, "dependencies": needs})
         found.append(each | {"id": f"{name}-one", "parent_id": name, "dependencies": []})
     return found
+
+
+@pytest.fixture
+def broken_folder(settings: Settings, tmp_path: Path) -> Iterator[Path]:
+    """A folder of the files in which nothing can be stored, until the file that is in its place is removed."""
+    settings.FILES_DIR = tmp_path / "files"
+    settings.FILES_DIR.write_text("no folder")
+    file_store.store.cache_clear()
+    yield settings.FILES_DIR
+    file_store.store.cache_clear()
+
+
+@pytest.mark.both_engines
+def test_a_result_waits_for_a_store_that_fails_and_its_work_is_not_repeated(
+    worker: WorkerThread, broken_folder: Path
+) -> None:
+    execution = trees.execute_tree(caller=LOCAL, tasks=[task("writing", "doc", number=7, size=SIZE)])
+    working = threading.Thread(target=worker.work)
+    working.start()
+    until(lambda: "the files fails" in logged(execution.run), seconds=60, what="a failure of the store")
+    broken_folder.unlink()
+    working.join()
+    ran = result_of(execution.run, ids=execution.ids)
+    assert value_of(reference(ran, "doc"))["number"] == 7
+    assert ran.tasks["doc"].attempt == 1
+    assert File.objects.count() == 1
+
+
+def test_a_store_that_stays_away_fails_the_task_with_what_to_do_and_leaves_nothing(
+    worker: WorkerThread, broken_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large_values, "PATIENCE_SECONDS", 0.0)
+    ran = run_tree(worker, [task("writing", "doc", number=7, size=SIZE)])
+    assert "could not be stored as a file" in str(ran.tasks["doc"].error)
+    assert "Try again later" in str(ran.tasks["doc"].error)
+    assert (File.objects.count(), files.space_of("local")) == (0, 0)
+
+
+@pytest.mark.both_engines
+@pytest.mark.parametrize("fails_until", [3, 9])
+def test_files_of_failed_attempts_stay_with_their_tree_and_go_with_it(worker: WorkerThread, fails_until: int) -> None:
+    """Also those of a task that never completes; but not those that an attempt has only begun."""
+    retry = {"retry": {"max_attempts": 3, "backoff_seconds": 0}}
+    ran = run_tree(
+        worker,
+        [task("scripted", "tries", params=retry, saves="attempt", fails_until_attempt=fails_until)],
+    )
+    assert ran.run.status == ("completed" if fails_until == 3 else "failed")
+    files.sweep_files()
+    kept = File.objects.select_related("stored").order_by("name")
+    texts = {file.name: b"".join(files.stored_object(file).read()) for file in kept}
+    assert texts == {f"{number}.txt": f"attempt {number}".encode() for number in (1, 2, 3)}
+    listed = files.list_files(caller=LOCAL, limit=10, root_id=ran.run.root_id)
+    assert {file.name for file in listed} == texts.keys()
+    remove(ran.run.root_id)
+    files.sweep_files()
+    assert (File.objects.count(), FileBytes.objects.count(), files.space_of("local")) == (0, 0, 0)
+
+
+def logged(run: Run) -> str:
+    return " ".join(event.get("message") or "" for event in events.read(run_id=run.id, limit=1_000))

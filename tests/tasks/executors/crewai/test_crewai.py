@@ -55,6 +55,34 @@ def test_the_sample_of_the_guide_runs_with_the_key_of_its_header(site: LlmSite, 
     assert "CrewAI Task" in site.llm.asked[0].last_message
 
 
+@pytest.mark.parametrize(("executor", "batch"), [(CREW, False), (BATCH, True)])
+def test_files_that_are_texts_are_read_and_others_are_refused(executor: str, batch: bool, site: LlmSite) -> None:
+    sent: Json = {}
+    for name, kind in (
+        ("rivers.md", "text/markdown"),
+        ("rivers.json", "application/json"),
+        ("rivers.pdf", "application/pdf"),
+    ):
+        sent[kind] = site.server.http.post(
+            "/files", params={"name": name, "media_type": kind}, content=f"The Rhine of {{x}} in {name}".encode()
+        ).json()
+    works: Json = {
+        "agents": {"reader": {"role": "Reader", "llm": "openai/gpt-4"}},
+        "tasks": {"look": {"description": "Sum up {topic}.", "agent": "reader"}},
+    }
+    params = {"works": {"one": works} if batch else works}
+    site.llm.will(Says(text="Long."), Says(text="Long."))
+    topic = {"documents": [sent["text/markdown"], sent["application/json"]]}
+    done = site.run(executor, {"topic": topic}, params=params)
+    assert done.task["status"] == "completed", done.task["error"]
+    for name in ("rivers.md", "rivers.json"):
+        assert f"The Rhine of {{x}} in {name}" in site.llm.asked[-1].last_message
+    error = site.error_of(executor, {"topic": {"doc": sent["application/pdf"]}}, {}, params=params)
+    assert error.startswith(
+        "inputs.topic.doc: 'rivers.pdf' is application/pdf, and a crew reads only files that are texts."
+    )
+
+
 def test_the_sample_without_a_key_says_what_to_do(site: LlmSite) -> None:
     error = site.error_of(CREW, {}, {}, params=GUIDE["params"])
     assert "No API key for the provider 'openai'" in error

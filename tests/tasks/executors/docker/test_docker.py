@@ -306,6 +306,15 @@ def test_what_cannot_be_passed_on_is_refused(inputs: Json, says: str, settings: 
     assert caught.value.permanent
 
 
+@pytest.mark.parametrize("user", ["0:0", "app"])
+def test_a_container_that_may_be_root_gets_files_only_if_it_may_store_some(user: str, settings: Settings) -> None:
+    configure(settings, user=user)
+    with pytest.raises(ExecutorError, match=r"inputs.files: is not allowed.*executors\.docker\.save"):
+        Docker().check_with_inputs({}, {"image": IMAGE, "files": {"a": {"$file": "1"}}})
+    configure(settings, user=user, save=True)
+    Docker().check_with_inputs({}, {"image": IMAGE, "files": {"a": {"$file": "1"}}})
+
+
 @pytest.mark.parametrize("size", [1, 3, 8, 10, 1000])
 def test_frames_may_be_cut_anywhere(size: int, logs: list[str]) -> None:
     frames = b"".join(

@@ -86,7 +86,12 @@ async def test_another_charset_is_read(web: Web, scraping: Context) -> None:
         (404, {}, "answered 404", True),
         (503, {}, "answered 503", False),
         (429, {"Retry-After": "7"}, "answered 429", False),
-        (200, {"Content-Type": "application/pdf"}, "is application/pdf, and not a web page", True),
+        (
+            200,
+            {"Content-Type": "application/pdf"},
+            "is application/pdf, and not a web page. To get it as a file, set `save`",
+            True,
+        ),
         (302, {"Location": "http://169.254.169.254/"}, "is not public", True),
         (302, {"Location": "http://2130706433/"}, "is refused", True),
         (302, {"Location": "file:///etc/passwd"}, "redirects to an address that is refused", True),

@@ -14,7 +14,7 @@ from django.db import transaction
 
 from accounts.callers import LOCAL, Caller
 from llmkeys.cipher import CannotUnseal
-from tasks.models import File, FileBytes, FileReference, RunInputs
+from tasks.models import File, FileBytes, FileReference, RunInputs, SentEvent
 from tasks.rules.exceptions import CannotDelete, FileNotFound, InvalidParams, LimitReached
 from tasks.services import files, flows, schedules, trees
 from tasks.services.files import Receiving, references
@@ -22,6 +22,8 @@ from tasks.services.files.references import named_in
 from tasks.services.runs.run_inputs import with_inputs
 from tasks.services.secrets.resealing import reseal
 from tasks.services.trees import copies, editing
+from tasks.services.upkeep import housekeeping
+from tasks.services.waits import sent_events
 from tasks.storage import file_store
 from tasks.storage.file_store import PIECE, SEALED_PIECE, ObjectDamaged
 from tests.s3_server import Bucket, running_bucket
@@ -223,6 +225,7 @@ def test_a_damaged_object_is_an_error_and_never_other_bytes(
 def test_a_death_at_any_step_leaves_nothing_that_a_sweep_does_not_remove(tmp_path: Path, store: str) -> None:
     with new_database() as database_url, running_bucket() if store == "bucket" else nullcontext() as own_bucket:
         environment = environment_of(database_url, tmp_path) | {"DJANGO_SETTINGS_MODULE": "apflow_site.settings"}
+        environment["AIPARTNERUPFLOW_FILES_SYNC"] = "never"  # the machine lives on
         if own_bucket is not None:
             environment |= own_bucket.settings
         command = [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.tasks.services.files.killed"]
@@ -266,3 +269,19 @@ def test_a_permit_is_for_one_owner_and_ends_with_its_users(monkeypatch: pytest.M
     User.objects.create_user("bob", is_active=False)
     with pytest.raises(InvalidParams):
         files.permitted_owner(permit)
+
+
+def test_an_event_keeps_its_files_from_the_moment_it_is_sent(settings: Any) -> None:
+    first, other = stored(b"first"), stored(b"other", caller=BOB)
+    for _ in range(2):
+        sent_events.store("alice", "scanned", {"pages": [first, {"doc": other}, {"$file": "absent"}]}, "one")
+    assert sweep() == {first["$file"]}
+    with pytest.raises(CannotDelete, match=r"events\.sent_days"):
+        files.delete_file(caller=ALICE, file_id=first["$file"])
+    settings.APFLOW = replace(settings.APFLOW, limits=replace(settings.APFLOW.limits, events_per_user=1))
+    second = stored(b"second")
+    sent_events.store("alice", "scanned", second, "two")  # one more than are stored
+    assert sweep() == {second["$file"]}
+    SentEvent.objects.update(received_at=LONG_AGO)
+    housekeeping.keep_house()
+    assert (sweep(), SentEvent.objects.count(), FileReference.objects.count()) == (set(), 0, 0)
