@@ -50,6 +50,8 @@ class Action(StrEnum):
     TASK_DELETED = "task.deleted"
     FLOW_SAVED = "flow.saved"
     FLOW_DELETED = "flow.deleted"
+    FLOW_LABELLED = "flow.labelled"
+    FLOW_UNLABELLED = "flow.unlabelled"
     DATASET_SAVED = "dataset.saved"
     DATASET_DELETED = "dataset.deleted"
     SCHEDULE_CREATED = "schedule.created"

@@ -52,6 +52,7 @@ urlpatterns = [
     path("ui/events/run/<str:run_id>", pages.run_events, name="run_events"),
     re_path(r"^ui/events/next/(?P<task_id>[^\0]+)\Z", pages.next_run, name="next_run"),
     path("ui/runs/<str:run_id>/download/", pages.run_file, name="run_file"),
+    path("ui/experiments/<str:experiment_id>/download/", pages.experiment_file, name="experiment_file"),
     path("ui/files/", files.announced_file, name="send_file"),
     path("ui/", include("tasks.dashboard.urls")),
     re_path(r"^(?:ui/)?(?P<page>executors|flows|inbox|runs|schedules|settings|usage|workers)/?$", to_page),

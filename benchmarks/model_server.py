@@ -29,6 +29,8 @@ class Provider:
     is_open: int = 0
     most_open: int = 0
     keys: list[str] = field(default_factory=list)
+    text: str = ""
+    """The answer, if it is not the fingerprint of the key."""
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request as OpenAI does, and close."""
@@ -41,7 +43,7 @@ class Provider:
         self.keys.append(fingerprint(key))
         await asyncio.sleep(self.seconds)
         frame = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o-mini"}
-        choices = [{"index": 0, "delta": {"content": fingerprint(key)}, "finish_reason": None}]
+        choices = [{"index": 0, "delta": {"content": self.text or fingerprint(key)}, "finish_reason": None}]
         last = [{"index": 0, "delta": {}, "finish_reason": "stop"}]
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
         frames = [frame | {"choices": choices}, frame | {"choices": last}, frame | {"choices": [], "usage": usage}]

@@ -38,6 +38,7 @@ class Scripted(Executor):
             "how": {"type": "string"},
             "says": {"type": "string"},
             "spends": {"type": "object"},
+            "saves": {"type": "string"},
         },
     }
 
@@ -46,6 +47,9 @@ class Scripted(Executor):
         try:
             await _wait(inputs, context)
             _speak(inputs, context)
+            if "saves" in inputs:
+                await context.files.call("begin_file", {"name": "left", "media_type": None})  # and never ended
+                await context.files.save(f"{context.attempt}.txt", f"{inputs['saves']} {context.attempt}")
         except asyncio.CancelledError:
             _note(inputs, "give-up" if context.is_given_up() else "cancel", context)
             raise

@@ -222,3 +222,8 @@ async def leave_a_file_open() -> None:
 def name_file(file_id: str) -> dict[str, str]:
     """Return a value that names a file, which may be that of another user."""
     return {"$file": file_id}
+
+
+@python_function
+async def make_file(size: int) -> dict[str, Any]:
+    return await current_context().files.save("made", bytes(size))

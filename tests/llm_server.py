@@ -43,13 +43,14 @@ class Asked:
 
 @dataclass(slots=True, kw_only=True)
 class LlmServer:
-    """`script` has the answers to come, the first one first; after the last, or with none, `Says()`."""
+    """`script` has the answers to come, the first one first; after the last, or with none, what `by` says of the request, or `Says()`."""
 
     port: int = 0
     asked: list[Asked] = field(default_factory=list)
     script: deque[Says] = field(default_factory=deque)
     stalled: threading.Event = field(default_factory=threading.Event)
     hung_up: threading.Event = field(default_factory=threading.Event)
+    by: Callable[[Asked], Says] = field(default=lambda asked: Says())
     together: threading.Barrier | None = None
     """All who ask wait for each other, as many as it says."""
 
@@ -66,16 +67,17 @@ class LlmServer:
 
     def forget(self) -> None:
         self.together = None
+        self.by = lambda asked: Says()
         self.asked.clear()
         self.script.clear()
         self.stalled.clear()
         self.hung_up.clear()
 
-    def next_answer(self) -> Says:
+    def next_answer(self, asked: Asked) -> Says:
         try:
             return self.script.popleft()
         except IndexError:
-            return Says()
+            return self.by(asked)
 
 
 @contextmanager
@@ -115,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.llm.together:
             self.llm.together.wait(PATIENCE_SECONDS)
         try:
-            self.answer(asked, self.llm.next_answer())
+            self.answer(asked, self.llm.next_answer(asked))
         except OSError:
             self.llm.hung_up.set()
 

@@ -108,6 +108,7 @@ def _as_dict(span: Any) -> Span:
         "is_error": span.status.code == 2,
         "began": span.start_time_unix_nano,
         "ended": span.end_time_unix_nano,
+        "events": {event.name: _values(event) for event in span.events},
         **_values(span),
     }
 

@@ -61,10 +61,11 @@ class Bucket:
 
 
 @contextmanager
-def running_bucket() -> Iterator[Bucket]:
-    """An empty bucket, until the end of the block."""
-    bucket = Bucket(endpoint=f"http://127.0.0.1:{(port := free_port())}")
-    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+def running_bucket(bucket: Bucket | None = None) -> Iterator[Bucket]:
+    """An empty bucket, until the end of the block: a new one, or this one again."""
+    bucket = bucket or Bucket(endpoint=f"http://127.0.0.1:{free_port()}")
+    port = bucket.endpoint.rpartition(":")[2]
+    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", port]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def is_made() -> bool:
@@ -72,7 +73,10 @@ def running_bucket() -> Iterator[Bucket]:
         with suppress(httpx.TransportError):
             where = "<CreateBucketConfiguration><LocationConstraint>eu-central-1</LocationConstraint></CreateBucketConfiguration>"
             answer = httpx.put(f"{bucket.endpoint}/{bucket.name}", content=where)
-            return answer.status_code in (200, 409)  # 409: it was made by a call for whose answer the client did not wait
+            return answer.status_code in (
+                200,
+                409,
+            )  # 409: it was made by a call for whose answer the client did not wait
         return False
 
     try:

@@ -34,6 +34,10 @@ CACHE: Final = "tests/tasks/worker/test_cache_page.py::test_what_the_page_shows_
 FILES_PAGE: Final = "tests/a2a/test_files_page.py"
 LARGE_RESULTS: Final = "tests/a2a/test_large_results.py::test_tasks_get_returns_the_value_and_other_replies_the_file"
 HOOKS_PAGE: Final = "tests/a2a/test_inbound_hooks_page.py"
+LABELS: Final = "tests/a2a/test_labels_page.py::test_what_the_page_shows_works"
+IMPROVE: Final = (
+    "tests/acceptance/test_improve_page.py::test_a_better_prompt_is_found_on_real_questions_and_put_into_use"
+)
 EVALUATE: Final = "tests/a2a/test_evaluate_page.py::test_what_the_page_shows_works"
 FILES: Final = f"{FILES_PAGE}::test_what_the_page_shows_works"
 FILES_IN_FORMS: Final = f"{FILES_PAGE}::test_a_flow_takes_a_local_file_and_its_files_are_stored"
@@ -113,6 +117,7 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("In five minutes", "sh", f"{README}::test_a_folder_of_code_is_served"),
         ("In five minutes", "sh", f"{README}::test_a_folder_of_code_is_served"),
         ("Steps", "python", SITE),
+        ("Files", "python", "tests/tasks/worker/test_live_files.py::test_the_workflow_of_the_page_shortens_a_file"),
         ("Long workflows", "python", SITE),
         ("Test them", "python", f"{BLOCKS_TEST}::test_the_test_of_a_workflow_passes_as_it_stands"),
     ],
@@ -312,7 +317,32 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Compare two versions", "csv", EVALUATE),
         ("Compare two versions", "sh", EVALUATE),
         ("Compare two versions", "text", EVALUATE),
+        ("Rows from runs", "sh", EVALUATE),
+        ("Let a model judge", "yaml", EVALUATE),
+        ("Let a model judge", "sh", EVALUATE),
+        ("Ask a person", "yaml", EVALUATE),
+        ("Ask a person", "sh", EVALUATE),
+        ("Compare models, prompts and workflows", "sh", EVALUATE),
         ("Over the interfaces", "json", EVALUATE),
+    ],
+    "docs/how-to/improve-answers.md": [
+        ("The flow that is in use", "yaml", IMPROVE),
+        ("The flow that is in use", "sh", IMPROVE),
+        ("The flow that is in use", "sh", IMPROVE),
+        ("Rows from last week's runs", "sh", IMPROVE),
+        ("A second prompt", "sh", IMPROVE),
+        ("A judge, and a person for the doubtful answers", "yaml", IMPROVE),
+        ("A judge, and a person for the doubtful answers", "yaml", IMPROVE),
+        ("A judge, and a person for the doubtful answers", "sh", IMPROVE),
+        ("A judge, and a person for the doubtful answers", "text", IMPROVE),
+        ("Move the label", "sh", IMPROVE),
+        ("Stop CI below 0.9", "sh", IMPROVE),
+    ],
+    "docs/how-to/labels.md": [
+        ("Move a label", "yaml", LABELS),
+        ("Move a label", "sh", LABELS),
+        ("Require an experiment", "sh", LABELS),
+        ("Store what users say", "json", LABELS),
     ],
     "docs/how-to/files.md": [
         ("Files", "json", FILES),
@@ -323,9 +353,11 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Ask for files in forms", "bash", FILES_IN_FORMS),
         ("Use files in tasks", "json", f"{FILES_PAGE}::test_the_function_of_the_page_reads_its_file"),
         ("Use files in tasks", "python", f"{FILES_PAGE}::test_the_function_of_the_page_reads_its_file"),
+        ("Take a flow and its files to another server", "sh", FILES_IN_FORMS),
         ("Know what happens to large results", "json", LARGE_RESULTS),
         ("Know what happens to large results", "yaml", LARGE_RESULTS),
         ("Keep them in a bucket", "yaml", "tests/apflow_site/test_config.py::test_the_bucket_of_the_page_on_files"),
+        ("Back them up", "sh", f"{NOT_RUN}needs rsync; tests/acceptance/test_backup.py copies in this order"),
     ],
     "docs/how-to/summarise-documents.md": [
         ("Write the two functions", "python", DOCUMENTS),

@@ -130,6 +130,7 @@ ERRORS: Mapping[type[Exception], Codes] = MappingProxyType(
         domain.StoreUnavailable: Codes(
             Rule(jsonrpc.INTERNAL_ERROR, 503, "store_unavailable", on_transport=True), UNAVAILABLE
         ),
+        domain.StoreFull: Codes(Rule(jsonrpc.INTERNAL_ERROR, 507, "store_full", on_transport=True), UNAVAILABLE),
         domain.ScheduleNotFound: Codes(Rule(-32001, 404, "schedule_not_found"), Kind(-32001, 404, "NOT_FOUND")),
         domain.CircularDependency: Codes(Rule(-32002, 422, "circular_dependency")),
         domain.ExecutorNotFound: Codes(Rule(-32003, 422, "executor_not_found")),
@@ -205,7 +206,7 @@ def as_rest(error: Exception) -> dict[str, Any]:
 
 
 def _words(error: Exception) -> tuple[str, Any]:
-    if rule_of(error).code == jsonrpc.INTERNAL_ERROR:
+    if rule_of(error).code == jsonrpc.INTERNAL_ERROR and not isinstance(error, domain.StoreUnavailable):
         return _logged(error)
     return getattr(error, "message", None) or str(error), getattr(error, "data", None)
 

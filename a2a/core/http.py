@@ -20,6 +20,7 @@ from llmkeys import providers as llm_keys
 from llmkeys.providers import MalformedKey, SentKey, parse_header
 from llmkeys.secret import Secret
 from tasks.rules.exceptions import RETRY_SECONDS, InvalidParams
+from tasks.rules.files import UPLOAD_VALUES
 from tasks.rules.strict_json import decode
 from tasks.services.trees import idempotency
 
@@ -125,7 +126,7 @@ def body_of(request: HttpRequest) -> bytes:
         body = request.read(limit + 1)
         if len(body) <= limit:
             return body
-    raise BodyTooLarge(f"The body has more than {limit} bytes (limits.body_bytes).")
+    raise BodyTooLarge(f"The body has more than {limit} bytes (limits.body_bytes). {UPLOAD_VALUES}.")
 
 
 class Turns:

@@ -219,9 +219,19 @@ def native_detail(detail: Detail, *, answer_url: str | None = None, hook_url: st
         "child_run": detail.child
         and {"run_id": detail.child.id, "task_id": detail.child.root_id, "status": detail.child.status},
         "parent_run": detail.parent and {"run_id": detail.parent.run_id, "task_id": detail.parent.task_id},
-        "flow": detail.flow and {"name": detail.flow.name, "version": detail.flow.version},
+        "flow": detail.flow and detail.run and native_flow_of(detail.flow.name, detail.run),
         "model_calls": [native_call(call) for call in detail.calls],
     }
+
+
+def native_flow_of(name: str | None, run: Run) -> Json:
+    """Return the flow of a run by its name, with the version, and the labels by which it was chosen."""
+    return {"name": name, "version": run.flow_version, **by_label(run.flow_label)}
+
+
+def by_label(text: str | None) -> Json:
+    """Return `Run.flow_label` as the fields `label` and `share`; none for a run that was started without a label."""
+    return {} if text is None else dict(zip(("label", "share"), text.split("/"), strict=False))
 
 
 def native_call(call: ModelCall) -> Json:

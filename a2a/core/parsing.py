@@ -4,7 +4,7 @@ Errors for unknown names suggest a similar one. Conditions are validated, and pu
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -307,10 +307,18 @@ def _type_of(place: str, cls: type[Params]) -> inspect.Type:
 
 def _object_of(kind: inspect.Type) -> inspect.StructType:
     """Return the object that a type is, may be, or is a list of."""
-    while isinstance(kind, inspect.Metadata | inspect.ListType):
-        kind = kind.type if isinstance(kind, inspect.Metadata) else kind.item_type
-    kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
-    return next(each for each in kinds if isinstance(each, inspect.StructType))
+    return next(_objects_in(kind))
+
+
+def _objects_in(kind: inspect.Type) -> Iterator[inspect.StructType]:
+    match kind:
+        case inspect.StructType():
+            yield kind
+        case inspect.Metadata(type=inner) | inspect.ListType(item_type=inner):
+            yield from _objects_in(inner)
+        case inspect.UnionType(types=kinds):
+            for each in kinds:
+                yield from _objects_in(each)
 
 
 def _choices(kind: inspect.Type) -> list[str]:

@@ -6,15 +6,17 @@ from functools import partial
 from typing import Final
 
 import orjson
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.template.loader import render_to_string
 
 from a2a.core.parsing import EventId, event_number
 from a2a.live import sse
 from a2a.live.sse import held
+from a2a.methods.evals import native_case
 from a2a.methods.runs import native_export
 from accounts.auth import still_in_session
 from accounts.callers import Caller
+from aipartnerupflow.cases import as_csv, columns_of, flat
 from apflow_site.db import pools
 from tasks.dashboard.json_text import file_name
 from tasks.dashboard.listing import PAGE, rows_of_trees
@@ -23,6 +25,7 @@ from tasks.events import Event, following
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 from tasks.rules.words import TOKEN, is_reasoning, words_of
+from tasks.services.evals import results
 from tasks.services.history import past_trees
 from tasks.services.trees.queries import latest_run, root_of, run_of
 
@@ -152,4 +155,30 @@ async def run_file(request: HttpRequest, caller: Caller, run_id: str) -> HttpRes
 
     response = HttpResponse(await pools.read(export), content_type="application/json")
     response["Content-Disposition"] = f'attachment; filename="{file_name(run_id, "run", "json")}"'
+    return response
+
+
+@page()
+async def experiment_file(request: HttpRequest, caller: Caller, experiment_id: str) -> HttpResponseBase:
+    """`GET /ui/experiments/{id}/download/`: a line for each run of all cases, as CSV. It streams."""
+    read = partial(results.exported, caller=caller, experiment_id=experiment_id)
+    experiment, inputs, pages = await pools.read(read)
+    columns = columns_of(inputs, [each["name"] for each in experiment.evaluators])
+
+    def next_part(has_header: bool) -> str | None:
+        cases = next(pages, None)
+        return (
+            None
+            if cases is None
+            else as_csv(flat(native_case(each, experiment.names) for each in cases), columns, has_header=has_header)
+        )
+
+    async def parts() -> AsyncGenerator[str]:
+        has_header = True
+        while (part := await pools.read(next_part, has_header)) is not None:
+            yield part
+            has_header = False
+
+    response = StreamingHttpResponse(parts(), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{file_name(experiment_id, "experiment", "csv")}"'
     return response

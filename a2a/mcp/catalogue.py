@@ -61,7 +61,7 @@ class Flows:
         found = await _flow(caller, name)
         if found is None:
             return None
-        flow, version = found
+        _, version = found
         known = _properties(version)
         is_open = (version.inputs_schema or {}).get("additionalProperties", True) is not False and not known
         unknown = [] if is_open else [name for name in arguments if name not in known]
@@ -69,7 +69,7 @@ class Flows:
         problems += [(f"arguments.{name[:100]}", "required") for name in _missing(version, arguments)]
         if problems:
             raise InvalidParams(problems)
-        prompt = RUN.format(name=flow.name, inputs=orjson.dumps(arguments).decode())
+        prompt = RUN.format(name=name, inputs=orjson.dumps(arguments).decode())
         return {"description": version.description, "messages": [{"role": "user", "content": text(prompt)}]}
 
     async def complete(self, caller: Caller, name: str, argument: str) -> Sequence[str] | None:

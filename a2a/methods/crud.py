@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from a2a.core.mapping import native_task, native_tree
 from a2a.core.parsing import OnlyWith, Params, Problem, RequiredWith, Text, Texts, texts
+from a2a.methods.execute import is_large
 from a2a.methods.method import OPERATOR, TREE_ERRORS, Response, Rest, method
 from a2a.methods.params import TASK_TO_STORE, TASKS_TO_STORE, Tags, WebhookConfig
 from a2a.methods.responses import ScheduleType, StoredTree, Task
@@ -186,7 +187,14 @@ async def create(
         verb = partial(with_tags, verb, given.tags)
     if given.webhook_config is not None:
         verb = partial(with_webhook, verb, given.webhook_config.arguments)
-    created = await pools.write(partial(once, verb, caller=caller, token=token, **arguments))
+    store = partial(once, verb, caller=caller, token=token, **arguments)
+    if is_large(given.tasks):
+        from a2a.methods.large_inputs import moved  # noqa: PLC0415  (few requests have them)
+
+        async with moved(caller, {"tasks": given.tasks}, None) as (small, _):
+            created = await pools.write(partial(store, **small))
+    else:
+        created = await pools.write(store)
     metadata = {"ids": created.ids, "warnings": created.warnings}
     if created.webhook is not None and given.webhook_config is not None:
         metadata["webhook"] = given.webhook_config.facts_of(created.webhook)

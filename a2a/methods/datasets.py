@@ -1,28 +1,40 @@
-"""Methods for data sets: save rows as a version, read, list and delete."""
+"""Methods for data sets: save rows as a version, add those of runs, read, list and delete."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, to_builtins
 
 from a2a.core.mapping import native_time
-from a2a.core.parsing import Params, Text
-from a2a.methods.method import OPERATOR, VIEWER, Response, Rest, method
-from a2a.methods.params import FlowName, Tags, Version
+from a2a.core.parsing import Params, Problem, Text
+from a2a.methods.method import OPERATOR, VIEWER, Response, Rest, has_one_of, method
+from a2a.methods.params import MOST_NAMED, FlowName, Moment, Tags, Version, moment, period_problems
+from a2a.methods.responses import RunStatus
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
 from apflow_site.db import pools
 from tasks.models import Dataset, DatasetVersion
 from tasks.rules import exceptions as errors
 from tasks.rules.strict_json import Json
-from tasks.services.evals import datasets
+from tasks.services.evals import datasets, rows_of_runs
+
+SELECTING: Final = ("status", "since", "limit")
+OF_NO_FLOW: Final = {"properties": {name: {"type": "null"} for name in SELECTING}}
+"""The schema of a request that names runs: only those of a flow are selected."""
+
+
+class RowSource(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The run from which a row was made. It may have been deleted since."""
+
+    run_id: Annotated[str, Meta(min_length=1, max_length=36)]
 
 
 class DatasetRow(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """A case: the inputs of a run, what is expected of it (any JSON), and tags."""
+    """A case: the inputs of a run, what is expected of it (any JSON), tags, and the run that it was made from."""
 
     inputs: dict[str, Any]
     expected: Any = UNSET
     tags: Tags | UnsetType = UNSET
+    source: RowSource | UnsetType = UNSET
 
 
 class SaveDataset(Params, frozen=True, kw_only=True):
@@ -35,6 +47,38 @@ class SaveDataset(Params, frozen=True, kw_only=True):
     """Whether the rows follow those of the newest version. Default: they replace them."""
     flow: Annotated[str, Meta(max_length=100)] | None = None
     """The flow whose inputs the rows are, and by which they are checked; "" for none. Default: as it is."""
+
+
+class AddRuns(Params, frozen=True, kw_only=True):
+    """datasets.add"""
+
+    name: FlowName
+    run_ids: Annotated[list[Text], Meta(min_length=1, max_length=MOST_NAMED)] | None = None
+    """Your runs, all of one flow; the id of a tree means its latest run."""
+    flow: FlowName | None = None
+    """The newest runs of this flow of yours, except those of experiments and demos."""
+    status: RunStatus | list[RunStatus] | None = None
+    """Only runs of the `flow` with this status. Default: completed."""
+    since: Moment | None = None
+    """Only runs of the `flow` that were created at this time or later."""
+    limit: Annotated[int, Meta(ge=1, le=MOST_NAMED)] | None = None
+    """The most runs of the `flow`. Default: 100."""
+    expected: Literal["answer", "result", "nothing"] = "answer"
+    """Whether a row expects what a person answered last in the run, the result of a run that completed, or nothing. A run without it makes a row without `expected`."""
+    tags: Tags | None = None
+    """The tags of the new rows."""
+
+    @property
+    def statuses(self) -> tuple[str, ...]:
+        return tuple([self.status] if isinstance(self.status, str) else self.status or ("completed",))
+
+    def contradictions(self) -> list[Problem]:
+        found = period_problems(self.since, None)
+        if (self.run_ids is None) == (self.flow is None):
+            found.append(("run_ids", "required, or flow, and not both"))
+        if self.flow is None:
+            found += [(name, "selects runs of a `flow`") for name in SELECTING if getattr(self, name) is not None]
+        return [*super().contradictions(), *found]
 
 
 class OneDataset(Params, frozen=True, kw_only=True):
@@ -85,6 +129,13 @@ class SavedDataset(DatasetInfo, frozen=True, kw_only=True):
     replaced: int
 
 
+class AddedRuns(SavedDataset, frozen=True, kw_only=True):
+    """A saved version. `added` of so many `runs` made a new row; the others have the inputs of a row that was there, which stays, or of a newer run."""
+
+    runs: int
+    added: int
+
+
 class Datasets(Response, frozen=True, kw_only=True):
     """The newest versions of a page of data sets, by name. `next_cursor` is null on the last page."""
 
@@ -125,8 +176,40 @@ async def save(caller: Caller, given: SaveDataset) -> DataResult:
         appends=given.append,
         flow=given.flow,
     )
-    native = _native(saved.dataset, saved.version)
-    return DataResult(native=native | {"is_new": saved.is_new, "replaced": saved.replaced})
+    return DataResult(native=_saved(saved))
+
+
+@method(
+    "datasets.add",
+    role=OPERATOR,
+    answer=AddedRuns,
+    rest=[
+        Rest(
+            "addRunsToDataset",
+            "POST datasets/<name>/runs/",
+            answers={201: AddedRuns, 200: AddedRuns},
+            answered=lambda native: (201 if native["is_new"] else 200, native),
+            errors=(errors.FlowNotFound, errors.RunNotFound, errors.LimitReached),
+            rules={"oneOf": has_one_of("run_ids", "flow"), "anyOf": [*has_one_of("flow"), OF_NO_FLOW]},
+        )
+    ],
+)
+async def add(caller: Caller, given: AddRuns) -> DataResult:
+    """Save a version of a data set with a further row for each of these runs, unless it has their inputs already."""
+    added = await pools.write(
+        rows_of_runs.add_runs,
+        caller=caller,
+        name=given.name,
+        run_ids=given.run_ids or (),
+        flow=given.flow,
+        statuses=given.statuses,
+        since=None if given.since is None else moment(given.since),
+        limit=given.limit or 100,
+        expected=given.expected,
+        tags=given.tags or (),
+    )
+    counted = {"runs": added.runs, "added": added.runs - added.known}
+    return DataResult(native=_saved(added.saved) | counted)
 
 
 @method(
@@ -160,6 +243,10 @@ async def delete(caller: Caller, given: OneDataset) -> DataResult:
     """Delete a data set and its versions. Experiments keep the cases that they have run."""
     deleted = await pools.write(datasets.delete_dataset, caller=caller, name=given.name, user_id=given.user_id)
     return DataResult(native={"success": True, "name": given.name, "versions_deleted": deleted})
+
+
+def _saved(saved: datasets.Saved) -> Json:
+    return _native(saved.dataset, saved.version) | {"is_new": saved.is_new, "replaced": saved.replaced}
 
 
 def _native(dataset: Dataset, version: DatasetVersion) -> Json:

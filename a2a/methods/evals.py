@@ -1,17 +1,20 @@
 """Methods for experiments: run versions of a flow on a data set, and compare their scores."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, to_builtins
 
 from a2a.core.mapping import native_time
 from a2a.core.parsing import Params, Problem, Text
 from a2a.methods.execute import STARTS_ANOTHER, Starts, executed, replied, start
 from a2a.methods.method import OPERATOR, VIEWER, Response, Rest, Tool, method
-from a2a.methods.params import FlowName, Version
+from a2a.methods.params import FlowName, Tag, Version
 from a2a.methods.responses import Execution, RunStatus
 from a2a.methods.results import DataResult, TaskResult
+from a2a.methods.task_schemas import ANY_LIMIT, Budget
 from accounts.callers import Caller
 from llmkeys.providers import SentKey
 from tasks.models import Experiment as Row
@@ -29,7 +32,30 @@ class Evaluator(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True, r
 
     name: Annotated[str, Meta(extra_json_schema={"pattern": "^[A-Za-z0-9_.-]{1,64}$"})]
     with_: Literal["exact"] | Annotated[dict[str, Any], Meta(min_length=1, max_length=1)]
-    """`exact`, `{"exact": {"path": "/text"}}`, `{"expression": "…"}` or `{"schema": {…}}`."""
+    """`exact`, `{"exact": {"path": "/text"}}`, `{"expression": "…"}`, `{"schema": {…}}`, `{"judge": {"rubric": "…", "model": "…", "scale": [1, 5]}}`, `{"pair_judge": {"rubric": "…", "model": "…"}}` or `{"person": {"question": "…", "pair": true, "assignees": ["…"], "only_if": "…"}}`. A judge and a person have `scale` or `categories`, or say yes or no."""
+    better: Literal["higher", "lower"] | UnsetType = UNSET
+    """The better one of two scores. Default: the higher."""
+
+
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class GivenVariant(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A version of the flow (default: the newest) in which inputs of its tasks are others: of those that run `llm_executor`, or of one `task`.
+
+    `model`, `system` (the system prompt), `prompt` and `temperature` are inputs of `llm_executor`; `inputs` has any others. The `inputs` of
+    a workflow are its arguments, and it has no other fields but `name`.
+    """
+
+    name: Name | UnsetType = UNSET
+    """Default: what it changes."""
+    version: Version | UnsetType = UNSET
+    task: Text | UnsetType = UNSET
+    model: Text | UnsetType = UNSET
+    system: Text | UnsetType = UNSET
+    prompt: Text | UnsetType = UNSET
+    temperature: Annotated[float, Meta(ge=0, le=2)] | UnsetType = UNSET
+    inputs: Json | UnsetType = UNSET
 
 
 class RunExperiment(Starts, frozen=True, kw_only=True):
@@ -41,10 +67,22 @@ class RunExperiment(Starts, frozen=True, kw_only=True):
     """Default: the newest one."""
     flow: FlowName | None = None
     """Default: that of the data set."""
+    workflow: Text | None = None
+    """The name of a workflow, instead of a flow."""
     versions: (
         Annotated[list[Version], Meta(min_length=1, max_length=2, extra_json_schema={"uniqueItems": True})] | None
     ) = None
     """The versions of the flow. The second is compared with the first. Default: the newest two, or the only one."""
+    split: Tag | None = None
+    """Only the rows with this tag, such as `test`. Default: all."""
+    variants: Annotated[list[GivenVariant], Meta(min_length=1, max_length=2)] | None = None
+    """Instead of `versions`: what is compared."""
+    seed: int | None = None
+    """The seed of all tasks that run `llm_executor`, in all variants."""
+    cache: Text | None = None
+    """The greatest age, such as `1d`, of results that tasks take from the cache, where they may and the flow says nothing else."""
+    budget: Annotated[Budget, Meta(extra_json_schema=ANY_LIMIT)] | None = None
+    """The budget of the run, with all runs of the flow."""
     repeats: Annotated[int, Meta(ge=1, le=100)] = 1
     """The runs of each version for each row."""
     at_once: Annotated[int, Meta(ge=1, le=1000)] = 10
@@ -56,6 +94,10 @@ class RunExperiment(Starts, frozen=True, kw_only=True):
             found.append(("use_demo", "has nothing to score: executors return their example results"))
         if self.versions is not None and len({*self.versions}) < len(self.versions):
             found.append(("versions", "names one version twice"))
+        if self.versions is not None and self.variants is not None:
+            found.append(("versions", "is given with variants, each of which names its version"))
+        if self.cache is not None and self.repeats > 1:
+            found.append(("cache", "is given with repeats: each repeat would take the result of the first"))
         return [*super().contradictions(), *found]
 
 
@@ -66,6 +108,8 @@ class GetExperiment(Params, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
     """The number of cases."""
     cursor: str | None = None
+    order: Literal["disagreement", "worse"] = "disagreement"
+    """The order of the cases: first those in which the versions differ most, or those in which the second is worse."""
 
 
 class ListExperiments(Params, frozen=True, kw_only=True):
@@ -77,17 +121,22 @@ class ListExperiments(Params, frozen=True, kw_only=True):
 
 
 class Experiment(Response, frozen=True, kw_only=True):
-    """An experiment. Its id is that of the root of its tree, and `status` that of the latest run of it."""
+    """An experiment. Its id is that of the root of its tree, and `status` that of the latest run of it. `split` is the tag of the rows that were used; null if all were."""
 
     id: str
     user_id: str
     dataset: str
     dataset_version: int
     flow: str
-    versions: list[int]
+    """`workflow:NAME` for a workflow."""
+    versions: list[int | None]
+    """A version for each variant; null for a workflow."""
+    names: list[str]
+    """The names of the variants."""
     evaluators: list[Evaluator]
     repeats: int
     cases: int
+    split: str | None
     status: RunStatus | None
     created_at: str
 
@@ -111,12 +160,16 @@ class VariantScore(Response, frozen=True, kw_only=True):
 
 
 class Variant(Response, frozen=True, kw_only=True):
-    """A version of the flow: how many of its runs were evaluated (`completed`), failed or are unfinished, what they used, and their mean duration.
+    """A variant: how many of its runs were evaluated (`completed`), failed or are unfinished, what they used, and their mean duration.
 
-    `cost_usd` is null if no call has a known price.
+    `changes` are the inputs that it changes, of the `task` or of those that run a language model. `cost_usd` is null if no call has a known
+    price.
     """
 
-    version: int
+    name: str
+    version: int | None
+    changes: Json
+    task: str | UnsetType = UNSET
     completed: int
     failed: int
     unfinished: int
@@ -134,6 +187,14 @@ class Difference(Response, frozen=True, kw_only=True):
     text: str
 
 
+class Slice(Response, frozen=True, kw_only=True):
+    """The cases with a tag: their mean score by evaluator for each variant, in their order; null without a number."""
+
+    tag: str
+    cases: int
+    means: dict[str, list[float | None]]
+
+
 class Score(Response, frozen=True, kw_only=True):
     """A number, a boolean or a category; null if it was not scored. `reason` says why it is null or false, where that is known."""
 
@@ -142,9 +203,10 @@ class Score(Response, frozen=True, kw_only=True):
 
 
 class CaseRun(Response, frozen=True, kw_only=True):
-    """A run of the flow for a case. `task_id` is the root of its tree; null if there is none, or no longer. `status` is that of its evaluation."""
+    """A run of a variant, which is named, for a case. `task_id` is the root of its tree; null if there is none, or no longer. `status` is that of its evaluation."""
 
-    version: int
+    variant: str
+    version: int | None
     repeat: int
     status: Status
     task_id: str | None
@@ -163,10 +225,12 @@ class ExperimentCase(Response, frozen=True, kw_only=True):
 
 
 class ExperimentResult(Experiment, frozen=True, kw_only=True):
-    """The result of an experiment so far, with a page of its cases: those with the largest disagreement first."""
+    """The result of an experiment so far, with a page of its cases. `slices` are by tag, those of most cases first, at most 20. `questions` counts those to people that are open."""
 
+    questions: int
     variants: list[Variant]
     differences: list[Difference]
+    slices: list[Slice]
     results: list[ExperimentCase]
     next_cursor: str | None
 
@@ -197,7 +261,7 @@ class Experiments(Response, frozen=True, kw_only=True):
 async def run(
     caller: Caller, given: RunExperiment, *, token: Token | None = None, llm_key: SentKey | None = None
 ) -> TaskResult:
-    """Run versions of a flow on the rows of a data set, and score what they return. Replies at once, unless `wait` is set."""
+    """Run versions or variants of a flow on the rows of a data set, and score what they return. Replies at once, unless `wait` is set."""
     execution = await start(
         caller,
         given,
@@ -207,8 +271,14 @@ async def run(
         dataset=given.dataset,
         dataset_version=given.dataset_version,
         flow=given.flow,
+        workflow=given.workflow,
         versions=given.versions,
-        evaluators=[{"name": each.name, "with": each.with_} for each in given.evaluators],
+        split=given.split,
+        variants=None if given.variants is None else to_builtins(given.variants),
+        seed=given.seed,
+        cache=given.cache,
+        budget=None if given.budget is None else to_builtins(given.budget),
+        evaluators=[to_builtins(each) for each in given.evaluators],
         repeats=given.repeats,
         at_once=given.at_once,
     )
@@ -228,14 +298,25 @@ async def run(
 )
 def get(caller: Caller, given: GetExperiment) -> DataResult:
     """Return what an experiment has found: scores with intervals, the difference in words, and its cases, by disagreement."""
-    found = results.get_result(caller=caller, experiment_id=given.experiment_id, limit=given.limit, cursor=given.cursor)
+    found = results.get_result(
+        caller=caller,
+        experiment_id=given.experiment_id,
+        limit=given.limit,
+        cursor=given.cursor,
+        order=given.order,
+    )
     native = _native(found.experiment, found.run) | {
-        "variants": [_variant(each) for each in found.variants],
+        "questions": found.questions,
+        "variants": [
+            _variant(each) | (stored or {"changes": {}})
+            for each, stored in zip_longest(found.variants, found.experiment.variants)
+        ],
         "differences": [
             {"evaluator": each.evaluator, "estimate": _estimate(each.estimate), "text": each.text}
             for each in found.differences
         ],
-        "results": [_case(each) for each in found.cases],
+        "slices": [asdict(each) for each in found.slices],
+        "results": [native_case(each, found.experiment.names) for each in found.cases],
         "next_cursor": found.next_cursor,
     }
     return DataResult(native=native)
@@ -258,9 +339,11 @@ def _native(experiment: Row, run: Run | None) -> Json:
         "dataset_version": experiment.dataset_version,
         "flow": experiment.flow,
         "versions": experiment.versions,
+        "names": experiment.names,
         "evaluators": experiment.evaluators,
         "repeats": experiment.repeats,
         "cases": experiment.cases,
+        "split": experiment.split or None,
         "status": run and run.status,
         "created_at": native_time(experiment.created_at),
     }
@@ -281,6 +364,7 @@ def _variant(variant: results.Variant) -> Json:
         for name, each in variant.scores.items()
     }
     return {
+        "name": variant.name,
         "version": variant.version,
         "completed": variant.completed,
         "failed": variant.failed,
@@ -292,9 +376,11 @@ def _variant(variant: results.Variant) -> Json:
     }
 
 
-def _case(case: results.Case) -> Json:
+def native_case(case: results.Case, names: Sequence[str]) -> Json:
+    """Return a case as it is on the wire, with the names of the variants."""
     runs = [
         {
+            "variant": names[each.variant],
             "version": each.version,
             "repeat": each.repeat,
             "status": each.status,

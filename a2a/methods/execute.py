@@ -9,6 +9,8 @@ from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal
 
+import orjson
+from django.conf import settings
 from msgspec import UNSET, Meta, UnsetType
 
 from a2a.core.mapping import native_tree
@@ -151,9 +153,39 @@ async def start(
     llm_key: SentKey | None,
     **arguments: Any,
 ) -> trees.Execution:
-    """Call a function of `tasks.services` that starts a run: once for each token, and with what the run gets besides."""
-    if isinstance(given, TakesInputs) and (given.run_inputs is not None or given.replace_inputs):
-        verb = partial(with_inputs, verb, given.run_inputs or {}, replace_inputs=given.replace_inputs)
+    """Call a function of `tasks.services` that starts a run: once for each token, and with what the run gets besides.
+
+    Large inputs are stored as files before.
+    """
+    run_inputs = given.run_inputs if isinstance(given, TakesInputs) else None
+    if not is_large(arguments, run_inputs):
+        return await _start(caller, given, verb, run_inputs, token=token, llm_key=llm_key, **arguments)
+    from a2a.methods.large_inputs import moved  # noqa: PLC0415  (few requests have them)
+
+    async with moved(caller, arguments, run_inputs) as (small, run_inputs):
+        return await _start(caller, given, verb, run_inputs, token=token, llm_key=llm_key, **small)
+
+
+def is_large(*values: Any) -> bool:
+    """Return whether JSON values may have one that is to be stored as a file: together they have more than `limits.inline_bytes`."""
+    try:
+        return len(orjson.dumps(values)) > settings.APFLOW.limits.inline_bytes
+    except TypeError:  # a number or a key that no database stores: it is refused by name
+        return False
+
+
+async def _start(
+    caller: Caller,
+    given: Starts,
+    verb: Callable[..., trees.Execution],
+    run_inputs: Json | None,
+    *,
+    token: Token | None,
+    llm_key: SentKey | None,
+    **arguments: Any,
+) -> trees.Execution:
+    if isinstance(given, TakesInputs) and (run_inputs is not None or given.replace_inputs):
+        verb = partial(with_inputs, verb, run_inputs or {}, replace_inputs=given.replace_inputs)
     if given.tags is not None:
         verb = partial(with_tags, verb, given.tags)
     if given.use_demo:

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
 
+from a2a.core.mapping import by_label, native_flow_of
 from a2a.core.parsing import NotWith, Params, Problem, Text
 from a2a.methods.execute import STARTS_ANOTHER, Starts, executed, replied, start
 from a2a.methods.method import OPERATOR, TREE_ERRORS, VIEWER, Response, Rest, has_one_of, method
-from a2a.methods.params import FlowName, NewTasks, Version
+from a2a.methods.params import FlowName, FlowReference, NewTasks, Version
 from a2a.methods.responses import Execution, FlowRef
 from a2a.methods.results import DataResult, TaskResult
 from a2a.methods.task_schemas import NewTask
@@ -49,9 +50,9 @@ class SaveFlow(Params, frozen=True, kw_only=True):
 class GetFlow(Params, frozen=True, kw_only=True):
     """flows.get"""
 
-    name: FlowName
+    name: FlowReference
     version: Version | None = None
-    """Default: the newest one."""
+    """Default: that of the label in `NAME@LABEL`, or the newest one."""
     user_id: Text | None = None
     """The owner; only administrators see flows of others."""
 
@@ -60,10 +61,13 @@ class RunFlow(Starts, frozen=True, kw_only=True):
     """flows.run"""
 
     ALIASES = MappingProxyType({"run_inputs": "inputs"})
-    name: FlowName
+    name: FlowReference
     version: Version | None = None
+    """Default: that of the label in `NAME@LABEL`, or the newest one."""
     inputs: dict[str, Any] | None = None
     """Values for `{{run.inputs.topic}}` in the flow, for this run."""
+    share_key: Text | None = None
+    """The user, session or other thing whose runs all get the same version while a label shares its callers with another. Default: the caller."""
     user_id: Text | None = None
 
     def contradictions(self) -> list[Problem]:
@@ -119,6 +123,8 @@ class FlowRun(Response, frozen=True, kw_only=True):
     run_id: str
     task_id: str
     version: int
+    label: str | UnsetType = UNSET
+    share: str | UnsetType = UNSET
     status: Status
     created_at: str
     started_at: str | None
@@ -285,9 +291,10 @@ async def run(
         name=given.name,
         version=given.version,
         inputs=given.inputs,
+        key=given.share_key,
         user_id=given.user_id,
     )
-    return await replied(caller, given, execution, flow={"name": given.name, "version": execution.run.flow_version})
+    return await replied(caller, given, execution, flow=native_flow_of(given.name.partition("@")[0], execution.run))
 
 
 def native_flow(flow: models.Flow, version: models.FlowVersion) -> Json:
@@ -325,6 +332,7 @@ def native_run(run: Run) -> Json:
         "run_id": run.id,
         "task_id": run.root_id,
         "version": run.flow_version,
+        **by_label(run.flow_label),
         "status": run.status,
         "created_at": _time(run.created_at),
         "started_at": run.started_at and _time(run.started_at),

@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, to_builtins
 
 from a2a.core.parsing import NotWith, Params, Problem, Text
 from a2a.methods.method import OPERATOR, VIEWER, Response, Rest, Tool, has_one_of, method
-from a2a.methods.params import FlowName, Nothing
+from a2a.methods.params import FlowName, FlowReference, Nothing
 from a2a.methods.results import DataResult
 from accounts.callers import Caller
 from apflow_site.db import pools
@@ -98,7 +98,7 @@ class SetHook(Params, frozen=True, kw_only=True):
     """The seconds by which the time of a signature may differ from now. GitHub signs no time."""
     filter: dict[str, Any] | None = None
     """A condition as in `params.when`, without `task`, such as `{"path": "/body/action", "op": "eq", "value": "opened"}`. Default: every delivery passes."""
-    flow: FlowName | None = None
+    flow: FlowReference | None = None
     inputs: dict[str, Any] | None = None
     """The inputs of its run, with places such as `{{body.issue.title}}` and `{{headers.x-github-event}}`. Default: `body` and `headers`, if the flow takes them."""
     event: Text | None = None

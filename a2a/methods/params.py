@@ -19,7 +19,7 @@ from a2a.core.parsing import (
 )
 from tasks.executors.http.safe_http import HEADER_NAME
 from tasks.models import Webhook
-from tasks.rules.flows import NAME
+from tasks.rules.flows import NAME, REFERENCE
 from tasks.rules.strict_json import Json
 from tasks.rules.tags import MOST as MOST_TAGS
 from tasks.rules.tags import TAG
@@ -139,6 +139,8 @@ def _is_moment(text: str | None) -> bool:
 
 
 FlowName = Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]
+FlowReference = Annotated[str, Meta(pattern=f"^{REFERENCE.pattern}$")]
+"""NAME, or NAME@LABEL for the version that has the label."""
 Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 

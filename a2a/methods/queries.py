@@ -69,7 +69,8 @@ from tasks.services.waits.event_waits import hook_url
 from tasks.status import Status
 from tasks.storage import loads
 
-RESULT: Final = models.Task.SHOWN.index("result")
+LARGE: Final = {name: (models.Task.SHOWN.index(name), part) for name, part in (("result", 2), ("inputs", 4))}
+"""The columns of a task in which there may be large values that are stored as files, and the part of `limits.response_bytes` for these."""
 UNFINISHED: Final = (
     "needed for this search, because one request reads only a part of the runs: send '' for the first page, and then "
     "next_cursor, also after a page with few tasks"
@@ -317,20 +318,21 @@ async def get(caller: Caller, given: GetOne) -> TaskResult:
     native = native_row(task, models.Task, schedule=schedules.get(task.id))
     if task.is_root:
         native["run_status"] = task.run_status
-    stored = task.values[RESULT]
-    if given.expand and stored is not None and VALUE in stored:
-        native["result"] = Fragment(await _expanded(stored, owner=native["user_id"]))
+    for name, (at, part) in LARGE.items():
+        stored = task.values[at]
+        if given.expand and stored is not None and VALUE in stored:
+            native[name] = Fragment(await _expanded(stored, part=part, owner=native["user_id"]))
     return TaskResult(native=native, task=task)
 
 
-async def _expanded(stored: str, *, owner: str) -> str | bytes:
-    """Return the stored result, as JSON, with the large values that are stored as files; the references, if these are too large for a reply."""
+async def _expanded(stored: str, *, part: int, owner: str) -> str | bytes:
+    """Return a stored value, as JSON, with the large values that are stored as files; the references, if these are too large for a reply."""
     from tasks.services.files.moved import TooMuch, whole  # noqa: PLC0415  (few results have them)
 
     limits = settings.APFLOW.limits
     try:
         value, _ = await whole(
-            orjson.loads(stored), owner=owner, most_bytes=min(limits.value_bytes, limits.response_bytes // 2)
+            orjson.loads(stored), owner=owner, most_bytes=min(limits.value_bytes, limits.response_bytes // part)
         )
     except TooMuch:
         return stored

@@ -275,10 +275,15 @@ class ParentRun(Response, frozen=True, kw_only=True):
 
 
 class FlowRef(Response, frozen=True, kw_only=True):
-    """The flow and the version that a run executes. `name` is null if the flow has been deleted."""
+    """The flow and the version that a run executes. `name` is null if the flow has been deleted.
+
+    With the `label` that the caller named; `share` is the one whose version the run has, if it got a share of that label's callers.
+    """
 
     name: str | None
     version: int
+    label: str | UnsetType = UNSET
+    share: str | UnsetType = UNSET
 
 
 class BudgetLimit(Response, frozen=True, kw_only=True):

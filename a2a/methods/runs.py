@@ -2,12 +2,12 @@
 
 from functools import partial
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
-from a2a.core.mapping import native_call, native_content, native_task, native_time, native_tree
-from a2a.core.parsing import Params, Problem, Text
+from a2a.core.mapping import native_call, native_content, native_flow_of, native_task, native_time, native_tree
+from a2a.core.parsing import NotWith, Params, Problem, Text
 from a2a.methods.execute import STARTS_ANOTHER, TakesInputs, executed, replied, start
 from a2a.methods.method import OPERATOR, TREE_ERRORS, VIEWER, Response, Rest, Tool, method
 from a2a.methods.params import (
@@ -34,6 +34,7 @@ from tasks.rules.strict_json import Json
 from tasks.rules.tags import RULE, TAG
 from tasks.rules.words import as_sent
 from tasks.services import history
+from tasks.services.evals import scores
 from tasks.services.history import comparisons, past_trees
 from tasks.services.history.past_trees import past_tree
 from tasks.services.spending import usage
@@ -140,12 +141,13 @@ class NeededCode(Response, frozen=True, kw_only=True):
 
 class RunDetail(RunWithInputs, frozen=True, kw_only=True):
     """A run with its inputs, the run that waits for it, the first ten tasks that failed it, the cause first, its first 100
-    model calls, the deaths of its workers, and the code for which it waits.
+    model calls, its scores, the deaths of its workers, and the code for which it waits.
     """
 
     parent_run: ParentRun | None
     failures: list[Failure]
     model_calls: list[ModelCall]
+    scores: "list[RunScore]"
     suspicion: Suspicion
     needs_code: list[NeededCode]
 
@@ -287,15 +289,31 @@ class ListCalls(GetRun, frozen=True, kw_only=True):
     cursor: str = ""
 
 
+Category = Annotated[str, Meta(extra_json_schema={"pattern": f"^{scores.CATEGORY.pattern}$"})]
+OF_CALL: Final = {"properties": {"score": {"type": ["number", "null"], "minimum": 0, "maximum": 1}}}
+
+
 class SetFeedback(Params, frozen=True, kw_only=True):
     """feedback.set"""
 
     NULLABLE = frozenset({"thumb", "score", "note"})
-    call_id: Text
+    CONDITIONS = (
+        NotWith("call_id", "run_id", "cannot be combined with run_id: choose a model call or a run"),
+        NotWith("thumb", "run_id", "is of a model call; a run has a score, such as true"),
+    )
+    call_id: Text | None = None
     """The id of a model call, as in `runs.calls`."""
+    run_id: Text | None = None
+    """A run, instead of a model call."""
+    task_id: Text | None = None
+    """A task of the run, if the score is not that of the whole run."""
+    name: Annotated[str, Meta(extra_json_schema={"pattern": f"^{scores.NAME.pattern}$"})] | None = None
+    """The name of the score. Default: `feedback`."""
+    source: Literal["person", "end_user"] | None = None
+    """A person of your team, or an end user of your application, who is the default. Each source has its own score of this name."""
     thumb: Literal["up", "down"] | UnsetType | None = UNSET
-    score: Annotated[float, Meta(ge=0, le=1)] | UnsetType | None = UNSET
-    """A number from 0 (bad) to 1 (good)."""
+    score: float | bool | Category | UnsetType | None = UNSET
+    """A number from 0 (bad) to 1 (good) for a model call; a number, a boolean or a category, which is one word, for a run."""
     note: Annotated[str, Meta(min_length=1, max_length=10_000)] | UnsetType | None = UNSET
 
     @property
@@ -303,17 +321,44 @@ class SetFeedback(Params, frozen=True, kw_only=True):
         return {name: value for name in usage.OPINION if (value := getattr(self, name)) is not UNSET}
 
     def contradictions(self) -> list[Problem]:
-        missing = [] if self.opinion else [("thumb", "required, or score or note; null removes one")]
-        return [*super().contradictions(), *missing]
+        found = super().contradictions()
+        if self.run_id is not None:
+            return found if self.score is not UNSET else [*found, ("score", "required; null removes it")]
+        if self.call_id is None:
+            found.append(("run_id", "required, or call_id"))
+        else:
+            of_runs = ("task_id", "name", "source")
+            found += [(name, "only with run_id") for name in of_runs if getattr(self, name) is not None]
+        if self.call_id is not None and not self.opinion:
+            found.append(("thumb", "required, or score or note; null removes one"))
+        if isinstance(self.score, bool | str) or (isinstance(self.score, float) and not 0 <= self.score <= 1):
+            found.append(("score", "must be a number from 0 to 1"))
+        return found
 
 
-class CallFeedback(Response, frozen=True, kw_only=True):
-    """The feedback on a call as it is now; null if there is none."""
+class RunScore(Response, frozen=True, kw_only=True):
+    """A score of a run, or of its task `task_id`: a number, a boolean or a category, and the `reason` that was given.
 
-    call_id: str
+    `source` is a person, or an end user of an application, and `by` the user who set it.
+    """
+
+    name: str
+    value: float | bool | str
+    reason: str | None
+    source: Literal["person", "end_user"]
+    task_id: str | None
+    by: str
+    at: str
+
+
+class GivenFeedback(Response, frozen=True, kw_only=True):
+    """The `feedback` on a call, or the `score` of a run, as it is now; null if there is none."""
+
     run_id: str
-    task_id: str
-    feedback: Feedback | None
+    task_id: str | None
+    call_id: str | UnsetType = UNSET
+    feedback: Feedback | UnsetType | None = UNSET
+    score: RunScore | UnsetType | None = UNSET
 
 
 class ExportRun(Params, frozen=True, kw_only=True):
@@ -385,11 +430,27 @@ def get(caller: Caller, given: GetRun) -> DataResult:
     return DataResult(native=native_detail(history.get_run(caller=caller, run_id=given.run_id)))
 
 
+def native_score(score: models.Score) -> Json:
+    """Return a score of a run."""
+    return {
+        "name": score.name,
+        "value": score.value,
+        "reason": score.reason,
+        "source": score.source,
+        "task_id": score.task_id or None,
+        "by": score.by,
+        "at": native_time(score.at),
+    }
+
+
 def native_detail(found: history.RunDetail) -> Json:
     """Return a run with what it got and what failed in it."""
     parent = found.parent and {"run_id": found.parent.run_id, "task_id": found.parent.task_id}
     more = {"inputs": found.inputs, "parent_run": parent, "failures": [each.native for each in found.failures]}
-    calls = {"model_calls": [native_call(call) for call in found.calls]}
+    calls = {
+        "model_calls": [native_call(call) for call in found.calls],
+        "scores": [native_score(score) for score in found.scores],
+    }
     needed = [
         {name: getattr(each, name) for name in ("task_id", "workflow", "version", "difference", "has_worker")}
         | {"since": native_time(each.since)}
@@ -427,12 +488,45 @@ def calls(caller: Caller, given: ListCalls) -> DataResult:
 @method(
     "feedback.set",
     role=OPERATOR,
-    answer=CallFeedback,
-    rest=[Rest("setFeedback", "PUT calls/<call_id>/feedback/", rules={"minProperties": 1})],
+    answer=GivenFeedback,
+    rest=[
+        Rest(
+            "setFeedback",
+            "PUT calls/<call_id>/feedback/",
+            rules={"minProperties": 1, "anyOf": [OF_CALL]},
+            without=frozenset({"run_id", "task_id", "name", "source"}),
+        ),
+        Rest(
+            "scoreRun",
+            "PUT runs/<run_id>/feedback/",
+            errors=(errors.TaskNotFound, errors.LimitReached),
+            rules={"required": ["score"]},
+            without=frozenset({"call_id", "thumb"}),
+        ),
+    ],
+    tool=Tool(
+        "set_feedback",
+        "Score a run or a model call",
+        "Store what a person or an end user thinks of a run: a number, a boolean or a category, with a note. Setting it again replaces it.",
+        is_idempotent=True,
+    ),
 )
 async def set_feedback(caller: Caller, given: SetFeedback) -> DataResult:
-    """Say what is thought of a model call: the given fields are changed, and null removes one."""
-    call = await pools.write(partial(usage.set_feedback, caller=caller, call_id=given.call_id, **given.opinion))
+    """Say what is thought of a run or of a model call. A score of a run replaces the one before it; null removes a field."""
+    if given.run_id is not None:
+        score = await pools.write(
+            scores.set_score,
+            caller=caller,
+            run_id=given.run_id,
+            task_id=given.task_id,
+            name=given.name or "feedback",
+            source=given.source or scores.END_USER,
+            value=None if given.score is UNSET else given.score,
+            reason=None if given.note is UNSET else given.note,
+        )
+        shown = None if score is None else native_score(score)
+        return DataResult(native={"run_id": given.run_id, "task_id": given.task_id, "score": shown})
+    call = await pools.write(partial(usage.set_feedback, caller=caller, call_id=str(given.call_id), **given.opinion))
     names = ("run_id", "task_id", "feedback")
     return DataResult(native={"call_id": call.id} | {name: getattr(call, name) for name in names})
 
@@ -542,7 +636,7 @@ def native_run(facts: history.RunFacts) -> Json:
         "status": run.status,
         "user_id": run.user_id,
         "context_id": run.context_id,
-        "flow": {"name": facts.flow, "version": run.flow_version} if run.flow_id else None,
+        "flow": native_flow_of(facts.flow, run) if run.flow_id else None,
         "schedule_id": facts.firing and facts.firing.schedule_id,
         "scheduled_for": native_time(facts.firing.scheduled_for if facts.firing else None),
         "tags": list(facts.tags),

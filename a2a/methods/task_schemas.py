@@ -114,7 +114,7 @@ class Repeat(Response, frozen=True, kw_only=True):
     on_max: Literal["fail", "complete"] | UnsetType = UNSET
 
 
-_ANY_LIMIT: Final = {"anyOf": [{"required": [measure]} for measure in MEASURES]}
+ANY_LIMIT: Final = {"anyOf": [{"required": [measure]} for measure in MEASURES]}
 
 
 class Budget(Response, frozen=True, kw_only=True):
@@ -161,7 +161,7 @@ class TaskParams(Struct, frozen=True, kw_only=True):
     for_each: ForEach | UnsetType = UNSET
     spawn: SpawnParams | UnsetType = UNSET
     repeat: Repeat | UnsetType = UNSET
-    budget: Annotated[Budget, Meta(extra_json_schema=_ANY_LIMIT)] | UnsetType = UNSET
+    budget: Annotated[Budget, Meta(extra_json_schema=ANY_LIMIT)] | UnsetType = UNSET
     checks: Annotated[list[Check], Meta(min_length=1, max_length=MOST_CHECKS)] | UnsetType = UNSET
 
 

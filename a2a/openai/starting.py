@@ -89,14 +89,14 @@ def start(asked: RequestContext, wanted: Wanted) -> str:
 
 
 def _start_flow(asked: RequestContext, wanted: Wanted, previous: Part | None, *, name: str) -> str:
-    _, version = get_version(caller=asked.caller, name=name)
+    context_id = previous.run.context_id if previous else new_id()
+    _, version = get_version(caller=asked.caller, name=name, key=context_id)
     names, schema = names_taken(version), version.inputs_schema or {}
     takes = Inputs(
         subject=wanted.model, names=names, schemas=schema.get("properties", {}), required=schema.get("required", ())
     )
     reads_history = names is not None and HISTORY in names
     offered: Json = {}
-    context_id = previous.run.context_id if previous else new_id()
     if reads_history:
         past = earlier_messages(asked.caller, context_id=context_id, until=None) if previous else []
         history = [*past, *earlier_texts(wanted.messages, until=_question(wanted))]

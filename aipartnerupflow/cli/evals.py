@@ -1,6 +1,7 @@
 """`aipartnerupflow datasets …` and `evals …`: rows with what is expected, and versions of a flow that are compared on them."""
 
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 from xml.etree import ElementTree as Xml
@@ -8,7 +9,7 @@ from xml.etree import ElementTree as Xml
 import typer
 
 from aipartnerupflow.cli import output
-from aipartnerupflow.cli.files import Tags, read_document
+from aipartnerupflow.cli.files import Tags, read_bytes, read_document, read_object
 from aipartnerupflow.cli.options import AsJson, Awaited, ExitCode, Server, Timeout, asks, refuse, to_server
 from aipartnerupflow.cli.output import clean, note, put, table
 from aipartnerupflow.costs import price
@@ -17,6 +18,7 @@ from aipartnerupflow.program import command as command_line
 if TYPE_CHECKING:
     from aipartnerupflow.client import Client
     from aipartnerupflow.client.types import (
+        AddedRuns,
         DatasetDeleted,
         DatasetRows,
         Datasets,
@@ -35,6 +37,7 @@ evals = typer.Typer(no_args_is_help=True, help="Run versions of a flow on a data
 SHOWN: Final = 10
 """The number of cases that a terminal shows."""
 PAGE: Final = 1000
+AGO: Final = re.compile(r"([1-9][0-9]{0,4})([dh])")
 NUMBERED: Final = re.compile(r"rows\[(\d+)\]\.?")
 Name = Annotated[str, typer.Argument(help="Name of the data set.")]
 User = Annotated[str | None, typer.Option("--user", help="Owner of the data set (default: you). Administrators only.")]
@@ -50,6 +53,18 @@ def show_saved(answer: "SavedDataset") -> None:
         f" {answer['replaced']:,} had the inputs of another row and took its place." if answer["replaced"] else ""
     )
     note(f"Saved version {answer['version']:,} of the data set {name}: {answer['count']:,} rows.{replaced}")
+
+
+def show_added(answer: "AddedRuns") -> None:
+    known = answer["runs"] - answer["added"]
+    there = f" {known:,} of them {'has' if known == 1 else 'have'} the inputs of another row." if known else ""
+    if not answer["is_new"]:
+        note(f"Nothing was added to the data set {clean(answer['name'])}.{there}")
+        return
+    note(
+        f"Saved version {answer['version']:,} of the data set {clean(answer['name'])}: {answer['count']:,} rows, "
+        f"{answer['added']:,} of them new, from {answer['runs']:,} runs.{there}"
+    )
 
 
 def show_datasets(answer: "Datasets") -> None:
@@ -87,10 +102,13 @@ def save(
     append: Annotated[bool, typer.Option("--append", help="Add to the rows of the newest version.")] = False,
 ) -> "SavedDataset":
     """Save the next version of a data set from a file. In CSV, a cell is JSON or, if it is not valid JSON, a text."""
-    from aipartnerupflow.cli.dataset_files import read_rows
     from aipartnerupflow.client import InvalidRequest
+    from tasks.rules.dataset_files import Unreadable, rows_in
 
-    rows = read_rows(file)
+    try:
+        rows = rows_in(read_bytes(file), file.name)
+    except Unreadable as error:
+        refuse(f"{file}{'' if error.line is None else f':{error.line}'}: {error}")
     try:
         return client.save_dataset(name, [each.row for each in rows], append=append, flow=flow)
     except InvalidRequest as error:
@@ -110,6 +128,49 @@ def save(
 def _refuse_lines(lines: list[str]) -> NoReturn:
     output.error(*lines)
     raise typer.Exit(ExitCode.REFUSED)
+
+
+@datasets.command("add")
+@asks(show_added)
+def add(
+    client: "Client",
+    name: Name,
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(help="Ids of runs of a flow, or of trees, whose latest run is meant."),
+    ] = None,
+    flow: Annotated[
+        str | None, typer.Option("--flow", help="The newest runs of this flow, except those of experiments and demos.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Only runs of the flow from this time on: a time in ISO 8601, or such as 7d or 12h."),
+    ] = None,
+    status: Annotated[
+        list[str] | None, typer.Option(help="Only runs of the flow with this status (completed). May be repeated.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, max=1000, help="The most runs of the flow (100).")] = None,
+    expected: Annotated[
+        str | None,
+        typer.Option(
+            help="The expected value: the last `answer` of a person in the run (default), its `result`, or `nothing`."
+        ),
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="A tag of the new rows. May be repeated.")] = None,
+) -> "AddedRuns":
+    """Add rows from runs to a data set: a run whose inputs it has already adds none."""
+    if since is not None and (ago := AGO.fullmatch(since)):
+        since = (datetime.now(UTC) - timedelta(**{"days" if ago[2] == "d" else "hours": int(ago[1])})).isoformat()
+    return client.add_runs(
+        name,
+        run,
+        flow=flow,
+        status=status,
+        since=since,
+        limit=limit,
+        expected=expected,
+        tags=tag,
+    )
 
 
 @datasets.command("list")
@@ -167,6 +228,17 @@ def run(
             metavar="NAME=FILE", help="Score whether the result fits the JSON Schema in a file. May be repeated."
         ),
     ] = None,
+    lower: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A score of which the lower one is better. May be repeated."),
+    ] = None,
+    evaluator: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Score by what a file in YAML or JSON has: a judge, a pair_judge or a person, for example. May be repeated.",
+        ),
+    ] = None,
     flow: Annotated[str | None, typer.Option("--flow", help="Flow (default: that of the data set).")] = None,
     version: Annotated[
         list[int] | None,
@@ -176,8 +248,27 @@ def run(
             help="Version of the flow. The second is compared with the first (default: the newest two).",
         ),
     ] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="JSON",
+            help='Instead of --version: what is compared, such as \'{"model": "openai/gpt-4o-mini", "temperature": 0}\'. May be repeated.',
+        ),
+    ] = None,
+    workflow: Annotated[str | None, typer.Option("--workflow", help="Workflow, instead of a flow.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all calls of models.")] = None,
+    cache: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Take results from the cache that are no older, such as 1d.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="Limit of what the experiment may use, such as '{\"cost_usd\": 5}'."),
+    ] = None,
     dataset_version: Annotated[
         int | None, typer.Option(min=1, help="Version of the data set (default: the newest).")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="TAG", help="Only the rows with this tag (default: all).")
     ] = None,
     repeats: Annotated[int | None, typer.Option(min=1, max=100, help="Runs of each version for each row.")] = None,
     at_once: Annotated[int | None, typer.Option(min=1, max=1000, help="Runs in progress at a time (10).")] = None,
@@ -198,7 +289,11 @@ def run(
     from aipartnerupflow.cli import show, watching
     from aipartnerupflow.client import Client
 
-    evaluators = _evaluators(exact or [], expression or [], schema or [])
+    evaluators = _evaluators(exact or [], expression or [], schema or [], evaluator or [])
+    for name in lower or []:
+        if name not in (known := {each["name"]: each for each in evaluators}):
+            refuse(f"--lower {name}: there is no score of this name.")
+        known[name]["better"] = "lower"
     least = {name: _number(text, name) for name, text in map(_pair, fail_below or [])}
     if unknown := sorted(least.keys() - {each["name"] for each in evaluators}):
         refuse(f"--fail-below {unknown[0]}: there is no score of this name.")
@@ -208,8 +303,16 @@ def run(
         dataset,
         evaluators,
         flow=flow,
+        workflow=workflow,
         versions=version,
+        variants=[given for text in variant if (given := read_object("--variant", text)) is not None]
+        if variant
+        else None,
+        seed=seed,
+        cache=cache,
+        budget=read_object("--budget", budget),
         dataset_version=dataset_version,
+        split=split,
         repeats=repeats,
         at_once=at_once,
         tags=tag,
@@ -237,9 +340,24 @@ def show_experiment(
     client: "Client",
     experiment_id: Id,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of cases.")] = SHOWN,
+    worse: Annotated[
+        bool, typer.Option("--worse", help="First the cases in which the second version is worse.")
+    ] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print a line for each run of all cases as CSV, and nothing else.")
+    ] = False,
 ) -> "ExperimentResult":
     """Print the scores of an experiment, the difference, and the cases in which its versions differ most."""
-    return client.experiment(experiment_id, limit=limit)
+    if as_csv:
+        from aipartnerupflow import cases
+
+        found = _whole(client, experiment_id)
+        names = dict.fromkeys(name for case in found["results"] for name in case["inputs"])
+        columns = cases.columns_of(names, [each["name"] for each in found["evaluators"]])
+        in_order = sorted(found["results"], key=lambda case: case["number"])
+        typer.echo(cases.as_csv(cases.flat(in_order), columns), nl=False)
+        raise typer.Exit
+    return client.experiment(experiment_id, limit=limit, order="worse" if worse else None)
 
 
 @evals.command("list")
@@ -256,11 +374,11 @@ def list_experiments(
 def show_experiments(answer: "Experiments") -> None:
     from aipartnerupflow.cli.show import age, sign
 
-    made = table("", "ID", "FLOW", "VERSIONS", "DATA SET", "CASES", "STATUS", "AGE")
+    made = table("", "ID", "FLOW", "COMPARED", "DATA SET", "CASES", "STATUS", "AGE")
     for each in answer["experiments"]:
         status = each["status"] or "pending"
         of_set = f"{clean(each['dataset'])} v{each['dataset_version']:,}"
-        versions = " and ".join(f"{number:,}" for number in each["versions"])
+        versions = clean(" and ".join(each["names"]))
         cells = (clean(each["id"]), clean(each["flow"]), versions, of_set, f"{each['cases']:,}", status)
         made.add_row(sign(status), *cells, age(each["created_at"]))
     put(made)
@@ -275,7 +393,7 @@ def show_result(answer: "ExperimentResult") -> None:
     for difference in answer["differences"]:
         output.line(f"{difference['evaluator']}: {difference['text']}")
     variants = answer["variants"]
-    made = table("", *(f"VERSION {each['version']:,}" for each in variants))
+    made = table("", *(clean(each["name"]).upper() for each in variants))
     for evaluator in answer["evaluators"]:
         name = evaluator["name"]
         made.add_row(clean(name), *(_measured(each["scores"][name]) for each in variants))
@@ -284,6 +402,15 @@ def show_result(answer: "ExperimentResult") -> None:
     made.add_row("tokens", *(f"{each['total_tokens']:,}" for each in variants))
     made.add_row("cost", *("" if each["cost_usd"] is None else price(each["cost_usd"]) for each in variants))
     put(made)
+    if answer["slices"]:
+        of_tags = table("TAG", "CASES", *(f"{each['name']}" for each in answer["evaluators"]))
+        for each in answer["slices"]:
+            means = (
+                " → ".join("–" if mean is None else f"{mean:.2f}" for mean in each["means"][evaluator["name"]])
+                for evaluator in answer["evaluators"]
+            )
+            of_tags.add_row(clean(each["tag"]), f"{each['cases']:,}", *means)
+        put(of_tags)
     for case in answer["results"]:
         if case["disagreement"]:
             output.line(f"Row {case['number'] + 1:,} differs: {_scores(case)}")
@@ -307,7 +434,7 @@ def _runs(variant: Any) -> str:
 
 def _scores(case: "ExperimentCase") -> str:
     return "; ".join(
-        f"version {each['version']:,} "
+        f"{clean(each['variant'])} "
         + ", ".join(f"{clean(name)} {_shown(score['value'])}" for name, score in each["scores"].items())
         for each in case["runs"]
     )
@@ -323,15 +450,20 @@ def _shown(value: Any) -> str:
     )
 
 
-def _evaluators(exact: list[str], expressions: list[str], schemas: list[str]) -> list[dict[str, Any]]:
+def _evaluators(
+    exact: list[str], expressions: list[str], schemas: list[str], others: list[str]
+) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for given in exact:
         name, equals, path = given.partition("=")
         found.append({"name": name, "with": {"exact": {"path": path}} if equals else "exact"})
     found += [{"name": name, "with": {"expression": text}} for name, text in map(_pair, expressions)]
     found += [{"name": name, "with": {"schema": read_document(Path(text))}} for name, text in map(_pair, schemas)]
+    found += [{"name": name, "with": read_document(Path(text))} for name, text in map(_pair, others)]
     if not found:
-        refuse("Name a score: --exact accuracy, --expression NAME=JMESPATH or --schema NAME=FILE.")
+        refuse(
+            "Name a score: --exact accuracy, --expression NAME=JMESPATH, --schema NAME=FILE or --evaluator NAME=FILE."
+        )
     return found
 
 
@@ -351,12 +483,13 @@ def _number(text: str, name: str) -> float:
 
 def _whole(client: "Client", experiment_id: str) -> "ExperimentResult":
     """Return the result with all of its cases."""
+    from aipartnerupflow.client.eval_calls import case_pages
+
     found = client.experiment(experiment_id, limit=PAGE)
-    cursor = found["next_cursor"]
-    while cursor is not None:
-        page = client.experiment(experiment_id, limit=PAGE, cursor=cursor)
+    page = found
+    while (call := case_pages(experiment_id, page)) is not None:
+        page = client.send(call)
         found["results"] += page["results"]
-        cursor = page["next_cursor"]
     return found | {"next_cursor": None}
 
 
@@ -374,13 +507,13 @@ def _is_below(found: "ExperimentResult", least: dict[str, float]) -> bool:
 
 
 def _junit(found: "ExperimentResult") -> bytes:
-    """Return JUnit's XML: a suite for each version, in it a test for each case and score. False is a failure, and not scored an error."""
+    """Return JUnit's XML: a suite for each variant, in it a test for each case and score. False is a failure, and not scored an error."""
     root = Xml.Element("testsuites", name=f"{found['flow']} on {found['dataset']}")
     for variant in found["variants"]:
-        suite = Xml.SubElement(root, "testsuite", name=f"version {variant['version']}")
+        suite = Xml.SubElement(root, "testsuite", name=clean(variant["name"]))
         counts = {"tests": 0, "failures": 0, "errors": 0}
         for case in sorted(found["results"], key=lambda case: case["number"]):
-            for run_ in (each for each in case["runs"] if each["version"] == variant["version"]):
+            for run_ in (each for each in case["runs"] if each["variant"] == variant["name"]):
                 for name, score in run_["scores"].items():
                     title = f"row {case['number'] + 1}" + (
                         f", repeat {run_['repeat'] + 1}" if found["repeats"] > 1 else ""

@@ -1,24 +1,26 @@
 """`aipartnerupflow flows …`, and `run flow:NAME`: saved definitions of trees."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from aipartnerupflow.cli import output
-from aipartnerupflow.cli.files import read_flow, read_tasks
+from aipartnerupflow.cli.files import flow_in, read_flow, read_tasks
 from aipartnerupflow.cli.options import AsJson, ConfigFile, ExitCode, asks, refuse
 from aipartnerupflow.cli.output import clean, note, put, table
 from aipartnerupflow.program import command as command_line
 
 if TYPE_CHECKING:
     from aipartnerupflow.client import Call, Client
-    from aipartnerupflow.client.types import Flow, FlowDeleted, Flows, FlowVersions, Pause, SavedFlow
+    from aipartnerupflow.client.types import Flow, FlowDeleted, Flows, FlowVersions, Labels, Pause, SavedFlow
 
 flows = typer.Typer(no_args_is_help=True, help="Save, list and delete flows, which `run flow:NAME` runs with inputs.")
 
 WORKFLOW: Final = "workflow:"
 PREFIX: Final = "flow:"
+IN_ARCHIVE: Final = "flow.json"
 NewRun = Annotated[
     Path,
     typer.Argument(
@@ -33,6 +35,8 @@ FlowFile = Annotated[
 ]
 Name = Annotated[str, typer.Argument(help="Name of the flow.")]
 Version = Annotated[int | None, typer.Option("--version", min=1, help="Version of the flow (default: the newest).")]
+Label = Annotated[str, typer.Argument(help="Label, such as production: `run flow:NAME@production` runs its version.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why, for the audit log.")]
 User = Annotated[str | None, typer.Option("--user", help="Owner of the flow (default: you). Administrators only.")]
 
 
@@ -143,11 +147,132 @@ def save(
     return client.save_flow(**given)
 
 
+@flows.command("export")
+@asks(output.as_document, piped=output.as_document)
+def export(
+    client: "Client",
+    name: Name,
+    archive: Annotated[Path, typer.Argument(metavar="FILE", help="ZIP archive to write; it must not exist.")],
+    version: Version = None,
+    user: User = None,
+) -> Any:
+    """Store a flow in an archive, with the files that it names."""
+    from aipartnerupflow.cli import archives
+
+    flow = client.get_flow(name, version=version, user_id=user)
+    return archives.write(client, archive, flow, name=IN_ARCHIVE, files=archives.files_named(client, flow))
+
+
+@flows.command("import")
+@asks(show_saved)
+def import_(
+    client: "Client",
+    archive: Annotated[Path, typer.Argument(metavar="FILE", help="Archive of `flows export`.")],
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the flow, instead of that in the archive.")
+    ] = None,
+) -> "SavedFlow":
+    """Save the flow of an archive as yours, with its files. They count as files that you have sent."""
+    from aipartnerupflow.cli import archives
+
+    with archives.sent(client, archive, name=IN_ARCHIVE) as document:
+        flow = flow_in(document, archive) | ({} if name is None else {"name": name})
+        return client.save_flow(**flow)
+
+
 @flows.command("versions")
 @asks(show_versions, piped=lambda answer: output.as_lines(answer["versions"]))
 def versions(client: "Client", name: Name, user: User = None) -> "FlowVersions":
     """List the versions of a flow that are kept, newest first."""
     return client.flow_versions(name, user_id=user)
+
+
+def show_labels(answer: "Labels") -> None:
+    from aipartnerupflow.cli.show import age
+
+    made = table("LABEL", "VERSION", "SHARES", "MOVED", "BY", "REASON", folded=["REASON"])
+    for each in answer["labels"]:
+        shares = ", ".join(f"{clean(taker)} {percent:g} %" for taker, percent in each["shares"].items())
+        moved = each["moves"][0]
+        cells = (clean(each["label"]), f"{each['version']:,}", shares, age(moved["at"]), clean(moved["by"]))
+        made.add_row(*cells, clean(moved["reason"]))
+    put(made)
+    if not answer["labels"]:
+        note(f"The flow {clean(answer['name'])} has no labels.")
+
+
+@flows.command("labels")
+@asks(show_labels, piped=lambda answer: output.as_lines(answer["labels"]))
+def labels(client: "Client", name: Name, user: User = None) -> "Labels":
+    """List the labels of a flow, with the version of each."""
+    return client.flow_labels(name, user_id=user)
+
+
+@flows.command("label")
+@asks(show_labels, piped=lambda answer: output.as_lines(answer["labels"]))
+def label(
+    client: "Client",
+    name: Name,
+    label: Label,
+    reason: Reason,
+    version: Annotated[
+        int | None, typer.Option("--version", min=1, help="Version of the flow (default: unchanged).")
+    ] = None,
+    share: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--share",
+            metavar="LABEL=PERCENT",
+            help="Share of its callers that get another label's version; 0 for none. Replaces those before. May be repeated.",
+        ),
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            "--policy",
+            metavar="JSON",
+            help='Experiment that a move needs, as {"dataset": …, "evaluator": …, "at_least": 0.9}; {} for none.',
+        ),
+    ] = None,
+    user: User = None,
+) -> "Labels":
+    """Give a label a version, shares of its callers, or a policy. Runs that have started keep their version."""
+    given = None if share is None else dict(_share(text) for text in share)
+    shares = None if given is None else {taker: percent for taker, percent in given.items() if percent}
+    required = None if policy is None else _object(policy)
+    return client.label_flow(name, label, reason=reason, version=version, shares=shares, policy=required, user_id=user)
+
+
+def _share(text: str) -> tuple[str, float]:
+    taker, _, percent = text.partition("=")
+    try:
+        return taker, float(percent)
+    except ValueError:
+        refuse(f"--share {text}: give LABEL=PERCENT, as in candidate=10.")
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        refuse('--policy must be a JSON object, as in {"dataset": "rows", "evaluator": "accuracy", "at_least": 0.9}.')
+    return found
+
+
+@flows.command("undo-label")
+@asks(show_labels, piped=lambda answer: output.as_lines(answer["labels"]))
+def undo_label(client: "Client", name: Name, label: Label, reason: Reason, user: User = None) -> "Labels":
+    """Give a label the version back that it had before its newest move."""
+    return client.undo_label(name, label, reason=reason, user_id=user)
+
+
+@flows.command("unlabel")
+@asks(show_labels, piped=lambda answer: output.as_lines(answer["labels"]))
+def unlabel(client: "Client", name: Name, label: Label, reason: Reason, user: User = None) -> "Labels":
+    """Remove a label of a flow."""
+    return client.unlabel_flow(name, label, reason=reason, user_id=user)
 
 
 @flows.command("pause")

@@ -1,13 +1,13 @@
 """`aipartnerupflow hooks …`: addresses at which other services start flows, send events and answer questions."""
 
-import json
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aipartnerupflow.cli import output
-from aipartnerupflow.cli.options import ExitCode, asks, refuse
+from aipartnerupflow.cli.files import read_object
+from aipartnerupflow.cli.options import ExitCode, asks
 from aipartnerupflow.cli.output import clean, line, note, put, table
 from aipartnerupflow.program import command as command_line
 
@@ -110,12 +110,12 @@ def set_hook(
         verifier=verifier.value,
         secrets=secret,
         flow=flow,
-        inputs=_json("--inputs", inputs),
+        inputs=read_object("--inputs", inputs),
         event=event,
-        payload=_json("--payload", payload),
+        payload=read_object("--payload", payload),
         answers=answers or None,
-        filter=_json("--filter", condition),
-        hmac=_json("--hmac", hmac),
+        filter=read_object("--filter", condition),
+        hmac=read_object("--hmac", hmac),
         tolerance_seconds=tolerance,
     )
 
@@ -167,15 +167,3 @@ def _deed(hook: "InboundHook") -> str:
     if hook["flow"] is not None:
         return f"start {hook['flow']}"
     return "answer questions" if hook["answers"] else f"send {hook['event']}"
-
-
-def _json(option: str, text: str | None) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    try:
-        given = json.loads(text)
-    except ValueError as error:
-        refuse(f"{option} is not JSON: {error}.")
-    if not isinstance(given, dict):
-        refuse(f"{option} must be an object.")
-    return given

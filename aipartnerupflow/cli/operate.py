@@ -147,6 +147,7 @@ def backup(
     configure(config, {})
     size = server.back_up(file.absolute())
     typer.echo(f"{file}: {size / 2**20:.1f} MiB. Back up the encryption keys separately (llm.encryption_keys).")
+    typer.echo("Back up the files, too, before the database and again after it (files.folder, files.store).")
 
 
 @maintenance_commands.command("on")

@@ -1,5 +1,6 @@
 """`aipartnerupflow runs …`, `status` and `usage`: what ran, how it went, what failed and why, and what model calls cost."""
 
+import json
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         CallUsage,
         Comparison,
         FailureGroup,
+        GivenFeedback,
         Home,
         ModelCalls,
         ModelCallWithContent,
@@ -213,9 +215,19 @@ def export(
     client: "Client",
     run_id: RunId,
     events: Annotated[bool, typer.Option("--events", help="Include the events of the run.")] = False,
+    archive: Annotated[
+        Path | None,
+        typer.Option("--archive", metavar="FILE", help="Store it as a ZIP archive, with the files of its tree."),
+    ] = None,
 ) -> Any:
     """Print a whole run as JSON: its inputs, failures and model calls, and its tree as it was."""
-    return client.export_run(run_id, events=events)
+    exported = client.export_run(run_id, events=events)
+    if archive is None:
+        return exported
+    from aipartnerupflow.cli import archives, stored
+
+    files: Any = [file["file"] for file in stored.files_of_run(client, run_id) if file["is_complete"]]
+    return archives.write(client, archive, exported, name="run.json", files=files)
 
 
 @runs.command("download")
@@ -301,6 +313,37 @@ def usage(
     """Show the tokens and the cost of model calls."""
     groups: Any = [each.value for each in by] if by else None
     return client.usage(since=since, until=until, by=groups, model=model, executor=executor, flow=flow, user_id=user)
+
+
+def show_feedback(answer: "GivenFeedback") -> None:
+    score = answer.get("score")
+    note("The score is removed." if score is None else f"Scored {clean(score['name'])}: {clean(str(score['value']))}.")
+
+
+@runs.command("feedback")
+@asks(show_feedback)
+def feedback(
+    client: "Client",
+    run_id: RunId,
+    score: Annotated[
+        str, typer.Argument(help="A number, true, false or a category, which is one word; null removes the score.")
+    ],
+    note: Annotated[str | None, typer.Option("--note", help="Comment.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the score (feedback).")] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="Id of a task of the run, instead of the whole run.")
+    ] = None,
+    person: Annotated[bool, typer.Option("--person", help="A person of your team says so, not an end user.")] = False,
+) -> "GivenFeedback":
+    """Score a run, as a person or an end user does. It replaces the score before it."""
+    try:
+        value = json.loads(score)
+    except ValueError:
+        value = score
+    said: dict[str, Any] = {} if note is None else {"note": note}
+    return client.set_feedback(
+        run_id=run_id, task_id=task, name=name, source="person" if person else None, score=value, **said
+    )
 
 
 STATES: Final = {"failing": "still failing", "over": "completes again", "": ""}

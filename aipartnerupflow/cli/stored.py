@@ -67,17 +67,22 @@ def get_file(
         refuse(f"Cannot write {target}: {error.strerror or error}.")
 
 
-def download_all(client: "Client", run_id: str, folder: Path, *, replaces: bool) -> "list[Json]":
-    """Store the files of a run in a folder, equal names with numbers, and return their ids and paths. Raises typer.Exit."""
+def files_of_run(client: "Client", run_id: str) -> "list[FileInfo]":
+    """Return the files that the tree of a run names, the newest first."""
     found: list[FileInfo] = []
     cursor: str | None = None
     while page := client.files(limit=PAGE, cursor=cursor, run_id=run_id):
         found += page["files"]
         if (cursor := page["next_cursor"]) is None:
             break
+    return found
+
+
+def download_all(client: "Client", run_id: str, folder: Path, *, replaces: bool) -> "list[Json]":
+    """Store the files of a run in a folder, equal names with numbers, and return their ids and paths. Raises typer.Exit."""
     targets: dict[Path, FileInfo] = {}
     taken = set[str]()
-    for file in reversed(found):  # the oldest first: further files of a run change no name
+    for file in reversed(files_of_run(client, run_id)):  # the oldest first: further files of a run change no name
         name = number = local_name(file["name"])
         for count in itertools.count(2):
             if number.lower() not in taken:

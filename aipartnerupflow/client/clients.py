@@ -4,7 +4,7 @@ import asyncio
 import os
 import ssl
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from contextlib import aclosing, closing
 from functools import cache, wraps
 from pathlib import Path
@@ -14,11 +14,12 @@ import httpx
 
 from . import calls, eval_calls, run_calls
 from .calls import Call, Filters, Tasks
+from .cases import flat
 from .errors import InvalidRequest, named_errors
 from .files import SLOW, Download, File, Source, Upload
 from .handles import AsyncRun, AsyncWorkflowRun, P, R_co, Run, Workflow, WorkflowRun, starting
 from .stream import TIMEOUT, Following, Patience
-from .types import Event, FileValue, ListedTask, Page
+from .types import Event, FileValue, Json, ListedTask, Page
 
 T = TypeVar("T")
 H = TypeVar("H", httpx.Client, httpx.AsyncClient)
@@ -100,7 +101,12 @@ class Methods(Generic[H]):
     flows = method(run_calls.flows)
     flow_versions = method(run_calls.flow_versions)
     delete_flow = method(run_calls.delete_flow)
+    label_flow = method(run_calls.label_flow)
+    undo_label = method(run_calls.undo_label)
+    unlabel_flow = method(run_calls.unlabel_flow)
+    flow_labels = method(run_calls.flow_labels)
     save_dataset = method(eval_calls.save_dataset)
+    add_runs = method(eval_calls.add_runs)
     dataset = method(eval_calls.dataset)
     datasets = method(eval_calls.datasets)
     delete_dataset = method(eval_calls.delete_dataset)
@@ -247,6 +253,16 @@ class Client(Methods[httpx.Client]):
             yield from page["tasks"]
             call = calls.next_page(call, page)
 
+    def case_rows(self, experiment_id: str) -> "Sequence[Json]":
+        """Return all runs of an experiment as flat rows, which `pandas.DataFrame` takes: inputs, what is expected, tags and scores of each. Raises RpcError."""
+        rows: Sequence[Json] = ()
+        call = eval_calls.case_pages(experiment_id)
+        while call is not None:
+            page = self.send(call)
+            rows = [*rows, *flat(page["results"])]
+            call = eval_calls.case_pages(experiment_id, page)
+        return rows
+
     @overload
     def start(self, workflow: Workflow[P, R_co], /, *args: P.args, **kwargs: P.kwargs) -> WorkflowRun[R_co]: ...
     @overload
@@ -376,6 +392,16 @@ class AsyncClient(Methods[httpx.AsyncClient]):
             for task in page["tasks"]:
                 yield task
             call = calls.next_page(call, page)
+
+    async def case_rows(self, experiment_id: str) -> "Sequence[Json]":
+        """As `Client.case_rows`."""
+        rows: Sequence[Json] = ()
+        call = eval_calls.case_pages(experiment_id)
+        while call is not None:
+            page = await self.send(call)
+            rows = [*rows, *flat(page["results"])]
+            call = eval_calls.case_pages(experiment_id, page)
+        return rows
 
     @overload
     async def start(

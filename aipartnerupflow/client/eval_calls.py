@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from .calls import Call, given, headers_of
 from .types import (
+    AddedRuns,
     DatasetDeleted,
     DatasetRows,
     Datasets,
@@ -23,6 +24,35 @@ def save_dataset(
     `flow` is the name of the flow whose inputs they are, "" for none; None leaves that as it is.
     """
     return Call("datasets.save", given(name=name, rows=list(rows), append=append, flow=flow))
+
+
+def add_runs(
+    name: str,
+    run_ids: Sequence[str] | None = None,
+    *,
+    flow: str | None = None,
+    status: str | Sequence[str] | None = None,
+    since: str | None = None,
+    limit: int | None = None,
+    expected: str | None = None,
+    tags: Sequence[str] | None = None,
+) -> Call[AddedRuns]:
+    """Save a version of a data set with a further row for each of these runs, or of the newest ones of a flow, unless it has their inputs.
+
+    An id of a tree means its latest run. `expected` is `answer`, which is what a person answered last in the run, `result` or `nothing`. `status`, `since` and `limit` select
+    runs of the flow: by default the newest 100 that completed.
+    """
+    params = given(
+        name=name,
+        run_ids=None if run_ids is None else list(run_ids),
+        flow=flow,
+        status=status if status is None or isinstance(status, str) else list(status),
+        since=since,
+        limit=limit,
+        expected=expected,
+        tags=None if tags is None else list(tags),
+    )
+    return Call("datasets.add", params)
 
 
 def dataset(name: str, *, version: int | None = None, user_id: str | None = None) -> Call[DatasetRows]:
@@ -45,8 +75,14 @@ def run_experiment(
     evaluators: Sequence[Json],
     *,
     flow: str | None = None,
+    workflow: str | None = None,
     versions: Sequence[int] | None = None,
+    variants: Sequence[Json] | None = None,
+    seed: int | None = None,
+    cache: str | None = None,
+    budget: Json | None = None,
     dataset_version: int | None = None,
+    split: str | None = None,
     repeats: int | None = None,
     at_once: int | None = None,
     wait: bool = False,
@@ -55,17 +91,25 @@ def run_experiment(
     idempotency_key: str | None = None,
     llm_key: str | None = None,
 ) -> Call[Execution]:
-    """Run versions of a flow on the rows of a data set, and score what they return. `experiment` with its `task_id` has the result.
+    """Run versions of a flow on the rows of a data set, or on those with the tag `split`, and score what they return. `experiment` with its `task_id` has the result.
 
-    An evaluator is `{"name": "accuracy", "with": "exact"}`, or has `{"exact": {"path": "/text"}}`, `{"expression": "…"}` or `{"schema": {…}}`
-    as `with`. The other options are those of `execute`.
+    An evaluator is `{"name": "accuracy", "with": "exact"}`, or has `{"exact": {"path": "/text"}}`, `{"expression": "…"}`, `{"schema": {…}}`,
+    `{"judge": {"rubric": "…"}}`, `{"pair_judge": {"rubric": "…"}}`, `{"person": {"question": "…"}}`, `{"flow": "…"}`, `{"workflow": "…"}` or
+    `{"function": "…"}` as `with`; with `"better": "lower"`, a lower score is better. A variant is `{"name": …, "version": …, "model": …, "system": …, "prompt": …, "temperature": …, "task": …,
+    "inputs": {…}}`, all of them optional: a version of the flow with other inputs of its tasks. The other options are those of `execute`.
     """
     params = given(
         dataset=dataset,
         evaluators=list(evaluators),
         flow=flow,
+        workflow=workflow,
         versions=None if versions is None else list(versions),
+        variants=None if variants is None else list(variants),
+        seed=seed,
+        cache=cache,
+        budget=budget,
         dataset_version=dataset_version,
+        split=split,
         repeats=repeats,
         at_once=at_once,
         wait=wait,
@@ -80,9 +124,20 @@ def run_experiment(
     )
 
 
-def experiment(experiment_id: str, *, limit: int | None = None, cursor: str | None = None) -> Call[ExperimentResult]:
-    """Return what an experiment has found so far, with a page of its cases: those in which its versions differ most first."""
-    return Call("evals.get", given(experiment_id=experiment_id, limit=limit, cursor=cursor))
+def experiment(
+    experiment_id: str, *, limit: int | None = None, cursor: str | None = None, order: str | None = None
+) -> Call[ExperimentResult]:
+    """Return what an experiment has found so far, with a page of its cases: those in which its versions differ most first.
+
+    With `worse` as `order`, those in which the second version is worse come first.
+    """
+    return Call("evals.get", given(experiment_id=experiment_id, limit=limit, cursor=cursor, order=order))
+
+
+def case_pages(experiment_id: str, found: ExperimentResult | None = None) -> Call[ExperimentResult] | None:
+    """Return the call for the first page of all cases of an experiment, or for the one after this; None at the end."""
+    cursor = None if found is None else found["next_cursor"]
+    return experiment(experiment_id, limit=1000, cursor=cursor) if found is None or cursor is not None else None
 
 
 def experiments(

@@ -5,7 +5,6 @@ from typing import Any, Literal, TypedDict, Unpack
 
 from .calls import Call, Tasks, given, headers_of, inputs_of_run
 from .types import (
-    CallFeedback,
     Comparison,
     Execution,
     Flow,
@@ -13,7 +12,9 @@ from .types import (
     FlowExecution,
     Flows,
     FlowVersions,
+    GivenFeedback,
     Json,
+    Labels,
     ModelCalls,
     RunDetail,
     RunExport,
@@ -61,6 +62,7 @@ def run_flow(
     *,
     run_inputs: Json | None = None,
     version: int | None = None,
+    share_key: str | None = None,
     wait: bool = False,
     wait_timeout_seconds: float = 30,
     use_demo: bool = False,
@@ -69,14 +71,15 @@ def run_flow(
     idempotency_key: str | None = None,
     llm_key: str | None = None,
 ) -> Call[FlowExecution]:
-    """Run a flow with inputs, also called `run_inputs`, as a new tree; the newest version, unless `version` says otherwise.
+    """Run a flow with inputs, also called `run_inputs`, as a new tree; the newest version, unless `version` or NAME@LABEL says otherwise.
 
-    The other options are those of `execute`.
+    Runs with one `share_key`, such as a session, all get the same version while a label shares its callers. The other options are those of `execute`.
     """
     params = given(
         name=name,
         inputs=inputs_of_run(inputs, run_inputs),
         version=version,
+        share_key=share_key,
         wait=wait,
         wait_timeout_seconds=wait_timeout_seconds if wait else None,
         use_demo=use_demo,
@@ -104,6 +107,37 @@ def flows(*, limit: int | None = None, cursor: str | None = None, user_id: str |
 def flow_versions(name: str, *, user_id: str | None = None) -> Call[FlowVersions]:
     """Return the versions of a flow that are kept, newest first."""
     return Call("flows.versions", given(name=name, user_id=user_id))
+
+
+def label_flow(
+    name: str,
+    label: str,
+    *,
+    reason: str,
+    version: int | None = None,
+    shares: Mapping[str, float] | None = None,
+    policy: Json | None = None,
+    user_id: str | None = None,
+) -> Call[Labels]:
+    """Give a label of a flow a version, `shares` of its callers such as `{"candidate": 10}` percent, or a `policy`; an empty one removes it."""
+    changed = given(version=version, shares=None if shares is None else dict(shares), user_id=user_id)
+    of_policy = {} if policy is None else {"policy": policy or None}
+    return Call("flows.label", {"name": name, "label": label, "reason": reason, **changed, **of_policy})
+
+
+def undo_label(name: str, label: str, *, reason: str, user_id: str | None = None) -> Call[Labels]:
+    """Give a label the version back that it had before its newest move."""
+    return Call("flows.undo_label", given(name=name, label=label, reason=reason, user_id=user_id))
+
+
+def unlabel_flow(name: str, label: str, *, reason: str, user_id: str | None = None) -> Call[Labels]:
+    """Remove a label of a flow."""
+    return Call("flows.unlabel", given(name=name, label=label, reason=reason, user_id=user_id))
+
+
+def flow_labels(name: str, *, user_id: str | None = None) -> Call[Labels]:
+    """Return the labels of a flow with their moves."""
+    return Call("flows.labels", given(name=name, user_id=user_id))
 
 
 def delete_flow(name: str, *, user_id: str | None = None) -> Call[FlowDeleted]:
@@ -256,16 +290,29 @@ def model_calls(
 
 
 class Opinion(TypedDict, total=False):
-    """The parts of the feedback on a model call. None removes one."""
+    """The parts of the feedback on a model call or a run. None removes one."""
 
     thumb: Literal["up", "down"] | None
-    score: float | None
+    score: float | bool | str | None
     note: str | None
 
 
-def set_feedback(call_id: str, **opinion: Unpack[Opinion]) -> Call[CallFeedback]:
-    """Say what you think of a model call: `thumb`, `score` (0 to 1), `note`. Omitted parts stay as they are."""
-    return Call("feedback.set", {"call_id": call_id, **opinion})
+def set_feedback(
+    call_id: str | None = None,
+    *,
+    run_id: str | None = None,
+    task_id: str | None = None,
+    name: str | None = None,
+    source: Literal["person", "end_user"] | None = None,
+    **opinion: Unpack[Opinion],
+) -> Call[GivenFeedback]:
+    """Say what you think of a model call: `thumb`, `score` (0 to 1), `note`. Omitted parts stay as they are.
+
+    Or score a run, or its task `task_id`: `score` is a number, a boolean or a category, by the `name` "feedback" and of an end user,
+    unless you say otherwise. It replaces the score before it.
+    """
+    of = given(call_id=call_id, run_id=run_id, task_id=task_id, name=name, source=source)
+    return Call("feedback.set", {**of, **opinion})
 
 
 def compare_runs(a: str, b: str, *, changed_only: bool = False) -> Call[Comparison]:

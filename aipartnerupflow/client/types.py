@@ -56,14 +56,6 @@ class CachedResults(TypedDict):
     executors: list[CachedOfExecutor]
 
 
-class DatasetDeleted(TypedDict):
-    """The number of versions that were deleted with the data set."""
-
-    success: bool
-    name: str
-    versions_deleted: int
-
-
 class DatasetInfo(TypedDict):
     """A version of a data set, without its rows. `flow` is None if they are the inputs of no flow in particular."""
 
@@ -76,12 +68,41 @@ class DatasetInfo(TypedDict):
     created_at: str
 
 
+class SavedDataset(DatasetInfo):
+    """A saved version. `is_new` is false if the newest version has the same rows. `replaced` is how many rows had the inputs of another one."""
+
+    is_new: bool
+    replaced: int
+
+
+class AddedRuns(SavedDataset):
+    """A saved version. `added` of so many `runs` made a new row; the others have the inputs of a row that was there, which stays, or of a newer run."""
+
+    runs: int
+    added: int
+
+
+class DatasetDeleted(TypedDict):
+    """The number of versions that were deleted with the data set."""
+
+    success: bool
+    name: str
+    versions_deleted: int
+
+
+class RowSource(TypedDict):
+    """The run from which a row was made. It may have been deleted since."""
+
+    run_id: str
+
+
 class DatasetRow(TypedDict):
-    """A case: the inputs of a run, what is expected of it (any JSON), and tags."""
+    """A case: the inputs of a run, what is expected of it (any JSON), tags, and the run that it was made from."""
 
     inputs: Json
     expected: NotRequired[Any]
     tags: NotRequired[list[str]]
+    source: NotRequired[RowSource]
 
 
 class DatasetRows(DatasetInfo):
@@ -97,29 +118,26 @@ class Datasets(TypedDict):
     next_cursor: str | None
 
 
-class SavedDataset(DatasetInfo):
-    """A saved version. `is_new` is false if the newest version has the same rows. `replaced` is how many rows had the inputs of another one."""
-
-    is_new: bool
-    replaced: int
-
-
-Evaluator = TypedDict("Evaluator", {"name": str, "with": Literal["exact"] | Json})
+Evaluator = TypedDict(
+    "Evaluator", {"name": str, "with": Literal["exact"] | Json, "better": NotRequired[Literal["higher", "lower"]]}
+)
 """A score that each result gets: the name of it, and how it is found."""
 
 
 class Experiment(TypedDict):
-    """An experiment. Its id is that of the root of its tree, and `status` that of the latest run of it."""
+    """An experiment. Its id is that of the root of its tree, and `status` that of the latest run of it. `split` is the tag of the rows that were used; None if all were."""
 
     id: str
     user_id: str
     dataset: str
     dataset_version: int
     flow: str
-    versions: list[int]
+    versions: list[int | None]
+    names: list[str]
     evaluators: list[Evaluator]
     repeats: int
     cases: int
+    split: str | None
     status: RunStatus | None
     created_at: str
 
@@ -143,12 +161,16 @@ class VariantScore(TypedDict):
 
 
 class Variant(TypedDict):
-    """A version of the flow: how many of its runs were evaluated (`completed`), failed or are unfinished, what they used, and their mean duration.
+    """A variant: how many of its runs were evaluated (`completed`), failed or are unfinished, what they used, and their mean duration.
 
-    `cost_usd` is None if no call has a known price.
+    `changes` are the inputs that it changes, of the `task` or of those that run a language model. `cost_usd` is None if no call has a known
+    price.
     """
 
-    version: int
+    name: str
+    version: int | None
+    changes: Json
+    task: NotRequired[str]
     completed: int
     failed: int
     unfinished: int
@@ -166,6 +188,14 @@ class Difference(TypedDict):
     text: str
 
 
+class Slice(TypedDict):
+    """The cases with a tag: their mean score by evaluator for each variant, in their order; None without a number."""
+
+    tag: str
+    cases: int
+    means: dict[str, list[float | None]]
+
+
 class Score(TypedDict):
     """A number, a boolean or a category; None if it was not scored. `reason` says why it is None or false, where that is known."""
 
@@ -174,9 +204,10 @@ class Score(TypedDict):
 
 
 class CaseRun(TypedDict):
-    """A run of the flow for a case. `task_id` is the root of its tree; None if there is none, or no longer. `status` is that of its evaluation."""
+    """A run of a variant, which is named, for a case. `task_id` is the root of its tree; None if there is none, or no longer. `status` is that of its evaluation."""
 
-    version: int
+    variant: str
+    version: int | None
     repeat: int
     status: Status
     task_id: str | None
@@ -195,10 +226,12 @@ class ExperimentCase(TypedDict):
 
 
 class ExperimentResult(Experiment):
-    """The result of an experiment so far, with a page of its cases: those with the largest disagreement first."""
+    """The result of an experiment so far, with a page of its cases. `slices` are by tag, those of most cases first, at most 20. `questions` counts those to people that are open."""
 
+    questions: int
     variants: list[Variant]
     differences: list[Difference]
+    slices: list[Slice]
     results: list[ExperimentCase]
     next_cursor: str | None
 
@@ -366,13 +399,29 @@ class Feedback(TypedDict):
     at: str
 
 
-class CallFeedback(TypedDict):
-    """The feedback on a call as it is now; None if there is none."""
+class RunScore(TypedDict):
+    """A score of a run, or of its task `task_id`: a number, a boolean or a category, and the `reason` that was given.
 
-    call_id: str
+    `source` is a person, or an end user of an application, and `by` the user who set it.
+    """
+
+    name: str
+    value: float | bool | str
+    reason: str | None
+    source: Literal["person", "end_user"]
+    task_id: str | None
+    by: str
+    at: str
+
+
+class GivenFeedback(TypedDict):
+    """The `feedback` on a call, or the `score` of a run, as it is now; None if there is none."""
+
     run_id: str
-    task_id: str
-    feedback: Feedback | None
+    task_id: str | None
+    call_id: NotRequired[str]
+    feedback: NotRequired[Feedback | None]
+    score: NotRequired[RunScore | None]
 
 
 FileValue = TypedDict("FileValue", {"$file": str, "name": str, "media_type": str, "bytes": int, "sha256": str})
@@ -442,12 +491,51 @@ class Flow(TypedDict):
     created_at: str
 
 
+class Policy(TypedDict):
+    """A move of the label needs a completed experiment of the version on the data set. Its mean score must be `at_least` this, and `not_worse` than that of the version that has the label, in the same experiment."""
+
+    dataset: str
+    evaluator: str
+    at_least: NotRequired[float | None]
+    not_worse: NotRequired[bool]
+
+
+class LabelMove(TypedDict):
+    """A move of a label to a version."""
+
+    version: int
+    at: str
+    by: str
+    reason: str
+
+
+class Label(TypedDict):
+    """A label, its version, the percentages of its callers that get the versions of other labels, and its moves, newest first."""
+
+    label: str
+    version: int
+    shares: dict[str, float]
+    policy: Policy | None
+    moves: list[LabelMove]
+
+
+class Labels(TypedDict):
+    """The labels of a flow, by name."""
+
+    name: str
+    user_id: str
+    newest_version: int
+    labels: list[Label]
+
+
 class FlowRun(TypedDict):
     """A run of a flow. `task_id` is the root of its tree."""
 
     run_id: str
     task_id: str
     version: int
+    label: NotRequired[str]
+    share: NotRequired[str]
     status: Status
     created_at: str
     started_at: str | None
@@ -476,10 +564,15 @@ class Flows(TypedDict):
 
 
 class FlowRef(TypedDict):
-    """The flow and the version that a run executes. `name` is None if the flow has been deleted."""
+    """The flow and the version that a run executes. `name` is None if the flow has been deleted.
+
+    With the `label` that the caller named; `share` is the one whose version the run has, if it got a share of that label's callers.
+    """
 
     name: str | None
     version: int
+    label: NotRequired[str]
+    share: NotRequired[str]
 
 
 class FlowExecution(Execution):
@@ -980,12 +1073,13 @@ class NeededCode(TypedDict):
 
 class RunDetail(RunWithInputs):
     """A run with its inputs, the run that waits for it, the first ten tasks that failed it, the cause first, its first 100
-    model calls, the deaths of its workers, and the code for which it waits.
+    model calls, its scores, the deaths of its workers, and the code for which it waits.
     """
 
     parent_run: ParentRun | None
     failures: list[Failure]
     model_calls: list[ModelCall]
+    scores: list[RunScore]
     suspicion: Suspicion
     needs_code: list[NeededCode]
 

@@ -206,7 +206,8 @@ class ParkedForTree(Parked):
     """The work waits for a tree of its own, which runs beside the tree of the task and belongs to the same user.
 
     Give `tasks`, in the format of `tasks.create`; or `copy_of`, the id of a stored tree, to run a copy of it; or `flow`, the
-    name of a flow of the same user, to run its newest version or `version`. `run_inputs` are the inputs of its run. When it is over, `execute` is called again, and
+    name of a flow of the same user, to run its newest version or `version`; with it, `changes` may name inputs and params that take
+    the place of those of its tasks, as `{TASK: {"inputs": {…}, "params": {…}}}`. `run_inputs` are the inputs of its run. When it is over, `execute` is called again, and
     `context.reply.answer` is `{"status", "result", "error", "task_id", "run_id"}`: status, result and
     error of its root, whose id is `task_id`. If the tree is refused, the status is `failed` and both
     ids are None. After `timeout_seconds` the task fails. When the task ends before it, the tree is cancelled.
@@ -221,6 +222,7 @@ class ParkedForTree(Parked):
         copy_of: str | None = None,
         flow: str | None = None,
         version: int | None = None,
+        changes: Json | None = None,
         run_inputs: Json | None = None,
         timeout_seconds: float | None = None,
         memo: Any = None,
@@ -229,7 +231,7 @@ class ParkedForTree(Parked):
             raise ValueError("Give one of tasks, copy_of and flow.")
         source: Json
         if flow is not None:
-            text, source = f"for a run of the flow '{flow}'", {"flow": flow, "version": version}
+            text, source = f"for a run of the flow '{flow}'", {"flow": flow, "version": version, "changes": changes}
         elif copy_of is not None:
             text, source = f"for a copy of the tree '{copy_of}'", {"copy_of": copy_of}
         else:

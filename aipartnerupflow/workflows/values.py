@@ -13,7 +13,8 @@ from uuid import uuid4
 import msgspec
 import orjson
 
-from aipartnerupflow.executors import Json
+from aipartnerupflow.executors import File, Json
+from aipartnerupflow.executors.files import FILE_SCHEMA
 
 REFS: Final = "#/$defs/{name}"
 MANY_BITS: Final = "Integer exceeds 64-bit range"
@@ -48,6 +49,12 @@ def encoded_with_secrets(value: Any, *, allowed: bool = True) -> tuple[Any, dict
             return token
         if _is_model(type(value)):
             return value.model_dump(mode="json")
+        if isinstance(value, File):
+            if value.value is None:
+                raise TypeError(
+                    f"{value!r} is not saved: a step on a server saves one that it returns, alone or in a list or a dict"
+                )
+            return value.value
         raise TypeError(f"a value of type {type(value).__qualname__} is no JSON")
 
     try:
@@ -121,6 +128,8 @@ def decoded(value: Any, kind: Any) -> Any:
 def _model_of(kind: Any, value: Any) -> Any:
     if _is_model(kind):
         return kind.model_validate(value)
+    if kind is File:
+        return value if isinstance(value, File) else File.of(value)
     if kind is object:
         return value
     raise TypeError(f"{kind} has no JSON form")
@@ -167,6 +176,8 @@ def _components(kinds: list[Any]) -> tuple[tuple[Json, ...], Json]:
     def custom(kind: Any) -> Json:
         if kind is object:
             return {"title": "Any"}
+        if kind is File:
+            return FILE_SCHEMA
         if not _is_model(kind):
             raise TypeError(f"{kind} has no JSON Schema")
         schema: Json = kind.model_json_schema(ref_template=REFS.format(name="{model}"))

@@ -159,6 +159,10 @@ class Docker(Section):
         "none",
         description="The Docker network of containers: `none`, or one that lets them reach what they may reach. With `bridge` they reach the internet, and all that the machine reaches.",
     )
+    save: bool = Field(
+        False,
+        description="Whether tasks may save files that their containers leave in `/task/out`. Until they are saved they are on the daemon's disk. Each has at most `limits.file_bytes`, but Docker does not limit how much a container stores together: allow it where the daemon's disk is one that may get full.",
+    )
     user: values.UserOfContainers = Field(
         "65534:65534",
         description="The user, and the group, as which containers run, instead of that of their image. `0:0` is root in the container, without capabilities.",

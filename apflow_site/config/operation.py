@@ -401,13 +401,13 @@ class Limits(Section):
         ge=KIB,
         le=MIB,
         examples=[65_536],
-        description="The size, as JSON, above which a result is stored as a file, and the task has a reference to it. See [Large results](../how-to/files.md#know-what-happens-to-large-results).",
+        description="The size, as JSON, above which a result, or an input of a request, is stored as a file, and the task has a reference to it. See [Large results](../how-to/files.md#know-what-happens-to-large-results).",
     )
     value_bytes: Whole = Field(
         32 * MIB,
         ge=KIB,
         le=GIB,
-        description="The size, as JSON, of one result that is stored as a file, and of all such values together that one task gets. Workers have them in memory.",
+        description="The size, as JSON, of one result or input that is stored as a file, and of all such values together that one task gets. Workers have them in memory.",
     )
     run_bytes: Whole = Field(
         100 * MIB,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -21,11 +22,12 @@ from tasks.executors import disabled_executors, executor_ids
 from tasks.executors.admission import checked
 from tasks.executors.input_places import inputs_used
 from tasks.models import Flow, FlowVersion, Run, RunInputs, Task
-from tasks.rules.exceptions import InvalidParams, TasksError
-from tasks.rules.flows import Change, Content, changes, closed_names
+from tasks.rules.exceptions import FlowNotFound, InvalidParams, TasksError
+from tasks.rules.flows import Change, Content, changes, closed_names, version_of
 from tasks.rules.specs import explicit_executor
 from tasks.rules.strict_json import Json
 from tasks.rules.tags import tags_in
+from tasks.services.evals import labels
 from tasks.services.files import permit_for
 from tasks.services.flows import delete_flow, get_flow, get_version, read_version, run_flow, save_flow, tasks_of_tree
 from tasks.services.flows.flow_grid import COLUMNS, grid_of
@@ -113,11 +115,17 @@ def flow(request: HttpRequest, caller: Caller, name: str) -> Context:
         },
         "run_address": address_of(caller, found, "run_flow", **({} if version is None else {"version": version})),
         "address": address_of(caller, found),
+        "experiments_address": address_of(caller, found, "flow_experiments"),
         "delete_address": address_of(caller, found, "delete_flow"),
         "pause": its_pause,
         "paused_by": its_pause and its_pause.paused_by(caller),
         "pause_address": address_of(caller, found, "pause_flow"),
         "resume_address": address_of(caller, found, "resume_flow"),
+        "labels": [
+            (name, version_of(each), datetime.fromisoformat(each["moves"][0]["at"]), each)
+            for name, each in sorted((found.labels or {}).items())
+        ],
+        "label_address": address_of(caller, found, "label_flow"),
     }
 
 
@@ -145,6 +153,52 @@ async def resume(request: HttpRequest, caller: Caller, name: str) -> HttpRespons
     found = await pools.read(get_flow, caller=caller, name=name, user_id=chosen(request)["user_id"])
     await pools.write(named_limits.resume, caller, "flow", found.name, owner=found.user_id)
     return redirect_with_message(request, address_of(caller, found), f"Resumed the flow {found.name}.")
+
+
+@page("POST", needs=Role.OPERATOR)
+async def label(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
+    """Set a label of a flow, undo its newest move, or remove it, as the pressed button says."""
+    sent = {field: str(request.POST.get(field, "")).strip() for field in ("label", "version", "shares", "reason")}
+    given: Json = {
+        "name": name,
+        "user_id": chosen(request)["user_id"],
+        "label": sent["label"],
+        "reason": sent["reason"],
+    }
+    level, message = messages.SUCCESS, f"Changed the label {given['label'][:100]}."
+    try:
+        if not 1 <= len(sent["reason"]) <= 500:
+            raise InvalidParams([("reason", "must have 1 to 500 characters")])
+        if (act := request.POST.get("do")) == "undo":
+            await pools.write(labels.undo_label, caller=caller, **given)
+        elif act == "remove":
+            await pools.write(labels.remove_label, caller=caller, **given)
+        else:
+            given |= {"version": _number(sent["version"]), "shares": _shares(sent["shares"])}
+            await pools.write(labels.set_label, caller=caller, **given)
+    except (InvalidParams, FlowNotFound) as error:
+        level, message = messages.ERROR, error.message
+    found = await pools.read(get_flow, caller=caller, name=name, user_id=given["user_id"])
+    return redirect_with_message(request, f"{address_of(caller, found)}#labels", message, level=level)
+
+
+def _number(text: str) -> int | None:
+    """Return a version; None if the field is empty. Raises InvalidParams."""
+    if text and not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise InvalidParams([("version", "must be a whole number")])
+    return int(text) if text else None
+
+
+def _shares(text: str) -> dict[str, float] | None:
+    """Return the percentages in a text such as `candidate=10, canary=5`; None if it is empty. 0 ends a share. Raises InvalidParams."""
+    found = {}
+    for part in filter(None, (each.strip() for each in text.split(","))):
+        taker, _, percent = part.partition("=")
+        try:
+            found[taker.strip()] = float(percent)
+        except ValueError:
+            raise InvalidParams([("shares", f"'{part[:100]}' must be LABEL=PERCENT, as in candidate=10")]) from None
+    return {taker: percent for taker, percent in found.items() if percent} if found else None
 
 
 def chosen(request: HttpRequest) -> dict[str, Any]:

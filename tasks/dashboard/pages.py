@@ -19,6 +19,7 @@ from apflow_site.db.calls import TurnTooFar, working_for
 from tasks.queue import maintenance
 from tasks.rules.exceptions import (
     CallNotFound,
+    DatasetNotFound,
     DeliveryNotFound,
     ExperimentNotFound,
     FileNotFound,
@@ -47,6 +48,7 @@ REFUSALS: Final = {
     CallNotFound: 404,
     FileNotFound: 404,
     FlowNotFound: 404,
+    DatasetNotFound: 404,
     ExperimentNotFound: 404,
     ScheduleNotFound: 404,
     HookNotFound: 404,

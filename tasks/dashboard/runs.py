@@ -148,6 +148,7 @@ def run(request: HttpRequest, caller: Caller, run_id: str) -> Context:
         "run": run,
         "may_retry": may_retry,
         "inputs": found.inputs,
+        "scores": found.scores,
         "parent": found.parent,
         "failures": found.failures,
         "causes": [failure for failure in found.failures if failure.task_id in ran] or found.failures,

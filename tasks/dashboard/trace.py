@@ -39,6 +39,7 @@ from tasks.rules.tags import REPLAY
 from tasks.rules.token_usage import dollars
 from tasks.services.flows import Saved, get_version, save_flow
 from tasks.services.flows.flow_lists import flow_of
+from tasks.services.history import scores_of
 from tasks.services.runs.run_inputs import with_tags
 from tasks.services.spending.usage import get_call, set_feedback
 from tasks.services.trees import execute_tree
@@ -102,6 +103,7 @@ def context_of(caller: Caller, task_id: str, given: Mapping[str, str]) -> Contex
         "kind": kind,
         "run": run,
         "flow": flow,
+        "scores": scores_of(run.id) if run else (),
         "is_running": is_running,
         "is_live": is_running or (replay is not None and replay.run is not None and replay.run.finished_at is None),
         "rows": [(row, axis.bars_of(row)) for row in rows],

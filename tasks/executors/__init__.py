@@ -28,6 +28,7 @@ EXECUTORS: Mapping[str, str] = MappingProxyType(
         "docker_executor": "tasks.executors.docker.executor.Docker",
         "echo_executor": "tasks.executors.echo.Echo",
         "evaluate_executor": "tasks.executors.evaluate.Evaluate",
+        "compare_executor": "tasks.executors.compare.Compare",
         "event_executor": "tasks.executors.event.Event",
         "generate_executor": "tasks.executors.generate.Generate",
         "langgraph_executor": "tasks.executors.langgraph.executor.LangGraph",

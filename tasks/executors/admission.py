@@ -20,6 +20,7 @@ from tasks.executors.workflows import STEP
 from tasks.rules.conditions import tasks_in
 from tasks.rules.exceptions import InvalidDependency, InvalidParams, InvalidTree
 from tasks.rules.field_rules import PARAMS, unknown_field
+from tasks.rules.files import given_whole
 from tasks.rules.maps import source_of as source_of_map
 from tasks.rules.maps import templates_of
 from tasks.rules.places import RUN, SECRET, is_run_input, places_in, source_of, texts_in
@@ -130,7 +131,8 @@ def _problems(spec: TreeSpec, *, is_copy: bool) -> Iterator[tuple[str, str]]:
             faults = caching.problems(executor, task.params or {}, task.inputs, has_secret=has_secret)
             yield from ((f"tasks[{task.position}].params.{field}", why) for field, why in faults)
         try:
-            if task.executor_id is not None and time.thread_time() - started < CHECK_SECONDS:
+            is_whole = len(given_whole(task.inputs)) == len(task.inputs)
+            if task.executor_id is not None and is_whole and time.thread_time() - started < CHECK_SECONDS:
                 get_executor(task.executor_id).check_with_inputs(task.params or {}, task.inputs)
         except ExecutorError as error:
             field, reason = "params", str(error)
@@ -144,13 +146,15 @@ def _misfit(task: TaskSpec, executor: Executor, *, is_part: bool) -> str | None:
 
     A result may be any input, so with dependencies only what is given counts, one input at a time; so it
     is in a part of a template, whose inputs its values complete, and with the inputs of a run. An input that
-    is encrypted was checked before.
+    is encrypted was checked before, and one that is stored as a file is checked when its task runs.
     """
     takes_inputs_of_run = any(is_run_input(path) for _, path in places_in(task.inputs, ""))
-    if not task.dependencies and not is_part and not takes_inputs_of_run and not has_sealed(task.inputs):
+    whole = given_whole(task.inputs)
+    is_whole = len(whole) == len(task.inputs) and not has_sealed(task.inputs)
+    if not task.dependencies and not is_part and not takes_inputs_of_run and is_whole:
         return mismatch(executor.input_schema, task.inputs)
-    is_open = {name: next(places_in(value, name), None) is None for name, value in task.inputs.items()}
-    given = {name: value for name, value in task.inputs.items() if is_open[name] and not has_sealed(value)}
+    is_open = {name: next(places_in(value, name), None) is None for name, value in whole.items()}
+    given = {name: value for name, value in whole.items() if is_open[name] and not has_sealed(value)}
     rules = {name: rule for name, rule in executor.input_schema.items() if name in RULES_OF_ONE_INPUT}
     return mismatch(rules, given)
 

@@ -36,10 +36,6 @@ NOT_HERE: Final = (
     "a secret cannot be used in this input of {executor}, because it may reach a model, people or the result. {where}"
 )
 NO_NAME: Final = "is not the name of a secret: write {{secret.NAME}} with letters, digits and underscores, and four braces for two that stay"
-NOT_THERE: Final = (
-    "There is no secret '{name}' that the owner of this task may use. Store it with secrets.set, or `aipartnerupflow "
-    "secrets set {name}`"
-)
 UNBINDABLE: Final = (
     "The secret '{name}' may only be sent to {hosts} (allow_hosts), and {executor} cannot be held to a host. Use a "
     "secret that is not bound to hosts"
@@ -136,6 +132,14 @@ def _at(pointer: str, place: str) -> Iterator[tuple[str, str]]:
     steps = pointer.split("/")[1:3]
     if len(steps) == 2 and steps[0] == "inputs":
         yield place, steps[1].replace("~1", "/").replace("~0", "~")
+
+
+def not_there(name: str, *, what: str = "task") -> str:
+    """Return why a secret cannot be used that its owner does not have: also if another user has one of this name."""
+    return (
+        f"There is no secret '{name}' that the owner of this {what} may use. Store it with secrets.set, or `aipartnerupflow "
+        f"secrets set {name}`"
+    )
 
 
 class HasInputs(Protocol):

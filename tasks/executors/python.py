@@ -136,25 +136,35 @@ class StepTask(Python):
 
     async def execute(self, inputs: Json, context: Context) -> Any:
         step = await LOCAL.get()() if "local" in inputs else _step(inputs)
+        given, secrets = inputs["arguments"], inputs.get("secrets")
+        if secrets:
+            given = with_secrets(given, secrets)
+        enter_task(context)
+        if "local" in inputs or not has_files(step.__wrapped__):
+            return _stored(step, await self._result(step, given))
+        async with local_files(step.__wrapped__, given, context.files) as local:
+            return _stored(step, await with_saved(await self._result(step, local), context.files))
+
+    async def _result(self, step: Step[..., Any], given: Json) -> Any:
         try:
-            secrets = inputs.get("secrets")
-            arguments = step.arguments(with_secrets(inputs["arguments"], secrets) if secrets else inputs["arguments"])
+            arguments = step.arguments(given)
         except ValueError as error:
             raise ExecutorError(str(error), permanent=True) from None
-        enter_task(context)
         if inspect.iscoroutinefunction(step.__wrapped__):
             try:
-                result = await step.__wrapped__(**arguments)
+                return await step.__wrapped__(**arguments)
             except ExecutorError:
                 raise
             except (Exception, SystemExit, KeyboardInterrupt) as error:  # the operator's function may raise anything
                 raise _failure(step, error) from error
-        else:
-            result = await self._on_a_thread(step.__wrapped__, arguments, step=step)
-        try:
-            return step.stored(result)
-        except TypeError as error:
-            raise ExecutorError(str(error), permanent=True) from None
+        return await self._on_a_thread(step.__wrapped__, arguments, step=step)
+
+
+def _stored(step: Step[..., Any], result: Any) -> Any:
+    try:
+        return step.stored(result)
+    except TypeError as error:
+        raise ExecutorError(str(error), permanent=True) from None
 
 
 def _step(inputs: Json) -> Step[..., Any]:

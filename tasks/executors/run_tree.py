@@ -5,10 +5,24 @@ from typing import Any, ClassVar, Final
 from aipartnerupflow.executors import Context, Executor, ExecutorError, Json, ParkedForTree
 from tasks.executors.admission import checked
 from tasks.rules.exceptions import TasksError
+from tasks.rules.places import escaped
+from tasks.rules.tree import WORKFLOW
 
 DAY_SECONDS: Final = 86_400
-SOURCES: Final = ("tasks", "copy_of", "flow")
-ONE_OF_THEM: Final = "Give one of inputs.tasks, a list of tasks, inputs.copy_of, the id of a stored tree, and inputs.flow, the name of a flow."
+SOURCES: Final = ("tasks", "copy_of", "flow", "workflow")
+ONE_OF_THEM: Final = (
+    "Give one of inputs.tasks, a list of tasks, inputs.copy_of, the id of a stored tree, inputs.flow, the name of a flow, "
+    "and inputs.workflow, the name of a workflow."
+)
+CHANGES: Final[Json] = {
+    "type": "object",
+    "additionalProperties": {
+        "type": "object",
+        "properties": {"inputs": {"type": "object"}, "params": {"type": "object"}},
+        "additionalProperties": False,
+    },
+    "description": "Inputs and params in the place of those of tasks of the flow, by the ids of the tasks",
+}
 
 
 class RunTree(Executor):
@@ -40,9 +54,20 @@ class RunTree(Executor):
                 "type": "string",
                 "minLength": 1,
                 "maxLength": 100,
-                "description": "The name of a flow of the same owner",
+                "description": "The name of a flow of the same owner, or NAME@LABEL",
             },
-            "version": {"type": "integer", "minimum": 1, "description": "The version of the flow. Default: the newest"},
+            "version": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "The version of the flow. Default: that of the label, or the newest",
+            },
+            "changes": CHANGES,
+            "workflow": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 100,
+                "description": "The name of a workflow, whose arguments are `inputs`",
+            },
             "inputs": {
                 "type": "object",
                 "description": "The inputs of the run: the tree uses them as {{run.inputs.NAME}}",
@@ -56,7 +81,7 @@ class RunTree(Executor):
         },
     }
     result_schema: ClassVar[Json] = {"description": "The result of the root of the tree"}
-    verbatim = frozenset({"tasks"})
+    verbatim = frozenset({"tasks", "changes"})
     secret_inputs = frozenset()
     param_names = frozenset()
     example: ClassVar[Json] = {
@@ -90,11 +115,16 @@ class RunTree(Executor):
             raise ExecutorError(f"The tree '{end['task_id']}' ended as {end['status']}{why}")
         if sum(name in inputs for name in SOURCES) != 1:
             raise ExecutorError(ONE_OF_THEM, permanent=True)
+        if (workflow := inputs.get("workflow")) is not None:
+            arguments = (inputs.get("inputs") or {}) | inputs.get("changes", {}).get(workflow, {}).get("inputs", {})
+            task = {"name": workflow, "schemas": {"method": f"{WORKFLOW}{workflow}"}, "inputs": escaped(arguments)}
+            raise ParkedForTree([task], timeout_seconds=inputs.get("timeout_seconds"))
         raise ParkedForTree(
             inputs.get("tasks"),
             copy_of=inputs.get("copy_of"),
             flow=inputs.get("flow"),
             version=inputs.get("version"),
+            changes=inputs.get("changes"),
             run_inputs=inputs.get("inputs"),
             timeout_seconds=inputs.get("timeout_seconds"),
         )

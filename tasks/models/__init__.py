@@ -4,7 +4,7 @@ Each model names its app: projects with `aipartnerupflow.django` use them withou
 """
 
 from tasks.models.caching import CachedResult, CachedResultQuerySet, CallInFlight
-from tasks.models.evals import Dataset, DatasetQuerySet, DatasetVersion, Experiment, ExperimentQuerySet
+from tasks.models.evals import Dataset, DatasetQuerySet, DatasetVersion, Experiment, ExperimentQuerySet, Score
 from tasks.models.files import File, FileBytes, FileQuerySet, FileReference, FileSpace
 from tasks.models.flows import Flow, FlowQuerySet, FlowVersion
 from tasks.models.hooks import Hook, HookDelivery, HookQuerySet
@@ -85,6 +85,7 @@ __all__ = [
     "SavedView",
     "Schedule",
     "ScheduleQuerySet",
+    "Score",
     "SentEvent",
     "SharedLimit",
     "Task",

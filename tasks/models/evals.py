@@ -1,4 +1,4 @@
-"""Data sets with their versions, and experiments: runs that score versions of a flow on a data set."""
+"""Data sets with their versions, experiments, which score versions of a flow on a data set, and the scores of runs."""
 
 from difflib import get_close_matches
 from typing import ClassVar, Self
@@ -52,7 +52,7 @@ class Dataset(models.Model):
 
 
 class DatasetVersion(models.Model):
-    """The rows of a data set, as one save has stored them: each `{inputs, expected?, tags?}`. They never change."""
+    """The rows of a data set, as one save has stored them: each `{inputs, expected?, tags?, source?}`. They never change."""
 
     dataset = models.ForeignKey(Dataset, models.CASCADE, related_name="versions", db_constraint=False)
     number = models.PositiveIntegerField()
@@ -79,7 +79,8 @@ class ExperimentQuerySet(models.QuerySet["Experiment"]):
 class Experiment(models.Model):
     """An experiment, which a tree carries out. `id` is that of its root, whose `params.for_each.items` are the cases; it is deleted with the tree.
 
-    `versions` are those of the flow, the first one is what the other is compared with.
+    `split` is the tag of the rows that were used, or "" for all. `versions` are those of the flow, one for each variant, and None for a workflow (`flow` is `workflow:NAME`). `variants` have their names
+    and what they change; the first one is what the other is compared with.
     """
 
     id = models.CharField(primary_key=True, max_length=255)
@@ -88,9 +89,11 @@ class Experiment(models.Model):
     dataset_version = models.PositiveIntegerField()
     flow = models.CharField(max_length=100)
     versions = JsonTextField()
+    variants = JsonTextField(default=list)
     evaluators = JsonTextField()
     repeats = models.PositiveSmallIntegerField()
     cases = models.PositiveIntegerField()
+    split = models.CharField(max_length=64, default="", db_default="")
     created_at = models.DateTimeField()
 
     objects = ExperimentQuerySet.as_manager()
@@ -104,3 +107,33 @@ class Experiment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.dataset} with {self.flow} ({self.id})"
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the variants. An experiment of an earlier version of the server has versions alone."""
+        return [each["name"] for each in self.variants] or [f"version {number:,}" for number in self.versions]
+
+
+class Score(models.Model):
+    """A score of a run, or of its task `task_id` if that is not empty: by a `person` or the `end_user` of an application (`source`).
+
+    `value` is a number, a boolean or a category, and `by` the user who set it.
+    """
+
+    run_id = models.CharField(max_length=36)
+    task_id = models.CharField(max_length=255, default="")
+    name = models.CharField(max_length=64)
+    source = models.CharField(max_length=9)
+    value = JsonTextField()
+    reason = models.TextField(null=True)
+    by = models.CharField(max_length=255)
+    at = models.DateTimeField()
+
+    class Meta:
+        app_label = "tasks"
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["run_id", "task_id", "name", "source"], name="score_of_run"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.run_id}"

@@ -75,7 +75,8 @@ class Run(models.Model):
     died of it, with the evidence in `deaths`, and `host_losses` those that died with their supervisor;
     `suspected_at` is when it became suspected (`tasks.queue.suspicion`), and `interruption` how it lost its latest worker. In a demo run executors return their example results.
     `wait_id` is the wait of a task of another run, which continues when this one ends.
-    `flow_id` and `flow_version` say of which flow its tree was made; the flow may have been deleted.
+    `flow_id` and `flow_version` say of which flow its tree was made; the flow may have been deleted. `flow_label` is the
+    label that the caller named, and after a slash the one that got the run as its share: `production/candidate`.
     `model_calls` and the numbers after it are what its model calls used so far, or null; `cost_nanos` is in billionths
     of a US dollar, without the `unpriced_calls`.
     `failures` are, of a failed run, the first tasks that failed it, the cause first: each `{task_id, name, error}`,
@@ -108,6 +109,7 @@ class Run(models.Model):
     wait_id = models.CharField(max_length=36, null=True)
     flow_id = models.CharField(max_length=36, null=True)
     flow_version = models.PositiveIntegerField(null=True)
+    flow_label = models.CharField(max_length=65, null=True)
     trace = models.CharField(max_length=55, null=True)  # the span of the request (`tasks.telemetry.tracing`)
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)

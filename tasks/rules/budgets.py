@@ -59,6 +59,10 @@ class Spent:
         """Add what a call of a model used."""
         return replace(self, tokens=self.tokens + call.total_tokens, cost_nanos=self.cost_nanos + call.cost_nanos)
 
+    def plus(self, other: Self) -> Self:
+        """Add what another run used."""
+        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__})
+
     def of(self, measure: str) -> float:
         return dollars(self.cost_nanos) if measure == COST_USD else float(getattr(self, measure))
 
@@ -97,8 +101,15 @@ def refusal(measure: str, limits: Mapping[str, float], spent: Spent) -> str:
     """Return the error of a task or of a model call that no longer fits the budget."""
     return (
         f"The budget of this run is used up: spent {described(measure, spent.of(measure), limits[measure])}. "
-        f"Copy the tree (tasks.copy), raise params.budget.{measure} of its root (tasks.update), and execute the copy."
+        f"Execute it again, with the whole budget, or a copy of the tree (tasks.copy) with a higher params.budget.{measure} "
+        "of its root (tasks.update)."
     )
+
+
+def rest_used_up(measure: str, limits: Mapping[str, float], spent: Spent) -> str:
+    """Return the error of what no longer fits the rest of a budget that a run has from the one that started its tree."""
+    used = described(measure, spent.of(measure), max(0.0, limits[measure]))
+    return f"The budget of the run that started this tree is used up: spent {used} that were left of it."
 
 
 def stopped(measure: str, spent: float, allowed: float) -> str:

@@ -16,7 +16,7 @@ import orjson
 
 from tasks.rules import conditions
 from tasks.rules.field_rules import MONTH_SECONDS, MOST_CHECKS, MOST_RETRIES_OF_CHECK
-from tasks.rules.flows import NAME, NAME_RULE
+from tasks.rules.flows import NAME_RULE, REFERENCE
 from tasks.rules.schema import TooCostly, check_cost, fault
 from tasks.rules.strict_json import Json
 from tasks.rules.waits import SCHEMA, fault_of_assignees
@@ -251,7 +251,7 @@ def _problems_of_kind(given: object, place: str) -> Iterator[Problem]:
     if isinstance(given, str):
         if not given or len(given) > 255:
             yield place, "must have 1 to 255 characters"
-        elif given.startswith(FLOW) and not NAME.fullmatch(given.removeprefix(FLOW)):
+        elif given.startswith(FLOW) and not REFERENCE.fullmatch(given.removeprefix(FLOW)):
             yield place, f"the name of the flow {NAME_RULE}, after '{FLOW}'"
         return
     if not isinstance(given, dict) or len(given) != 1 or next(iter(given)) not in KINDS:

@@ -93,10 +93,19 @@ class FlowNotFound(TasksError):
     """Flow not found."""
 
     def __init__(
-        self, name: str, *, version: int | None = None, newest: int = 0, close_matches: Sequence[str] = ()
+        self,
+        name: str,
+        *,
+        version: int | None = None,
+        newest: int = 0,
+        label: str | None = None,
+        close_matches: Sequence[str] = (),
     ) -> None:
-        """Give `version` if the flow has no such version, or no longer."""
-        if version is None:
+        """Give `version` if the flow has no such version, or no longer, and `label` if it has no such label."""
+        if label is not None:
+            hint = _did_you_mean(close_matches) or "flows.labels lists those that it has."
+            super().__init__(f"Flow '{name}' has no label '{label}'. {hint}", data={"flow": name, "label": label})
+        elif version is None:
             hint = _did_you_mean(close_matches) or "Check the name, and that the flow belongs to you."
             super().__init__(f"Flow '{name}' not found. {hint}", data={"flow": name})
         else:
@@ -180,7 +189,14 @@ class FileTooLarge(TasksError):
 
 
 class StoreUnavailable(TasksError):
-    """The store of the files does not answer."""
+    """The store of the files does not answer, or its disk fails."""
+
+
+class StoreFull(StoreUnavailable):
+    """The disk has no room for the bytes of a file."""
+
+    def __init__(self) -> None:
+        super().__init__("The disk of the server has no room for this file. Try again later.")
 
 
 class FileDiffers(TasksError):

@@ -18,6 +18,7 @@ EXTRAS: Final[Mapping[str, str]] = MappingProxyType(
         "scrape": "trafilatura",
         "ssh": "asyncssh",
         "s3": "obstore",
+        "pdf": "pypdfium2",
         "ray": "ray",
     }
 )

@@ -1,21 +1,31 @@
-"""The parts of a flow: its name, the schema of its inputs, and the inputs of one run. Pure."""
+"""The parts of a flow: its name, the schema of its inputs, the inputs of one run, and the labels of its versions. Pure."""
 
 import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any, Final, NotRequired, TypedDict
 
 import orjson
 
-from tasks.rules.exceptions import MOST_LISTED
-from tasks.rules.files import asks_for_file, no_files
+from tasks.rules.exceptions import MOST_LISTED, InvalidParams
+from tasks.rules.files import asks_for_file, given_whole, is_moved, no_files
 from tasks.rules.schema import TooCostly, check_cost, fault, is_light, mismatch
 from tasks.rules.strict_json import Json
 
 NAME: Final = re.compile("[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 NAME_RULE: Final = "must have 1 to 100 letters, digits, '_', '-' and '.', the first a letter or digit"
+LABEL: Final = re.compile("[A-Za-z][A-Za-z0-9_.-]{0,31}")
+LABEL_RULE: Final = "must have 1 to 32 letters, digits, '_', '-' and '.', the first a letter"
+REFERENCE: Final = re.compile(f"{NAME.pattern}(@{LABEL.pattern})?")
+"""A flow in a request: NAME, or NAME@LABEL for the version that has the label."""
+LONGEST_REFERENCE: Final = 100
+"""The number of characters of NAME@LABEL: columns have these for a name."""
+MOST_LABELS: Final = 20
+"""The number of labels of a flow."""
+MOST_MOVES: Final = 20
+"""The number of moves of a label that are kept, and can be undone."""
 OPEN_KEYWORDS: Final = frozenset(
     {
         "$ref",
@@ -107,8 +117,17 @@ def filled_inputs(schema: Json | None, given: Json) -> tuple[Json, list[Problem]
         return filled, wrong[:MOST_LISTED]
     if not is_light(schema, filled):
         return filled, [("inputs", "are too long for the schema of this flow. Send less, or simplify the schema")]
-    problem = mismatch(schema, filled)
+    whole = given_whole(
+        filled
+    )  # the others were checked before they were stored as files, or are files that a client names
+    problem = mismatch(schema if len(whole) == len(filled) else _without(filled.keys() - whole.keys(), schema), whole)
     return filled, [("inputs", f"do not fit the schema of this flow: {problem}")] if problem else []
+
+
+def _without(names: Collection[str], schema: Json) -> Json:
+    """Return the schema without what it says of these inputs."""
+    rules = {name: rule for name, rule in rules_of(schema).items() if name not in names}
+    return schema | {"properties": rules, "required": [*{*schema.get("required", [])}.difference(names)]}
 
 
 def with_defaults(schema: Json, given: Json) -> Json:
@@ -117,9 +136,30 @@ def with_defaults(schema: Json, given: Json) -> Json:
     for name, rule in rules_of(schema).items():
         if name not in filled and "default" in rule:
             filled[name] = rule["default"]
-        elif isinstance(filled.get(name), dict):
+        elif isinstance(filled.get(name), dict) and not is_moved(filled[name]):
             filled[name] = with_defaults(rule, filled[name])
     return filled
+
+
+def with_changes(tasks: Sequence[Json], changes: Mapping[str, Json]) -> list[Json]:
+    """Return the tasks of a definition with `{TASK: {"inputs": {…}, "params": {…}}}` in the place of what they have.
+
+    Raises InvalidParams for a task that is none of them.
+    """
+    ids = [task["id"] for task in tasks]
+    if unknown := [task_id for task_id in changes if task_id not in ids]:
+        raise InvalidParams([(f"changes.{unknown[0][:100]}", unknown_task(unknown[0], ids))])
+    return [
+        task | {part: (task.get(part) or {}) | new for part, new in changes.get(task["id"], {}).items()}
+        for task in tasks
+    ]
+
+
+def unknown_task(task_id: str, known: Collection[str]) -> str:
+    """Say that a flow has no such task."""
+    close = get_close_matches(task_id[:100], known, n=1)
+    hint = f"did you mean '{close[0]}'?" if close else f"it has {', '.join(list(known)[:MOST_LISTED])}"
+    return f"'{task_id[:100]}' is no task of this flow; {hint}"
 
 
 def without_default(schema: Json) -> set[str]:
@@ -186,3 +226,67 @@ def _by_id(tasks: Sequence[Json]) -> dict[str, Json]:
 
 def _without_properties(schema: Json) -> Json:
     return {name: value for name, value in schema.items() if name != "properties"}
+
+
+# --- labels of versions ---
+
+
+class Move(TypedDict):
+    """One move of a label: the version that it got, when, by which user, and why."""
+
+    version: int
+    at: str
+    by: str
+    reason: str
+
+
+class Label(TypedDict):
+    """A label: its moves, newest first, the percentages of its callers that other labels get, and its policy."""
+
+    moves: Sequence[Move]
+    shares: Mapping[str, float]
+    policy: NotRequired[Json | None]
+
+
+Labels = Mapping[str, Label]
+
+
+def version_of(label: Label) -> int:
+    return label["moves"][0]["version"]
+
+
+def place_of(flow: str, label: str, key: str) -> float:
+    """Return where a key is among all keys, from 0 to below 100: always the same for the same label."""
+    digest = hashlib.sha256(f"{flow}@{label}\0{key}".encode()).digest()
+    return int.from_bytes(digest[:8]) / 2**64 * 100
+
+
+def chosen(flow: str, labels: Labels, name: str, *, key: str | None) -> str:
+    """Return the label whose version a caller of the label `name` gets: another one, if the key is in its share.
+
+    Without a key, `name` itself. A label that gets a larger share keeps the keys that it had, if it is the first by name.
+    """
+    if key is None or not (shares := labels[name]["shares"]):
+        return name
+    place = place_of(flow, name, key)
+    for taker, percent in sorted(shares.items()):
+        if place < percent:
+            return taker
+        place -= percent
+    return name
+
+
+def problems_of_shares(labels: Labels, name: str, shares: Mapping[str, float]) -> Iterator[Problem]:
+    """Yield what is wrong with the shares of a label."""
+    others = sorted(labels.keys() - {name})
+    known = ", ".join(others) if others else "there are none"
+    for taker in shares:
+        if taker == name:
+            yield f"shares.{taker[:100]}", "is the label itself: give the others' shares, and it keeps the rest"
+        elif taker not in labels:
+            yield f"shares.{taker[:100]}", f"is no label of this flow; its other labels: {known}"
+    for taker, percent in shares.items():
+        if not 0 < percent <= 100:
+            yield f"shares.{taker[:100]}", "must be above 0 and at most 100 percent"
+    if (total := sum(shares.values())) > 100:
+        yield "shares", f"have {total:g} % together, and at most 100 % are possible"

@@ -49,15 +49,16 @@ def quantile(ordered: Sequence[float], part: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
 
 
-def in_words(difference: Estimate | None, *, first: str, second: str) -> str:
+def in_words(difference: Estimate | None, *, first: str, second: str, is_lower_better: bool = False) -> str:
     """Say whether `second` is better or worse than `first`: by the mean of (second - first) over the cases that both have a score of."""
     if difference is None or difference.cases < FEWEST or difference.low is None or difference.high is None:
         cases = difference.cases if difference else 0
         return f"Not enough cases to tell: {cases} {'has a score' if cases == 1 else 'have scores'} of both, and {FEWEST} are needed."
     if difference.low == difference.high == 0:
         return f"{first} and {second} have the same score in all {difference.cases:,} cases."
-    is_better = difference.mean >= 0
-    low, high = (difference.low, difference.high) if is_better else (-difference.high, -difference.low)
+    is_higher = difference.mean >= 0
+    is_better = is_higher != is_lower_better
+    low, high = (difference.low, difference.high) if is_higher else (-difference.high, -difference.low)
     found = f"{second} is {'better' if is_better else 'worse'} by {abs(difference.mean):.2f} ({low:.2f} to {high:.2f})"
     if difference.low <= 0 <= difference.high:
         return f"Not enough cases to tell: {found} in {difference.cases:,} cases."

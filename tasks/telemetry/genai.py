@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
+from django.conf import settings
 
 from tasks.rules.strict_json import Json
 from tasks.telemetry import tracing
@@ -73,6 +74,26 @@ def used(usage: Mapping[str, Any] | None) -> Json:
     if not found.get("gen_ai.usage.reasoning.output_tokens"):
         found.pop("gen_ai.usage.reasoning.output_tokens", None)
     return found
+
+
+def evaluated(run_id: str, trace: str | None, name: str, value: Any, reason: str | None, *, task_id: str) -> None:
+    """Send a score as the event `gen_ai.evaluation.result`, on a span below that of the run; `trace` is `Run.trace`.
+
+    The reason is content, as answers are (`telemetry.content`).
+    """
+    run = tracing.span_of_run(run_id, trace, {})
+    if run is None:
+        return
+    is_word = isinstance(value, bool | str)
+    facts = {
+        "gen_ai.evaluation.name": name,
+        "gen_ai.evaluation.score.value": None if value is None or isinstance(value, str) else float(value),
+        "gen_ai.evaluation.score.label": str(value).lower() if is_word else None,
+        "gen_ai.evaluation.explanation": reason if settings.APFLOW.telemetry.content else None,
+    }
+    span = run.child("evaluation", attributes={"apflow.run.id": run_id, "apflow.task.id": task_id or None})
+    span.event = ("gen_ai.evaluation.result", facts)
+    span.end()
 
 
 def measure(span: Span, *, seconds: float, first_seconds: float | None) -> None:

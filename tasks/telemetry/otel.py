@@ -16,7 +16,7 @@ from opentelemetry.metrics import Histogram
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -113,7 +113,8 @@ class Otel:
                 _context(span.place),
                 None if span.parent is None else _context(span.parent),
                 self._resource,
-                {name: value for name, value in span.attributes.items() if value is not None},
+                _without_none(span.attributes),
+                events=() if span.event is None else (Event(span.event[0], _without_none(span.event[1]), span.ended),),
                 kind=KINDS[span.kind],
                 status=FAILED if ERROR in span.attributes else UNSET,
                 start_time=span.began,
@@ -130,6 +131,10 @@ class Otel:
 KINDS: Final[Mapping[str, SpanKind]] = MappingProxyType({kind.name.lower(): kind for kind in SpanKind})
 UNSET, FAILED = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
 FLAGS: Final = {is_sampled: TraceFlags(int(is_sampled)) for is_sampled in (False, True)}
+
+
+def _without_none(attributes: Attributes) -> Attributes:
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def _context(place: Place, *, is_remote: bool = False) -> SpanContext:

@@ -69,10 +69,10 @@ def place_in(traceparent: str | None) -> Place | None:
 class Span:
     """A span under way: a context manager, or begun by its making and ended by `end`. A call adds attributes.
 
-    `began` and `ended` are nanoseconds since 1970. `parts` are spans below it that end when the work that they describe does.
+    `began` and `ended` are nanoseconds since 1970. `event` is the name and the attributes of one that happened in it. `parts` are spans below it that end when the work that they describe does.
     """
 
-    __slots__ = ("_token", "attributes", "began", "ended", "kind", "name", "parent", "parts", "place")
+    __slots__ = ("_token", "attributes", "began", "ended", "event", "kind", "name", "parent", "parts", "place")
 
     def __init__(
         self, name: str, place: Place, *, parent: Place | None, kind: str = "internal", attributes: Attributes
@@ -80,6 +80,7 @@ class Span:
         self.name, self.place, self.parent, self.kind = name, place, parent, kind
         self.attributes = dict(attributes)
         self.parts: dict[Any, Span] = {}
+        self.event: tuple[str, Attributes] | None = None
         self.began, self.ended = time.time_ns(), 0
 
     def __call__(self, attributes: Attributes) -> None:

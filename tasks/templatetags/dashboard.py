@@ -15,6 +15,7 @@ from tasks.dashboard.json_text import MAX_CHARACTERS, beginning, on_one_line, pr
 from tasks.dashboard.lines import lines_of
 from tasks.dashboard.picture import Picture
 from tasks.dashboard.words import DAY, HOUR, MINUTE, brief_counts, counts, duration, path_of, word
+from tasks.rules.exhibits import exhibits_of
 from tasks.services.flows.flow_grid import Cell, Line
 
 register = template.Library()
@@ -26,6 +27,7 @@ register.filter(pretty)
 register.filter(word)
 register.filter(who)
 register.filter("call_facts", facts)
+register.filter("exhibits", exhibits_of)
 
 PANEL_LINE: Final = 46
 UNITS: Final = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
@@ -105,6 +107,13 @@ def size(count: int) -> str:
     if unit is None:
         return f"{count:,} byte{'' if count == 1 else 's'}"
     return f"{count / unit[0]:,.1f}".removesuffix(".0") + f" {unit[1]}"
+
+
+@register.filter
+def by_label(text: str) -> str:
+    """Format `Run.flow_label`: the label, and the one whose share of its callers the run is in."""
+    label, _, taker = text.partition("/")
+    return f"{label}, in the share of {taker}" if taker else label
 
 
 @register.filter

@@ -452,7 +452,7 @@ class Attempts:
                 return question.reply_in_time
             if interruption["reply"] is not None:
                 return Reply(**interruption["reply"])
-        return self._run.spawner.reply_of_step(task) if task.is_called_again else None
+        return self._run.spawner.reply_of_step(task, self._run.read_for(task)) if task.is_called_again else None
 
 
 def _is_of_check(task: LoadedTask, question: OpenQuestion) -> bool:

@@ -278,14 +278,25 @@ class QuestionClosed(Change):
 
     task_id: str
     at: str | None
+    counting: BudgetCounted | None = None
+    """The count of the tree that the task waited for: without the end of the wait it would be counted twice."""
 
     WRITE: ClassVar[Write] = Update(
         table="tasks_question", key=("run_id", "task_id"), guard="tasks_question.closed_at IS NULL"
     )
 
     @property
+    def parts(self) -> Iterator[Change | None]:
+        yield self.counting
+
+    @property
     def row(self) -> Row:
         return {"run_id": self.run_id, "task_id": self.task_id, "closed_at": self.at}
+
+
+def _with_count(closing: QuestionClosed | None) -> Iterator[Change | None]:
+    yield closing
+    yield None if closing is None else closing.counting
 
 
 @dataclass(slots=True, kw_only=True)
@@ -463,7 +474,7 @@ class TaskFinished(Change):
 
     @property
     def parts(self) -> Iterator[Change | None]:
-        yield self.closing
+        yield from _with_count(self.closing)
         yield self.turn
         yield self.taking
 
@@ -505,7 +516,7 @@ class TasksSpawned(Change):
 
     @property
     def parts(self) -> Iterator[Change | None]:
-        yield self.closing
+        yield from _with_count(self.closing)
 
     @property
     def row(self) -> Row:

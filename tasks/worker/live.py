@@ -44,8 +44,8 @@ OTHER_VERSION: Final = (
     "with that."
 )
 TOO_LARGE: Final = (
-    "{name}() raised Again with arguments of {size:,} bytes, more than the {most:,} that limits.result_bytes allows. Store large values "
-    "elsewhere, and pass references."
+    "{name}() raised Again with arguments of {size:,} bytes, more than the {most:,} that limits.result_bytes allows. Save large values "
+    "with current_context().files, and pass these."
 )
 NO_LONGER: Final = "Cancelled by its workflow, which no longer waits for it"
 ENDED: Final = "Cancelled with its workflow, which failed"

@@ -17,7 +17,7 @@ from tasks.executors import get_executor
 from tasks.executors.admission import checked
 from tasks.executors.approval import Approval
 from tasks.executors.event import Event
-from tasks.executors.input_places import NOT_THERE, misuse
+from tasks.executors.input_places import misuse, not_there
 from tasks.executors.llm.tool import PREFIX, RUN_TREE, is_flow
 from tasks.executors.plugins import plugins
 from tasks.executors.wait import YEAR_SECONDS, Wait
@@ -62,7 +62,7 @@ async def rows_of_calls(
             raise Refused(
                 call,
                 f"'{largest}' is too large: the arguments have {size:,} bytes, more than the {most:,} that limits.result_bytes allows. "
-                "Store large values elsewhere and pass references, or raise the limit",
+                "Save large values with current_context().files and pass these, or raise the limit",
             )
     if all(call.kind == "step" for call in calls):
         rows = [_row(task, call, ids[call.path], now=now) for call in calls]
@@ -72,7 +72,7 @@ async def rows_of_calls(
     usable = await pools.read(named_secrets.usable, user_id=task.user_id, names=named) if named else {}
     for call, row in zip(calls, rows, strict=True):
         for name in call.secrets.values():
-            problem = misuse(usable[name], row) if name in usable else NOT_THERE.format(name=name[:100])
+            problem = misuse(usable[name], row) if name in usable else not_there(name[:100])
             if problem is not None:
                 raise Refused(call, problem)
     return rows

@@ -90,7 +90,9 @@ class OpenQuestions:
         """Record the reply of a question. A repeated one is ignored."""
         known = self._questions.get(question.task_id)
         if known is not None and known.id == question.id and known.reply is None:
-            self._questions[question.task_id] = replace(known, reply=question.reply, is_listening=question.is_listening)
+            self._questions[question.task_id] = replace(
+                known, reply=question.reply, is_listening=question.is_listening, used=question.used
+            )
             if (reply := self._replies.pop(question.task_id, None)) is not None and not reply.done():
                 reply.set_result(None)
             self._resume_if_due(question.task_id)

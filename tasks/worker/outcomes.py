@@ -148,8 +148,8 @@ class Results(Mapping[str, Any]):
                 return replace(outcome, stored=None)  # a partial result
             return failed(
                 f"The results of this run would have {self._bytes + size} bytes together, more than the "
-                f"{self._max_bytes} that limits.run_bytes allows. Store large results elsewhere and return references, "
-                "or raise the limit."
+                f"{self._max_bytes} that limits.run_bytes allows. Save large results with context.files and return "
+                "the files, or raise the limit."
             )
         self._bytes += size
         return outcome

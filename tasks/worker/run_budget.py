@@ -2,8 +2,12 @@
 
 This is the one place that decides: tasks ask before they start, and model calls before they are made. With
 `on_exceeded: "ask"` the first task that no longer fits asks the owner, and the others wait for that answer.
+
+A run whose tree a task of another run has started has what was left of that one's budget as a second limit (`rest`). Its
+use is counted there when it is over, in the commit that closes the wait for it: so once.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -27,6 +31,7 @@ from tasks.rules.budgets import (
     question,
     read_answer,
     refusal,
+    rest_used_up,
     stopped,
     used_up,
 )
@@ -62,10 +67,14 @@ class RunBudget:
         state = orjson.loads(claim.budget or NO_STATE)
         self._limits = {} if claim.is_demo else budget_of(root_params)
         self._raised: dict[str, float] = state.get("raised", {})
+        self._rest: dict[str, float] = {} if claim.is_demo else state.get("rest", {})
         self._is_stopped: bool = state.get("is_stopped", False)
         self._asks = asks(root_params)
         self._asking = next((each.task_id for each in questions if self.is_about(each)), None)
-        self._halted: set[str] = set()
+        self._halted: dict[str, bool] = {}
+        """The tasks of which a call was refused, and whether the limit of tasks counts for their next attempt."""
+        self._inner: dict[str, Spent] = {}
+        """The use of the trees for which tasks have waited, until the waits are closed."""
         counts = day_counts or DayCounts(process_name())
         self.day = DayBudget(claim, user_id=user_id, counts=counts, stopped_on=state.get("stopped_on"))
         self._on_settled = on_settled
@@ -75,7 +84,7 @@ class RunBudget:
 
     @property
     def is_limited(self) -> bool:
-        return bool(self._limits)
+        return bool(self._limits or self._rest)
 
     @property
     def is_asking(self) -> bool:
@@ -93,7 +102,10 @@ class RunBudget:
         """Return why nothing more may start; None if it may. The limit of tasks refuses new tasks alone: one that has
         started may still call models, and try again.
         """
-        used = self._used_up(is_new_task=is_new_task)
+        used = self._used_up(self._rest, is_new_task=is_new_task)
+        if used is not None:
+            return rest_used_up(*used)
+        used = self._used_up(self._limits | self._raised, is_new_task=is_new_task)
         if used is None:
             return None
         measure, limits, spent = used
@@ -113,7 +125,7 @@ class RunBudget:
 
         If the owner is to decide, raises Parked with the question or, while it is open, HeldBack.
         """
-        self._halted.discard(task_id)
+        is_new_task = self._halted.pop(task_id, False) or is_new_task
         if (limit := await self.day.used_up(is_new_task=is_new_task)) is not None:
             if self.day.may_ask:
                 self._begin_to_ask(task_id)
@@ -129,8 +141,8 @@ class RunBudget:
         return task_id in self._halted and ((self._asks and not self._is_stopped) or self.day.may_ask)
 
     def _ask(self, task_id: str, *, is_new_task: bool) -> None:
-        used = self._used_up(is_new_task=is_new_task)
-        if used is None or not self._asks or self._is_stopped:
+        used = self._used_up(self._limits | self._raised, is_new_task=is_new_task)
+        if used is None or not self._asks or self._is_stopped or self._used_up(self._rest, is_new_task=is_new_task):
             return
         self._begin_to_ask(task_id)
         measure, limits, spent = used
@@ -170,8 +182,12 @@ class RunBudget:
         self._asking = None
         self._on_settled()
 
-    def _used_up(self, *, is_new_task: bool) -> tuple[str, Mapping[str, float], Spent] | None:
-        spent, limits = self._now(), self._limits | self._raised
+    def _used_up(
+        self, limits: Mapping[str, float], *, is_new_task: bool
+    ) -> tuple[str, Mapping[str, float], Spent] | None:
+        spent = self._now()
+        for each in self._inner.values():
+            spent = spent.plus(each)
         measure = used_up({name: most for name, most in limits.items() if is_new_task or name != TASKS}, spent)
         return None if measure is None else (measure, limits, spent)
 
@@ -185,16 +201,39 @@ class RunBudget:
         self._spent = self._spent.with_call(spending_of(usage))
         self.day.forget()  # what the owner has spent today has changed too
 
+    def left(self) -> dict[str, float]:
+        """Return what is left by measure, for the run of a tree that a task starts."""
+        spent = self._now()
+        own = {measure: limit - spent.of(measure) for measure, limit in (self._limits | self._raised).items()}
+        rest = {measure: limit - spent.of(measure) for measure, limit in self._rest.items()}
+        return {measure: min(amounts.get(measure, math.inf) for amounts in (own, rest)) for measure in own | rest}
+
+    def begin_to_count(self, task_id: str, used: Json, *, has_failed: bool) -> None:
+        """Count what the tree has used for which the task has waited. If it failed for want of the rest, people may decide."""
+        spent = Spent.read(used)
+        self._inner[task_id] = spent
+        if has_failed and used_up(used.get("rest", {}), spent):
+            self._halted[task_id] = True
+
+    def closed(self, task_id: str) -> str | None:
+        """Return the state that is to be stored with the end of the task's wait; None if that changes nothing."""
+        if (inner := self._inner.pop(task_id, None)) is None:
+            return None
+        self._spent = self._spent.plus(inner)
+        return self.state()
+
     def state(self) -> str:
         """Return what is to be stored, as JSON."""
         decided: Json = {"raised": self._raised, "is_stopped": self._is_stopped} if self._asks else {}
+        if self._rest:
+            decided["rest"] = self._rest
         if self.day.stopped_on is not None:
             decided["stopped_on"] = self.day.stopped_on
         return orjson.dumps(self._now().stored() | decided).decode()
 
     def halt(self, task_id: str) -> None:
         """Note that a call of the task was refused."""
-        self._halted.add(task_id)
+        self._halted[task_id] = False
 
     def limited(self, models: Models, task_id: str) -> Models:
         """Return the models, which a call of the task reaches only as long as something is left."""

@@ -14,7 +14,6 @@ from tasks.pools.base import Pool
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.queue.leases import Claim
 from tasks.rules.budgets import budget_of
-from tasks.rules.maps import for_each_of
 from tasks.rules.references import dependency_results
 from tasks.rules.rounds import repeat_of
 from tasks.rules.tree import Node, children_of, covered_by, nodes_of
@@ -24,7 +23,7 @@ from tasks.worker.cancellations import Cancellations
 from tasks.worker.day_budget import DayCounts
 from tasks.worker.footprints import Footprints
 from tasks.worker.group_commit import GroupCommit
-from tasks.worker.load_run import MOVED, LoadedTask
+from tasks.worker.load_run import MOVED, LoadedTask, is_live
 from tasks.worker.loop_turns import LoopTurns
 from tasks.worker.open_questions import OpenQuestions
 from tasks.worker.outcomes import Results
@@ -145,6 +144,7 @@ class RunParts:
                 questions=questions,
                 on_settled=on_budget_settled,
             )
+            self.recorder.count_of_wait = self.budget.closed
 
     def results_of(self, task: LoadedTask) -> Json:
         """Return the results of the task's dependencies, by label. Large values that are stored as files are there once they were brought."""
@@ -156,18 +156,30 @@ class RunParts:
         brought = self.brought.get(task.id)
         return self.values if brought is None else brought.values
 
+    def read_for(self, task: LoadedTask) -> Mapping[str, Any]:
+        """Return the large values that were brought for the task, by the ids of their files."""
+        brought = self.brought.get(task.id)
+        return {} if brought is None else brought.read
+
     def needs_values(self, task: LoadedTask) -> bool:
         """Return whether the task may need large values that are stored as files."""
         return (
             self.has_large_inputs
             or task.has_moved
             or any(need["id"] in self.results.moved for need in task.dependencies)
+            or (bool(self.results.moved) and any(part in self.results.moved for part in self.parts_read_by(task)))
         )
 
+    def parts_read_by(self, task: LoadedTask) -> list[str]:
+        """Return the ids of the tasks added by this one whose results it reads: those of the latest round, or of a step."""
+        if repeat_of(task.params) is not None:
+            return [each.id for each in self.family.latest_round(task.id)]
+        return [each.id for each in self.family.children_of(task.id)] if task.is_called_again else []
+
     def may_move(self, task: LoadedTask) -> bool:
-        """Return whether the result may be stored as a file: not that of a round, a step or a call, which the spawner reads whole."""
+        """Return whether the result may be stored as a file: not that of a call, which the code of a workflow waits for."""
         spawner = self.standing.tasks.get(task.spawned_by or "")
-        return spawner is None or (for_each_of(spawner.params) is not None and repeat_of(spawner.params) is None)
+        return spawner is None or not is_live(spawner)
 
     def most_bytes_of(self, task: LoadedTask) -> int:
         """Return the size that the task's result may have, as JSON."""
@@ -187,4 +199,4 @@ class RunParts:
 def _is_limited(claim: Claim, root_params: Mapping[str, Any]) -> bool:
     most = settings.APFLOW.limits
     of_day = (most.tasks_per_user_day, most.seconds_per_user_day, most.tokens_per_user_day, most.usd_per_user_day)
-    return not claim.is_demo and (any(of_day) or bool(budget_of(root_params)))
+    return not claim.is_demo and (any(of_day) or claim.budget is not None or bool(budget_of(root_params)))

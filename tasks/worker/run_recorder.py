@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
@@ -130,6 +130,8 @@ class RunRecorder:
         self._progress = {task.id: task.progress for task in tasks}
         self._progress_sum = sum(self._progress.values())
         self._asking = set(asking)
+        self.count_of_wait: Callable[[str], str | None] | None = None
+        """Returns the state of the run's budget that is stored with the end of a task's wait, if that changes it."""
         self._has_record = bool(claim.losses or claim.strikes)  # progress clears it
         self._start_times: dict[str, float] = {}  # by this worker's monotonic clock
         self._calls: dict[str, Calling] = {}  # of the tasks with `params.cache`
@@ -461,9 +463,9 @@ class RunRecorder:
             result["step"] = growth.step.number
         return self._event("task_spawned", task, status, message=message, result=result)
 
-    async def call_off(self, wait: OpenQuestion, *, force: bool) -> None:
-        """Cancel the tree for which a task no longer waits."""
-        await pools.write(child_runs.call_off, wait, force=force)
+    async def call_off(self, wait: OpenQuestion, *, force: bool) -> Json | None:
+        """Cancel the tree for which a task no longer waits, and return the state of its budget, if it has one."""
+        return await pools.write(child_runs.call_off, wait, force=force)
 
     async def finished(self, task: LoadedTask, outcome: Outcome) -> None:
         """Return when the outcome is committed. Raises LeaseLost."""
@@ -588,7 +590,9 @@ class RunRecorder:
         if task.id not in self._asking:
             return None
         self._asking.discard(task.id)
-        return QuestionClosed(**self._fence, task_id=task.id, at=self._now())
+        budget = None if self.count_of_wait is None else self.count_of_wait(task.id)
+        counting = None if budget is None else BudgetCounted(**self._fence, state=budget)
+        return QuestionClosed(**self._fence, task_id=task.id, at=self._now(), counting=counting)
 
     def _add(self, event: Json) -> None:
         self._writer.put(EventAdded(**self._fence, event=event))

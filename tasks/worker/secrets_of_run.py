@@ -17,7 +17,7 @@ from llmkeys.cipher import CannotUnseal
 from llmkeys.masker import MASKER, Masker, TooManyLines
 from llmkeys.named_secrets import Opened
 from llmkeys.secret_forms import MOST_LINES, may_be_sent_to
-from tasks.executors.input_places import ANOTHER_HOST, NOT_THERE, misuse, secrets_in
+from tasks.executors.input_places import ANOTHER_HOST, misuse, not_there, secrets_in
 from tasks.pools.fair_semaphore import FairSemaphore
 from tasks.queue.leases import Claim
 from tasks.rules.places import RUN, SECRET
@@ -149,7 +149,7 @@ class SecretsOfRun:
             if unread := [name for name in names if name not in kept]:
                 kept |= await self._decrypted(task.user_id, unread)
         if missing := sorted(set(names) - kept.keys()):
-            raise ExecutorError(f"{NOT_THERE.format(name=missing[0][:100])}.", permanent=True)
+            raise ExecutorError(f"{not_there(missing[0][:100])}.", permanent=True)
         self._note(set(names) - self._noted)
         return {name: kept[name] for name in names}
 

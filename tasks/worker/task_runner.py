@@ -12,6 +12,7 @@ spawner is made for the first task that adds others, and the budget for a run wi
 import asyncio
 from collections.abc import Collection, Iterable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final, cast
@@ -84,7 +85,7 @@ class TaskRunner:
             if isinstance(outcome, Outcome) and self._run.results.is_large(outcome) and self._run.may_move(task):
                 from tasks.worker.large_values import moved  # noqa: PLC0415  (few runs have them)
 
-                return await moved(outcome, task, self._run.claim)
+                return await moved(outcome, task, self._run)
             return outcome
         except HeldBack:
             return None
@@ -99,6 +100,9 @@ class TaskRunner:
         """Return the outcome of a task that ends with its wait. Raises HeldBack if it still waits."""
         run = self._run
         is_over, is_cancelled = run.questions.is_over(question), task.id in run.cancellations
+        if run.budget and question.reply is not None and question.used is not None:
+            has_failed = question.reply.answer["status"] == Status.FAILED
+            run.budget.begin_to_count(task.id, question.used, has_failed=has_failed)
         if run.budget and run.budget.is_about(question):
             if question.reply is None and not is_over and not is_cancelled:
                 raise HeldBack
@@ -187,6 +191,8 @@ class TaskRunner:
     async def _ask(self, task: LoadedTask, parked: Parked) -> Outcome | None:
         """Open the question, or fail the task if its owner has too many. A run asks about its budget once at a time."""
         run = self._run
+        if parked.wait.tree is not None and run.budget and run.budget.is_limited:
+            parked.wait = replace(parked.wait, tree=parked.wait.tree | {"rest": run.budget.left()})
         question = run.questions.ask(task.id, run.secrets.masked_question(parked))
         asks_about_budget = asked_in(orjson.loads(parked.memo)) is not None
         try:
@@ -210,7 +216,9 @@ class TaskRunner:
         if question.kind in (WaitKind.LIMIT, WaitKind.CALL):
             return None
         if question.kind == WaitKind.RUN:
-            await self._run.recorder.call_off(question, force=self._run.cancellations.is_forced(task.id))
+            used = await self._run.recorder.call_off(question, force=self._run.cancellations.is_forced(task.id))
+            if used is not None and self._run.budget:
+                self._run.budget.begin_to_count(task.id, used, has_failed=False)
             return None
         try:
             executor = get_executor(str(task.executor_id))
@@ -257,15 +265,13 @@ class TaskRunner:
                 await run.recorder.started(task, durably=False)
             wait = run.questions.question_of(task.id)
             waited_after = None if wait is None else orjson.loads(wait.memo)
-            return await run.spawner.repeated(task, repeat, waited_after=waited_after)
+            return await run.spawner.repeated(task, repeat, run.read_for(task), waited_after=waited_after)
         if is_over:
             return await run.spawner.joined(task)
         if (for_each := for_each_of(task.params)) is not None:
             await run.recorder.started(task, durably=False)
             async with run.shared.slots.take(task.user_id, task.priority):
-                brought = run.brought.get(task.id)
-                read = {} if brought is None else brought.read
-                return await run.spawner.mapped(task, for_each, run.results_of(task), read)
+                return await run.spawner.mapped(task, for_each, run.results_of(task), run.read_for(task))
         if task.executor_id is None:
             return await self._gather(task)
         try:

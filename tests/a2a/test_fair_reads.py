@@ -56,6 +56,7 @@ READS: Final[dict[str, Json | None]] = {
     "tasks.running.status": {"task_ids": "$ids"},
     "tasks.running.count": {},
     "flows.get": None,
+    "flows.labels": None,
     "flows.list": PAGE,
     "flows.versions": None,
     "datasets.get": {"name": "$experiment"},

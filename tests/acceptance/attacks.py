@@ -133,6 +133,20 @@ def map_of_10_000_items(mallory: Mallory) -> Json:
     return mallory.execute([{"id": "root", "name": "root", "params": params}, part])
 
 
+def experiment_of_10_000_cases(mallory: Mallory) -> Json:
+    """Ten thousand rows, each of which a flow runs as a tree of its own and an evaluator scores."""
+
+    def ask(method: str, **params: Any) -> Json:
+        answer: Json = mallory.server.rpc(method, params, **as_user("mallory"))
+        return answer
+
+    ask("flows.save", name="greet", tasks=[task("a", "echo_executor", inputs={"text": "{{run.inputs.who}}"})])
+    rows = [{"inputs": {"who": f"n{number}"}, "expected": f"n{number}"} for number in range(10_000)]
+    ask("datasets.save", name="people", rows=rows, flow="greet")
+    exact = {"name": "exact", "with": {"exact": {"path": "/text"}}}
+    return {"result": ask("evals.run", dataset="people", evaluators=[exact], at_once=500)}
+
+
 def loop_of_a_thousand_rounds(mallory: Mallory) -> Json:
     params = {"repeat": {"until": {"path": "/n", "op": "eq", "value": 1_000}, "max": 1_000}}
     return mallory.execute([task("root", "echo_executor", inputs={"n": "{{round}}"}, params=params)])
@@ -401,6 +415,7 @@ LONG_ROWS: Final = (
     Row(attack=tree_of_thousands, ends="completed"),
     Row(attack=tree_of_10_000, ends="completed"),
     Row(attack=map_of_10_000_items, ends="completed"),
+    Row(attack=experiment_of_10_000_cases, ends="completed"),
     Row(attack=harm("die"), ends="failed", kills=True),
     Row(attack=harm("crash"), ends="failed", kills=True),
     Row(attack=harm("loop"), ends="failed", kills=True),

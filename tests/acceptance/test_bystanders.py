@@ -37,6 +37,7 @@ from tests.acceptance.attacks import (
     task,
 )
 from tests.acceptance.bystander_rows import ALONE, WORKERS, store, waits
+from tests.acceptance.file_attacks import FILE_ROWS
 from tests.acceptance.heavy_attacks import HEAVY_ROWS, RUN_ROWS
 from tests.faults.judge import tell
 from tests.llm_server import llm_server
@@ -52,6 +53,7 @@ LIMITS: Final = {
     "AIPARTNERUPFLOW_WORKER_PROCESSES": str(WORKERS),
     "AIPARTNERUPFLOW_LIMITS_RUN_BYTES": str(RUN_BYTES),
     "AIPARTNERUPFLOW_LIMITS_WAITS_PER_USER": str(WAITS),
+    "AIPARTNERUPFLOW_LIMITS_SPAWNED_TASKS": "20000",
     "AIPARTNERUPFLOW_EXECUTORS_MODULES": "tests.executors_for_tests,tests.functions_for_tests,tests.hostile_workflows",
     "AIPARTNERUPFLOW_POOLS_PROCESS_MEMORY_MB": "200",
     "AIPARTNERUPFLOW_POOLS_PROCESS_SIZE": "4",
@@ -230,6 +232,13 @@ def test_another_user_notices_nothing_of_what_takes_long_or_kills_the_worker(dat
 def test_another_user_notices_nothing_of_small_requests_for_much_work(database: str) -> None:
     with shared_by_two(database) as mallory:
         assert_unnoticed(mallory, HEAVY_ROWS)
+
+
+@pytest.mark.nightly
+@pytest.mark.both_engines
+def test_another_user_notices_nothing_of_many_files(database: str) -> None:
+    with shared_by_two(database) as mallory:
+        assert_unnoticed(mallory, FILE_ROWS)
 
 
 @pytest.mark.nightly

@@ -24,8 +24,14 @@ PAGES: Final = {
     "flows": "/ui/flows/",
     "flow": "/ui/flows/every-page/",
     "run_flow": "/ui/flows/every-page/run/",
+    "datasets": "/ui/datasets/",
+    "dataset": "/ui/datasets/every-page/?against=1",
+    "add_rows": "/ui/datasets-add/?run={run}",
+    "upload_rows": "/ui/datasets-upload/?name=every-page",
     "experiments": "/ui/experiments/",
     "experiment": "/ui/experiments/{experiment}/",
+    "case": "/ui/experiments/{experiment}/1/",
+    "flow_experiments": "/ui/flows/every-page/experiments/",
     "runs": "/ui/runs/",
     "selected_runs": "/ui/runs/selected/?then=delete&run={run}",
     "compare_runs": "/ui/runs/compare/?a={run}&b={other}",
@@ -59,6 +65,8 @@ POSTS: Final = {
         "answer",
         "delete",
         "delete_flow",
+        "delete_dataset",
+        "label_flow",
         "pause_flow",
         "resume_flow",
         "save_view",
@@ -129,7 +137,8 @@ def ids(server: Server) -> Iterator[dict[str, str]]:
     agent = server.rpc("tasks.execute", {"tasks": {"name": "llm_executor", "inputs": asked}, "wait": True})["task_id"]
     scored = {"name": "topic", "with": {"expression": "length(inputs.topic)"}}
     rows = [{"inputs": {"topic": topic}, "expected": topic, "tags": ["warm"]} for topic in ("tea", "coffee")]
-    server.rpc("datasets.save", {"name": "every-page", "rows": rows, "flow": "every-page"})
+    for some in (rows[:1], rows):
+        server.rpc("datasets.save", {"name": "every-page", "rows": some, "flow": "every-page"})
     wanted = {"dataset": "every-page", "evaluators": [scored, {"name": "exact", "with": "exact"}], "wait": True}
     experiment = server.rpc("evals.run", wanted)["task_id"]
     failures = server.rpc("home.get", {"since": "1h"})["failures"]

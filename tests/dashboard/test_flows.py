@@ -1,5 +1,6 @@
 """The pages of flows, as HTTP and in a browser: the list, the grid, the forms, and whose they are."""
 
+import os
 import re
 from collections.abc import Iterator
 from itertools import count
@@ -257,3 +258,48 @@ def test_a_person_runs_a_flow_and_walks_through_its_grid(page: Page, server: Ser
     expect(cells.nth(3)).to_be_focused()
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile("/ui/tasks/"))
+
+
+# --- labels ---
+
+
+def test_a_label_is_set_moved_and_undone_by_keyboard(page: Page, server: Server, name: str) -> None:
+    server.rpc(
+        "flows.save", {"name": name, "tasks": TASKS, "inputs_schema": SCHEMA, "description": "Makes better tea."}
+    )
+    page.goto(f"{server.url}/ui/flows/{name}/")
+    row = page.locator("section[aria-labelledby=labels] tbody tr")
+
+    def fill(label: str, version: str, shares: str = "", reason: str = "first") -> None:
+        page.get_by_role("combobox", name="Label").focus()
+        for text in (label, version, shares, reason):
+            page.keyboard.type(text)
+            page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+
+    fill("candidate", "2")
+    expect(row).to_contain_text([f"{name}@candidate"])
+    fill("production", "1", "candidate=10", "better")
+    expect(row.nth(1)).to_contain_text("10 % get candidate")
+    fill("production", "9")
+    expect(page.locator(".messages")).to_contain_text("has no version 9")
+    fill("production", "2")
+    expect(row.nth(1)).to_contain_text("Version 2")
+    if shot := os.environ.get("SHOT"):
+        page.screenshot(path=shot, full_page=True)
+    page.get_by_role("combobox", name="Label").fill("production")
+    page.get_by_role("textbox", name="Reason").fill("worse")
+    page.get_by_role("button", name="Undo its last move").press("Enter")
+    expect(row.nth(1)).to_contain_text("Version 1")
+    answer = server.rpc(
+        "flows.run", {"name": f"{name}@production", "inputs": {"topic": "x"}, "share_key": "a", "wait": True}
+    )
+    (run,) = server.rpc("runs.list", {"task_id": answer["task_id"]})["runs"]
+    server.rpc("feedback.set", {"run_id": run["id"], "score": False, "note": "too cold"})
+    for path in (f"/ui/runs/{run['id']}/", f"/ui/trace/{answer['task_id']}"):
+        page.goto(f"{server.url}{path}")
+        expect(page.locator("section[aria-labelledby=scores]")).to_contain_text("too cold")
+        expect(page.locator("body")).to_contain_text("by the label production")
+        if shot:
+            page.screenshot(path=f"{shot}{path.split('/')[2]}.png", full_page=True)
+    server.rpc("flows.delete", {"name": name})

@@ -78,6 +78,8 @@ FLOW: Final = {"name": "mine", "tasks": [{"name": "a"}]}
 RUN: Final = {"run_id": "$run"}
 CALL: Final = {"call_id": "$model_call"}
 NO_FLOW: Final = {"name": "no-such-flow"}
+UNDO: Final = {"label": "production", "reason": "stolen"}
+LABEL: Final = UNDO | {"version": 1}
 NO_DATASET: Final = {"name": "no-such-dataset"}
 ROWS: Final = {"rows": [{"inputs": {"who": "Ada"}}], "flow": "no-such-flow"}
 DATASET: Final = ROWS | {"name": "mine"}
@@ -117,13 +119,37 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "flows.list": Row(USER, (USER | {"limit": 1}, USER | {"cursor": ""})),
         "flows.versions": Row(NO_FLOW, (NO_FLOW | USER,), code=-32001),
         "flows.delete": Row(NO_FLOW, (NO_FLOW | USER,), code=-32001),
+        "flows.label": Row(NO_FLOW | LABEL, (NO_FLOW | LABEL | USER,), code=-32001),
+        "flows.undo_label": Row(NO_FLOW | UNDO, (NO_FLOW | UNDO | USER,), code=-32001),
+        "flows.unlabel": Row(NO_FLOW | UNDO, (NO_FLOW | UNDO | USER,), code=-32001),
+        "flows.labels": Row(NO_FLOW, (NO_FLOW | USER,), code=-32001),
         "flows.run": Row(NO_FLOW, (NO_FLOW | USER, NO_FLOW | {"use_streaming": True}), code=-32001),
         "datasets.save": Row(DATASET, (DATASET | {"append": True},), code=-32001),
+        "datasets.add": Row(
+            {"name": "mine", "flow": "no-such-flow"},
+            ({"name": "mine", "run_ids": ["$run"]}, {"name": "mine", "run_ids": ["$mine", "$task"]}),
+            runs=True,
+            code=-32001,
+        ),
         "datasets.get": Row(NO_DATASET, (NO_DATASET | USER,), code=-32001),
         "datasets.list": Row(USER, (USER | {"limit": 1}, USER | {"cursor": ""})),
         "datasets.delete": Row(NO_DATASET, (NO_DATASET | USER,), code=-32001),
-        "evals.run": Row(EVAL, (EVAL | {"flow": "no-such-flow"}, EVAL | {"use_streaming": True}), code=-32001),
-        "evals.get": Row({"experiment_id": "$task"}, ({"experiment_id": "$leaf"},), code=-32001),
+        "evals.run": Row(
+            EVAL,
+            (
+                EVAL | {"flow": "no-such-flow"},
+                EVAL | {"use_streaming": True},
+                EVAL | {"variants": [{"temperature": 0}], "seed": 7, "cache": "1h", "budget": {"tokens": 10}},
+                EVAL | {"workflow": "no_such_workflow"},
+                EVAL | {"evaluators": [{"name": "score", "with": {"flow": "no-such-flow"}}]},
+            ),
+            code=-32001,
+        ),
+        "evals.get": Row(
+            {"experiment_id": "$task"},
+            ({"experiment_id": "$leaf"}, {"experiment_id": "$task", "order": "worse"}),
+            code=-32001,
+        ),
         "evals.list": Row(USER, (USER | {"limit": 1}, USER | {"cursor": ""})),
         "schedules.create": Row(
             AT | TASK,
@@ -166,7 +192,9 @@ NATIVE: Final[Mapping[str, Row]] = MappingProxyType(
         "runs.export": Row(RUN, (RUN | {"events": True},), runs=True),
         "runs.calls": Row(RUN, (RUN | {"task_id": "$leaf"}, RUN | {"limit": 1}), runs=True),
         "feedback.set": Row(
-            CALL | {"thumb": "up"}, (CALL | {"note": "stolen"}, {"call_id": "$run", "score": 0}), runs=True
+            CALL | {"thumb": "up"},
+            (CALL | {"note": "stolen"}, {"call_id": "$run", "score": 0}, RUN | {"score": 1}),
+            runs=True,
         ),
         "runs.compare": Row({"a": "$run", "b": "$run"}, ({"a": "$run", "b": "no-such-run"},), runs=True),
         "tasks.fork": Row(
@@ -304,6 +332,7 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "exportRun": Row({}, ({"events": "true"},), runs=True),
         "listModelCallsOfRun": Row({}, ({"task_id": "$leaf"}, {"limit": 1}), runs=True),
         "setFeedback": Row({"thumb": "up"}, ({"note": "stolen"}, {"score": 1}), runs=True),
+        "scoreRun": Row({"score": 1}, ({"score": "stolen", "task_id": "$leaf"},), runs=True),
         "listWebhooksOfRun": Row({}, runs=True),
         "deleteWebhook": Row({}, runs=True),
         "compareRuns": Row({"a": "$run", "b": "$run"}, runs=True),
@@ -312,10 +341,17 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
         "saveFlow": Row({"tasks": []}, ({"task_id": "$leaf"},), code="invalid_tree"),
         "deleteFlow": Row({}, (USER,), code="flow_not_found"),
         "listFlowVersions": Row({}, (USER,), code="flow_not_found"),
+        "labelFlow": Row(LABEL, (LABEL | USER,), code="flow_not_found"),
+        "undoLabel": Row(UNDO, (UNDO | USER,), code="flow_not_found"),
+        "unlabelFlow": Row(UNDO, (UNDO | USER,), code="flow_not_found"),
+        "listFlowLabels": Row({}, (USER,), code="flow_not_found"),
         "runFlow": Row({}, (USER,), code="flow_not_found"),
         "listDatasets": Row(USER),
         "getDataset": Row({}, (USER,), code="dataset_not_found"),
         "saveDataset": Row(ROWS, (ROWS | {"append": True},), code="flow_not_found"),
+        "addRunsToDataset": Row(
+            {"flow": "no-such-flow"}, ({"run_ids": ["$run"]}, {"run_ids": ["$task"]}), runs=True, code="flow_not_found"
+        ),
         "deleteDataset": Row({}, (USER,), code="dataset_not_found"),
         "listExperiments": Row(USER),
         "runExperiment": Row(EVAL, (EVAL | {"flow": "no-such-flow"},), code="dataset_not_found"),
@@ -377,7 +413,7 @@ REST: Final[Mapping[str, Row]] = MappingProxyType(
 
 #: The bytes of files, by HTTP method. A file that is complete takes no more of them.
 FILES: Final[Mapping[str, Row]] = MappingProxyType(
-    {"GET": Row({}, ({"link": "$task"},)), "HEAD": Row({}), "PUT": Row({}, code=-32006)}
+    {"GET": Row({}, ({"link": "$task"},)), "HEAD": Row({}), "PUT": Row({}, ({"upload": "$task"},), code=-32006)}
 )
 
 NO_SKILL: Final = {"uri": "skill://flows/no-such-flow/SKILL.md"}
@@ -391,6 +427,7 @@ TOOLS: Final[Mapping[str, Row]] = MappingProxyType(
         "show_flow": Row(NO_FLOW),
         "link_file": Row(DOCUMENT, (DOCUMENT | {"minutes": 1},)),
         "get_run": Row({"run_id": "$run"}, ({"run_id": "$run", "wait_seconds": 1}, {"run_id": "$task"}), runs=True),
+        "set_feedback": Row(RUN | {"score": 1}, (CALL | {"note": "stolen"},), runs=True),
         "get_experiment": Row({"experiment_id": "$task"}, ({"experiment_id": "$leaf"},)),
         "list_executors": Row({}),
         "list_limits": Row({}, (USER,)),
@@ -451,7 +488,12 @@ MCP: Final[Mapping[str, Row]] = MappingProxyType(
         "resources/unsubscribe": Row({"uri": "task://$run"}, code=-32600),
         "resources/read": Row(
             {"uri": "task://$run"},
-            ({"uri": "task://$run/tree"}, {"uri": "task://$run/events?after=0"}, {"uri": "task://$task"}),
+            (
+                {"uri": "task://$run/tree"},
+                {"uri": "task://$run/events?after=0"},
+                {"uri": "task://$task"},
+                {"uri": "files://$document"},
+            ),
             runs=True,
         ),
         "skills/list": Row({}),

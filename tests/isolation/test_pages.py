@@ -1,16 +1,19 @@
 """What a browser is shown: by session instead of by token, and with the same rule."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import httpx
 import pytest
+from django.urls import get_resolver
 
 from tests.hostile.test_corpus import MADE_BY_SERVERS
 from tests.isolation.conftest import PASSWORD, PeopleServer, missing
 
 pytestmark = pytest.mark.both_engines_nightly
 
+DOWNLOAD = "/ui/files/$document/"
 PATHS = [
     "/ui/tasks/$task",
     "/ui/tasks/$leaf",
@@ -39,11 +42,13 @@ PATHS = [
     "/ui/runs/$run/download/",
     "/ui/runs/selected/?then=delete&run=$run",
     "/ui/runs/compare/?a=$run&b=$run",
+    DOWNLOAD,
     "/ui/files/$document/preview/",
     "/ui/schedules/$schedule/",
     "/ui/schedules/$schedule/edit/",
 ]
 VERBS = ["run", "restart", "cancel", "delete", "answer"]
+PERMIT = re.compile(r'data-permit="([^"]+)"')
 CSRF = re.compile(r'(csrfmiddlewaretoken" value=|X-CSRFToken[^:]*:\s*)"?(\w+)')
 
 
@@ -93,7 +98,8 @@ def test_a_page_of_anothers_looks_like_one_of_nothing(
     assert pages[0] == pages[1]
     assert browsers["nobody"].get(filled(path, names), headers=html).status_code in (302, 401)
     with browsers["alice"].stream("GET", filled(path, names), headers=html) as response:
-        assert response.status_code == 200
+        assert response.status_code == (302 if path == DOWNLOAD else 200)
+        assert path != DOWNLOAD or response.headers["Location"].startswith(filled("/files/$document?link=", names))
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -125,3 +131,61 @@ def test_a_form_about_a_call_of_anothers_does_what_one_about_nothing_does(
     assert answers[0] == answers[1]
     assert answers[0][0] == 404
     assert people_server.dump() == before
+
+
+def test_a_link_a_permit_and_an_upload_are_for_one_file_or_one_owner(
+    people_server: PeopleServer, browsers: dict[str, httpx.Client], names: dict[str, str]
+) -> None:
+    """Whoever has one needs no login, and gets to nothing else."""
+    server, alice, bob = people_server.server, people_server.people["alice"], people_server.people["bob"]
+    nothing = missing(names)["$document"]
+    link = server.rpc("files.link", {"file_id": names["$document"]}, **alice)["url"].partition("?")[2]
+    schema = {"properties": {"doc": {"format": "file"}}}
+    server.rpc("flows.save", {"name": "asks-for-a-file", "tasks": [{"name": "a"}], "inputs_schema": schema}, **alice)
+    form = browsers["alice"].get("/ui/flows/asks-for-a-file/run/").text
+    server.rpc("flows.delete", {"name": "asks-for-a-file"}, **alice)
+    permit = PERMIT.findall(form)[0]
+    file = {"name": "a.txt", "bytes": "4"}
+    path, _, upload = server.http.post("/ui/files/", data=file | {"permit": permit}).json()["url"].partition("?")
+    sent = path.rpartition("/")[2]
+    theirs = server.http.post("/files", params={"name": "b.txt"}, content=b"bob's", headers=bob).json()["$file"]
+    assert server.http.get(f"/files/{names['$document']}?{link}").status_code == 200
+    for method, of, query in (
+        ("GET", theirs, link),  # the link of another file
+        ("GET", sent, upload),
+        ("PUT", theirs, upload),
+        ("PUT", names["$document"], link),
+        ("GET", names["$document"], link.replace("link=", "link=x")),
+        ("PUT", sent, upload.replace("upload=", "upload=x")),
+    ):
+        given, absent = (
+            server.http.request(method, f"/files/{each}?{query}", content=b"text" if method == "PUT" else None)
+            for each in (of, nothing)
+        )
+        assert seen(given, {"$file": of}) == seen(absent, {"$file": nothing})
+        assert given.status_code in (400, 404), given.text
+    for wrong in ("", permit + "x", upload.partition("=")[2]):
+        assert server.http.post("/ui/files/", data=file | {"permit": wrong}).status_code == 400
+    assert server.http.put(f"{path}?{upload}", content=b"text").json()["is_complete"]
+    refused = server.http.get(path, headers=bob), server.http.get(f"/files/{nothing}", headers=bob)
+    assert seen(refused[0], {"$file": sent}) == seen(refused[1], {"$file": nothing})
+    assert server.http.get(path, headers=alice).text == "text"
+
+
+def test_each_route_of_files_is_in_these_tests() -> None:
+    """Those of programs are doors (`doors.py`)."""
+    found = {f"/{route}" for route in routes() if "files" in route and not route.startswith("api/")}
+    assert found == {
+        "/files",
+        "/files/",
+        "/files/<str:file_id>",
+        "/ui/files/",
+        "/ui/files/<str:file_id>/",
+        "/ui/files/<str:file_id>/preview/",
+    }
+
+
+def routes(patterns: Sequence[Any] | None = None, begins: str = "") -> Iterator[str]:
+    for pattern in get_resolver().url_patterns if patterns is None else patterns:
+        route = f"{begins}{pattern.pattern}"
+        yield from routes(pattern.url_patterns, route) if hasattr(pattern, "url_patterns") else [route]

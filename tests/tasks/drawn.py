@@ -60,7 +60,8 @@ def request_of(shape: Shape) -> list[Json]:
                 awaited[number].add(need)
                 on_skip = {"on_skip": "run"} if (number + need) % 2 else {}
                 tasks[number]["dependencies"].append({"id": str(need), "required": required} | on_skip)
-    tasks[0]["params"] |= _budget(shape[0][1])
+    if TREE not in scripts:  # what these use is counted too: tests/tasks/worker/test_budgets_of_trees.py
+        tasks[0]["params"] |= _budget(shape[0][1])
     for task in tasks:
         optional = [need["id"] for need in task["dependencies"] if not need["required"]]
         if optional and task["schemas"].get("input_schema"):

@@ -22,7 +22,7 @@ from a2a.mcp.messages import Messages, Result, text, tool_result
 from a2a.mcp.tools.outcomes import outcome_of
 from a2a.mcp.tools.tool import READS, Tool, short_schema_of
 from a2a.methods.files import LinkFile, link_file
-from a2a.methods.params import FlowName, Version
+from a2a.methods.params import FlowReference, Version
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
 from tasks.dashboard.boxes import settings_of_boxes
@@ -70,7 +70,7 @@ class WatchRun(Params, frozen=True, kw_only=True):
 class ShowFlow(Params, frozen=True, kw_only=True):
     """show_flow"""
 
-    name: FlowName
+    name: FlowReference
     version: Version | None = None
 
 

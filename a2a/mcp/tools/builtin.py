@@ -22,7 +22,7 @@ from a2a.methods import METHODS, system
 from a2a.methods.generate import task_that_writes
 from a2a.methods.method import Method
 from a2a.methods.method import Tool as Declared
-from a2a.methods.params import FlowName, Nothing, Tags, Version
+from a2a.methods.params import FlowReference, Nothing, Tags, Version
 from a2a.methods.task_schemas import NewTask, TaskParams
 from accounts.callers import Caller, Role
 from apflow_site.db import pools
@@ -140,9 +140,10 @@ class RunTree(Params, frozen=True, kw_only=True):
 class RunFlow(Params, frozen=True, kw_only=True):
     """run_flow"""
 
-    name: FlowName
+    name: FlowReference
     version: Version | None = None
     inputs: Json | None = None
+    share_key: Text | None = None
     tags: Tags | None = None
     use_demo: bool = False
 
@@ -204,7 +205,9 @@ async def run_flow(exchange: Exchange, arguments: Json) -> Callable[[], Executio
     verb: Callable[..., Execution] = partial(as_demo, flows.run_flow) if given.use_demo else flows.run_flow
     if given.tags is not None:
         verb = partial(with_tags, verb, given.tags)
-    start = partial(verb, caller=exchange.caller, name=given.name, version=given.version, inputs=given.inputs)
+    start = partial(
+        verb, caller=exchange.caller, name=given.name, version=given.version, inputs=given.inputs, key=given.share_key
+    )
     return partial(start, llm_key=exchange.headers.sent_key())
 
 

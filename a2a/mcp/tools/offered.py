@@ -95,26 +95,25 @@ class FlowTools:
         if first is None:
             return []
         found = await pools.read(partial(flow_lists.tools_of, caller=caller, after=first, limit=limit))
-        return [_flow_tool(version) for version in found]
+        return [_flow_tool(version, version.flow.name) for version in found]
 
     async def named(self, caller: Caller, name: str) -> Tool | None:
         if not name.startswith(PREFIX):
             return None
-        found = await pools.read(partial(flow_lists.tool_of, caller=caller, name=name.removeprefix(PREFIX)))
-        return None if found is None else _flow_tool(found)
+        flow = name.removeprefix(PREFIX)
+        found = await pools.read(partial(flow_lists.tool_of, caller=caller, name=flow))
+        return None if found is None else _flow_tool(found, flow)
 
 
-def _flow_tool(version: FlowVersion) -> Tool:
-    flow = version.flow
-
+def _flow_tool(version: FlowVersion, name: str) -> Tool:
     async def start(exchange: Exchange, arguments: Json) -> Callable[[], Execution]:
-        run = partial(flows.run_flow, caller=exchange.caller, name=flow.name, inputs=arguments)
+        run = partial(flows.run_flow, caller=exchange.caller, name=name, inputs=arguments)
         return partial(run, llm_key=exchange.headers.sent_key())
 
     return Tool(
-        name=f"{PREFIX}{flow.name}",
-        title=flow.name,
-        description=version.description or f"Runs the flow {flow.name}.",
+        name=f"{PREFIX}{name}",
+        title=name,
+        description=version.description or f"Runs the flow {name}.",
         input_schema=object_schema(version.inputs_schema),
         output_schema=outcome_schema(),
         call=RunTool(start, with_tree=True, has_app=True),

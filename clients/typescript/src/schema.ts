@@ -57,8 +57,8 @@ export interface paths {
         };
         get?: never;
         /**
-         * Say what is thought of a model call: the given fields are changed, and null removes one.
-         * @description Say what is thought of a model call: the given fields are changed, and null removes one.
+         * Say what is thought of a run or of a model call. A score of a run replaces the one before it; null removes a field.
+         * @description Say what is thought of a run or of a model call. A score of a run replaces the one before it; null removes a field.
          */
         put: operations["setFeedback"];
         post?: never;
@@ -116,6 +116,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/datasets/{name}/runs/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Save a version of a data set with a further row for each of these runs, unless it has their inputs already.
+         * @description Save a version of a data set with a further row for each of these runs, unless it has their inputs already.
+         */
+        post: operations["addRunsToDataset"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/evals/": {
         parameters: {
             query?: never;
@@ -130,8 +150,8 @@ export interface paths {
         get: operations["listExperiments"];
         put?: never;
         /**
-         * Run versions of a flow on the rows of a data set, and score what they return. Replies at once, unless `wait` is set.
-         * @description Run versions of a flow on the rows of a data set, and score what they return. Replies at once, unless `wait` is set.
+         * Run versions or variants of a flow on the rows of a data set, and score what they return. Replies at once, unless `wait` is set.
+         * @description Run versions or variants of a flow on the rows of a data set, and score what they return. Replies at once, unless `wait` is set.
          */
         post: operations["runExperiment"];
         delete?: never;
@@ -351,6 +371,54 @@ export interface paths {
          * @description Delete a flow and its versions. Its runs are kept.
          */
         delete: operations["deleteFlow"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/flows/{name}/labels/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Return the labels of a flow, by name, with their moves.
+         * @description Return the labels of a flow, by name, with their moves.
+         */
+        get: operations["listFlowLabels"];
+        /**
+         * Give a label of a flow a version, shares of its callers, or a policy. Runs that have started keep their version.
+         * @description Give a label of a flow a version, shares of its callers, or a policy. Runs that have started keep their version.
+         */
+        put: operations["labelFlow"];
+        post?: never;
+        /**
+         * Remove a label of a flow, and its shares of the callers of other labels.
+         * @description Remove a label of a flow, and its shares of the callers of other labels.
+         */
+        delete: operations["unlabelFlow"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/flows/{name}/labels/undo/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Give a label the version back that it had before its newest move. No policy stops this.
+         * @description Give a label the version back that it had before its newest move. No policy stops this.
+         */
+        post: operations["undoLabel"];
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -835,6 +903,26 @@ export interface paths {
          */
         get: operations["exportRun"];
         put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run_id}/feedback/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Say what is thought of a run or of a model call. A score of a run replaces the one before it; null removes a field.
+         * @description Say what is thought of a run or of a model call. A score of a run replaces the one before it; null removes a field.
+         */
+        put: operations["scoreRun"];
         post?: never;
         delete?: never;
         options?: never;
@@ -1579,6 +1667,23 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * AddedRuns
+         * @description A saved version. `added` of so many `runs` made a new row; the others have the inputs of a row that was there, which stays, or of a newer run.
+         */
+        AddedRuns: {
+            added: number;
+            count: number;
+            created_at: string;
+            flow: string | null;
+            is_new: boolean;
+            name: string;
+            newest_version: number;
+            replaced: number;
+            runs: number;
+            user_id: string;
+            version: number;
+        };
+        /**
          * Answered
          * @description The recorded answer to a question.
          */
@@ -1692,16 +1797,6 @@ export interface components {
             tool_calls: unknown[];
         };
         /**
-         * CallFeedback
-         * @description The feedback on a call as it is now; null if there is none.
-         */
-        CallFeedback: {
-            call_id: string;
-            feedback: components["schemas"]["Feedback"] | null;
-            run_id: string;
-            task_id: string;
-        };
-        /**
          * CallUsage
          * @description The tokens of one call. `cached_tokens` of the prompt and `reasoning_tokens` of the completion are null if unknown.
          */
@@ -1727,7 +1822,7 @@ export interface components {
         };
         /**
          * CaseRun
-         * @description A run of the flow for a case. `task_id` is the root of its tree; null if there is none, or no longer. `status` is that of its evaluation.
+         * @description A run of a variant, which is named, for a case. `task_id` is the root of its tree; null if there is none, or no longer. `status` is that of its evaluation.
          */
         CaseRun: {
             repeat: number;
@@ -1736,7 +1831,8 @@ export interface components {
             };
             status: components["schemas"]["Status"];
             task_id: string | null;
-            version: number;
+            variant: string;
+            version: number | null;
         };
         /**
          * CatchUp
@@ -1816,11 +1912,12 @@ export interface components {
         };
         /**
          * DatasetRow
-         * @description A case: the inputs of a run, what is expected of it (any JSON), and tags.
+         * @description A case: the inputs of a run, what is expected of it (any JSON), tags, and the run that it was made from.
          */
         DatasetRow: {
             expected?: unknown;
             inputs: Record<string, unknown>;
+            source?: components["schemas"]["RowSource"];
             tags?: string[];
         };
         /**
@@ -1947,7 +2044,7 @@ export interface components {
         Error: {
             error: {
                 /** @enum {unknown} */
-                code: "already_executing" | "authentication_required" | "call_not_found" | "cannot_delete" | "circular_dependency" | "database_unavailable" | "dataset_not_found" | "delivery_not_found" | "events_pruned" | "executor_not_found" | "experiment_not_found" | "file_differs" | "file_not_found" | "file_too_large" | "flow_not_found" | "generation_failed" | "headers_too_large" | "hook_not_found" | "internal" | "invalid_dependency" | "invalid_json" | "invalid_params" | "invalid_parent" | "invalid_tree" | "limit_not_found" | "limit_reached" | "method_not_allowed" | "method_not_found" | "model_not_found" | "not_found" | "not_run_yet" | "notification_not_found" | "response_not_found" | "response_too_large" | "role_too_low" | "run_failed" | "run_not_found" | "schedule_not_found" | "schema_mismatch" | "status_conflict" | "store_unavailable" | "task_not_found" | "too_large" | "too_slow" | "unsupported_media_type";
+                code: "already_executing" | "authentication_required" | "call_not_found" | "cannot_delete" | "circular_dependency" | "database_unavailable" | "dataset_not_found" | "delivery_not_found" | "events_pruned" | "executor_not_found" | "experiment_not_found" | "file_differs" | "file_not_found" | "file_too_large" | "flow_not_found" | "generation_failed" | "headers_too_large" | "hook_not_found" | "internal" | "invalid_dependency" | "invalid_json" | "invalid_params" | "invalid_parent" | "invalid_tree" | "limit_not_found" | "limit_reached" | "method_not_allowed" | "method_not_found" | "model_not_found" | "not_found" | "not_run_yet" | "notification_not_found" | "response_not_found" | "response_too_large" | "role_too_low" | "run_failed" | "run_not_found" | "schedule_not_found" | "schema_mismatch" | "status_conflict" | "store_full" | "store_unavailable" | "task_not_found" | "too_large" | "too_slow" | "unsupported_media_type";
                 data?: unknown;
                 message: string;
             };
@@ -1977,6 +2074,8 @@ export interface components {
          * @description A score that each result gets: the name of it, and how it is found.
          */
         Evaluator: {
+            /** @enum {unknown} */
+            better?: "higher" | "lower";
             name: string;
             with: "exact" | Record<string, unknown>;
         };
@@ -2052,7 +2151,7 @@ export interface components {
         };
         /**
          * Experiment
-         * @description An experiment. Its id is that of the root of its tree, and `status` that of the latest run of it.
+         * @description An experiment. Its id is that of the root of its tree, and `status` that of the latest run of it. `split` is the tag of the rows that were used; null if all were.
          */
         Experiment: {
             cases: number;
@@ -2062,10 +2161,12 @@ export interface components {
             evaluators: components["schemas"]["Evaluator"][];
             flow: string;
             id: string;
+            names: string[];
             repeats: number;
+            split: string | null;
             status: ("cancelled" | "completed" | "failed" | "in_progress" | "pending") | null;
             user_id: string;
-            versions: number[];
+            versions: (number | null)[];
         };
         /**
          * ExperimentCase
@@ -2081,7 +2182,7 @@ export interface components {
         };
         /**
          * ExperimentResult
-         * @description The result of an experiment so far, with a page of its cases: those with the largest disagreement first.
+         * @description The result of an experiment so far, with a page of its cases. `slices` are by tag, those of most cases first, at most 20. `questions` counts those to people that are open.
          */
         ExperimentResult: {
             cases: number;
@@ -2092,13 +2193,17 @@ export interface components {
             evaluators: components["schemas"]["Evaluator"][];
             flow: string;
             id: string;
+            names: string[];
             next_cursor: string | null;
+            questions: number;
             repeats: number;
             results: components["schemas"]["ExperimentCase"][];
+            slices: components["schemas"]["Slice"][];
+            split: string | null;
             status: ("cancelled" | "completed" | "failed" | "in_progress" | "pending") | null;
             user_id: string;
             variants: components["schemas"]["Variant"][];
-            versions: number[];
+            versions: (number | null)[];
         };
         /**
          * Experiments
@@ -2258,9 +2363,13 @@ export interface components {
         /**
          * FlowRef
          * @description The flow and the version that a run executes. `name` is null if the flow has been deleted.
+         *
+         *     With the `label` that the caller named; `share` is the one whose version the run has, if it got a share of that label's callers.
          */
         FlowRef: {
+            label?: string;
             name: string | null;
+            share?: string;
             version: number;
         };
         /**
@@ -2270,7 +2379,9 @@ export interface components {
         FlowRun: {
             created_at: string;
             finished_at: string | null;
+            label?: string;
             run_id: string;
+            share?: string;
             started_at: string | null;
             status: components["schemas"]["Status"];
             task_id: string;
@@ -2322,6 +2433,34 @@ export interface components {
             max_parallel?: number;
             /** @enum {unknown} */
             on_failure?: "collect" | "fail";
+        };
+        /**
+         * GivenFeedback
+         * @description The `feedback` on a call, or the `score` of a run, as it is now; null if there is none.
+         */
+        GivenFeedback: {
+            call_id?: string;
+            feedback?: components["schemas"]["Feedback"] | null;
+            run_id: string;
+            score?: components["schemas"]["RunScore"] | null;
+            task_id: string | null;
+        };
+        /**
+         * GivenVariant
+         * @description A version of the flow (default: the newest) in which inputs of its tasks are others: of those that run `llm_executor`, or of one `task`.
+         *
+         *     `model`, `system` (the system prompt), `prompt` and `temperature` are inputs of `llm_executor`; `inputs` has any others. The `inputs` of
+         *     a workflow are its arguments, and it has no other fields but `name`.
+         */
+        GivenVariant: {
+            inputs?: Record<string, unknown>;
+            model?: string;
+            name?: string;
+            prompt?: string;
+            system?: string;
+            task?: string;
+            temperature?: number;
+            version?: number;
         };
         /**
          * HmacScheme
@@ -2443,6 +2582,39 @@ export interface components {
         ItemsOf: {
             path?: string;
             task: string;
+        };
+        /**
+         * Label
+         * @description A label, its version, the percentages of its callers that get the versions of other labels, and its moves, newest first.
+         */
+        Label: {
+            label: string;
+            moves: components["schemas"]["LabelMove"][];
+            policy: components["schemas"]["Policy"] | null;
+            shares: {
+                [key: string]: number;
+            };
+            version: number;
+        };
+        /**
+         * LabelMove
+         * @description A move of a label to a version.
+         */
+        LabelMove: {
+            at: string;
+            by: string;
+            reason: string;
+            version: number;
+        };
+        /**
+         * Labels
+         * @description The labels of a flow, by name.
+         */
+        Labels: {
+            labels: components["schemas"]["Label"][];
+            name: string;
+            newest_version: number;
+            user_id: string;
         };
         /**
          * LimitDeleted
@@ -2910,6 +3082,18 @@ export interface components {
             waiting: number;
         };
         /**
+         * Policy
+         * @description A move of the label needs a completed experiment of the version on the data set. Its mean score must be `at_least` this, and `not_worse` than that of the version that has the label, in the same experiment.
+         */
+        Policy: {
+            /** @default null */
+            at_least?: number | null;
+            dataset: string;
+            evaluator: string;
+            /** @default false */
+            not_worse?: boolean;
+        };
+        /**
          * Question
          * @description The open question of a task. `schema` is that of a form. `answer_url` needs no login; null if the caller may not answer.
          */
@@ -3018,6 +3202,13 @@ export interface components {
             max_backoff_seconds?: number;
         };
         /**
+         * RowSource
+         * @description The run from which a row was made. It may have been deleted since.
+         */
+        RowSource: {
+            run_id: string;
+        };
+        /**
          * Run
          * @description A run. `task_id` is what it runs: the root of its tree, or a part; `name` is that of the root.
          *
@@ -3049,7 +3240,7 @@ export interface components {
         /**
          * RunDetail
          * @description A run with its inputs, the run that waits for it, the first ten tasks that failed it, the cause first, its first 100
-         *     model calls, the deaths of its workers, and the code for which it waits.
+         *     model calls, its scores, the deaths of its workers, and the code for which it waits.
          */
         RunDetail: {
             context_id: string;
@@ -3069,6 +3260,7 @@ export interface components {
             root_task_id: string;
             schedule_id: string | null;
             scheduled_for: string | null;
+            scores: components["schemas"]["RunScore"][];
             seconds: number | null;
             started_at: string | null;
             /** @enum {unknown} */
@@ -3122,6 +3314,22 @@ export interface components {
         Runs: {
             next_cursor: string | null;
             runs: (components["schemas"]["Run"] | components["schemas"]["RunFields"])[];
+        };
+        /**
+         * RunScore
+         * @description A score of a run, or of its task `task_id`: a number, a boolean or a category, and the `reason` that was given.
+         *
+         *     `source` is a person, or an end user of an application, and `by` the user who set it.
+         */
+        RunScore: {
+            at: string;
+            by: string;
+            name: string;
+            reason: string | null;
+            /** @enum {unknown} */
+            source: "end_user" | "person";
+            task_id: string | null;
+            value: number | boolean | string;
         };
         /**
          * RunTree
@@ -3383,6 +3591,17 @@ export interface components {
             status: components["schemas"]["Status"];
             task_id: string;
             token_usage: components["schemas"]["TokenUsage"] | null;
+        };
+        /**
+         * Slice
+         * @description The cases with a tag: their mean score by evaluator for each variant, in their order; null without a number.
+         */
+        Slice: {
+            cases: number;
+            means: {
+                [key: string]: (number | null)[];
+            };
+            tag: string;
         };
         /**
          * SpawnParams
@@ -3844,21 +4063,25 @@ export interface components {
         };
         /**
          * Variant
-         * @description A version of the flow: how many of its runs were evaluated (`completed`), failed or are unfinished, what they used, and their mean duration.
+         * @description A variant: how many of its runs were evaluated (`completed`), failed or are unfinished, what they used, and their mean duration.
          *
-         *     `cost_usd` is null if no call has a known price.
+         *     `changes` are the inputs that it changes, of the `task` or of those that run a language model. `cost_usd` is null if no call has a known
+         *     price.
          */
         Variant: {
+            changes: Record<string, unknown>;
             completed: number;
             cost_usd: number | null;
             failed: number;
+            name: string;
             scores: {
                 [key: string]: components["schemas"]["VariantScore"];
             };
             seconds: number | null;
+            task?: string;
             total_tokens: number;
             unfinished: number;
-            version: number;
+            version: number | null;
         };
         /**
          * VariantScore
@@ -3958,7 +4181,7 @@ export interface operations {
     listAudit: {
         parameters: {
             query?: {
-                action?: "login" | "login.failed" | "logout" | "api_key.created" | "api_key.revoked" | "llm_key.set" | "llm_key.deleted" | "secret.set" | "secret.deleted" | "user.created" | "user.role_set" | "user.password_set" | "user.enabled" | "user.disabled" | "maintenance.on" | "maintenance.off" | "tree.deleted" | "task.deleted" | "flow.saved" | "flow.deleted" | "dataset.saved" | "dataset.deleted" | "schedule.created" | "schedule.updated" | "schedule.paused" | "schedule.resumed" | "schedule.deleted" | "webhook.added" | "webhook.deleted" | "notification.set" | "notification.deleted" | "hook.set" | "hook.deleted" | "hook.replayed" | "limit.set" | "limit.deleted" | "pause.set" | "pause.ended" | "api_key" | "llm_key" | "secret" | "user" | "maintenance" | "tree" | "task" | "flow" | "dataset" | "schedule" | "webhook" | "notification" | "hook" | "limit" | "pause";
+                action?: "login" | "login.failed" | "logout" | "api_key.created" | "api_key.revoked" | "llm_key.set" | "llm_key.deleted" | "secret.set" | "secret.deleted" | "user.created" | "user.role_set" | "user.password_set" | "user.enabled" | "user.disabled" | "maintenance.on" | "maintenance.off" | "tree.deleted" | "task.deleted" | "flow.saved" | "flow.deleted" | "flow.labelled" | "flow.unlabelled" | "dataset.saved" | "dataset.deleted" | "schedule.created" | "schedule.updated" | "schedule.paused" | "schedule.resumed" | "schedule.deleted" | "webhook.added" | "webhook.deleted" | "notification.set" | "notification.deleted" | "hook.set" | "hook.deleted" | "hook.replayed" | "limit.set" | "limit.deleted" | "pause.set" | "pause.ended" | "api_key" | "llm_key" | "secret" | "user" | "maintenance" | "tree" | "task" | "flow" | "dataset" | "schedule" | "webhook" | "notification" | "hook" | "limit" | "pause";
                 cursor?: string;
                 limit?: number;
                 since?: string;
@@ -4119,8 +4342,10 @@ export interface operations {
             content: {
                 "application/json": {
                     note?: string | null;
-                    score?: number | null;
+                    score?: number | boolean | string | null;
                     thumb?: ("down" | "up") | null;
+                } | {
+                    score?: number | null;
                 };
             };
         };
@@ -4131,7 +4356,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["CallFeedback"];
+                    "application/json": components["schemas"]["GivenFeedback"];
                 };
             };
             /** @description Bad Request: `invalid_params`, `invalid_json` */
@@ -4465,6 +4690,128 @@ export interface operations {
             };
         };
     };
+    addRunsToDataset: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": ({
+                    expected?: ("answer" | "nothing" | "result") | null;
+                    /** @default null */
+                    flow?: string | null;
+                    /** @default null */
+                    limit?: number | null;
+                    /** @default null */
+                    run_ids?: string[] | null;
+                    /** @default null */
+                    since?: string | null;
+                    /** @default null */
+                    status?: ("cancelled" | "completed" | "failed" | "in_progress" | "pending") | ("cancelled" | "completed" | "failed" | "in_progress" | "pending")[] | null;
+                    /** @default null */
+                    tags?: string[] | null;
+                } | {
+                    flow: unknown;
+                } | {
+                    limit?: null;
+                    since?: null;
+                    status?: null;
+                }) & ({
+                    run_ids: unknown;
+                } | {
+                    flow: unknown;
+                });
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AddedRuns"];
+                };
+            };
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AddedRuns"];
+                };
+            };
+            /** @description Bad Request: `invalid_params`, `invalid_json` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `flow_not_found`, `run_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Content Too Large: `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unsupported Media Type: `unsupported_media_type` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Too Many Requests: `limit_reached` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     listExperiments: {
         parameters: {
             query?: {
@@ -4529,6 +4876,10 @@ export interface operations {
             content: {
                 "application/json": {
                     at_once?: number | null;
+                    /** @default null */
+                    budget?: components["schemas"]["Budget"] | null;
+                    /** @default null */
+                    cache?: string | null;
                     dataset: string;
                     /** @default null */
                     dataset_version?: number | null;
@@ -4537,13 +4888,21 @@ export interface operations {
                     flow?: string | null;
                     repeats?: number | null;
                     /** @default null */
+                    seed?: number | null;
+                    /** @default null */
+                    split?: string | null;
+                    /** @default null */
                     tags?: string[] | null;
+                    /** @default null */
+                    variants?: components["schemas"]["GivenVariant"][] | null;
                     /** @default null */
                     versions?: number[] | null;
                     wait?: boolean | null;
                     wait_timeout_seconds?: number | null;
                     /** @default null */
                     webhook_config?: components["schemas"]["WebhookConfig"] | null;
+                    /** @default null */
+                    workflow?: string | null;
                 };
             };
         };
@@ -4636,6 +4995,7 @@ export interface operations {
             query?: {
                 cursor?: string;
                 limit?: number;
+                order?: "disagreement" | "worse";
             };
             header?: never;
             path: {
@@ -5574,6 +5934,309 @@ export interface operations {
             };
         };
     };
+    listFlowLabels: {
+        parameters: {
+            query?: {
+                user_id?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Labels"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `flow_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    labelFlow: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    label: string;
+                    policy?: components["schemas"]["Policy"] | null;
+                    reason: string;
+                    /** @default null */
+                    shares?: {
+                        [key: string]: number;
+                    } | null;
+                    /** @default null */
+                    user_id?: string | null;
+                    /** @default null */
+                    version?: number | null;
+                } | {
+                    version: unknown;
+                } | {
+                    shares: unknown;
+                } | unknown;
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Labels"];
+                };
+            };
+            /** @description Bad Request: `invalid_params`, `invalid_json` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `flow_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Content Too Large: `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unsupported Media Type: `unsupported_media_type` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    unlabelFlow: {
+        parameters: {
+            query: {
+                label: string;
+                reason: string;
+                user_id?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Labels"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `flow_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    undoLabel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    label: string;
+                    reason: string;
+                    /** @default null */
+                    user_id?: string | null;
+                };
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Labels"];
+                };
+            };
+            /** @description Bad Request: `invalid_params`, `invalid_json` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `flow_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Content Too Large: `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unsupported Media Type: `unsupported_media_type` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     pauseFlow: {
         parameters: {
             query?: never;
@@ -5756,6 +6419,8 @@ export interface operations {
                 "application/json": {
                     /** @default null */
                     inputs?: Record<string, unknown> | null;
+                    /** @default null */
+                    share_key?: string | null;
                     /** @default null */
                     tags?: string[] | null;
                     use_demo?: boolean | null;
@@ -7473,6 +8138,104 @@ export interface operations {
             };
             /** @description Not Found: `run_not_found` */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    scoreRun: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @default null */
+                    name?: string | null;
+                    note?: string | null;
+                    score: number | boolean | string | null;
+                    /** @default null */
+                    source?: ("end_user" | "person") | null;
+                    /** @default null */
+                    task_id?: string | null;
+                };
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GivenFeedback"];
+                };
+            };
+            /** @description Bad Request: `invalid_params`, `invalid_json` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `run_not_found`, `task_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Content Too Large: `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unsupported Media Type: `unsupported_media_type` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Too Many Requests: `limit_reached` */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-from django.db.models import F
 
 from aipartnerupflow.executors import ExecutorError, Json
 from apflow_site.db import pools
 from tasks.executors import answer_field
 from tasks.executors.placement import chosen_pool
 from tasks.models import Flow, FlowVersion
-from tasks.rules.flows import NAME, NAME_RULE
+from tasks.rules.flows import NAME_RULE, REFERENCE
 from tasks.rules.places import escaped
 from tasks.rules.pools import LOOP
 from tasks.rules.schema import is_light, mismatch
@@ -111,7 +110,7 @@ def is_flow(name: str) -> bool:
 
 def check_flow(name: str, params: Mapping[str, Any]) -> None:
     """Raise ExecutorError for a tool that no flow can be. Whether there is the flow is asked when the agent starts."""
-    if not NAME.fullmatch(name.removeprefix(PREFIX)):
+    if not REFERENCE.fullmatch(name.removeprefix(PREFIX)):
         raise ExecutorError(
             f"inputs.tools: the name of the flow in '{name[:200]}' {NAME_RULE}, after '{PREFIX}'.", permanent=True
         )
@@ -129,8 +128,7 @@ async def flow_tool(name: str, *, user_id: str) -> Tool:
 def _flow_tool(name: str, user_id: str) -> Tool:
     flows = Flow.objects.filter(user_id=user_id)
     flow_name = name.removeprefix(PREFIX)
-    newest = FlowVersion.objects.filter(flow__in=flows.filter(name=flow_name), number=F("flow__version"))
-    if (version := newest.first()) is None:
+    if (version := FlowVersion.objects.referred(flows, flow_name).first()) is None:
         close = flows.names_like(flow_name)
         hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise ExecutorError(f"inputs.tools: you have no flow '{flow_name}'.{hint}", permanent=True)

@@ -50,7 +50,7 @@ class Saved:
 def save_dataset(
     *, caller: Caller, name: str, rows: Sequence[Json], appends: bool = False, flow: str | None = None
 ) -> Saved:
-    """Save rows `{inputs, expected?, tags?}` as the next version of the caller's data set, after those of the newest one if it `appends`.
+    """Save rows `{inputs, expected?, tags?, source?}` as the next version of the caller's data set, after those of the newest one if it `appends`.
 
     A row with the inputs of an earlier one takes its place. `flow` is the name of the flow whose inputs they are; None leaves that as
     it is, and "" means none. Raises InvalidParams, FlowNotFound or LimitReached; then nothing is stored.
@@ -131,6 +131,13 @@ def delete_dataset(*, caller: Caller, name: str, user_id: str | None = None) -> 
     return versions
 
 
+def changes(before: Sequence[Json], after: Sequence[Json]) -> list[tuple[Json | None, Json | None]]:
+    """Return the rows in which two versions differ, each as it was and as it is: None where one of them has no row with its inputs."""
+    old, new = ({key_of(row["inputs"]): row for row in rows} for rows in (before, after))
+    changed = [(old.get(key), row) for key, row in new.items() if old.get(key) != row]
+    return [*changed, *((row, None) for key, row in old.items() if key not in new)]
+
+
 def problems_of_rows(version: FlowVersion, rows: Sequence[Json]) -> list[Problem]:
     """Return what does not fit the inputs of a version of a flow, by row (from 0) and field, at most LISTED problems."""
     schema = version.inputs_schema
@@ -178,7 +185,7 @@ def _store(user_id: str, name: str, rows: Sequence[Json], *, appends: bool, flow
     versions = DatasetVersion.objects.filter(dataset_id=dataset.id)
     newest = versions.filter(number=dataset.version).first()
     given = [*(newest.rows if newest is not None and appends else ()), *rows]
-    merged = [*{_key(row["inputs"]): row for row in given}.values()]
+    merged = [*{key_of(row["inputs"]): row for row in given}.values()]
     if (size := len(orjson.dumps(merged))) > limits.dataset_bytes:
         reason = f"have {size:,} bytes as JSON, and at most {limits.dataset_bytes:,} are allowed (limits.dataset_bytes)"
         raise InvalidParams([("rows", reason)])
@@ -196,5 +203,6 @@ def _store(user_id: str, name: str, rows: Sequence[Json], *, appends: bool, flow
     return saved(version=version, is_new=True)
 
 
-def _key(inputs: Json) -> bytes:
+def key_of(inputs: Json) -> bytes:
+    """Return by which rows with the same inputs are known."""
     return hashlib.sha256(orjson.dumps(inputs, option=orjson.OPT_SORT_KEYS)).digest()

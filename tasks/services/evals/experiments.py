@@ -14,19 +14,31 @@ from django.db.models import Q
 from accounts.callers import Caller
 from apflow_site.db.beforehand import beforehand
 from llmkeys.providers import SentKey
+from tasks.executors.compare import ID as COMPARE
+from tasks.executors.evaluate import ASKING, COMPARING, KINDS, is_of, problems
 from tasks.executors.evaluate import ID as EVALUATE
-from tasks.executors.evaluate import problems
+from tasks.executors.judging import needs_two
 from tasks.models import Experiment, Run
+from tasks.rules import budgets, caching
 from tasks.rules.exceptions import ExperimentNotFound, InvalidParams
 from tasks.rules.strict_json import Json
+from tasks.rules.tree import WORKFLOW
 from tasks.services import flows
-from tasks.services.evals.datasets import get_version, problems_of_rows
+from tasks.services.evals.datasets import get_version
+from tasks.services.evals.scoring import scoring_code
+from tasks.services.evals.variants import Variant, variants_of_flow, variants_of_workflow
 from tasks.services.trees import NEW, Execution, execute_tree
 from tasks.services.trees.queries import NOT_A_CURSOR, latest_runs
 
 RUN_TREE: Final = "run_tree_executor"
-TASKS_OF_CASE: Final = 2
-"""The tasks that the map adds for each case: one runs the flow, the other scores its result."""
+SCORE: Final = "score"
+ANSWER: Final = "answer"
+"""The tasks that the map adds for each run of the flow: one scores the result, the other runs the flow. Their labels end with the index of the version."""
+COMPARING_TASK: Final = "compare"
+"""The task for each item that compares the versions, if an evaluator does."""
+OF_CASE: Final = ("inputs", "expected", "tags")
+"""The parts of a row that an experiment takes."""
+ONE_VERSION: Final = "compares two versions of the flow, and there is one. Name another one in versions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,23 +57,37 @@ def run_experiment(
     evaluators: Sequence[Json],
     dataset_version: int | None = None,
     flow: str | None = None,
+    workflow: str | None = None,
     versions: Sequence[int] | None = None,
+    variants: Sequence[Json] | None = None,
+    split: str | None = None,
+    seed: int | None = None,
+    cache: str | None = None,
+    budget: Json | None = None,
     repeats: int = 1,
     at_once: int = 10,
     context_id: str | None = None,
     reserved_id: str | None = None,
     llm_key: SentKey | None = None,
 ) -> Execution:
-    """Store a tree that runs versions of a flow on all rows of a data set of the caller and scores the results, and queue its run.
+    """Store a tree that runs versions of a flow, or variants of it or of a `workflow`, on the rows of a data set of the caller and scores the
+    results, and queue its run. With `split`, only rows with this tag are used.
 
-    `flow` is by default that of the data set, and `versions` its newest two. Raises DatasetNotFound, FlowNotFound, or InvalidParams for
-    rows and evaluators that do not fit, by their places; then nothing is stored.
+    `flow` is by default that of the data set, and `versions` its newest two. `seed` and `cache` are for those of its tasks that may have
+    them, and the `budget` is that of the run. Raises DatasetNotFound, FlowNotFound, ExecutorNotFound for a workflow, or InvalidParams for
+    rows, variants and evaluators that do not fit, by their places; then nothing is stored.
     """
     given: Json = {
         "dataset": dataset,
         "dataset_version": dataset_version,
         "flow": flow,
+        "workflow": workflow,
         "versions": None if versions is None else list(versions),
+        "variants": None if variants is None else list(variants),
+        "split": split,
+        "seed": seed,
+        "cache": cache,
+        "budget": budget,
         "evaluators": list(evaluators),
         "repeats": repeats,
         "at_once": at_once,
@@ -122,42 +148,73 @@ def _plan(
     dataset: str,
     dataset_version: int | None,
     flow: str | None,
+    workflow: str | None,
     versions: list[int] | None,
+    variants: list[Json] | None,
+    split: str | None,
+    seed: int | None,
+    cache: str | None,
+    budget: Json | None,
     evaluators: list[Json],
     repeats: int,
     at_once: int,
 ) -> Planned:
     """Check an experiment, and return what is to be stored. Raises what `run_experiment` raises."""
-    if found := list(problems(evaluators, "evaluators")):
+    if found := list(problems(evaluators, "evaluators", kinds=(*KINDS, *COMPARING))):
+        raise InvalidParams(found)
+    if found := list(budgets.problems(budget, "budget")) if budget is not None else []:
+        raise InvalidParams(found)
+    if cache is not None and (found := list(caching.problems(cache, "cache"))):
         raise InvalidParams(found)
     used, rows = get_version(caller=caller, name=dataset, version=dataset_version, user_id=caller.user_id)
-    name = flow or used.flow
-    if not name:
-        raise InvalidParams([("flow", f"is required: the data set '{used.name}' names no flow")])
-    if versions is None:
-        newest = flows.get_flow(caller=caller, name=name, user_id=caller.user_id).version
-        versions = [max(1, newest - 1), newest] if newest > 1 else [newest]
-    for number in versions:
-        _, version = flows.get_version(caller=caller, name=name, version=number, user_id=caller.user_id)
-        if found := problems_of_rows(version, rows.rows):
-            raise InvalidParams([(place, f"{reason} (version {number:,})") for place, reason in found])
+    numbered = [(number, row) for number, row in enumerate(rows.rows) if split is None or split in row.get("tags", ())]
+    if not numbered:
+        tags = sorted({tag for row in rows.rows for tag in row.get("tags", ())})
+        known = f"its tags are: {', '.join(tags[:20])}" if tags else "its rows have no tags"
+        reason = f"'{split}' is the tag of no row of version {rows.number:,} of the data set '{used.name}'; {known}"
+        raise InvalidParams([("split", reason)])
+    if workflow is not None:
+        further = {"flow": flow, "versions": versions, "seed": seed, "cache": cache}
+        compared = variants_of_workflow(workflow, variants or [{}], rows.rows, place="variants", further=further)
+        name = f"{WORKFLOW}{workflow}"
+    else:
+        name = flow or used.flow
+        if not name:
+            raise InvalidParams([("flow", f"is required: the data set '{used.name}' names no flow")])
+        if variants is None and versions is None:
+            newest = flows.get_flow(caller=caller, name=name, user_id=caller.user_id).version
+            versions = [max(1, newest - 1), newest] if newest > 1 else [newest]
+        place, asked = (
+            ("variants", variants) if variants else ("versions", [{"version": each} for each in versions or ()])
+        )
+        compared = variants_of_flow(caller, name, asked, rows.rows, place=place, seed=seed, cache=cache)
+    if len(compared) < 2 and (alone := [place for place, each in enumerate(evaluators) if needs_two(each["with"])]):
+        raise InvalidParams([(f"evaluators[{place}].with", ONE_VERSION) for place in alone])
     items = [
-        {"number": number, "version": version, "repeat": repeat, **row}
-        for number, row in enumerate(rows.rows)
+        {"number": number, "repeat": repeat, **{name: row[name] for name in OF_CASE if name in row}}
+        for number, row in numbered
         for repeat in range(repeats)
-        for version in versions
     ]
+    runs = len(items) * len(compared)
     limits = settings.APFLOW.limits
-    if (needed := TASKS_OF_CASE * len(items)) > limits.spawned_tasks:
+    scoring = scoring_code(caller, evaluators)
+    tasks = _tasks(f"{name} on {used.name}", name, compared, items, scoring, at_once=at_once)
+    if budget is not None:
+        tasks[0]["params"]["budget"] = budget
+    asking = sum(
+        is_of(each, *ASKING) * len(compared) + 2 * is_of(each, "pair_judge") + is_of(each, "person")
+        for each in evaluators
+    )
+    needed = len(items) * (len(tasks) - 1 + asking)
+    if needed > limits.spawned_tasks:
         reason = (
-            f"has {len(items):,} runs of the flow (rows × versions × repeats), which need {needed:,} tasks, and a tree may add "
+            f"has {runs:,} runs of the flow (rows × versions × repeats), which need up to {needed:,} tasks, and a tree may add "
             f"{limits.spawned_tasks:,} (limits.spawned_tasks). Use fewer rows or repeats"
         )
         raise InvalidParams([("dataset", reason)])
-    tasks = _tasks(f"{name} on {used.name}", name, items, evaluators, at_once=at_once)
     if (size := len(orjson.dumps(tasks))) > limits.body_bytes:
         reason = (
-            f"has {size:,} bytes with its rows for each version and repeat, and a request {limits.body_bytes:,} at most "
+            f"has {size:,} bytes with its rows for each repeat, and a request {limits.body_bytes:,} at most "
             "(limits.body_bytes). Use fewer rows or repeats"
         )
         raise InvalidParams([("dataset", reason)])
@@ -165,32 +222,74 @@ def _plan(
         "dataset": used.name,
         "dataset_version": rows.number,
         "flow": name,
-        "versions": versions,
+        "versions": [each.version for each in compared],
+        "variants": [each.stored() for each in compared],
         "evaluators": evaluators,
         "repeats": repeats,
-        "cases": rows.count,
+        "cases": len(numbered),
+        "split": split or "",
     }
     return Planned(tasks=tasks, facts=facts)
 
 
-def _tasks(name: str, flow: str, items: list[Json], evaluators: list[Json], *, at_once: int) -> list[Json]:
-    """Return the tree: a map whose items each run the flow, and score what it returns. Only the scores are results of the map."""
-    for_each: dict[str, Any] = {"items": items, "as": "case", "max_parallel": at_once, "max_items": len(items)}
-    return [
-        {"id": "experiment", "name": name, "params": {"for_each": for_each}},
-        {
-            "id": "score",
-            "name": "Score",
-            "parent_id": "experiment",
-            "schemas": {"method": EVALUATE},
-            "dependencies": ["answer"],
-            "inputs": {"evaluators": evaluators, "case": "{{case}}", "result": "{{answer}}"},
-        },
-        {
-            "id": "answer",
-            "name": "Run the flow",
-            "parent_id": "score",
-            "schemas": {"method": RUN_TREE},
-            "inputs": {"flow": flow, "version": "{{case.version}}", "inputs": "{{case.inputs}}"},
-        },
-    ]
+def _tasks(
+    name: str, flow: str, variants: Sequence[Variant], items: list[Json], evaluators: list[Json], *, at_once: int
+) -> list[Json]:
+    """Return the tree: a map whose items are the rows, each of which runs all variants and scores what they return.
+
+    Only the scores are results of the map.
+    """
+    alone = [each for each in evaluators if is_of(each, *KINDS)]
+    together = min(at_once, len(variants))
+    for_each: dict[str, Any] = {
+        "items": items,
+        "as": "case",
+        "max_parallel": at_once // together,
+        "max_items": len(items),
+    }
+    tasks: list[Json] = [{"id": "experiment", "name": name, "params": {"for_each": for_each}}]
+    for place, variant in enumerate(variants):
+        runs = (
+            {"workflow": flow.removeprefix(WORKFLOW)}
+            if variant.version is None
+            else {"flow": flow, "version": variant.version}
+        )
+        changes = {"changes": variant.changes} if variant.changes else {}
+        answer = f"{ANSWER}{place}"
+        tasks += [
+            {
+                "id": f"{SCORE}{place}",
+                "name": f"Score {variant.name}",
+                "parent_id": "experiment",
+                "schemas": {"method": EVALUATE},
+                "dependencies": [answer],
+                "inputs": {"evaluators": alone, "case": "{{case}}", "result": f"{{{{{answer}}}}}"},
+            },
+            {
+                "id": answer,
+                "name": f"Run {variant.name}",
+                "parent_id": f"{SCORE}{place}",
+                "schemas": {"method": RUN_TREE},
+                # All variants of a row begin together, if so many may be in progress.
+                "dependencies": [{"id": f"{ANSWER}{place - together}", "required": False}] if place >= together else [],
+                "inputs": {**runs, **changes, "inputs": "{{case.inputs}}"},
+            },
+        ]
+    if comparing := [each for each in evaluators if is_of(each, *COMPARING)]:
+        scores, answers = ([f"{kind}{place}" for place in range(len(variants))] for kind in (SCORE, ANSWER))
+        tasks.append(
+            {
+                "id": COMPARING_TASK,
+                "name": "Compare",
+                "parent_id": "experiment",
+                "schemas": {"method": COMPARE},
+                "dependencies": [*scores, *answers],
+                "inputs": {
+                    "evaluators": comparing,
+                    "case": "{{case}}",
+                    "results": [f"{{{{{each}}}}}" for each in answers],
+                    "scores": [f"{{{{{each}}}}}" for each in scores],
+                },
+            }
+        )
+    return tasks

@@ -7,6 +7,7 @@ saved, and again when it runs: executors and secrets may have changed.
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from functools import partial
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from tasks.executors.input_places import inputs_used, names_that_may_be_used
 from tasks.models import Flow, FlowVersion, NamedLimit, Notification, Run, Task
 from tasks.rules.exceptions import FlowNotFound, InvalidParams, LimitReached, TaskNotFound
 from tasks.rules.field_rules import without_empty
+from tasks.rules.files import UPLOAD_VALUES
 from tasks.rules.flows import (
     NAME,
     NAME_RULE,
@@ -33,6 +35,8 @@ from tasks.rules.flows import (
     fault_of_schema,
     filled_inputs,
     unknown_input,
+    version_of,
+    with_changes,
     without_default,
 )
 from tasks.rules.specs import LISTED, TreeSpec
@@ -107,21 +111,48 @@ def read_version(
     *, caller: Caller, name: str, version: int | None = None, user_id: str | None = None
 ) -> tuple[Flow, FlowVersion]:
     """As `get_version`, for a response that contains the version. Raises ResponseTooLarge."""
-    flow = get_flow(caller=caller, name=name, user_id=user_id)
-    wanted = FlowVersion.objects.of(flow).filter(number=version or flow.version)
-    loads.spend_on(wanted, "definition", "inputs_schema", "description")
-    return get_version(caller=caller, name=name, version=version, user_id=user_id)
+    flow, number, _ = _resolved(caller=caller, name=name, version=version, user_id=user_id)
+    loads.spend_on(FlowVersion.objects.of(flow).filter(number=number), "definition", "inputs_schema", "description")
+    return flow, _version(flow, number)
 
 
 def get_version(
-    *, caller: Caller, name: str, version: int | None = None, user_id: str | None = None
+    *, caller: Caller, name: str, version: int | None = None, user_id: str | None = None, key: str | None = None
 ) -> tuple[Flow, FlowVersion]:
-    """Return a flow and one of its versions, by default the newest. Raises FlowNotFound."""
+    """Return a flow, by NAME or NAME@LABEL, and one of its versions: that of the label or, by default, the newest.
+
+    `key` is that of `run_flow`. Raises FlowNotFound or InvalidParams.
+    """
+    flow, number, _ = _resolved(caller=caller, name=name, version=version, user_id=user_id, key=key)
+    return flow, _version(flow, number)
+
+
+def _resolved(
+    *, caller: Caller, name: str, version: int | None, user_id: str | None, key: str | None = None
+) -> tuple[Flow, int, str | None]:
+    """Return the flow, the number of the version, and how a label has chosen it: the single home of what NAME@LABEL means.
+
+    The labels are part of the flow's row, so a label costs no query.
+    """
+    name, has_label, label = name.partition("@")
     flow = get_flow(caller=caller, name=name, user_id=user_id)
-    found = FlowVersion.objects.of(flow).filter(number=version or flow.version).first()
+    if not has_label:
+        return flow, version or flow.version, None
+    if version is not None:
+        raise InvalidParams([("version", f"cannot be combined with a label: '{label[:100]}' has chosen the version")])
+    found = flow.labelled(label, key=key)
     if found is None:
-        raise FlowNotFound(name, version=version or flow.version, newest=flow.version)
-    return flow, found
+        raise FlowNotFound(
+            name, label=label[:100], close_matches=get_close_matches(label[:100], flow.labels or (), n=2)
+        )
+    return flow, *found
+
+
+def _version(flow: Flow, number: int) -> FlowVersion:
+    found = FlowVersion.objects.of(flow).filter(number=number).first()
+    if found is None:
+        raise FlowNotFound(flow.name, version=number, newest=flow.version)
+    return found
 
 
 @transaction.atomic
@@ -130,36 +161,44 @@ def run_flow(
     caller: Caller,
     name: str,
     version: int | None = None,
+    changes: Json | None = None,
     inputs: Json | None = None,
     offered: Json | None = None,
     user_id: str | None = None,
     context_id: str | None = None,
+    key: str | None = None,
     reserved_id: str | None = None,
     llm_key: SentKey | None = None,
 ) -> Execution:
     """Store a new tree of a version, by default the newest, and queue its run with the inputs.
 
+    `changes` take the place of inputs and params of its tasks, by their ids: `{TASK: {"inputs": {…}, "params": {…}}}`.
     The run gets those of the inputs `offered` that the flow takes. It belongs to the owner of the flow: the caller, or
-    for administrators `user_id`. Raises FlowNotFound, InvalidParams for inputs that do not fit, or what `create_tree` raises.
+    for administrators `user_id`. If the name is NAME@LABEL and the label shares its callers with others, the `key` decides,
+    by default the context or else the caller: the same one gets the same version. Raises FlowNotFound, InvalidParams for
+    inputs that do not fit, or what `create_tree` raises.
     """
-    flow, found = get_version(caller=caller, name=name, version=version, user_id=user_id)
+    key = key or context_id or caller.user_id
+    flow, number, label = _resolved(caller=caller, name=name, version=version, user_id=user_id, key=key)
+    found = _version(flow, number)
     owner = flow.user_id
     takes = names_taken(found) if offered else None
     more = {name: value for name, value in (offered or {}).items() if takes is None or name in takes}
     given = checked_inputs(found, sealed_texts.opened_where_possible(more | (inputs or {}), owner=owner), owner=owner)
     execution = execute_tree(
         caller=caller,
-        tasks=[task | {"user_id": flow.user_id} for task in found.definition],
+        tasks=[task | {"user_id": flow.user_id} for task in with_changes(found.definition, changes or {})],
         id_conflict=NEW,
         context_id=context_id,
         reserved_id=reserved_id,
         llm_key=llm_key,
     )
-    refuse_unused(execution.run, found, given)
-    of_flow = {"flow_id": flow.id, "flow_version": found.number}
-    Run.objects.filter(id=execution.run.id).update(**of_flow)
-    set_inputs(execution.run, sealed(given, found.inputs_schema, owner=owner))
-    execution.run.flow_id, execution.run.flow_version = flow.id, found.number
+    if not changes:  # they may leave an input of the flow unused
+        refuse_unused(execution.run, found, given)
+    run = execution.run
+    run.flow_id, run.flow_version, run.flow_label = flow.id, number, label
+    Run.objects.filter(id=run.id).update(flow_id=flow.id, flow_version=number, flow_label=label)
+    set_inputs(run, sealed(given, found.inputs_schema, owner=owner))
     return execution
 
 
@@ -206,13 +245,16 @@ def refuse_unused(run: Run, version: FlowVersion | None, given: Json, *, field: 
         raise InvalidParams(problems)
 
 
-def checked_inputs(version: FlowVersion | None, given: Json, *, owner: str, field: str = "inputs") -> Json:
-    """Return the inputs of a run, of a flow with defaults.
+def checked_inputs(
+    version: FlowVersion | None, given: Json, *, owner: str, field: str = "inputs", most: int | None = None
+) -> Json:
+    """Return the inputs of a run, of a flow with defaults. `most`: the bytes that they may have, if they are to be stored as files.
 
     Raises InvalidParams if they do not fit its schema, are too large, or name a file that is not one of the owner.
     """
-    most = settings.APFLOW.limits.result_bytes
-    too_long = (field, f"have more than the {most:,} bytes that limits.result_bytes allows")
+    name = "limits.result_bytes" if most is None else "limits.value_bytes"
+    most = settings.APFLOW.limits.result_bytes if most is None else most
+    too_long = (field, f"have more than the {most:,} bytes that {name} allows. {UPLOAD_VALUES}")
     if is_longer(given, than=most):
         raise InvalidParams([too_long])
     filled, problems = filled_inputs(None if version is None else version.inputs_schema, given)
@@ -314,6 +356,7 @@ def _store(user_id: str, name: str, content: Json, *, is_tool: bool | None) -> t
     flow.save(update_fields=["version", "updated_at"])
     refer(f"{FLOW}{flow.id}", named_in(content["definition"], content["inputs_schema"]), owner=user_id)
     oldest = flow.version - settings.APFLOW.limits.flow_versions
-    FlowVersion.objects.of(flow).filter(number__lte=oldest).delete()
+    labelled = {version_of(label) for label in (flow.labels or {}).values()}
+    FlowVersion.objects.of(flow).filter(number__lte=oldest).exclude(number__in=labelled).delete()
     audit.record(Action.FLOW_SAVED, actor=user_id, target=name, version=flow.version)
     return flow, version, True

@@ -165,9 +165,10 @@ def tools_of(*, caller: Caller, after: str, limit: int) -> list[FlowVersion]:
 
 
 def tool_of(*, caller: Caller, name: str) -> FlowVersion | None:
-    """Return the newest version of the caller's own flow of this name, without its tasks, if it is a tool."""
-    found = _with_flows(Flow.objects.filter(user_id=caller.user_id, is_tool=True, name=name), [name])
-    return found[0] if found else None
+    """Return the version of the caller's own flow that NAME or NAME@LABEL means, without its tasks, if the flow is a tool."""
+    version = FlowVersion.objects.referred(Flow.objects.filter(user_id=caller.user_id, is_tool=True), name)
+    loads.spend_on(version, "inputs_schema", "description")
+    return version.defer("definition").select_related("flow").first()
 
 
 def descriptions_of(*, user_id: str, most: int) -> list[Json]:

@@ -11,7 +11,7 @@ from typing import Final
 from django.db.models import Exists, F, OuterRef, Q
 
 from accounts.callers import Caller
-from tasks.models import Firing, Flow, ModelCall, Question, Run, RunInputs, RunQuerySet, RunTag, Task
+from tasks.models import Firing, Flow, ModelCall, Question, Run, RunInputs, RunQuerySet, RunTag, Score, Task
 from tasks.queue import leases
 from tasks.queue.leases import Suspects
 from tasks.queue.suspicion import is_suspected
@@ -130,6 +130,7 @@ class RunDetail:
     parent: Question | None
     failures: Sequence[Failure]
     calls: Sequence[ModelCall]
+    scores: Sequence[Score]
     suspects: Suspects | None
     needs: Sequence[NeededCode]
 
@@ -295,6 +296,7 @@ def get_run(*, caller: Caller, run_id: str) -> RunDetail:
         parent=parent_of(run),
         failures=failures_of(run),
         calls=first_calls(run_id=run_id),
+        scores=scores_of(run_id),
         suspects=leases.suspects() if is_held_back else None,
         needs=needed_by(run),
     )
@@ -307,6 +309,11 @@ def facts_of(*, caller: Caller, run_id: str) -> RunFacts:
     if not found:
         raise RunNotFound(run_id, close_matches=own.exclude(root_id=F("id")).ids_like(run_id))
     return found[0]
+
+
+def scores_of(run_id: str) -> list[Score]:
+    """Return the scores of a run that the caller may see, and of its tasks, by name."""
+    return list(Score.objects.filter(run_id=run_id).order_by("task_id", "name", "source"))
 
 
 def inputs_of(run_id: str) -> Json:

@@ -14,13 +14,13 @@ from accounts.audit import Action
 from accounts.callers import Caller
 from apflow_site.db.turns import has_room
 from llmkeys import named_secrets
-from tasks.executors.input_places import NOT_THERE
+from tasks.executors.input_places import not_there
 from tasks.models import Hook, HookDelivery
 from tasks.rules.exceptions import DeliveryNotFound, HookNotFound, InvalidParams, LimitReached
 from tasks.rules.hooks import problems_of_filter, problems_of_mapping
 from tasks.rules.signatures import key_of
 from tasks.rules.strict_json import Json
-from tasks.services.flows import get_flow
+from tasks.services.flows import get_version
 from tasks.storage import loads
 
 PATH: Final = "/hooks/in/"
@@ -65,7 +65,7 @@ def set_hook(
     if found:
         raise InvalidParams(found)
     if target.flow is not None:
-        get_flow(caller=caller, name=target.flow, user_id=caller.user_id)
+        get_version(caller=caller, name=target.flow, user_id=caller.user_id)
     now = datetime.now(UTC)
     hook = _held(caller.user_id, name) or Hook(user_id=caller.user_id, name=name, created_at=now)
     hook.verifier, hook.scheme, hook.secrets = verifier, scheme, list(secrets)
@@ -187,7 +187,7 @@ def _problems_of_secrets(user_id: str, verifier: str, names: Sequence[str]) -> l
     found = []
     for index, name in enumerate(names):
         if name not in usable:
-            found.append((f"secrets[{index}]", NOT_THERE.format(name=name)))
+            found.append((f"secrets[{index}]", not_there(name, what="hook")))
             continue
         try:
             key_of(verifier, usable[name][1].reveal())

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote_plus
 
@@ -220,7 +221,8 @@ def _carry_out(hook: Hook, row: HookDelivery, pressed: Pressed | None) -> SentEv
     if hook.flow is not None:
         inputs = None if hook.inputs is None else mapped(hook.inputs, delivery, max_characters=limits.result_bytes)
         offered = delivery if inputs is None else None
-        run = run_flow(caller=caller, name=hook.flow, inputs=inputs, offered=offered, user_id=hook.user_id).run
+        start = partial(run_flow, caller=caller, name=hook.flow, user_id=hook.user_id, key=row.delivery_id)
+        run = start(inputs=inputs, offered=offered).run
         row.outcome, row.run_id, row.task_id = STARTED, run.id, run.root_id
         return None
     given = {"event": hook.event, "payload": hook.payload}

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 
 from accounts.callers import Caller
 from llmkeys import run_secrets
-from tasks.models import Question, Run, Task
+from tasks.models import Question, Run, RunBudget, Task
 from tasks.rules.exceptions import InvalidParams, TasksError
 from tasks.rules.strict_json import Json
 from tasks.services.flows import run_flow
@@ -40,8 +40,10 @@ def start(wait_id: str) -> OpenQuestion | None:
             with transaction.atomic():
                 parent = Run.objects.get(id=wait.run_id)
                 _refuse_if_deep(parent)
-                run = _execution(Caller(user_id=parent.user_id), wait.tree or {}).run
+                run = _execution(Caller(user_id=parent.user_id), wait.tree or {}, key=parent.context_id).run
                 Run.objects.filter(id=run.id).update(wait_id=wait.id)
+                if rest := (wait.tree or {}).get("rest"):
+                    RunBudget.objects.create(run_id=run.id, state={"rest": rest})
                 names = model_names(Task.objects.tree(run.root_id))
                 run_secrets.pass_on(from_run_id=parent.id, tree_id=run.root_id, run_id=run.id, model_names=names)
         except TasksError as error:
@@ -57,9 +59,10 @@ def start(wait_id: str) -> OpenQuestion | None:
     return open_question(wait_id)
 
 
-def _execution(caller: Caller, tree: Json) -> Execution:
+def _execution(caller: Caller, tree: Json, *, key: str) -> Execution:
     if (flow := tree.get("flow")) is not None:
-        return run_flow(caller=caller, name=flow, version=tree["version"], inputs=tree.get("run_inputs"))
+        more = {"version": tree["version"], "changes": tree.get("changes"), "inputs": tree.get("run_inputs")}
+        return run_flow(caller=caller, name=flow, key=key, **more)
     if (copy_of := tree.get("copy_of")) is not None:
         verb = partial(execute_task, task_id=copy_of, copy_execution=True, copy_children=True)
     else:
@@ -77,12 +80,17 @@ def _refuse_if_deep(run: Run) -> None:
         raise InvalidParams([("tree", f"is more than {most:,} trees below the first one (limits.nested_runs)")])
 
 
-def call_off(wait: OpenQuestion, *, force: bool) -> None:
-    """Cancel the tree for which the task no longer waits. It ends by itself; call this as often as you like."""
+def call_off(wait: OpenQuestion, *, force: bool) -> Json | None:
+    """Cancel the tree for which the task no longer waits. It ends by itself; call this as often as you like.
+
+    Returns the state of its budget, if it has one.
+    """
     run = Run.objects.unfinished().filter(wait_id=wait.id).first()
-    if run is not None:
-        message = PARENT_ENDED.format(task_id=wait.task_id)
-        cancels.ask(caller=Caller(user_id=run.user_id), task_ids=[run.root_id], force=force, message=message)
+    if run is None:
+        return None
+    message = PARENT_ENDED.format(task_id=wait.task_id)
+    cancels.ask(caller=Caller(user_id=run.user_id), task_ids=[run.root_id], force=force, message=message)
+    return RunBudget.objects.filter(run_id=run.id).values_list("state", flat=True).first()
 
 
 def child_of(run: Run | None, *, task_id: str) -> Run | None:

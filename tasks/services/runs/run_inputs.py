@@ -8,14 +8,14 @@ from typing import Any, Final, TypeVar
 from django.db import transaction
 
 from llmkeys import sealed_texts
-from tasks.models import FlowVersion, RunInputs, RunTag
+from tasks.models import RunInputs, RunTag
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.strict_json import Json
 from tasks.rules.tags import checked_tags
 from tasks.services.flows import checked_inputs, refuse_unused
 from tasks.services.secrets.write_only import sealed
 from tasks.services.trees import Created, Execution
-from tasks.services.trees.further_runs import set_inputs, set_tags
+from tasks.services.trees.further_runs import flow_version_of, set_inputs, set_tags
 
 FIELD: Final = "run_inputs"
 NOT_USED: Final = "The tree is already running, with the inputs of that run: run_inputs was not used."
@@ -44,9 +44,7 @@ def with_inputs(
     if not execution.started:
         return replace(execution, warnings=[*execution.warnings, NOT_USED])
     run = execution.run
-    version: FlowVersion | None = None  # also if it has been deleted
-    if run.flow_id is not None and run.flow_version is not None:
-        version = FlowVersion.objects.filter(flow_id=run.flow_id, number=run.flow_version).first()
+    version = flow_version_of(run)
     refuse_unused(run, version, inputs, field=FIELD)
     before = None if replace_inputs else RunInputs.objects.filter(run_id=run.id).first()
     merged = inputs if before is None else before.inputs | inputs

@@ -23,6 +23,7 @@ from tasks.executors.input_places import UsesInputs
 from tasks.models import Firing, Run, Schedule, ScheduleQuerySet, Task
 from tasks.queue import clock, notify
 from tasks.rules.exceptions import InvalidParams, LimitReached, ScheduleNotFound
+from tasks.rules.files import UPLOAD_VALUES
 from tasks.rules.firings import Outcome, Overlap
 from tasks.rules.schedules import (
     KINDS,
@@ -346,7 +347,8 @@ def _set(schedule: Schedule, fields: Mapping[str, Any], *, caller: Caller, now: 
         _set_timing(schedule, fields, now=now, may_be_over=not is_new and fields.keys().isdisjoint(TIMING))
     most = settings.APFLOW.limits.result_bytes
     if schedule.inputs is not None and is_longer(schedule.inputs, than=most):
-        raise InvalidParams([("inputs", f"have more than the {most:,} bytes that limits.result_bytes allows")])
+        reason = f"have more than the {most:,} bytes that limits.result_bytes allows. {UPLOAD_VALUES}"
+        raise InvalidParams([("inputs", reason)])
 
 
 def _set_subject(schedule: Schedule, fields: Mapping[str, Any], *, caller: Caller) -> None:

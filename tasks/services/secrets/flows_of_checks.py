@@ -25,8 +25,10 @@ def refuse_unfit(spec: TreeSpec, *, owner: str) -> None:
         return
     flows = Flow.objects.filter(user_id=owner)
     wanted = {name for *_, name in named}
-    newest = FlowVersion.objects.filter(flow__in=flows.filter(name__in=wanted), number=F("flow__version"))
-    versions = {version.flow.name: version for version in newest.select_related("flow")}
+    labelled = {name for name in wanted if "@" in name}
+    newest = FlowVersion.objects.filter(flow__in=flows.filter(name__in=wanted - labelled), number=F("flow__version"))
+    versions: dict[str, FlowVersion | None] = {each.flow.name: each for each in newest.select_related("flow")}
+    versions |= {name: FlowVersion.objects.referred(flows, name).first() for name in labelled}
     found = (
         (_place(task, index), problem)
         for task, index, name in named

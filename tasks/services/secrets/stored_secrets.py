@@ -14,7 +14,7 @@ from llmkeys.named_secrets import Scope
 from llmkeys.providers import provider_named
 from llmkeys.secret import Secret
 from llmkeys.stores import StoredKey
-from tasks.executors.input_places import NOT_THERE, misuse, named_in
+from tasks.executors.input_places import misuse, named_in, not_there
 from tasks.models import NamedLimit
 from tasks.rules import limits
 from tasks.rules.exceptions import InvalidParams
@@ -109,8 +109,7 @@ def refuse_unusable(spec: TreeSpec, *, owner: str) -> None:
         return
     usable = named_secrets.usable(user_id=owner, names={name for _, _, name in named})
     found = (
-        (task, place, misuse(usable[name], task) if name in usable else NOT_THERE.format(name=name))
-        for task, place, name in named
+        (task, place, misuse(usable[name], task) if name in usable else not_there(name)) for task, place, name in named
     )
     problems = ((f"tasks[{task.position}].{place}", problem) for task, place, problem in found if problem is not None)
     if refused := list(islice(problems, LISTED)):

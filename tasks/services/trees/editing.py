@@ -26,6 +26,7 @@ from tasks.models import (
     RunInputs,
     RunTag,
     Schedule,
+    Score,
     Task,
     TaskEvent,
     TaskState,
@@ -168,7 +169,17 @@ def remove_trees(root_ids: Sequence[str]) -> int:
     run_secrets.erase_of_trees(root_ids)
     release([f"{TREE}{root_id}" for root_id in root_ids])
     runs = Run.objects.filter(root_id__in=root_ids)
-    for model in (TaskEvent, ModelCall, CancelRequest, ConversationTurn, RunInputs, RunTag, RunBudget, TaskState):
+    for model in (
+        TaskEvent,
+        ModelCall,
+        CancelRequest,
+        ConversationTurn,
+        RunInputs,
+        RunTag,
+        RunBudget,
+        TaskState,
+        Score,
+    ):
         model.objects.filter(run_id__in=runs.values("id")).delete()
     CachedResult.objects.filter(root_id__in=root_ids).delete()
     Experiment.objects.filter(id__in=root_ids).delete()

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tasks.executors.input_places import UsesInputs, names_that_may_be_used
-from tasks.models import Run, RunInputs, RunTag, Task
+from tasks.models import FlowVersion, Run, RunInputs, RunTag, Task
 from tasks.rules.flows import unknown_input
 from tasks.rules.specs import LISTED
 from tasks.rules.strict_json import Json
@@ -14,6 +14,13 @@ from tasks.services.files.references import TREE, named_in, refer
 def latest_of(root_id: str) -> Run | None:
     """Return the newest run of the tree."""
     return Run.objects.filter(root_id=root_id).order_by("-number").first()
+
+
+def flow_version_of(run: Run) -> FlowVersion | None:
+    """Return the version of the flow that the run is of; None without one, also if it has been deleted."""
+    if run.flow_id is None or run.flow_version is None:
+        return None
+    return FlowVersion.objects.filter(flow_id=run.flow_id, number=run.flow_version).first()
 
 
 def carry_over(before: Run | None, run: Run) -> None:

@@ -110,7 +110,7 @@ def store(rows: Sequence[Task]) -> None:
     Raises IntegrityError, and InvalidParams for files that its owner does not have.
     """
     insert_many(rows, Task)
-    if MARK in orjson.dumps([(row.inputs, row.result) for row in rows]):
+    if MARK in orjson.dumps([(row.inputs, row.params, row.result) for row in rows]):
         note_trees(rows)
     executor_ids = [row.executor_id for row in rows]
     transaction.on_commit(lambda: metrics.created(executor_ids))

@@ -27,7 +27,7 @@ from accounts.models import LoginLink, LoginTry, SpentToken
 from apflow_site.db.connections import plan_by_values
 from tasks.events import pruning
 from tasks.executors.email.mail import old_counts
-from tasks.models import DayAllowance, DayCount, Run, RunCount, Schedule, Task, WebhookDelivery
+from tasks.models import DayAllowance, DayCount, Run, RunCount, Schedule, SentEvent, Task, WebhookDelivery
 from tasks.services import files, hooks
 from tasks.services.history import run_counts
 from tasks.services.trees import cached_results, idempotency
@@ -152,7 +152,10 @@ def _remove(expired: Callable[[], "QuerySet[Any] | None"]) -> int:
         # The keys are read first, because a DELETE would take the write lock for nothing.
         keys = [] if rows is None else list(rows.values_list("pk", flat=True)[:BATCH])
         if rows is not None and keys:
-            rows.model.objects.filter(pk__in=keys).delete()
+            if rows.model is SentEvent:
+                sent_events.forget(keys)
+            else:
+                rows.model.objects.filter(pk__in=keys).delete()
         removed += len(keys)
         if len(keys) < BATCH:
             break

@@ -38,9 +38,9 @@ MOST_SHOWN: Final = 1_000
 OPEN: Final = (
     "SELECT q.id, q.run_id, q.task_id, q.text, q.options, q.schema, q.assignees, q.alarms, q.asked_at, q.expires_at, q.answered_at, q.answer, "
     "q.answered_by, q.comment, q.memo, q.kind, q.on_expiry, q.digest, q.turn, q.event AS awaited, e.event, e.payload, e.event_id, e.received_at, "
-    "r.id AS child_id, r.root_id AS child_root_id, r.status AS child_status, t.result, t.error "
+    "r.id AS child_id, r.root_id AS child_root_id, r.status AS child_status, r.failures, t.result, t.error, b.state AS used "
     "FROM tasks_question q LEFT JOIN tasks_sentevent e ON e.id = q.taken_id "
-    "LEFT JOIN tasks_run r ON r.wait_id = q.id LEFT JOIN tasks_task t ON t.id = r.target_id "
+    "LEFT JOIN tasks_run r ON r.wait_id = q.id LEFT JOIN tasks_task t ON t.id = r.target_id LEFT JOIN tasks_runbudget b ON b.run_id = r.id "
     "WHERE q.closed_at IS NULL AND {which}"
 )
 
@@ -70,6 +70,8 @@ class OpenQuestion:
     """Whether the wait has looked for events before it and is open to new ones, its tree has been started, or it has its turn."""
     tree: Json | None = None
     """The tree that is to run."""
+    used: Json | None = None
+    """The state of the budget of the run that it waits for, if that is counted."""
 
     def is_over(self, now: datetime) -> bool:
         """Return whether its time is over. An answer or event in time counts, however late it is read."""
@@ -277,6 +279,7 @@ def _question_of(row: Json) -> OpenQuestion:
         kind=row["kind"],
         on_expiry=row["on_expiry"],
         event=row["awaited"],
+        used=None if row["used"] is None else loads(row["used"]),
         is_listening=any(row[name] is not None for name in ("digest", "child_id", "turn")),
     )
 
@@ -308,11 +311,12 @@ def _event_in(row: Json) -> Json | None:
 
 
 def _end_in(row: Json) -> Json:
-    """Return the end of the tree for which the task waited."""
+    """Return the end of the tree for which the task waited. If its root has no error, it is that of the first task that failed."""
+    failures = loads(row["failures"] or "[]")
     return {
         "status": row["child_status"],
         "result": None if row["result"] is None else loads(row["result"]),
-        "error": row["error"],
+        "error": row["error"] or (f"{failures[0]['name']}: {failures[0]['error']}" if failures else None),
         "task_id": row["child_root_id"],
         "run_id": row["child_id"],
     }

@@ -4,6 +4,7 @@ An event wakes every wait of its owner that it fits, a thousand of them in one t
 stored first, so that sending it again, or a sweep, completes what a crash interrupted.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -21,6 +22,7 @@ from tasks.models import Question, SentEvent
 from tasks.queue import notify, suspension
 from tasks.rules.exceptions import InvalidParams
 from tasks.rules.waits import digest_at
+from tasks.services.files.references import EVENT, named_in, refer, release
 from tasks.services.waits.event_waits import take_turns
 from tasks.status import WaitKind
 
@@ -58,7 +60,10 @@ async def wake(sent: SentEvent) -> None:
 
 @transaction.atomic
 def store(user_id: str, event: str, payload: Any, event_id: str) -> SentEvent:
-    """Store an event that is to `wake` waits; a sweep does it if this process dies before. Raises InvalidParams."""
+    """Store an event that is to `wake` waits; a sweep does it if this process dies before. It refers to the files in its payload.
+
+    Raises InvalidParams.
+    """
     take_turns(user_id, event)
     received_at = datetime.now(UTC)  # as Run.created_at: a wait compares them, and SQLite's own clock has milliseconds
     row = SentEvent(user_id=user_id, event_id=event_id, event=event, payload=payload, received_at=received_at)
@@ -66,13 +71,26 @@ def store(user_id: str, event: str, payload: Any, event_id: str) -> SentEvent:
     sent = SentEvent.objects.get(user_id=user_id, event_id=event_id, wait_id=None)
     if (sent.event, sent.payload) != (event, payload):
         raise InvalidParams([("id", USED_TWICE)])
+    _refer(sent)
     # Delete the oldest events of a user who has too many, but for those that a task has yet to read.
     of_user = SentEvent.objects.filter(user_id=user_id).order_by("-id")
     most = settings.APFLOW.limits.events_per_user
     oldest = of_user.values_list("id", flat=True)[most : most + 1].first()
     if oldest is not None:
-        _unread(of_user.order_by().filter(id__lte=oldest)).delete()
+        forget(list(_unread(of_user.order_by().filter(id__lte=oldest)).values_list("id", flat=True)))
     return sent
+
+
+def _refer(sent: SentEvent) -> None:
+    files = named_in(sent.payload)
+    refer(f"{EVENT}{sent.id}", files, owner=sent.user_id, may_be_missing=True)  # any JSON may be sent
+
+
+@transaction.atomic
+def forget(event_ids: Sequence[int]) -> None:
+    """Delete these events, and their references to files."""
+    SentEvent.objects.filter(id__in=event_ids).delete()
+    release([f"{EVENT}{event_id}" for event_id in event_ids])
 
 
 def _unread(events: "QuerySet[SentEvent]") -> "QuerySet[SentEvent]":
@@ -122,6 +140,7 @@ def take(wait: Question, payload: Any) -> bool:
     if not taken.update(taken_id=event.id, answered_at=Now()):
         event.delete()
         return False
+    _refer(event)
     _tell({wait.run_id})
     return True
 

@@ -9,7 +9,7 @@ function show() {
   const count = boxes.filter((box) => box.checked).length;
   const all = document.querySelector("[data-all]");
   if (all) Object.assign(all, { checked: count > 0 && count === boxes.length, indeterminate: count > 0 && count < boxes.length });
-  form.querySelector("[data-selected]").textContent = count ? `${count} selected` : "Select runs to cancel, run again or delete them.";
+  form.querySelector("[data-selected]").textContent = count ? `${count} selected` : "Select runs first.";
   for (const button of form.querySelectorAll("button")) button.disabled = count === 0;
 }
 

@@ -1,7 +1,7 @@
 """Copies of templates: for an item of a map, or for a round of a loop; and the maps and loops that make them."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from tasks.executors.filling import filled_inputs
 from tasks.models import Task
 from tasks.rules.conditions import TooMuchToCompare
 from tasks.rules.exceptions import ExecutorNotFound
+from tasks.rules.files import with_values
 from tasks.rules.maps import CannotMap, ForEach
 from tasks.rules.places import escaped
 from tasks.rules.references import label_of, settled_params
@@ -56,6 +57,8 @@ class Part:
     values: Mapping[str, Any]
     ids: Mapping[str, str]
     without: Collection[str] = ()
+    read: Mapping[str, Any] = field(default_factory=dict)
+    """The large values that conditions and maps inside get, by the ids of their files. Inputs refer to them."""
 
     def rows(self, template: Template, *, now: datetime) -> Iterable[Task]:
         """Yield the copies. Raises CannotGrow."""
@@ -95,7 +98,7 @@ class Part:
     def _params(self, task: LoadedTask, values: Mapping[str, Any]) -> Json:
         """Return the params with what they ask about the values decided: a condition, and the items of a map inside."""
         kept = {name: value for name, value in task.params.items() if name not in self.without}
-        return settled_params(kept, values, gone=values) or {}
+        return settled_params(kept, with_values(values, self.read) if self.read else values, gone=values) or {}
 
 
 def _inputs(task: LoadedTask, values: Mapping[str, Any]) -> Json:
@@ -164,7 +167,14 @@ OF_THE_LOOP: Final = ("repeat", "when", "budget")
 
 
 def round_draft(
-    task: LoadedTask, template: Sequence[LoadedTask], *, number: int, last: Any, room: Room, now: datetime
+    task: LoadedTask,
+    template: Sequence[LoadedTask],
+    read: Mapping[str, Any],
+    *,
+    number: int,
+    last: Any,
+    room: Room,
+    now: datetime,
 ) -> Draft:
     """Return the tasks of a round: of the task itself or, if it is a group, of its template. Raises CannotGrow."""
     copied = template_of(template) if template else only(task)
@@ -176,7 +186,8 @@ def round_draft(
 
     def grow(ids: Mapping[str, str]) -> Growth:
         values = {LAST: last, ROUND: number}
-        part = Part(spawner=task, mark=f"#{number}", values=values, ids=ids, without=() if template else OF_THE_LOOP)
+        without = () if template else OF_THE_LOOP
+        part = Part(spawner=task, mark=f"#{number}", values=values, ids=ids, without=without, read=read)
         return growth_of(part.rows(copied, now=now), room)
 
     return Draft(wanted={each.id: stored_id(f"{each.id}#{number}") for each in copied.tasks}, grow=grow)

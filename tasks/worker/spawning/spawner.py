@@ -14,6 +14,7 @@ from tasks.rules.conditions import TooMuchToCompare
 from tasks.rules.files import with_values
 from tasks.rules.maps import CannotMap, ForEach, for_each_of, items_of
 from tasks.rules.rounds import Repeat, described, is_enough
+from tasks.rules.stored_results import is_longer
 from tasks.services.trees import ids_in_use
 from tasks.status import Status
 from tasks.worker.group_commit import GroupCommit
@@ -46,13 +47,13 @@ class Spawner:
         self._results = results
         self._values = values_of(claim)
 
-    def reply_of_step(self, task: LoadedTask) -> Reply | None:
-        """Return what the executor gets when it is called again after a step; None without a step."""
+    def reply_of_step(self, task: LoadedTask, read: Mapping[str, Any]) -> Reply | None:
+        """Return what the executor gets when it is called again after a step; None without a step. `read` are large results."""
         if task.step is None or not task.step.again:
             return None
         children = self._family.children_of(task.id)
         answer = {self._name_of(task, child): self._end_of(child) for child in children}
-        return Reply(answer=answer, by="", memo=task.step.memo)
+        return Reply(answer=with_values(answer, read) if read else answer, by="", memo=task.step.memo)
 
     def _end_of(self, task: LoadedTask) -> Json:
         status = self._family.status_of(task)
@@ -84,8 +85,10 @@ class Spawner:
         except CannotGrow as error:
             return failed(str(error))
 
-    async def repeated(self, task: LoadedTask, repeat: Repeat, *, waited_after: int | None) -> Growth | Outcome:
-        """Return the next round, or the outcome after the last one.
+    async def repeated(
+        self, task: LoadedTask, repeat: Repeat, read: Mapping[str, Any], *, waited_after: int | None
+    ) -> Growth | Outcome:
+        """Return the next round, or the outcome after the last one. `read` are large results of that one.
 
         Raises Parked to wait before the next round, unless it has waited after as many rounds as there are.
         """
@@ -96,14 +99,17 @@ class Spawner:
         template = self._family.template_of(task.id)
         last = self._part(children, self._names_in(template, task)) if count else repeat.first
         try:
-            if count and (is_enough(repeat, last) or (count >= repeat.most and repeat.completes_at_most)):
+            value = with_values(last, read) if read else last
+            if count and (is_enough(repeat, value) or (count >= repeat.most and repeat.completes_at_most)):
                 return await self._completed(task, last)
             if count >= repeat.most:
                 return failed(f"After {repeat.most:,} rounds this is still false: {described(repeat)} (params.repeat).")
             if count and repeat.delay_seconds and waited_after != count:
                 raise ParkedUntil(seconds=repeat.delay_seconds, memo=count)
             room = self._room_for(task, max(1, len(template)))
-            draft = round_draft(task, template, number=count + 1, last=last, room=room, now=self._claim.now())
+            if read and not is_longer(value, than=settings.APFLOW.limits.result_bytes):
+                last = value  # places may use it in the middle of a text
+            draft = round_draft(task, template, read, number=count + 1, last=last, room=room, now=self._claim.now())
             return await self._grown(task, draft)
         except (TooMuchToCompare, CannotGrow) as error:
             return failed(str(error))

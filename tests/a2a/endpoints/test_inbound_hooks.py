@@ -199,6 +199,11 @@ def test_a_delivery_becomes_an_event_that_a_task_waits_for(server: Server, name:
     assert deliveries(server, name)[0]["event_id"] == result["id"]
 
 
+def test_a_secret_that_is_missing_is_named_as_one_of_the_hook(server: Server, name: str) -> None:
+    hook = {"name": name, "verifier": "github", "secrets": ["NOT_THERE"], "event": "e"}
+    assert "no secret 'NOT_THERE' that the owner of this hook may use" in str(server.call("hooks.set", hook))
+
+
 def test_two_secrets_are_valid_during_a_rotation(server: Server, name: str) -> None:
     server.rpc("secrets.set", {"name": "NEW", "value": "the-next-secret-of-this-hook"}, path="/system")
     address = address_of(server, name, secrets=["NEW", "HOOK"])

@@ -15,13 +15,22 @@ from tests.servers import Server
 INFO: Json = {"name": "a-client", "version": "1"}
 TOOLS = [
     *("answer_question", "approval_executor", "backfill_schedule", "cancel_run", "create_schedule", "delete_schedule"),
-    *("echo_executor", "generate_tree", "get_experiment", "get_run", "get_schedule", "link_file", "list_executors"),
-    *("list_hook_deliveries", "list_inbound_hooks", "list_limits", "list_runs", "list_schedule_runs"),
+    *("echo_executor", "generate_tree", "get_experiment", "get_run", "get_schedule", "link_file"),
+    *("list_executors", "list_hook_deliveries", "list_inbound_hooks", "list_limits", "list_runs", "list_schedule_runs"),
     *("list_schedules", "pause_flow", "pause_schedule", "preview_schedule", "replay_hook_delivery"),
-    *("resume_flow", "resume_schedule", "run_flow", "run_tree", "scripted_executor", "send_event", "set_inbound_hook"),
-    *("show_flow", "show_run", "sleep_executor", "trigger_schedule", "update_schedule", "watch_run"),
+    *("resume_flow", "resume_schedule", "run_flow", "run_tree", "scripted_executor", "send_event"),
+    *(
+        "set_feedback",
+        "set_inbound_hook",
+        "show_flow",
+        "show_run",
+        "sleep_executor",
+        "trigger_schedule",
+        "update_schedule",
+        "watch_run",
+    ),
 ]
-MOST_BYTES = 31_000
+MOST_BYTES = 32_000
 OF_ADMINS = [f"{verb}_{kind}" for verb in ("pause", "resume") for kind in ("executor", "provider", "user")]
 FOR_VIEWERS = [name for name in TOOLS if name.startswith(("get_", "link_", "list_", "preview_", "show_", "watch_"))]
 

@@ -100,8 +100,30 @@ def test_what_does_not_fit_is_refused_by_its_place(rpc: Rpc, refusal: Rpc) -> No
             run | {"evaluators": [{"name": "a", "with": {"schema": {"type": 1}}}]},
             "evaluators[0].with.schema",
         ),
+        ("evals.run", run | {"evaluators": [ACCURACY | {"better": "less"}]}, "evaluators[0].better"),
+        ("evals.run", run | {"split": "tset"}, "split"),
+        ("evals.get", {"experiment_id": "x", "order": "name"}, "order"),
+        ("datasets.add", {"name": "evals-bad"}, "run_ids"),
+        ("datasets.add", {"name": "evals-bad", "run_ids": ["x"], "flow": "evals-strict"}, "run_ids"),
+        ("datasets.add", {"name": "evals-bad", "run_ids": ["x"], "limit": 5}, "limit"),
+        ("datasets.add", {"name": "evals-bad", "flow": "evals-strict", "since": "soon"}, "since"),
+        ("datasets.add", {"name": "evals-bad", "flow": "evals-strict"}, "flow"),
+        ("datasets.add", {"name": "evals-bad", "flow": "evals-strict", "expected": "all"}, "expected"),
         ("evals.run", run | {"versions": [1, 1]}, "versions"),
         ("evals.run", run | {"use_demo": True}, "use_demo"),
+        ("evals.run", run | {"budget": {"tokens": 1, "euros": 1}}, "budget.euros"),
+        ("evals.run", run | {"budget": {}}, "budget"),
+        ("evals.run", run | {"variants": [{}, {"modle": "x"}]}, "variants[1].modle"),
+        ("evals.run", run | {"variants": [{"temperature": 3}]}, "variants[0].temperature"),
+        ("evals.run", run | {"variants": [{"model": "x"}]}, "variants[0]"),
+        ("evals.run", run | {"variants": [{}], "versions": [1]}, "versions"),
+        ("evals.run", run | {"cache": "1d", "repeats": 2}, "cache"),
+        ("evals.run", run | {"seed": 1}, "seed"),
+        (
+            "evals.run",
+            run | {"evaluators": [{"name": "a", "with": {"function": "no_such"}}]},
+            "evaluators[0].with.function",
+        ),
         ("evals.get", {"experiment_id": "x", "cursor": "y"}, "cursor"),
     ]
     for method, params, field in table:
@@ -110,7 +132,10 @@ def test_what_does_not_fit_is_refused_by_its_place(rpc: Rpc, refusal: Rpc) -> No
         assert error["data"][0]["field"].startswith(field), (method, params, error)
     assert refusal("datasets.get", {"name": "evals-bad"})["code"] == -32001
     assert refusal("datasets.save", {"name": "evals-bad", "rows": ROWS, "flow": "no-such"})["code"] == -32001
-    for change in ({"dataset": "no-such"}, {"flow": "no-such"}, {"versions": [7]}, {"dataset_version": 7}):
+    assert refusal("datasets.add", {"name": "evals-bad", "run_ids": ["no-such"]})["code"] == -32001
+    unknown: list[Json] = [{"dataset": "no-such"}, {"flow": "no-such"}, {"versions": [7]}, {"dataset_version": 7}]
+    unknown += [{"variants": [{"version": 7}]}, {"evaluators": [{"name": "a", "with": {"flow": "no-such"}}]}]
+    for change in unknown:
         assert refusal("evals.run", {**run, **change})["code"] == -32001
     assert "Did you mean" in refusal("datasets.get", {"name": "evals-stric"})["message"]
     rpc("datasets.delete", {"name": "evals-strict"})

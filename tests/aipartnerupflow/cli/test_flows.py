@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from aipartnerupflow.cli.yaml_text import NotYaml, read_yaml
 from aipartnerupflow.client import Client
+from tasks.rules.yaml_text import NotYaml, read_yaml
 from tests.aipartnerupflow.conftest import Said
 from tests.servers import Server
 from tests.terminal import Screen

@@ -3,8 +3,11 @@
 import itertools
 import math
 import statistics
+from typing import Final
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from tasks.rules.intervals import MOST_RESAMPLED, Estimate, estimate, in_words, quantile
 
@@ -43,6 +46,51 @@ def test_the_interval_is_that_of_the_exact_bootstrap() -> None:
         # 1,000 resamples find an end of the interval within 4 of 47: three standard errors of a quantile there.
         assert found.low == pytest.approx(exact_quantile(means, 0.025), abs=6)
         assert found.high == pytest.approx(exact_quantile(means, 0.975), abs=6)
+
+
+KNOWN: dict[str, tuple[list[float], list[float]]] = {
+    "mice": (
+        list(map(float, MICE)),
+        [52, 104, 146, 10, 51, 30, 40],
+    ),  # the first seven of the control group of the same table
+    "booleans": ([1.0] * 14 + [0.0] * 26, [1.0, 0.0] * 20),
+    "skewed": ([math.exp(number / 15) for number in range(60)], [number**2 / 60 for number in range(60)]),
+    "many": ([float(number * 37 % 101) for number in range(900)], [float(number * 53 % 97) for number in range(900)]),
+}
+WITHIN: Final = 0.07
+"""Of the width. An end of 1,000 resamples has a standard error of 0.085 standard errors of the mean, so three of them are 0.065."""
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_means_and_paired_differences_have_the_intervals_of_scipy(name: str) -> None:
+    first, second = KNOWN[name]
+    theirs = stats.bootstrap((first,), np.mean, method="percentile", n_resamples=9_999, rng=np.random.default_rng(7))
+    paired = stats.bootstrap(
+        (first, second),
+        lambda one, other, axis: np.mean(other - one, axis=axis),
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        n_resamples=9_999,
+        rng=np.random.default_rng(7),
+    )
+    differences = [other - one for one, other in zip(first, second, strict=True)]
+    for values, expected in ((first, theirs.confidence_interval), (differences, paired.confidence_interval)):
+        found = estimate(values, seed=name)
+        assert found is not None and found.low is not None and found.high is not None
+        within = WITHIN * (expected.high - expected.low)
+        assert found.mean == pytest.approx(np.mean(values))
+        assert found.low == pytest.approx(expected.low, abs=within)
+        assert found.high == pytest.approx(expected.high, abs=within)
+
+
+def test_many_values_have_the_normal_interval_of_scipy() -> None:
+    values, _ = KNOWN["many"]
+    found = estimate(values, seed="x")
+    low, high = stats.norm.interval(0.95, loc=np.mean(values), scale=np.std(values) / math.sqrt(len(values)))
+    assert found is not None
+    assert [found.low, found.high] == pytest.approx([low, high])
+    assert stats.norm.interval(0.95, loc=0, scale=1)[1] == pytest.approx(statistics.NormalDist().inv_cdf(0.975))
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_one_another() -> None:
@@ -86,6 +134,15 @@ def test_a_quantile_lies_between_two_values() -> None:
 def test_the_difference_in_words(mean: float, low: float | None, high: float | None, cases: int, text: str) -> None:
     found = Estimate(mean=mean, low=low, high=high, cases=cases)
     assert in_words(found, first="A", second="B") == text
+
+
+def test_where_lower_is_better_the_words_are_the_other_way_round() -> None:
+    found = Estimate(mean=-0.5, low=-0.75, high=-0.25, cases=10)
+    said = in_words(found, first="A", second="B", is_lower_better=True)
+    assert said == "B is better by 0.50 (0.25 to 0.75)."
+    found = Estimate(mean=0.5, low=0.25, high=0.75, cases=10)
+    said = in_words(found, first="A", second="B", is_lower_better=True)
+    assert said == "B is worse by 0.50 (0.25 to 0.75)."
 
 
 def test_without_a_pair_nothing_is_told() -> None:

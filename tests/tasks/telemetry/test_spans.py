@@ -293,6 +293,30 @@ def test_a_crew_is_a_workflow_with_its_agents(site: Site) -> None:
         assert agent["gen_ai.usage.output_tokens"] == chat["gen_ai.usage.output_tokens"]
 
 
+def test_a_score_is_an_event_of_evaluation_below_the_run(site: Site) -> None:
+    done = site.llm.run("echo_executor", {"text": "x"})
+    (run,) = site.llm.server.rpc("runs.list", {"task_id": done.task["id"]})["runs"]
+    for score in (True, 4.5, "polite"):
+        given = {"run_id": run["id"], "name": f"a-{score}", "score": score, "note": "because"}
+        site.llm.server.rpc("feedback.set", given)
+    of_run = site.spans.named("run", **{"apflow.run.id": run["id"]})
+    events = [each["events"]["gen_ai.evaluation.result"] for each in site.below(of_run, at_least=4) if each["events"]]
+    assert {name for event in events for name in event} <= REGISTRY
+    values = {
+        event["gen_ai.evaluation.name"]: (
+            event.get("gen_ai.evaluation.score.value"),
+            event.get("gen_ai.evaluation.score.label"),
+            event["gen_ai.evaluation.explanation"],
+        )
+        for event in events
+    }
+    assert values == {
+        "a-True": (1.0, "true", "because"),
+        "a-4.5": (4.5, None, "because"),
+        "a-polite": (None, "polite", "because"),
+    }
+
+
 def test_every_name_is_in_the_published_registry(site: Site) -> None:
     """It runs last, so that all spans of this file are there."""
     of_conventions = {

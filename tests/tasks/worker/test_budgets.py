@@ -50,7 +50,8 @@ def test_no_task_starts_once_the_tokens_are_used_up(worker: WorkerThread) -> Non
     assert ran.run.status == "failed"
     assert ran.tasks["t2"].error == (
         "The budget of this run is used up: spent 30 of 30 tokens. "
-        "Copy the tree (tasks.copy), raise params.budget.tokens of its root (tasks.update), and execute the copy."
+        "Execute it again, with the whole budget, or a copy of the tree (tasks.copy) with a higher params.budget.tokens "
+        "of its root (tasks.update)."
     )
     assert ran.tasks["t3"].error == "Not run: required dependency 't2' failed"
     assert "t2" not in ran.order()

@@ -35,7 +35,8 @@ def save_rows(*names: str, **inputs: Any) -> None:
 
 def started(*evaluators: Json, **given: Any) -> str:
     evaluators = evaluators or (ACCURACY,)
-    return experiments.run_experiment(caller=LOCAL, dataset="people", evaluators=evaluators, **given).run.root_id
+    given = {"dataset": "people"} | given
+    return experiments.run_experiment(caller=LOCAL, evaluators=evaluators, **given).run.root_id
 
 
 def result(experiment_id: str, **page: Any) -> results.Result:
@@ -145,6 +146,15 @@ def test_a_run_that_fails_is_not_scored_and_only_it_runs_again(worker: WorkerThr
     assert Run.objects.count() == before + 2  # that of the tree, and one of the flow
     assert again.cases[1].runs[0].root_id != found.cases[1].runs[0].root_id
     assert again.cases[0].runs[0].root_id == found.cases[0].runs[0].root_id
+
+
+@pytest.mark.parametrize(("at_once", "items", "needs"), [(1, 1, ["answer0"]), (2, 1, []), (5, 2, [])])
+def test_the_versions_of_a_row_run_together_if_there_is_room(at_once: int, items: int, needs: list[str]) -> None:
+    save_flow("Hello {{run.inputs.who}}", "Bye {{run.inputs.who}}")
+    save_rows("Ada", "Alan")
+    tasks = {task.label: task for task in Task.objects.filter(root_id=started(at_once=at_once))}
+    assert tasks["experiment"].params["for_each"]["max_parallel"] == items
+    assert [each["as"] for each in tasks["answer1"].dependencies] == needs
 
 
 @pytest.mark.both_engines

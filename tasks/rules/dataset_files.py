@@ -3,15 +3,17 @@
 import csv
 from collections.abc import Iterator
 from io import StringIO
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from pathlib import PurePath
+from typing import Any, Final, NamedTuple, NoReturn
 
 import orjson
+import yaml
+from yaml.nodes import MappingNode, SequenceNode
 
-from aipartnerupflow.cli.files import parsed, read_bytes
-from aipartnerupflow.cli.options import refuse
+from tasks.rules.yaml_text import NotYaml, read_yaml
 
 INPUT: Final = "inputs."
+FIELDS: Final = ("inputs", "expected", "tags", "source")
 COLUMNS: Final = "The columns are inputs.NAME for each input, expected and tags."
 
 
@@ -22,23 +24,49 @@ class Row(NamedTuple):
     row: Any
 
 
-def read_rows(file: Path) -> list[Row]:
-    """Read the rows of a data set; the end of the name says what the file is. Raises typer.Exit, with the line of a fault."""
-    content = read_bytes(file)
-    kind = file.suffix.lower()
+class Unreadable(ValueError):
+    """The file is no data set. The message says why, and `line` where that is known."""
+
+    def __init__(self, why: str, line: int | None = None) -> None:
+        super().__init__(why)
+        self.line = line
+
+
+def rows_in(content: bytes, name: str) -> list[Row]:
+    """Return the rows of a file; the end of its name says what it is. Raises Unreadable."""
+    kind = PurePath(name).suffix.lower()
     if kind not in (".csv", ".jsonl", ".ndjson"):
-        return _rows_of_document(content, file)
+        return _rows_of_document(content, is_json=kind == ".json")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        refuse(f"Cannot read {file}: byte {error.start:,} is not UTF-8.")
-    rows = list((_rows_of_csv if kind == ".csv" else _rows_of_lines)(text, file))
+        refuse(f"byte {error.start:,} is not UTF-8.")
+    rows = list((_rows_of_csv if kind == ".csv" else _rows_of_lines)(text))
     if not rows:
-        refuse(f"{file} has no rows.")
+        refuse("there are no rows.")
     return rows
 
 
-def _rows_of_csv(text: str, file: Path) -> Iterator[Row]:
+def problems_of_shape(row: Any) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with a row, by field."""
+    if not isinstance(row, dict):
+        yield "", f"must be an object with {', '.join(FIELDS)}"
+        return
+    yield from ((name[:100], f"is not known; a row has {', '.join(FIELDS)}") for name in row if name not in FIELDS)
+    if not isinstance(row.get("inputs"), dict):
+        yield "inputs", "is required, and must be an object"
+    tags, source = row.get("tags", []), row.get("source", {"run_id": ""})
+    if not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
+        yield "tags", "must be a list of texts"
+    if not (isinstance(source, dict) and source.keys() == {"run_id"} and isinstance(source["run_id"], str)):
+        yield "source", "must be an object with run_id, a text"
+
+
+def refuse(why: str, line: int | None = None) -> NoReturn:
+    raise Unreadable(why, line)
+
+
+def _rows_of_csv(text: str) -> Iterator[Row]:
     """Yield the rows. A cell is JSON; if it is not valid JSON, it is a text, as with `--input`. An empty one is left out."""
     reader = csv.reader(StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
@@ -50,23 +78,23 @@ def _rows_of_csv(text: str, file: Path) -> Iterator[Row]:
                 continue
             if header is None:
                 header = [each.strip() for each in cells]
-                _check_header(header, f"{file}:{begun}")
+                _check_header(header, begun)
                 continue
             if len(cells) != len(header):
-                refuse(f"{file}:{begun}: the row has {len(cells):,} cells, and the first line has {len(header):,}.")
+                refuse(f"the row has {len(cells):,} cells, and the first line has {len(header):,}.", begun)
             yield Row(begun, _row_of(dict(zip(header, cells, strict=True))))
     except csv.Error as error:
-        refuse(f"{file}:{reader.line_num}: {error}.")
+        refuse(f"{error}.", reader.line_num)
 
 
-def _check_header(header: list[str], place: str) -> None:
+def _check_header(header: list[str], line: int) -> None:
     if doubled := sorted({name for name in header if header.count(name) > 1}):
-        refuse(f"{place}: the column '{doubled[0]}' appears twice.")
+        refuse(f"the column '{doubled[0]}' appears twice.", line)
     for name in header:
         if name not in ("expected", "tags") and (not name.startswith(INPUT) or name == INPUT):
-            refuse(f"{place}: unknown column '{name}'. {COLUMNS}")
+            refuse(f"unknown column '{name}'. {COLUMNS}", line)
     if not any(name.startswith(INPUT) for name in header):
-        refuse(f"{place}: there is no column with an input. {COLUMNS}")
+        refuse(f"there is no column with an input. {COLUMNS}", line)
 
 
 def _row_of(cells: dict[str, str]) -> dict[str, Any]:
@@ -88,30 +116,35 @@ def _value(text: str) -> Any:
         return text
 
 
-def _rows_of_lines(text: str, file: Path) -> Iterator[Row]:
+def _rows_of_lines(text: str) -> Iterator[Row]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 yield Row(number, orjson.loads(line))
             except orjson.JSONDecodeError as error:
-                refuse(f"{file}:{number}: {error}")
+                refuse(f"{error}", number)
 
 
-def _rows_of_document(content: bytes, file: Path) -> list[Row]:
+def _rows_of_document(content: bytes, *, is_json: bool) -> list[Row]:
     """Return the rows of a list, or of an object with it as `rows`, as `datasets show` prints it."""
-    document = parsed(content, file)
+    try:
+        document = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        if is_json or content.lstrip()[:1] in (b"{", b"["):
+            refuse(f"{error}", error.lineno)
+        try:
+            document = read_yaml(content)
+        except NotYaml as fault:
+            refuse(f"{fault}")
     rows = document.get("rows") if isinstance(document, dict) else document
     if not isinstance(rows, list) or not rows:
-        refuse(f"{file} has no rows: it must be a list of rows, or an object with them as 'rows'.")
+        refuse("there are no rows: it must be a list of rows, or an object with them as 'rows'.")
     lines = _lines_of(content)
     return [Row(lines[number] if number < len(lines) else 1, row) for number, row in enumerate(rows)]
 
 
 def _lines_of(content: bytes) -> list[int]:
     """Return the line on which each row begins. JSON is YAML, too; without positions there is none."""
-    import yaml
-    from yaml.nodes import MappingNode, SequenceNode
-
     try:
         node = yaml.compose(content, Loader=yaml.SafeLoader)
     except yaml.YAMLError:
