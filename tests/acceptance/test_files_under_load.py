@@ -68,7 +68,6 @@ def on_a_small_disk(database_url: str) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.both_engines_nightly
 def test_a_full_disk_refuses_files_and_the_same_upload_continues_once_there_is_room() -> None:
     data = os.urandom(6 * MIB)
     with new_database() as database_url, on_a_small_disk(database_url) as server:
