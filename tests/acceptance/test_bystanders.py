@@ -23,6 +23,7 @@ import pytest
 
 from tests.a2a.a2a_client import SETTINGS
 from tests.acceptance.attacks import (
+    EXPERIMENT_ROWS,
     LARGE_ROWS,
     LONG_ROWS,
     MEGABYTE,
@@ -51,7 +52,6 @@ ROUNDS_ALONE: Final = 5
 CHOSEN: Final = os.environ.get("BYSTANDERS_ROWS", "").split(",")
 LIMITS: Final = {
     "AIPARTNERUPFLOW_WORKER_PROCESSES": str(WORKERS),
-    "AIPARTNERUPFLOW_LIMITS_RUN_BYTES": str(RUN_BYTES),
     "AIPARTNERUPFLOW_LIMITS_WAITS_PER_USER": str(WAITS),
     "AIPARTNERUPFLOW_LIMITS_SPAWNED_TASKS": "20000",
     "AIPARTNERUPFLOW_EXECUTORS_MODULES": "tests.executors_for_tests,tests.functions_for_tests,tests.hostile_workflows",
@@ -180,12 +180,13 @@ def megabytes(server: Server) -> float:
 
 
 @contextmanager
-def shared_by_two(database: str) -> Iterator[Mallory]:
+def shared_by_two(database: str, *, run_bytes: int = RUN_BYTES) -> Iterator[Mallory]:
     """A server with one worker process, and what Mallory has outside of it."""
     with serving(Web()) as web, llm_server() as llm:
         environment = {
             **SETTINGS,
             **LIMITS,
+            "AIPARTNERUPFLOW_LIMITS_RUN_BYTES": str(run_bytes),
             "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOW_PRIVATE": "127.0.0.1",
             "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOWED_PORTS": str(web.port),
             "OPENAI_BASE_URL": llm.openai_base,
@@ -246,3 +247,10 @@ def test_another_user_notices_nothing_of_many_files(database: str) -> None:
 def test_another_user_notices_nothing_of_many_large_runs(database: str) -> None:
     with shared_by_two(database) as mallory:
         assert_unnoticed(mallory, RUN_ROWS)
+
+
+@pytest.mark.nightly
+@pytest.mark.both_engines
+def test_another_user_notices_nothing_of_a_large_experiment(database: str) -> None:
+    with shared_by_two(database, run_bytes=100 * MEGABYTE) as mallory:
+        assert_unnoticed(mallory, EXPERIMENT_ROWS)

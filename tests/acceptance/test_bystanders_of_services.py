@@ -10,7 +10,7 @@ import pytest
 
 from tests.a2a.a2a_client import SETTINGS
 from tests.acceptance.attacks import Mallory, Row, below, task
-from tests.acceptance.test_bystanders import LIMITS, problems
+from tests.acceptance.test_bystanders import LIMITS, RUN_BYTES, problems
 from tests.docker_daemon import IMAGE, docker_daemon
 from tests.grpc_server import SERVICE, grpc_server
 from tests.lazy_modules import LazyModule
@@ -116,6 +116,7 @@ def test_another_user_notices_nothing_of_hostile_services(database: str, tmp_pat
         environment = {
             **SETTINGS,
             **LIMITS,
+            "AIPARTNERUPFLOW_LIMITS_RUN_BYTES": str(RUN_BYTES),
             "AIPARTNERUPFLOW_EXECUTORS_REST_ALLOW_PRIVATE": "127.0.0.1",
             **given,
             PORTS: f"{web.port},{given[PORTS]}",
