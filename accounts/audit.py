@@ -52,6 +52,8 @@ class Action(StrEnum):
     FLOW_DELETED = "flow.deleted"
     FLOW_LABELLED = "flow.labelled"
     FLOW_UNLABELLED = "flow.unlabelled"
+    JUDGE_SET = "judge.set"
+    JUDGE_DELETED = "judge.deleted"
     DATASET_SAVED = "dataset.saved"
     DATASET_DELETED = "dataset.deleted"
     SCHEDULE_CREATED = "schedule.created"

@@ -232,6 +232,9 @@ APFLOW_WEBHOOK_RENDERERS = {
     "assigned": "tasks.services.messages.question_messages.to_url",
     "assigned_email": "tasks.services.messages.question_messages.by_mail",
     "assigned_slack": "tasks.services.messages.slack.question",
+    "judge": "tasks.services.messages.failure_messages.judge_to_url",
+    "judge_email": "tasks.services.messages.failure_messages.judge_by_mail",
+    "judge_slack": "tasks.services.messages.slack.judge",
 }
 
 LOGGING = {

@@ -38,7 +38,7 @@ MANY_FIELDS: Final = 12
 SHORT_LIST: Final = 7
 COLUMN_LIST: Final = re.compile(r"\A\s*(INSERT|SELECT|UPDATE|\w+(\.\w+)?,\s)")
 LIMITS: Final = {
-    "lines": 117_000,
+    "lines": 117_200,
     "files": 702,
     "helpers with one caller, per 1,000 lines": 11.5,
     "modules passed by tasks.get": 27,

@@ -343,6 +343,8 @@ INVENTORY: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("Move a label", "sh", LABELS),
         ("Require an experiment", "sh", LABELS),
         ("Store what users say", "json", LABELS),
+        ("Watch a version with sampled judges", "sh", LABELS),
+        ("Watch a version with sampled judges", "sh", LABELS),
     ],
     "docs/how-to/files.md": [
         ("Files", "json", FILES),

@@ -23,6 +23,7 @@ from a2a.methods import (  # noqa: F401  they declare their methods
     generate,
     home,
     hooks,
+    judges,
     labels,
     limits,
     llm_keys,

@@ -339,13 +339,13 @@ class SetFeedback(Params, frozen=True, kw_only=True):
 class RunScore(Response, frozen=True, kw_only=True):
     """A score of a run, or of its task `task_id`: a number, a boolean or a category, and the `reason` that was given.
 
-    `source` is a person, or an end user of an application, and `by` the user who set it.
+    `source` is a person, an end user of an application or a judge, and `by` the user who set it, or the owner of the judge.
     """
 
     name: str
     value: float | bool | str
     reason: str | None
-    source: Literal["person", "end_user"]
+    source: Literal["person", "end_user", "judge"]
     task_id: str | None
     by: str
     at: str

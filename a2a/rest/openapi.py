@@ -61,6 +61,7 @@ TAGGED: Final = {
     "questions": "Open questions of tasks to people.",
     "datasets": "Rows of inputs, with what is expected of each, as versions.",
     "evals": "Experiments: versions of a flow, run on a data set and scored.",
+    "judges": "Judges, which score a share of the runs of a flow.",
     "flows": "Saved definitions of trees, with versions and inputs.",
     "schedules": "Runs at times.",
     "events": "Events from outside, for tasks that wait for one.",

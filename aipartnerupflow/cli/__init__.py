@@ -19,6 +19,7 @@ from aipartnerupflow.cli.files import InputsFile, RunInputs, Tags, inputs_of
 from aipartnerupflow.cli.flows import NewRun, flows, run_call
 from aipartnerupflow.cli.hooks import hooks
 from aipartnerupflow.cli.importing import import_
+from aipartnerupflow.cli.judges import judges
 from aipartnerupflow.cli.limits import limits, pause, resume
 from aipartnerupflow.cli.notifications import notifications, webhooks
 from aipartnerupflow.cli.operate import audit
@@ -67,6 +68,7 @@ app.add_typer(runs, name="runs")
 app.add_typer(flows, name="flows")
 app.add_typer(datasets, name="datasets")
 app.add_typer(evals, name="evals")
+app.add_typer(judges, name="judges")
 app.add_typer(questions, name="questions")
 app.add_typer(events, name="events")
 app.add_typer(examples, name="examples")

@@ -12,6 +12,9 @@ from .types import (
     ExperimentResult,
     Experiments,
     Json,
+    Judge,
+    JudgeDeleted,
+    Judges,
     SavedDataset,
 )
 
@@ -145,3 +148,32 @@ def experiments(
 ) -> Call[Experiments]:
     """Return a page of your experiments, the newest first."""
     return Call("evals.list", given(limit=limit, cursor=cursor, user_id=user_id))
+
+
+def set_judge(
+    flow: str,
+    name: str,
+    evaluator: Json,
+    *,
+    sample: float,
+    cost_usd_per_day: float | None = None,
+    below: float | None = None,
+    runs: int | None = None,
+    user_id: str | None = None,
+) -> Call[Judge]:
+    """Let an evaluator such as `{"expression": "length(result.text)"}` score `sample` percent of the runs of a flow, or replace the judge with this name.
+
+    You are informed once when the mean of the newest `runs` scores falls `below` a number.
+    """
+    limits = given(cost_usd_per_day=cost_usd_per_day, below=below, runs=runs, user_id=user_id)
+    return Call("judges.set", {"flow": flow, "name": name, "evaluator": evaluator, "sample": sample, **limits})
+
+
+def judges(flow: str, *, user_id: str | None = None) -> Call[Judges]:
+    """Return the judges of a flow with what they have found, by name."""
+    return Call("judges.list", given(flow=flow, user_id=user_id))
+
+
+def delete_judge(flow: str, name: str, *, user_id: str | None = None) -> Call[JudgeDeleted]:
+    """Delete a judge of a flow. Its scores stay."""
+    return Call("judges.delete", given(flow=flow, name=name, user_id=user_id))

@@ -402,13 +402,13 @@ class Feedback(TypedDict):
 class RunScore(TypedDict):
     """A score of a run, or of its task `task_id`: a number, a boolean or a category, and the `reason` that was given.
 
-    `source` is a person, or an end user of an application, and `by` the user who set it.
+    `source` is a person, an end user of an application or a judge, and `by` the user who set it, or the owner of the judge.
     """
 
     name: str
     value: float | bool | str
     reason: str | None
-    source: Literal["person", "end_user"]
+    source: Literal["person", "end_user", "judge"]
     task_id: str | None
     by: str
     at: str
@@ -759,6 +759,51 @@ class InboundHooks(TypedDict):
     """The inbound hooks of the caller, by name."""
 
     hooks: list[InboundHook]
+
+
+class JudgeDeleted(TypedDict):
+    """Whether there was a judge with that name."""
+
+    flow: str
+    name: str
+    deleted: bool
+
+
+class Alert(TypedDict):
+    """The mean with which the owner was informed, and when."""
+
+    mean: float
+    at: str
+
+
+class Judge(TypedDict):
+    """A judge of a flow. `judged` counts the runs that it has scored, `not_scored` those for which it had no score, with the newest reason as `problem`, and `over_budget` those that were left out because the budget of the day was used up.
+
+    `mean` is that of the newest `runs` scores that are numbers or booleans; None without any. `alert` is None if that is not below `below`.
+    """
+
+    flow: str
+    user_id: str
+    name: str
+    evaluator: Json
+    sample: float
+    cost_usd_per_day: float | None
+    below: float | None
+    runs: int
+    judged: int
+    not_scored: int
+    over_budget: int
+    in_progress: int
+    mean: float | None
+    spent_today_usd: float
+    problem: str | None
+    alert: Alert | None
+
+
+class Judges(TypedDict):
+    """The judges of a flow, by name."""
+
+    judges: list[Judge]
 
 
 class LimitDeleted(TypedDict):

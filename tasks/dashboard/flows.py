@@ -27,7 +27,7 @@ from tasks.rules.flows import Change, Content, changes, closed_names, version_of
 from tasks.rules.specs import explicit_executor
 from tasks.rules.strict_json import Json
 from tasks.rules.tags import tags_in
-from tasks.services.evals import labels
+from tasks.services.evals import judges, labels
 from tasks.services.files import permit_for
 from tasks.services.flows import delete_flow, get_flow, get_version, read_version, run_flow, save_flow, tasks_of_tree
 from tasks.services.flows.flow_grid import COLUMNS, grid_of
@@ -125,6 +125,7 @@ def flow(request: HttpRequest, caller: Caller, name: str) -> Context:
             (name, version_of(each), datetime.fromisoformat(each["moves"][0]["at"]), each)
             for name, each in sorted((found.labels or {}).items())
         ],
+        "judges": [(each, judges.spent_today(each)) for each in judges.judges_of(found)],
         "label_address": address_of(caller, found, "label_flow"),
     }
 

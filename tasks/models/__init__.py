@@ -4,7 +4,7 @@ Each model names its app: projects with `aipartnerupflow.django` use them withou
 """
 
 from tasks.models.caching import CachedResult, CachedResultQuerySet, CallInFlight
-from tasks.models.evals import Dataset, DatasetQuerySet, DatasetVersion, Experiment, ExperimentQuerySet, Score
+from tasks.models.evals import Dataset, DatasetQuerySet, DatasetVersion, Experiment, ExperimentQuerySet, Judge, Score
 from tasks.models.files import File, FileBytes, FileQuerySet, FileReference, FileSpace
 from tasks.models.flows import Flow, FlowQuerySet, FlowVersion
 from tasks.models.hooks import Hook, HookDelivery, HookQuerySet
@@ -66,6 +66,7 @@ __all__ = [
     "HookQuerySet",
     "IdempotencyKey",
     "InstallationFact",
+    "Judge",
     "LastVisit",
     "LimitPlace",
     "MailCount",

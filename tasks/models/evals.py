@@ -1,4 +1,4 @@
-"""Data sets with their versions, experiments, which score versions of a flow on a data set, and the scores of runs."""
+"""Data sets with their versions, experiments, which score versions of a flow on a data set, the scores of runs, and judges of flows."""
 
 from difflib import get_close_matches
 from typing import ClassVar, Self
@@ -8,7 +8,7 @@ from django.db import models
 from accounts.callers import Caller
 from tasks.fields import JsonTextField
 from tasks.ids import new_id
-from tasks.models.flows import MOST_COMPARED
+from tasks.models.flows import MOST_COMPARED, Flow
 
 
 class DatasetQuerySet(models.QuerySet["Dataset"]):
@@ -115,7 +115,7 @@ class Experiment(models.Model):
 
 
 class Score(models.Model):
-    """A score of a run, or of its task `task_id` if that is not empty: by a `person` or the `end_user` of an application (`source`).
+    """A score of a run, or of its task `task_id` if that is not empty: by a `person`, the `end_user` of an application, or a `judge` (`source`).
 
     `value` is a number, a boolean or a category, and `by` the user who set it.
     """
@@ -137,3 +137,50 @@ class Score(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} of {self.run_id}"
+
+
+class Judge(models.Model):
+    """A judge of a flow, whose `evaluator` scores `sample` percent of its ended runs for at most `cost_usd` US dollars on a day in UTC.
+
+    Runs that ended up to `position`, of those of this time up to the id `position_id`, have been looked at. `root_id` is the root of the
+    tree that judges at present, or "", and `in_hand` maps the ids of its tasks that score to those of the runs. `recent` are the newest numbers, newest first: the
+    mean of `runs` of them is compared with `below`, and `alert` has the mean and the time with which the owner was informed.
+    """
+
+    id = models.CharField(primary_key=True, max_length=36, default=new_id)
+    flow = models.ForeignKey(Flow, models.CASCADE, related_name="judges", db_constraint=False)
+    name = models.CharField(max_length=64)
+    evaluator = JsonTextField()
+    sample = models.FloatField()
+    cost_usd = models.FloatField(null=True)
+    below = models.FloatField(null=True)
+    runs = models.PositiveIntegerField()
+    position = models.DateTimeField()
+    position_id = models.CharField(max_length=36, default="")
+    looked_at = models.DateTimeField()
+    root_id = models.CharField(max_length=255, default="")
+    in_hand = JsonTextField(default=dict)
+    batches = models.PositiveBigIntegerField(default=0)
+    day = models.DateField()
+    spent_nanos = models.BigIntegerField(default=0)
+    judged = models.PositiveBigIntegerField(default=0)
+    not_scored = models.PositiveBigIntegerField(default=0)
+    over_budget = models.PositiveBigIntegerField(default=0)
+    problem = models.TextField(default="")
+    recent = JsonTextField(default=list)
+    alert = JsonTextField(null=True)
+
+    class Meta:
+        app_label = "tasks"
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["flow", "name"], name="judge_of_flow"),
+        ]
+
+    def __str__(self) -> str:
+        return f"judge {self.name} of {self.flow_id}"
+
+    @property
+    def mean(self) -> float | None:
+        """The mean of the newest scores, at most `runs`; None without a number."""
+        newest = self.recent[: self.runs]
+        return sum(newest) / len(newest) if newest else None

@@ -148,6 +148,11 @@ class Run(models.Model):
             models.Index(fields=["finished_at"], name="run_finished"),
             models.Index(fields=["wait_id"], name="run_of_wait", condition=HAS_WAIT),
             models.Index(fields=["flow_id", "-created_at"], name="run_of_flow", condition=HAS_FLOW),
+            models.Index(
+                fields=["flow_id", "finished_at", "id"],
+                name="run_ended_of_flow",
+                condition=HAS_FLOW & models.Q(finished_at__isnull=False),
+            ),
             models.Index(fields=["context_id", "created_at"], name="run_of_context"),
             models.Index("user_id", STATUS_AT.desc(), models.F("id").desc(), name="run_of_owner"),
             models.Index(STATUS_AT.desc(), models.F("id").desc(), name="run_recent"),

@@ -14,6 +14,7 @@ from django.db import DatabaseError, connection
 
 from apflow_site.db.connections import refresh
 from llmkeys import run_secrets
+from tasks.models import Judge
 from tasks.own_process import Forked
 from tasks.queue import black_box, leases, suspension
 from tasks.queue.black_box import End
@@ -178,6 +179,11 @@ def _sweep_runs() -> None:
     sent_events.wake_forgotten()
     equal_calls.sweep()
     firings.note_ended()
+    if Judge.objects.exists():
+        from tasks.services.evals import judges  # noqa: PLC0415  few use them
+        from tasks.services.messages import notifications  # noqa: PLC0415  as above
+
+        judges.sweep(notifications.add_for_judge)
     counts.compact()
     usage.compact()
 

@@ -51,6 +51,7 @@ PLACES: Final = {
     "webhook_id": "$webhook",
     "file_id": "$document",
     "name": "token",
+    "flow": "no-such-flow",
     "provider": "openai",
     "executor_id": "no_such_executor",
     "experiment_id": "$task",

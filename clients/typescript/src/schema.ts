@@ -348,6 +348,34 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/flows/{flow}/judges/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Return the judges of a flow with what they have found, by name.
+         * @description Return the judges of a flow with what they have found, by name.
+         */
+        get: operations["listJudges"];
+        /**
+         * Let an evaluator score a share of the runs of a flow that complete from now on, or replace the judge with this name.
+         * @description Let an evaluator score a share of the runs of a flow that complete from now on, or replace the judge with this name.
+         */
+        put: operations["setJudge"];
+        post?: never;
+        /**
+         * Delete a judge of a flow. Its scores stay.
+         * @description Delete a judge of a flow. Its scores stay.
+         */
+        delete: operations["deleteJudge"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/flows/{name}/": {
         parameters: {
             query?: never;
@@ -1684,6 +1712,14 @@ export interface components {
             version: number;
         };
         /**
+         * Alert
+         * @description The mean with which the owner was informed, and when.
+         */
+        Alert: {
+            at: string;
+            mean: number;
+        };
+        /**
          * Answered
          * @description The recorded answer to a question.
          */
@@ -2584,6 +2620,46 @@ export interface components {
             task: string;
         };
         /**
+         * Judge
+         * @description A judge of a flow. `judged` counts the runs that it has scored, `not_scored` those for which it had no score, with the newest reason as `problem`, and `over_budget` those that were left out because the budget of the day was used up.
+         *
+         *     `mean` is that of the newest `runs` scores that are numbers or booleans; null without any. `alert` is null if that is not below `below`.
+         */
+        Judge: {
+            alert: components["schemas"]["Alert"] | null;
+            below: number | null;
+            cost_usd_per_day: number | null;
+            evaluator: Record<string, unknown>;
+            flow: string;
+            in_progress: number;
+            judged: number;
+            mean: number | null;
+            name: string;
+            not_scored: number;
+            over_budget: number;
+            problem: string | null;
+            runs: number;
+            sample: number;
+            spent_today_usd: number;
+            user_id: string;
+        };
+        /**
+         * JudgeDeleted
+         * @description Whether there was a judge with that name.
+         */
+        JudgeDeleted: {
+            deleted: boolean;
+            flow: string;
+            name: string;
+        };
+        /**
+         * Judges
+         * @description The judges of a flow, by name.
+         */
+        Judges: {
+            judges: components["schemas"]["Judge"][];
+        };
+        /**
          * Label
          * @description A label, its version, the percentages of its callers that get the versions of other labels, and its moves, newest first.
          */
@@ -3319,7 +3395,7 @@ export interface components {
          * RunScore
          * @description A score of a run, or of its task `task_id`: a number, a boolean or a category, and the `reason` that was given.
          *
-         *     `source` is a person, or an end user of an application, and `by` the user who set it.
+         *     `source` is a person, an end user of an application or a judge, and `by` the user who set it, or the owner of the judge.
          */
         RunScore: {
             at: string;
@@ -3327,7 +3403,7 @@ export interface components {
             name: string;
             reason: string | null;
             /** @enum {unknown} */
-            source: "end_user" | "person";
+            source: "end_user" | "judge" | "person";
             task_id: string | null;
             value: number | boolean | string;
         };
@@ -4181,7 +4257,7 @@ export interface operations {
     listAudit: {
         parameters: {
             query?: {
-                action?: "login" | "login.failed" | "logout" | "api_key.created" | "api_key.revoked" | "llm_key.set" | "llm_key.deleted" | "secret.set" | "secret.deleted" | "user.created" | "user.role_set" | "user.password_set" | "user.enabled" | "user.disabled" | "maintenance.on" | "maintenance.off" | "tree.deleted" | "task.deleted" | "flow.saved" | "flow.deleted" | "flow.labelled" | "flow.unlabelled" | "dataset.saved" | "dataset.deleted" | "schedule.created" | "schedule.updated" | "schedule.paused" | "schedule.resumed" | "schedule.deleted" | "webhook.added" | "webhook.deleted" | "notification.set" | "notification.deleted" | "hook.set" | "hook.deleted" | "hook.replayed" | "limit.set" | "limit.deleted" | "pause.set" | "pause.ended" | "api_key" | "llm_key" | "secret" | "user" | "maintenance" | "tree" | "task" | "flow" | "dataset" | "schedule" | "webhook" | "notification" | "hook" | "limit" | "pause";
+                action?: "login" | "login.failed" | "logout" | "api_key.created" | "api_key.revoked" | "llm_key.set" | "llm_key.deleted" | "secret.set" | "secret.deleted" | "user.created" | "user.role_set" | "user.password_set" | "user.enabled" | "user.disabled" | "maintenance.on" | "maintenance.off" | "tree.deleted" | "task.deleted" | "flow.saved" | "flow.deleted" | "flow.labelled" | "flow.unlabelled" | "judge.set" | "judge.deleted" | "dataset.saved" | "dataset.deleted" | "schedule.created" | "schedule.updated" | "schedule.paused" | "schedule.resumed" | "schedule.deleted" | "webhook.added" | "webhook.deleted" | "notification.set" | "notification.deleted" | "hook.set" | "hook.deleted" | "hook.replayed" | "limit.set" | "limit.deleted" | "pause.set" | "pause.ended" | "api_key" | "llm_key" | "secret" | "user" | "maintenance" | "tree" | "task" | "flow" | "judge" | "dataset" | "schedule" | "webhook" | "notification" | "hook" | "limit" | "pause";
                 cursor?: string;
                 limit?: number;
                 since?: string;
@@ -5675,6 +5751,236 @@ export interface operations {
             };
             /** @description Unauthorized: `authentication_required` */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    listJudges: {
+        parameters: {
+            query?: {
+                user_id?: string;
+            };
+            header?: never;
+            path: {
+                flow: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Judges"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `flow_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    setJudge: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                flow: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @default null */
+                    below?: number | null;
+                    /** @default null */
+                    cost_usd_per_day?: number | null;
+                    evaluator: "exact" | Record<string, unknown>;
+                    name: string;
+                    runs?: number | null;
+                    sample: number;
+                    /** @default null */
+                    user_id?: string | null;
+                };
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Judge"];
+                };
+            };
+            /** @description Bad Request: `invalid_params`, `invalid_json` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `flow_not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Content Too Large: `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unsupported Media Type: `unsupported_media_type` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unprocessable Content: `executor_not_found` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Too Many Requests: `limit_reached` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service Unavailable: `database_unavailable` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    deleteJudge: {
+        parameters: {
+            query: {
+                name: string;
+                user_id?: string;
+            };
+            header?: never;
+            path: {
+                flow: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JudgeDeleted"];
+                };
+            };
+            /** @description Bad Request: `invalid_params` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Unauthorized: `authentication_required` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found: `flow_not_found` */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -143,7 +143,7 @@ def _rows(
     of_runs = RunInputs.objects.filter(run_id__in=ids)
     loads.spend_on(of_runs, "inputs")
     inputs = dict(of_runs.values_list("run_id", "inputs"))
-    values = _answers(ids) if expected == ANSWER else _results(caller, runs) if expected == RESULT else {}
+    values = _answers(ids) if expected == ANSWER else results_of(caller, runs) if expected == RESULT else {}
     rows = [
         {
             "inputs": inputs.get(run.id, {}),
@@ -188,7 +188,7 @@ def _answers(run_ids: Sequence[str]) -> dict[str, Any]:
     return dict(asked.order_by("answered_at", "id").values_list("run_id", "answer"))
 
 
-def _results(caller: Caller, runs: Sequence[Run]) -> dict[str, Any]:
+def results_of(caller: Caller, runs: Sequence[Run]) -> dict[str, Any]:
     """Map each run that completed to the result of its root; a run that another one of its tree followed has none of its own any more."""
     latest = latest_runs(caller=caller, root_ids=[*{run.root_id for run in runs}])
     roots = {run.root_id: run.id for run in latest.values() if run.status == Status.COMPLETED}

@@ -15,7 +15,7 @@ NAME: Final = re.compile("[A-Za-z0-9_.-]{1,64}")
 CATEGORY: Final = re.compile("[A-Za-z0-9_.+-]{1,50}")
 MOST: Final = 100
 """The number of scores of a run."""
-PERSON, END_USER = "person", "end_user"
+PERSON, END_USER, JUDGE = "person", "end_user", "judge"
 Value = float | bool | str | None
 
 

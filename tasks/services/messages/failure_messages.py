@@ -1,13 +1,14 @@
-"""The message about a run that has failed: as a signed request, or as an e-mail."""
+"""The message about a run that has failed, or about scores that have fallen: as a signed request, or as an e-mail."""
 
 from datetime import datetime
 from typing import Final
+from urllib.parse import quote
 
 from django.conf import settings
 
 from tasks.executors.email.mail import MAILTO
 from tasks.ids import new_id
-from tasks.models import Notification, Webhook
+from tasks.models import Judge, Notification, Webhook
 from tasks.rules.strict_json import Json
 from tasks.services.history import RunFacts, failures_of, with_facts
 from tasks.services.messages.webhook_requests import Request, signed
@@ -39,6 +40,42 @@ def by_mail(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
     if facts["url"]:
         lines += ["", facts["url"]]
     return Request(body="\n".join(lines).encode(), headers={"Subject": subject[:LONGEST_SUBJECT]})
+
+
+def judge_to_url(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
+    """Render the message about scores of a judge as JSON."""
+    facts = facts_of_judge(webhook)
+    return None if facts is None else signed(facts, secrets, event_id=f"{webhook.run_id}-scores")
+
+
+def judge_by_mail(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
+    """Render the message about scores of a judge as the text of an e-mail."""
+    facts = facts_of_judge(webhook)
+    if facts is None:
+        return None
+    subject = f"Scores have fallen: {facts['flow']}"
+    lines = [facts["text"], *(["", facts["url"]] if facts["url"] else [])]
+    return Request(body="\n".join(lines).encode(), headers={"Subject": subject[:LONGEST_SUBJECT]})
+
+
+def facts_of_judge(webhook: Webhook) -> Json | None:
+    """Return the facts of the message. None: the judge was deleted, or its scores are good again."""
+    judge = Judge.objects.select_related("flow").filter(id=webhook.config_id.partition(":")[2]).first()
+    if judge is None or judge.alert is None:
+        return None
+    base = settings.APFLOW.server.public_url
+    name, mean = judge.flow.name, judge.alert["mean"]
+    return {
+        "type": "scores_fell",
+        "user_id": judge.flow.user_id,
+        "flow": name,
+        "judge": judge.name,
+        "mean": mean,
+        "below": judge.below,
+        "runs": judge.runs,
+        "text": f"The mean of the last {judge.runs:,} scores '{judge.name}' of the flow '{name}' is {mean:.3g}, below {judge.below:g}.",
+        "url": f"{base.rstrip('/')}/ui/flows/{quote(name)}/" if base else None,
+    }
 
 
 def test_message(notification: Notification, *, flow: str | None, secrets: Secrets) -> Request:

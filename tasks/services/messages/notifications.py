@@ -2,7 +2,7 @@
 
 The transaction that ends a failed run adds a webhook for each notification that fits, at the position
 of the final event (`add_for_failure`); that of a question, or of its reminder, at the position of its
-event (`add_for_question`). So none is lost or sent for what did not happen, and deliveries are
+event (`add_for_question`), and that which stores scores below a limit adds those about them (`add_for_judge`). So none is lost or sent for what did not happen, and deliveries are
 retried, limited by host and recorded as those of all webhooks. A test message is sent once, at once, with
 its outcome (`send_test`).
 """
@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from accounts import audit
@@ -27,7 +28,8 @@ from apflow_site.db.turns import has_room, take_turns
 from llmkeys.cipher import CannotUnseal, seal
 from tasks.executors.email.mail import MAILTO, why_no_address, why_refused
 from tasks.executors.http.safe_http import parse_url
-from tasks.models import Flow, Notification, Webhook
+from tasks.models import Flow, Judge, Notification, Run, Webhook
+from tasks.queue import notify
 from tasks.rules.exceptions import InvalidParams, LimitReached, NotificationNotFound
 from tasks.rules.strict_json import Json
 from tasks.services.flows import get_flow
@@ -39,6 +41,9 @@ from tasks.services.messages.webhooks import (
     ASSIGNED_TO_SLACK,
     ASSIGNED_TO_URL,
     BY_MAIL,
+    JUDGE_BY_MAIL,
+    JUDGE_TO_SLACK,
+    JUDGE_TO_URL,
     QUESTION_BY_MAIL,
     QUESTION_TO_SLACK,
     QUESTION_TO_URL,
@@ -120,6 +125,30 @@ def add_for_question() -> str:
         WHERE TRUE
         ON CONFLICT DO NOTHING
     """  # noqa: S608  (constants of this module)
+
+
+def add_for_judge(judge: Judge, run: Run) -> None:
+    """Queue the messages about scores that have fallen, for notifications about failures. `run` is the run in which the last of them was given."""
+    owners = [run.user_id, *([] if settings.APFLOW.auth.is_on else [LOCAL_USER])]
+    wanted = Notification.objects.filter(
+        Q(flow_id=None) | Q(flow_id=judge.flow_id), user_id__in=owners, on_failure=True
+    )
+    now = datetime.now(UTC)
+    Webhook.objects.bulk_create(
+        Webhook(
+            run=run,
+            config_id=f"{one.id}:{judge.id}",
+            kind=JUDGE_BY_MAIL if one.url.startswith(MAILTO) else JUDGE_TO_SLACK if one.is_slack else JUDGE_TO_URL,
+            url=one.url,
+            host=one.host,
+            sealed=one.sealed,
+            next_seq=run.last_seq,
+            next_at=now,
+            created_at=now,
+        )
+        for one in wanted
+    )
+    notify.send(notify.RUNS)
 
 
 def _is_own() -> str:

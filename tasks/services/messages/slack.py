@@ -17,7 +17,7 @@ from tasks.executors.http.safe_http import fetch
 from tasks.models import Hook, Notification, Question, Webhook
 from tasks.rules.exceptions import InvalidParams, StatusConflict
 from tasks.rules.strict_json import Json
-from tasks.services.messages.failure_messages import LINES, LONGEST_ERROR, facts_of_failure
+from tasks.services.messages.failure_messages import LINES, LONGEST_ERROR, facts_of_failure, facts_of_judge
 from tasks.services.messages.question_messages import facts_of_question
 from tasks.services.messages.webhook_requests import Request
 from tasks.services.messages.webhooks import Secrets, egress
@@ -46,6 +46,12 @@ def failure(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
     for each in facts["failures"][:LINES]:
         lines.append(f"• {escaped(each['name'])}: {escaped((each['error'] or 'no reason is known')[:LONGEST_ERROR])}")
     return _message("\n".join(lines), link=facts["url"])
+
+
+def judge(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:
+    """Render the message about scores of a judge. None: it was deleted, or its scores are good again."""
+    facts = facts_of_judge(webhook)
+    return None if facts is None else _message(escaped(facts["text"]), link=facts["url"])
 
 
 def question(webhook: Webhook, event: Json, secrets: Secrets) -> Request | None:

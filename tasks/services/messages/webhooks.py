@@ -52,10 +52,15 @@ QUESTION_TO_SLACK: Final = "question_slack"
 ASSIGNED_TO_URL: Final = "assigned"
 ASSIGNED_BY_MAIL: Final = "assigned_email"
 ASSIGNED_TO_SLACK: Final = "assigned_slack"
+JUDGE_TO_URL: Final = "judge"
+JUDGE_BY_MAIL: Final = "judge_email"
+JUDGE_TO_SLACK: Final = "judge_slack"
 OF_OTHERS: Final = frozenset({ASSIGNED_TO_URL, ASSIGNED_BY_MAIL, ASSIGNED_TO_SLACK})
 """The kinds of those that belong to an assignee of a question, and not to the owner of the run."""
-MAILS: Final = frozenset({BY_MAIL, QUESTION_BY_MAIL, ASSIGNED_BY_MAIL})
-OF_NOTIFICATIONS: Final = frozenset({TO_URL, TO_SLACK, QUESTION_TO_URL, QUESTION_TO_SLACK}) | MAILS | OF_OTHERS
+MAILS: Final = frozenset({BY_MAIL, QUESTION_BY_MAIL, ASSIGNED_BY_MAIL, JUDGE_BY_MAIL})
+OF_NOTIFICATIONS: Final = (
+    frozenset({TO_URL, TO_SLACK, QUESTION_TO_URL, QUESTION_TO_SLACK, JUDGE_TO_URL, JUDGE_TO_SLACK}) | MAILS | OF_OTHERS
+)
 """The kinds of webhooks that `tasks.services.messages.notifications` adds: each sends one message, about one event."""
 MAX_URL_CHARACTERS: Final = 4_096
 MAX_SECRET_CHARACTERS: Final = 4_096

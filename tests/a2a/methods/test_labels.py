@@ -112,6 +112,9 @@ def test_labels_of_another_user_are_not_there(auth_server: Server) -> None:
         ("POST", f"{at}undo/", {"json": {"label": "production", "reason": "x"}}),
         ("DELETE", at, {"params": {"label": "production", "reason": "x"}}),
         ("GET", at, {}),
+        ("GET", "labels-own/judges/", {}),
+        ("PUT", "labels-own/judges/", {"json": {"name": "a", "evaluator": {"expression": "`1`"}, "sample": 1}}),
+        ("DELETE", "labels-own/judges/", {"params": {"name": "a"}}),
         ("POST", "labels-own@production/runs/", {"json": {}}),
     ):
         answer = asked("labels-bob", verb, path, **given)

@@ -98,6 +98,29 @@ def test_only_a_run_that_fails_sends_a_message(server: Server, receiver: Receive
     ]
 
 
+@pytest.mark.both_engines
+def test_scores_that_fall_send_one_message(server: Server, receiver: Receiver) -> None:
+    server.rpc("flows.save", {"name": "watched", "tasks": [GOOD]})
+    kept = server.rpc("notifications.set", {"name": "watched", "flow": "watched", "url": receiver.url})
+    length = {"name": "length", "evaluator": {"expression": "length(result.text)"}, "sample": 100}
+    server.rpc("judges.set", {"flow": "watched", "below": 3, "runs": 1, **length})
+
+    def judged(runs: int) -> None:
+        server.rpc("flows.run", {"name": "watched", "wait": True})
+        found = lambda: server.rpc("judges.list", {"flow": "watched"})["judges"][0]["judged"] == runs  # noqa: E731
+        until(found, seconds=300, what=f"{runs} scores")
+
+    judged(1)
+    (message,) = receiver.until("scores_fell")
+    assert [message[name] for name in ("flow", "judge", "mean", "below", "runs")] == ["watched", "length", 2, 3, 1]
+    assert message["url"] == "https://flow.example.com/ui/flows/watched/"
+    assert signature_of(receiver, kept["signing_key"])
+    judged(2)
+    run(server, BAD)
+    server.rpc("flows.delete", {"name": "watched"})
+    assert len(receiver.received) == 1
+
+
 def test_only_runs_of_the_flow_send_a_message(server: Server, receiver: Receiver) -> None:
     server.rpc("flows.save", {"name": "fragile", "tasks": [BAD]})
     server.rpc("notifications.set", {"name": "fragile", "flow": "fragile", "url": receiver.url, "token": "ours"})
