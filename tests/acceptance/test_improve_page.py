@@ -61,13 +61,13 @@ def test_a_better_prompt_is_found_on_real_questions_and_put_into_use(tmp_path_fa
         (shell.folder / name).write_text(content)
     with running_llm_site({"OPENAI_API_KEY": "sk-of-the-server-0123456789"}) as site, ThreadPoolExecutor(1) as typing:
         site.llm.by = said
-        at = {"AIPARTNERUPFLOW_URL": site.server.url}
+        shell.environment["AIPARTNERUPFLOW_URL"] = site.server.url
         for script in texts(PAGE, IN_USE, "sh"):
-            shell.run(script, **at)
-        added = shell.run(text(PAGE, ROWS, "sh"), **at)
+            shell.run(script)
+        added = shell.run(text(PAGE, ROWS, "sh"))
         assert len(site.server.rpc("datasets.get", {"name": "questions"})["rows"]) == 50, added
-        shell.run(text(PAGE, BETTER, "sh"), **at)
-        typed = typing.submit(shell.run, text(PAGE, JUDGED, "sh"), **at)
+        shell.run(text(PAGE, BETTER, "sh"))
+        typed = typing.submit(shell.run, text(PAGE, JUDGED, "sh"))
         answer_all(site, len(DOUBTFUL))
         verdict = re.compile(r"helpful: Version 2 is better by 0\.7\d \(0\.\d\d to 0\.\d\d\)\.")
         assert verdict.search(text(PAGE, JUDGED, "text"))
@@ -78,13 +78,13 @@ def test_a_better_prompt_is_found_on_real_questions_and_put_into_use(tmp_path_fa
         assert means == pytest.approx([0.224, 0.96])
         sendable = [each["scores"]["sendable"] for each in found["variants"]]
         assert [(each["scored"], each["estimate"]["mean"]) for each in sendable] == [(4, 0), (4, 1)]
-        moved = shell.run(text(PAGE, MOVED, "sh"), **at)
+        moved = shell.run(text(PAGE, MOVED, "sh"))
         assert INFORMED in moved, moved
-        shell.run(text(PAGE, CI, "sh"), **at)
+        shell.run(text(PAGE, CI, "sh"))
         assert Xml.parse(shell.folder / "junit.xml").getroot()[0].get("tests") == "50"
         worse = text(PAGE, CI, "sh").replace("--version 2", "--version 1")
-        assert "0.224" in shell.run(worse, code=1, **at)
-        refused = shell.run('aipartnerupflow flows label support production --version 1 --reason "Back"', code=2, **at)
+        assert "0.224" in shell.run(worse, code=1)
+        refused = shell.run('aipartnerupflow flows label support production --version 1 --reason "Back"', code=2)
         assert "0.9" in refused, refused
-        shell.run('aipartnerupflow flows undo-label support production --reason "Back"', **at)
-        assert VAGUE in shell.run(text(PAGE, MOVED, "sh").splitlines()[-1], **at)
+        shell.run('aipartnerupflow flows undo-label support production --reason "Back"')
+        assert VAGUE in shell.run(text(PAGE, MOVED, "sh").splitlines()[-1])
