@@ -92,6 +92,7 @@ READS: Final[dict[str, Json | None]] = {
     "files.get": None,
     "files.link": None,
     "files.list": PAGE,
+    "judges.list": None,
     "limits.list": {},
     "limits.get": None,
     "secrets.list": {},
