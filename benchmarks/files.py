@@ -179,7 +179,7 @@ def main() -> None:
 
 
 def memory_table(size: int, *, folder: Path) -> str:
-    """By how many MiB each process has grown while the file passed, as Markdown."""
+    """Return the growth of each process in MiB while the file passed, as Markdown."""
     settings = {
         "AIPARTNERUPFLOW_WORKER_PROCESSES": "1",
         "AIPARTNERUPFLOW_EXECUTORS_MODULES": "benchmarks.files",

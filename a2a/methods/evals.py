@@ -95,7 +95,7 @@ class RunExperiment(Starts, frozen=True, kw_only=True):
         if self.versions is not None and len({*self.versions}) < len(self.versions):
             found.append(("versions", "names one version twice"))
         if self.versions is not None and self.variants is not None:
-            found.append(("versions", "is given with variants, each of which names its version"))
+            found.append(("versions", "cannot be combined with variants: set the version of each variant"))
         if self.cache is not None and self.repeats > 1:
             found.append(("cache", "is given with repeats: each repeat would take the result of the first"))
         return [*super().contradictions(), *found]

@@ -153,7 +153,7 @@ async def start(
     llm_key: SentKey | None,
     **arguments: Any,
 ) -> trees.Execution:
-    """Call a function of `tasks.services` that starts a run: once for each token, and with what the run gets besides.
+    """Start a run by a function of `tasks.services`: once for each idempotency token, with the run's inputs, tags, demo mode and webhook.
 
     Large inputs are stored as files before.
     """

@@ -33,7 +33,7 @@ class SetJudge(Params, frozen=True, kw_only=True):
     below: float | None = None
     """The owner is informed once when the mean of the newest scores falls below this."""
     runs: Annotated[int, Meta(ge=1, le=1000)] = judges.RUNS
-    """The number of scores of which that mean is."""
+    """The mean covers this many of the newest scores."""
     user_id: Text | None = None
 
 

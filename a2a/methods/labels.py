@@ -147,8 +147,7 @@ async def set_label(caller: Caller, given: SetLabel) -> DataResult:
 )
 async def undo_label(caller: Caller, given: OneLabel) -> DataResult:
     """Give a label the version back that it had before its newest move. No policy stops this."""
-    verb = labels.undo_label
-    return _result(await pools.write(verb, caller=caller, **_arguments(given)))
+    return _result(await pools.write(labels.undo_label, caller=caller, **_arguments(given)))
 
 
 @method(
@@ -159,8 +158,7 @@ async def undo_label(caller: Caller, given: OneLabel) -> DataResult:
 )
 async def remove_label(caller: Caller, given: OneLabel) -> DataResult:
     """Remove a label of a flow, and its shares of the callers of other labels."""
-    verb = labels.remove_label
-    return _result(await pools.write(verb, caller=caller, **_arguments(given)))
+    return _result(await pools.write(labels.remove_label, caller=caller, **_arguments(given)))
 
 
 @method(

@@ -230,7 +230,7 @@ def run(
     ] = None,
     lower: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A score of which the lower one is better. May be repeated."),
+        typer.Option(metavar="NAME", help="A lower value of this score is better. May be repeated."),
     ] = None,
     evaluator: Annotated[
         list[str] | None,

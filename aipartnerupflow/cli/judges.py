@@ -71,7 +71,9 @@ def set_judge(
         float | None, typer.Option("--cost", metavar="USD", help="Most that it may spend on a day in UTC.")
     ] = None,
     below: Annotated[float | None, typer.Option(help="Send a message when the mean falls below this.")] = None,
-    runs: Annotated[int | None, typer.Option(min=1, help="Newest scores of which the mean is (50).")] = None,
+    runs: Annotated[
+        int | None, typer.Option(min=1, help="The mean covers this many of the newest scores (50).")
+    ] = None,
     user: User = None,
 ) -> "Judge":
     """Let an evaluator score a share of the runs that complete from now on, or replace the judge with this name."""

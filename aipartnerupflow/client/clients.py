@@ -258,11 +258,11 @@ class Client(Methods[httpx.Client]):
 
     def case_rows(self, experiment_id: str) -> "Sequence[Json]":
         """Return all runs of an experiment as flat rows, which `pandas.DataFrame` takes: inputs, what is expected, tags and scores of each. Raises RpcError."""
-        rows: Sequence[Json] = ()
+        rows: list[Json] = []
         call = eval_calls.case_pages(experiment_id)
         while call is not None:
             page = self.send(call)
-            rows = [*rows, *flat(page["results"])]
+            rows += flat(page["results"])
             call = eval_calls.case_pages(experiment_id, page)
         return rows
 
@@ -398,11 +398,11 @@ class AsyncClient(Methods[httpx.AsyncClient]):
 
     async def case_rows(self, experiment_id: str) -> "Sequence[Json]":
         """As `Client.case_rows`."""
-        rows: Sequence[Json] = ()
+        rows: list[Json] = []
         call = eval_calls.case_pages(experiment_id)
         while call is not None:
             page = await self.send(call)
-            rows = [*rows, *flat(page["results"])]
+            rows += flat(page["results"])
             call = eval_calls.case_pages(experiment_id, page)
         return rows
 
