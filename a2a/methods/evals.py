@@ -70,12 +70,12 @@ class RunExperiment(Starts, frozen=True, kw_only=True):
     workflow: Text | None = None
     """The name of a workflow, instead of a flow."""
     versions: (
-        Annotated[list[Version], Meta(min_length=1, max_length=2, extra_json_schema={"uniqueItems": True})] | None
+        Annotated[list[Version], Meta(min_length=1, max_length=5, extra_json_schema={"uniqueItems": True})] | None
     ) = None
-    """The versions of the flow. The second is compared with the first. Default: the newest two, or the only one."""
+    """The versions of the flow. Each further one is compared with the first. Default: the newest two, or the only one."""
     split: Tag | None = None
     """Only the rows with this tag, such as `test`. Default: all."""
-    variants: Annotated[list[GivenVariant], Meta(min_length=1, max_length=2)] | None = None
+    variants: Annotated[list[GivenVariant], Meta(min_length=1, max_length=5)] | None = None
     """Instead of `versions`: what is compared."""
     seed: int | None = None
     """The seed of all tasks that run `llm_executor`, in all variants."""
@@ -109,7 +109,7 @@ class GetExperiment(Params, frozen=True, kw_only=True):
     """The number of cases."""
     cursor: str | None = None
     order: Literal["disagreement", "worse"] = "disagreement"
-    """The order of the cases: first those in which the versions differ most, or those in which the second is worse."""
+    """The order of the cases: first those in which the versions differ most, or those in which a further one is worse than the first."""
 
 
 class ListExperiments(Params, frozen=True, kw_only=True):
@@ -180,9 +180,10 @@ class Variant(Response, frozen=True, kw_only=True):
 
 
 class Difference(Response, frozen=True, kw_only=True):
-    """The second version minus the first in one score, by case. `text` says it in words."""
+    """A further `variant`, which is named, minus the first one in a score, by case. `text` says it in words."""
 
     evaluator: str
+    variant: str
     estimate: Estimate | None
     text: str
 
@@ -214,7 +215,7 @@ class CaseRun(Response, frozen=True, kw_only=True):
 
 
 class ExperimentCase(Response, frozen=True, kw_only=True):
-    """A row of the data set, its `number` from 0, and its runs. `disagreement` is the largest difference of the two versions in a score."""
+    """A row of the data set, its `number` from 0, and its runs. `disagreement` is the largest difference of the versions in a score."""
 
     number: int
     inputs: Json
@@ -293,7 +294,7 @@ async def run(
     tool=Tool(
         "get_experiment",
         "Get the result of an experiment",
-        "Compare two versions of a flow: their scores with confidence intervals, the difference in words, and the cases in which they differ most.",
+        "Compare versions of a flow: their scores with confidence intervals, the difference in words, and the cases in which they differ most.",
     ),
 )
 def get(caller: Caller, given: GetExperiment) -> DataResult:
@@ -312,7 +313,12 @@ def get(caller: Caller, given: GetExperiment) -> DataResult:
             for each, stored in zip_longest(found.variants, found.experiment.variants)
         ],
         "differences": [
-            {"evaluator": each.evaluator, "estimate": _estimate(each.estimate), "text": each.text}
+            {
+                "evaluator": each.evaluator,
+                "variant": each.variant,
+                "estimate": _estimate(each.estimate),
+                "text": each.text,
+            }
             for each in found.differences
         ],
         "slices": [asdict(each) for each in found.slices],

@@ -245,7 +245,7 @@ def run(
         typer.Option(
             "--version",
             min=1,
-            help="Version of the flow. The second is compared with the first (default: the newest two).",
+            help="Version of the flow. Each further one is compared with the first (default: the newest two).",
         ),
     ] = None,
     variant: Annotated[
@@ -279,7 +279,7 @@ def run(
         list[str] | None,
         typer.Option(
             metavar="NAME=NUMBER",
-            help="Exit with 1 if the mean of this score is lower for the second version, or for the only one. May be repeated.",
+            help="Exit with 1 if the mean of this score is lower for the last version. May be repeated.",
         ),
     ] = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the cases as JUnit XML.")] = None,
@@ -341,7 +341,7 @@ def show_experiment(
     experiment_id: Id,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of cases.")] = SHOWN,
     worse: Annotated[
-        bool, typer.Option("--worse", help="First the cases in which the second version is worse.")
+        bool, typer.Option("--worse", help="First the cases in which a further version is worse than the first.")
     ] = False,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Print a line for each run of all cases as CSV, and nothing else.")
@@ -378,7 +378,7 @@ def show_experiments(answer: "Experiments") -> None:
     for each in answer["experiments"]:
         status = each["status"] or "pending"
         of_set = f"{clean(each['dataset'])} v{each['dataset_version']:,}"
-        versions = clean(" and ".join(each["names"]))
+        versions = clean(", ".join(each["names"]))
         cells = (clean(each["id"]), clean(each["flow"]), versions, of_set, f"{each['cases']:,}", status)
         made.add_row(sign(status), *cells, age(each["created_at"]))
     put(made)

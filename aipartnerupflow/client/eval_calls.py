@@ -132,7 +132,7 @@ def experiment(
 ) -> Call[ExperimentResult]:
     """Return what an experiment has found so far, with a page of its cases: those in which its versions differ most first.
 
-    With `worse` as `order`, those in which the second version is worse come first.
+    With `worse` as `order`, those in which a further version is worse than the first come first.
     """
     return Call("evals.get", given(experiment_id=experiment_id, limit=limit, cursor=cursor, order=order))
 

@@ -181,9 +181,10 @@ class Variant(TypedDict):
 
 
 class Difference(TypedDict):
-    """The second version minus the first in one score, by case. `text` says it in words."""
+    """A further `variant`, which is named, minus the first one in a score, by case. `text` says it in words."""
 
     evaluator: str
+    variant: str
     estimate: Estimate | None
     text: str
 
@@ -215,7 +216,7 @@ class CaseRun(TypedDict):
 
 
 class ExperimentCase(TypedDict):
-    """A row of the data set, its `number` from 0, and its runs. `disagreement` is the largest difference of the two versions in a score."""
+    """A row of the data set, its `number` from 0, and its runs. `disagreement` is the largest difference of the versions in a score."""
 
     number: int
     inputs: Json

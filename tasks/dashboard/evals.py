@@ -43,12 +43,12 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One evaluator: its score for each variant, and what the difference says."""
+    """One evaluator: its score for each variant, and what the differences say."""
 
     name: str
     is_lower_better: bool
     measured: Sequence[Measured]
-    difference: str
+    differences: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +105,9 @@ def _line(found: Result, name: str) -> Line:
         text = counted or ("–" if score.estimate is None else f"{score.estimate.mean:.2f}")
         interval = "" if counted else _interval(score.estimate)
         measured.append(Measured(text=text, interval=interval, not_scored=score.not_scored))
-    difference = next((each.text for each in found.differences if each.evaluator == name), "")
+    differences = [each.text for each in found.differences if each.evaluator == name]
     lower = is_lower_better(found.experiment, name)
-    return Line(name=name, is_lower_better=lower, measured=measured, difference=difference)
+    return Line(name=name, is_lower_better=lower, measured=measured, differences=differences)
 
 
 def _interval(estimate: Estimate | None) -> str:

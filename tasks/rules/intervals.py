@@ -53,7 +53,7 @@ def in_words(difference: Estimate | None, *, first: str, second: str, is_lower_b
     """Say whether `second` is better or worse than `first`: by the mean of (second - first) over the cases that both have a score of."""
     if difference is None or difference.cases < FEWEST or difference.low is None or difference.high is None:
         cases = difference.cases if difference else 0
-        return f"Not enough cases to tell: {cases} {'has a score' if cases == 1 else 'have scores'} of both, and {FEWEST} are needed."
+        return f"Not enough cases to tell: {cases} {'has a score' if cases == 1 else 'have scores'} of {first} and {second}, and {FEWEST} are needed."
     if difference.low == difference.high == 0:
         return f"{first} and {second} have the same score in all {difference.cases:,} cases."
     is_higher = difference.mean >= 0

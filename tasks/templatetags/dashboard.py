@@ -1,6 +1,7 @@
 """Filters and tags of the dashboard's templates: times, durations, JSON, the grid of a flow."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
@@ -44,6 +45,12 @@ def milliseconds(number: int) -> str:
 def thousands(number: int) -> str:
     """Format a number with commas."""
     return f"{number:,}"
+
+
+@register.filter
+def and_last(names: Sequence[str]) -> str:
+    """Join names: "one, two and three"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 @register.filter

@@ -41,7 +41,7 @@ def experiment(server: Server) -> Iterator[str]:
 
 def test_scores_by_tag_and_what_is_better(server: Server, experiment: str) -> None:
     page = server.http.get(f"/ui/experiments/{experiment}/").text
-    assert "Not enough cases to tell: 3 have scores of both, and 6 are needed." in page
+    assert "Not enough cases to tell: 3 have scores of version 1 and version 2, and 6 are needed." in page
     assert ("lower is better" in page, "By tag" in page, "3 not scored" in page) == (True, True, True)
     found = server.rpc("evals.get", {"experiment_id": experiment})
     assert [(each["tag"], each["cases"], each["means"]["accuracy"]) for each in found["slices"]] == [

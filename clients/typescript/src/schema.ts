@@ -2059,12 +2059,13 @@ export interface components {
         };
         /**
          * Difference
-         * @description The second version minus the first in one score, by case. `text` says it in words.
+         * @description A further `variant`, which is named, minus the first one in a score, by case. `text` says it in words.
          */
         Difference: {
             estimate: components["schemas"]["Estimate"] | null;
             evaluator: string;
             text: string;
+            variant: string;
         };
         /**
          * EndedRuns
@@ -2206,7 +2207,7 @@ export interface components {
         };
         /**
          * ExperimentCase
-         * @description A row of the data set, its `number` from 0, and its runs. `disagreement` is the largest difference of the two versions in a score.
+         * @description A row of the data set, its `number` from 0, and its runs. `disagreement` is the largest difference of the versions in a score.
          */
         ExperimentCase: {
             disagreement: number | null;

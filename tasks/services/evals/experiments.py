@@ -38,7 +38,7 @@ COMPARING_TASK: Final = "compare"
 """The task for each item that compares the versions, if an evaluator does."""
 OF_CASE: Final = ("inputs", "expected", "tags")
 """The parts of a row that an experiment takes."""
-ONE_VERSION: Final = "compares two versions of the flow, and there is one. Name another one in versions"
+NOT_TWO: Final = "compares two versions of the flow, and there {are}. Name two in versions or in variants"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,8 +188,10 @@ def _plan(
             ("variants", variants) if variants else ("versions", [{"version": each} for each in versions or ()])
         )
         compared = variants_of_flow(caller, name, asked, rows.rows, place=place, seed=seed, cache=cache)
-    if len(compared) < 2 and (alone := [place for place, each in enumerate(evaluators) if needs_two(each["with"])]):
-        raise InvalidParams([(f"evaluators[{place}].with", ONE_VERSION) for place in alone])
+    of_two = [place for place, each in enumerate(evaluators) if needs_two(each["with"])]
+    if of_two and (count := len(compared)) != 2:
+        reason = NOT_TWO.format(are="is one" if count == 1 else f"are {count}")
+        raise InvalidParams([(f"evaluators[{place}].with", reason) for place in of_two])
     items = [
         {"number": number, "repeat": repeat, **{name: row[name] for name in OF_CASE if name in row}}
         for number, row in numbered

@@ -74,7 +74,7 @@ class CaseRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A row of the data set (`number` from 0), and its runs. `disagreement` is the largest difference of the two variants in a score."""
+    """A row of the data set (`number` from 0), and its runs. `disagreement` is the largest difference of the variants in a score."""
 
     number: int
     row: Json
@@ -109,9 +109,10 @@ class Variant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """The second variant minus the first, over the cases that both have a score of. `text` says it in words."""
+    """A further variant minus the first, over the cases that both have a score of. `text` says it in words."""
 
     evaluator: str
+    variant: str
     estimate: Estimate | None
     text: str
 
@@ -185,7 +186,7 @@ class Found:
 def get_result(
     *, caller: Caller, experiment_id: str, limit: int = 100, cursor: str | None = None, order: str = DISAGREEMENT
 ) -> Result:
-    """Return what an experiment has found so far, with a page of its cases: first those in which its variants differ most, or the second is worse.
+    """Return what an experiment has found so far, with a page of its cases: first those in which its variants differ most, or a further one is worse than the first.
 
     Raises ExperimentNotFound, InvalidParams for an invalid cursor, or ResponseTooLarge.
     """
@@ -400,33 +401,33 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _disagreements(found: Found, means: Mapping[str, Means]) -> list[float | None]:
-    """Return the largest difference of the two variants in a score of each case; None with one variant, or without scores of both."""
+    """Return the largest difference of the variants in a score of each case; None without scores of two variants."""
     most: list[float | None] = [None] * len(found.groups)
-    if found.size < 2:
+    if found.size == 1:
         return most
-    for name, (first, second, *_) in means.items():
+    for name, columns in means.items():
         has_words = any(isinstance(value, str) for value in found.columns[name])
         for place, items in enumerate(found.groups.values()):
-            one, other = first[place], second[place]
-            differs = None if one is None or other is None else abs(other - one)
             if has_words:
-                differs = float(found.words(0, items, name) != found.words(1, items, name))
-            if differs is not None:
-                most[place] = max(most[place] or 0, differs)
+                words = [found.words(variant, items, name) for variant in range(found.size)]
+                most[place] = max(most[place] or 0, float(any(each != words[0] for each in words)))
+                continue
+            numbers = [number for column in columns if (number := column[place]) is not None]
+            if len(numbers) > 1:
+                most[place] = max(most[place] or 0, max(numbers) - min(numbers))
     return most
 
 
 def _losses(experiment: Experiment, means: Mapping[str, Means], cases: int) -> list[float | None]:
-    """Return by how much the second variant is worse in each case, in the score in which it is worst."""
+    """Return by how much the worst of the further variants is worse than the first in each case, in the score in which it is worst."""
     most: list[float | None] = [None] * cases
-    if len(experiment.versions) < 2:
-        return most
-    for name, (first, second, *_) in means.items():
+    for name, (first, *further) in means.items():
         sign = -1 if is_lower_better(experiment, name) else 1
-        for place, (one, other) in enumerate(zip(first, second, strict=True)):
-            if one is not None and other is not None:
-                loss = sign * (one - other)
-                most[place] = loss if (before := most[place]) is None else max(before, loss)
+        for column in further:
+            for place, (one, other) in enumerate(zip(first, column, strict=True)):
+                if one is not None and other is not None:
+                    loss = sign * (one - other)
+                    most[place] = loss if (before := most[place]) is None else max(before, loss)
     return most
 
 
@@ -480,25 +481,20 @@ def _used(experiment: Experiment, variant: int) -> Json:
 
 
 def _differences(found: Found, means: Mapping[str, Means]) -> list[Difference]:
-    """Return the difference in each score that has numbers: none with one variant, or for categories."""
-    if found.size < 2:
-        return []
-    first, second = found.experiment.names
+    """Return the difference of each further variant from the first in each score that has numbers, which categories are not."""
+    first, *further = found.experiment.names
     differences = []
-    for name, (before, after) in means.items():
+    for name, (before, *columns) in means.items():
         if any(isinstance(value, str) for value in found.columns[name]):
             continue
-        pairs = zip(before, after, strict=True)
-        values = [other - one for one, other in pairs if one is not None and other is not None]
-        paired = estimate(values, seed=f"{found.experiment.id} {name}")
-        text = in_words(
-            paired,
-            first=first,
-            second=second,
-            is_lower_better=is_lower_better(found.experiment, name),
-        )
-        text = f"V{text[1:]}" if text.startswith("version ") else text
-        differences.append(Difference(evaluator=name, estimate=paired, text=text))
+        is_lower = is_lower_better(found.experiment, name)
+        for variant, after in zip(further, columns, strict=True):
+            pairs = zip(before, after, strict=True)
+            values = [other - one for one, other in pairs if one is not None and other is not None]
+            paired = estimate(values, seed=f"{found.experiment.id} {name}")
+            text = in_words(paired, first=first, second=variant, is_lower_better=is_lower)
+            text = f"V{text[1:]}" if text.startswith("version ") else text
+            differences.append(Difference(evaluator=name, variant=variant, estimate=paired, text=text))
     return differences
 
 

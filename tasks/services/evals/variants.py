@@ -183,5 +183,7 @@ def _name_of(first: str, task: str | None, given: Json) -> str:
 
 def _refuse_equal_names(variants: Sequence[Variant], place: str) -> None:
     names = [each.name for each in variants]
-    if len({*names}) < len(names):
-        raise InvalidParams([(f"{place}[1].name", f"'{names[1]}' is the name of the other one: they have to differ")])
+    if again := [number for number, name in enumerate(names) if name in names[:number]]:
+        raise InvalidParams(
+            [(f"{place}[{n}].name", f"'{names[n]}' is the name of an earlier one: they have to differ") for n in again]
+        )

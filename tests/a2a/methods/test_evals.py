@@ -58,7 +58,10 @@ def test_two_versions_of_a_flow_are_compared(rpc: Rpc) -> None:
     assert (found["status"], found["versions"], found["cases"]) == ("completed", [1, 2], 3)
     assert [each["scores"]["accuracy"]["estimate"]["mean"] for each in found["variants"]] == [1, 0]
     assert [each["completed"] for each in found["variants"]] == [3, 3]
-    assert found["differences"][0]["text"] == "Not enough cases to tell: 3 have scores of both, and 6 are needed."
+    assert (
+        found["differences"][0]["text"]
+        == "Not enough cases to tell: 3 have scores of version 1 and version 2, and 6 are needed."
+    )
     (rest,) = rpc("evals.get", {"experiment_id": started["task_id"], "cursor": found["next_cursor"]})["results"]
     assert [case["inputs"]["who"] for case in (*found["results"], rest)] == ["Ada", "Alan", "Grace"]
     assert (rest["expected"], rest["tags"], rest["disagreement"]) == ("Hello Grace", ["short"], 1)

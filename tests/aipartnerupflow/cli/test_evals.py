@@ -88,7 +88,10 @@ def test_experiments_are_shown_and_listed(client: Client, cli: Callable[..., Sai
     assert [each.get("better") for each in found["evaluators"]] == [None, "lower"]
     assert cli("evals", "run", NAME, "--exact", "accuracy", "--lower", "size").code == 2
     assert cli("evals", "show", found["id"]).json["results"] == found["results"]
-    assert "Not enough cases to tell: 2 have scores of both" in screen("evals", "show", found["id"], "--worse").out
+    assert (
+        "Not enough cases to tell: 2 have scores of version 1 and version 2"
+        in screen("evals", "show", found["id"], "--worse").out
+    )
     assert found["id"] in [each["id"] for each in cli("evals", "list").lines]
     lines = list(csv.DictReader(StringIO(cli("evals", "show", found["id"], "--csv").out)))
     assert [(line["inputs.who"], line["version"], line["accuracy"]) for line in lines] == [

@@ -127,8 +127,8 @@ def test_a_quantile_lies_between_two_values() -> None:
         (0.05, -0.1, 0.2, 1000, "Not enough cases to tell: B is better by 0.05 (-0.10 to 0.20) in 1,000 cases."),
         (-0.05, -0.2, 0.1, 10, "Not enough cases to tell: B is worse by 0.05 (-0.10 to 0.20) in 10 cases."),
         (0, 0, 0, 10, "A and B have the same score in all 10 cases."),
-        (1, 1, 1, 5, "Not enough cases to tell: 5 have scores of both, and 6 are needed."),
-        (1, None, None, 1, "Not enough cases to tell: 1 has a score of both, and 6 are needed."),
+        (1, 1, 1, 5, "Not enough cases to tell: 5 have scores of A and B, and 6 are needed."),
+        (1, None, None, 1, "Not enough cases to tell: 1 has a score of A and B, and 6 are needed."),
     ],
 )
 def test_the_difference_in_words(mean: float, low: float | None, high: float | None, cases: int, text: str) -> None:
@@ -146,4 +146,6 @@ def test_where_lower_is_better_the_words_are_the_other_way_round() -> None:
 
 
 def test_without_a_pair_nothing_is_told() -> None:
-    assert in_words(None, first="A", second="B") == "Not enough cases to tell: 0 have scores of both, and 6 are needed."
+    assert (
+        in_words(None, first="A", second="B") == "Not enough cases to tell: 0 have scores of A and B, and 6 are needed."
+    )

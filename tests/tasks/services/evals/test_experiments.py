@@ -90,6 +90,27 @@ def test_cases_that_differ_most_come_first_page_by_page(worker: WorkerThread) ->
     assert seen == [("a", 1), ("b", 1), ("d", 1), ("c", 0)]
 
 
+@pytest.mark.both_engines
+def test_each_further_version_is_compared_with_the_first(worker: WorkerThread) -> None:
+    save_flow("Bye {{run.inputs.who}}", "Hello {{run.inputs.who}}", "Hello f")
+    save_rows(*"abcdef")
+    kind: Json = {"name": "kind", "with": {"expression": "starts_with(result.text, 'Hello') && 'polite' || 'rude'"}}
+    experiment_id = started(ACCURACY, kind, versions=[1, 2, 3])
+    found = worked(worker, experiment_id)
+    assert means(found) == [0, 1, pytest.approx(1 / 6)]
+    assert [(each.variant, each.text) for each in found.differences] == [
+        ("version 2", "Version 2 is better by 1.00 (1.00 to 1.00)."),
+        ("version 3", "Not enough cases to tell: version 3 is better by 0.17 (0.00 to 0.50) in 6 cases."),
+    ]
+    assert [case.disagreement for case in found.cases] == [1] * 6
+    other_way = worked(worker, started(versions=[2, 3, 1]))
+    worse = result(other_way.experiment.id, order="worse").cases
+    assert [case.row["inputs"]["who"] for case in worse] == [*"abcdef"]
+    assert [len(case.runs) for case in worse] == [3] * 6
+    with pytest.raises(InvalidParams, match="compares two versions of the flow, and there are 3"):
+        started({"name": "pair", "with": {"pair_judge": {"rubric": "x"}}}, versions=[1, 2, 3])
+
+
 def test_each_evaluator_scores_or_says_why_not(worker: WorkerThread) -> None:
     save_flow("Hello {{run.inputs.who}}")
     save_rows("Ada", "{{run.inputs.then}}")

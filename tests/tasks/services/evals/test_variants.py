@@ -74,7 +74,7 @@ def test_a_variant_of_what_is_not_there_is_refused_by_name(test_executors: None)
         ({"variants": [{}, {"inputs": {"modle": "x"}}]}, "variants[1].inputs.modle", "did you mean 'model'?"),
         ({"variants": [{"task": "say", "temperature": 1}]}, "variants[0].temperature", "no input of this task 'say'"),
         ({"variants": [{"temperature": 9.0}]}, "variants[0]", "tasks[0].inputs"),
-        ({"variants": [{}, {}]}, "variants[1].name", "is the name of the other one"),
+        ({"variants": [{}, {"temperature": 1}, {}]}, "variants[2].name", "is the name of an earlier one"),
         ({"cache": "1 hour"}, "cache", "must be a duration"),
         ({"budget": {"euros": 5}}, "budget.euros", "is not known"),
     ]
