@@ -153,7 +153,8 @@ CHANNEL_LAYERS: dict[str, Any] = {}
 if APFLOW.redis.url is not None:
     CHANNEL_LAYERS["access"] = {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
-        "CONFIG": {"hosts": [APFLOW.redis.url], "prefix": "apflow"},
+        # The layer waits 5 s for each message, and after as many the client would give up by itself.
+        "CONFIG": {"hosts": [{"address": APFLOW.redis.url, "socket_timeout": 10}], "prefix": "apflow"},
     }
 
 # A job is a wake-up that may be lost or repeated (docs/design/queue.md); django-q2 stores no results.

@@ -2,6 +2,9 @@
 
 import asyncio
 import logging
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -11,6 +14,13 @@ from a2a.live.access import LAYER, AccessChanges, announce
 from tests.ports import free_port
 
 LONG_SECONDS = 60.0
+WAITS = """
+import django
+django.setup()
+from channels.layers import get_channel_layer
+layer = get_channel_layer("access")
+print(layer.brpop_timeout, layer.create_pool(0).connection_kwargs["socket_timeout"])
+"""
 
 
 async def test_a_change_ends_the_waits_of_its_user_only_from_any_thread() -> None:
@@ -38,3 +48,11 @@ def test_a_change_is_made_although_redis_is_not_there(settings: LazySettings, ca
     with caplog.at_level(logging.WARNING, logger="a2a.live.access"):
         announce("alice")
     assert "Redis is unavailable" in caplog.text
+
+
+def test_the_client_of_redis_waits_longer_than_the_layer_that_listens_with_it() -> None:
+    with_redis = os.environ | {"AIPARTNERUPFLOW_REDIS_URL": f"redis://127.0.0.1:{free_port()}"}
+    with_redis["DJANGO_SETTINGS_MODULE"] = "apflow_site.settings"
+    done = subprocess.run([sys.executable, "-c", WAITS], env=with_redis, capture_output=True, text=True, check=True)
+    layer, client = map(float, done.stdout.split())
+    assert layer < client
