@@ -297,7 +297,7 @@ def _waits(
 
 
 def _works(task: Json, last_message: str) -> Iterator[str]:
-    yield f"It has been running since {task['started_at']}, in attempt {task['attempt']}, {task['progress']:.0%} done."
+    yield f"It has been running since {task['started_at']}, in attempt {max(1, task['attempt'])}, {task['progress']:.0%} done."
     if last_message:
         yield f"Latest message: {last_message}"
     timeout = (task.get("params") or {}).get("timeout_seconds")
