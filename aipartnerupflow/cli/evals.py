@@ -322,6 +322,8 @@ def run(
         experiment_id = started["root_task_id"]
         if not wait:
             output.answer(started, shown=show.started, piped=show.started, as_json=as_json)
+            if not as_json:
+                note(f"Its scores so far: {command_line('evals', 'show', experiment_id)}")
             return
         ending = watching.ended(server, experiment_id, timeout_seconds=timeout, as_json=as_json)
         found = _whole(client, experiment_id) if junit or as_json else client.experiment(experiment_id, limit=SHOWN)

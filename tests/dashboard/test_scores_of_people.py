@@ -40,6 +40,10 @@ def test_people_compare_answers_by_keyboard_and_blind(home: Page, server: Server
     scores = server.rpc("evals.get", page)["results"][0]["runs"][0]["scores"]
     assert scores["nicer"] == {"value": None, "reason": "A person has not answered yet."}
     assert scores["warm"] == {"value": None, "reason": "No person was asked: only_if is not true."}
+    home.goto(f"{server.url}/ui/")
+    asked = home.locator("form.ask", has_text="Which is nicer?")
+    expect(asked.get_by_role("link", name="Read and answer")).to_be_visible()
+    assert "Hello Ada" not in asked.inner_text()
     home.goto(f"{server.url}/ui/experiments/{started['task_id']}/")
     press(home, home.get_by_role("link", name="Inbox", exact=True).last, "Enter")
     expect(home).to_have_url(re.compile("/ui/inbox/"))
