@@ -20,6 +20,12 @@ from tests.servers import Server, children_with
 Json = dict[str, Any]
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the processor time of the program is limited here."""
+    monkeypatch.setattr(pdf, "SECONDS", 250.0)
+
+
 @pytest.fixture
 def run(server: Server) -> Iterator[Any]:
     """Run a tree that has these PDFs as its result, and return its id. It is deleted after the test."""
