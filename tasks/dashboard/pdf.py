@@ -24,7 +24,7 @@ from tasks.storage.file_store import StoredObject, on_thread
 PROGRAM: Final = str(Path(__file__).with_name("pdf_program.py"))
 AT_ONCE: Final = 2
 SECONDS: Final = 30.0
-"""What the processor time of LIMITS takes on a machine with much other work."""
+"""The timeout of the program. It is longer than its limit of processor time, so that it does not expire first on a busy machine."""
 LIMITS: Final = Limits(cpu_seconds=5, memory_bytes=512 * 2**20, file_bytes=0, processes=1, output_bytes=8 * 2**20)
 TOO_LARGE: Final = "The PDF is too large to show. Download it to read it."
 CANNOT_SHOW: Final = "The pages cannot be shown: the PDF is damaged or encrypted, or takes too much time or memory. Download it to read it."

@@ -5,7 +5,7 @@ forward, is the first moment after. In the hour that comes twice, when clocks go
 once, and a wildcard each time, as in Debian's cron.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -186,7 +186,12 @@ def duration_in_words(seconds: int) -> str:
         count, seconds = divmod(seconds, size)
         if count:
             parts.append(f"{count:,} {name}{'' if count == 1 else 's'}")
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    return and_last(parts)
+
+
+def and_last(words: Sequence[str]) -> str:
+    """Join words: "one, two and three"."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def expression_of(cron: str) -> str:

@@ -1,7 +1,6 @@
 """Filters and tags of the dashboard's templates: times, durations, JSON, the grid of a flow."""
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
@@ -17,9 +16,11 @@ from tasks.dashboard.lines import lines_of
 from tasks.dashboard.picture import Picture
 from tasks.dashboard.words import DAY, HOUR, MINUTE, brief_counts, counts, duration, path_of, word
 from tasks.rules.exhibits import exhibits_of
+from tasks.rules.schedules import and_last
 from tasks.services.flows.flow_grid import Cell, Line
 
 register = template.Library()
+register.filter(and_last)
 register.filter(counts)
 register.filter(brief_counts)
 register.filter(duration)
@@ -45,12 +46,6 @@ def milliseconds(number: int) -> str:
 def thousands(number: int) -> str:
     """Format a number with commas."""
     return f"{number:,}"
-
-
-@register.filter
-def and_last(names: Sequence[str]) -> str:
-    """Join names: "one, two and three"."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 @register.filter
